@@ -158,7 +158,7 @@ def test_status_while_it_runs_and_right_after_it_was_killed(tmp_path, held_hub):
 
 
 def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None:
-    """Files that are here keep their paths; only new ones follow the new layout."""
+    """Existing files keep their paths; only new ones follow the new layout."""
     heard: list[object] = []
     other = Options(layout="flat/{item}_{key}{ext}")
 

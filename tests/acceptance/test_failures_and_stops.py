@@ -350,7 +350,7 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
         assert mine.read_text() == "mine"
         (warning,) = [event.text for event in heard if isinstance(event, stacpull.Notice)]
-        assert warning.startswith(f"{LABELS}/{name}/{name}.json is in the way and not of this mirror: ")
+        assert warning.startswith(f"{LABELS}/{name}/{name}.json exists and is not part of this mirror: ")
         (failed,) = stacpull.failures(dest)
         assert (failed.item, failed.key, failed.kind, failed.message) == (name, "", "exists", warning)
         told = stacpull.status(dest)

@@ -108,7 +108,7 @@ def test_a_collection_behind_a_link_is_refused(bench: Bench, tmp_path: Path) -> 
     elsewhere.mkdir()
     bench.plan(planned("i1", ["a"]))
     (tmp_path / "c").symlink_to(elsewhere)
-    with pytest.raises(DestinationError, match="there is a link or file in its path"):
+    with pytest.raises(DestinationError, match="a link or file is in its path"):
         write(bench)
     assert not list(elsewhere.iterdir())
 

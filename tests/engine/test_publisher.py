@@ -125,7 +125,7 @@ def test_an_item_json_that_nobody_knows_is_kept_too(
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
     (sentence,) = bench.store.findings().unwritten
-    assert sentence.startswith("c/i/i.json is in the way and not of this mirror: move it away, then mirror ")
+    assert sentence.startswith("c/i/i.json exists and is not part of this mirror: move it away, then mirror ")
     monkeypatch.undo()
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()

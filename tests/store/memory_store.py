@@ -199,7 +199,7 @@ class MemoryStore:
         if name in {"", ".", ".."} or "/" in name or "\0" in path or _is_odd(directory):
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: it is not a name.")
         if (obstacle := self.obstacle(path)) is not None and " at " in obstacle:
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: there is a link or file in its path.")
+            return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in its path.")
         if self._is_directory(path) or (path in self.disk.files and not replace):
             return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
         identity, _ = self.part_identity(part) or (0, 0)

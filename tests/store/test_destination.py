@@ -105,7 +105,7 @@ def test_no_directory_on_the_way_may_be_a_link(opened: Destination, tmp_path: Pa
     opened.write_part("1.whole", b"new")
     failure = opened.place("1.whole", depth, "a.tif", replace=True)
     assert failure is not None
-    assert (failure.kind, "in the way" in failure.message) == (FailureKind.NAME, True)
+    assert (failure.kind, "in its path" in failure.message) == (FailureKind.NAME, True)
     assert tree(outside) == {}
     assert opened.read(f"{depth}/a.tif") is None
     opened.remove(depth, "a.tif")

@@ -1,4 +1,4 @@
-"""Item JSON on its way: cut clean for the ledger when planned, written into the mirror when final."""
+"""Item JSON: stored in the ledger without credentials when planned, written to the mirror when final."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
-"""What is kept of an item that is nested too deeply to be written."""
+"""The members that are stored of an item that is nested too deeply to be encoded."""
 _PATH_OF_ITEM = 4
 """Trailing path segments of an API's item: collections, id, items, id."""
 
@@ -54,19 +54,19 @@ def clean_document(document: Json, secrets: Secrets) -> bytes:
 
 
 def clean_item(document: Json, secrets: Secrets) -> bytes:
-    """Return an item as JSON for the ledger, as `clean_document` does; it notes which hrefs were cut."""
+    """Return an item as JSON for the ledger, like `clean_document`, with a note of the changed hrefs."""
     if not secrets:
         try:
             data = encode_item(document, secrets)
         except (ValueError, RecursionError):  # nested too deeply to be JSON
             return _bare(document, secrets)
-        if b"?" not in data and b"@" not in data:  # nearly all: there is nothing to cut
+        if b"?" not in data and b"@" not in data:  # nearly all items: no credentials to remove
             return data
     return clean_document(note_cut_hrefs(document), secrets)
 
 
 def _bare(document: Json, secrets: Secrets) -> bytes:
-    """Return what can be written of a document that is nested too deeply: its flat members."""
+    """Return the flat members of a document that is nested too deeply."""
     flat: Json = {key: document[key] for key in _BARE if isinstance(document.get(key), str)}
     assets = document.get("assets")
     flat["assets"] = {
@@ -88,7 +88,7 @@ def _cut_all(value: Any) -> Any:
 
 
 def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> Json | None:
-    """Return the JSON of an item in the mirror, None if it is not what was written."""
+    """Return the JSON of an item in the mirror, None if it was changed since it was written."""
     try:
         data = files.read(path)
         if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
@@ -100,7 +100,7 @@ def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> 
 
 
 class WrittenItem(msgspec.Struct, frozen=True):
-    """An item's JSON in a part file, about to be renamed into place."""
+    """An item's JSON in a part file, which will be renamed into place next."""
 
     row: int
     part: str
@@ -108,7 +108,7 @@ class WrittenItem(msgspec.Struct, frozen=True):
     name: str
     sha256: bytes
     may_replace: bool
-    """True if a file of that name may be replaced: it is an earlier one, or has the same content."""
+    """True if a file with that name may be replaced: it is an earlier version, or has the same content."""
 
 
 class ItemWriter:
@@ -126,14 +126,14 @@ class ItemWriter:
         self._secrets = secrets
         self._metadata = metadata
         self.unwritable: dict[int, str] = {}
-        """Why the JSON of an item could not be written, by row: one sentence each."""
+        """Why the JSON of an item could not be written, as a sentence, by row."""
 
     def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[WrittenItem]:
-        """Write the JSON of these items into part files, unless a foreign file is in their place.
+        """Write the JSON of these items to part files, except where a foreign file has their name.
 
         Args:
             rows: The items.
-            adopting: True to replace JSON that stacpull wrote here and that the ledger does not know.
+            adopting: True to replace JSON that stacpull wrote and that the ledger does not know.
 
         Raises:
             DestinationError: the disk is full or fails.
@@ -165,7 +165,7 @@ class ItemWriter:
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
     def placed(self, written: Sequence[WrittenItem], failures: Sequence[Failure | None]) -> list[Written]:
-        """Note what became of the parts that `Store.place_all` placed; return the items that are in place."""
+        """Record the results of `Store.place_all`; return the items that are in place."""
         placed = []
         for item, failure in zip(written, failures, strict=True):
             if failure is None:
@@ -182,11 +182,11 @@ class ItemWriter:
         return placed
 
     def encode(self, record: views.ItemRecord, path: str) -> bytes | None:
-        """Return the item as it is stored at `path`, None if nothing is known of it any more."""
+        """Return the item as it is stored at `path`, None if its document is lost."""
         if record.document is not None:
             document, base = orjson.loads(record.document), record.href
         elif (stored := stored_document(self._store, record, path)) is not None:
-            document, base = as_sent(stored), None  # its links are relative to the mirror already
+            document, base = as_sent(stored), None  # its links are already relative to the mirror
         else:
             return None
         ready = item_document(
@@ -203,7 +203,7 @@ class ItemWriter:
     def _local_item(self, href: str) -> str | None:
         item = item_of(href)
         directory = views.path_of_item(self._db, item) if item is not None else None
-        if directory is None:  # of a static tree, or of an API that serves its items elsewhere
+        if directory is None:  # a static tree, or an API that serves its items at other URLs
             item = views.item_at(self._db, self._secrets.cut(href))
             directory = views.path_of_item(self._db, item) if item is not None else None
         if item is None or directory is None:
@@ -212,9 +212,9 @@ class ItemWriter:
 
 
 def in_the_way(path: str) -> str:
-    """Return the message about a file at `path` (relative to DEST) that is in the place of a document."""
+    """Return the message for a file at `path` (relative to DEST) that has the name of a document."""
     return (
-        f"{path} is in the way and not of this mirror: move it away, then mirror again. "
+        f"{path} exists and is not part of this mirror: move it away, then mirror again. "
         "If the ledger is older than the files (a restored backup), run `stacpull verify --rebuild` first."
     )
 
@@ -223,11 +223,11 @@ def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], 
     """Return True if a file that the ledger does not know may be replaced by a document of the mirror.
 
     Args:
-        files: Of the mirror.
-        path: Of the file, relative to DEST.
-        is_same: Tells if the file has the content that would be written. A ledger that is older than its
-            tree does not know such a file.
-        adopting: True to replace what stacpull wrote here with other content, too (`--adopt`).
+        files: The files of the mirror.
+        path: The path of the file, relative to DEST.
+        is_same: Returns True if the file has the content that would be written. A ledger that is older than
+            the files does not know such a file.
+        adopting: True to also replace a file that stacpull wrote with other content (`--adopt`).
 
     Raises:
         OSError: the disk fails.
@@ -236,10 +236,10 @@ def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], 
 
 
 def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
-    """Yield a record for each item whose JSON could not be written because something else has its name.
+    """Yield a record for each item whose JSON could not be written because its name is taken.
 
-    The ledger records only that such an item is final and unwritten. What is in the way may be gone, so
-    each run tries again, and this looks again. The `key` of a record is empty.
+    The ledger only records that such an item is final and unwritten. The obstacle may be removed, so each run
+    tries again, and this function checks again. The `key` of a record is empty.
     """
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
 

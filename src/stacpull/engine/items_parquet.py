@@ -1,8 +1,8 @@
-"""`items.parquet` beside the catalog of a mirror (`mirror --items-parquet`): all its items in one file.
+"""`items.parquet` next to the catalog of a mirror (`mirror --items-parquet`): all items in one file.
 
-Once asked for, the ledger remembers it, and every run that changes items writes the file again at its end. A
-run that changes none leaves the file as it is: the digests of all item documents say so. The file is written
-to the parts and renamed into place, before the collections that refer to it.
+The ledger stores that the option was used once. From then on, every run that changes items writes the file
+again at its end. A run without changes, as the digests of all item documents show, does not. The file is
+written to the parts and renamed into place, before the collections that refer to it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""
 _PART: Final = f"{ITEMS_PARQUET}.tmp"
 _FORM: Final = b"1"
-"""Changes when the same items give another file."""
+"""The version of the file format. It changes if the same items would give another file."""
 
 
 def is_pyarrow_installed() -> bool:
@@ -50,14 +50,14 @@ def update_items_parquet(
     is_stopped: Callable[[], bool],
     on_stage: Callable[[Stage], None],
 ) -> tuple[str, ...]:
-    """Write the file if items have changed since it was written, or if it is not as it was written.
+    """Write the file if items have changed since it was written, or if the file was changed.
 
     Returns:
-        Sentences about what the file does not hold as the items have it; none if it was not written.
+        Sentences about differences between the file and the items; none if it was not written.
 
     Raises:
-        DestinationError: It cannot be written, or a file of that name is not part of this mirror.
-        InterruptedRunError: It was stopped; the file is what it was.
+        DestinationError: It cannot be written, or a file with that name is not part of this mirror.
+        InterruptedRunError: It was stopped; the file is unchanged.
     """
     documents = {entry.id: _collection_json(entry, secrets) for entry in entries}
     state = _state(db, documents)
@@ -88,7 +88,7 @@ def update_items_parquet(
             build.write(file, spool)
     look = store.look_at_part(_PART, hashed=True)
     if look.sha256 is None:
-        raise DestinationError(f"{ITEMS_PARQUET} was written and cannot be read: {look.obstacle}.")
+        raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {look.obstacle}.")
     publisher.place_file(ITEMS_PARQUET, _PART, look.sha256)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
@@ -120,7 +120,7 @@ def _spool_path(store: Store) -> Path:
 
 
 def _state(db: Connection, documents: dict[str, bytes]) -> str:
-    """Return a digest of all that the file depends on."""
+    """Return a digest of everything that the file depends on."""
     digest = hashlib.sha256(_FORM)
     for name, document in sorted(documents.items()):
         digest.update(orjson.dumps([name, hashlib.sha256(document).hexdigest()]))

@@ -1,4 +1,4 @@
-"""`.stacpull/log.ndjson`: what happened, one JSON object a line, credentials cut."""
+"""`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class Journal:
-    """Gathers events on the loop; `flush` appends them to the file and is called off the loop."""
+    """Collects events on the loop; `flush` appends them to the file and is called off the loop."""
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock) -> None:
         self._path = path
@@ -28,14 +28,14 @@ class Journal:
         self._lines: deque[bytes] = deque()
 
     def __call__(self, event: Event) -> None:
-        """Take an event; progress is not kept."""
+        """Add an event. Progress is not logged."""
         if not isinstance(event, Progress | Stage):
             line = {"time": self._clock.time(), "event": type(event).__name__}
             line |= {name: self._clean(value) for name, value in asdict(event).items()}
             self._lines.append(orjson.dumps(line))
 
     def _clean(self, value: object) -> object:
-        """Return a value as it may be written: scrubbed before JSON escapes what a secret is known by."""
+        """Return a value without secrets. They are removed before JSON escapes their characters."""
         if isinstance(value, str):
             return self._secrets.scrub(value).encode("utf-8", "replace").decode()
         if isinstance(value, list | tuple):
@@ -43,7 +43,7 @@ class Journal:
         return value
 
     def flush(self) -> None:
-        """Append what has gathered. A log that cannot be written stops nothing."""
+        """Append the collected events. An error of the log does not stop a run."""
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return

@@ -1,9 +1,9 @@
-"""A copy of the ledger in the bucket, from which another machine can continue.
+"""A copy of the ledger in the bucket, with which another machine can continue.
 
-It is made while a run lasts, every few minutes, and at its end, and is a compressed database of SQLite. One
-that would be the same is not stored again. What it says is done is in the bucket, since the ledger is never
-ahead of the data. What was stored since is not in it: a machine that continues from it finds these files when
-it has fetched them again, and keeps them.
+It is a compressed SQLite database, stored every few minutes during a run and at its end, if the ledger has
+changed. Assets that are done in it are in the bucket, because the ledger is never ahead of the data. It does
+not have files that were stored later: a machine that continues from it fetches these again, and then finds
+and keeps the existing files.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from stacpull.store.protocol import RemoteStore
 
 COPY = ".stacpull/ledger.sqlite.gz"
 INTERVAL = 300.0
-"""Seconds between two copies, at least."""
+"""The least seconds between two copies."""
 _SHARE = 20
-"""A copy may take one part in so many of the time."""
+"""Copies may take this fraction (1/20) of the time."""
 _PIECE = 1 << 20
 
 
 class LedgerCopies:
-    """Keeps the copy up to date within `with`; the last one is made at its end."""
+    """A context manager that keeps the copy up to date, and makes the last one at its end."""
 
     def __init__(self, store: RemoteStore, lease: Lease) -> None:
-        """Prepare; nothing is read yet.
+        """Create the object; nothing is read yet.
 
         Args:
             store: The bucket, and the work directory with the ledger.
-            lease: Without it nothing is written.
+            lease: The lease. If it is lost, nothing is written.
         """
         self._store = store
         self._lease = lease
@@ -59,7 +59,7 @@ class LedgerCopies:
         """Make the last copy.
 
         Raises:
-            StacpullError: It cannot be made. An error of the block takes precedence.
+            StacpullError: The copy failed. An error of the block takes precedence.
         """
         self._ended.set()
         self._thread.join()
@@ -73,7 +73,7 @@ class LedgerCopies:
         pause = INTERVAL
         while not self._ended.wait(pause):
             started = time.monotonic()
-            with suppress(StacpullError):  # the next attempt may succeed, and the last one is reported
+            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
                 self._make()
             pause = max(INTERVAL, _SHARE * (time.monotonic() - started))
 
@@ -105,7 +105,7 @@ def fetch_copy(store: RemoteStore) -> bool:
     """Fetch the ledger into a work directory that has none; return False if there is no copy.
 
     Raises:
-        CredentialsError: The bucket refuses the credentials.
+        CredentialsError: The bucket rejects the credentials.
         DestinationError: The bucket cannot be read, the copy is damaged, or the disk is full.
     """
     path: Path = ledger_path(store.work)

@@ -1,7 +1,7 @@
-"""Lookups before items are planned: the objects below prefixes, and what collections state about assets.
+"""Lookups before items are planned: the objects of prefixes, and `item_assets` of collections.
 
-Most selections need none: prefixes are listed with `--expand-prefix` only, and `item_assets` of collections
-is read where `--role` or `--media-type` must judge assets that do not state what they are.
+Most selections need none: prefixes are only listed with `--expand-prefix`, and `item_assets` is only read if
+`--role` or `--media-type` apply to assets that do not state their own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stacpull.sources.source import Source
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16
-"""Prefixes that are listed at a time."""
+"""Prefixes that are listed at once."""
 _MOST_COLLECTIONS = 64
 """Collections that are cached."""
 _HEAVIEST_CACHED = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ _HEAVIEST_CACHED = 4 * 1024 * 1024
 
 
 class LookupResults(NamedTuple):
-    """What was found about some items."""
+    """The results of the lookups for some items."""
 
     listings: Mapping[ItemId, Mapping[str, Listing | Failure]]
     """By item, the objects below each asset that is a prefix."""
@@ -48,7 +48,7 @@ class LookupResults(NamedTuple):
     """By collection, its description of the assets of its items (STAC 1.1, collection specification)."""
 
     def described(self, item: ItemId, assets: KeepsAssets) -> KeepsAssets:
-        """Return the filter `assets` with what the collection of `item` states about assets."""
+        """Return the filter `assets` extended by `item_assets` of the collection of `item`."""
         stated = self.item_assets.get(item.collection)
         return DescribedAssets(assets, stated) if stated else assets
 
@@ -62,12 +62,12 @@ NO_RESULTS = LookupResults({}, {})
 
 
 class Lookups:
-    """The lookups of one selection; a collection is read once."""
+    """The lookups of one selection. A collection is read once."""
 
     def __init__(
         self, source: Source, network: Network, selection: Selection, clock: Clock, *, request_payer: bool
     ) -> None:
-        """Make the lookups; without `request_payer`, `notes` names the buckets where requests cost."""
+        """Create the lookups. Without `request_payer`, `notes` names requester-pays buckets."""
         self._source = source
         self._network = network
         self._clock = clock
@@ -82,17 +82,17 @@ class Lookups:
 
     @property
     def is_needed(self) -> bool:
-        """False if nothing needs to be looked up, whatever the items."""
+        """False if no item needs a lookup."""
         return self._judges_kinds or self._expands
 
     async def find(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
         """Look up what planning these items needs.
 
         Args:
-            items: Of each item its id, its document and the URL where it was read.
+            items: ID, document and URL of each item.
 
         Raises:
-            SourceError: A host asks to be left alone for long.
+            SourceError: A host requests a long pause.
             CredentialsError: Credentials are missing or refused.
         """
         item_assets: dict[str, Json] = {}
@@ -104,7 +104,7 @@ class Lookups:
         return LookupResults(await self._listings(items, item_assets) if self._expands else {}, item_assets)
 
     def note(self, item: PlannedItem) -> None:
-        """Note what a planned item states about checksums, and about the buckets that hold its assets."""
+        """Record what a planned item states about checksums and about the buckets of its assets."""
         self._unverifiable += item.unverifiable
         schemes = {planned.href.partition("://")[0] for planned in item.assets}
         if not any(is_in_object_store(f"{scheme}://") for scheme in schemes):
@@ -114,7 +114,7 @@ class Lookups:
         for planned in item.assets:
             asset = assets.get(planned.key)
             if not isinstance(asset, dict) or not (is_stated or states_storage(asset)):
-                continue  # nearly all
+                continue  # nearly all assets
             if not is_in_object_store(planned.href):
                 continue
             storage = storage_at(item.document, asset, planned.href)
@@ -125,7 +125,7 @@ class Lookups:
                 self._paid.add(bucket)
 
     def notes(self) -> list[str]:
-        """Return what the user must know after the walk."""
+        """Return messages for the user after the walk."""
         notes = []
         if self._unverifiable:
             notes.append(
@@ -135,12 +135,12 @@ class Lookups:
         if self._paid and not self._request_payer:
             buckets = ", ".join(sorted(self._paid))
             notes.append(
-                f"Items say that whoever asks {buckets} pays for it: --request-payer agrees to that."
+                f"Items state that the requester pays for {buckets}: --request-payer agrees to that."
             )
         return notes
 
     async def collection(self, name: str) -> Json | StacpullError:
-        """Return the document of a collection, or why it could not be read; a recent one is cached."""
+        """Return the document of a collection, or the error of reading it. Recent ones are cached."""
         found = self._collections.get(name)
         if found is None:
             try:
@@ -178,7 +178,7 @@ class Lookups:
         return found
 
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> Iterator[tuple[str, str]]:
-        """Yield key and href of the assets of an item that are prefixes and may hold wanted objects."""
+        """Yield key and href of the assets of an item that are prefixes and may contain wanted objects."""
         assets: Any = document.get("assets")
         base = self_href(document, local=is_local(url)) or url
         for key, asset in assets.items() if isinstance(assets, dict) else ():

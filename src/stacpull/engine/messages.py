@@ -1,7 +1,7 @@
 """Typed messages between the processes of a run: MessagePack over a socket pair, each preceded by its length.
 
-A process that parses what servers send might be taken over by one. So its messages are decoded by type
-(msgspec): unlike pickle, decoding them runs no code.
+A process that parses responses of servers might be compromised. So its messages are decoded by type
+(msgspec): unlike with pickle, decoding runs no code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 _LENGTH = struct.Struct("<I")
 _ROOM, _KEPT = 1 << 18, 1 << 22
-"""Bytes of a buffer at first, and when it is given back."""
+"""Bytes of a new buffer, and of one that is too large to keep."""
 _ENCODER = msgspec.msgpack.Encoder()
 
 
 def framed(message: msgspec.Struct) -> bytearray:
-    """Return a message as it is sent."""
+    """Return the bytes of a message with its length."""
     data = bytearray()
     try:
         _ENCODER.encode_into(message, data, _LENGTH.size)
@@ -39,7 +39,7 @@ def framed(message: msgspec.Struct) -> bytearray:
 
 
 def encoded(value: Any) -> bytes:
-    """Return a value in MessagePack; what is not valid Unicode in text is escaped."""
+    """Return a value in MessagePack. Invalid Unicode in text is escaped."""
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
@@ -57,26 +57,26 @@ def _escaped(value: Any) -> Any:
 
 
 class MessageFrames(Generic[M]):
-    """Puts messages together from the pieces in which they come.
+    """Assembles messages from received pieces.
 
-    A piece is received into `room`, or given to `feed`. One buffer serves all messages: what is decoded as
-    `msgspec.Raw` is a view of it, and must be copied if it is kept.
+    A piece is received into `room`, or passed to `feed`. All messages share one buffer: a `msgspec.Raw` is a
+    view of it, and must be copied to be kept.
     """
 
     def __init__(self, decode: Callable[[memoryview], M]) -> None:
         self._decode = decode
         self._buffer = bytearray(_ROOM)
         self._start = self._end = 0
-        """What is not decoded yet is between these."""
+        """Start and end of the bytes that are not decoded yet."""
 
     def feed(self, data: bytes) -> Iterator[M]:
-        """Take a piece, and yield the messages that are complete now."""
+        """Add a piece, and yield the complete messages."""
         with self.room(len(data)) as room:
             room[: len(data)] = data
         yield from self.received(len(data))
 
     def room(self, least: int = _ROOM) -> memoryview:
-        """Return where the next piece may be put: at least so many bytes."""
+        """Return a buffer for the next piece, with at least `least` bytes."""
         buffer, start, end = self._buffer, self._start, self._end
         if len(buffer) - end < least:
             held = buffer[start:end]
@@ -87,7 +87,7 @@ class MessageFrames(Generic[M]):
         return memoryview(buffer)[self._end :]
 
     def received(self, count: int) -> Iterator[M]:
-        """Take `count` bytes that were put into `room`, and yield the messages that are complete now."""
+        """Add `count` bytes that were received into `room`, and yield the complete messages."""
         self._end += count
         head = _LENGTH.size
         while self._end - self._start >= head:
@@ -104,13 +104,13 @@ class MessageFrames(Generic[M]):
 
 
 class Arrivals(msgspec.Struct, tag=2, array_like=True):
-    """Publish these assets. Those that have bodies are confirmed by a `PartsWritten`."""
+    """Publish these assets. Bodies are confirmed by a `PartsWritten`."""
 
     arrivals: list[Arrival]
 
 
 def arrival_of(job: Job, received: Received) -> Arrival:
-    """Return an asset that came in as it is sent to the store process: its names are final now.
+    """Return the message about a received asset, with its final names, for the store process.
 
     Args:
         job: The job of the asset.
@@ -144,13 +144,13 @@ def arrival_of(job: Job, received: Received) -> Arrival:
 
 
 class PartsWritten(msgspec.Struct, tag=11, array_like=True):
-    """The store process has the bodies of the next message that had some: so many."""
+    """The store process has `count` bodies of the oldest unconfirmed message."""
 
     count: int
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    """Comes before all else from the relay of a Dask worker: the environment to take over."""
+    """The first message of the relay of a Dask worker: the environment to use."""
 
     variables: dict[str, str]
 
@@ -164,17 +164,17 @@ class ErrorReport(msgspec.Struct, array_like=True):
 
 
 def error_report(error: BaseException) -> ErrorReport:
-    """Return an exception as it is sent."""
+    """Return the message about an exception."""
     trace = "" if isinstance(error, StacpullError) else "".join(traceback.format_exception(error))
     return ErrorReport(type(error).__name__, str(error), trace)
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception, a `WorkerError` if its class is not a `StacpullError`: that is a bug.
+    """Return the exception of a report. If it is not a `StacpullError`, it is a bug: a `WorkerError`.
 
     Args:
-        report: The exception as it was sent.
-        process: Where it was raised: "store process", for example.
+        report: The message about the exception.
+        process: The process that raised it, for example "store process".
     """
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):

@@ -2,11 +2,11 @@
 
     producer ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
         ▲                                                             │
-        └──────────────────── what is planned already ◀───────────────┘
+        └──────────────────── items already planned ◀─────────────────┘
 
-A stop (SIGINT, SIGTERM) ends the producer, lets what is under way come in for a few seconds and parks the
-rest; then everything received is published, the catalog written and the run recorded as interrupted. An error
-that stops the run takes the same way out, as far as the disk still allows it.
+A stop (SIGINT, SIGTERM) ends the producer, gives transfers in flight a few seconds, and parks the others.
+Then everything received is published, the catalog is written, and the run is recorded as interrupted. After
+an error the same is done, as far as the disk allows.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts
 
 _TICK = 0.25
-"""Seconds between two looks at the counters."""
+"""Seconds between two progress events."""
 _SAVED_EVERY = 20
-"""Ticks between two savings of what was spent."""
+"""Ticks after which the effort is saved."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
 
 def flags_of(options: Options) -> RunFlags:
-    """Return those of the options that `resume` takes over."""
+    """Return the options that `resume` uses again."""
     return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 class MirrorRun:
-    """Carries out one run on an open workspace."""
+    """Executes one run on an open workspace."""
 
     def __init__(
         self,
@@ -120,13 +120,13 @@ class MirrorRun:
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop kept something from being done that no counter shows: `resume` does it."""
+        """True if a stop prevented work that no counter shows. `resume` does it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.
 
         Raises:
-            StacpullError: what stopped the run; what was done is recorded.
+            StacpullError: The error that stopped the run. Finished work is recorded.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -145,7 +145,7 @@ class MirrorRun:
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if (lease := self._workspace.lease) is not None and lease.before is not None:
-            self._emit(Notice("warning", f"Taken over from {lease.before}, which has to stop using DEST."))
+            self._emit(Notice("warning", f"Taken over from {lease.before}, which must stop using DEST."))
         if advice := login_advice(self._run.spec.source, self._options):
             self._emit(Notice("warning", advice))
         error: BaseException | None = None
@@ -171,14 +171,14 @@ class MirrorRun:
             raise error
         return report
 
-    # --- the machinery -----------------------------------------------------------------------------------
+    # --- the store process -------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _machinery(self) -> AsyncIterator[None]:
         """Open the store process and recover; at the end publish everything that was received.
 
         Raises:
-            InterruptedRunError: a stop came before all was in order.
+            InterruptedRunError: The run was stopped before recovery was complete.
         """
         await self._store.open(self._started, flags_of(self._options), self._workspace.lock)
         if self._stop.is_set():
@@ -209,10 +209,10 @@ class MirrorRun:
             raise self._broken.result()
 
     async def _finish(self) -> None:
-        """Have everything published and synced; what fails is what broke the run."""
+        """Publish and sync everything. An error here becomes the error of the run."""
         try:
             await self._store.call(MirrorOperations.finish)
-        except Exception as error:  # noqa: BLE001 -- raised where the run ends
+        except Exception as error:  # noqa: BLE001 -- raised at the end of the run
             if not self._broken.done():
                 self._broken.set_result(error)
 
@@ -220,8 +220,8 @@ class MirrorRun:
         count = await self._store.call(MirrorOperations.unproven)
         if count:
             text = (
-                f"{count:,} files came without a length, or were found by name alone, "
-                "and nothing proved that they are whole."
+                f"{count:,} files came without a length, or were found by name alone: "
+                "nothing proves that they are complete."
             )
             self._emit(Notice("warning", text))
 
@@ -242,7 +242,7 @@ class MirrorRun:
             self._cut_short = True
 
     async def _read_collections(self) -> None:
-        """Read the documents of collections that this run met items of: they change, too."""
+        """Read the documents of collections with items of this run, because they also change."""
         for name in await self._store.call(MirrorOperations.collections_to_read):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
@@ -250,7 +250,7 @@ class MirrorRun:
                 await self._store.call(MirrorOperations.keep_collection, name, kept)
 
     def _break(self, error: BaseException) -> None:
-        """Note that nothing can be written any more."""
+        """Record that nothing can be written any more."""
         if not self._broken.done():
             self._broken.set_result(error)
 
@@ -272,7 +272,7 @@ class MirrorRun:
         self._failures.check()
 
     async def _prune(self) -> None:
-        """Look for what is gone at the source, if that was asked for and everything else is done."""
+        """Prune, if `--prune` is given and everything else is done."""
         if not self._options.prune:
             return
         await self._store.call(MirrorOperations.publish_all)
@@ -287,7 +287,7 @@ class MirrorRun:
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _works(self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts) -> TransferPool:
-        """Return what takes jobs from the queue: the pool, with worker processes if there are any."""
+        """Return the pool, with worker processes if there are any."""
         network, destination = self._network, self._workspace.destination
         fetching = open_fetching(
             network,
@@ -327,7 +327,7 @@ class MirrorRun:
         )
 
     def _supply(self) -> LocalProcesses | DaskCluster | None:
-        """Return where workers come from, None if there are none."""
+        """Return the supply of workers, None if there are none."""
         network, work = self._network, self._workspace.destination.work
         selection = self._run.spec.selection
         if self._options.uses_dask:
@@ -415,15 +415,15 @@ class MirrorRun:
                 await self._save_effort()
 
     async def _save_effort(self) -> None:
-        """Add what was spent since the last time to the ledger."""
+        """Add the effort since the last call to the ledger."""
         spent, by_host = self._account.spend(), self._account.spend_by_host()
         await self._store.call(MirrorOperations.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
-        """Warn where the files that are here follow another layout than this run."""
+        """Warn if existing files follow another layout than this run."""
         now = self._run.spec.layout
         if before not in (None, now):
-            text = f"Files that are here keep their paths (layout {before!r}); only new files follow {now!r}."
+            text = f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}."
             self._emit(Notice("warning", text))
 
     async def _warn_of_little_room(self) -> None:
@@ -440,7 +440,7 @@ class MirrorRun:
     # --- the end -----------------------------------------------------------------------------------------
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        """Record how the run ended, as far as the disk allows, and report."""
+        """Record how the run ended, if the disk allows it, and return the report."""
         self._account.counters = self._store.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
@@ -460,7 +460,7 @@ class MirrorRun:
             await self._save_effort()
             await self._store.call(MirrorOperations.end_run, state, reason)
         except DestinationError:
-            if error is None:  # else the disk is full or gone, and that is what is raised
+            if error is None:  # otherwise the disk is full or gone, and that error is raised
                 raise
         finally:
             await asyncio.to_thread(self._journal.flush)
@@ -481,13 +481,13 @@ class MirrorRun:
         return self._account.report(ending, destination.name, work)
 
     def _left_over(self) -> StacpullError | None:
-        """Return the error for a run that has work left although nothing stopped it; None if it has none."""
+        """Return the error for a run that has work left although nothing stopped it, else None."""
         counters = self._store.counters
         if counters["walk_ended"] and not counters["assets_pending"]:
             return None
         return StacpullError(
-            "The run ended with work left, though nothing stopped it: this is a bug in stacpull, "
-            "please report it. What is done is safe; run the same command again to continue."
+            "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
+            "please report it. Finished work is safe; run the same command again to continue."
         )
 
     async def _findings(self) -> RunFindings:

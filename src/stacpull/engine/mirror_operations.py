@@ -1,7 +1,7 @@
-"""The owner of DEST and of the ledger during a run: each operation that the network side asks for.
+"""The operations on DEST and the ledger during a run, which the network process calls.
 
-Arguments and results are plain values (numbers, text, bytes, and the named tuples and dataclasses of the
-ledger), so that the two sides need not share memory. Nothing else writes to the ledger while a run is active.
+Arguments and results are plain values (numbers, text, bytes, and named tuples and dataclasses of the ledger),
+so that the two processes share no memory. Nothing else writes to the ledger while a run is active.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
-"""Seconds that catalogs are still written after a stop: enough for all of a mirror that is not huge."""
+"""Seconds for which catalogs are still written after a stop: enough for all but huge mirrors."""
 
 
 def _covers(wide: Selection, narrow: Selection) -> bool:
@@ -55,51 +55,51 @@ def _covers(wide: Selection, narrow: Selection) -> bool:
 
 
 class Recovered(NamedTuple):
-    """The state of a mirror once what an earlier run left is in order."""
+    """The state of a mirror after recovery."""
 
     layout: str | None
-    """The layout of the last mirror here, None if it left no file."""
+    """The layout of the last mirror, None if there are no files."""
     why_single: str | None
-    """Why files are synced one by one, where a group sync was expected."""
+    """Why files are synced one by one although a group sync was expected."""
 
 
 class RunFindings(NamedTuple):
-    """What a run has found, by kind."""
+    """Counts of findings of a run, by kind."""
 
     left_out: dict[str, int]
     changes: dict[str, int]
     ordered: int
     """Assets that are not ready yet."""
     unwritten: list[str]
-    """Why the JSON of an item could not be written: a sentence for each item."""
+    """Why the JSON of items could not be written: one sentence per item."""
     outside: int = 0
     """Rasters that have nothing in the area of `--clip`."""
     clipped: int = 0
-    """Rasters of which the part in that area is here."""
+    """Rasters that were clipped to that area."""
 
 
 class PruneBasis(NamedTuple):
-    """What decides whether a walk can say what is gone."""
+    """The facts that decide whether a walk can prove that items are gone."""
 
     whole: bool
-    """True if the walk is known to have met all that the source has."""
+    """True if the walk is known to have found everything in the source."""
     unread: int
-    """Links and items that the walk met and could not read or use."""
+    """Links and items of the walk that could not be read or used."""
 
 
 class KeptCounts(NamedTuple):
-    """What the walk did not meet and nothing is asked about."""
+    """Items and files that the walk did not find and that are kept without a request."""
 
     unlisted_assets: int
-    """Files that their items do not list any more."""
+    """Files that their items no longer list."""
     of_more_credentials: int
     """Items that an earlier run read with other credentials."""
     of_several: int
-    """Items that other sources have had as well."""
+    """Items that other sources also had."""
 
 
 def as_destination_error(error: Exception, dest: Path) -> Exception:
-    """Return an error that concerns DEST as a whole as a `DestinationError`, others as they are."""
+    """Return an error that concerns DEST as a whole as a `DestinationError`, others unchanged."""
     if isinstance(error, OSError) and is_destination_failure(error):
         return destination_error(error, dest)
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
@@ -111,7 +111,7 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
 
 
 class StopDeadline:
-    """How long work may still take after a stop; asked by whatever does the work."""
+    """The time that work may still take after a stop. The work checks it."""
 
     def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
         self._is_stopped = is_stopped
@@ -119,7 +119,7 @@ class StopDeadline:
         self._since: float | None = None
 
     def is_over(self) -> bool:
-        """Return True if a stop has been waiting for that long since it was first seen here."""
+        """Return True if this time has passed since the first call after a stop."""
         if not self._is_stopped():
             return False
         now = time.monotonic()
@@ -128,7 +128,7 @@ class StopDeadline:
 
 
 class MirrorOperations:
-    """Owns DEST and the ledger for one run. Its public methods are the operations of the network side.
+    """Owns DEST and the ledger for one run. Its public methods are the operations of the network process.
 
     Every method runs on one thread, and raises `DestinationError` if the disk or the ledger fails.
     """
@@ -148,20 +148,20 @@ class MirrorOperations:
         on_notice: Callable[[str], None],
         on_stage: Callable[[Stage], None],
     ) -> None:
-        """Prepare; nothing is written yet.
+        """Create the object; nothing is written yet.
 
         Args:
             workspace: The opened mirror.
             run: The run.
-            requests: What the run was started with.
-            checksum: Algorithm of the digest that is recorded; None: none.
-            secrets: Removed from everything that is written.
-            clock: Where time comes from.
-            is_stopped: Asked during operations that take long.
-            on_published: Called with the number of delivered parts that have been published.
+            requests: The options of the run.
+            checksum: Algorithm of the digest to record; None for none.
+            secrets: Texts to remove from everything that is written.
+            clock: The clock.
+            is_stopped: Called during long operations.
+            on_published: Called with the number of published parts.
             on_failed: Called with the assets that failed for good.
             on_notice: Called with a warning for the user.
-            on_stage: Called with the progress of an operation that takes long.
+            on_stage: Called with the progress of a long operation.
         """
         self._db = workspace.db
         self.store = workspace.destination
@@ -205,10 +205,10 @@ class MirrorOperations:
     # --- start and end -----------------------------------------------------------------------------------
 
     def recover(self) -> Recovered:
-        """Put in order what an earlier run left.
+        """Recover the mirror after an earlier run.
 
         Raises:
-            InterruptedRunError: The run was stopped before everything was in order.
+            InterruptedRunError: The run was stopped before recovery was complete.
         """
         db = self._db
         self.publisher.remove_listed()
@@ -222,21 +222,21 @@ class MirrorOperations:
         return Recovered(runs.layout_before(db, self._run.id), self.store.warning)
 
     def make_own_parts(self, name: str, token: str) -> None:
-        """Make the directory of a worker on another machine (`store.own_parts`)."""
+        """Create the directory of a Dask worker (`store.own_parts`)."""
         self.store.make_own_parts(name, token)
 
     def take_up(self, rows: frozenset[int], own: str = "") -> list[int]:
-        """Publish what a worker process that has ended wrote of these assets and did not report.
+        """Publish the parts of these assets that an ended worker process wrote and did not report.
 
         Args:
-            rows: The assets that it had.
-            own: Its directory among the parts, if it had one; that is removed.
+            rows: The assets of the worker.
+            own: Its directory among the parts, if it had one. The directory is removed.
 
         Returns:
-            The assets whose parts are whole, by row.
+            The rows of the assets with complete parts.
         """
         if own:
-            self.publisher.publish_all()  # what it reported is still in its directory
+            self.publisher.publish_all()  # reported parts are still in its directory
             self.store.collect_parts(own)
         found = parts_of_lost_worker(self._db, self.store, rows, checksum=self._checksum)
         self.publisher.take(found)
@@ -247,7 +247,7 @@ class MirrorOperations:
         self.publisher.publish_all()
 
     def write_final_items(self) -> None:
-        """Publish everything, then write the JSON of items that are final without it."""
+        """Publish everything, then write the missing JSON of final items."""
         self.publisher.publish_all()
         if self._run.metadata != "item":
             return
@@ -258,18 +258,18 @@ class MirrorOperations:
             after = rows[-1]
 
     def sweep_parts(self) -> None:
-        """Remove parts of what is done: an asset may have come in small, and whole, beside a parked part."""
+        """Remove parts of assets that are done: one may have been received whole despite a parked part."""
         self.store.collect_parts()
         wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
         self.store.sweep_parts(lambda row, generation: bool(wanted(self._db, row, generation)))
 
     def finish(self) -> None:
-        """Publish and record everything, and sync what was renamed last."""
+        """Publish and record everything, and sync the last renames."""
         self.publisher.publish_all()
         self.publisher.sync_renamed()
 
     def forget_unwanted(self) -> None:
-        """Forget what only earlier, wider runs wanted, if this one is done."""
+        """Delete open assets that only earlier runs selected, if this run is done."""
         self.publisher.publish_all()
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
@@ -277,18 +277,18 @@ class MirrorOperations:
             forget_unwanted(self._db, self._run.id, _covers, self.store.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
-        """Add what was spent to the sums of the run, and the bytes from each host to the rates."""
+        """Add the effort to the sums of the run, and the bytes of each host to the rates."""
         hosts = {self._secrets.scrub(host): count for host, count in by_host.items()}
         with transaction(self._db):
             runs.add_effort(self._db, self._run.id, spent)
             rates.add(self._db, self._clock.time(), spent["seconds"], hosts)
 
     def unproven(self) -> int:
-        """Return how many files nothing proved to be whole."""
+        """Return the number of files that nothing proved to be complete."""
         return views.unproven(self._db)
 
     def findings(self) -> RunFindings:
-        """Return what the run has found so far."""
+        """Return the findings of the run so far."""
         unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
         return RunFindings(
             views.left_out(db, run),
@@ -308,30 +308,30 @@ class MirrorOperations:
     # --- catalogs ----------------------------------------------------------------------------------------
 
     def collections_to_read(self) -> list[str]:
-        """Return the collections whose documents the run reads: those it met items of, and unknown ones."""
+        """Return the collections to read: those with items of the run, and those without a document."""
         db, run = self._db, self._run.id
         rows = views.collection_rows(db)
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def keep_collection(self, name: str, document: bytes) -> None:
-        """Keep the document of a collection, without credentials."""
+        """Store the document of a collection, without credentials."""
         self._db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
     def keep_items_parquet(self, kept: bool) -> None:
-        """Have this run and all later ones keep items.parquet up to date, or have it removed.
+        """Set whether this run and later ones keep items.parquet up to date or remove it.
 
         Raises:
-            DestinationError: A file of that name is not part of this mirror.
+            DestinationError: A file with that name is not part of this mirror.
         """
         if kept:
             self.publisher.refuse_foreign(ITEMS_PARQUET)
         meta.keep_items_parquet(self._db, kept=kept)
 
     def write_catalogs(self) -> tuple[str, ...]:
-        """Bring the catalogs and items.parquet up to date; return what the user should know.
+        """Update the catalogs and items.parquet; return messages for the user.
 
         Raises:
-            InterruptedRunError: A stop has waited long enough.
+            InterruptedRunError: The time after a stop is over.
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         runtime.trim()
@@ -374,9 +374,9 @@ class MirrorOperations:
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         if self._run.metadata == "none":
-            return (f"{ITEMS_PARQUET} is not brought up to date, because --metadata none keeps no items.",)
+            return (f"{ITEMS_PARQUET} was not updated, because --metadata none stores no items.",)
         if not is_pyarrow_installed():
-            return (f"{ITEMS_PARQUET} is not brought up to date: pip install 'stacpull[geoparquet]'.",)
+            return (f"{ITEMS_PARQUET} was not updated: pip install 'stacpull[geoparquet]'.",)
         return update_items_parquet(
             self._db,
             self.store,
@@ -394,11 +394,11 @@ class MirrorOperations:
         return self._planner.commit(batch, now)
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return which of these items the run has planned already."""
+        """Return the items that the run has already planned."""
         return self._planner.known(ids)
 
     def newest_job(self) -> int:
-        """Return the highest row of an asset: what is planned later has a higher one."""
+        """Return the highest row of an asset: later assets have higher ones."""
         return jobs.newest(self._db)
 
     def pending_jobs(self, after: int, most: int) -> list[Job]:
@@ -410,11 +410,11 @@ class MirrorOperations:
         return runs.walked(self._db)
 
     def set_complete_walk(self) -> None:
-        """Record that the walk has met all that the source has."""
+        """Record that the walk has found everything in the source."""
         meta.set_complete_walk(self._db, self._run.id)
 
     def restart_walk(self) -> None:
-        """Forget how far the walk is; its items are known and stay counted."""
+        """Delete the position of the walk. Its items stay planned and counted."""
         runs.restart_walk(self._db, self._run.id)
 
     def failed_items(self) -> list[FailedItem]:
@@ -426,11 +426,11 @@ class MirrorOperations:
         return walk_state.unread_links(self._db, self._run.id)
 
     def forget_unread(self, hrefs: Sequence[str]) -> None:
-        """Forget links that have been read."""
+        """Delete links that have been read."""
         walk_state.forget_links(self._db, self._run.id, hrefs)
 
     def matched_by_walk(self) -> int:
-        """Return how many items matched in the last walk, and in what tried again since."""
+        """Return the number of matches in the last walk, plus those of later retries."""
         return runs.matched_by_walk(self._db, self._run.id)
 
     def sample_ranks(self) -> list[int]:
@@ -438,7 +438,7 @@ class MirrorOperations:
         return walk_state.ranks(self._db)
 
     def sample_candidates(self, after: SampledItem | None, most: int) -> list[SampledItem]:
-        """Return up to `most` candidates of the sample in their order, those behind `after`."""
+        """Return up to `most` candidates of the sample in order of rank, starting after `after`."""
         return walk_state.candidates(self._db, after, most)
 
     def damaged_documents(self, after: int, most: int) -> list[DamagedItem]:
@@ -446,22 +446,22 @@ class MirrorOperations:
         return jobs.damaged_documents(self._db, after, most)
 
     def keep_document(self, row: int, document: bytes) -> None:
-        """Keep the document of an item whose JSON is damaged; it is written when the run ends."""
+        """Store the document of an item whose JSON is damaged. It is written at the end of the run."""
         jobs.keep_document(self._db, row, document)
 
     # --- pruning -----------------------------------------------------------------------------------------
 
     def prune_basis(self) -> PruneBasis:
-        """Return what decides whether the walk can say what is gone."""
+        """Return the facts that decide whether the walk can prove that items are gone."""
         whole = meta.complete_walk(self._db) == self._run.id
         return PruneBasis(whole, pruning.unread(self._db, self._run.id))
 
     def unseen_items(self, after: int, most: int) -> list[UnseenItem]:
-        """Return up to `most` items past row `after` that the walk did not meet."""
+        """Return up to `most` items past row `after` that the walk did not find."""
         return pruning.unseen_items(self._db, self._run.id, after, most)
 
     def seen_examples(self, collection: str, host: str, most: int) -> list[tuple[str, str]]:
-        """Return (id, URL) of up to `most` items of a collection that the walk met at a host."""
+        """Return (ID, URL) of up to `most` items of a collection that the walk found at a host."""
         return pruning.seen_examples(self._db, self._run.id, collection, host, most)
 
     def label_items(self, sources: Sequence[int]) -> list[LabelItem]:
@@ -469,16 +469,16 @@ class MirrorOperations:
         return pruning.label_items(self._db, sources)
 
     def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
-        """Forget items and remove their files; `renewed` has new documents of label items, by row."""
+        """Delete items and their files; `renewed` has new documents of label items, by row."""
         pruning.forget(self._db, self._run.id, rows, renewed)
         self.publisher.remove_listed()
 
     def put_change(self, what: str, number: int) -> None:
-        """Record how many changes of a kind there are."""
+        """Record the number of changes of a kind."""
         runs.set_change(self._db, self._run.id, what, number)
 
     def kept(self) -> KeptCounts:
-        """Return how much stays that the walk did not meet."""
+        """Return the number of items and files that the walk did not find and that are kept."""
         db, run = self._db, self._run.id
         return KeptCounts(
             unlisted_assets=pruning.unlisted_assets(db, run),

@@ -1,4 +1,4 @@
-"""The network of one run: transports, gates, credentials and the JSON reader, made from the options."""
+"""The network of one run: transports, gates, credentials and the JSON reader, created from the options."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.urls import is_encrypted, is_web
 
 _PATIENCE = 4
-"""Stall timeouts that a host may be without an answer until it is given up: two minutes by default."""
+"""Stall timeouts without a response after which a host counts as down: two minutes by default."""
 
 
 class SourceAddress(msgspec.Struct, frozen=True):
-    """SOURCE with its credentials held apart, those of the options included."""
+    """SOURCE without credentials, and its credentials, including those of the options."""
 
     url: str
     headers: dict[str, Secret]
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
     kept: Path | None = None
-    """Where the lines of standard input are kept, if that is SOURCE."""
+    """The file with the lines of standard input, if that is SOURCE."""
     named: bool = True
-    """True if the user named SOURCE in this command, False if a ledger did."""
+    """True if the user named SOURCE in this command, False if it comes from a ledger."""
 
 
 class Network(msgspec.Struct, frozen=True):
-    """Everything that speaks to servers in one run."""
+    """The objects of one run that communicate with servers."""
 
     client: Client
     reader: ApiReader
@@ -58,21 +58,21 @@ class Network(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     address: SourceAddress
     addresses: AddressPolicy
-    """Which addresses may be connected to; a worker process uses the same."""
+    """The allowed addresses; worker processes use the same."""
     shares: Shares
-    """What each process may do at once."""
+    """The limits of each process."""
     events: NetworkEvents
-    """What the network reports while it works."""
+    """The events of the network."""
     logins: Logins | None = None
-    """Those of a credential profile."""
+    """The logins of a credential profile."""
     http: Transport | None = None
-    """Sends over http and https; the fast path uses its connections if it is a `WebTransport`."""
+    """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
     regions: dict[str, str] = msgspec.field(default_factory=dict)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property
     def counters(self) -> Counters:
-        """What went over the network so far."""
+        """Return the counters of the network so far."""
         return self.client.counters
 
     def note_retry(self, _failure: Failure) -> None:
@@ -88,11 +88,11 @@ def source_address(
     Args:
         source: SOURCE.
         options: How to transfer.
-        kept: Where the lines of standard input are kept, if that is SOURCE.
+        kept: The file with the lines of standard input, if that is SOURCE.
         named: False if the user did not name SOURCE in this command: it comes from a ledger.
 
     Raises:
-        UsageError: SOURCE is not a URL that can be read.
+        UsageError: SOURCE is not a valid URL.
     """
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
@@ -116,7 +116,7 @@ def login_advice(source: str, options: Options) -> str | None:
 
 
 def _named(options: Options) -> list[str]:
-    """Name credentials that a program gave: a run that continues without them can say what is missing."""
+    """Return the names of credentials in options, for the message of a run that is resumed without them."""
     fields = [f"the header {name}" for name in options.headers]
     return [*fields, *(f"the query parameter {name}" for name in options.query)]
 
@@ -136,12 +136,12 @@ async def open_network(
 
     Args:
         address: SOURCE.
-        options: how to transfer.
-        clock: where time comes from.
-        processes: how many share what may be done at once.
-        addresses: what the first network process has learned of the addresses of SOURCE, for a worker.
-        policy: how patient to be; as the options say, if not given.
-        reserve: asks the first network process for a share of what the user limited, for a worker.
+        options: The options.
+        clock: The clock.
+        processes: The number of processes that share the limits.
+        addresses: For a worker: the address policy of the first network process.
+        policy: The retry policy; None for the one of the options.
+        reserve: For a worker: requests a share of the user's limits from the first network process.
     """
     keys = options.s3.keys or ()
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
@@ -178,7 +178,7 @@ async def open_network(
             client, reader, secrets, policy, address, addresses, shares, events, logins, http, regions
         )
     except BaseException as error:
-        secrets.scrub_error(error)  # whatever it quotes, it may be printed now
+        secrets.scrub_error(error)  # it may be printed, and may quote secrets
         raise
     finally:
         await client.close()
@@ -206,7 +206,7 @@ def _reader(
 
 
 def _shares(options: Options, processes: int) -> Shares:
-    """Return what may be done at once: no more than there are descriptors for, unless the user sets it."""
+    """Return the limits of each process: by the user, or by the number of file descriptors."""
     room = descriptors_here().slots
     slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
@@ -240,10 +240,10 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
 
 
 def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
-    """Return the rule for a run on SOURCE.
+    """Return the address policy of a run on SOURCE.
 
-    A SOURCE that comes from a ledger counts as chosen if it is written as an address or `localhost`: a name
-    may lead anywhere now.
+    A SOURCE from a ledger is only trusted if it is an address or `localhost`, because a name may now resolve
+    to any address.
     """
     host = chosen_host(address.url)
     is_chosen = address.named or literal_address(host) is not None

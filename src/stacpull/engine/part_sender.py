@@ -1,17 +1,17 @@
-"""Sends what a process has received to the process that publishes it, or to the next one on the way there.
+"""Sends received assets to the store process, or from a worker to the first network process.
 
     received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
               └▶ any other ──▶ thread: part file ─▶ message with names
 
-The network process of a run and each worker process are a `PartSender`. What may wait on the way is limited:
+The network process of a run and each worker process have a `PartSender`. Its memory and files are limited:
 
 - Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
-  on the disk as a complete part, when the store process has them, or if it has failed. So assets that are
-  being fetched, and those that wait in memory, are never more than there are slots.
-- Bytes: a process sends no further batch while 4 MiB of bodies are under way to the store process. The first
-  process passes on those of its workers, so it holds no more than that for each. The store process takes no
-  further bodies while it holds 64 MiB that are to be published (`store.buffered_parts`).
-- Complete parts: while too many wait to be published, no slot is given, and no job to a worker.
+  on the disk as a complete part, when the store process has them, or when it has failed. So there are never
+  more assets in transfer and in memory than slots.
+- Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
+  the bodies of its workers, so it has at most this much per worker. The store process accepts no further
+  bodies while it has 64 MiB of unpublished ones (`store.buffered_parts`).
+- Complete parts: while too many wait to be published, no slot is assigned, and workers get no jobs.
 
 So all processes wait for a slow disk or bucket.
 """
@@ -37,15 +37,15 @@ T = TypeVar("T")
 _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
 LONGEST_TO_DIRECTORY = 32 << 10
-"""Bytes of a body that is sent; copying a longer one costs more than writing it here. For a bucket it is
-`LONGEST_HELD`: what the store process can send on from memory."""
+"""The most bytes of a body that is sent: copying a longer one takes longer than writing it here. For a bucket
+the limit is `LONGEST_HELD`, because the store process uploads it from memory."""
 MOST_UNDER_WAY = 4 << 20
 """Bytes of bodies that were sent and that the store process has not confirmed."""
 _BATCH = 64
 _BATCH_SIZE = 1 << 20
 """Bytes."""
 _GATHER = 0.002
-"""Seconds that a body waits for others: each message costs both processes a system call."""
+"""Seconds that a body waits for others, because each message takes system calls of both processes."""
 
 
 class _ArrivalBatch(msgspec.Struct, eq=False):
@@ -59,10 +59,10 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
 
 
 class InFlight:
-    """The slots of a process, for what takes the outcomes of a pool (`engine.pool.OutcomeSink`)."""
+    """The slots of a process, for an `engine.pool.OutcomeSink`."""
 
     def __init__(self, slots: int) -> None:
-        """Make so many slots, all of them free."""
+        """Create `slots` free slots."""
         self._slots = self._free = slots
         self._unpublished = 0
         self._changed = asyncio.Event()
@@ -82,17 +82,17 @@ class InFlight:
         self._changed.set()
 
     def resize(self, slots: int) -> None:
-        """Have so many slots from now on."""
+        """Set the number of slots."""
         self.give_back(slots - self._slots)
         self._slots = slots
 
     def written(self, count: int) -> None:
-        """Free the slots of assets that are on the disk now; they wait to be published."""
+        """Free the slots of assets that are on the disk. They wait to be published."""
         self._unpublished += count
         self.give_back(count)
 
     def published(self, count: int) -> None:
-        """Count assets that do not wait to be published any more."""
+        """Record that assets were published."""
         self._unpublished -= count
         self._changed.set()
 
@@ -104,13 +104,13 @@ class InFlight:
 
 
 class PartSender(InFlight, ABC):
-    """Takes the outcomes of a pool, and sends them on. To be used on one event loop.
+    """Takes the outcomes of a pool, and sends them on. Use it on one event loop.
 
     Args:
         slots: Assets that may be in flight.
-        destination: Where bodies are written that are not sent.
-        longest: Bytes of a body that is sent; a longer one is written.
-        checksum: Algorithm of the digest that is recorded; None: none.
+        destination: The store for bodies that are not sent.
+        longest: The most bytes of a body that is sent; longer ones are written.
+        checksum: Algorithm of the digest to record; None for none.
         on_broken: Called with the error if nothing can be written any more.
         durable: True to sync each part before it gets its name.
     """
@@ -131,7 +131,7 @@ class PartSender(InFlight, ABC):
         self._batch = _ArrivalBatch()
         self._unsent: deque[_ArrivalBatch] = deque()
         self._sent: deque[_ArrivalBatch] = deque()
-        """Those that are not confirmed, without their assets."""
+        """The unconfirmed batches, without their assets."""
         self._under_way = 0
         self._nothing_unsent = asyncio.Event()
         self._writer = BodyWriter(
@@ -155,7 +155,7 @@ class PartSender(InFlight, ABC):
         self._writer.start()
 
     def put(self, job: Job, received: Received) -> None:
-        """Take an asset that came in, or that has not changed."""
+        """Take an asset that was received or has not changed."""
         if received.unchanged:
             self.confirm(job)
             self.give_back()
@@ -175,7 +175,7 @@ class PartSender(InFlight, ABC):
             self._loop.call_later(_GATHER, self._end_batch)
 
     def confirmed(self, count: int) -> None:
-        """Note that the store process has the next batch, which has so many assets."""
+        """Record that the store process has the next batch, with `count` assets."""
         batch = self._sent.popleft()
         self._under_way -= batch.size
         for taken in batch.on_taken:
@@ -184,14 +184,14 @@ class PartSender(InFlight, ABC):
         self._send_some()
 
     async def all_sent(self) -> None:
-        """Wait until no body waits to be sent any more."""
+        """Wait until all bodies are sent."""
         self._end_batch()
         while self._unsent:
             self._nothing_unsent.clear()
             await self._nothing_unsent.wait()
 
     async def flush(self) -> None:
-        """Write and send everything that was put in; nothing may be put in after that."""
+        """Write and send everything. Nothing may be added after that."""
         await asyncio.to_thread(self._writer.close)
         self._end_batch()
         while self._unsent:

@@ -1,7 +1,7 @@
-"""The pool takes jobs from the bounded queue, has them fetched, and passes on their outcomes.
+"""The pool takes jobs from the bounded queue, fetches them, and passes on their outcomes.
 
-Jobs are taken in batches, as many as there are slots. The fast path takes those that it can; every other job,
-and each that the fast path hands over, becomes a task (`engine.asset_transfer`).
+Jobs are taken in batches, as many as there are free slots. The fast path takes the jobs that it can. Every
+other job, and each one that the fast path hands over, becomes a task (`engine.asset_transfer`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
 
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
-"""Kinds that are not counted as failures (`--max-failures`)."""
+"""Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
 J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
@@ -42,36 +42,36 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
         ...
 
     def put(self, job: J_contra, received: T_contra) -> None:
-        """Take what came in; its slot is free again when it is on the disk."""
+        """Take a received asset. Its slot is free again when it is on the disk."""
         ...
 
     def fail(self, job: J_contra, failure: Failure, attempts: int) -> None:
-        """Take a failure that is final; its slot was given back before."""
+        """Take a final failure, whose slot was already freed."""
         ...
 
     def give_back(self, count: int = 1) -> None:
-        """Free the slots of jobs of which nothing came in."""
+        """Free the slots of jobs without a received asset."""
         ...
 
 
 class Fast(Protocol[J_contra]):
-    """What fetches without a task (`fastpath.path.FastPath`)."""
+    """Fetches without a task (`fastpath.path.FastPath`)."""
 
     async def open(self) -> None:
-        """Get ready."""
+        """Load the required data."""
         ...
 
     def begin(self, job: J_contra) -> bool:
-        """Begin to fetch `job`; return False if it must be fetched otherwise."""
+        """Start to fetch `job`; return False if the general path must fetch it."""
         ...
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End all transfers."""
         ...
 
 
 class Pool(Generic[J, T]):
-    """Fetches the jobs of one queue, in which None says that there is nothing more."""
+    """Fetches the jobs of one queue. None marks its end."""
 
     def __init__(
         self,
@@ -83,15 +83,15 @@ class Pool(Generic[J, T]):
         on_failure: Callable[[], None] = lambda: None,
         fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
     ) -> None:
-        """Prepare.
+        """Create the pool.
 
         Args:
-            queue: where jobs come from.
-            sink: where outcomes go. It has a slot for each job.
-            tools: what a transfer needs.
-            held: failures of a host that wait (`DeferredFailures`).
-            on_failure: called for each asset that fails.
-            fast: makes the fast path, which hands to this pool what it has received; None: there is none.
+            queue: The queue of jobs.
+            sink: Takes the outcomes, and has a slot for each job.
+            tools: Objects that transfers share.
+            held: The most deferred failures per host (`DeferredFailures`).
+            on_failure: Called for each asset that fails.
+            fast: Returns the fast path, which passes received assets to this pool; None for no fast path.
         """
         self._queue = queue
         self._sink = sink
@@ -112,11 +112,11 @@ class Pool(Generic[J, T]):
         return self._failures.left
 
     async def run(self) -> None:
-        """Work until everything that was fed is done, or `stop` was called.
+        """Work until all jobs are done, or `stop` was called.
 
         Raises:
-            CredentialsError: a host refused 50 requests in a row; what it refused stays pending.
-            StacpullError: something else stops the run.
+            CredentialsError: A host refused 50 requests in a row. The refused assets stay pending.
+            StacpullError: Another error stops the run.
         """
         if self._fast is not None:
             await self._fast.open()
@@ -129,36 +129,36 @@ class Pool(Generic[J, T]):
         self._failures.report_all()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue: the pool ends after the last job."""
+        """Mark the end of the queue. The pool ends after the last job."""
         self._fed = True
         self._pass_on()
 
     def stop(self) -> None:
-        """Take no further job; what is under way continues. Jobs left in the queue stay pending."""
+        """Take no further jobs. Transfers in flight continue. Jobs in the queue stay pending."""
         self._stopping = True
         while not self._queue.empty():
             self._queue.get_nowait()
         self.no_more()
 
     def fail(self, job: J, failure: Failure, attempts: int) -> None:
-        """Take a failure that is final, of a job of this pool or of a worker process."""
+        """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
-    # What the fast path calls (`fastpath.path.TransferSink`).
+    # Called by the fast path (`fastpath.path.TransferSink`).
 
     def received(self, job: J, received: T) -> None:
-        """Take an asset that came in."""
+        """Take a received asset."""
         self._sink.put(job, received)
         self._open -= 1
         if not self._open:
             self._end()
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
-        """Take an asset whose first attempt, begun at `since`, is to be ended by the general path."""
+        """Take an asset whose first attempt, started at `since`, the general path must complete."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools, StartedAttempt(attempt, since))))
 
     def fetch(self, job: J) -> None:
-        """Have an asset fetched by the general path: the fast path does not take it after all."""
+        """Fetch an asset by the general path, because the fast path could not."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -169,13 +169,13 @@ class Pool(Generic[J, T]):
             work.close()
 
     def broke(self, error: BaseException) -> None:
-        """End the run: there is a defect in the fast path."""
+        """End the run because of a bug in the fast path."""
         self.spawn(_raised(error))
 
     # The jobs.
 
     async def _feed(self) -> None:
-        """Begin jobs until there are no more; return when all have ended."""
+        """Start jobs until there are no more; return when all have ended."""
         while (job := await self._next()) is not None:
             slots = await self._sink.slots(1 + self._queue.qsize())
             if self._stopping:
@@ -201,12 +201,12 @@ class Pool(Generic[J, T]):
             self.fetch(job)
 
     def _end(self) -> None:
-        """Let `run` return, if it waits for the last job."""
+        """Make `run` return, if it waits for the last job."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
     def _pass_on(self) -> None:
-        """Wake a task that waits at the queue; it wakes the next one."""
+        """Wake a task that waits for the queue. It wakes the next one."""
         if not self._queue.full():
             self._queue.put_nowait(None)
 
@@ -236,16 +236,16 @@ async def _raised(error: BaseException) -> None:
 
 
 class DeferredFailures(Generic[J]):
-    """Passes failures on; those that may be the fault of their host wait, and are dropped if it is given up.
+    """Passes on failures, but defers those that may be caused by their host, and drops them if it is down.
 
-    A host that refuses everything, or does not answer, says nothing about any asset. The client stops the
-    run at the 50th refusal in a row, and gives up a host that has not answered for long. Failures before that
-    wait here, so that their assets are pending afterwards, and not failed.
+    If a host refuses everything or does not respond, that proves nothing about its assets. The client stops
+    the run after 50 refusals in a row, and gives up a host that has not responded for a long time. Earlier
+    failures are deferred here, so that their assets stay pending in that case.
 
     Args:
         report: Called with a job, its failure and the number of attempts.
-        most: How many failures of a host wait; with 0 everything is reported at once, DOWN included.
-        on_failure: Called for each failure that is final, also if it waits.
+        most: The most deferred failures per host; with 0 everything is reported at once, including DOWN.
+        on_failure: Called for each final failure, even if it is deferred.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class DeferredFailures(Generic[J]):
         """Why assets are left pending, by host that was given up."""
 
     def fail(self, job: J, failure: Failure, attempts: int) -> None:
-        """Take a failure that is final, or DOWN: then the asset stays pending."""
+        """Take a final failure, or DOWN, which leaves the asset pending."""
         if self._most and failure.kind is FailureKind.DOWN:
             self._waiting.pop(failure.host, None)
             if len(self.left) < MOST_HOSTS:
@@ -278,26 +278,26 @@ class DeferredFailures(Generic[J]):
                 self._report(*one)
         waiting = self._waiting.setdefault(failure.host, deque())
         waiting.append((job, failure, attempts))
-        if len(waiting) > self._most:  # the run continues, so there was a success in between
+        if len(waiting) > self._most:  # the run was not stopped, so there was a success in between
             self._report(*waiting.popleft())
 
     def report_all(self) -> None:
-        """Report everything that waits: the work has ended without being stopped."""
+        """Report all deferred failures, because the work has ended without being stopped."""
         for waiting in self._waiting.values():
             while waiting:
                 self._report(*waiting.popleft())
 
 
 class JobQueue(asyncio.Queue["Job | None"]):
-    """The bounded queue of jobs, with a signal when something comes into it.
+    """The bounded queue of jobs, with a signal when a job is added.
 
-    It has one producer. `_init`, `_get` and `_put` are what asyncio has subclasses override.
+    It has one producer. asyncio documents `_init`, `_get` and `_put` for subclasses.
     """
 
     on_put: Callable[[], None] = staticmethod(lambda: None)
 
     def waiting(self) -> int:
-        """Return how many jobs there are: None comes behind the last one."""
+        """Return the number of jobs, without the None at the end."""
         return 0 if not self._held or self._held[0] is None else len(self._held)
 
     def _init(self, maxsize: int) -> None:
@@ -312,7 +312,7 @@ class JobQueue(asyncio.Queue["Job | None"]):
         self.on_put()
 
     async def put_all(self, jobs: Sequence[Job]) -> None:
-        """Add jobs, as many at once as there is room for; wait for room for the others."""
+        """Add jobs, as many at once as there is room for, and wait for room for the others."""
         at = 0
         while at < len(jobs):
             await self.put(jobs[at])  # it waits for room, and wakes the task that waits for a job
@@ -321,25 +321,25 @@ class JobQueue(asyncio.Queue["Job | None"]):
             at += 1 + room
 
     def get_nowait(self) -> Job | None:
-        """Return the first one, as `asyncio.Queue.get_nowait`: the producer waits only while it is full."""
+        """See `asyncio.Queue.get_nowait`: the producer only waits while the queue is full."""
         if not self._held or len(self._held) >= self._room:
             return super().get_nowait()
         return self._held.popleft()
 
     def qsize(self) -> int:
-        """Return how many members there are."""
+        """Return the number of entries."""
         return len(self._held)
 
     def empty(self) -> bool:
-        """Return True if there are none."""
+        """Return True if there are no entries."""
         return not self._held
 
 
 _DASK_WORKERS = 16
-"""Workers for which the queue is long enough, where it is not known how many there will be."""
+"""The number of workers to size the queue for, if it is unknown."""
 
 
 def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue:
-    """Return a queue that is long enough to keep all workers busy: with processes, some messages full."""
+    """Return a queue that is long enough to keep all workers busy: with processes, for several messages."""
     workers = _DASK_WORKERS if dask else len(shares.workers)
     return JobQueue(2 * shares.own.slots + 4 * BATCH * workers)

@@ -1,4 +1,4 @@
-"""The producer of a mirror: saves what its walk selects, and feeds the bounded queue.
+"""The producer of a mirror: saves the selected items of the walk, and fills the bounded queue.
 
     pending jobs of an earlier start ───────────────┐
     walk ─▶ selected ─▶ ledger (one transaction) ─▶ queue
@@ -37,7 +37,7 @@ _STREAMED = 1000
 
 
 class Producer:
-    """Feeds `queue` with jobs until the walk has ended."""
+    """Adds jobs to `queue` until the walk has ended."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Producer:
         )
 
     def _remember_end_of_walk(self) -> None:
-        """Take over how the walk of this run ended, if an earlier process of it came that far."""
+        """Restore how the walk of this run ended, if it ended in an earlier process."""
         run, summary = self._run, self.summary
         if not (run.walk_ended or run.drawn) or run.spec.kind != "mirror":
             return
@@ -88,7 +88,7 @@ class Producer:
             self._on_event(Notice("warning", unseen_text(seen + summary.items_unseen, summary.items_unseen)))
 
     async def run(self) -> None:
-        """Feed what is pending, then walk on from the position of the run.
+        """Add the pending jobs, then continue the walk at the position of the run.
 
         Raises:
             UsageError: a label does not exist, a collection does not exist.
@@ -123,7 +123,7 @@ class Producer:
             after = batch[-1].row
 
     async def _retry_items(self) -> None:
-        """Read the source items again that could not be read before."""
+        """Read the source items again that could not be read earlier."""
         failed = await self._store.call(MirrorOperations.failed_items)
         for start in range(0, len(failed), BATCH):
             links = [SourceLink(one.href, one.parent, one.id) for one in failed[start : start + BATCH]]
@@ -133,9 +133,9 @@ class Producer:
             await self._commit(self._batch(selected))
 
     async def _retry_links(self) -> None:
-        """Read the links of a tree again that gave no item, and walk what is below them.
+        """Read the unreadable links of a tree again, and walk the documents below them.
 
-        Not for a sample: it was drawn without them. With --max-items they add only as many as are missing.
+        Not for a sample, which was drawn without them. With --max-items they only add the missing number.
         """
         selection = self._run.spec.selection
         links = await self._store.call(MirrorOperations.unread_links)
@@ -151,9 +151,9 @@ class Producer:
         await self._store.call(MirrorOperations.forget_unread, list(read))
 
     async def _read_damaged_items(self) -> None:
-        """Read each item whose JSON in DEST is damaged; the JSON is written when the run ends.
+        """Read each item whose JSON in DEST is damaged. The JSON is written at the end of the run.
 
-        One that can no longer be read stays marked in the ledger: the next walk may bring it.
+        An item that cannot be read stays marked in the ledger, because the next walk may find it.
         """
         after = 0
         while items := await self._store.call(MirrorOperations.damaged_documents, after, BATCH):
@@ -170,7 +170,7 @@ class Producer:
             after = items[-1].row
 
     async def _plan_sample(self) -> None:
-        """Plan the sample in order of rank; after a kill, what is planned already is skipped."""
+        """Plan the sample in order of rank. After a kill, planned items are skipped."""
         last: SampledItem | None = None
         while True:
             kept = await self._store.call(MirrorOperations.sample_candidates, last, BATCH)
@@ -183,11 +183,11 @@ class Producer:
 
     @property
     def items_seen(self) -> int:
-        """Distinct items that the run read on pages."""
+        """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
 
     async def take(self, selected: Selected, reached: WalkProgress) -> int:
-        """Plan a batch; return how many of its items are new. Waits while the queue is full."""
+        """Plan a batch; return the number of its new items. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
         self._unread.update(self._secrets.cut(one.href) for one in selected.unread if one.href is not None)
@@ -205,7 +205,7 @@ class Producer:
         return (await self._commit(batch)).new_seen
 
     async def restart(self) -> int:
-        """Forget the position of the run; its items are known and stay counted."""
+        """Delete the position of the run. Its items stay planned and counted."""
         await self._store.call(MirrorOperations.restart_walk)
         return self._store.counters["items_matched"] or 0
 
@@ -235,7 +235,7 @@ class Producer:
         )
 
     def _cut_name(self, failed: ItemFailure) -> ItemFailure:
-        """Return a source item that could not be read; if its URL stands for its id, without credentials."""
+        """Return a failed source item; if its ID is a URL, remove credentials from it."""
         if failed.id.item != failed.href:
             return failed
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
@@ -249,9 +249,9 @@ class Producer:
 
 
 def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:
-    why = found.message if isinstance(found, Failure) else "It is not known where it came from."
+    why = found.message if isinstance(found, Failure) else "Its URL is unknown."
     if isinstance(found, dict):
-        why = "Its URL leads to another item."
+        why = "Its URL returns another item."
     return f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"
 
 
@@ -271,9 +271,9 @@ def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
 
 
 async def restored_candidates(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
-    """Return candidates as they were drawn; items whose hrefs lost their signatures are read again.
+    """Return candidates as they were drawn. Items without the signatures of their hrefs are read again.
 
-    One that cannot be read again is planned as it was stored: its assets then fail with a reason.
+    If that fails, the stored item is planned, and its assets fail with a reason.
     """
     hrefs = [one.href for one in kept if one.stale and one.href is not None]
     fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))

@@ -171,7 +171,7 @@ class Destination(StagedParts, DirectoryFiles):
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
             in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
-            reason = "there is a link or file in its path" if in_the_way else error.strerror
+            reason = "a link or file is in its path" if in_the_way else error.strerror
             return Failure(
                 FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
             )
