@@ -1,10 +1,10 @@
-"""`--prune`: what the source does not have any more is reported and (with `--yes`) removed.
+"""`--prune`: items that the source no longer has are reported and (with `--yes`) removed.
 
-    walk, whole ─▶ items it did not meet ─▶ asked for by their own URLs ─▶ 404 or 410: gone ─▶ removed
+    complete walk ─▶ items it did not find ─▶ request of their own URLs ─▶ 404 or 410: gone ─▶ removed
 
-Nothing is removed because a page left it out: a walk may be wrong, so each item must be denied by itself, and
-only by a host that is trusted (`SourceTrust`). Only items that an earlier walk of the same source and
-selection met last are considered. What is not certain stays, and is reported.
+Pages alone prove nothing, because a walk may be wrong. So the URL of each item must return 404 or 410, from a
+host that is trusted (`SourceTrust`). Only items are considered whose last walk had the same source and
+selection. Items that are not certainly gone stay, and are reported.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
 
 _STRETCH = 500
-"""Items asked for, and removed, at a time."""
+"""Items that are requested, and removed, at once."""
 
 
 def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: int) -> str | None:
-    """Return why nothing can be said to be gone after this walk, None if that can be asked.
+    """Return why this walk cannot prove that items are gone, None if it can.
 
     Args:
-        selection: of the run.
-        summary: of the walk, as far as this process has gone.
-        whole: True if the walk came to the end and met all that was announced.
-        unread: how many links and items it met that could not be read.
+        selection: The selection of the run.
+        summary: The summary of the walk in this process.
+        whole: True if the walk ended and found all announced items.
+        unread: The number of links and items that could not be read.
     """
     if selection.max_items is not None or selection.sample is not None:
-        return "with --max-items or --sample the walk does not tell what is gone"
+        return "with --max-items or --sample the walk does not show which items are gone"
     if summary.cut_short:
         return "the walk was cut short"
     if summary.items_unseen:
-        return "the source announced more items than it had on its pages"
+        return "the source announced more items than its pages had"
     if unread:
         what = "1 link or item" if unread == 1 else f"{unread:,} links or items"
-        return f"{what} of this walk could not be read, and it does not tell what is behind them"
+        return f"{what} of this walk could not be read, and may lead to the missing items"
     if not whole:
-        return "parts of the walk were done by an earlier command; mirror once more with --prune"
+        return "an earlier command did a part of the walk; run the mirror again with --prune"
     return None
 
 
 _DENIED = frozenset({404, 410, None})
-"""None: a file that is not there. A 451 (GONE as well) is withheld, not gone."""
+"""Statuses of items that are gone. None is a missing file. A 451 (also GONE) is withheld, not gone."""
 
 Ask = Callable[[Sequence[str]], Awaitable[list[Json | Failure]]]
 Examples = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
-"""Returns some items, (id, own URL), of a collection that the walk met at a server."""
+"""Returns some items, as (ID, own URL), of a collection that the walk found at a server."""
 
 
 class _Kept(msgspec.Struct):
-    """What is not removed, and why, counted for the user."""
+    """Counts of items that are not removed, by reason, for the user."""
 
     nameless: int = 0
     unanswered: int = 0
     linked: int = 0
     untrusted: Counter[str] = msgspec.field(default_factory=Counter)
-    """By the reason why a host is not trusted."""
+    """Items by the reason why their host is not trusted."""
 
 
 class Pruning:
-    """Looks for what is gone, after the walk of a run."""
+    """Finds the items that are gone, after the walk of a run."""
 
     def __init__(
         self,
@@ -100,11 +100,11 @@ class Pruning:
         self._kept = _Kept()
 
     async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:
-        """Tell what is gone; with `remove`, remove it.
+        """Report the items that are gone; with `remove`, remove them.
 
         Raises:
-            InterruptedRunError: a stop came; what was removed is removed.
-            CredentialsError, SourceError: the source cannot be asked.
+            InterruptedRunError: The run was stopped. Removed items stay removed.
+            CredentialsError, SourceError: The source cannot be read.
             DestinationError: the mirror cannot be written.
         """
         basis = await self._call(MirrorOperations.prune_basis)
@@ -137,7 +137,7 @@ class Pruning:
             after = stretch[-1].row
 
     async def _gone(self, stretch: Sequence[UnseenItem]) -> list[UnseenItem]:
-        """Return those that are gone according to the source, if it is trusted."""
+        """Return the items that are gone according to a trusted source."""
         unlisted = [one for one in stretch if not one.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
         self._kept.unanswered += unanswered
@@ -156,7 +156,7 @@ class Pruning:
     async def _denied(
         self, stretch: Sequence[UnseenItem], href: Callable[[UnseenItem], str | None]
     ) -> tuple[list[UnseenItem], int]:
-        """Return those that are denied where `href` says, and of how many that is not known."""
+        """Return the items whose URL (by `href`) returns 404 or 410, and the number of unclear ones."""
         named = [(one, url) for one in stretch if (url := href(one)) is not None]
         answers = await self._asked([url for _, url in named])
         unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
@@ -164,13 +164,13 @@ class Pruning:
         return denied, unanswered
 
     def _elsewhere(self, item: ItemId) -> str | None:
-        """Return where the source's API has an item, whatever its `self` link said."""
+        """Return the URL of an item in the source's API, which may differ from its `self` link."""
         return None if self._service is None else own_href(item, f"{self._service}/search")
 
     async def _unlinked(self, found: Sequence[UnseenItem]) -> tuple[list[UnseenItem], dict[int, bytes]]:
-        """Return those that no item links to any more, as far as that is known; renewed JSON of label items.
+        """Return the items that no known item links to, and new JSON of label items that linked to them.
 
-        What an item that is there links to may be back tomorrow: it is reported as gone, and kept.
+        An item that another item still links to may come back. It is reported as gone, and kept.
         """
         rows = {one.row: one for one in found if not one.linked}
         labels = [
@@ -198,14 +198,14 @@ class Pruning:
     async def _tell_of_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorOperations.kept)
         for why, number in self._kept.untrusted.items():
-            self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
-        self._warn(self._kept.nameless, "were not listed, and have no URL of their own that could be asked")
-        self._warn(self._kept.unanswered, "were not listed, and their own URLs do not say if they are gone")
+            self._warn(number, f"were not listed, and their own URLs return that they are gone, but {why}")
+        self._warn(self._kept.nameless, "were not listed, and have no URL of their own to request")
+        self._warn(self._kept.unanswered, "were not listed, and their own URLs do not show if they are gone")
         self._warn(self._kept.linked, "are gone, but another item still links to them")
         self._warn(several, "were not listed, but another source has listed them under other URLs")
         self._warn(hidden, "were not listed, but a run with other credentials has listed them")
         if unlisted:
-            text = f"{unlisted:,} files are kept that their items do not list any more."
+            text = f"{unlisted:,} files are kept that their items no longer list."
             self._on_event(Notice("info", text))
 
     def _warn(self, number: int, why: str) -> None:
@@ -214,8 +214,8 @@ class Pruning:
 
 
 def _is_without(document: Json, label: LabelItem, source: UnseenItem) -> bool:
-    """Return True if a document is that of a label item, and links to the source item no more."""
-    links = source_links(document, label.href, None)  # of any relation: --follow may have named it
+    """Return True if a document is the label item and no longer links to the source item."""
+    links = source_links(document, label.href, None)  # of any relation, because of --follow
     named = {cut_url(href) for href in links}
     return is_found(document, label.id.item) and not (
         source.href in named or source.id in {item_of(href) for href in links}
@@ -223,26 +223,26 @@ def _is_without(document: Json, label: LabelItem, source: UnseenItem) -> bool:
 
 
 def is_gone(answer: Json | Failure) -> bool:
-    """Return True if what answered under an item's own URL says that it is not there any more."""
+    """Return True if the response to an item's own URL shows that it is gone."""
     return isinstance(answer, Failure) and answer.kind is FailureKind.GONE and answer.status in _DENIED
 
 
 def is_found(answer: Json | Failure, item: str) -> bool:
-    """Return True if what answered is the item of that id."""
+    """Return True if the response is the item with that ID."""
     return isinstance(answer, dict) and answer.get("id") == item
 
 
 def service_of(source: Source) -> str | None:
-    """Return the root of the API that the source is or is of, None if it is none."""
+    """Return the root URL of the source's API, None if it is not an API."""
     return api_place(source.url).root if isinstance(source, ApiSource | SearchSource) else None
 
 
 class SourceTrust:
-    """Decides whether a host that denies an item of a collection is trusted: it is asked once for each.
+    """Decides whether to trust a host that returns 404 for items of a collection. The result is cached.
 
-    A proxy, a broken index or a wrong `self` link answers 404 to everything. So a host is trusted for a
-    collection only if items of that collection that the walk has just met are found at that host; and if the
-    collection has no items any more, only if the source still lists the collection.
+    A proxy, a broken index or a wrong `self` link may return 404 for everything. So a host is only trusted
+    for a collection if it returns items of that collection that the walk has just found. If the collection
+    has no items any more, the source must still list the collection.
     """
 
     def __init__(self, source: Source, ask: Ask, examples: Examples) -> None:
@@ -252,7 +252,7 @@ class SourceTrust:
         self._known: dict[tuple[str, str], str | None] = {}
 
     async def why_not(self, collection: str, href: str) -> str | None:
-        """Return why the host of `href` is not trusted when it denies an item of a collection; None if it is.
+        """Return why the host of `href` is not trusted for items of a collection; None if it is.
 
         Raises:
             CredentialsError, SourceError: the source cannot be asked.
@@ -269,13 +269,13 @@ class SourceTrust:
         answers = await self._ask([href for _, href in examples])
         for (_, href), answer in zip(examples, answers, strict=True):
             if is_gone(answer):
-                return f"the source denies {href}, which it has just listed"
+                return f"the source does not return {href}, which it has just listed"
         if not any(is_found(answer, name) for (name, _), answer in zip(examples, answers, strict=True)):
             return f"{examples[0][1]}, which the source has just listed, is not found either"
         return None
 
     async def _reason_if_empty(self, collection: str, host: str) -> str | None:
-        """Return why it is not certain that a collection has no items any more; None if it is."""
+        """Return why it is uncertain that a collection has no items any more; None if it is certain."""
         if host == server_of(self._source.url):
             try:
                 document = await self._source.collection(collection)

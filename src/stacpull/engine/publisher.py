@@ -1,18 +1,18 @@
-"""The publisher: it brings complete parts under their final names, in groups.
+"""The publisher: it gives complete parts their final names, in groups.
 
-It takes what has gathered, up to `GROUP` files or `PACE` seconds, and for each group:
+A group is complete after `GROUP` files or `PACE` seconds. For each group the publisher:
 
-    1. reserves names in the ledger         committed before anything is renamed
+    1. reserves names in the ledger         committed before any rename
     2. syncs                                this group's data and reservations, the last group's renames
-    3. records the last group as done       its data and its names are durable now
+    3. records the last group as done       its data and its names are durable
     4. renames this group into place
 
-In a bucket, step 4 sends the files. It continues while the next group gathers, and ends before anything of
-that group is done.
+In a bucket, step 4 uploads the files. It continues while the next group is collected, and ends before step 1
+of that group.
 
-So one sync serves two groups, nothing is recorded before it is on stable storage, and at any kill a file
-under a final name is whole and reserved or recorded. When nothing more comes, a last sync completes the last
-group. The JSON of an item travels the same way, after the last of its assets.
+So one sync covers two groups, and nothing is recorded before it is on stable storage. After a kill at any
+moment, a file with its final name is complete, and reserved or recorded. At the end, one more sync completes
+the last group. The JSON of an item is published in the same way, after the last of its assets.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 GROUP = 512
-"""Files that wait when a group is begun; it takes all that wait then."""
+"""Waiting files with which a group is started. It takes all waiting files."""
 PACE = 0.25
-"""Seconds after which a group is begun with fewer."""
+"""Seconds after which a group is started with fewer files."""
 _TURN = 0.02
-"""Seconds after which a group that waits for the one before asks again."""
+"""Seconds between two checks of a group that waits for the previous one."""
 _SLOW_SYNC = 2.0
-"""Seconds after which a group sync is taken to wait for the writes of others on the same disk."""
+"""Seconds after which a group sync probably waits for the writes of other programs on the disk."""
 _SLOW_IN_A_ROW = 3
 
 
 class _Group(msgspec.Struct):
-    """What waits for the next sync: assets to publish, and failures to record."""
+    """The assets to publish and the failures to record with the next sync."""
 
     parts: list[Arrival] = msgspec.field(default_factory=list)
     failures: list[AssetFailure] = msgspec.field(default_factory=list)
     confirmed: list[Confirmed] = msgspec.field(default_factory=list)
     delivered: int = 0
-    """How many of the parts came in by `Publisher.deliver`."""
+    """Number of parts from `Publisher.deliver`."""
 
     def __len__(self) -> int:
         return len(self.parts) + len(self.failures) + len(self.confirmed)
 
 
 class _Renamed(msgspec.Struct):
-    """What has its final name but is not recorded, until the next sync has covered the renames."""
+    """Files with their final names that are recorded after the next sync, which covers the renames."""
 
     done: list[Arrival] = msgspec.field(default_factory=list)
     items: list[Written] = msgspec.field(default_factory=list)
@@ -76,10 +76,10 @@ class _Renamed(msgspec.Struct):
 
 
 class _Placing(NamedTuple):
-    """A group on its way to its final names."""
+    """A group that is being renamed or uploaded."""
 
     results: Callable[[], list[Failure | None]]
-    """Waits for those of the assets, then of the items."""
+    """Waits for the results: of the assets, then of the items."""
     is_done: Callable[[], bool]
     assets: Sequence[Arrival]
     items: Sequence[WrittenItem]
@@ -122,16 +122,16 @@ class Publisher:
         self._slow_syncs = 0
         self._deadline: float | None = None
         self.adopting = False
-        """True to adopt a file that is in the way, if its content is that of the asset."""
+        """True to adopt an existing file with the name of an asset, if it has the asset's content."""
         self.counters: Mapping[str, int | None] = counters
-        """The run's counters after the last transaction; replaced whole, read from any thread."""
+        """The run's counters after the last transaction. Any thread may read them."""
 
     def wait(self) -> float | None:
-        """Return the seconds after which `publish_if_due` publishes what waits, None if nothing does."""
+        """Return the seconds until `publish_if_due` has work, None if nothing waits."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def publish_if_due(self) -> None:
-        """Publish a full or old group; else see that it is published in time."""
+        """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
         if is_due and self._placing is not None and not self._placing.is_done():
             is_due, self._deadline = False, time.monotonic() + _TURN
@@ -154,7 +154,7 @@ class Publisher:
         self._group.failures.append(failure)
 
     def confirm(self, confirmed: Confirmed) -> None:
-        """Take an asset of which the source said that it has not changed."""
+        """Take an asset that has not changed at the source."""
         self._group.confirmed.append(confirmed)
 
     def take(self, batch: Sequence[Arrival]) -> None:
@@ -162,16 +162,16 @@ class Publisher:
         self._group.parts.extend(batch)
 
     def take_in_place(self, in_place: Sequence[Arrival]) -> None:
-        """Take files that lie under their final names already: they are recorded after the next sync."""
+        """Take files that already have their final names. They are recorded after the next sync."""
         for arrival in in_place:
             self._store.mark_changed(arrival.directory)
         self._renamed.done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
-        """Put a file of the mirror in place: a catalog, a collection. It is durable with the next sync.
+        """Write a file of the mirror, such as a catalog. It is durable after the next sync.
 
         Raises:
-            DestinationError: it cannot be written, or a file of that name is not part of this mirror.
+            DestinationError: It cannot be written, or a file with that name is not part of this mirror.
         """
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
         self.refuse_foreign(final, lambda: self._store.look_at(final, hashed=True).sha256 == sha256)
@@ -180,10 +180,10 @@ class Publisher:
         self.place_file(final, part, sha256)
 
     def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
-        """Refuse to replace a file at `path` (relative to DEST) that is not part of this mirror.
+        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror.
 
         Raises:
-            DestinationError: There is one, and its content is another (`is_same`).
+            DestinationError: There is such a file, with other content (`is_same`).
         """
         if not meta.owns_file(self._db, path) and not may_be_replaced(
             self._store, path, is_same, adopting=self.adopting
@@ -194,7 +194,7 @@ class Publisher:
         """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror.
 
         Raises:
-            DestinationError: It cannot be put there.
+            DestinationError: It cannot be renamed.
         """
         directory, _, name = path.rpartition("/")
         self._finish_placing()
@@ -207,7 +207,7 @@ class Publisher:
         meta.claim_file(self._db, path, sha256)
 
     def remove_listed(self) -> None:
-        """Remove the files of what was forgotten (`ledger.pruning`).
+        """Remove the files of deleted rows (`ledger.pruning`).
 
         Raises:
             DestinationError: they cannot be removed.
@@ -216,16 +216,16 @@ class Publisher:
         remove_listed(self._db, self._store, lambda: self._sync_all(()))
 
     def sync_renamed(self) -> None:
-        """Sync what was renamed since the last sync: catalogs."""
+        """Sync the renames since the last sync, i.e. of catalogs."""
         self._sync_all(())
 
     def publish_all(self) -> None:
-        """Publish until nothing waits any more."""
+        """Publish until nothing waits."""
         while self._is_waiting:
             self.publish()
 
     def publish(self) -> None:
-        """Bring one group under its final names, and record the one before."""
+        """Rename one group, and record the previous one."""
         self._deadline = None
         self._finish_placing()
         group, self._group = self._group, _Group()
@@ -244,7 +244,7 @@ class Publisher:
         self.publish_if_due()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> Sequence[Arrival]:
-        """Reserve names; return what got one. Parts of assets without a name are removed."""
+        """Reserve names; return the assets that got one. The parts of other assets are removed."""
         arrivals = group.parts
         if not arrivals and not items:
             return []
@@ -258,7 +258,7 @@ class Publisher:
         return reserved
 
     def _clips(self, arrivals: Sequence[Arrival]) -> dict[int, Clip]:
-        """Return what part of a raster each arrival is; only a run with `--clip` brings such parts."""
+        """Return the clips of clipped rasters. Only a run with `--clip` has any."""
         if self._area is None:
             return {}
         from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
@@ -267,9 +267,9 @@ class Publisher:
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its identity where a file of the user is in its place, to be adopted.
+        """Return the arrival without its identity if a file of the user is adopted.
 
-        The part may be a hard link of that file. By its identity a later start would take it for a file of
+        The part may be a hard link of that file. By its identity, a later start would consider it a file of
         the mirror, and might remove it.
         """
         if arrival.generation or not self._store.has(arrival.path, unknown=False):
@@ -277,10 +277,10 @@ class Publisher:
         return replace(arrival, identity=None)
 
     def _sync_all(self, parts: Sequence[str]) -> None:
-        """Sync these parts, and what was renamed since the last sync. One that failed is never tried again.
+        """Sync these parts, and the renames since the last sync. A failed sync is never repeated.
 
         Raises:
-            DestinationError: something did not reach the disk, now or before.
+            DestinationError: This sync or an earlier one failed.
         """
         if self._failed_sync is not None:
             raise self._failed_sync
@@ -293,24 +293,24 @@ class Publisher:
         self._judge_pace(time.monotonic() - started)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Distrust files that await their sync if the disk failed under the ledger: SQLite syncs, too."""
+        """Distrust files that wait for their sync if SQLite had a disk error, because it also syncs."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """Distrust files that awaited a sync that failed, now and at the next start."""
+        """Distrust files that waited for a failed sync, now and at the next start."""
         self._failed_sync = error
-        self._store.withdraw_trust()  # first: the ledger is on the disk that fails
+        self._store.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
             meta.set_sync_error(self._db, str(error))
 
     def _judge_pace(self, seconds: float) -> None:
-        """Sync file by file after several slow group syncs in a row: they wait for what others write."""
+        """Sync file by file after several slow group syncs in a row, which wait for other programs."""
         self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
         if self._slow_syncs >= _SLOW_IN_A_ROW and self._store.sync_singly():
             self._on_notice(
-                "Syncing the whole file system is slow because other programs write to it: from here on "
-                "stacpull syncs each file by itself."
+                "Syncing the whole file system is slow because other programs write to it: from now on "
+                "stacpull syncs each file separately."
             )
             sync_each_commit(self._db)
 
@@ -338,8 +338,8 @@ class Publisher:
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
     def _begun(self, assets: Sequence[Arrival], items: Sequence[WrittenItem], delivered: int) -> _Placing:
-        """Give the assets of a group their names, and the JSON of items whose assets are all recorded."""
-        for one in assets:  # an earlier version, or a file of the user's with the same content
+        """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
+        for one in assets:  # an earlier version, or a file of the user with the same content
             one.may_replace = one.generation > 0 or (
                 one.identity is None and self._store.holds_same(one.part, one.directory, one.name)
             )
@@ -352,13 +352,13 @@ class Publisher:
 
     @cached_property
     def _sender(self) -> ThreadPoolExecutor:
-        """The thread that sends the files of a group to a bucket."""
+        """The thread that uploads the files of a group to a bucket."""
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few mirrors are in a bucket
 
         return ThreadPoolExecutor(1, "stacpull-placing")
 
     def _finish_placing(self) -> None:
-        """Take what became of the group that is on its way: it can be recorded after the next sync.
+        """Wait for the group that is being renamed. It can be recorded after the next sync.
 
         Raises:
             DestinationError: The store fails.
@@ -381,35 +381,35 @@ class Publisher:
         self._on_published(placing.delivered)
 
     def _note_digest(self, arrival: Arrival) -> None:
-        """Have the digest of a file recorded that the service of DEST has copied: it was not known before."""
+        """Record the digest of a file that the service of DEST has copied, which was unknown before."""
         if self._checksum is not None and not self._store.is_local:
             found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
             outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
 
     def refresh_counters(self) -> None:
-        """Read the counters of the run again, after a transaction of another part."""
+        """Read the counters of the run again, after a transaction elsewhere."""
         self.counters = runs.counters(self._db, self._run)
 
     def write_items(self, rows: Sequence[int]) -> None:
-        """Have the JSON of these items written (again) with the next group."""
+        """Write the JSON of these items (again) with the next group."""
         self._final_items.extend(rows)
 
 
 def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
-    """Remove the files that are listed for removal (`ledger.pruning`), and directories that are then empty.
+    """Remove the files listed for removal (`ledger.pruning`), and directories that become empty.
 
-    Only regular files are removed, under names that were the mirror's own. The list is cleared at the end: a
-    kill in between leaves it to the next start.
+    Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill, the
+    next start continues.
 
     Args:
         db: The ledger.
         store: The mirror.
-        sync: Makes durable what was committed and removed so far.
+        sync: Makes all commits and removals so far durable.
     """
     paths = pruning.listed(db)
     if not paths:
         return
-    sync()  # the rows are gone for good before a file is
+    sync()  # the deletion of rows must be durable before files are removed
     for path in paths:
         directory, _, name = path.rpartition("/")
         if store.identity(directory, name) is not None:

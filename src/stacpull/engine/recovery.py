@@ -1,4 +1,4 @@
-"""Recovery: puts in order what a kill left, before a run continues.
+"""Recovery: restores a consistent state after a kill, before a run continues.
 
 It runs in the store process, before anything else.
 
@@ -9,7 +9,7 @@ It runs in the store process, before anything else.
     unfinished part, same object    resumed          removed                 removed
     anything else among the parts   removed          removed                 removed
 
-"In place" means under its final name, with the identity and size of the reservation. After a reboot, bytes
+"In place" means with its final name, and with the identity and size of the reservation. After a reboot, bytes
 that were never synced may be missing although the size is right; a recorded or stated sha256 proves them.
 After a failed sync it does not: it would be computed from the page cache, which may have pages that never
 reached the disk, marked clean. The ledger records that a sync failed. Where it could not, the mark of the
@@ -43,12 +43,12 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 
 
 class RecoveredAssets(msgspec.Struct, frozen=True):
-    """What an earlier run left, and this one publishes first."""
+    """Assets of an earlier run that this one publishes first."""
 
     complete: Sequence[Arrival]
     """Complete parts."""
     in_place: Sequence[Arrival]
-    """Files under their final names that are not recorded as done yet."""
+    """Files with their final names that are not recorded as done."""
 
 
 def recover(
@@ -58,22 +58,22 @@ def recover(
     checksum: str | None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> RecoveredAssets:
-    """Put DEST in order and return what is ready to be published.
+    """Recover DEST, and return the assets to publish.
 
     Args:
         db: the ledger.
         store: The mirror.
-        checksum: Algorithm of the digest to compute of complete parts, which may be long; None: none.
-        is_stopped: asked while files are read.
+        checksum: Algorithm of the digest to compute for complete parts; None for none.
+        is_stopped: called while files are read.
 
     Raises:
-        InterruptedRunError: it was stopped; what was not looked at is as it was.
+        InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
     hashed = _FileHasher(is_stopped)
     store.collect_parts()
     evidence = _evidence(db, store)
     if evidence.had_sync_error:
-        checkpoint(db)  # the log may have holes on the disk that reading it now does not show
+        checkpoint(db)  # the log may have holes on the disk that the page cache hides
     in_place, lost = [], []
     parts = store.list_parts()
     names = [parse_complete_part(entry.name) for entry in parts]
@@ -96,9 +96,10 @@ def recover(
 
 
 def accept(db: Connection, store: Store) -> None:
-    """Record that everything is in order: what is written under this boot from now on can be trusted.
+    """Record that recovery is complete: files that are written under this boot can be trusted.
 
-    The mark is written first. A kill in between leaves the entry of the ledger unchanged, which is stricter.
+    The mark is written first. After a kill in between, the entry in the ledger is unchanged, which is
+    stricter.
     """
     boot = boot_id()
     store.trust(boot)
@@ -106,7 +107,7 @@ def accept(db: Connection, store: Store) -> None:
 
 
 class _Evidence(msgspec.Struct, frozen=True):
-    """What proves the files that the last run left. If neither is set, a sha256 must prove each."""
+    """The evidence for files of the last run. If neither flag is set, a sha256 must prove each."""
 
     is_trusted: bool
     """True if they were written under this boot, and no sync failed."""
@@ -122,7 +123,7 @@ def _evidence(db: Connection, store: Store) -> _Evidence:
 
 
 class _FileHasher:
-    """Computes digests of files, until it is stopped."""
+    """Computes digests of files, unless it is stopped."""
 
     def __init__(self, is_stopped: Callable[[], bool]) -> None:
         self._is_stopped = is_stopped
@@ -136,7 +137,7 @@ class _FileHasher:
             algorithm: Of the digest.
 
         Raises:
-            InterruptedRunError: It was stopped, maybe in the middle of the file.
+            InterruptedRunError: It was stopped, possibly in the middle of the file.
         """
         found = look_at(path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
         if self._is_stopped():
@@ -153,10 +154,10 @@ def _is_in_place(
     *,
     is_staged: bool,
 ) -> bool:
-    """Return True if the reserved file is in place and is proven; otherwise remove it if it is ours.
+    """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
 
-    An object without a digest was copied by the service of DEST, and not verified any more. While the part
-    is still staged (`is_staged`), another file of the same content in its place is another program's.
+    An object without a digest was copied by the service of DEST but not verified. While the part is still
+    staged (`is_staged`), a file with the same content in its place belongs to another program.
     """
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -174,7 +175,7 @@ def _is_in_place(
 
 
 def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
-    """Return True if the file has that content; it is synced then: one that was copied may not be yet."""
+    """Return True if the file has that content. It is then synced, because a copied file may not be."""
     if arrival.digest is None:
         return False
     algorithm = recorded(arrival.digest).algorithm

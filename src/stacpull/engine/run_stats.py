@@ -1,4 +1,4 @@
-"""What a run has done and spent: counters of the ledger and of the network, put together for whoever asks."""
+"""The statistics of a run: the counters of the ledger and of the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunOutcome(msgspec.Struct, frozen=True):
     missing_ok: bool
     items_left_out: Mapping[str, int]
     changes: Mapping[str, int]
-    """What the run found otherwise than before, by the names of `MirrorReport`."""
+    """The changes that the run found, by the names of `MirrorReport`."""
     assets_ordered: int = 0
     assets_outside: int = 0
     assets_clipped: int = 0
@@ -32,7 +32,7 @@ class RunOutcome(msgspec.Struct, frozen=True):
 
 
 class _Spent(msgspec.Struct, frozen=True):
-    """What this process has spent on the run, as far as it was saved."""
+    """The effort of this process that was already saved."""
 
     bytes_fetched: int = 0
     requests: int = 0
@@ -41,7 +41,7 @@ class _Spent(msgspec.Struct, frozen=True):
 
 
 class RunStats:
-    """The account of one run, over the time of this process."""
+    """The statistics of one run in this process."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class RunStats:
         clock: Clock,
         hosts: Callable[[], tuple[HostProgress, ...]],
     ) -> None:
-        """Open the account at the counters with which the run was resumed.
+        """Start with the counters with which the run was resumed.
 
         Args:
             run: The run.
-            network: What went over the network.
-            clock: Where time comes from.
+            network: The counters of the network.
+            clock: The clock.
             hosts: Returns `Progress.hosts`.
         """
         self._hosts = hosts
         self.counters: Mapping[str, int | None] = run.counters
-        """The run's counters in the ledger; replaced whole after each transaction."""
+        """The run's counters in the ledger. The mapping is replaced after each transaction."""
         self._run = run
         self._network = network
         self._clock = clock
@@ -69,7 +69,7 @@ class RunStats:
         self._saved_by_host: dict[str, int] = {}
 
     def progress(self) -> Progress:
-        """Return where the run stands."""
+        """Return the progress of the run."""
         done, failed, pending = (self._count(f"assets_{state}") for state in ("done", "failed", "pending"))
         return Progress(
             items_seen=self._count("items_seen"),
@@ -93,7 +93,7 @@ class RunStats:
         )
 
     def spend(self) -> dict[str, float]:
-        """Return what was spent since the last time, to be added to the sums of the run."""
+        """Return the effort since the last call, to add to the sums of the run."""
         network, saved = self._network, self._saved
         now = _Spent(
             network.bytes_fetched, network.requests, network.retries, self._clock.monotonic() - self._started
@@ -102,7 +102,7 @@ class RunStats:
         return {name: getattr(now, name) - getattr(saved, name) for name in _Spent.__struct_fields__}
 
     def spend_by_host(self) -> dict[str, int]:
-        """Return how many bytes came from each host since the last time."""
+        """Return the bytes received from each host since the last call."""
         before, now = self._saved_by_host, {one.host: one.bytes for one in self._hosts()}
         self._saved_by_host = now
         new = {host: count - before.get(host, 0) for host, count in now.items()}
@@ -141,7 +141,7 @@ class RunStats:
         return self._run.spec.selection.clip is not None
 
     def of_nothing(self) -> str | None:
-        """Return the warning for a run that has ended and found nothing to fetch."""
+        """Return the warning for a complete run without anything to fetch."""
         progress = self.progress()
         return nothing_to_fetch(
             seen=progress.items_seen,
@@ -155,21 +155,21 @@ class RunStats:
         return self.counters[name] or 0
 
     def _skipped(self) -> int:
-        """Return how many assets this process found done already."""
+        """Return the number of assets that were already done in this process."""
         before = self._run.counters
         found = self._count("assets_skipped") - (before["assets_skipped"] or 0)
         return found + (before["assets_done"] or 0)
 
 
 def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
-    """Return the warning for a selection that leaves nothing to fetch, None if it leaves something.
+    """Return the warning for a selection without anything to fetch, else None.
 
     Args:
-        seen: How many items were read.
-        matched: How many of them the filters kept.
-        planned: How many assets are to be fetched, including those that cannot be fetched.
-        excluded: How many assets the asset filters left out.
-        pages: How many assets were left out since they are web pages.
+        seen: Number of items that were read.
+        matched: Number of items that match the filters.
+        planned: Number of planned assets, including those that cannot be fetched.
+        excluded: Number of assets that the asset filters left out.
+        pages: Number of assets that were left out because they are web pages.
     """
     if matched == 0 and seen:
         return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."

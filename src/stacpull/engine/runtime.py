@@ -1,13 +1,12 @@
-"""The interpreter of our own processes: its memory, its cycle collector, and its event loop.
+"""Settings of the interpreter in stacpull's own processes: memory, cycle collector, event loop.
 
-Large blocks are given back to the system, and cycles are searched for seldom.
+Large blocks are returned to the system, and the cycle collector runs rarely.
 
-glibc raises its threshold for blocks of their own (mmap) to the size of the largest block that was ever
-freed, up to 32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread of asyncio's pool decodes
-then moves into the heap of that thread, and each thread keeps what its largest page took: 5 MB times six, in
-steps over the first hundred thousand assets. With a fixed threshold a large block goes back to the system
-when it is freed; with one heap for all threads, what one thread has freed serves the others. The threads hold
-the interpreter's lock while they allocate, so they do not wait for each other.
+glibc allocates large blocks with mmap. It raises the threshold to the size of the largest freed block, up to
+32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread decodes is then allocated in the heap of
+that thread, and each thread keeps the memory of its largest page: six times 5 MB. With a fixed threshold, a
+large block is returned to the system when it is freed. With one heap for all threads, they share freed
+memory. They have the interpreter's lock while they allocate, so they do not wait for each other.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
-"""Bytes. Bodies kept in memory (1 MiB) and pieces of long files are less, and stay in the heap."""
+"""Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
 _SLACK = 8 * 1024 * 1024
-"""Bytes that may be free at the end of a heap before it shrinks; the default is 128 KiB."""
+"""Bytes that may be free at the end of a heap before it shrinks. The default is 128 KiB."""
 
 _GARBAGE_AFTER = 100_000
-"""Objects made before the cycle collector looks. With its default of 700 it searches the same long-lived
-objects thousands of times in a run of millions of small assets, which make no cycles: 5 % of the time."""
+"""New objects after which the cycle collector runs. With the default of 700 it takes 5 % of the time of a run
+with millions of small assets, because it visits the same long-lived objects thousands of times."""
 
 
 def collect_seldom() -> None:
-    """Have the cycle collector leave alone what exists now, and look seldom."""
+    """Make the cycle collector ignore existing objects and run rarely."""
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER, 50, 100)
 
 
 def give_back_large_blocks() -> bool:
-    """Have malloc keep no large block, and one heap; False where it is not glibc's, and stays as it is."""
+    """Make malloc return large blocks and use one heap; return False if it is not glibc's."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
@@ -54,7 +53,7 @@ def trim() -> None:
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed: half the processor time of small transfers."""
+    """Run on uvloop if it is installed, which halves the CPU time of small transfers."""
     import asyncio  # noqa: PLC0415 - not in the store process
 
     give_back_large_blocks()

@@ -1,6 +1,6 @@
-"""Checks of a selection and a layout against what the source says it has: collections, labels, properties.
+"""Checks of a selection and a layout against the source: collections, labels, properties.
 
-Only an API can say so before the walk. Elsewhere labels are checked against the first items of the walk.
+Only an API can be checked before the walk. For other sources, labels are checked against the first items.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stacpull.sources.stac_api import ApiSource
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:
-    """Check, before anything is created, that what `selection` and `layout` name exists at `source`.
+    """Check, before anything is created, that the names in `selection` and `layout` exist at `source`.
 
     Raises:
         UsageError: A collection, a label or a property of a layout does not exist.
@@ -40,15 +40,15 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
 async def selection_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    """Check the labels asked for against the classes that exist, and the area against the extent.
+    """Check the selected labels against the existing classes, and the area against the extent.
 
-    The classes are those that the items state, or else the collection. If there are no items, the first ones
-    of the collection are read: a selection that matches none says nothing about the collection.
+    The classes are those of the items, or else of the collection. If there are no items, the first ones of
+    the collection are read, because a selection without matches proves nothing about the collection.
 
     Args:
         selection: The selection.
         items: The items of the first page.
-        source: Where the collection is read.
+        source: The source.
         collection: The first collection of the walk.
 
     Returns:
@@ -72,15 +72,15 @@ async def selection_warnings(
 
 
 async def _first_items(source: ApiSource, collection: str) -> list[Json]:
-    """Return the first items of a collection, whatever is selected; none if they cannot be read."""
+    """Return the first items of a collection, without a selection; none if they cannot be read."""
     try:
         return (await class_documents(source, collection)).items
     except SourceError:
-        return []  # the walk sends other requests, and reports what is wrong
+        return []  # the walk reports errors
 
 
 async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
-    """Check the properties that a layout names against these items, and a source item that one links to.
+    """Check the properties in a layout against these items, and against one of their source items.
 
     Raises:
         UsageError: No item has such a property.
@@ -98,7 +98,7 @@ async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *
 
 
 async def _extent_warnings(selection: Selection, source: Source, collection: str) -> list[str]:
-    """Return a warning if the area asked for is outside of the collection's extent."""
+    """Return a warning if the selected area is outside of the collection's extent."""
     option, box = "--bbox", selection.bbox
     if selection.intersects is not None:
         found = area_geometry(selection.intersects)

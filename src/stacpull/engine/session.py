@@ -1,4 +1,4 @@
-"""What every public function opens and closes: DEST, the source, the ledger; and how a run continues."""
+"""Opening DEST, source and ledger for the public functions, and continuing a run."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ T = TypeVar("T")
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
-    """Refuse to read files of this disk because a ledger says so: it may come from another person.
+    """Reject a local SOURCE that only the ledger names, because another person may have made the ledger.
 
     Args:
         workspace: The opened mirror.
-        source: SOURCE as the ledger has it: a URL, or any other text that leads to a file.
-        opened: The URL that would be opened for it.
+        source: SOURCE in the ledger: a URL, or another text that names a file.
+        opened: The URL to open.
 
     Raises:
-        UsageError: SOURCE is such a place, and this user did not name it for this very ledger.
+        UsageError: SOURCE is local, and this user did not name it for this very ledger.
     """
     if not is_local(opened) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
         return
@@ -72,12 +72,12 @@ async def continue_run(
     Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
     last four.
 
-    Its SOURCE comes from the ledger, and not from the user: see `engine.network.source_address`.
+    Its SOURCE comes from the ledger and not from the user; see `engine.network.source_address`.
 
     Raises:
-        UsageError: Its SOURCE is a place on this disk that this user did not name for this very ledger.
-        CredentialsError: What the run was started with must be given again; the message names it.
-        InterruptedRunError, SourceError, DestinationError: as `mirror`.
+        UsageError: Its SOURCE is local, and this user did not name it for this very ledger.
+        CredentialsError: The credentials of the run must be given again; the message names them.
+        InterruptedRunError, SourceError, DestinationError: As for `mirror`.
     """
     if options.uses_dask:
         from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
@@ -116,12 +116,12 @@ async def continue_run(
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestPlace:
-    """Return where a mirror is.
+    """Return the DEST of an existing mirror.
 
     Raises:
         UsageError: DEST and the options contradict each other.
-        NotAMirrorError: there is none.
-        DestinationError: there was one, and its ledger is lost or cannot be read.
+        NotAMirrorError: There is no mirror.
+        DestinationError: The ledger of the mirror is lost or cannot be read.
     """
     place = parse_dest(dest, options)
     open_reader(place.work).close()
@@ -138,11 +138,11 @@ async def opened_source(
     processes: int = 1,
     on_event: Listener | None = None,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network (of one process of `processes`) and the source; `on_event` hears of a long wait.
+    """Open the network (of one of `processes` processes) and the source; `on_event` gets long waits.
 
     Raises:
-        CredentialsError, SourceError: the source cannot be read.
-        InterruptedRunError: `stop` was set before it was.
+        CredentialsError, SourceError: The source cannot be read.
+        InterruptedRunError: `stop` was set before the source was open.
     """
     stop = stop or asyncio.Event()
     async with open_network(address, options, clock, processes=processes) as network:

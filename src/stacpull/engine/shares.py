@@ -1,6 +1,6 @@
-"""How limits are divided: those of a run among its network processes, and the file descriptors of a process.
+"""Dividing limits: those of a run among its network processes, and the file descriptors of a process.
 
-All shares together are what one process would have: a host that takes four requests at once gets no more from
+The sum of all shares is the limit of one process: a host with a limit of four requests gets no more from
 three processes.
 """
 
@@ -11,47 +11,47 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 SLOTS = 64
-"""Transfers at once by default: the gates hold each host to what it bears."""
+"""Default number of simultaneous transfers. The gates limit each host separately."""
 BATCH = 64
-"""Jobs per message at most."""
+"""The most jobs per message."""
 _OWN_DESCRIPTORS = 36
-"""The loop, the ledger, lock, log and DEST, the page being read; measured 20, some to spare for lookups."""
+"""For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
 _PER_TRANSFER = 5
-"""Measured with three hosts on the way of an asset: four connections; and a part."""
+"""Four connections, measured with three hosts per asset, and a part."""
 _MOST_TRANSFERS = 64
 _MOST_DIRECTORIES = 64
 _FEWEST_DIRECTORIES = 2
 _ROUND_TRIP = 0.1
-"""Seconds that an outcome and the next job may take to travel on a busy machine."""
+"""Seconds that the messages of an outcome and the next job may take on a busy machine."""
 _FEWEST_AHEAD = 4
 _MOST_AHEAD = 1024
 
 
 class Share(NamedTuple):
-    """What one process may do at once."""
+    """The limits of one process."""
 
     slots: int
-    """Transfers over all hosts."""
+    """Simultaneous transfers."""
     per_host: int
-    """Requests to one host."""
+    """Simultaneous requests per host."""
 
 
 class Shares(NamedTuple):
-    """The share of the first network process, and those of its workers: none with one process."""
+    """The share of the first network process, and the shares of its workers, if there are any."""
 
     own: Share
     workers: tuple[Share, ...] = ()
 
 
 def share_out(processes: int, slots: int, per_host: int) -> Shares:
-    """Divide what a run may do at once into equal shares.
+    """Divide the limits of a run into equal shares.
 
-    Every process needs at least one of both, so there are fewer processes where there is less to divide.
+    Every process needs at least one of each, so low limits reduce the number of processes.
 
     Args:
-        processes: How many processes are wanted.
-        slots: Transfers at once over all hosts.
-        per_host: Requests at once to one host.
+        processes: The requested number of processes.
+        slots: Simultaneous transfers.
+        per_host: Simultaneous requests per host.
     """
     processes = min(processes, slots, per_host)
     own, *workers = map(Share, _parts(slots, processes), _parts(per_host, processes))
@@ -62,15 +62,15 @@ W = TypeVar("W")
 
 
 class HostShares(Generic[W]):
-    """Divides the limits among workers that come and go. Pure but for what it sends.
+    """Divides the limits among workers that join and leave. Pure except for the messages.
 
-    All workers together never ask a host for more at once than one would. So a share grows only by what is
-    free: what a worker had to give up is free when it keeps to its smaller share, or has left.
+    All workers together never exceed the limit of a host. So a share only grows by free permits: a permit of
+    a reduced share is free once the worker has confirmed its new limit, or has left.
 
     Args:
-        per_host: Requests to one host at once, over all workers.
-        slots: Transfers at once, over all workers; None: as many as one process has by default, for each.
-        send: Called with a worker, its transfers at once, and its requests to one host.
+        per_host: Simultaneous requests per host, of all workers.
+        slots: Simultaneous transfers of all workers; None for the default of one process for each.
+        send: Called with a worker, its simultaneous transfers, and its requests per host.
     """
 
     def __init__(self, per_host: int, slots: int | None, send: Callable[[W, int, int], None]) -> None:
@@ -78,27 +78,27 @@ class HostShares(Generic[W]):
         self._slots = slots
         self._send = send
         self._sent: dict[W, int] = {}
-        """The limit per host that each was sent last."""
+        """The last limit per host that was sent to each worker."""
         self._held: dict[W, int] = {}
-        """What each may be using: more than that, while it does not keep to a smaller one."""
+        """The permits that each worker may use: more than its limit until it confirms a lower one."""
 
     def __len__(self) -> int:
-        """Return how many workers have a share."""
+        """Return the number of workers with a share."""
         return len(self._sent)
 
     def joined(self, worker: W) -> None:
-        """Give a new worker its share, and the others less."""
+        """Add a worker, which reduces the shares of the others."""
         self._sent[worker] = self._held[worker] = 0
         self._divide()
 
     def left(self, worker: W) -> None:
-        """Divide the share of a worker that has ended among the others."""
+        """Remove an ended worker, and divide its share among the others."""
         if self._sent.pop(worker, None) is not None:
             del self._held[worker]
             self._divide()
 
     def keeps_to(self, worker: W, per_host: int) -> None:
-        """Hear that a worker keeps to a limit."""
+        """Record that a worker has confirmed a limit."""
         if self._sent.get(worker) == per_host:
             self._held[worker] = per_host
             self._divide()
@@ -131,16 +131,16 @@ def _parts(total: int, count: int) -> list[int]:
 
 
 def room(slots: int, open_jobs: int, pace: float) -> int:
-    """Return how many more jobs a worker should be given.
+    """Return how many more jobs to send to a worker.
 
-    It gets as many as it has slots, and what it does in the time that a message takes. With long files that
-    is next to nothing: a job that waits here can still go to whichever process is free first. While its
-    slots are full it gets jobs in larger batches only, since each message costs.
+    It gets as many as it has slots, plus those that it completes during a message. With long files that is
+    nearly none, so that a waiting job can still be sent to the first free process. While its slots are full,
+    it gets jobs only in larger batches, because each message takes time.
 
     Args:
-        slots: Its transfers at once.
-        open_jobs: Jobs that it was given and has not reported.
-        pace: Outcomes per second.
+        slots: Its simultaneous transfers.
+        open_jobs: Its jobs without an outcome.
+        pace: Its outcomes per second.
     """
     ahead = min(_MOST_AHEAD, max(_FEWEST_AHEAD, round(pace * _ROUND_TRIP)))
     free = slots + ahead - open_jobs
@@ -148,17 +148,16 @@ def room(slots: int, open_jobs: int, pace: float) -> int:
 
 
 def batch_size(waiting: int, room: int, processes: int) -> int:
-    """Return how many of `waiting` jobs go to one of `processes`: its part, so that the others get theirs."""
+    """Return how many of `waiting` jobs to send to one of `processes`: an equal part for each."""
     return min(room, BATCH, -(-waiting // processes))
 
 
 class DescriptorShares(NamedTuple):
-    """How many transfers and open directories of DEST the file descriptors of a process allow.
+    """The transfers and open directories of DEST that the file descriptors of a process allow.
 
-    `ulimit -n` may be as low as 64. A transfer can keep a connection to each host on its way (the API, the
-    host that it redirects to, the storage) and have a part open. Directories of DEST are kept open because
-    opening them again costs more than renaming a file; where files are synced one by one, as many again are
-    open.
+    `ulimit -n` may be as low as 64. A transfer can have a connection to each of its hosts (the API, the
+    target of a redirect, the storage) and an open part. Directories of DEST stay open because opening them
+    again takes longer than renaming a file. If files are synced one by one, as many are open a second time.
     """
 
     slots: int
@@ -166,7 +165,7 @@ class DescriptorShares(NamedTuple):
 
 
 def descriptor_shares(limit: int) -> DescriptorShares:
-    """Share out `limit` descriptors: at most 64 transfers and 64 directories, at least one and two."""
+    """Divide `limit` descriptors: at most 64 transfers and 64 directories, at least one and two."""
     room = max(0, limit - _OWN_DESCRIPTORS)
     directories = min(_MOST_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
     slots = min(_MOST_TRANSFERS, max(1, (room - 2 * directories) // _PER_TRANSFER))
@@ -174,7 +173,7 @@ def descriptor_shares(limit: int) -> DescriptorShares:
 
 
 def descriptors_here() -> DescriptorShares:
-    """Share out what this process is allowed now."""
+    """Divide the current limit of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         DescriptorShares(_MOST_TRANSFERS, _MOST_DIRECTORIES)

@@ -1,13 +1,13 @@
 """Fetches an href that many items have (a PDF of 706 items) once, and links or copies it for the others.
 
 An asset is identified by its item and key, so each has its own row and path; only the transfer is shared. The
-first job for an href fetches it, and jobs that come meanwhile wait for that. They and later ones get a hard
-link to the file, or its bytes if the file is not in place yet or links cannot be made. From there on they are
-parts like any other. Hrefs with a query are not shared: most are signed, and differ.
+first job for an href fetches it, and other jobs for it wait. They and later ones get a hard link to the file,
+or its bytes if the file is not in place yet or links are not supported. These are then parts like any other.
+Hrefs with a query are not shared, because most are signed and differ.
 
-A link is made only if the file is proven to be the first job's, by its identity or its SHA-256: an older
-version, or a file of the user, may have that path. Only recent hrefs are remembered, and 2 MiB of bodies.
-With several processes, each remembers its own.
+A link is only made if the file is proven to be the first job's, by its identity or its SHA-256: an older
+version or a file of the user may have that path. Only recent hrefs and 2 MiB of bodies are remembered, by
+each process separately.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ _HELD = 2 << 20
 
 
 class _SharedDownload(msgspec.Struct, eq=False):
-    """The first job for an href, and what came of it: None until then, and if it failed."""
+    """The first job for an href, and its result: None before its end, or if it failed."""
 
     job: Job
     received: Received | None = None
     weight: int = 0
-    """Bytes that are held of it."""
+    """Bytes of its body in memory."""
     identity: int | None = None
-    """Of its file, once that is known."""
+    """The identity of its file, once it is known."""
     has_ended: bool = False
     awaited: asyncio.Event | None = None
-    """Made when another job waits: there are millions of these."""
+    """Created only if another job waits, because there are millions of these objects."""
 
     def end(self) -> None:
-        """Let the jobs that wait for its end continue."""
+        """Wake the jobs that wait for its end."""
         self.has_ended = True
         if self.awaited is not None:
             self.awaited.set()
 
     async def ended(self) -> None:
-        """Wait until it has come in, or has failed."""
+        """Wait until it was received or has failed."""
         if not self.has_ended:
             self.awaited = self.awaited or asyncio.Event()
             await self.awaited.wait()
 
 
 class SharingFetcher:
-    """Makes one attempt at an asset as the fetcher within does, unless another asset has the same href."""
+    """Makes one attempt at an asset with the inner fetcher, unless another asset has the same href."""
 
     def __init__(self, within: Fetcher, destination: Store, *, checksum: str | None) -> None:
         self._within = within
@@ -71,10 +71,10 @@ class SharingFetcher:
         self._held = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
-        """Take what the same href gave before, or fetch.
+        """Reuse the result for the same href, or fetch.
 
         Raises:
-            TransferError, DestinationError, CredentialsError: as the fetcher within.
+            TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
         if "?" in job.href or job.present is not None or job.sha256 is not None:
             return await self._within.fetch(job, count_refusal=count_refusal)
@@ -83,18 +83,18 @@ class SharingFetcher:
             await first.ended()
             if (received := await self._shared(job, first)) is not None:
                 return received
-            if self._recent.get(job.href) is first:  # it came, and is not the same asset
+            if self._recent.get(job.href) is first:  # it was received, and is not the same asset
                 break
         return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`fastpath.path.SmallBodyFetcher`).
 
     async def open(self) -> None:
-        """Get ready to be asked."""
+        """Load the data that `claim` needs."""
         await self._within.load()
 
     def claim(self, job: Job) -> _SharedDownload | None:
-        """Begin to fetch an asset. Return None if `fetch` must: some of it is there, or its href is taken."""
+        """Start to fetch an asset. Return None if `fetch` must do it: it has a part, or a shared href."""
         href = job.href
         if href in self._recent or not self._within.is_fresh(job):
             return None
@@ -106,7 +106,7 @@ class SharingFetcher:
     def take(
         self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Received | None:
-        """Take a small body as `Fetcher.take` does, and remember it."""
+        """Take a small body, see `Fetcher.take`, and remember it."""
         received = self._within.take(job, url, fields, body)
         if received is not None:
             claim.received = received
@@ -119,7 +119,7 @@ class SharingFetcher:
     async def resume(
         self, job: Job, claim: _SharedDownload, begun: StartedExchange, *, count_refusal: bool
     ) -> Received:
-        """Continue what the fast path has begun.
+        """Continue an attempt that the fast path has started.
 
         Raises:
             TransferError, DestinationError, CredentialsError: as `fetch`.
@@ -132,7 +132,7 @@ class SharingFetcher:
         return first
 
     async def _landed(self, first: _SharedDownload, fetching: Awaitable[Received]) -> Received:
-        """Remember what came, and let those continue who wait for it."""
+        """Remember the result, and wake the waiting jobs."""
         try:
             received = await fetching
             if received.part is not None:
@@ -151,7 +151,7 @@ class SharingFetcher:
         return received
 
     def _remember(self, first: _SharedDownload, weight: int) -> None:
-        """Count what came, and forget what is past the limits."""
+        """Count the result, and drop old results beyond the limits."""
         recent = self._recent
         if recent.get(first.job.href) is first:
             first.weight = weight
@@ -165,7 +165,7 @@ class SharingFetcher:
             self._held -= first.weight
 
     async def _shared(self, job: Job, first: _SharedDownload) -> Received | None:
-        """Return the asset, made of what came for another; None if that cannot be."""
+        """Return the asset made from the result for another one; None if that is not possible."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
@@ -173,11 +173,13 @@ class SharingFetcher:
         return received or (shared if shared.body is not None else None)
 
     def _linked(self, job: Job, first: _SharedDownload, shared: Received) -> Received | None:
-        """Make a part of the first one's file; None if that is not in place, or nothing proves what it is."""
+        """Link a part to the file of the first job; None if it is not in place, or not proven."""
         part = f"{job.row}.{job.generation}.part"
         for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have"):
             self._destination.drop_part(left)
-        for path in _places(first, shared):  # the whole part first: it moves on to the other
+        for path in _places(
+            first, shared
+        ):  # the complete part first, which is then renamed to the other path
             try:
                 linked = self._destination.link_part(part, self._destination, path)
             except OSError:
@@ -191,7 +193,7 @@ class SharingFetcher:
         return None
 
     def _is_proven(self, part: str, first: _SharedDownload, shared: Received, *, linked: bool) -> bool:
-        """Return True if a part is the first one's file: by its identity, else by its content."""
+        """Return True if a part is the file of the first job, by its identity or its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:
             return False
@@ -211,18 +213,18 @@ class SharingFetcher:
 
 
 def _may_be(job: Job, first: Job, shared: Received) -> bool:
-    """Return True if nothing that the item states speaks against what came for another."""
+    """Return True if no statement of the item contradicts the result for another asset."""
     return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
 
 
 def _places(first: _SharedDownload, shared: Received) -> list[str]:
-    """Return where the first one's file may be, relative to DEST."""
+    """Return the possible paths of the first job's file, relative to DEST."""
     final = _place(first.job, shared)
     return [final] if shared.part is None else [f"{PARTS}/{shared.part.name}", final]
 
 
 def _place(job: Job, received: Received) -> str:
-    """Return where the file of `job` is, relative to DEST, unless that name was taken."""
+    """Return the path of the file of `job`, relative to DEST, unless that name was taken."""
     return path_in_dest(
         job.directory, final_name(job.name, job.name_template, received.filename, job.directory)
     )

@@ -1,6 +1,6 @@
-"""The network process's side of the store: it starts the store process, and sends it what came in.
+"""The store for the network process: it starts the store process, and sends it received assets.
 
-`engine.part_sender` decides what is sent with its body.
+`engine.part_sender` decides which bodies are sent.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ENDED = (
-    "The process that writes to the destination ended unexpectedly: what it recorded is safe. "
+    "The process that writes to the destination ended unexpectedly. Everything that it recorded is safe. "
     "Run `stacpull resume`."
 )
 _PROCESS = "store process"
 """The process as errors name it."""
 _BUFFER = 4 << 20
-"""Bytes that the socket may hold, as far as the system allows."""
+"""Bytes of the socket's buffer, if the system allows it."""
 
 
 @asynccontextmanager
 async def started_store(location: BucketLocation | None = None) -> AsyncIterator[Started]:
-    """Start a store process, to be used by one run in the block; it ends with the block.
+    """Start a store process for one run. It ends with the block.
 
-    It is started early: what it imports takes as long as a source takes to answer. For a bucket, both
-    processes begin to import the library of its service.
+    It is started early, because its imports take as long as the first response of a source. For a bucket,
+    both processes start to import the library of its service.
 
     Args:
         location: DEST, if it is a bucket.
@@ -70,7 +70,7 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
 
 
 class StoreClient(PartSender):
-    """The store process, as the network process sees it. To be used on one event loop."""
+    """The interface to the store process. Use it on one event loop."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class StoreClient(PartSender):
         on_event: Listener,
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        """Prepare; `open` opens the mirror.
+        """Create the client; `open` opens the mirror.
 
         Args:
-            destination: DEST, for the parts that are written here.
+            destination: DEST, for parts that this process writes.
             run: The run.
             secrets: Removed from everything that is written.
-            checksum: Algorithm of the digest that is recorded; None: none.
+            checksum: Algorithm of the digest to record; None for none.
             slots: Assets that may be in flight.
-            on_event: Called on the loop with what the store process reports to the user.
-            on_broken: Called on the loop with the reason why nothing can be written any more.
+            on_event: Called on the loop with events for the user.
+            on_broken: Called on the loop with the error after which nothing can be written.
         """
         super().__init__(
             slots,
@@ -115,7 +115,7 @@ class StoreClient(PartSender):
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
         self._confirmations: deque[Callable[[int], None]] = deque()
-        """What to call when the store process has the bodies of a message, in their order."""
+        """Callbacks for confirmations of bodies, in the order of the messages."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
         self._closing = False
@@ -123,12 +123,12 @@ class StoreClient(PartSender):
     # --- start and end -----------------------------------------------------------------------------------
 
     async def open(self, started: Started, requests: RunFlags, lock: int) -> None:
-        """Have the store process open the mirror.
+        """Open the mirror in the store process.
 
         Args:
-            started: The process, and our end of its socket.
-            requests: What the run was started with.
-            lock: The descriptor of the mirror's lock, which the process holds as well until it ends.
+            started: The process, and this end of its socket.
+            requests: The options of the run.
+            lock: The descriptor of the mirror's lock, which the process also holds until it ends.
 
         Raises:
             DestinationError: The process has ended.
@@ -149,14 +149,14 @@ class StoreClient(PartSender):
         self.start_writer()
 
     def stop(self) -> None:
-        """Have operations end early that take long."""
+        """End long operations early."""
         self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:
-        """Have everything published and recorded, and end the process.
+        """Publish and record everything, and end the process.
 
         Raises:
-            DestinationError: The ledger could not be brought to the disk, or the process ended before that.
+            DestinationError: The ledger could not be synced, or the process ended before that.
         """
         self._closing = True
         was_open = self._channel.is_open
@@ -172,18 +172,18 @@ class StoreClient(PartSender):
         if was_open and not self._closed.done():
             raise DestinationError(_ENDED)
 
-    # --- what came in ------------------------------------------------------------------------------------
+    # --- received assets ---------------------------------------------------------------------------------
 
     def send_arrivals(self, arrivals: list[Arrival]) -> None:
         """See `PartSender.send_arrivals`."""
         self._send_on(arrivals, self.confirmed)
 
     def deliver(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
-        """Have assets published that a worker process has received.
+        """Publish assets that a worker process has received.
 
         Args:
             arrivals: The assets.
-            confirmed: Called with how many bodies there were, when the store process has them.
+            confirmed: Called with the number of bodies once the store process has them.
         """
         self._unpublished += len(arrivals)
         self._send_on(arrivals, confirmed)
@@ -194,13 +194,13 @@ class StoreClient(PartSender):
         self._channel.send(Arrivals(arrivals))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Have it recorded that an asset failed for good, or is not ready yet."""
+        """Record that an asset failed for good, or is not ready yet."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         scrubbed = failure.scrubbed(self._secrets)
         self._channel.send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
 
     def confirm(self, job: Job) -> None:
-        """Have it recorded that the source says that an asset has not changed."""
+        """Record that an asset has not changed at the source."""
         self._channel.send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
 
     # --- operations --------------------------------------------------------------------------------------
@@ -208,15 +208,15 @@ class StoreClient(PartSender):
     async def call(
         self, operation: Callable[Concatenate[MirrorOperations, P], T], *arguments: P.args, **_: P.kwargs
     ) -> T:
-        """Have the store process carry out an operation, and return its result.
+        """Call an operation in the store process, and return its result.
 
         Args:
             operation: A method of `MirrorOperations`.
             arguments: Its arguments, by position.
 
         Raises:
-            DestinationError: The ledger or the disk fails, or did before; also if the process has ended.
-            StacpullError: As the operation.
+            DestinationError: The ledger or the disk fails or has failed, or the process has ended.
+            StacpullError: Any error of the operation.
         """
         if not self._channel.is_open:
             raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
@@ -234,10 +234,10 @@ class StoreClient(PartSender):
         finally:
             self._waiting.pop(number, None)
 
-    # --- what the store process reports ----------------------------------------------------------------
+    # --- messages of the store process -----------------------------------------------------------------
 
     def _on_lost(self) -> None:
-        """Note that the store process is gone: unless it was to end, the run ends."""
+        """Handle the end of the store process. If it was not closed, the run ends."""
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
             self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)

@@ -3,7 +3,7 @@
     network ─▶ OpenMirror, then OperationCall, Arrivals, RecordFailure, RecordUnchanged, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
 
-They are sent as `engine.messages` says.
+See `engine.messages` for the encoding.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Counters = dict[str, int | None]
 
 
 class OpenMirror(msgspec.Struct, tag=0, array_like=True):
-    """Open a mirror, and take up a run. The descriptor of the mirror's lock comes with it."""
+    """Open a mirror for a run. The message includes the descriptor of the mirror's lock."""
 
     dest: bytes
     run: int
     requests: RunFlags
     checksum: str | None
     known: list[str]
-    """Secrets, to be removed from everything that is written."""
+    """Secrets to remove from everything that is written."""
     learned: list[str]
     variables: dict[str, str]
     """Environment variables with the credentials of DEST: the process is started without credentials."""
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):
-    """Carry out an operation of `MirrorOperations`."""
+    """Call an operation of `MirrorOperations`."""
 
     number: int
     operation: str
@@ -52,20 +52,20 @@ class RecordFailure(msgspec.Struct, tag=3, array_like=True):
 
 
 class RecordUnchanged(msgspec.Struct, tag=4, array_like=True):
-    """Record that the source says that an asset has not changed."""
+    """Record that an asset has not changed at the source."""
 
     confirmed: Confirmed
 
 
 class LearnedSecrets(msgspec.Struct, tag=5, array_like=True):
-    """Remove these secrets as well from everything that is written."""
+    """Also remove these secrets from everything that is written."""
 
     known: list[str]
     learned: list[str]
 
 
 class StopEarly(msgspec.Struct, tag=6, array_like=True):
-    """End early what takes long: the user has stopped the run."""
+    """End long operations early, because the user has stopped the run."""
 
 
 class CloseMirror(msgspec.Struct, tag=7, array_like=True):
@@ -82,7 +82,7 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
 
 
 class PartsPublished(msgspec.Struct, tag=12, array_like=True):
-    """So many parts are under their final names."""
+    """`count` parts were published."""
 
     count: int
     counters: Counters
@@ -101,7 +101,7 @@ class StoreWarning(msgspec.Struct, tag=14, array_like=True):
 
 
 class StoreStage(msgspec.Struct, tag=17, array_like=True):
-    """The progress of an operation that takes long."""
+    """The progress of a long operation."""
 
     stage: Stage
 
@@ -113,7 +113,7 @@ class StoreBroken(msgspec.Struct, tag=15, array_like=True):
 
 
 class MirrorClosed(msgspec.Struct, tag=16, array_like=True):
-    """The ledger is closed, and nothing follows; or it could not be closed well."""
+    """The last message: the ledger is closed, or the error of closing it."""
 
     error: ErrorReport | None
 
@@ -145,7 +145,7 @@ decode_to_network: Callable[[bytes | memoryview], ToNetwork] = msgspec.msgpack.D
 
 
 class StoreOperation(NamedTuple):
-    """A method of `MirrorOperations` as it is called from the other process."""
+    """A method of `MirrorOperations` that the other process can call."""
 
     function: Callable[..., Any]
     arguments: msgspec.msgpack.Decoder[Any]
@@ -154,10 +154,10 @@ class StoreOperation(NamedTuple):
 
 @cache
 def operation(name: str) -> StoreOperation:
-    """Return the operation of that name, typed as the method is.
+    """Return the operation with that name, with the types of the method.
 
     Raises:
-        KeyError: There is none.
+        KeyError: There is no such operation.
     """
     if name.startswith("_"):
         raise KeyError(name)
