@@ -311,14 +311,14 @@ class MergeReport(ReportTable, frozen=True):
     assets_failed: int
     """Assets that failed in a shard: `retry` fetches them into DEST."""
     conflicts: int
-    """Assets that were not taken over."""
+    """Assets, and JSON of items, that were not taken over."""
     named: tuple[str, ...]
     """The reasons for the first of `conflicts`: one sentence each."""
     seconds: float
 
     @property
     def exit_code(self) -> int:
-        """0: all assets of the shards are in DEST. 1: some are not."""
+        """0: all files of the shards are in DEST. 1: some are not."""
         return 1 if self.conflicts or self.assets_failed else 0
 
 

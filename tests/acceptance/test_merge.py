@@ -285,6 +285,70 @@ def test_a_file_that_a_shard_has_lost_is_named(shards: list[Path], tmp_path: Pat
     assert sync.verify(tmp_path / "m", strict=True).exit_code == 0
 
 
+def shard_of(top: Path, name: str, item: str, *assets: str) -> Path:
+    """Return the mirror of a static collection with one item."""
+    tree, made = top / f"tree-{name}", top / name
+    tree.mkdir()
+    for key in assets:
+        (tree / f"{key}.tif").write_text(f"{name} {key}")
+    document = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": item,
+        "collection": "c",
+        "geometry": None,
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "links": [],
+        "assets": {key: {"href": f"./{key}.tif"} for key in assets},
+    }
+    links = [{"rel": "item", "href": "./item.json"}]
+    (tree / "item.json").write_text(json.dumps(document))
+    (tree / "collection.json").write_text(json.dumps({"type": "Collection", "id": "c", "links": links}))
+    assert sync.mirror(str(tree / "collection.json"), made).exit_code == 0
+    return made
+
+
+def test_an_item_whose_directory_dest_has_in_another_spelling_is_named(tmp_path: Path) -> None:
+    dest, shards = tmp_path / "m", [shard_of(tmp_path, "1", "S2A", "a"), shard_of(tmp_path, "2", "s2a", "b")]
+    report = sync.merge(dest, shards)
+    assert (report.exit_code, report.items, report.conflicts) == (1, 1, 1)
+    assert report.named == ("c/s2a: DEST has c/s2a in another spelling: `stacpull mirror` fetches it.",)
+    assert sync.verify(dest, strict=True).exit_code == 0
+
+
+def test_json_names_only_files_that_were_merged(tmp_path: Path) -> None:
+    dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a", "b")
+    mine, merged = dest / "c/i/a.tif", dest / "c/i/i.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert sync.merge(dest, [shard]).conflicts == 1
+    assert json.loads(merged.read_text())["assets"].keys() == {"b"}
+    mine.unlink()
+    assert sync.merge(dest, [shard]).exit_code == 0
+    assert json.loads(merged.read_text()) == json.loads((shard / "c/i/i.json").read_text())
+
+
+@pytest.mark.parametrize("case", ["lost by the shard", "a file of the user's"])
+def test_json_that_cannot_be_merged_is_named_and_merged_later(tmp_path: Path, case: str) -> None:
+    dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
+    theirs, merged = shard / "c/i/i.json", dest / "c/i/i.json"
+    data = theirs.read_bytes()
+    if case == "lost by the shard":
+        theirs.unlink()
+    else:
+        merged.parent.mkdir(parents=True)
+        merged.write_text("mine")
+    report = sync.merge(dest, [shard])
+    assert (report.exit_code, report.conflicts) == (1, 1)
+    assert ("verify --repair" if case == "lost by the shard" else "already exists in DEST") in report.named[0]
+    assert case == "lost by the shard" or merged.read_text() == "mine"
+    merged.unlink(missing_ok=True)
+    theirs.write_bytes(data)
+    assert sync.merge(dest, [shard]).exit_code == 0
+    assert merged.read_bytes() == data
+    assert sync.verify(dest, strict=True).exit_code == 0
+
+
 def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> None:
     with sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite") as db:
         db.execute("UPDATE runs SET state = 'interrupted'")

@@ -24,7 +24,7 @@ def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
 
     Each SHARD is a finished mirror, usually made by `mirror --shard I/N`. DEST is created if it does not
     exist. Files become hard links if DEST is on the same file system, and are copied otherwise; the shards
-    are only read. If a merge was stopped, run it again to finish it. The exit code is 1 if an asset could not
+    are only read. If a merge was stopped, run it again to finish it. The exit code is 1 if a file could not
     be taken over.
     """
     from stacpull.upkeep import shard_merge
@@ -39,6 +39,6 @@ def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
             f"  {count(report.assets_failed, 'asset')} failed in the shards: run `stacpull retry {dest}`"
         )
     if report.conflicts:
-        lines.append(f"  {count(report.conflicts, 'asset')} could not be taken over")
+        lines.append(f"  {count(report.conflicts, 'file')} could not be taken over")
     lines += [f"  {why}" for why in report.named]
     return session.finish(report, lines, aside=False)

@@ -317,6 +317,15 @@ class Directories:
                     return cursor.lastrowid or 0, wanted
             wanted = _apart(wanted)
 
+    def keeps(self, path: str) -> bool:
+        """Return True if `get` would return `path` itself, not another directory that is kept apart."""
+        index = _hash(path)
+        taken = [one for _, _, one in self._rows([index])]
+        if taken:
+            return path in taken
+        is_spelled_so = self._of_own([index]).get(index & _OF_ITEM, path) == path
+        return is_spelled_so and self._file_above(path) is None
+
     def _file_above(self, path: str) -> str | None:
         """Return the part of a new directory's path (from its start) that is the path of an asset, if any."""
         upward = _upward(path)

@@ -113,11 +113,13 @@ class MergedItem(NamedTuple):
         item: The item.
         assets: Its assets whose file is in DEST now, and those that failed in the shard.
         document: True if its JSON is in DEST now.
+        is_outdated: True if the JSON in DEST does not list the item's files there.
     """
 
     item: ShardItem
     assets: Sequence[ShardAsset]
     document: bool
+    is_outdated: bool
 
 
 def shard_items(shard: sqlite3.Connection) -> Iterator[list[ShardItem]]:
@@ -258,10 +260,14 @@ class ShardRows:
         return found is not None and found.written != UNWRITTEN
 
     def is_free(self, path: str, row: int = 0) -> bool:
-        """Return True if no other asset of DEST has that path, or one that differs only in case."""
+        """Return True if nothing of DEST has that path, or one that differs only in case."""
         directory, _, name = path.rpartition("/")
         found = claim(self._db, row, directory, name)
-        return found.failure is None and found.name == name
+        return found.failure is None and found.name == name and self._directories.keeps(directory)
+
+    def is_kept_apart(self, item: ShardItem) -> bool:
+        """Return True if an item is new, and DEST has its directory in another spelling."""
+        return find_item(self._db, item.id) is None and not self._directories.keeps(item.directory)
 
     def announce(self, paths: Iterable[str]) -> None:
         """List files before they are placed. If a start finds the list, it removes them."""
@@ -286,16 +292,20 @@ class ShardRows:
     def _record(self, placed: MergedItem) -> tuple[int, bool]:
         """Record an item and its assets; return its row and whether it is new."""
         item = placed.item
-        row, directory, is_new = self._item(item, document=placed.document)
+        row, directory, is_new = self._item(item)
         for asset in placed.assets:
             self._record_asset(row, directory, asset)
-        if placed.assets and not is_new:  # its JSON must list more files
+        if placed.document:
+            self._db.execute(
+                "UPDATE items SET written = ?, sha256 = ? WHERE id = ?", (item.written, item.sha256, row)
+            )
+        if placed.is_outdated:
             self._db.execute(
                 "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
             )
         return row, is_new
 
-    def _item(self, item: ShardItem, *, document: bool) -> tuple[int, str, bool]:
+    def _item(self, item: ShardItem) -> tuple[int, str, bool]:
         """Return the row of an item, the directory of its JSON, and whether the item is new."""
         collection = self._collection(item.id.collection)
         known = find_item(self._db, item.id)
@@ -306,11 +316,10 @@ class ShardRows:
         walk = item.walk if not item.walk else self._runs.get(item.walk)
         cursor = self._db.execute(
             "INSERT INTO items(hash, collection, name, parent, run, walk, directory, href, href_form, "
-            "updated, written, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "updated, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 item_hash(item.id), collection, item.id.item, self._parent(item), self._runs[item.run], walk,
-                directory, href, form, item.updated,
-                item.written if document else UNWRITTEN, item.sha256 if document else None,
+                directory, href, form, item.updated, UNWRITTEN,
             ),
         )  # fmt: skip
         row = cursor.lastrowid or 0

@@ -29,6 +29,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import RunFlags
+from stacpull.ledger.schema import UNWRITTEN
 from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
@@ -171,25 +172,39 @@ class _MergeRun:
         there = merge.merged_assets(items)
         placed, puts = [], []
         for item in items:
-            mine = there[item.id]
+            if merge.is_kept_apart(item):
+                why = f"DEST has {item.directory} in another spelling: `stacpull mirror` fetches it."
+                self._conflict(item, why)
+                continue
+            mine, before = there[item.id], self._counts.conflicts
             assets = [
                 asset
                 for asset in item.assets
                 if self._is_taken(files, merge, item, asset, mine.get(asset.key))
             ]
             puts += [asset.path for asset in assets if rows.is_whole(asset) and asset.path is not None]
-            document = self._has_document(files, item) and not merge.written(item.id)
+            is_written = merge.written(item.id)
+            is_outdated = bool(assets) if is_written else bool(mine) or self._counts.conflicts > before
+            document = not is_written and self._has_document(files, item)
             if document:
                 puts.append(item.document_path)
-            placed.append(MergedItem(item, assets, document))
+            placed.append(MergedItem(item, assets, document, is_outdated))
         self._place(files, merge, puts)
         self._counts.items += merge.record(placed)
 
     def _has_document(self, files: StoredFiles, item: ShardItem) -> bool:
         """Return True if the shard has the JSON of an item intact and its path is free in DEST."""
         path = item.document_path
-        is_whole = item.sha256 is not None and files.look_at(path, hashed=True).sha256 == item.sha256
-        return is_whole and not self._destination.has(path)
+        if item.written == UNWRITTEN:
+            return False
+        if self._destination.has(path):
+            self._conflict(item, f"{path} already exists in DEST")
+            return False
+        if item.sha256 is not None and files.look_at(path, hashed=True).sha256 == item.sha256:
+            return True
+        if item.document is None:
+            self._conflict(item, f"the shard has lost {path}: run `stacpull verify --repair` on it")
+        return False
 
     def _is_taken(
         self,
@@ -209,17 +224,17 @@ class _MergeRun:
             if self._is_same(files, asset, there):
                 self._counts.assets_there += 1
             else:
-                self._conflict(item, asset, "DEST has different content")
+                self._conflict(item, "DEST has different content", asset)
             return False
         found = files.look_at(path, hashed=False)
         if found.size != asset.size:
-            self._conflict(item, asset, "the shard has lost the file: run `stacpull verify --repair` on it")
+            why = "the shard has lost the file: run `stacpull verify --repair` on it"
+            self._conflict(item, why, asset)
         elif there is not None and there.replaces:
-            self._conflict(
-                item, asset, "DEST has not yet fetched the newer version: run `stacpull retry` on it"
-            )
+            why = "DEST has not yet fetched the newer version: run `stacpull retry` on it"
+            self._conflict(item, why, asset)
         elif not merge.is_free(path, 0 if there is None else there.row) or self._destination.has(path):
-            self._conflict(item, asset, f"{path} already exists in DEST")
+            self._conflict(item, f"{path} already exists in DEST", asset)
         else:
             self._counts.assets += 1
             self._counts.bytes += asset.size or 0
@@ -239,10 +254,12 @@ class _MergeRun:
         digests = [one.look_at(path, hashed=True).sha256 for one, path in places if path is not None]
         return digests[0] is not None and digests[1:] == digests[:1]
 
-    def _conflict(self, item: ShardItem, asset: ShardAsset, why: str) -> None:
+    def _conflict(self, item: ShardItem, why: str, asset: ShardAsset | None = None) -> None:
+        """Count something that is not merged: an asset, the JSON of an item, or an item."""
         self._counts.conflicts += 1
         if len(self._counts.named) < _NAMED:
-            self._counts.named.append(f"{item.id.collection}/{item.id.item}/{asset.key}: {why}")
+            name = f"{item.id.collection}/{item.id.item}"
+            self._counts.named.append(f"{name}: {why}" if asset is None else f"{name}/{asset.key}: {why}")
 
     # --- files -------------------------------------------------------------------------------------------
 
