@@ -15,8 +15,10 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import distributed
+import psutil
 import pytest
 from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import COMMAND, LABELS, ROOT, Running, environment, mirror_of, run, wait_until
@@ -434,6 +436,23 @@ def test_a_number_starts_workers_here(tmp_path, served):
     ran = run(mirror_of(replica.base_url, dest, "--dask", "2", "--json"), environment(replica), timeout=120)
     assert ran.code == 0, ran.err
     assert is_whole(dest, replica, 6)
+
+
+@pytest.mark.slow
+def test_no_other_process_can_join_workers_that_a_number_starts(tmp_path, served):
+    """Another user of this machine could be sent the credentials of the source."""
+    replica = served(items=40, latency_ms=SLOW_MS)
+    bodies = Bodies(replica)
+    arguments = mirror_of(replica.base_url, tmp_path / "m", "--dask", "2")
+    with Running(arguments, environment(replica)) as process:
+        assert wait_until(lambda: bodies.drain() or bodies.in_life, 60)
+        command = psutil.Process(process.pid)
+        sockets = [one.net_connections("tcp") for one in (command, *command.children(recursive=True))]
+        ports = [one.laddr for some in sockets for one in some if one.status == psutil.CONN_LISTEN]
+        for host, port in ports:
+            assert host == "127.0.0.1"
+            with urlopen(f"http://{host}:{port}/health", timeout=20) as reply:  # only of the dashboard
+                assert reply.status == 200
 
 
 @pytest.mark.slow

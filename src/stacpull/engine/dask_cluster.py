@@ -272,16 +272,20 @@ class DaskCluster(WorkerSupply):
             raise
 
     async def _start_cluster(self, workers: int) -> str:
-        """Start a scheduler and workers on this machine; return the scheduler's address."""
+        """Start a scheduler and workers in this process; return the scheduler's address.
+
+        Another user of this machine could join a scheduler that listens on a port, and be sent credentials.
+        """
         distributed: Any = import_module("distributed")
         with _no_interrupts():
             cluster = await self._stack.enter_async_context(
                 distributed.LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
+                    processes=False,
                     memory_limit=0,
-                    host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                     asynchronous=True,
                 )
