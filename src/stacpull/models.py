@@ -1,7 +1,6 @@
 """The values that flow through the pipeline, from page to disk.
 
-    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Received | Failure
-                                                                        Received ─▶ Arrival ─store─▶ ledger
+    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
 Items stay raw JSON dicts: making a `pystac.Item` of each would cost ten times what decoding it costs.
 Everything else is frozen, except `Arrival`. Nothing here does I/O or knows a secret, except `Job.href`, which
@@ -339,31 +338,18 @@ class CopySource(NamedTuple):
     etag: str
 
 
-class Received(msgspec.Struct, frozen=True):
-    """The result of a transfer: the `body` in memory (small), or a finished part file (`part`).
+class HeldBody(bytes):
+    """A body whose memory is counted, and bounded, until the store process has it."""
 
-    Neither, if there is a `source`: then `digest` is the one that its content must have.
-    """
-
-    size: int
-    digest: bytes | None
-    """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
-    filename: str
-    """Base name of the resolved URL, percent-decoded, unsafe as it came: `planning.names` makes it safe."""
-    validator: Validator = Validator()
-    body: bytes | None = None
-    part: Path | None = None
-    verified: bool = True
-    """False if the length could not be proven (no Content-Length, no known size, no checksum)."""
-    unchanged: bool = False
-    """True if the server said that `Job.present` is what it has: there is neither `body` nor `part`."""
-    source: CopySource | None = None
-    on_taken: Callable[[], None] | None = None
-    """Called when the store process has a body that counts against a bound on memory."""
+    on_taken: Callable[[], None]
+    """Called then: there is room for another one."""
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """An asset that came in, from the process that received it to the record in the ledger.
+    """An asset that came in, from the transfer that received it to the record in the ledger.
+
+    A small one has its `body`. A longer one is a `part`, a file among the parts. One that the service of
+    DEST copies has neither, but a `source`.
 
     It is sent to the store process, which adds the identity and the digest of its part.
     """
@@ -381,12 +367,13 @@ class Arrival(msgspec.Struct, array_like=True):
     None if a file of the user is adopted: the file in place is then not a renamed part.
     """
     digest: bytes | None = None
-    """The digest to record, as in `Received`."""
+    """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     etag: str | None = None
+    """What is kept of the validator of its response (`Validator.kept`)."""
     unproven: bool = False
-    """True if nothing proved its length."""
+    """True if nothing proved its length (no Content-Length, no known size, no checksum)."""
     part: str = ""
-    """The name of its complete part."""
+    """The name of its part. That of a complete part is given when it is sent, or written."""
     body: memoryview | None = None
     """Its bytes, until they are written: a view of the message that brought them, since a copy costs more."""
     own: str = ""
@@ -395,6 +382,8 @@ class Arrival(msgspec.Struct, array_like=True):
     """What the service of DEST copies; `digest` is then the one that the copy must have."""
     may_replace: bool = False
     """True if a file in its place may be replaced. The publisher decides; what was sent does not count."""
+    filename: str = ""
+    """Base name of the resolved URL, percent-decoded, unsafe as it came. The name of its part states it."""
 
     @property
     def path(self) -> str:
@@ -430,7 +419,5 @@ class FinishedPart(NamedTuple):
     size: int
     sha256: bytes | None
     """None if it was not asked for."""
-    body: bytes | None = None
+    body: HeldBody | None = None
     """The part, if it is in memory only."""
-    on_taken: Callable[[], None] | None = None
-    """Called when the store process has such a body: there is room for another one."""

@@ -21,7 +21,7 @@ from tests.store_in_thread import store_on_thread
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
-from stacpull.models import Job, Received
+from stacpull.models import Arrival, Job
 from stacpull.store.file_sync import GroupSync
 from stacpull_replicas import RequestInfo, Status
 
@@ -210,7 +210,7 @@ def test_resume_goes_on_as_the_run_began(
     stop = asyncio.Event()
     fetch, asked = AdoptingFetcher.fetch, []
 
-    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Received:
+    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         asked.append(job.row)
         if len(asked) == 5:
             stop.set()

@@ -11,16 +11,17 @@ from typing import TypeVar
 
 import orjson
 from tests.bench.mixes import COLLECTION, File
+from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench
 
 from stacpull.engine.item_writer import clean_item
-from stacpull.engine.messages import arrival_of
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import Arrival, Job, Json, PlannedItem, Received, Validator
+from stacpull.models import Arrival, Job, Json, PlannedItem, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
@@ -117,7 +118,8 @@ def _parts(
 ) -> Iterator[Arrival]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        arrival = arrival_of(job, Received(len(body), digest, "f.tif", validator))
+        arrival = arrival_of(job, len(body), "f.tif", validator, digest=digest)
+        arrival.part = part_name_of(arrival)
         arrival.identity = destination.write_part(arrival.part, body)
         yield arrival
 

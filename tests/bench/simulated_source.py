@@ -31,7 +31,7 @@ from tests.bench.simulated_patches import (
 
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
-from stacpull.models import Job, Received
+from stacpull.models import Arrival, Job
 from stacpull.net.client import Counters
 from stacpull.net.transport import BufferedResponse, Request, Transport
 from stacpull.schemes.scheme import TransportSetup
@@ -302,7 +302,11 @@ class SimulatedFastPath:
     """
 
     def __init__(
-        self, sent: SimulatedTransport, assets: SharingFetcher, pool: Pool[Job, Received], counters: Counters
+        self,
+        sent: SimulatedTransport,
+        assets: SharingFetcher,
+        pool: Pool[Job, Arrival | None],
+        counters: Counters,
     ) -> None:
         self._sent = sent
         self._assets = assets

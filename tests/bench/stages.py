@@ -38,7 +38,7 @@ from stacpull.engine.runtime import run_on_loop
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
-from stacpull.models import Failure, Job, Received
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
@@ -63,7 +63,7 @@ class Stage(NamedTuple):
 class _Sink(InFlight):
     """Discards the outcomes of a pool."""
 
-    def put(self, _job: Job, _received: Received) -> None:
+    def put(self, _job: Job, _received: Arrival | None) -> None:
         self.give_back()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:

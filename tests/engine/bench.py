@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.engine.arrivals import part_name_of
+
 from stacpull.clock import SystemClock
 from stacpull.engine import recovery
-from stacpull.engine.messages import arrival_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
@@ -20,7 +21,8 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import Committed
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags, RunSpec
-from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Received, Validator
+from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -96,7 +98,8 @@ class Bench:
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        arrival = arrival_of(job, Received(len(body), digest, filename, Validator(etag)))
+        arrival = arrival_of(job, len(body), filename, Validator(etag), digest=digest)
+        arrival.part = part_name_of(arrival)
         arrival.identity = self.destination.write_part(arrival.part, body)
         return arrival
 

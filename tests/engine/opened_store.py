@@ -15,7 +15,8 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import Received, Validator
+from stacpull.models import Arrival, Job, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
 
@@ -85,8 +86,8 @@ async def opened(
     await asyncio.to_thread(bench.close)
 
 
-def received(body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Received:
-    return Received(len(body), None, filename, Validator(etag), body=body)
+def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
+    return arrival_of(job, len(body), filename, Validator(etag), body=body)
 
 
 async def until(is_so: Callable[[], object]) -> None:

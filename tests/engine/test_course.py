@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
-from stacpull.models import Failure, FailureKind, Job, Json, Present, Received
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json, Present
 from stacpull.net.transport import TransferError
 
 PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
@@ -61,7 +61,7 @@ def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: p
     first, second, *_ = apart(plain_jobs())
     signed = job(9, "a3", href="https://plain.example/a3.tif?sig=0")
 
-    def answer(wanted: Job, _before: int) -> Received | Failure:
+    def answer(wanted: Job, _before: int) -> Arrival | Failure:
         return BODY if wanted.href.endswith("a3.tif") else refused(403)
 
     course = run_plain(answer, monkeypatch, first, second, signed)
@@ -101,7 +101,7 @@ def test_content_that_is_not_as_stated_is_held_against_what_the_item_states_now(
             raise TransferError(UNREAD)
         return {"id": "i", "assets": {"a": {"href": PLAIN["a1"], **states}}}
 
-    def answer(wanted: Job, _before: int) -> Received | Failure:
+    def answer(wanted: Job, _before: int) -> Arrival | Failure:
         if wanted.size in (None, 303):
             return BODY
         return replace(SIZES, message=f"303 bytes, but the item states {wanted.size}.")
@@ -154,7 +154,7 @@ def placed(**changes: object) -> Job:
     return job(href=S3, item_href=None, alternates=(HTTPS,), **changes)
 
 
-def by_scheme(s3: Received | Failure, https: Received | Failure) -> Answer:
+def by_scheme(s3: Arrival | Failure, https: Arrival | Failure) -> Answer:
     return lambda wanted, _before: s3 if wanted.href.startswith("s3:") else https
 
 
@@ -214,7 +214,7 @@ def test_an_item_read_again_tells_of_all_places_anew(monkeypatch: pytest.MonkeyP
         asset = {"href": f"{HTTPS}?sig=new", "alternate": {"s3": {"href": S3}}}
         return {"id": "i", "assets": {"a": asset}}
 
-    def answer(wanted: Job, _before: int) -> Received | Failure:
+    def answer(wanted: Job, _before: int) -> Arrival | Failure:
         return BODY if wanted.href.endswith("sig=new") else refused(403)
 
     monkeypatch.setattr(Origin, "item", item)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine import part_sender
-from stacpull.engine.messages import arrival_of
 from stacpull.engine.part_sender import InFlight
 from stacpull.errors import DestinationError
-from stacpull.models import Arrival, Job, Received
+from stacpull.models import Arrival, Job, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
 from stacpull.store.writer import BodyWriter
 
@@ -20,8 +20,8 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
 
 
-def body(size: int) -> Received:
-    return Received(size, None, "f", body=b"x" * size)
+def arrival(row: int, size: int) -> Arrival:
+    return arrival_of(job(row), size, "f", Validator(), body=b"x" * size)
 
 
 async def take(flight: InFlight, count: int) -> None:
@@ -115,7 +115,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
         async def put_some(task: int) -> None:
             for number in range(20):
                 await flight.slots(1)
-                writer.put(arrival_of(job(20 * task + number), body(number)))
+                writer.put(arrival(20 * task + number, number))
 
         writer.start()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -136,11 +136,10 @@ def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
     errors: list[BaseException] = []
     delivered: list[Arrival] = []
     writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
-    missing = Received(3, None, "f", part=tmp_path / "nowhere.whole")
-    writer.put(arrival_of(job(1), missing), missing.part)
+    writer.put(arrival_of(job(1), 3, "f", Validator(), part="nowhere.whole"))
     writer.start()
     writer._thread.join(timeout=10)
-    writer.put(arrival_of(job(2), body(1)))
+    writer.put(arrival(2, 1))
     writer.close()
     assert [type(error) for error in errors] == [DestinationError]
     assert delivered == []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from stacpull.engine import part_sender
 from stacpull.engine.part_sender import PartSender
-from stacpull.models import Arrival, Job, Received
+from stacpull.models import Arrival, HeldBody, Job, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
 
 LONGEST = 100
@@ -61,7 +63,7 @@ def job(row: int) -> Job:
 
 
 def put(sender: PartSender, row: int, size: int = 10) -> None:
-    sender.put(job(row), Received(size, None, "f", body=b"x" * size))
+    sender.put(job(row), arrival_of(job(row), size, "f", Validator(), body=b"x" * size))
 
 
 async def free_slots(sender: PartSender) -> int:
@@ -108,8 +110,9 @@ def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path
         taken: list[int] = []
         async with sender_at(tmp_path) as sender:
             for row in range(3):
-                body = Received(1, None, "f", body=b"x", on_taken=lambda row=row: taken.append(row))
-                sender.put(job(row), body)
+                body = HeldBody(b"x")
+                body.on_taken = partial(taken.append, row)
+                sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body=body))
             for count in range(3):
                 assert taken == list(range(count))
                 sender.confirmed(1)
@@ -159,7 +162,7 @@ def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: 
     async def course() -> Sender:
         async with sender_at(tmp_path) as sender:
             await sender.slots(1)
-            sender.put(job(1), Received(1, None, "f", unchanged=True))
+            sender.put(job(1), None)
             assert await free_slots(sender) == 64
         return sender
 

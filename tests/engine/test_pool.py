@@ -15,13 +15,13 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.part_sender import InFlight
 from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
-from stacpull.models import Failure, FailureKind, Job, Json, Received
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 
 ITEM = "https://api.example/v1/collections/c/items/i"
-BODY = Received(1, None, "f.tif", body=b"x")
+BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 SERVER = Failure(FailureKind.SERVER, "500.", status=500, retryable=True)
 RESET = Failure(FailureKind.NETWORK, "Reset.", retryable=True)
 THROTTLED = Failure(FailureKind.THROTTLED, "429.", status=429, retryable=True, free=True)
@@ -49,7 +49,7 @@ def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any
     return replace(made, **changes)
 
 
-Answer = Callable[[Job, int], Received | Failure]
+Answer = Callable[[Job, int], Arrival | Failure]
 """What the origin answers to an href, and how often that asset was asked for before."""
 
 
@@ -66,7 +66,7 @@ class Origin:
     asked: list[tuple[str, bool]] = field(default_factory=list)
     seconds: float = 0.0
 
-    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
         before = sum(href.startswith(wanted.href.partition("?")[0]) for href, _ in self.asked)
         self.asked.append((wanted.href, count_refusal))
         await self.clock.sleep(self.seconds)
@@ -92,7 +92,7 @@ class Outcomes(InFlight):
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
 
-    def put(self, job: Job, received: Received) -> None:
+    def put(self, job: Job, received: Arrival) -> None:
         assert received is BODY
         self.received[job.row] = job
         self.give_back()
@@ -236,7 +236,7 @@ def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
 def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None:
     """An hour of throttling lies between the two refusals: each has its one re-read."""
 
-    def answer(wanted: Job, before: int) -> Received | Failure:
+    def answer(wanted: Job, before: int) -> Arrival | Failure:
         if before == 0:
             return refused(403)  # sig=0
         if before < 4:
@@ -311,10 +311,10 @@ def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
 
 
 def bare_pool(
-    workers: int, size: int, fetch: Callable[[Job], Awaitable[Received]]
+    workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]]
 ) -> tuple[Pool, asyncio.Queue[Job | None], Outcomes]:
     class Fetcher:
-        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
             return await fetch(wanted)
 
     clock = VirtualClock()
@@ -336,7 +336,7 @@ async def _never() -> Json:
 @pytest.mark.parametrize("idle", [True, False], ids=["waiting at the queue", "not begun"])
 def test_workers_always_come_to_an_end(workers: int, size: int, queued: int, end: str, idle: bool) -> None:
     async def course() -> None:
-        async def fetch(_job: Job) -> Received:
+        async def fetch(_job: Job) -> Arrival:
             await asyncio.sleep(0)
             return BODY
 
@@ -365,7 +365,7 @@ def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
 
         under_way: list[Job] = []
 
-        async def fetch(wanted: Job) -> Received:
+        async def fetch(wanted: Job) -> Arrival:
             under_way.append(wanted)
             await landing.wait()
             return BODY
@@ -397,7 +397,7 @@ def test_what_the_fast_path_begins_while_the_run_ends_is_dropped() -> None:
     async def course() -> None:
         started = asyncio.Event()
 
-        async def fetch(_job: Job) -> Received:
+        async def fetch(_job: Job) -> Arrival:
             started.set()
             try:
                 await asyncio.Event().wait()
@@ -450,7 +450,7 @@ def test_refusals_of_a_host_that_also_says_yes_are_not_held_back_for_long() -> N
     outcomes = Outcomes(1)
     most_held = 0
 
-    def answer(wanted: Job, _before: int) -> Received | Failure:
+    def answer(wanted: Job, _before: int) -> Arrival | Failure:
         nonlocal most_held
         most_held = max(most_held, (wanted.row + 1) // 2 - len(outcomes.failed))
         return refused_at("h") if wanted.row % 2 else BODY

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine.sharing import SharingFetcher
-from stacpull.models import Checksum, Failure, FailureKind, Job, Received
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
+from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
 
@@ -30,13 +31,13 @@ class Fetching(Fetcher):
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
-    ) -> Received:
+    ) -> Arrival:
         del count_refusal, begun
         self.asked.append(job.row)
         await asyncio.sleep(0)
         if len(self.asked) <= self._failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return Received(len(BODY), None, "a.pdf", body=BODY)
+        return arrival_of(job, len(BODY), "a.pdf", Validator(), body=BODY)
 
 
 def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -56,8 +57,8 @@ def placed(destination: Destination, content: bytes = BODY) -> int:
     return inode
 
 
-def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Received]:
-    async def work() -> list[Received]:
+def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Arrival]:
+    async def work() -> list[Arrival]:
         sharing = SharingFetcher(within, destination, checksum="sha256")
         return [await sharing.fetch(one, count_refusal=True) for one in jobs]
 
@@ -70,8 +71,8 @@ def test_it_is_a_link_where_the_first_is_in_place(destination: Destination) -> N
     _, second, third = in_turn(destination, within, job(1), job(2), job(3))
     assert within.asked == [1]
     for one in (second, third):
-        assert one.part is not None
-        assert (one.part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
+        part = destination.parts / one.part
+        assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
 
 
 @pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])
@@ -112,28 +113,28 @@ def test_hrefs_with_a_query_are_not_remembered(destination: Destination) -> None
 def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination) -> None:
     within = Fetching(failing=1)
 
-    async def work() -> list[Received | BaseException]:
+    async def work() -> list[Arrival | BaseException]:
         sharing = SharingFetcher(within, destination, checksum="sha256")
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
         return await asyncio.gather(*fetching, return_exceptions=True)
 
     failed, second = asyncio.run(work())
     assert isinstance(failed, TransferError)
-    assert isinstance(second, Received)
+    assert isinstance(second, Arrival)
     assert within.asked == [1, 2]
 
 
 def test_those_who_wait_for_one_that_fails_fetch_once(destination: Destination) -> None:
     within = Fetching(failing=1)
 
-    async def work() -> list[Received | BaseException]:
+    async def work() -> list[Arrival | BaseException]:
         sharing = SharingFetcher(within, destination, checksum="sha256")
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
         return await asyncio.gather(*fetching, return_exceptions=True)
 
     failed, *others = asyncio.run(work())
     assert isinstance(failed, TransferError)
-    assert all(isinstance(one, Received) for one in others)
+    assert all(isinstance(one, Arrival) for one in others)
     assert within.asked == [1, 2]
 
 

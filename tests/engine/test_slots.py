@@ -11,9 +11,10 @@ from tests.virtual_clock import VirtualClock
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.part_sender import InFlight
 from stacpull.engine.pool import Pool
-from stacpull.models import Failure, Job, Json, Received
+from stacpull.models import Arrival, Failure, Job, Json, Validator
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
+from stacpull.planning.arrival import arrival_of
 from stacpull.sources.item_reader import ItemReader
 
 JOBS = 60
@@ -29,21 +30,21 @@ class Disk(InFlight):
     def __init__(self, slots: int) -> None:
         super().__init__(slots)
         self.in_flight = 0
-        self.unwritten: list[tuple[Job, Received]] = []
+        self.unwritten: list[tuple[Job, Arrival]] = []
         self.most = 0
         self.done: list[int] = []
         self.failed: list[int] = []
 
-    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Received:
+    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
         self.in_flight += 1
         self._look()
         await asyncio.sleep(0.0005)
         self.in_flight -= 1
         if wanted.row % 7 == 0:
             raise TransferError(refused(404))
-        return Received(1, None, "f", body=b"x")
+        return arrival_of(wanted, 1, "f", Validator(), body=b"x")
 
-    def put(self, job: Job, received: Received) -> None:
+    def put(self, job: Job, received: Arrival) -> None:
         self.unwritten.append((job, received))
         self._look()
 

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import Heard, opened, received, until
 
 from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
-from stacpull.engine.messages import Arrivals, arrival_of, framed
+from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
@@ -56,7 +57,7 @@ def test_groups_are_published_in_time_without_being_asked(
     async def course() -> None:
         async with opened(tmp_path, heard, process=process) as store:
             for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
-                store.put(job, received(job.key.encode() * size))
+                store.put(job, received(job, job.key.encode() * size))
             await until(lambda: store.counters["items_done"] == 1)
             await asyncio.sleep(2 * PACE)
 
@@ -75,7 +76,7 @@ def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Pa
     async def course() -> None:
         async with opened(tmp_path, heard, secrets=secrets) as store:
             store.fail(jobs[1], reset, 1)
-            store.put(jobs[0], received(b"x"))
+            store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: heard.written)
             await store.call(MirrorOperations.publish_all)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
@@ -88,7 +89,7 @@ def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Pa
 def test_what_is_not_text_in_a_response_goes_through(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
-            store.put(jobs[0], received(b"x", "\udcff.tif", '"\udcfe"'))
+            store.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
 
     run(course)
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
@@ -150,7 +151,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
             monkeypatch.setattr(GroupSync, "sync", fails)
-            store.put(jobs[0], received(b"x"))
+            store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: heard.broken)
             with pytest.raises(DestinationError, match="failed to store"):
                 await store.call(MirrorOperations.newest_job)
@@ -175,7 +176,7 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
     async def course() -> None:
         async with opened(tmp_path, heard) as store:
             monkeypatch.setattr(Destination, "write_part", full)
-            store.put(jobs[0], received(b"x"))
+            store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: heard.broken)
 
     run(course)
@@ -210,7 +211,7 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
                 assert not any(call.done() for call in calls)
                 store._process.kill()
             await refused(store)
-            store.put(jobs[0], received(b"x"))
+            store.put(jobs[0], received(jobs[0], b"x"))
 
     run(course)
     assert [type(error) for error in heard.broken] == [DestinationError]
@@ -237,7 +238,8 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
-    part = arrival_of(one, received(b"x", "f"))
+    part = received(one, b"x", "f")
+    part.part = part_name_of(part)
     opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))

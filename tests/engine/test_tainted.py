@@ -163,7 +163,7 @@ def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
     async def broken_off() -> None:
         async with asyncio.timeout(20), opened(tmp_path, heard) as store:
             monkeypatch.setattr(outcomes, "record", fail)
-            store.put(job, received(b"a"))
+            store.put(job, received(job, b"a"))
             if asked:
                 await store.flush()
                 with pytest.raises(DestinationError):

@@ -22,7 +22,7 @@ from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
-from stacpull.models import Failure, Job, Received
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
@@ -128,9 +128,9 @@ class _Outcomes(InFlight):
         super().__init__(slots)
         self.jobs: dict[int, Any] = {}
 
-    def put(self, job: Job, received: Received) -> None:
-        name = None if received.part is None else received.part.name
-        self.jobs[job.row] = (replace(received, part=None, digest=None), name, job.href)
+    def put(self, job: Job, arrival: Arrival | None) -> None:
+        known = None if arrival is None else replace(arrival, digest=None)
+        self.jobs[job.row] = (known, job.href)
         self.give_back()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:

@@ -580,8 +580,8 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
         await part.write(body)
         finished = await part.finish()
         before = await has_room(budget)
-        if finished.on_taken is not None:
-            finished.on_taken()
+        if finished.body is not None:
+            finished.body.on_taken()
         return finished, before, await has_room(budget)
 
     async def has_room(budget: PieceBudget) -> bool:

@@ -16,7 +16,7 @@ from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
 
-from stacpull.models import Checksum, FailureKind, Job, Received, Validator
+from stacpull.models import Arrival, Checksum, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Hasher
@@ -60,8 +60,8 @@ async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable
     return caught.value.failure.message
 
 
-def content(received: Received, parts: MemoryParts) -> bytes:
-    return received.body if received.body is not None else parts.finished[1, 1]
+def content(received: Arrival, parts: MemoryParts) -> bytes:
+    return bytes(received.body) if received.body is not None else parts.finished[1, 1]
 
 
 # What a whole asset is, by the way it comes.
@@ -83,9 +83,9 @@ def test_whole(framing: str, verified: bool, body: bytes):
         assert content(received, parts) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
-        assert received.verified is verified
-        assert received.part is None or ("~" in received.part.name) is not verified
-        assert received.validator == V1
+        assert received.unproven is not verified
+        assert not received.part or ("~" in received.part) is not verified
+        assert received.etag == V1.kept
         assert received.filename == "B 02.tif"
         assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
 
@@ -133,8 +133,8 @@ def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | Non
         served.once(lambda _: Reply(200, {}, LARGE, "close"))
         received = await fetcher.fetch(job(served.url, **known))
         assert content(received, parts) == LARGE
-        assert received.verified is verified
-        assert received.part is None or ("~" in received.part.name) is not verified
+        assert received.unproven is not verified
+        assert not received.part or ("~" in received.part) is not verified
         assert len(served.asked) == (1 if probe is None else 2)
 
     run(probe or (lambda _: Reply(500)), act)
@@ -146,7 +146,7 @@ def test_a_server_that_fails_when_asked_for_the_end_is_asked_again_later():
         await refused(fetcher, job(served.url), FailureKind.SERVER, retryable=True)
         assert parts.parked[1, 1].data == LARGE
         served.answer = Thing(LARGE)
-        assert (await fetcher.fetch(job(served.url))).verified
+        assert not (await fetcher.fetch(job(served.url))).unproven
         assert served.asked[-1].start == len(LARGE)
 
     run(lambda _: Reply(500), act)
@@ -183,7 +183,7 @@ def test_what_broke_off_goes_on():
         received = await fetcher.fetch(job(served.url))
         assert content(received, parts) == LARGE
         assert received.digest == hashlib.sha256(LARGE).digest()
-        assert received.validator == V1
+        assert received.etag == V1.kept
         (asked,) = served.asked
         assert (asked.start, asked.headers["if-range"]) == (HALF, '"v1"')
 
@@ -483,7 +483,7 @@ FIELDS = {
 def test_every_field_with_a_checksum_is_held_against_the_content(body: bytes, field: str):
     async def right(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url))
-        assert (content(received, parts), received.verified) == (body, True)
+        assert (content(received, parts), received.unproven) == (body, False)
 
     async def wrong(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         assert field in await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
@@ -627,7 +627,7 @@ def test_a_coding_that_is_not_known_is_left_where_the_bytes_are_proven(
 ):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url, **known))
-        assert (content(received, parts), received.verified) == (LARGE, True)
+        assert (content(received, parts), received.unproven) == (LARGE, False)
 
     fields = {"Content-Encoding": coding} | headers
     run(lambda _: Reply(200, fields, LARGE, framing), act)
@@ -673,7 +673,7 @@ WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
 def test_the_whole_under_another_status(status: int, headers: dict[str, str], framing: str):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url))
-        assert (content(received, parts), received.verified) == (LARGE, True)
+        assert (content(received, parts), received.unproven) == (LARGE, False)
 
     run(lambda _: Reply(status, headers | {"Content-MD5": b64_md5(LARGE)}, LARGE, framing), act)
 

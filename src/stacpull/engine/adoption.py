@@ -17,18 +17,16 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import NamedTuple
-
-from msgspec.structs import replace
 
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
-from stacpull.models import Checksum, Job, Received, path_in_dest
+from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length
 from stacpull.net.transport import Request, TransferError
+from stacpull.planning.arrival import arrival_of
 from stacpull.planning.layout import final_name
 from stacpull.store.disk_errors import destination_error, foreign_file
 from stacpull.store.protocol import Store
@@ -80,7 +78,7 @@ class AdoptingFetcher:
 
     def __init__(
         self,
-        within: AssetFetcher[Job, Received],
+        within: AssetFetcher[Job, Arrival | None],
         client: Client,
         destination: Store,
         *,
@@ -92,24 +90,24 @@ class AdoptingFetcher:
         self._checksum = checksum
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         """Adopt the existing file, or fetch the asset.
 
         Raises:
             TransferError: EXISTS, if the existing file is not the asset.
             TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
-        received = await self._found(job) if job.generation == 0 else None
-        return received or await self._within.fetch(job, count_refusal=count_refusal)
+        found = await self._found(job) if job.generation == 0 else None
+        return found or await self._within.fetch(job, count_refusal=count_refusal)
 
-    async def _found(self, job: Job) -> Received | None:
+    async def _found(self, job: Job) -> Arrival | None:
         """Return the asset if its file exists; None if there is no file, or if nothing proves it."""
         names = await asyncio.to_thread(self._names_in, job.directory)
         if not names or (job.name is not None and job.name not in names):
             return None
         if job.name is not None and job.checksum is not None:
             stated = ExpectedContent(job.size, (Check(job.checksum, "file:checksum"),))
-            return await self._judged(job, job.name, stated, Received(0, None, ""))
+            return await self._judged(job, job.name, stated, "", Validator())
         try:
             async with self._client.open(
                 Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
@@ -117,16 +115,16 @@ class AdoptingFetcher:
                 url, headers = response.url, response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None
-        received = Received(0, None, filename_of(url), validator_of(headers))
-        name = final_name(job.name, job.name_template, received.filename, job.directory)
+        filename = filename_of(url)
+        name = final_name(job.name, job.name_template, filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        return await self._judged(job, name, _stated(job, url, headers), received)
+        return await self._judged(job, name, _stated(job, url, headers), filename, validator_of(headers))
 
     async def _judged(
-        self, job: Job, name: str, stated: ExpectedContent, received: Received
-    ) -> Received | None:
-        """Return `received` with the existing file, if it is the asset; None if nothing proves it.
+        self, job: Job, name: str, stated: ExpectedContent, filename: str, validator: Validator
+    ) -> Arrival | None:
+        """Return the existing file if it is the asset; None if nothing proves it.
 
         Raises:
             TransferError: EXISTS, if it is not the asset.
@@ -143,7 +141,7 @@ class AdoptingFetcher:
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
         digest = None if self._checksum is None else stranger.digests[self._checksum]
-        return replace(received, size=stranger.size, digest=digest, part=part)
+        return arrival_of(job, stranger.size, filename, validator, digest=digest, part=part)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""
@@ -172,8 +170,8 @@ class AdoptingFetcher:
         modified = self._destination.modified(path)
         return _Stranger(size, modified or 0.0, {name: one.digest() for name, one in hashers.items()})
 
-    def _part_of(self, path: str, job: Job) -> Path:
-        """Link the file to a complete part, and return the path of the part."""
+    def _part_of(self, path: str, job: Job) -> str:
+        """Link the file to a complete part, and return the name of the part."""
         stem = f"{job.row}.{job.generation}"
         part = f"{stem}.part"
         destination = self._destination
@@ -183,7 +181,7 @@ class AdoptingFetcher:
             destination.link_part(part, destination, path)
         except OSError as error:
             raise destination_error(error, destination.work) from error
-        return destination.parts / part
+        return part
 
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:

@@ -18,7 +18,7 @@ from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
-from stacpull.models import CopySource, Job, Received, path_in_dest
+from stacpull.models import Arrival, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import PartStore
 from stacpull.store.protocol import Store, StoredFiles, remote_store
@@ -36,9 +36,9 @@ _MOST_KINDS = 20
 class Fetching(NamedTuple):
     """How a mirror fetches its assets."""
 
-    fetcher: AssetFetcher[Job, Received]
+    fetcher: AssetFetcher[Job, Arrival | None]
     """Makes one attempt at an asset."""
-    fast: Callable[[Pool[Job, Received]], FastPath] | None
+    fast: Callable[[Pool[Job, Arrival | None]], FastPath] | None
     """Returns the fast path of a pool; None if all assets use the general path."""
 
 
@@ -96,7 +96,7 @@ def open_fetching(
         on_detail=on_detail,
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
-    whole: AssetFetcher[Job, Received] = sharing
+    whole: AssetFetcher[Job, Arrival | None] = sharing
     if options.adopt:
         whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
     area = clip_area(clip)

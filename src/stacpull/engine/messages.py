@@ -15,9 +15,7 @@ import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
-from stacpull.models import Arrival, Job, Received
-from stacpull.planning.layout import final_name
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.models import Arrival
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -107,40 +105,6 @@ class Arrivals(msgspec.Struct, tag=2, array_like=True):
     """Publish these assets. Bodies are confirmed by a `PartsWritten`."""
 
     arrivals: list[Arrival]
-
-
-def arrival_of(job: Job, received: Received) -> Arrival:
-    """Return the message about a received asset, with its final names, for the store process.
-
-    Args:
-        job: The job of the asset.
-        received: The result of its transfer.
-    """
-    filename, (etag, modified) = received.filename, received.validator
-    etag = modified if etag is None else etag  # as `Validator.kept`
-    name, directory = job.name, job.directory
-    if name is None:
-        name = final_name(None, job.name_template, filename, directory)
-    part = complete_part_name(
-        job.row, job.generation, received.size, etag, filename, unproven=not received.verified
-    )
-    if etag is not None and not etag.isascii():  # it may not be valid Unicode
-        etag = etag.encode("utf-8", "backslashreplace").decode()
-    return Arrival(  # by position, for speed
-        job.row,
-        job.item_row,
-        job.generation,
-        directory,
-        name,
-        received.size,
-        0,
-        received.digest,
-        etag,
-        not received.verified,
-        part,
-        None if received.body is None else memoryview(received.body),
-        source=received.source,
-    )
 
 
 class PartsWritten(msgspec.Struct, tag=11, array_like=True):

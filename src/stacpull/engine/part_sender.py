@@ -22,13 +22,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from stacpull.engine.messages import arrival_of
-from stacpull.models import Arrival, Job, Received
+from stacpull.models import Arrival, HeldBody, Job
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.protocol import Store
 from stacpull.store.writer import BodyWriter
 
@@ -154,21 +155,29 @@ class PartSender(InFlight, ABC):
         """Start the thread that writes."""
         self._writer.start()
 
-    def put(self, job: Job, received: Received) -> None:
-        """Take an asset that was received or has not changed."""
-        if received.unchanged:
+    def put(self, job: Job, arrival: Arrival | None) -> None:
+        """Take an asset that was received; None if it has not changed."""
+        if arrival is None:
             self.confirm(job)
             self.give_back()
             return
-        arrival = arrival_of(job, received)
-        if received.body is None or received.size > self._longest:
-            self._writer.put(arrival, received.part)
+        body = arrival.body
+        if body is None or arrival.size > self._longest:
+            self._writer.put(copy(arrival))  # it is changed there, and `engine.sharing` may still use it
             return
+        arrival.part = complete_part_name(
+            arrival.row,
+            arrival.generation,
+            arrival.size,
+            arrival.etag,
+            arrival.filename,
+            unproven=arrival.unproven,
+        )
         batch = self._batch
         batch.arrivals.append(arrival)
-        batch.size += received.size
-        if received.on_taken is not None:
-            batch.on_taken.append(received.on_taken)
+        batch.size += arrival.size
+        if isinstance(body.obj, HeldBody):
+            batch.on_taken.append(body.obj.on_taken)
         if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
             self._end_batch()
         elif len(batch.arrivals) == 1:

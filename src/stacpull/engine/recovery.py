@@ -28,12 +28,12 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from stacpull.digests import recorded
-from stacpull.engine.messages import arrival_of
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
-from stacpull.models import Arrival, Checksum, Job, Received, Validator
+from stacpull.models import Arrival, Checksum, Job, Validator
+from stacpull.planning.arrival import arrival_of
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import Look, PartEntry, Store
 from stacpull.system import boot_id
@@ -233,15 +233,12 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
 
 def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes | None) -> Arrival:
     """Return a complete part as the writer would have reported it."""
-    received = Received(
-        size=name.size,
-        digest=digest,
-        filename=name.filename or "",
-        validator=Validator(etag=name.etag),
-        verified=not name.unproven,
+    validator, verified = Validator(etag=name.etag), not name.unproven
+    filename = name.filename or ""
+    arrival = arrival_of(
+        job, name.size, filename, validator, digest=digest, part=entry.name, verified=verified
     )
-    arrival = arrival_of(job, received)
-    arrival.part, arrival.identity = entry.name, entry.identity
+    arrival.identity = entry.identity
     return arrival
 
 

@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Checksum, Job, Received, path_in_dest
+from stacpull.models import Arrival, Checksum, HeldBody, Job
 from stacpull.net.client import StartedExchange
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store
@@ -38,7 +38,7 @@ class _SharedDownload(msgspec.Struct, eq=False):
     """The first job for an href, and its result: None before its end, or if it failed."""
 
     job: Job
-    received: Received | None = None
+    received: Arrival | None = None
     weight: int = 0
     """Bytes of its body in memory."""
     identity: int | None = None
@@ -70,7 +70,7 @@ class SharingFetcher:
         self._recent: OrderedDict[str, _SharedDownload] = OrderedDict()
         self._held = 0
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Reuse the result for the same href, or fetch.
 
         Raises:
@@ -105,7 +105,7 @@ class SharingFetcher:
 
     def take(
         self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
-    ) -> Received | None:
+    ) -> Arrival | None:
         """Take a small body, see `Fetcher.take`, and remember it."""
         received = self._within.take(job, url, fields, body)
         if received is not None:
@@ -118,7 +118,7 @@ class SharingFetcher:
 
     async def resume(
         self, job: Job, claim: _SharedDownload, begun: StartedExchange, *, count_refusal: bool
-    ) -> Received:
+    ) -> Arrival | None:
         """Continue an attempt that the fast path has started.
 
         Raises:
@@ -131,16 +131,18 @@ class SharingFetcher:
         first = self._recent[job.href] = _SharedDownload(job)
         return first
 
-    async def _landed(self, first: _SharedDownload, fetching: Awaitable[Received]) -> Received:
+    async def _landed(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Remember the result, and wake the waiting jobs."""
         try:
             received = await fetching
-            if received.part is not None:
-                name = received.part.name
-                found = await asyncio.to_thread(self._destination.part_identity, name)
+            if received is None:
+                return None
+            body = received.body
+            if received.part:
+                found = await asyncio.to_thread(self._destination.part_identity, received.part)
                 first.identity = None if found is None else found[0]
-            is_long = received.on_taken is not None  # its body must not stay in memory
-            first.received = replace(received, body=None, on_taken=None) if is_long else received
+            is_held = body is not None and isinstance(body.obj, HeldBody)  # it must not stay in memory
+            first.received = replace(received, body=None) if is_held else received
             self._remember(first, 0 if first.received.body is None else received.size)
         except BaseException:
             if self._recent.get(first.job.href) is first:
@@ -164,22 +166,20 @@ class SharingFetcher:
         if first is not None:
             self._held -= first.weight
 
-    async def _shared(self, job: Job, first: _SharedDownload) -> Received | None:
+    async def _shared(self, job: Job, first: _SharedDownload) -> Arrival | None:
         """Return the asset made from the result for another one; None if that is not possible."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
         received = await asyncio.to_thread(self._linked, job, first, shared)
-        return received or (shared if shared.body is not None else None)
+        return received or (None if shared.body is None else _arrival_like(shared, job))
 
-    def _linked(self, job: Job, first: _SharedDownload, shared: Received) -> Received | None:
+    def _linked(self, job: Job, first: _SharedDownload, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
         part = f"{job.row}.{job.generation}.part"
         for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have"):
             self._destination.drop_part(left)
-        for path in _places(
-            first, shared
-        ):  # the complete part first, which is then renamed to the other path
+        for path in _places(shared):  # the complete part first, which is then renamed to the other path
             try:
                 linked = self._destination.link_part(part, self._destination, path)
             except OSError:
@@ -188,11 +188,11 @@ class SharingFetcher:
                 digest = shared.digest
                 if shared.body is not None and self._checksum is not None:
                     digest = digest_of(Checksum(self._checksum, b""), shared.body)
-                return replace(shared, body=None, part=self._destination.parts / part, digest=digest)
+                return replace(_arrival_like(shared, job), body=None, part=part, digest=digest)
             self._destination.drop_part(part)
         return None
 
-    def _is_proven(self, part: str, first: _SharedDownload, shared: Received, *, linked: bool) -> bool:
+    def _is_proven(self, part: str, first: _SharedDownload, shared: Arrival, *, linked: bool) -> bool:
         """Return True if a part is the file of the first job, by its identity or its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:
@@ -212,19 +212,26 @@ class SharingFetcher:
         return True
 
 
-def _may_be(job: Job, first: Job, shared: Received) -> bool:
+def _may_be(job: Job, first: Job, shared: Arrival) -> bool:
     """Return True if no statement of the item contradicts the result for another asset."""
     return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
 
 
-def _places(first: _SharedDownload, shared: Received) -> list[str]:
-    """Return the possible paths of the first job's file, relative to DEST."""
-    final = _place(first.job, shared)
-    return [final] if shared.part is None else [f"{PARTS}/{shared.part.name}", final]
+def _places(shared: Arrival) -> list[str]:
+    """Return the possible paths of the file of an asset, relative to DEST: its final name may be taken."""
+    has_file = shared.body is None and shared.part
+    return [f"{PARTS}/{shared.part}", shared.path] if has_file else [shared.path]
 
 
-def _place(job: Job, received: Received) -> str:
-    """Return the path of the file of `job`, relative to DEST, unless that name was taken."""
-    return path_in_dest(
-        job.directory, final_name(job.name, job.name_template, received.filename, job.directory)
+def _arrival_like(shared: Arrival, job: Job) -> Arrival:
+    """Return the asset of `job`, which has the content of another one."""
+    name = final_name(job.name, job.name_template, shared.filename, job.directory)
+    return replace(
+        shared,
+        row=job.row,
+        item_row=job.item_row,
+        generation=job.generation,
+        directory=job.directory,
+        name=name,
+        part="",
     )

@@ -57,7 +57,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
-from stacpull.models import Job, Received
+from stacpull.models import Arrival, Job
 from stacpull.net.client import Counters
 from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
@@ -189,7 +189,7 @@ class Workers:
     def __init__(
         self,
         queue: JobQueue,
-        pool: Pool[Job, Received],
+        pool: Pool[Job, Arrival | None],
         supply: WorkerSupply,
         *,
         network: Network,

@@ -29,7 +29,7 @@ from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, head_of
-from stacpull.models import Failure, Job, Received
+from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
@@ -51,11 +51,13 @@ class SmallBodyFetcher(Protocol):
 
     def take(
         self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes
-    ) -> Received | None:
+    ) -> Arrival | None:
         """Return the asset of a small 200; None if it is incorrect and `resume` must handle it."""
         ...
 
-    async def resume(self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool) -> Received:
+    async def resume(
+        self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool
+    ) -> Arrival | None:
         """Continue the first attempt at an asset where the fast path stopped."""
         ...
 
@@ -63,7 +65,7 @@ class SmallBodyFetcher(Protocol):
 class RestOfAttempt(Protocol):
     """A function that completes a first attempt."""
 
-    async def __call__(self, job: Job, /, *, count_refusal: bool) -> Received:
+    async def __call__(self, job: Job, /, *, count_refusal: bool) -> Arrival | None:
         """Fetch `job`."""
         ...
 
@@ -71,7 +73,7 @@ class RestOfAttempt(Protocol):
 class TransferSink(Protocol):
     """Receives assets (`engine.pool.Pool`)."""
 
-    def received(self, job: Job, received: Received) -> None:
+    def received(self, job: Job, received: Arrival) -> None:
         """Take a received asset."""
         ...
 
@@ -206,13 +208,13 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)
         if is_ok:
-            received = path.assets.take(self.job, self.claim, self.url, fields, body)
-            if received is None:
+            arrival = path.assets.take(self.job, self.claim, self.url, fields, body)
+            if arrival is None:
                 return False
             path.counters.bytes_fetched += size
             connection.release()
             gate.answered(self.asked, size)
-            path.sink.received(self.job, received)
+            path.sink.received(self.job, arrival)
             return True
         location = fields.get(b"location")
         if location is None or size > _DRAINED or self.rewritten is not None:
@@ -365,7 +367,7 @@ class FastPath:
             sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
         begun = StartedExchange(plain, transfer.hops, sent)
 
-        async def attempt(job: Job, /, *, count_refusal: bool) -> Received:
+        async def attempt(job: Job, /, *, count_refusal: bool) -> Arrival | None:
             return await self.assets.resume(job, claim, begun, count_refusal=count_refusal)
 
         self.sink.handed_over(transfer.job, attempt, transfer.since)

@@ -33,7 +33,7 @@ from typing import ParamSpec, TypeVar
 
 from stacpull.digests import Hasher
 from stacpull.errors import DestinationError
-from stacpull.models import FinishedPart, ResumePoint, TooLongError, Validator
+from stacpull.models import FinishedPart, HeldBody, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
 from stacpull.store.buffered_parts import new_identity
@@ -487,11 +487,11 @@ class _StreamedPart:
         await self.caught_up()
         digests = {name: one.digest() for name, one in self._hashers.items()}
         if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
-            body, self._tail = bytes(self._tail), bytearray()
+            body, self._tail = HeldBody(self._tail), bytearray()
             room, self._room = self._room, 0
             self._on_end(self, is_kept=False)
-            taken = partial(self._budget.release, room)
-            return FinishedPart(None, self.size, digests.get("sha256"), body, taken)
+            body.on_taken = partial(self._budget.release, room)
+            return FinishedPart(None, self.size, digests.get("sha256"), body)
         await self._complete()
         digest = None if self._checksum is None else digests[self._checksum]
         staged = StagedObject(

@@ -9,15 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stacpull.digests import digest_of
 from stacpull.models import Arrival, Checksum
+from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.protocol import Store
 
-_Waiting = tuple[Arrival, Path | None]
-"""An asset, and the file that holds it if its bytes are not in memory."""
 _BATCH = 64
 _GATHER = 0.002
 """Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
@@ -48,21 +46,16 @@ class BodyWriter:
         self._checksum = checksum
         self._deliver = deliver
         self._on_error = on_error
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[Arrival | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stacpull-writer", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, arrival: Arrival, file: Path | None = None) -> None:
-        """Have a part written of an asset that came in; return at once.
-
-        Args:
-            arrival: The asset.
-            file: The finished part file, if its bytes are not in memory.
-        """
-        self._queue.put((arrival, file))
+    def put(self, arrival: Arrival) -> None:
+        """Have an asset that came in made a complete part; return at once. The thread changes `arrival`."""
+        self._queue.put(arrival)
 
     def close(self) -> None:
         """Write what is there, then end the thread."""
@@ -72,14 +65,14 @@ class BodyWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                staged = [(arrival, self._stage(arrival, file)) for arrival, file in batch]
+                staged = [(arrival, self._stage(arrival)) for arrival in batch]
                 if self._durable:
                     self._destination.sync_parts([name for _, name in staged if name])
                 self._deliver([self._name(*one) for one in staged])
         except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
             self._on_error(error)
 
-    def _next_batch(self) -> list[_Waiting] | None:
+    def _next_batch(self) -> list[Arrival] | None:
         """Wait for one body, and take up to `_BATCH` that are there; return None at the end."""
         first = self._queue.get()
         if first is None:
@@ -97,18 +90,27 @@ class BodyWriter:
             batch.append(more)
         return batch
 
-    def _stage(self, arrival: Arrival, file: Path | None) -> str:
+    def _stage(self, arrival: Arrival) -> str:
         """Write a body: under its final name, unless it must be durable before it has that.
 
         Returns:
             The name that the part has now; empty for an object that the service of DEST copies: it has none.
         """
+        part = arrival.part
+        arrival.part = complete_part_name(
+            arrival.row,
+            arrival.generation,
+            arrival.size,
+            arrival.etag,
+            arrival.filename,
+            unproven=arrival.unproven,
+        )
         if arrival.source is not None:
             return ""
         if arrival.body is None:
-            if file is None:
+            if not part:
                 raise ValueError("a received asset has neither body nor part")
-            return file.name
+            return part
         if self._checksum is not None:
             arrival.digest = digest_of(Checksum(self._checksum, b""), arrival.body)
         staged = f"{arrival.row}.{arrival.generation}.tmp" if self._durable else arrival.part

@@ -46,11 +46,11 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import (
+    Arrival,
     CopySource,
     FailureKind,
     Job,
     Present,
-    Received,
     ResumePoint,
     TooLongError,
     Validator,
@@ -59,6 +59,7 @@ from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.planning.arrival import arrival_of
 from stacpull.redact import Secrets
 from stacpull.transfer.checks import (
     EARLIER,
@@ -159,7 +160,7 @@ class Fetcher:
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
-    ) -> Received:
+    ) -> Arrival | None:
         """Make one attempt at `job`.
 
         Args:
@@ -168,7 +169,7 @@ class Fetcher:
             begun: An exchange for the whole asset that the fast path has started.
 
         Returns:
-            The asset as received.
+            The asset; None if the source says that it has not changed since `job.present`.
 
         Raises:
             TransferError: The attempt failed; the failure states whether to retry.
@@ -187,7 +188,7 @@ class Fetcher:
             job.row, job.generation
         )
 
-    def take(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Received | None:
+    def take(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Arrival | None:
         """Return the asset if a complete 200 of known length is correct and nothing about it is unusual.
 
         Args:
@@ -197,7 +198,7 @@ class Fetcher:
             content: The whole body.
 
         Returns:
-            The asset as received; None if anything about the response is unusual: `fetch` must handle it.
+            The asset; None if anything about the response is unusual: `fetch` must handle it.
         """
         if job.size is not None and job.size != len(content):
             return None
@@ -222,7 +223,7 @@ class Fetcher:
             validator = self.validator(HeaderFields(fields))
         else:
             validator = Validator(etag.decode().rstrip(" \t"))
-        return Received(len(content), None, name, validator, content)
+        return arrival_of(job, len(content), name, validator, body=content)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         """Return the validator of a response. It will be stored, so one that contains a secret is ignored."""
@@ -291,16 +292,16 @@ class _Attempt:
         self._begun = begun
         self._part: _OpenPart | None = None
 
-    async def run(self) -> Received:
+    async def run(self) -> Arrival | None:
         """Run the state machine; keep or remove an open part if the attempt fails."""
         job = self._job
-        state: _State | Received
+        state: _State | Arrival | None
         if self._begun is None:
             state = _Start(job.size is None or job.size > self._fetcher.small_limit)
         else:
             state = _FetchAll()
         try:
-            while not isinstance(state, Received):
+            while not (state is None or isinstance(state, Arrival)):
                 state = await _STEPS[type(state)](self, state)
         except BaseException as error:  # noqa: BLE001 - raised again, possibly with a longer message
             raise await self._put_away(error) from error.__cause__
@@ -318,7 +319,7 @@ class _Attempt:
             return _Revalidate(job.present)
         return _FetchAll()
 
-    async def resume(self, state: _Resume) -> _State | Received:
+    async def resume(self, state: _Resume) -> _State | Arrival:
         """Request the rest of a part.
 
         The part is hashed before the request. That may take minutes, and no server keeps a response open so
@@ -341,8 +342,8 @@ class _Attempt:
                 raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
             return await self._take(response)
 
-    async def revalidate(self, state: _Revalidate) -> _State | Received:
-        """Request the object if it differs from the present file."""
+    async def revalidate(self, state: _Revalidate) -> _State | Arrival | None:
+        """Request the object if it differs from the present file; return None if it does not."""
         present = state.present
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
@@ -352,14 +353,14 @@ class _Attempt:
             return _FetchAll()
         if present.checksum_unverified and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
             return _FetchAll()
-        return Received(present.size, None, "", unchanged=True)
+        return None
 
-    async def fetch_all(self, state: _FetchAll) -> _State | Received:
+    async def fetch_all(self, state: _FetchAll) -> _State | Arrival:
         """Request the whole object."""
         async with self._open({}, _WHOLE) as response:
             return await self._take(response, state.doubt)
 
-    async def confirm(self, state: _Confirm) -> _State | Received:
+    async def confirm(self, state: _Confirm) -> _State | Arrival:
         """Prove length and content; only then finish the part."""
         job, fetcher, body = self._job, self._fetcher, state.body
         info = body.info
@@ -378,25 +379,25 @@ class _Attempt:
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
         return await self._finish(body, verified=verified)
 
-    async def _finish(self, body: Body, *, verified: bool) -> Received:
+    async def _finish(self, body: Body, *, verified: bool) -> Arrival:
         fetcher, info = self._fetcher, body.info
         # the validator of another URL is not kept, because it would be sent to the planned URL
         validator = Validator() if self._job.moved else info.validator
         name = fetcher.secrets.scrub(filename_of(info.url))
         part, self._part = self._part, None
         if part is None:
-            return Received(body.size, None, name, validator, body=body.content, verified=verified)
+            return arrival_of(self._job, body.size, name, validator, body=body.content, verified=verified)
         finished = await part.writer.finish(name, validator.kept, unproven=not verified)
         sha256 = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
-        return Received(
+        return arrival_of(
+            self._job,
             finished.size,
-            sha256,
             name,
             validator,
+            digest=sha256,
             body=finished.body,
-            part=finished.path,
+            part="" if finished.path is None else finished.path.name,
             verified=verified,
-            on_taken=finished.on_taken,
         )
 
     # --- receiving ---------------------------------------------------------------------------------------
@@ -408,7 +409,7 @@ class _Attempt:
         request = Request(self._job.href, headers=headers)
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
 
-    async def _take(self, response: Exchange, doubt: Check | None = None) -> _State | Received:
+    async def _take(self, response: Exchange, doubt: Check | None = None) -> _State | Arrival:
         """Receive the body of a 200, unless the service of DEST can copy the object."""
         if self._fetcher.can_copy is not None and doubt is None:
             copied = await self._copied(response, self._fetcher.can_copy)
@@ -418,7 +419,7 @@ class _Attempt:
 
     async def _copied(
         self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
-    ) -> Received | None:
+    ) -> Arrival | None:
         """Return the asset as a copy for the service of DEST to make; None if it must be received.
 
         The item's checksum must agree with the service's, or have the recorded algorithm: that digest is
@@ -447,7 +448,7 @@ class _Attempt:
             return None
         name = fetcher.secrets.scrub(filename_of(response.url))
         kept = Validator() if job.moved else validator
-        return Received(size, expected, name, kept, source=source)
+        return arrival_of(job, size, name, kept, digest=expected, source=source)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""
@@ -630,7 +631,7 @@ class _Attempt:
             )
 
 
-_STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Received]]] = {
+_STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Arrival | None]]] = {
     _Start: _Attempt.start,
     _Resume: _Attempt.resume,
     _Revalidate: _Attempt.revalidate,

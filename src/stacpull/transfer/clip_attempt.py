@@ -25,8 +25,9 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from stacpull.hosts import host_of
-from stacpull.models import Failure, FailureKind, Job, Received, Validator
+from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
+from stacpull.planning.arrival import arrival_of
 from stacpull.spans import Spans
 from stacpull.tiff import FIRST_READ, TiffError
 from stacpull.tiff.clip_area import ClipArea
@@ -59,7 +60,7 @@ class NotClippableError(Exception):
 class FetchesWhole(Protocol):
     """Makes one attempt at a whole asset."""
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Fetch `job` or raise `TransferError`."""
         ...
 
@@ -157,7 +158,7 @@ class ClipFetcher:
         self._parts = parts or fetcher.parts
         self._on_whole = on_whole
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Received:
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         """Make one attempt at `job`.
 
         Raises:
@@ -180,7 +181,7 @@ class ClipFetcher:
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
 
-    async def _clipped(self, job: Job, *, count_refusal: bool) -> Received:
+    async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         present, fetcher = job.present, self._fetcher
         if present is not None and not await asyncio.to_thread(fetcher.is_there, job):
             present = None
@@ -193,7 +194,7 @@ class ClipFetcher:
         except NotModifiedError as error:
             if present is None or denies(present.validator, error.headers):
                 return await self._clipped(replace(job, present=None), count_refusal=count_refusal)
-            return Received(present.size, None, "", unchanged=True)
+            return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = fetcher.secrets.scrub(filename_of(version.url))
@@ -201,7 +202,7 @@ class ClipFetcher:
         if file.size <= fetcher.small_limit:
             body = _MemoryFile(file)
             await _copy(version, file, body.put)
-            return Received(file.size, None, name, validator, body=bytes(body.data))
+            return arrival_of(job, file.size, name, validator, body=bytes(body.data))
         return await self._into_part(job, version, file, name, validator)
 
     def _kept(self, validator: Validator) -> Validator:
@@ -212,7 +213,7 @@ class ClipFetcher:
 
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
-    ) -> Received:
+    ) -> Arrival:
         fetcher, described = self._fetcher, _part_validator(version.validator, file)
         point = await self._parts.point(job.row, job.generation) if described.etag else None
         if point is not None and (point.validator, point.total) == (described, file.size):
@@ -232,7 +233,8 @@ class ClipFetcher:
             await part.park()
             raise
         sha256 = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
-        return Received(finished.size, sha256, name, validator, part=finished.path)
+        where = "" if finished.path is None else finished.path.name
+        return arrival_of(job, finished.size, name, validator, digest=sha256, part=where)
 
 
 def _part_validator(validator: Validator, file: ClippedFile) -> Validator:

@@ -1,0 +1,58 @@
+"""The name under which an asset that came in goes to DEST."""
+
+from __future__ import annotations
+
+from stacpull.models import Arrival, CopySource, Job, Validator
+from stacpull.planning.layout import final_name
+
+
+def arrival_of(
+    job: Job,
+    size: int,
+    filename: str,
+    validator: Validator,
+    *,
+    digest: bytes | None = None,
+    body: bytes | None = None,
+    part: str = "",
+    source: CopySource | None = None,
+    verified: bool = True,
+) -> Arrival:
+    """Return the asset of a job as it came in.
+
+    Args:
+        job: The job.
+        size: In bytes.
+        filename: Base name of the resolved URL, percent-decoded.
+        validator: Of the response.
+        digest: To be recorded, if it is known.
+        body: Its bytes, if they are in memory.
+        part: The name of its part, if it has one.
+        source: What the service of DEST is to copy, if it is.
+        verified: False if nothing proved its length.
+    """
+    etag, modified = validator
+    etag = modified if etag is None else etag  # as `Validator.kept`
+    if etag is not None and not etag.isascii():  # it may not be valid Unicode
+        etag = etag.encode("utf-8", "backslashreplace").decode()
+    name = job.name
+    if name is None:
+        name = final_name(None, job.name_template, filename, job.directory)
+    return Arrival(  # by position, for speed
+        job.row,
+        job.item_row,
+        job.generation,
+        job.directory,
+        name,
+        size,
+        0,
+        digest,
+        etag,
+        not verified,
+        part,
+        None if body is None else memoryview(body),
+        "",
+        source,
+        False,
+        filename,
+    )
