@@ -20,9 +20,9 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "caches", "child_process", "clock", "digests", "errors", "events", "hosts", "models",
-        "proxies", "public_value", "python_process", "redact", "reports", "s3_endpoint", "schemes",
-        "selection", "sigv4", "spans", "speed", "spelling", "system", "urls",
+        "arguments", "aws_settings", "caches", "child_process", "clock", "digests", "errors", "events",
+        "hosts", "models", "proxies", "public_value", "python_process", "redact", "reports", "s3_endpoint",
+        "schemes", "selection", "sigv4", "spans", "speed", "spelling", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})
@@ -106,7 +106,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure room."""
-ENVIRONMENT_ROOMS = frozenset({"config", "cli", "proxies", "python_process", "system"})
+ENVIRONMENT_ROOMS = frozenset({"aws_settings", "config", "cli", "proxies", "python_process", "system"})
 
 OWN_TASKS = {"engine/dask_cluster.py", "engine/stream.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a

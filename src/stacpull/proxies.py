@@ -63,6 +63,12 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
     return found
 
 
+def may_have_proxies() -> bool:
+    """Return False if it is certain that no program finds a proxy here: `urllib` need not be asked."""
+    may_be_of_system = sys.platform in {"darwin", "win32"}
+    return may_be_of_system or any(name.lower().endswith("_proxy") for name in os.environ)
+
+
 def _whole(proxy: str) -> str:
     """Return a proxy as a URL; without a scheme it is http, as curl takes it."""
     return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from tests.fastpath.exchanges import Outcome, Script, ScriptedServer, both, job, outcome_of, response
 from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 
+from stacpull.aws_settings import AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.models import Checksum, Job
-from stacpull.transfer.aws import AwsCredentials, AwsSettings
+from stacpull.transfer.aws import AwsCredentials
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 BODY = b"hello world"

@@ -15,6 +15,7 @@ import pytest
 import tifffile
 from tests.transfer.origin import Answer, Asked, Origin, Reply, client, origin
 
+from stacpull.aws_settings import AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
@@ -22,7 +23,6 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sigv4 import Credentials
 from stacpull.tiff import FIRST_READ, Header, parse_bytes
-from stacpull.transfer.aws import AwsSettings
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
 
 KIB = 1024

@@ -1,7 +1,8 @@
-"""A bucket as DEST never asks the metadata services of cloud machines for credentials or a region.
+"""Where a bucket as DEST gets its credentials: with botocore and without, and who is never asked.
 
-It is tried in a process of its own, where AWS_EC2_METADATA_DISABLED is not set. A hook sees each connection
-before it is tried, and refuses those that leave this machine.
+The metadata services of cloud machines are never asked. This is tried in a process of its own, where
+AWS_EC2_METADATA_DISABLED is not set. A hook sees each connection before it is tried, and refuses those that
+leave this machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.httpsession import get_cert_path
+
+from stacpull.models import BucketLocation
+from stacpull.store.bucket_requests import BucketRequests
+from stacpull.store.s3_bucket import S3Bucket, located
 
 PROBE = """
 import json, os, socket, sys
@@ -98,3 +104,98 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_metadata_services_are_not_asked(name: str, outcomes: dict[str, list[object]]) -> None:
     assert outcomes[name] == SCENARIOS[name][1]
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t"}
+FILES = """
+[default]
+aws_access_key_id = DEFAULT
+aws_secret_access_key = d
+region = eu-north-1
+
+[profile other]
+aws_access_key_id = OTHER
+aws_secret_access_key = o
+"""
+SETUPS: dict[str, tuple[dict[str, str], str | None]] = {
+    "keys": (KEYS, None),
+    "a region": (KEYS | {"AWS_DEFAULT_REGION": "eu-west-1"}, None),
+    "a profile besides": (KEYS, "other"),
+    "the default profile": ({}, None),
+    "authorities": (KEYS | {"AWS_CA_BUNDLE": "/nowhere.pem"}, None),
+}
+WITHOUT_BOTOCORE = """
+import sys
+
+from stacpull.models import BucketLocation
+from stacpull.store.bucket import BucketFiles
+from stacpull.store.s3_bucket import located
+
+with BucketFiles(located(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1"))) as files:
+    assert files.secrets and files.bucket.requests is not None
+print(sorted({"boto3", "botocore", "urllib3"} & sys.modules.keys()))
+"""
+
+
+def asked(bucket: S3Bucket) -> tuple[object, ...]:
+    """What a bucket is asked with."""
+    requests = bucket.requests
+    assert isinstance(requests, BucketRequests)
+    return bucket.secrets, requests._credentials(), requests._endpoint, located(bucket.location)
+
+
+@pytest.fixture
+def aws_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(FILES)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.usefixtures("aws_files")
+def test_what_is_read_without_botocore_is_what_botocore_finds(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment, profile = SETUPS[name]
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    location = BucketLocation("bucket", "p", "http://127.0.0.1:9", profile=profile)
+    with monkeypatch.context() as patched:
+        patched.setattr("stacpull.store.s3_bucket.static_setup", lambda *_: None)
+        by_botocore = asked(S3Bucket(location))
+    bucket = S3Bucket(location)
+    assert asked(bucket) == by_botocore
+    assert "session" not in vars(bucket)
+
+
+@pytest.mark.parametrize("bundle", ["", "/nowhere.pem"])
+@pytest.mark.parametrize("own", [None, "/own.pem"])
+@pytest.mark.usefixtures("aws_files")
+def test_the_authorities_are_those_of_botocore(
+    bundle: str, own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+    monkeypatch.setattr("ssl.create_default_context", lambda *, cafile: found.append(cafile))
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    location = BucketLocation("bucket", "p", "https://127.0.0.1:9", ca_bundle=own)
+    assert S3Bucket(location).requests is not None
+    monkeypatch.setattr("stacpull.store.s3_bucket.static_setup", lambda *_: None)
+    assert S3Bucket(location).requests is not None
+    assert found[0] == found[1] == (own or bundle or get_cert_path(verify=True))
+
+
+def test_keys_in_the_environment_need_no_botocore(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), str(tmp_path / "none"))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_BOTOCORE],
+        env=kept | KEYS | files,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")

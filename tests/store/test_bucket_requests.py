@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.session import Session
 from tests.bench.authority import certificate
 
+from stacpull.models import BucketLocation
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.store import bucket_requests as room
@@ -26,8 +27,8 @@ from stacpull.store.bucket_requests import (
     FilePiece,
     ObjectReply,
     ObjectRequest,
-    bucket_requests,
 )
+from stacpull.store.s3_bucket import S3Bucket
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: x\r\n\r\n"
 Conversation = Callable[[socket.socket, int], None]
@@ -351,7 +352,7 @@ def test_requests_go_where_botocore_sends_them(
     endpoint = endpoint_of(bucket, region, endpoint_url)
     host = url.netloc.removesuffix(":443").replace("s3.amazonaws.com", "s3.us-east-1.amazonaws.com")
     assert (endpoint.host, endpoint.path + "k") == (host, url.path)
-    assert bucket_requests(bucket, endpoint_url, region, session) is not None
+    assert S3Bucket(BucketLocation(bucket, "", endpoint_url, region)).requests is not None
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,7 @@ def test_what_only_boto3_can_do_is_left_to_it(
     }
     for name, value in {**own, **environ}.items():
         monkeypatch.setenv(name, value)
-    assert bucket_requests(bucket, None, "us-east-1", Session()) is None
+    assert S3Bucket(BucketLocation(bucket, region="us-east-1")).requests is None
 
 
 def test_a_bucket_in_another_region_gets_one_request_only() -> None:

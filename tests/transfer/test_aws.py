@@ -9,16 +9,18 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from stacpull.aws_settings import AwsSettings, StaticSetup, static_setup
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
 from stacpull.sigv4 import Credentials
-from stacpull.transfer.aws import AwsCredentials, AwsSettings, _apart, static_setup
+from stacpull.transfer.aws import AwsCredentials, _apart
 
 CONFIG = """
 [default]
@@ -65,6 +67,19 @@ def shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     return tmp_path
+
+
+def setup_of(
+    options: S3Options, environ: Mapping[str, str], *, allow_instance_metadata: bool = False
+) -> StaticSetup | None:
+    return static_setup(
+        options.profile,
+        options.region,
+        options.endpoint_url,
+        no_sign_request=options.no_sign_request,
+        allow_instance_metadata=allow_instance_metadata,
+        environ=environ,
+    )
 
 
 async def resolved(options: S3Options) -> tuple[AwsSettings, Credentials | None]:
@@ -269,7 +284,7 @@ def test_what_is_read_without_botocore_is_what_botocore_finds(
         if text is not None:
             path.write_text(text)
     options = OPTIONS[given]
-    static = static_setup(options, os.environ)
+    static = setup_of(options, os.environ)
     assert static is not None or setup not in IN_ANY_CASE
     if static is None:
         return
@@ -280,15 +295,15 @@ def test_what_is_read_without_botocore_is_what_botocore_finds(
 @pytest.mark.parametrize("name", ["boto.cfg", "/etc/boto.cfg"])
 def test_an_old_boto_file_is_left_to_botocore(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / name.removeprefix("/etc/")
-    monkeypatch.setattr("stacpull.transfer.aws._BOTO_FILES", (str(path),))
+    monkeypatch.setattr("stacpull.aws_settings._BOTO_FILES", (str(path),))
     environment = {
         "AWS_CONFIG_FILE": str(tmp_path / "none"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
     }
-    assert static_setup(S3Options(), environment) == (AwsSettings(), None)
+    assert setup_of(S3Options(), environment) == (AwsSettings(), None)
     path.write_text(f"[Credentials]\n{KEYS.format('BOTO')}")
-    assert static_setup(S3Options(), environment) is None
-    assert static_setup(S3Options(), environment | KEYS_IN_ENVIRONMENT) is not None
+    assert setup_of(S3Options(), environment) is None
+    assert setup_of(S3Options(), environment | KEYS_IN_ENVIRONMENT) is not None
 
 
 def test_metadata_services_that_are_allowed_are_left_to_botocore(tmp_path: Path):
@@ -296,9 +311,9 @@ def test_metadata_services_that_are_allowed_are_left_to_botocore(tmp_path: Path)
         "AWS_CONFIG_FILE": str(tmp_path / "none"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
     }
-    assert static_setup(S3Options(), environment, allow_instance_metadata=True) is None
+    assert setup_of(S3Options(), environment, allow_instance_metadata=True) is None
     keys = environment | KEYS_IN_ENVIRONMENT
-    assert static_setup(S3Options(), keys, allow_instance_metadata=True) is not None
+    assert setup_of(S3Options(), keys, allow_instance_metadata=True) is not None
 
 
 # Who is never asked. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.

@@ -13,6 +13,7 @@ import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Asked, Origin, Reply, Thing, client, origin
 
+from stacpull.aws_settings import AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind, Job, Validator
@@ -24,7 +25,6 @@ from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.aws import AwsSettings
 from stacpull.transfer.s3_transport import Correction, S3Transport, correction_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 

@@ -27,7 +27,7 @@ class S3(Scheme):
     is_object_store = True
     has_md5_etags = True
     is_dest = True
-    dest_modules = ("stacpull.store.bucket", "botocore.session", "botocore.httpsession")
+    dest_modules = ("stacpull.store.bucket",)
     dest_variables = ("AWS_",)
 
     def filename(self, url: str) -> str:

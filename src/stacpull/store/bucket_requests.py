@@ -29,11 +29,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple, cast
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from stacpull.proxies import may_have_proxies
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 CONNECTIONS = 64
 """Simultaneous requests."""
@@ -97,7 +104,11 @@ class ObjectReply(NamedTuple):
 
 
 def bucket_requests(
-    bucket: str, endpoint_url: str | None, region: str, session: Any
+    bucket: str,
+    endpoint_url: str | None,
+    region: str,
+    credentials: Callable[[], Credentials],
+    ca_bundle: str | None,
 ) -> BucketRequests | None:
     """Return a sender for a bucket; None if only boto3 can send requests.
 
@@ -105,30 +116,54 @@ def bucket_requests(
         bucket: Its name.
         endpoint_url: The endpoint of the service; None for Amazon.
         region: The region of the bucket.
-        session: botocore's session, which has the credentials.
+        credentials: Returns the current credentials; may block to renew them.
+        ca_bundle: A file with the authorities of certificates; None: those of botocore.
+    """
+    endpoint = endpoint_of(bucket, region, endpoint_url)
+    if bucket.endswith(_EXPRESS) or _has_proxies(endpoint.origin):
+        return None
+    context = None
+    if endpoint.origin.startswith("https:"):
+        context = ssl.create_default_context(cafile=ca_bundle or _usual_authorities())
+    return BucketRequests(endpoint, credentials, context)
+
+
+def credentials_of(session: Any, endpoint_url: str | None) -> Callable[[], Credentials] | None:
+    """Return what returns the credentials of botocore's session; None if only boto3 can send requests.
+
+    Args:
+        session: Of botocore.
+        endpoint_url: The endpoint of the service; None for Amazon.
 
     Raises:
         BotoCoreError: The credentials cannot be obtained.
     """
-    from botocore.httpsession import get_cert_path  # noqa: PLC0415 - 0.15 s
-    from botocore.utils import get_environ_proxies  # noqa: PLC0415
-
-    endpoint = endpoint_of(bucket, region, endpoint_url)
     credentials = session.get_credentials()
-    is_odd = bucket.endswith(_EXPRESS) or (endpoint_url is None and _has_other_hosts(session))
-    if credentials is None or is_odd or get_environ_proxies(endpoint.origin):
+    if credentials is None or (endpoint_url is None and _has_other_hosts(session)):
         return None
-    context = None
-    if endpoint.origin.startswith("https:"):
-        context = ssl.create_default_context(
-            cafile=session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
-        )
 
     def frozen() -> Credentials:
         found = credentials.get_frozen_credentials()
         return Credentials(found.access_key, found.secret_key, found.token)
 
-    return BucketRequests(endpoint, frozen, context)
+    return frozen
+
+
+def _has_proxies(origin: str) -> bool:
+    if not may_have_proxies():
+        return False
+    from botocore.utils import get_environ_proxies  # noqa: PLC0415 - 0.3 s
+
+    return bool(get_environ_proxies(origin))
+
+
+def _usual_authorities() -> str:
+    """Return the file with the authorities that botocore trusts, without importing botocore."""
+    if find_spec("certifi") is not None:
+        found: str = import_module("certifi").where()
+        return found
+    package = cast("ModuleSpec", find_spec("botocore"))
+    return str(Path(cast("str", package.origin)).with_name("cacert.pem"))
 
 
 def _has_other_hosts(session: Any) -> bool:

@@ -313,8 +313,6 @@ class MultipartUploads:
 
         The list is empty if the server does not support or permit listing: the notes have all needed uploads.
         """
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
         bucket, found = self._bucket, list[tuple[str, str]]()
         text = bucket.document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
         if text is not None and "<IsTruncated>false</IsTruncated>" in text:
@@ -323,6 +321,8 @@ class MultipartUploads:
                 for each in text.split("<Upload>")[1:]
                 if (one := KEY.search(each)) and (two := _UPLOAD_ID.search(each))
             ]
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.3 s
+
         more: dict[str, str] = {}
         with bucket.errors("list", ""):
             while True:

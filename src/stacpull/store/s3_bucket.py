@@ -11,6 +11,7 @@ import errno
 import hashlib
 import io
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
+from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
@@ -34,6 +36,7 @@ from stacpull.store.bucket_requests import (
     ObjectReply,
     ObjectRequest,
     bucket_requests,
+    credentials_of,
 )
 from stacpull.store.inspection import digest_by
 from stacpull.store.protocol import Look
@@ -74,6 +77,7 @@ _REFUSED_KEYS = frozenset(
 _STRETCHES = 16
 _MOST_BESIDE = 8
 """Other buckets of the service with connections of their own."""
+_USUAL_REGION = "us-east-1"
 _RANGE, _RANGES = 1 << 19, 8
 """Bytes of a range of an object that is read, and how many are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
@@ -156,8 +160,25 @@ class S3Bucket:
         """The direct sender; None if only boto3 can send, or if this is closed."""
         if self._is_closed:
             return None
-        place = self.location
-        return bucket_requests(place.bucket, place.endpoint_url, _region(self.session, place), self.session)
+        place, static = self.location, self.static
+        if static is not None and static.credentials is not None:
+            keys, region = static.credentials, static.settings.region or _USUAL_REGION
+            bundle = place.ca_bundle or ca_bundle_variable()
+            return bucket_requests(place.bucket, place.endpoint_url, region, lambda: keys, bundle)
+        credentials = credentials_of(self.session, place.endpoint_url)
+        if credentials is None:
+            return None
+        region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
+        return bucket_requests(place.bucket, place.endpoint_url, region, credentials, bundle)
+
+    @_locked_property
+    def static(self) -> StaticSetup | None:
+        """What is configured, where botocore need not be imported to read it; None: botocore reads it."""
+        location = self.location
+        if self._origin is None:
+            return static_setup(location.profile, location.region)
+        found: StaticSetup | None = self._origin.static
+        return found
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -166,6 +187,8 @@ class S3Bucket:
         Raises:
             CredentialsError: There are none.
         """
+        if self.static is not None and (keys := self.static.credentials) is not None:
+            return tuple(Secret(one) for one in (keys.access_key, keys.secret_key, keys.token) if one)
         with self.errors("read", ""):
             found = self.session.get_credentials()
             if found is None:
@@ -274,7 +297,16 @@ class S3Bucket:
             CredentialsError: There are no credentials, or the service refuses them.
             DestinationError: The bucket denies the request, or cannot be reached.
         """
-        from botocore import exceptions  # noqa: PLC0415 - 0.2 s
+        try:
+            yield
+        except Exception as error:
+            if "botocore.exceptions" in sys.modules:  # importing it takes 0.3 s
+                self._translate(error, what, path)
+            raise
+
+    def _translate(self, error: Exception, what: str, path: str) -> None:
+        """Raise an error of botocore's as `errors` does; return if it is another one."""
+        from botocore import exceptions  # noqa: PLC0415 - only where it is imported already
 
         unusable = (
             exceptions.NoCredentialsError,
@@ -284,26 +316,24 @@ class S3Bucket:
             exceptions.SSOError,
             exceptions.TokenRetrievalError,
         )
-        try:
-            yield
-        except exceptions.ClientError as error:
+        if isinstance(error, exceptions.ClientError):
             if error_code(error) in NOT_THERE:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
             refusal = _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location)
             Secrets(self.secrets).scrub_error(refusal)  # a server may quote what it was sent
             raise refusal from error
-        except unusable as error:
+        if isinstance(error, unusable):
             raise _no_credentials(self.location, str(error)) from error
-        except exceptions.SSLError as error:
+        if isinstance(error, exceptions.SSLError):
             raise DestinationError(
                 f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
             ) from error
-        except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
             ) from error
-        except exceptions.BotoCoreError as error:
+        if isinstance(error, exceptions.BotoCoreError):
             raise DestinationError(f"{self.name} cannot be used: {error}") from error
 
     def put(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
@@ -683,7 +713,9 @@ def error_code(error: Any) -> str:
 
 def code_behind(error: BaseException) -> str:
     """Return the code of the `ClientError` that an error was raised from, "" if there is none."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
+    if error.__cause__ is None:
+        return ""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.3 s
 
     return error_code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
 
@@ -729,6 +761,9 @@ def located(location: BucketLocation) -> BucketLocation:
     Raises:
         CredentialsError: The profile does not exist.
     """
+    static = static_setup(location.profile, location.region)
+    if location.endpoint_url is not None and static is not None:
+        return replace(location, region=static.settings.region)
     session = _session(location)
     location = replace(location, region=location.region or session.get_config_variable("region"))
     if location.endpoint_url is not None:
@@ -760,7 +795,7 @@ def _session(location: BucketLocation) -> Any:
 
 def _region(session: Any, location: BucketLocation) -> str:
     """Return the region of a bucket."""
-    return location.region or session.get_config_variable("region") or "us-east-1"
+    return location.region or session.get_config_variable("region") or _USUAL_REGION
 
 
 def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:

@@ -1,8 +1,6 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; resolved at the first S3 request.
 
-Keys in the environment or the shared files, the usual cases, are read here (`static_setup`). Everything else
-that the AWS CLI supports (SSO, assumed roles, processes, service-specific endpoints) is left to botocore,
-whose import takes 0.3 s and 25 MB.
+What `static_setup` does not understand is left to botocore.
 
 The instance metadata services (169.254.*) are used only with `allow_instance_metadata`. Outside of a cloud
 the request would time out, and on a shared machine the credentials are not the user's own.
@@ -13,14 +11,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
-import os
-import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
-import msgspec
-
-from stacpull.config.environment import all_variables
+from stacpull.aws_settings import AwsSettings, static_setup
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.sigv4 import Credentials, silence_metadata
@@ -31,150 +25,6 @@ T = TypeVar("T")
 _UNREAD = object()
 _STATIC = object()
 """The source of credentials that never expire."""
-
-_UNDERSTOOD_VARIABLES = frozenset(
-    {
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
-        "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
-        "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED",
-        "AWS_CA_BUNDLE", "AWS_DEFAULT_OUTPUT", "AWS_EXECUTION_ENV", "AWS_MAX_ATTEMPTS", "AWS_PAGER",
-        "AWS_RETRY_MODE", "AWS_SDK_LOAD_CONFIG", "AWS_STS_REGIONAL_ENDPOINTS",
-        "AWS_HTTPS", "AWS_NO_SIGN_REQUEST", "AWS_REQUEST_PAYER", "AWS_S3_ENDPOINT", "AWS_VIRTUAL_HOSTING",
-    }
-)  # fmt: skip
-"""Variables that are read here, and variables (also of GDAL) that do not affect settings and keys."""
-_PROFILE_VARIABLES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
-_ACCESS_KEY, _SECRET_KEY = "aws_access_key_id", "aws_secret_access_key"
-_TOKEN_KEYS = ("aws_security_token", "aws_session_token")
-_UNDERSTOOD_KEYS = frozenset({"region", "output", "endpoint_url", _ACCESS_KEY, _SECRET_KEY, *_TOKEN_KEYS})
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.@+-]+")
-_PLAIN_SECTION = re.compile(r"[ !#-&(-\[\]-~]*")
-"""A section name without quotes and backslashes."""
-_BOTO_FILES = ("/etc/boto.cfg", "~/.boto")
-
-
-class AwsSettings(msgspec.Struct, frozen=True):
-    """The S3 settings, from the options or the profile; None if not configured."""
-
-    region: str | None = None
-    endpoint_url: str | None = None
-    profile: str | None = None
-    """The profile named by an option or the environment; None for the default profile."""
-
-
-class StaticSetup(NamedTuple):
-    """Settings and fixed credentials; without credentials, requests are anonymous."""
-
-    settings: AwsSettings
-    credentials: Credentials | None
-
-
-class _UnclearError(Exception):
-    """The configuration is left to botocore."""
-
-
-def static_setup(
-    options: S3Options, environ: Mapping[str, str], *, allow_instance_metadata: bool = False
-) -> StaticSetup | None:
-    """Return what botocore would find if that is certain; None if botocore must read the configuration.
-
-    It is certain if nothing is configured, or only keys, a region and an endpoint, in variables and profiles
-    that this module understands. Mistakes in them are left to botocore, which describes them. Blocks.
-
-    Args:
-        options: The user's options.
-        environ: The environment.
-        allow_instance_metadata: True if the metadata services may have credentials.
-    """
-    try:
-        profiles = _profiles(options, environ)
-        merged = {key: value for profile in profiles for key, value in profile.items()}
-        settings = AwsSettings(
-            options.region or environ.get("AWS_DEFAULT_REGION", merged.get("region")),
-            options.endpoint_url or merged.get("endpoint_url") or None,
-            options.profile,
-        )
-        keys = None if options.no_sign_request else _static_keys(options, environ, profiles)
-    except _UnclearError:
-        return None
-    may_be_elsewhere = allow_instance_metadata or any(map(_file, _BOTO_FILES))
-    if keys is None and may_be_elsewhere and not options.no_sign_request:
-        return None
-    return StaticSetup(settings, keys)
-
-
-def _profiles(options: S3Options, environ: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the active sections of the shared files; later ones take precedence.
-
-    Raises:
-        _UnclearError: They, or the environment, have settings that this module does not understand.
-    """
-    understood = _UNDERSTOOD_VARIABLES | (_PROFILE_VARIABLES if options.profile else frozenset())
-    name = options.profile or "default"
-    config = _sections(environ.get("AWS_CONFIG_FILE", "~/.aws/config"))
-    shared = _sections(environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"))
-    profiles = [values for section, values in config.items() if _is_profile(section, name)]
-    is_clear = (
-        all(variable in understood for variable in environ if variable.startswith(("AWS_", "BOTO")))
-        and options.profile != ""
-        and _PLAIN_NAME.fullmatch(name)
-        and all(map(_PLAIN_SECTION.fullmatch, config))
-        and len(profiles) <= 1
-        and (options.profile is None or profiles or name in shared)
-    )
-    profiles += [shared[name]] if name in shared else []
-    entries = [entry for profile in profiles for entry in profile.items()]
-    if not is_clear or any(key not in _UNDERSTOOD_KEYS or value.startswith("\n") for key, value in entries):
-        raise _UnclearError
-    return profiles
-
-
-def _sections(name: str) -> dict[str, dict[str, str]]:
-    """Return the sections of a shared file, or nothing if the file does not exist."""
-    path = _file(name)
-    if path is None:
-        return {}
-    from configparser import Error, RawConfigParser  # noqa: PLC0415 -- few machines have these files
-
-    parser = RawConfigParser()
-    try:
-        parser.read([path])
-    except (Error, UnicodeDecodeError):
-        raise _UnclearError from None
-    return {section: dict(parser.items(section)) for section in parser.sections()}
-
-
-def _file(name: str) -> str | None:
-    """Return the path of a file as botocore finds it, None if there is none. Never raises."""
-    path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 -- see above
-    return path if os.path.isfile(path) else None  # noqa: PTH113 -- see above
-
-
-def _is_profile(section: str, name: str) -> bool:
-    """Return True if a section of the config file is the profile `name`, as botocore reads it."""
-    return section == name == "default" or (section.startswith("profile") and section.split()[1:] == [name])
-
-
-def _static_keys(
-    options: S3Options, environ: Mapping[str, str], profiles: Sequence[Mapping[str, str]]
-) -> Credentials | None:
-    """Return the keys that are in the environment or the profiles; None if there are none.
-
-    Raises:
-        _UnclearError: Only one of the two keys is present.
-    """
-    if options.profile is None and environ.get("AWS_ACCESS_KEY_ID"):
-        token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
-        keys = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
-    else:
-        profile = next((one for one in reversed(profiles) if _ACCESS_KEY in one), None)
-        if profile is None:
-            return None
-        token = next((profile[key] for key in _TOKEN_KEYS if key in profile), None)
-        keys = profile[_ACCESS_KEY], profile.get(_SECRET_KEY)
-    if not keys[1]:
-        raise _UnclearError
-    return Credentials(keys[0], keys[1], token)
 
 
 class AwsCredentials:
@@ -273,8 +123,14 @@ class AwsCredentials:
         if (options.no_sign_request or self._keys is not None) and options.profile is None:
             self._settings = AwsSettings(options.region, options.endpoint_url)
             return self._settings
-        metadata = self._allow_instance_metadata
-        static = await _in_thread(static_setup, options, all_variables(), allow_instance_metadata=metadata)
+        static = await _in_thread(
+            static_setup,
+            options.profile,
+            options.region,
+            options.endpoint_url,
+            no_sign_request=options.no_sign_request,
+            allow_instance_metadata=self._allow_instance_metadata,
+        )
         if static is not None:
             self._settings, self._last = static
             self._source = _STATIC

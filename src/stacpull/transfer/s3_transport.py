@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from stacpull.aws_settings import AwsSettings
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
@@ -49,7 +50,6 @@ from stacpull.net.transport import (
 )
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
-from stacpull.transfer.aws import AwsSettings
 
 _DEFAULT_REGION = "us-east-1"
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
