@@ -26,7 +26,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
@@ -52,6 +52,10 @@ _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
 _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
+_FRAMING = re.compile(
+    rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
+)
+"""The header fields that tell where a reply ends, and whether its connection can be kept."""
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _EXPRESS = "--x-s3"
 """The suffix of directory buckets, which need sessions."""
@@ -95,12 +99,22 @@ class ObjectRequest(NamedTuple):
 
 
 class ObjectReply(NamedTuple):
-    """The response of the server. Header names are in lower case."""
+    """The response of the server."""
 
     status: int
-    headers: Mapping[str, str]
+    head: bytes
+    """Status line and header fields."""
     body: bytes | None = None
     """The body; None if it was not read, because it is long or of unknown length."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields, their names in lower case. Most replies are not asked for any."""
+        fields = {}
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            fields[name.lower()] = value.strip()
+        return fields
 
 
 def bucket_requests(
@@ -257,7 +271,7 @@ class BucketRequests:
             if not self._is_useless:
                 if self._thread is None:
                     self._thread = threading.Thread(
-                        target=lambda: asyncio.run(self._run()), name="stacpull-requests", daemon=True
+                        target=lambda: _run_on_loop(self._run()), name="stacpull-requests", daemon=True
                     )
                     self._thread.start()
                     self._started.result()
@@ -338,6 +352,17 @@ class BucketRequests:
         self._take(())
 
 
+def _run_on_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - may be missing
+    except ImportError:
+        asyncio.run(work)
+        return
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work)
+
+
 class _Batch:
     """Requests that are sent together. The batch is complete when each has its reply."""
 
@@ -380,6 +405,7 @@ class _Connection(asyncio.Protocol):
         "_is_paused",
         "_is_reused",
         "_loop",
+        "_missing",
         "_owner",
         "_transport",
         "_unsent",
@@ -390,7 +416,10 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
-        self._came = b""
+        self._came: list[bytes] = []
+        """What has come of the reply."""
+        self._missing = 0
+        """Bytes that its body lacks, as far as it stated its length."""
         self._unsent: FilePiece | memoryview | None = None
         self._is_paused = False
         self._is_reused = False
@@ -399,7 +428,7 @@ class _Connection(asyncio.Protocol):
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
         self._exchange = exchange
-        self._came = b""
+        self._came, self._missing = [], 0
         self._heard = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         request = exchange.request
@@ -466,7 +495,12 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             self.abort()
             return
-        self._came = came = self._came + data
+        self._came.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        came = b"".join(self._came)
+        self._came = [came]
         end = came.find(b"\r\n\r\n") + 4
         head = _HEAD.match(came)
         if end < 4 and len(came) < _LONGEST_HEAD:  # noqa: PLR2004 - not found
@@ -476,25 +510,26 @@ class _Connection(asyncio.Protocol):
             return
         status = int(head[2])
         if status < _FINAL:  # interim
-            self._came = b""
+            self._came = []
             self.data_received(came[end:])
             return
-        headers = _fields(came[: end - 4])
+        framing = {name.lower(): value for name, value in _FRAMING.findall(came, 0, end)}
         try:
-            body = self._body(status, headers, came[end:])
-        except _IncompleteError:
+            body = self._body(status, framing, came[end:])
+        except _IncompleteError as error:
+            self._missing = error.missing
             return
         self._exchange = None
-        can_be_kept = head[1] == b"1" and headers.get("connection", "").lower() != "close"
+        can_be_kept = head[1] == b"1" and framing.get(b"connection", b"").lower() != b"close"
         is_kept = body is not None and can_be_kept and self._unsent is None
         self._is_reused = is_kept
         if not is_kept:
             self.abort()
-        exchange.conclude(ObjectReply(status, headers, body))
+        exchange.conclude(ObjectReply(status, came[: end - 4], body))
         if is_kept:
             self._owner.rests(self)
 
-    def _body(self, status: int, headers: Mapping[str, str], came: bytes) -> bytes | None:
+    def _body(self, status: int, framing: Mapping[bytes, bytes], came: bytes) -> bytes | None:
         """Return the body of a reply, None if it is too long, of unknown length, or malformed.
 
         Raises:
@@ -502,13 +537,13 @@ class _Connection(asyncio.Protocol):
         """
         if cast("_Exchange", self._exchange).request.method == "HEAD" or status in _WITHOUT_BODY:
             return None if came else b""
-        length, coding = headers.get("content-length", ""), headers.get("transfer-encoding")
+        length, coding = framing.get(b"content-length", b""), framing.get(b"transfer-encoding")
         if coding is not None:
-            return _unchunked(came) if coding.lower() == "chunked" and len(came) <= _LONGEST_BODY else None
-        if not length.isdecimal() or int(length) > _LONGEST_BODY or len(came) > int(length):
+            return _unchunked(came) if coding.lower() == b"chunked" and len(came) <= _LONGEST_BODY else None
+        if not length.isdigit() or int(length) > _LONGEST_BODY or len(came) > int(length):
             return None
         if len(came) < int(length):
-            raise _IncompleteError
+            raise _IncompleteError(int(length) - len(came))
         return came
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -525,7 +560,11 @@ class _Connection(asyncio.Protocol):
 
 
 class _IncompleteError(Exception):
-    """A part of the body of a reply is missing."""
+    """Some of the body of a reply is missing: how many bytes, or 0 if that is not known."""
+
+    def __init__(self, missing: int = 0) -> None:
+        super().__init__(missing)
+        self.missing = missing
 
 
 def _unchunked(data: bytes) -> bytes | None:
@@ -549,12 +588,3 @@ def _unchunked(data: bytes) -> bytes | None:
     if b"\r\n" in data[at:]:
         return None
     raise _IncompleteError
-
-
-def _fields(head: bytes) -> dict[str, str]:
-    """Return the header fields of a reply."""
-    fields = {}
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        fields[name.lower()] = value.strip()
-    return fields
