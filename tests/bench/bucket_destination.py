@@ -1,9 +1,11 @@
-"""A bucket in radosgw as the destination. If the origin is a radosgw, that one is used."""
+"""A bucket as the destination: in radosgw, in that of the origin if it is one, or in `light_bucket`."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ PREFIX = "m"
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running radosgw."""
+    """A running server of buckets."""
 
     endpoint: str
     keys: tuple[str, str]
@@ -39,6 +41,18 @@ class BucketDestination:
     def url(self) -> str:
         """The URL to write files below."""
         return f"s3://{self.name}/{PREFIX}"
+
+
+@contextlib.contextmanager
+def light_gateway() -> Iterator[Gateway]:
+    """Start `light_bucket`, which takes any keys."""
+    command = [sys.executable, str(Path(__file__).with_name("light_bucket.py"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Gateway(f"http://127.0.0.1:{int(process.stdout.readline())}", ("access-key", "secret-key"))
+        finally:
+            process.terminate()
 
 
 @contextlib.contextmanager

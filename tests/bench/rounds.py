@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import destinations, tools
-from tests.bench.bucket_destination import Gateway, bucket, check_bucket, gateway
+from tests.bench.bucket_destination import Gateway, bucket, check_bucket, gateway, light_gateway
 from tests.bench.checking import WrongTreeError, check
 from tests.bench.figures import Figure, Outcome, another_round, beside
 from tests.bench.lacking import Unavailable
@@ -22,7 +22,7 @@ from tests.bench.links import Link, check_round_trip, link
 from tests.bench.machine_time import machine_time
 from tests.bench.mixes import File, write_files
 from tests.bench.origins import Origin, origin
-from tests.bench.scenarios import Scenario
+from tests.bench.scenarios import BUCKETS, Scenario
 from tests.bench.tools import Task, Tool
 
 PATIENCE = 90.0
@@ -106,7 +106,7 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
         root, logs = work / "root", work / "logs"
         root.mkdir()
         logs.mkdir()
-        kind = "memory" if scenario.destination == "bucket" else scenario.destination
+        kind = "memory" if scenario.destination in BUCKETS else scenario.destination
         with destinations.destination(kind, work, room):
             pass  # fail early if the destination is unavailable
         way = stack.enter_context(link(scenario.rtt_ms, logs))
@@ -116,6 +116,9 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
         if scenario.destination == "bucket":
             target = stack.enter_context(gateway(served, logs, size * plan.rounds * len(plan.tools)))
             about = f"a new bucket of {'the same' if served.keys else 'a'} radosgw for each run"
+        elif scenario.destination in BUCKETS:
+            target = stack.enter_context(light_gateway())
+            about = "a new bucket of a light server for each run"
         measured = Measured(
             scenario,
             len(files),

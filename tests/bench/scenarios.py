@@ -6,13 +6,19 @@ from dataclasses import dataclass
 
 from tests.bench.mixes import MIXES, Mix
 
+BUCKETS = {
+    "bucket": "into a bucket (radosgw)",
+    "light-bucket": "into a bucket (a light server that verifies nothing)",
+}
+"""Destinations that are buckets."""
+
 
 @dataclass(frozen=True)
 class Scenario:
     """One row. `items` limits the items of the mix (None: all); `quick` marks the scenarios of --quick.
 
-    `origin` is one of `origins.KINDS`. `destination` is one of `destinations.KINDS` or "bucket", in the same
-    radosgw if the origin is one. If `capped`, the origin limits the rate of each connection.
+    `origin` is one of `origins.KINDS`. `destination` is one of `destinations.KINDS` or of `BUCKETS`: "bucket"
+    is in the same radosgw if the origin is one. If `capped`, the origin limits the rate of each connection.
     """
 
     name: str
@@ -38,7 +44,7 @@ class Scenario:
             "each connection capped" if self.capped else "",
             f"{self.rtt_ms:g} ms round trip" if self.rtt_ms else "",
             "new ext4" if self.destination == "ext4" else "",
-            "into a bucket (radosgw)" if self.destination == "bucket" else "",
+            BUCKETS.get(self.destination, ""),
         ]
         return "; ".join([self.mix.about, ways[self.origin], *filter(None, more)])
 
@@ -75,6 +81,7 @@ SCENARIOS = (
     Scenario("1gb-https", _GB1, "https"),
     Scenario("1gb-http-ext4", _GB1, "http", destination="ext4"),
     Scenario("ben-http-bucket", _BEN, "http", destination="bucket", items=600),
+    Scenario("ben-http-light", _BEN, "http", destination="light-bucket"),
     Scenario("ben-bucket-bucket", _BEN, "s3-radosgw", destination="bucket", items=600),
     Scenario("64mb-http-bucket", _MB64, "http", destination="bucket", items=3),
     Scenario("64mb-bucket-bucket", _MB64, "s3-radosgw", destination="bucket", items=3),
