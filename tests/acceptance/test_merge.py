@@ -328,6 +328,27 @@ def test_json_names_only_files_that_were_merged(tmp_path: Path) -> None:
     assert json.loads(merged.read_text()) == json.loads((shard / "c/i/i.json").read_text())
 
 
+def test_files_that_another_program_writes_meanwhile_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a", "b")
+    others = [dest / "c/i/a.tif", dest / "c/i/b.tif"]
+    place = Destination.place
+
+    def written_before(self: Destination, *arguments: object, **named: object) -> object:
+        for path in others:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("other")
+        return place(self, *arguments, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Destination, "place", written_before)
+        with pytest.raises(stacpull.DestinationError):
+            sync.merge(dest, [shard])
+    assert sync.merge(dest, [shard]).conflicts == 2
+    assert [path.read_text() for path in others] == ["other"] * 2
+
+
 @pytest.mark.parametrize("case", ["lost by the shard", "a file of the user's"])
 def test_json_that_cannot_be_merged_is_named_and_merged_later(tmp_path: Path, case: str) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")

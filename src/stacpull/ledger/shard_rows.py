@@ -275,9 +275,10 @@ class ShardRows:
             for path in paths:
                 self._db.execute("INSERT OR IGNORE INTO removals VALUES (?)", (path,))
 
-    def withdraw(self, path: str) -> None:
-        """Remove a file from the list."""
-        self._db.execute("DELETE FROM removals WHERE path = ?", (path,))
+    def withdraw(self, paths: Iterable[str]) -> None:
+        """Take files off the list again."""
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
 
     def record(self, placed: Sequence[MergedItem]) -> int:
         """Record placed files, which are all on stable storage; return the number of new items."""

@@ -2,7 +2,7 @@
 
 For each batch of items:
 
-    list the files ─▶ link them into the parts ─▶ sync ─▶ rename ─▶ sync ─▶ record, and clear the list
+    link the files into the parts ─▶ list them ─▶ sync ─▶ rename ─▶ sync ─▶ record, and clear the list
 
 Files are hard-linked into DEST, or copied if DEST is on another file system. Shards are only read. If a merge
 is killed, the recorded items stay. The next start removes the files of an uncleared list, and the next merge
@@ -265,15 +265,15 @@ class _MergeRun:
 
     def _place(self, files: StoredFiles, merge: ShardRows, paths: Sequence[str]) -> None:
         """Publish and sync files in DEST."""
-        merge.announce(paths)
         puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
         copied = [put.part for put in puts if not self._link(files, put)]
+        merge.announce(paths)
         self._destination.sync(copied)
-        for put in puts:
+        for number, put in enumerate(puts):
             directory, _, name = put.path.rpartition("/")
             failure = self._destination.place(put.part, directory, name, replace=False)
-            if failure is not None:  # another program just made it: the next start must not remove it
-                merge.withdraw(put.path)
+            if failure is not None:  # another program writes here: the next start must not remove its files
+                merge.withdraw(paths[number:])
                 raise DestinationError(failure.message)
         self._destination.sync(())
 
