@@ -8,7 +8,8 @@
 - A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that arrives in one piece and a
   Content-Length of at most 1 MiB (`fastpath.plain_head`). The parser reads all other responses
   (`fastpath.message`), including the bytes already received.
-- The general path reads a *streamed* response: it waits for more bytes of the body and takes them. Reading
+- The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
+  have the rest of a long body received into blocks of memory, without a copy (`fastpath.blocks`). Reading
   pauses while more than `_MOST_HELD` bytes wait to be taken.
 - Time is counted in ticks of the pool's timer, and only while the connection waits for the server. So a slow
   writer is not a stall, and does not make a server look slow (`net.bodies`).
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
+from stacpull.fastpath.blocks import BlockReceiver
 from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
 from stacpull.models import Failure
@@ -33,7 +35,7 @@ from stacpull.net.redirects import REDIRECTS
 if TYPE_CHECKING:
     from stacpull.fastpath.connections import FastConnections, FastHost
 
-_MOST_HELD = 1 << 18
+_MOST_HELD = 1 << 19
 _WORTHWHILE = 1 << 18
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
@@ -74,8 +76,8 @@ class FastConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body_at", "_came", "_chunks", "_fields", "_is_paused", "_is_plain", "_is_streamed", "_loop",
-        "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
+        "_body_at", "_came", "_chunks", "_fields", "_has_blocks", "_is_paused", "_is_plain", "_is_streamed",
+        "_loop", "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
         "exchange", "host", "message", "transport",
     )  # fmt: skip
 
@@ -90,7 +92,7 @@ class FastConnection(asyncio.Protocol):
         self._reused = False
         self._is_plain = True
         self._is_streamed = False
-        self._is_paused = False
+        self._is_paused = self._has_blocks = False
         self._chunks: list[bytes] = []
         self._missing = self._body_at = 0
         self._status = b""
@@ -195,6 +197,12 @@ class FastConnection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
+    def block_received(self, data: memoryview) -> None:
+        """Take a piece of the rest of a long body."""
+        self._quiet = 0
+        self._came += len(data)
+        self._read_parsed(data)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Determine what the end of the connection means for the response."""
         self.transport = None
@@ -230,7 +238,7 @@ class FastConnection(asyncio.Protocol):
             else:
                 message.feed(chunk)
 
-    def _read_parsed(self, data: bytes) -> None:
+    def _read_parsed(self, data: bytes | memoryview) -> None:
         message = self.message
         if (self.exchange is None and not self._is_streamed) or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
@@ -322,7 +330,13 @@ class FastConnection(asyncio.Protocol):
         self._waiter = waiter = self._loop.create_future()
         return waiter
 
-    def take(self) -> list[bytes]:
+    def receive_blocks(self) -> None:
+        """Receive the rest of a long body into blocks: `take` then returns views of them."""
+        if self.message.is_bypassed and not self._has_blocks:
+            self._has_blocks = True
+            self._set_protocol(BlockReceiver(self._pool.blocks, self.block_received, self.connection_lost))
+
+    def take(self) -> list[bytes | memoryview]:
         """Return the received bytes of the body that were not taken yet, and resume reading."""
         if self._is_paused and self.transport is not None and not self.transport.is_closing():
             self._is_paused = False
@@ -336,7 +350,21 @@ class FastConnection(asyncio.Protocol):
         self._is_plain = False
         if self._is_paused:
             self.abort()
+        if self._has_blocks:
+            self._has_blocks = False
+            self._set_protocol(self)
         self.release()
+
+    def _set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Change the protocol of the transport, which takes effect when it starts to read."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if not self._is_paused:
+            transport.pause_reading()
+        transport.set_protocol(protocol)
+        if not self._is_paused:
+            transport.resume_reading()
 
     def _pause(self) -> None:
         if self.transport is not None and not self.message.is_ended:

@@ -9,6 +9,7 @@ import asyncio
 import math
 from pathlib import Path
 
+from stacpull.fastpath.blocks import BlockPool
 from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.plain_head import PlainHeads
@@ -84,6 +85,8 @@ class FastConnections:
         self._hosts: dict[RemoteHost, FastHost] = {}
         self.open: set[FastConnection] = set()
         """All connections that are open."""
+        self.blocks = BlockPool()
+        """Memory for long bodies."""
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
 

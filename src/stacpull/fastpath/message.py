@@ -64,7 +64,7 @@ class ParsedMessage:
         """Bytes of the body that were not taken yet."""
         self.failure: Failure | None = None
         self._state = _AWAITING
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self.is_short = False
         """True if the announced body is short, so that its reader only gets it when it is complete."""
         self._framed = self._keep = False
@@ -96,6 +96,11 @@ class ParsedMessage:
         return state is _RECEIVING and not self.is_short and self.held >= size
 
     @property
+    def is_bypassed(self) -> bool:
+        """True while the rest of a long body of known length arrives, which is not parsed."""
+        return self._rest > 0 and not self.is_ended
+
+    @property
     def is_gathering(self) -> bool:
         """True while the chunks of a 200 arrive and may still be a short body."""
         chunked = self._framed and not self.is_short and not self._rest
@@ -103,18 +108,17 @@ class ParsedMessage:
 
     def body(self) -> bytes:
         """Return the received bytes of the body that were not taken yet, without taking them."""
-        pieces = self._pieces
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(self._pieces)  # a single one is not copied
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[bytes | memoryview]:
         """Take the received bytes of the body."""
         pieces, self._pieces = self._pieces, []
         self.held = 0
         return pieces
 
-    def feed(self, data: bytes) -> None:
-        """Parse bytes of the response."""
-        if self._rest:
+    def feed(self, data: bytes | memoryview) -> None:
+        """Parse bytes of the response. A view is only passed for the rest of a long body."""
+        if self._rest or isinstance(data, memoryview):
             self._feed_rest(data)
             return
         held, is_known = self.held, self.status
@@ -164,7 +168,7 @@ class ParsedMessage:
             self._parser = None
             self._parse(self._lengths.feed(b"".join(self._head)))
 
-    def _feed_rest(self, data: bytes) -> None:
+    def _feed_rest(self, data: bytes | memoryview) -> None:
         """Take a piece of a long body without the parser."""
         self._parser = None
         excess = len(data) - self._rest

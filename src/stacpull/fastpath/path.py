@@ -241,7 +241,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Hand over with the response on `connection`, which has started or failed."""
         outgoing = self.outgoing or self.request()
         url = outgoing.url if self.rewritten is None else self.rewritten.url
-        self.path.hand_over(self, StreamedResponse(connection, url))
+        self.path.hand_over(self, StreamedResponse(connection, url, in_blocks=True))
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one."""

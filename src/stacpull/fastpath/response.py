@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
@@ -42,15 +42,20 @@ class StreamedResponse:
         url: The URL of the response.
         decode: True to decode a known content coding. Bodies with unknown ones are not decoded, because such
             names are often wrong (`utf-8`); the reader detects errors.
+        in_blocks: True to receive a long body into blocks of memory (`fastpath.blocks`): `chunks` then yields
+            views of them, which serve as bytes where they are written, hashed, cut or joined.
     """
 
-    def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
+    def __init__(
+        self, connection: FastConnection, url: str, *, decode: bool = False, in_blocks: bool = False
+    ) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.message.status
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
         coding = coding_of(self.headers) if decode else None
         self._coding = coding if coding is not None and can_decode(coding) else None
+        self._in_blocks = in_blocks
 
     async def __aenter__(self) -> Self:
         message = self._connection.message
@@ -84,7 +89,7 @@ class StreamedResponse:
             raise TransferError(connection_errors.too_large(message.name, self.status, limit))
         if message.failure is not None:
             raise TransferError(message.failure)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)  # a single one is not copied
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Return the body in pieces of about `size` bytes, the last one shorter.
@@ -101,19 +106,29 @@ class StreamedResponse:
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         held = 0
+        if self._in_blocks:
+            connection.receive_blocks()
         while True:
-            held += message.held
-            pieces += connection.take()
-            if message.is_ended:
+            is_last = message.is_ended
+            taken = connection.take()
+            for piece in taken:
+                pieces.append(piece)
+                held += len(piece)
+                if held >= size:
+                    yield _joined(pieces)
+                    pieces, held = [], 0
+            if is_last:
                 break
-            if held >= size:
-                yield b"".join(pieces)
-                pieces, held = [], 0
-            else:
+            if not taken:  # else more may have come meanwhile, and reading may have paused
                 await connection.arrival(size - held)
         if pieces:
-            yield b"".join(pieces)
+            yield _joined(pieces)
         if message.failure is not None:
             raise TransferError(message.failure)
+
+
+def _joined(pieces: list[bytes | memoryview]) -> bytes:
+    """Return pieces as one, which is not copied if it is alone."""
+    return cast("bytes", pieces[0]) if len(pieces) == 1 else b"".join(pieces)

@@ -39,7 +39,7 @@ from stacpull.transfer.resume import same_version
 
 CHUNK = 1 << 18
 """Bytes that are passed to the writer at once."""
-_AHEAD = 1 << 20
+_AHEAD = 4 << 20
 _AHEAD_OF_ALL = 8 << 20
 _READ_OVER = 8 << 20
 """The most existing bytes that are received again in order to keep reading one response."""

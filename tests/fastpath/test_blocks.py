@@ -1,0 +1,103 @@
+"""Blocks of memory: used again as soon as nothing refers to them, and never before."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.fastpath.test_connection import LOOPS, PATTERN, fast, run, serving
+
+from stacpull.fastpath.blocks import BlockPool, BlockReceiver
+from stacpull.fastpath.response import StreamedResponse
+from stacpull.net.transport import Request
+
+MIB = 1 << 20
+
+
+def test_memory_is_used_again_once_the_last_view_of_it_is_gone() -> None:
+    pool = BlockPool()
+    block = pool.take()
+    block[:3] = b"abc"
+    part = block[1:3]
+    del block
+    other = pool.take()
+    other[:3] = b"xyz"
+    assert bytes(part) == b"bc"  # still lent: the other one has memory of its own
+    del part, other
+    assert repr(pool) == "<BlockPool 0 lent, 2 free>"
+    again = pool.take()
+    assert repr(pool) == "<BlockPool 1 lent, 1 free>"
+    assert bytes(again[:3]) in {b"abc", b"xyz"}
+
+
+def test_views_may_be_given_up_in_any_thread() -> None:
+    pool = BlockPool()
+    for _ in range(50):
+        views = [pool.take()[:1] for _ in range(4)]
+        threads = [threading.Thread(target=views.pop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert repr(pool).startswith("<BlockPool 0 lent")
+
+
+def test_blocks_are_shorter_while_many_are_lent_and_few_are_kept() -> None:
+    pool = BlockPool()
+    blocks = [pool.take() for _ in range(40)]
+    assert [len(block) for block in blocks] == [MIB] * 16 + [MIB // 4] * 24
+    del blocks
+    assert repr(pool) == "<BlockPool 0 lent, 32 free>"  # 8 MiB of each size at most
+
+
+def test_what_is_received_lies_in_one_block_after_the_other_and_is_never_written_over() -> None:
+    pieces: list[memoryview] = []
+    receiver = BlockReceiver(BlockPool(), pieces.append, lambda _: None)
+    sent = b""
+    for turn in range(64):
+        room = receiver.get_buffer(-1)
+        size = min(len(room), 100_000)
+        assert size > 0
+        room[:size] = received = bytes([turn]) * size
+        del room
+        receiver.buffer_updated(size)
+        sent += received
+    assert b"".join(pieces) == sent
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_connection_carries_long_bodies_in_blocks_and_other_bodies_after_them(
+    loop: Callable[[], Any],
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        for times in (12, 3, 1):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (times * MIB))
+            for turn in range(times):
+                writer.write(PATTERN)
+                await asyncio.sleep(0.02 * (turn % 3))
+            await writer.drain()
+
+    async def main() -> tuple[list[list[bytes]], int]:
+        bodies = []
+        async with serving(answer) as origin:
+            http = fast(stall_timeout=5)
+            for in_blocks in (True, False, True):
+                async with http.open(Request(f"{origin}/")) as response:
+                    (connection,) = http.connections.open
+                    streamed = StreamedResponse(connection, response.url, in_blocks=in_blocks)
+                    bodies.append([chunk async for chunk in streamed.chunks(MIB // 4)])
+            opened = len(http.connections.open)
+            await http.close()
+            return bodies, opened
+
+    bodies, opened = run(main(), loop)
+    assert [b"".join(body) == PATTERN * times for body, times in zip(bodies, (12, 3, 1), strict=True)] == [
+        True
+    ] * 3
+    assert {type(chunk) for chunk in bodies[0][1:]} >= {memoryview}
+    assert {type(chunk) for body in bodies[1:] for chunk in body} == {bytes}
+    assert opened == 1
