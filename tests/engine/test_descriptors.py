@@ -19,8 +19,8 @@ from stacpull.store.destination import Destination
         (48, DescriptorShares(1, 2)),
         (64, DescriptorShares(4, 3)),
         (256, DescriptorShares(33, 27)),  # the default of macOS
-        (1024, DescriptorShares(64, 64)),  # of most Linux systems
-        (1_000_000, DescriptorShares(64, 64)),
+        (1024, DescriptorShares(80, 64)),  # of most Linux systems
+        (1_000_000, DescriptorShares(80, 64)),
     ],
 )
 def test_the_limits_that_there_are(limit, expected):
@@ -30,7 +30,7 @@ def test_the_limits_that_there_are(limit, expected):
 @given(st.integers(min_value=45, max_value=2_000_000))
 def test_the_shares_fit_into_any_limit(limit):
     found = descriptor_shares(limit)
-    assert 1 <= found.slots <= 64
+    assert 1 <= found.slots <= 80
     assert 2 <= found.directories <= 64
     assert 36 + 5 * found.slots + 2 * found.directories <= limit
 

@@ -40,12 +40,25 @@ def test_a_round_settles_and_two_more_decide() -> None:
     assert bench.limits == [16, 32]
 
 
-def test_a_window_lasts_at_least_a_quarter_of_a_second() -> None:
+def test_a_window_lasts_at_least_a_tenth_of_a_second_while_the_limit_is_doubled() -> None:
     bench = Bench()
-    bench.bursts(5, 0.06)
+    bench.bursts(4, 0.03)
     assert bench.limits == [16]
-    bench.burst(0.06)
+    bench.burst(0.03)
     assert bench.limits == [16, 32]
+
+
+def test_any_other_trial_lasts_at_least_a_quarter_of_a_second() -> None:
+    bench = Bench()
+    bench.bursts(5, 0.03)
+    while bench.gauge.limit == 32:
+        bench.burst(0.06)  # twice as many take twice as long: nothing is gained
+    trial = bench.gauge.limit
+    assert trial not in {16, 32}
+    began = bench.now
+    while bench.gauge.limit == trial:
+        bench.burst(0.03)
+    assert bench.now - began >= 0.03 + 0.25
 
 
 def test_few_permits_take_more_rounds() -> None:

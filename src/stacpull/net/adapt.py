@@ -47,7 +47,7 @@ _STEPS = (2.0, 2.0**0.5, 2.0**0.25)
 _SMALLEST = len(_STEPS) - 1
 _RISING = 1.001  # a window: twice in twelve minutes
 _FEW = 4
-_FIRST_PATIENCE, _PATIENCE, _PATIENCE_AT_MOST = 2, 8, 32
+_FIRST_PATIENCE, _PATIENCE_AT_TOP, _PATIENCE, _PATIENCE_AT_MOST = 2, 4, 8, 32
 _REGRETTED, _NOISY = 0.05, 0.05
 _FULL, _HALF_FULL = 0.9, 0.5
 _LATE = 5.0
@@ -301,14 +301,11 @@ def _try_next(search: Search, now: float) -> Search:
         trial = _trial(search, _STEPS[step], now, slow=slow)
         if trial:
             return search._replace(limit=trial, step=step)
-    most = _PATIENCE_AT_MOST if search.base == search.maximum and not slow else _PATIENCE
+    patience, most = search.patience, _PATIENCE
+    if search.base == search.maximum and not slow:  # only a lower limit could be tried
+        patience, most = max(patience, _PATIENCE_AT_TOP), _PATIENCE_AT_MOST
     return search._replace(
-        limit=search.base,
-        step=_SMALLEST,
-        low=0,
-        high=_NONE,
-        rest=search.patience,
-        patience=min(most, search.patience * 2),
+        limit=search.base, step=_SMALLEST, low=0, high=_NONE, rest=patience, patience=min(most, patience * 2)
     )
 
 

@@ -2,9 +2,9 @@
 
 A window consists of whole rounds. A round has as many responses (and pieces of long bodies) as there are
 permits, so that responses that arrive together are not split. A window begins one round after the limit
-changed, because responses to earlier requests do not measure the new limit. It lasts at least 0.25 s during
-trials and one second while resting. A trial that takes twice as long as expected is ended at once, in case
-the host breaks down under it.
+changed, because responses to earlier requests do not measure the new limit. It lasts at least 0.1 s while the
+limit is doubled, 0.25 s during other trials and one second while resting. A trial that takes twice as long as
+expected is ended at once, in case the host breaks down under it.
 
 Counting is done for every request and takes some tenths of a microsecond. Expensive work is done once per
 round.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from stacpull.net.adapt import Search, Window, bounded, decide, recovered, throttled
 
+_LEAP_SECONDS = 0.1
 _TRIAL_SECONDS = 0.25
 _REST_SECONDS = 1.0
 _FEWEST_TURNS = 16
@@ -149,13 +150,19 @@ class Gauge:
 
     def _is_enough(self, seconds: float) -> bool:
         search, limit = self._search, self.limit
-        if seconds < (_REST_SECONDS if self._is_fixed or search.is_resting else _TRIAL_SECONDS):
+        if seconds < self._least_seconds():
             return False
         if seconds >= _LONG_SECONDS:
             return True
         if self._answers + self._pieces < max(2 * limit, _FEWEST_TURNS):
             return False
         return search.is_leaping or self._answers >= limit
+
+    def _least_seconds(self) -> float:
+        if self._is_fixed or self._search.is_resting:
+            return _REST_SECONDS
+        is_doubling = self._search.is_leaping and self.limit >= self._search.base
+        return _LEAP_SECONDS if is_doubling else _TRIAL_SECONDS
 
     def _decide(self, now: float, seconds: float) -> bool:
         answers, turns = self._answers, self._answers + self._pieces
