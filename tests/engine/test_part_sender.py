@@ -31,7 +31,7 @@ class Sender(PartSender):
     def send_arrivals(self, arrivals: list[Arrival]) -> None:
         self.sent.append(list(arrivals))
 
-    def confirm(self, job: Job) -> None:
+    def send_unchanged(self, job: Job) -> None:
         self.unchanged.append(job)
 
     def rows(self) -> list[int]:
@@ -82,8 +82,8 @@ def test_so_many_bytes_are_under_way_and_the_next_follow_in_order(tmp_path: Path
                 put(sender, row)
             assert sender.rows() == [0, 1, 2]
             assert await free_slots(sender) == 64 - 8
-            sender.confirmed(1)
-            sender.confirmed(1)
+            sender.bodies_written(1)
+            sender.bodies_written(1)
             assert sender.rows() == [0, 1, 2, 3, 4]
             assert await free_slots(sender) == 64 - 6
         return sender
@@ -98,7 +98,7 @@ def test_a_body_that_is_larger_than_that_is_sent_alone(tmp_path: Path) -> None:
             put(sender, 1, LONGEST)
             put(sender, 2)
             assert sender.rows() == [1]
-            sender.confirmed(1)
+            sender.bodies_written(1)
             assert sender.rows() == [1, 2]
 
     asyncio.run(course())
@@ -115,7 +115,7 @@ def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path
                 sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body=body))
             for count in range(3):
                 assert taken == list(range(count))
-                sender.confirmed(1)
+                sender.bodies_written(1)
             assert taken == [0, 1, 2]
 
     asyncio.run(course())
@@ -131,7 +131,7 @@ def test_its_user_can_wait_until_everything_is_sent(tmp_path: Path) -> None:
             for _ in range(2):
                 await asyncio.sleep(0)
                 assert not waiting.done()
-                sender.confirmed(1)
+                sender.bodies_written(1)
             await waiting
             assert sender.rows() == [0, 1, 2, 3, 4]
             await sender.all_sent()

@@ -25,7 +25,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
-from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.models import Checksum, Job, Present
 
@@ -120,7 +120,7 @@ def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
         run, (job,) = once_more(db, updated="2")
         assert row(db)[0] == 0
         assert jobs.pending_jobs(db, run, 0, 9) == [job]  # what a kill leaves is asked the same way
-        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
         assert runs.changes_of(db, run) == {"items_changed": 1, "assets_revalidated": 1}
@@ -148,7 +148,7 @@ def test_an_answer_for_an_older_generation_says_nothing(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")
-        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, 0)])
+        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, 0)])
         assert row(db)[0] == 0
 
 
@@ -168,7 +168,7 @@ def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
 
 
 def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+    outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
     run = runs.begin(db, SPEC, NOW)
     jobs.claim_damaged(db, run.id, {job.row: None})
 
@@ -183,7 +183,7 @@ def test_what_may_not_be_the_old_version_any_more_is_fetched_whole(tmp_path: Pat
         meanwhile(db, job)
         run = db.execute("SELECT max(id) FROM runs").fetchone()[0]
         assert [one.present for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
-        outcomes.record(db, [], [], [], NOW, [Confirmed(job.row, job.item_row, job.generation)])
+        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db)[0] == 0
         assert_counts(db, run)
 

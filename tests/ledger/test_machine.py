@@ -32,7 +32,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Arrival, Asset
@@ -218,7 +218,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The source says of some that they have not changed; only of those that it was asked about."""
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        said = [Confirmed(row[0], row[1], row[2] - older) for row in chosen]
+        said = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]
         outcomes.record(self.db, [], [], [], NOW, said)
         for row in chosen:
             which = (row[5], row[6])

@@ -59,7 +59,7 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     """Called when the store process has it."""
 
 
-class InFlight:
+class Slots:
     """The slots of a process, for an `engine.pool.OutcomeSink`."""
 
     def __init__(self, slots: int) -> None:
@@ -104,7 +104,7 @@ class InFlight:
             await self._changed.wait()
 
 
-class PartSender(InFlight, ABC):
+class PartSender(Slots, ABC):
     """Takes the outcomes of a pool, and sends them on. Use it on one event loop.
 
     Args:
@@ -148,7 +148,7 @@ class PartSender(InFlight, ABC):
         """Send assets: all of them with their bodies, or none."""
 
     @abstractmethod
-    def confirm(self, job: Job) -> None:
+    def send_unchanged(self, job: Job) -> None:
         """Report an asset that has not changed."""
 
     def start_writer(self) -> None:
@@ -158,7 +158,7 @@ class PartSender(InFlight, ABC):
     def put(self, job: Job, arrival: Arrival | None) -> None:
         """Take an asset that was received; None if it has not changed."""
         if arrival is None:
-            self.confirm(job)
+            self.send_unchanged(job)
             self.give_back()
             return
         body = arrival.body
@@ -183,7 +183,7 @@ class PartSender(InFlight, ABC):
         elif len(batch.arrivals) == 1:
             self._loop.call_later(_GATHER, self._end_batch)
 
-    def confirmed(self, count: int) -> None:
+    def bodies_written(self, count: int) -> None:
         """Record that the store process has the next batch, with `count` assets."""
         batch = self._sent.popleft()
         self._under_way -= batch.size

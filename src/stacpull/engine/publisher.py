@@ -34,7 +34,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import AssetFailure, Confirmed, Written
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset, Written
 from stacpull.models import Arrival, Clip, Failure
 from stacpull.store.protocol import StagedFile, Store
 
@@ -57,12 +57,12 @@ class _Group(msgspec.Struct):
 
     parts: list[Arrival] = msgspec.field(default_factory=list)
     failures: list[AssetFailure] = msgspec.field(default_factory=list)
-    confirmed: list[Confirmed] = msgspec.field(default_factory=list)
+    unchanged: list[UnchangedAsset] = msgspec.field(default_factory=list)
     delivered: int = 0
     """Number of parts from `Publisher.deliver`."""
 
     def __len__(self) -> int:
-        return len(self.parts) + len(self.failures) + len(self.confirmed)
+        return len(self.parts) + len(self.failures) + len(self.unchanged)
 
 
 class _Renamed(msgspec.Struct):
@@ -153,9 +153,9 @@ class Publisher:
         """Take an asset that failed for good, or that is not ready yet."""
         self._group.failures.append(failure)
 
-    def confirm(self, confirmed: Confirmed) -> None:
+    def keep_unchanged(self, asset: UnchangedAsset) -> None:
         """Take an asset that has not changed at the source."""
-        self._group.confirmed.append(confirmed)
+        self._group.unchanged.append(asset)
 
     def take(self, batch: Sequence[Arrival]) -> None:
         """Add complete parts that recovery has found."""
@@ -234,7 +234,7 @@ class Publisher:
         self._final_items = []
         ready = self._reserve(group, [item.row for item in written])
         self._sync_all([one.part for one in ready] + [item.part for item in written])
-        self._record(before, group.failures, group.confirmed)
+        self._record(before, group.failures, group.unchanged)
         if ready or written:
             self._placing = self._begun(ready, written, group.delivered)
         else:
@@ -315,9 +315,9 @@ class Publisher:
             sync_each_commit(self._db)
 
     def _record(
-        self, renamed: _Renamed, failures: Sequence[AssetFailure], confirmed: Sequence[Confirmed]
+        self, renamed: _Renamed, failures: Sequence[AssetFailure], unchanged: Sequence[UnchangedAsset]
     ) -> None:
-        if not renamed and not failures and not confirmed:
+        if not renamed and not failures and not unchanged:
             return
         recorded = outcomes.record(
             self._db,
@@ -325,7 +325,7 @@ class Publisher:
             failed=failures,
             written_items=renamed.items,
             now=self._clock.time(),
-            confirmed=confirmed,
+            unchanged=unchanged,
             area=self._area,
         )
         self._final_items.extend(recorded.final_items)

@@ -25,7 +25,7 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.part_sender import LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
-from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run, RunFlags
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
 from stacpull.python_process import import_early
@@ -114,7 +114,7 @@ class StoreClient(PartSender):
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
-        self._confirmations: deque[Callable[[int], None]] = deque()
+        self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for confirmations of bodies, in the order of the messages."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
         self._failure: BaseException | None = None
@@ -176,21 +176,21 @@ class StoreClient(PartSender):
 
     def send_arrivals(self, arrivals: list[Arrival]) -> None:
         """See `PartSender.send_arrivals`."""
-        self._send_on(arrivals, self.confirmed)
+        self._send_on(arrivals, self.bodies_written)
 
-    def deliver(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+    def deliver(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
         """Publish assets that a worker process has received.
 
         Args:
             arrivals: The assets.
-            confirmed: Called with the number of bodies once the store process has them.
+            on_written: Called with the number of bodies once the store process has them.
         """
         self._unpublished += len(arrivals)
-        self._send_on(arrivals, confirmed)
+        self._send_on(arrivals, on_written)
 
-    def _send_on(self, arrivals: list[Arrival], confirmed: Callable[[int], None]) -> None:
+    def _send_on(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
         if any(one.body is not None for one in arrivals):
-            self._confirmations.append(confirmed)
+            self._on_written.append(on_written)
         self._channel.send(Arrivals(arrivals))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
@@ -199,9 +199,9 @@ class StoreClient(PartSender):
         scrubbed = failure.scrubbed(self._secrets)
         self._channel.send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
 
-    def confirm(self, job: Job) -> None:
+    def send_unchanged(self, job: Job) -> None:
         """Record that an asset has not changed at the source."""
-        self._channel.send(messages.RecordUnchanged(Confirmed(job.row, job.item_row, job.generation)))
+        self._channel.send(messages.RecordUnchanged(UnchangedAsset(job.row, job.item_row, job.generation)))
 
     # --- operations --------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class StoreClient(PartSender):
                 self._take_counters(message.counters)
                 self._answer(message)
             case PartsWritten(count):
-                self._confirmations.popleft()(count)
+                self._on_written.popleft()(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
                 self.published(count)

@@ -17,7 +17,7 @@ import msgspec
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
-from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import RunFlags
 
 Counters = dict[str, int | None]
@@ -54,7 +54,7 @@ class RecordFailure(msgspec.Struct, tag=3, array_like=True):
 class RecordUnchanged(msgspec.Struct, tag=4, array_like=True):
     """Record that an asset has not changed at the source."""
 
-    confirmed: Confirmed
+    asset: UnchangedAsset
 
 
 class LearnedSecrets(msgspec.Struct, tag=5, array_like=True):

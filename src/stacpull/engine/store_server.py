@@ -39,7 +39,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
-from stacpull.ledger.outcomes import AssetFailure, Confirmed
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, CopySource
 from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
@@ -53,7 +53,7 @@ _READ = 1 << 18
 _PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = list[Arrival] | AssetFailure | Confirmed | messages.OperationCall | None
+_Queued = list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall | None
 
 
 class StoreServer:
@@ -164,8 +164,8 @@ class StoreServer:
                 self._queue.put(message)
             case messages.RecordFailure(failure):
                 self._queue.put(failure)
-            case messages.RecordUnchanged(confirmed):
-                self._queue.put(confirmed)
+            case messages.RecordUnchanged(asset):
+                self._queue.put(asset)
             case messages.LearnedSecrets():
                 self._learn(message)
             case messages.StopEarly():
@@ -279,12 +279,12 @@ class StoreServer:
 
 
 def _publish(
-    publisher: Publisher, message: list[Arrival] | AssetFailure | Confirmed | messages.OperationCall
+    publisher: Publisher, message: list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall
 ) -> None:
     if isinstance(message, AssetFailure):
         publisher.fail(message)
-    elif isinstance(message, Confirmed):
-        publisher.confirm(message)
+    elif isinstance(message, UnchangedAsset):
+        publisher.keep_unchanged(message)
     elif not isinstance(message, messages.OperationCall):
         publisher.deliver(message)
     publisher.publish_if_due()

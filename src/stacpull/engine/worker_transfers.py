@@ -277,7 +277,7 @@ class Worker(PartSender):
                     for job in jobs:
                         self._queue.put_nowait(job)
                 case PartsWritten(count):
-                    self.confirmed(count)
+                    self.bodies_written(count)
                 case messages.LookAgain():
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
@@ -301,8 +301,8 @@ class Worker(PartSender):
         """Free the slots; the first process counts what all workers have to publish."""
         self.give_back(count)
 
-    def confirm(self, job: Job) -> None:
-        """See `PartSender.confirm`."""
+    def send_unchanged(self, job: Job) -> None:
+        """See `PartSender.send_unchanged`."""
         self._first.send(messages.JobUnchanged(job.row))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:

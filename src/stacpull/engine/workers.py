@@ -371,7 +371,7 @@ class Workers:
                 self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
             case messages.JobUnchanged(row):
                 self._lost_in_vain = 0
-                self._store.confirm(worker.close(row))
+                self._store.send_unchanged(worker.close(row))
             case messages.JobFailed(row, failure, attempts):
                 self._lost_in_vain = 0
                 self._pool.fail(worker.close(row), failure, attempts)

@@ -44,7 +44,7 @@ class AssetFailure(msgspec.Struct, frozen=True):
     attempts: int = 1
 
 
-class Confirmed(NamedTuple):
+class UnchangedAsset(NamedTuple):
     """An asset whose file in place is current, as the source has confirmed."""
 
     row: int
@@ -278,7 +278,7 @@ def record(
     failed: Sequence[AssetFailure],
     written_items: Sequence[Written],
     now: float,
-    confirmed: Sequence[Confirmed] = (),
+    unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
 ) -> Recorded:
     """Record durable outcomes in one transaction. An asset counts for the last run that planned it.
@@ -289,19 +289,19 @@ def record(
         failed: assets that failed for good.
         written_items: items whose JSON is durable on disk.
         now: seconds since 1970.
-        confirmed: assets that are in place and current at the source.
+        unchanged: assets that are in place and current at the source.
         area: the digest of the area of the run's `--clip`, if it has one.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
         _record_done(db, done, found)
-        _record_confirmed(db, confirmed, found)
+        _record_unchanged(db, unchanged, found)
         _record_failed(db, failed, now)
         outside = [one.row for one in failed if one.failure.kind is FailureKind.OUTSIDE and area is not None]
         db.executemany(
             "INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", [(row, area) for row in outside]
         )
-        final = update_item_states(db, {one.item_row for some in (done, failed, confirmed) for one in some})
+        final = update_item_states(db, {one.item_row for some in (done, failed, unchanged) for one in some})
         _record_written(db, written_items)
         for run, one in found.items():
             runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
@@ -346,11 +346,11 @@ def _record_done(
         db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
 
 
-def _record_confirmed(
-    db: sqlite3.Connection, confirmed: Sequence[Confirmed], by_run: defaultdict[int, _Compared]
+def _record_unchanged(
+    db: sqlite3.Connection, unchanged: Sequence[UnchangedAsset], by_run: defaultdict[int, _Compared]
 ) -> None:
-    """Mark confirmed assets as done, except those that were planned again in the meantime."""
-    for one in confirmed:
+    """Mark unchanged assets as done, except those that were planned again in the meantime."""
+    for one in unchanged:
         found = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
         if found is not None:
             run, key = found
