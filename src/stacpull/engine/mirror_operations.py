@@ -165,6 +165,7 @@ class MirrorOperations:
         """
         self._db = workspace.db
         self.store = workspace.destination
+        self._ledger = ledger_path(self.store.work)
         self._run = run
         self._requests = requests
         self._checksum = checksum
@@ -200,7 +201,7 @@ class MirrorOperations:
 
     def translated(self) -> AbstractContextManager[None]:
         """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(ledger_path(self.store.work))
+        return translated(self._ledger)
 
     # --- start and end -----------------------------------------------------------------------------------
 
