@@ -450,6 +450,25 @@ def test_a_turn_at_a_free_gate_is_granted_at_once() -> None:
     assert (turn.heard, bench.gate.in_use) == ([True], 1)
 
 
+def test_a_request_that_goes_on_keeps_its_permit_while_the_gate_is_open() -> None:
+    bench, turn = Bench(first=2), Asked()
+    gate = bench.gate
+
+    async def work() -> None:
+        assert gate.try_acquire()
+        assert gate.try_acquire()
+        gate.enqueue(turn)
+        assert gate.answered(0.0, 0, goes_on=True)
+        assert (turn.heard, gate.in_use) == ([], 2)
+        assert not gate.answered(0.0, 0)
+        assert (turn.heard, gate.in_use) == ([True], 2)
+        gate.throttled(5.0)
+        assert not gate.answered(0.0, 0, goes_on=True)
+        assert gate.in_use == 1
+
+    bench.run(work())
+
+
 def test_progress_of_a_host_includes_all_processes() -> None:
     clock = VirtualClock()
     gates = Gates(8, None, clock)

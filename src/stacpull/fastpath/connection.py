@@ -39,6 +39,7 @@ _MOST_HELD = 1 << 19
 _WORTHWHILE = 1 << 18
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
+_NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class FastExchange(Protocol):
@@ -96,7 +97,7 @@ class FastConnection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._missing = self._body_at = 0
         self._status = b""
-        self._fields: dict[bytes, bytes] = {}
+        self._fields = _NO_FIELDS
         self._quiet = self._came = self._worth = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -314,7 +315,7 @@ class FastConnection(asyncio.Protocol):
         self.exchange = None
         self._quiet = 0
         if self._is_plain:
-            self._chunks = []
+            self._chunks, self._fields = [], _NO_FIELDS  # they hold the response
             self.host.idle.append(self)
         elif self.message.is_reusable and self.is_usable:
             self.message.reset()

@@ -225,12 +225,13 @@ class FastTransfer(msgspec.Struct, eq=False):
             return False
         path.counters.bytes_fetched += size
         connection.release()
-        gate.answered(self.asked, 0)
         self.hops += (self.url,)
         self.url = target
         self.outgoing = None
         origin = path.origin(target)
-        if origin is None:
+        if gate.answered(self.asked, 0, goes_on=origin is self.origin):
+            self.send()
+        elif origin is None:
             path.hand_over(self)
         else:
             self.origin = origin

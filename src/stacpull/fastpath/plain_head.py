@@ -8,6 +8,7 @@ line.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 MAX_BODY_IN_MEMORY = 1 << 20
@@ -29,7 +30,7 @@ _VALUE = rb"([!-~][ -~]*)"
 _VALUES = {b"connection": rb"((?i:keep-alive))", b"content-length": rb"([0-9]{1,7})"}
 
 
-PlainHead = tuple[bytes, dict[bytes, bytes], int, int]
+PlainHead = tuple[bytes, Mapping[bytes, bytes], int, int]
 """Status, fields by name in lower case, length of the body, and its offset in the response."""
 
 
@@ -37,7 +38,34 @@ class FieldOrder(NamedTuple):
     """The fields of a head, in order."""
 
     pattern: re.Pattern[bytes]
-    names: tuple[bytes, ...]
+    groups: dict[bytes, int]
+    """The group of the pattern that has the value of a field, by its name in lower case."""
+    length: int
+    """The group of `content-length`."""
+
+
+class FieldsFound(Mapping[bytes, bytes]):
+    """The fields of a head that a pattern has taken apart. Of about ten values few are looked up."""
+
+    __slots__ = ("_groups", "_head")
+
+    def __init__(self, head: re.Match[bytes], groups: Mapping[bytes, int]) -> None:
+        self._head = head
+        self._groups = groups
+
+    def __getitem__(self, name: bytes) -> bytes:
+        return self._head[self._groups[name]]
+
+    def get(self, name: bytes, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
+        """Return the value of `name`, or `default`. Faster than Mapping's, which catches an exception."""
+        group = self._groups.get(name)
+        return default if group is None else self._head[group]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
 
 class PlainHeads:
@@ -59,9 +87,10 @@ class PlainHeads:
         found = None if order is None else order.pattern.match(data)
         if order is None or found is None:
             return self._read_lines(data)
-        fields = dict(zip(order.names, found.groups(), strict=True))
-        size, end = int(fields[b"content-length"]), found.end()
-        return None if size > MAX_BODY_IN_MEMORY or end > _LONGEST_HEAD else (status, fields, size, end)
+        size, end = int(found[order.length]), found.end()
+        if size > MAX_BODY_IN_MEMORY or end > _LONGEST_HEAD:
+            return None
+        return status, FieldsFound(found, order.groups), size, end
 
     def _read_lines(self, data: bytes) -> PlainHead | None:
         head = _HEAD.match(data)
@@ -98,4 +127,6 @@ def _order(status: bytes, lines: list[bytes]) -> FieldOrder:
     fields = b"".join(
         b"%b: %b\\r\\n" % (re.escape(one), value) for one, value in zip(written, values, strict=True)
     )
-    return FieldOrder(re.compile(rb"HTTP/1\.1 %b [ -~]*\r\n%b\r\n" % (status, fields)), names)
+    groups = {name: number for number, name in enumerate(names, 1)}
+    pattern = re.compile(rb"HTTP/1\.1 %b [ -~]*\r\n%b\r\n" % (status, fields))
+    return FieldOrder(pattern, groups, groups[b"content-length"])

@@ -12,10 +12,11 @@ decides, `net.gauge` counts), up to the maximum.
   answer the host is given up: requests fail at once with DOWN, except for one probe per minute. The first
   answer ends this state.
 
-Permits are granted in the order of requests. Taking a free permit of an open gate does not suspend. A
-released permit goes directly to the first waiter. If the gate is closed, the first waiter also waits for its
-opening on behalf of all. Waiting can be cancelled at any point without losing a permit or a turn. No task may
-hold a permit while it waits for another: with a limit of 4, four such workers would deadlock.
+Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
+the one before. Taking a free permit of an open gate does not suspend. A released permit goes directly to the
+first waiter. If the gate is closed, the first waiter also waits for its opening on behalf of all. Waiting can
+be cancelled at any point without losing a permit or a turn. No task may hold a permit while it waits for
+another: with a limit of 4, four such workers would deadlock.
 """
 
 from __future__ import annotations
@@ -232,10 +233,19 @@ class Gate:
         if self._gauge.answered(asked, self._in_use):
             self._change()
 
-    def answered(self, asked: float, size: int) -> None:
+    def answered(self, asked: float, size: int, *, goes_on: bool = False) -> bool:
         """Record a complete response and release its permit.
 
         This is `succeeded`, `received`, `satisfied` and `release` in one call.
+
+        Args:
+            asked: When the request was sent, on the clock `now`.
+            size: Bytes of the body.
+            goes_on: True if the next request for the same object goes to this host, too: it may have the
+                permit.
+
+        Returns:
+            True if the permit is not released, but left to the next request.
         """
         self._pauses = self._unanswered = self._refusals = 0
         self._answered_at = asked
@@ -245,9 +255,12 @@ class Gate:
         self.bytes += size
         if self._gauge.answered(asked, self._in_use, size):
             self._change()
+        if goes_on and not self.closed_until and self._in_use <= self.limit:
+            return True
         self._in_use -= 1
         if self._queue and self._in_use < self.limit:
             self._admit()
+        return False
 
     def received(self, size: int) -> None:
         """Record a body of `size` bytes."""
