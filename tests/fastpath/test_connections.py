@@ -290,3 +290,27 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
             return found
 
     assert run(main()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(Request("http://a.example/a", decode=True), True, id="document"),
+        pytest.param(Request("http://a.example/a", headers={"Range": "bytes=1-2"}), True, id="range"),
+        pytest.param(Request("http://a.example/a"), False, id="file"),
+        pytest.param(Request("http://a.example/a", "HEAD", {"Range": "bytes=1-2"}), False, id="HEAD"),
+        pytest.param(
+            Request("http://a.example/a", headers={"Range": "bytes=1-2", "TE": "x"}),
+            False,
+            id="unusual field",
+        ),
+    ],
+)
+def test_documents_and_ranges_need_no_aiohttp(asked: Request, expected: bool) -> None:
+    async def main() -> bool:
+        http = WebTransport(policy=LOCAL, trust_env=False)
+        is_fast = http.is_fast(asked)
+        await http.close()
+        return is_fast
+
+    assert run(main()) is expected
