@@ -1,4 +1,4 @@
-"""Time behind one interface, so that tests of waiting run on a virtual clock; and times as text."""
+"""The interface of clocks, so that tests of waiting use a virtual clock; and times as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the pipeline takes its time from."""
+    """A source of time."""
 
     def time(self) -> float:
         """Return seconds since the epoch (may jump)."""
@@ -32,7 +32,7 @@ class SystemClock:
     """The machine's own clock."""
 
     monotonic = staticmethod(time.monotonic)
-    """Return seconds on a clock that never goes back: asked twice a request, so nothing is around it."""
+    """Return seconds on a clock that never goes back. Called twice per request, so without a wrapper."""
 
     def time(self) -> float:
         """Return seconds since the epoch (may jump)."""

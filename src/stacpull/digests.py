@@ -1,7 +1,7 @@
 """Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
 
-The digest that the ledger records of a file is a SHA-256 or a CRC-64/NVME (`--checksum`). Its length says
-which; a mirror may hold files with either, and files without one.
+The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`). The length of the digest shows which.
+A mirror may have files with either one, and files without a digest.
 
 CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. It is imported when one is first
 needed, because that takes a tenth of a second.
@@ -18,20 +18,20 @@ from typing import Protocol
 from stacpull.models import Checksum
 
 _Crc = Callable[[bytes | bytearray, int], int]
-"""A function of bytes and the checksum of what is before them."""
+"""A function of bytes and the checksum of all bytes before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
 
 def area_digest(area: str) -> int:
-    """Return what identifies the area of `--clip`: 64 bits of a digest of its text, signed as in SQLite."""
+    """Return the identity of the area of `--clip`: 64 bits of a digest of its text, signed as in SQLite."""
     return int.from_bytes(hashlib.blake2b(area.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 class Hasher(Protocol):
-    """A running checksum, as `hashlib` makes them."""
+    """A running checksum, with the interface of `hashlib`."""
 
     def update(self, data: bytes | bytearray, /) -> None:
-        """Take `data` in."""
+        """Add `data`."""
         ...
 
     def digest(self) -> bytes:
@@ -92,7 +92,7 @@ def recorded(digest: bytes) -> Checksum:
 
 
 def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:
-    """Return what `checksum` would be for `body`."""
+    """Return the digest of `body` with the algorithm of `checksum`."""
     if checksum.algorithm == "sha256":
         return hashlib.sha256(body, usedforsecurity=False).digest()
     hasher = new_hasher(checksum)

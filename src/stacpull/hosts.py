@@ -1,4 +1,4 @@
-"""Hosts, ports and addresses of URLs, read in one way for every question that is asked about them.
+"""Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
 Who gets credentials, which gate a request waits at, whether a redirect leaves the host, whether an address
 may be connected to: two readings of one URL would be a way around the answer. A port is one to five digits,
@@ -31,7 +31,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 _MOST_PORTS = 65535
 MOST_HOSTS = 256
-"""Hosts of which something is remembered while nothing is asked of them (`forget_hosts`)."""
+"""The most idle hosts whose state is kept (`forget_hosts`)."""
 _LONGEST = 400  # characters of a host that is remembered: names have up to 253
 
 _METADATA = frozenset(
@@ -59,11 +59,11 @@ _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
-    """Make room in what is remembered by host, before another one is added: a source can name millions.
+    """Remove old hosts from `known` before another one is added, because a source can name millions.
 
     Args:
-        known: What is remembered, the oldest first. Above `MOST_HOSTS` the older half is removed.
-        is_needed: Tells what must stay, as it is in use.
+        known: State by host, the oldest first. Above `MOST_HOSTS` entries, the older half is removed.
+        is_needed: Returns True for state that is in use and must stay.
     """
     if len(known) < MOST_HOSTS:
         return
@@ -74,12 +74,12 @@ def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] =
 
 
 class Origin(NamedTuple):
-    """Who is spoken to (RFC 9110, 4.3.1). `host` is empty for a URL without a host that can be asked."""
+    """The origin of a URL (RFC 9110, 4.3.1). `host` is empty for a URL without a valid host."""
 
     scheme: str
     host: str
     port: int | None
-    """None for s3, and where there is no host."""
+    """The port; None for s3, and if there is no host."""
 
 
 def scheme_of(url: str) -> str:
@@ -134,11 +134,11 @@ _read_head = lru_cache(maxsize=1024)(_parsed)
 
 
 def literal_address(host: str) -> str | None:
-    """Return the address that `host`, as it stands in a URL, is another way to write; None for a name.
+    """Return the address that `host`, as written in a URL, stands for; None for a name.
 
-    What a resolver takes for an address is read as one. Numbers may be short, octal or hexadecimal
-    (`inet_aton`, POSIX.1-2017), digits percent-encoded (RFC 3986, 3.2.2) or wide (UTS 46, 4), a dot may
-    follow; and `localhost` is loopback (RFC 6761, 6.3).
+    Everything that a resolver reads as an address counts. Numbers may be short, octal or hexadecimal
+    (`inet_aton`, POSIX.1-2017), and digits may be percent-encoded (RFC 3986, 3.2.2) or wide (UTS 46, 4). A
+    dot may follow. `localhost` is loopback (RFC 6761, 6.3).
     """
     plain = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
     if plain == "localhost" or plain.endswith(".localhost"):
@@ -172,7 +172,7 @@ def refused_always(address: str) -> str | None:
 
 
 def refused_outside(address: str) -> str | None:
-    """Return why a literal address is of this machine or a private network, or None if it is public."""
+    """Return why a literal address belongs to this machine or a private network; None if it is public."""
     forms = _unwrapped(ipaddress.ip_address(address))
     return next((reason for form in forms if (reason := _private(form)) is not None), None)
 

@@ -2,9 +2,9 @@
 
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
-Items stay raw JSON dicts: making a `pystac.Item` of each would cost ten times what decoding it costs.
-Everything else is frozen, except `Arrival`. Nothing here does I/O or knows a secret, except `Job.href`, which
-may carry a signature and is kept in memory only.
+Items stay raw JSON dicts: creating a `pystac.Item` takes ten times as long as decoding. Everything else is
+frozen, except `Arrival`. This module does no I/O. Its values contain no secrets, except `Job.href`, which may
+have a signature and stays in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 OF_COLLECTION = ""
-"""Stands for the item where assets are those of the collection itself: no item has an empty id."""
+"""The item ID of a collection's own assets: no item has an empty ID."""
 
 
 def path_in_dest(directory: str, name: str) -> str:
@@ -40,15 +40,15 @@ class ItemId(NamedTuple):
 
 
 class PageRequest(msgspec.Struct, frozen=True):
-    """How to ask for one page of items. `url` is stored in the ledger as cursor, credentials cut.
+    """The request for one page of items. `url` is stored in the ledger as cursor, without credentials.
 
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
-    those that a `next` link asks for (STAC API, item search, paging): part of the cursor, never secret.
+    those of a `next` link (STAC API, item search, paging): part of the cursor, never secret.
 
-    `after` says where the items begin in a document that is not a page of an API: behind this place in the
-    tree or file that `url` leads to. Each step is a number and what stands there, so that a place is found
-    again where the document has changed: (number of the link, its href as written) from the top down to the
-    link that is done; for a file one step, (number or offset, id or version).
+    `after` is the position in a document that is not a page of an API: the items start after this position in
+    the tree or file at `url`. Each step is a number and the content there, so that the position can be found
+    again after the document has changed: (number of the link, its href as written) from the top down to the
+    last finished link; for a file one step, (number or offset, ID or version).
     """
 
     url: str
@@ -60,15 +60,15 @@ class PageRequest(msgspec.Struct, frozen=True):
 
 
 class Unread(NamedTuple):
-    """A link of a catalog, or a line of a file, that gave no item: `name` is the URL, or the line."""
+    """An unreadable link of a catalog or line of a file. `name` is the URL or the line."""
 
     collection: str
     name: str
     failure: Failure
     href: str | None = None
-    """Where it can be read again, if it can."""
+    """The URL to read it again, if there is one."""
     path: tuple[str, ...] = ()
-    """Where one of them is signed, the hrefs of the links that led to it from SOURCE down, signatures cut."""
+    """The hrefs of the links from SOURCE down to it, without signatures, if one of them is signed."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -78,13 +78,13 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Json]
     next: PageRequest | None
     matched: int | None
-    """What the service announces as the total of the walk, if it does."""
+    """The total number of items that the service announces, if it does."""
     bytes: int = 0
     """Size of the page's JSON, in bytes, decoded."""
     cut_short: str | None = None
-    """Why the walk ends here although the source names a next page (a circle): one plain sentence."""
+    """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
     unread: tuple[Unread, ...] = ()
-    """Links that should have led to items, and lines that should have been some."""
+    """Unreadable links and lines."""
 
 
 class Clip(NamedTuple):
@@ -109,7 +109,7 @@ class MirroredFile(msgspec.Struct, frozen=True):
     """In bytes."""
     sha256: bytes | None = None
     clip: Clip | None = None
-    """What part of the raster it is; None for a whole asset."""
+    """The part of the raster; None for a complete asset."""
 
 
 class Checksum(NamedTuple):
@@ -120,7 +120,7 @@ class Checksum(NamedTuple):
 
 
 class Asset(msgspec.Struct, frozen=True, array_like=True):
-    """One asset of an item, planned: what to fetch and where it goes.
+    """One planned asset of an item: its href and its path.
 
     `directory` is relative to DEST, with `/`; `name` is None while it depends on the resolved URL
     (`{filename}` of an opaque href): then `name_template` holds `{filename}` to be filled in.
@@ -137,7 +137,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
     unready: str = ""
-    """What its item says if it is not ready yet (`planning.statements`)."""
+    """The statement of its item if it is not ready yet (`planning.statements`)."""
 
 
 class FailureKind(enum.StrEnum):
@@ -175,16 +175,16 @@ class Failure(msgspec.Struct, frozen=True):
     status: int | None = None
     host: str = ""
     retry_after: float | None = None
-    """Seconds the host asked to wait, if it did."""
+    """Seconds that the host requested to wait, if it did."""
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
-    """True if trying again costs the asset no attempt: it is the host's condition (throttling).
+    """True if a retry does not count as an attempt, because the host throttles.
 
     Inside a transport: a kept-alive connection was found closed, so the request is sent again on a new one.
     """
     reached: int = 0
-    """Bytes of a part that are there, from which the next attempt continues."""
+    """Bytes of a part that the next attempt can resume."""
 
     def scrubbed(self, secrets: Secrets) -> Failure:
         """Return this failure without any of `secrets` in its message."""
@@ -200,7 +200,7 @@ class AssetProblem(NamedTuple):
 
 
 class PlannedItem(NamedTuple):
-    """An item that is kept: its document, the assets to fetch from it, and what was not planned.
+    """A selected item: its document, its planned assets, and the assets that were not planned.
 
     On its way to the ledger `document` is empty: it goes there once, as `cleaned`.
     `href` is the item's own URL, from which it is read again when its asset hrefs have expired.
@@ -250,22 +250,22 @@ class Validator(NamedTuple):
 
     @property
     def kept(self) -> str | None:
-        """What is kept of it when the asset is done, to ask later if that has changed: ETag, else date."""
+        """The validator for a later conditional request: the ETag, else the date."""
         return self.etag if self.etag is not None else self.last_modified
 
 
 class Present(NamedTuple):
-    """The version of an asset that is in its place while the source is asked if there is a newer one."""
+    """The version of an asset in DEST, for a conditional request."""
 
     validator: str
-    """Of the response it came with: `Validator.kept`."""
+    """The validator of its response: `Validator.kept`."""
     size: int
     checksum_unverified: bool = False
     """True if the item states a checksum that was not verified for these bytes."""
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
-    """One asset to transfer: a row of the ledger and what is needed to transfer it. Plain values only."""
+    """One asset to transfer: its row in the ledger and the data for the transfer. Plain values only."""
 
     row: int
     item_row: int
@@ -280,37 +280,37 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     checksum: Checksum | None = None
     media_type: str | None = None
     stale: bool = False
-    """True if the stored href lost its signature: the item is read again before the first use."""
+    """True if the signature was removed from the stored href: the item is read again before the first use."""
     sha256: bytes | None = None
-    """Digest of what was mirrored before, where that is wanted again and nothing else (`verify --repair`)."""
+    """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
     """Other hrefs to try if `href` cannot be fetched, in this order."""
     present: Present | None = None
-    """The version that is there already: the source is only asked if it has changed."""
+    """The version in DEST: the request is conditional."""
     moved: bool = False
-    """True if `href` is another than was planned: what it answers with says nothing of the planned one."""
+    """True if `href` is not the planned one: its response proves nothing about the planned one."""
     unready: str = ""
-    """What its item said if it is not ready yet. If it cannot be fetched, its item is read again."""
+    """The statement of its item if it is not ready yet. If the transfer fails, its item is read again."""
     clip: bool = False
-    """True if only the part of it is wanted that is in the area of the run's `--clip`."""
+    """True if it must be clipped to the area of the run's `--clip`."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these places, at least one; its item was read again, or one was left behind.
+        """Return the job with these hrefs, at least one: its item was read again, or an href has failed.
 
-        A validator is of one URL (RFC 9110, 8.8): at another one than was planned, but for its signature,
-        the whole is asked for.
+        A validator belongs to one URL (RFC 9110, 8.8). If the URL is not the planned one, apart from its
+        signature, the request is unconditional.
         """
         moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
         present = None if moved else self.present
         return replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
 
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
-        """Return the job with what its item, read again, states of the asset now."""
+        """Return the job with the size and checksum that its item now states."""
         return replace(self, size=size, checksum=checksum)
 
 
 class BucketLocation(msgspec.Struct, frozen=True):
-    """A bucket, a prefix in it, and how it is reached. It holds no secret."""
+    """A bucket with its prefix, endpoint and options. It contains no secret."""
 
     bucket: str
     prefix: str = ""
@@ -321,7 +321,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     ca_bundle: str | None = None
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
-    """What tells the mirror from any other one: the objects below the prefix belong to one mirror."""
+    """The identity of the mirror that the objects below the prefix belong to."""
     scheme: str = "s3"
 
     @property
@@ -375,13 +375,13 @@ class Arrival(msgspec.Struct, array_like=True):
     part: str = ""
     """The name of its part. That of a complete part is given when it is sent, or written."""
     body: memoryview | None = None
-    """Its bytes, until they are written: a view of the message that brought them, since a copy costs more."""
+    """Its bytes, until they are written: a view of the received message, to avoid a copy."""
     own: str = ""
     """The directory of the worker that wrote the part (`store.own_parts`), if it has one."""
     source: CopySource | None = None
-    """What the service of DEST copies; `digest` is then the one that the copy must have."""
+    """The object that the service of DEST copies. `digest` is then the one that the copy must have."""
     may_replace: bool = False
-    """True if a file in its place may be replaced. The publisher decides; what was sent does not count."""
+    """True if a file in its place may be replaced. The publisher sets it; a received value is ignored."""
     filename: str = ""
     """Base name of the resolved URL, percent-decoded, unsafe as it came. The name of its part states it."""
 
@@ -392,7 +392,7 @@ class Arrival(msgspec.Struct, array_like=True):
 
 
 class ResumePoint(NamedTuple):
-    """How far a part is: `size` bytes of an object that `validator` names and that has `total` bytes."""
+    """The state of a part: `size` bytes of the object version `validator`, which has `total` bytes."""
 
     size: int
     validator: Validator
@@ -412,12 +412,12 @@ class TooLongError(Exception):
 
 
 class FinishedPart(NamedTuple):
-    """A part that is whole and checked, closed and waiting for the publisher."""
+    """A complete, checked and closed part that waits for the publisher."""
 
     path: Path | None
     """None if it is in memory only."""
     size: int
     sha256: bytes | None
-    """None if it was not asked for."""
+    """The SHA-256; None if it was not requested."""
     body: HeldBody | None = None
     """The part, if it is in memory only."""

@@ -1,4 +1,4 @@
-"""A progress bar for notebooks and scripts, made of the events of a run."""
+"""A progress bar for notebooks and scripts, based on the events of a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The proxies of the environment, each with the variable that sets it, for messages.
 
-`http_proxy` and `https_proxy` go by the scheme of the URL that is asked; `all_proxy` is for a scheme that has
-none of its own. In capitals, too; small letters go first, as in curl. `HTTP_PROXY` in capitals does not count
-in a CGI script, where a client can set it (CVE-2016-5386). Where the environment names none, the settings of
-the system count (macOS).
+`http_proxy` and `https_proxy` apply to URLs with that scheme, and `all_proxy` to a scheme without its own
+variable. Names in upper case also work; lower case takes precedence, as in curl. `HTTP_PROXY` in upper case
+is ignored in a CGI script, where a client can set it (CVE-2016-5386). If the environment has none, the
+settings of the system apply (macOS).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Proxy(NamedTuple):
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used, as a sentence; None if it can be tried."""
+        """The reason why it cannot be used, as a sentence; None if it can be tried."""
         kind = scheme_of(self.url)
         if kind not in {"http", "https"}:
             return f"{self.variable} names a proxy of the kind {kind}; only http and https ones can be used."
@@ -41,7 +41,7 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
     """Return the proxies for http and https, by scheme.
 
     Args:
-        environ: The environment; that of the process if not given.
+        environ: The environment; None for that of the process.
     """
     variables = os.environ if environ is None else environ
     found = {}
@@ -70,12 +70,12 @@ def may_have_proxies() -> bool:
 
 
 def _whole(proxy: str) -> str:
-    """Return a proxy as a URL; without a scheme it is http, as curl takes it."""
+    """Return a proxy as a URL. Without a scheme it is http, as in curl."""
     return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
 
 
 def is_bypassed(host: str) -> bool:
-    """Return True if `host` is asked directly although there is a proxy (`no_proxy`)."""
+    """Return True if connections to `host` bypass the proxy (`no_proxy`)."""
     from urllib.request import proxy_bypass  # noqa: PLC0415 -- heavy: http.client, email
 
     return bool(proxy_bypass(host))

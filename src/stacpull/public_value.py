@@ -1,4 +1,4 @@
-"""The base of what public functions return and report."""
+"""The base class of the results and events of public functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class _DataclassFields:
-    """Makes `__dataclass_fields__` of a struct when it is first asked for."""
+    """Creates `__dataclass_fields__` of a struct at its first use."""
 
     def __get__(self, _: object, kind: type[msgspec.Struct]) -> dict[str, dataclasses.Field[Any]]:
         return _fields(kind)

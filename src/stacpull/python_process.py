@@ -30,13 +30,13 @@ def import_early(modules: Sequence[str]) -> None:
 
 
 def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment to start a process with: it finds modules where this process does.
+    """Return the environment for a new process, in which it finds the same modules as this one.
 
-    It holds no credentials, since it can be read from outside for as long as the process lives
-    (`/proc/PID/environ`). What the process needs of them is sent to it.
+    It has no credentials, because others can read it while the process runs (`/proc/PID/environ`). Required
+    credentials are sent to the process.
 
     Args:
-        environ: The environment to take it from; that of this process if not given.
+        environ: The original environment; None for that of this process.
     """
     variables = os.environ if environ is None else environ
     harmless = {

@@ -1,10 +1,10 @@
-"""Keeping credentials out of everything that is written down: ledger, log, catalog, errors.
+"""Removing credentials from everything that is written: ledger, log, catalog, errors.
 
-Two nets: parameters that are known to carry credentials or signatures are cut from URLs by name, and secrets
-that this process knows (`Secret`) are cut from any text by value.
+There are two ways: parameters of URLs that are known to contain credentials or signatures are removed by
+name, and secrets that this process knows (`Secret`) are removed from any text by value.
 
-What is cut by name: API keys, tokens and passwords; AWS Signature V2 and V4, CloudFront, Google and Azure SAS
-signatures with all that belongs to them; and `user:password@`. A paging token (`token=next:…`) is not a
+Removed by name are: API keys, tokens and passwords; AWS Signature V2 and V4, CloudFront, Google and Azure SAS
+signatures with all their parameters; and `user:password@`. A paging token (`token=next:…`) is not a
 credential and stays; `cut_cursor` keeps every `token`, for URLs that are known to be cursors.
 """
 
@@ -31,9 +31,9 @@ _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
 _MIN_IN_DOCUMENT = 6
-"""Shorter secrets are not replaced in a document: they would tear `type` and `true`."""
+"""Shorter secrets are not replaced in a document, because words such as `type` would be damaged."""
 _MIN_IN_URL = 8
-"""Shorter secrets are not replaced in the path of a URL, which would lead nowhere then."""
+"""Shorter secrets are not replaced in the path of a URL, because that might invalidate the URL."""
 _MIN_LEARNED = 16
 _MOST_LEARNED = 256
 _ORDINARY_FIELDS = frozenset(
@@ -65,8 +65,8 @@ class Secret:
 
     Args:
         value: The string.
-        spelled_out: True if it stood as it is on a command line or in a config file: of a header field that
-            is not named like a credential it is then taken for none (`credentials_in`).
+        spelled_out: True if it was written literally on a command line or in a config file. In a header field
+            without the name of a credential, it then does not count as a credential (`credentials_in`).
     """
 
     __slots__ = ("_value", "spelled_out")
@@ -93,11 +93,11 @@ class Secret:
 
 
 class Secrets:
-    """The secrets this process knows, to be cut by value from any text that is about to be written down.
+    """The secrets that this process knows, which are removed by value from any text before it is written.
 
-    Each is looked for as it is, percent-encoded and as it stands in JSON; of `Bearer abc` also `abc` alone,
-    of `Basic …` also what is in it (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4
-    characters are ignored, in documents those of fewer than 6: they would tear holes into every text.
+    Each is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, and of `Basic …`
+    also its content (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4 characters are
+    ignored, and in documents those of fewer than 6, because they would damage every text.
     """
 
     __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_learned", "_values", "are_known")
@@ -110,7 +110,7 @@ class Secrets:
         self._forms_certain: tuple[str, ...] = ()
         self._values: frozenset[str] = frozenset()
         self.are_known = False
-        """True if there are any: what `bool` returns."""
+        """True if there are any secrets."""
         self.add(*secrets)
 
     def __bool__(self) -> bool:
@@ -120,12 +120,12 @@ class Secrets:
         return f"<Secrets: {len(self._known)}>"
 
     def add(self, *secrets: Secret) -> None:
-        """Know more secrets from now on."""
+        """Add secrets."""
         self._known.update(secrets)
         self._find_forms()
 
     def learn(self, *secrets: Secret) -> None:
-        """Know secrets that a service has made: tokens, cookies, signatures. The newest 256 are kept.
+        """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
 
         One of fewer than 16 characters is left out: a service could choose an ordinary word, which would be
         removed from everything that is written.
@@ -142,7 +142,7 @@ class Secrets:
 
     @property
     def values(self) -> frozenset[str]:
-        """Every secret, revealed; replaced whole whenever one is added."""
+        """The revealed secrets. The set is replaced whenever one is added."""
         return self._values
 
     def revealed(self) -> tuple[list[str], list[str]]:
@@ -173,10 +173,10 @@ class Secrets:
         return data
 
     def strip_url(self, url: str) -> str:
-        """Return `url` without the known secrets, as it may be written down or sent to another host.
+        """Return `url` without the known secrets, so that it may be written or sent to another host.
 
-        A query parameter that holds a secret is left out. In the rest of the URL a secret of at least 8
-        characters is replaced by `***`; a shorter one may be an ordinary word of a path.
+        A query parameter with a secret is removed. In the rest of the URL, a secret of at least 8 characters
+        is replaced by `***`; a shorter one may be an ordinary word of a path.
         """
         if not self._forms:
             return url
@@ -188,7 +188,7 @@ class Secrets:
         return self._scrub_certain(head)
 
     def _is_in_parameter(self, pair: str) -> bool:
-        """Return True if a query parameter, as it stands in a URL, is or holds a secret."""
+        """Return True if a query parameter, as written in a URL, is or contains a secret."""
         name, _, value = map(unquote_plus, pair.partition("="))
         if value in self._values:
             return True
@@ -201,7 +201,7 @@ class Secrets:
         return text
 
     def cut(self, url: str) -> str:
-        """Return `url` as it may be written down: cut by name (`cut_url`) and by value (`strip_url`)."""
+        """Return `url` without credentials, removed by name (`cut_url`) and by value (`strip_url`)."""
         return self.strip_url(cut_url(url))
 
     def scrub_error(self, error: BaseException) -> None:
@@ -232,7 +232,7 @@ def _is_ordinary(lowered: str) -> bool:
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
-    """Return the values of header fields that are credentials: by the field's name, or as they were hidden.
+    """Return the values of header fields that are credentials: by the field's name, or if not spelled out.
 
     `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
     """
@@ -254,30 +254,30 @@ def cut_url(url: str) -> str:
 
 
 def unsigned_url(url: str) -> str:
-    """Return what of a URL says where something is: no credential, no signature, no Fernet token in its path.
+    """Return the part of a URL that identifies the resource: without credentials, signature and Fernet token.
 
     MLHub's assets are `/download/<token>`, with another token each time an item is read. A token is 0x80 and
     64 bits of seconds, in base64url, and at least 73 bytes long (the Fernet specification, "Token Format").
     """
     if "?" not in url and "@" not in url and "/gAAAAA" not in url:
-        return url  # nearly all
+        return url  # nearly all URLs
     return _FERNET.sub("", cut_url(url))
 
 
 def cut_cursor(url: str) -> str:
-    """Return the URL of a page without credentials; `token` stays, for it says where the page is."""
+    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
     if "?" not in url and "@" not in url:
         return url
     return _cut(url, keep_tokens=True)[0]
 
 
 def is_signed(url: str) -> bool:
-    """Return True if `cut_url` takes something from `url` that a server made for it: cut, it is stale."""
+    """Return True if `cut_url` removes a signature from `url`, which cannot be requested without it."""
     return "?" in url and _cut(url, keep_tokens=False)[1]
 
 
 def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
-    """Return the URL cut, and whether something signature-like went."""
+    """Return the URL without credentials, and whether a signature was removed."""
     head, mark, rest = url.partition("?")
     head = _without_userinfo(head) if "@" in head else head
     if not mark:
@@ -299,7 +299,7 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
 
 
 def _signature_names(names: list[str]) -> frozenset[str]:
-    """Return those of the parameters' names that belong to a signature."""
+    """Return the names of parameters that belong to a signature."""
     present = frozenset(names)
     signed = {name for name in present if name in _SIGNATURES or name.startswith(_SIGNATURE_PREFIXES)}
     if "sig" in present:
@@ -324,7 +324,7 @@ def _without_userinfo(head: str) -> str:
 
 
 def _forms_of(value: str) -> set[str]:
-    """Return the ways in which a secret may appear in a text."""
+    """Return the forms in which a secret may appear in a text."""
     plain = {value, value.partition(" ")[2], *_in_basic(value)}
     encoded = {form for one in plain for form in (quote(one, safe=""), quote(one), quote_plus(one))}
     lowered = {_lower_escapes(form) for form in encoded}
@@ -335,7 +335,7 @@ def _forms_of(value: str) -> set[str]:
 
 
 def _in_basic(value: str) -> set[str]:
-    """Return what `Basic` credentials hold: both together, and the password alone; nothing of others."""
+    """Return the content of `Basic` credentials: user and password, and the password; else nothing."""
     scheme, _, encoded = value.partition(" ")
     if scheme.lower() != "basic":
         return set()

@@ -1,4 +1,4 @@
-"""What the public functions return, and what `--json` prints: one frozen value per command."""
+"""The results of the public functions, which `--json` prints: one frozen value per command."""
 
 from __future__ import annotations
 

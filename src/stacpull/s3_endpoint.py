@@ -1,4 +1,4 @@
-"""Where requests for a bucket are sent.
+"""The endpoint of a bucket.
 
 Source: Amazon S3 User Guide, "Virtual hosting of buckets".
 """
@@ -15,7 +15,7 @@ _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 class Endpoint(NamedTuple):
-    """Where a bucket is: `origin` is scheme and authority, `path` comes before the key, with `/`."""
+    """The endpoint of a bucket: `origin` is scheme and authority, `path` precedes the key (with `/`)."""
 
     origin: str
     host: str
@@ -29,10 +29,11 @@ def endpoint_of(
     endpoint_url: str | None,
     style: Literal["auto", "path", "virtual"] = "auto",
 ) -> Endpoint:
-    """Return where requests for a bucket are sent.
+    """Return the endpoint for requests to a bucket.
 
-    A name that is not a host label (dots, capitals, anything hostile) is put into the path, whatever `style`
-    says; dots are let into the host if `style` is "virtual", but the TLS certificate will not cover them.
+    A name that is not a valid host label (dots, upper case, hostile names) is put into the path, regardless
+    of `style`. Dots are allowed in the host if `style` is "virtual", but the TLS certificate will not cover
+    them.
     """
     endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
     scheme, _, path, _, _ = parts = urlsplit(endpoint)

@@ -19,20 +19,20 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()
-"""What `x-amz-content-sha256` says of a request without body."""
+"""The value of `x-amz-content-sha256` for a request without body."""
 UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
-"""What it says if the body is not part of the signature."""
+"""The value if the body is not part of the signature."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _KEPT_KEYS = 64
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
 _METADATA_PROVIDERS = ("iam-role", "container-role")
-"""Providers of credentials that ask the metadata services of cloud machines (169.254.…)."""
+"""Providers of credentials that use the metadata services of cloud machines (169.254.…)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Frozen AWS credentials: what they are at this moment. Secrets stay out of the repr."""
+    """The AWS credentials at one moment. The repr has no secrets."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -42,18 +42,18 @@ class Credentials:
 def encode_key(key: str) -> str:
     """Percent-encode an S3 key for the path of a URL: once, everything but unreserved characters and `/`."""
     if _PLAIN_KEY.fullmatch(key):
-        return key  # nearly all
+        return key  # nearly all keys
     return quote(key, safe="/-_.~")
 
 
 def silence_metadata(session: Any, load: Callable[[], object]) -> None:
-    """Make a session of botocore or aiobotocore never ask the metadata services of cloud machines.
+    """Prevent a session of botocore or aiobotocore from using the metadata services of cloud machines.
 
     Their providers stay in the chain, because assumed roles (`credential_source`) hold the same objects.
 
     Args:
         session: The session, before it has made a client.
-        load: What these providers call instead; it returns None, or a coroutine of None for aiobotocore.
+        load: The function that these providers call instead. It returns None, or a coroutine for aiobotocore.
 
     Raises:
         ProfileNotFound: The profile of the session does not exist (from botocore).
@@ -66,22 +66,22 @@ def silence_metadata(session: Any, load: Callable[[], object]) -> None:
 
 
 class SignedFields(NamedTuple):
-    """Header fields, and what signs all requests that have them: methods and URLs may differ."""
+    """Header fields, and the data to sign requests with them. Methods and URLs may differ."""
 
     headers: dict[str, str]
-    """What to send beside `Authorization`."""
+    """The fields to send in addition to `Authorization`."""
     authorization: str
-    """That field, without the signature itself at its end."""
+    """The value of `Authorization` without the signature at its end."""
     rest: bytes
-    """What follows the query in the canonical request."""
+    """The canonical request after the query."""
     mac: hmac.HMAC
-    """Has taken in the text that is signed up to the hash of the canonical request."""
+    """The HMAC of the text to sign, up to the hash of the canonical request."""
 
     def __repr__(self) -> str:
         return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token
 
     def authorize(self, method: str, path: str, query: str = "") -> str:
-        """Return the value of `Authorization`; arguments as those of `Signer.sign`."""
+        """Return the value of `Authorization`; see `Signer.sign` for the arguments."""
         request = f"{method}\n{path}\n{_ordered(query)}".encode() + self.rest
         mac = self.mac.copy()  # a third of the time of `hmac.digest`
         mac.update(hashlib.sha256(request).hexdigest().encode())
@@ -89,7 +89,7 @@ class SignedFields(NamedTuple):
 
 
 class Signer:
-    """Signs requests; remembers the signing key of each (day, region, secret)."""
+    """Signs requests, and caches the signing key of each (day, region, secret)."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str, str], bytes] = {}
@@ -106,17 +106,17 @@ class Signer:
         query: str = "",
         body_hash: str = EMPTY_BODY,
     ) -> dict[str, str]:
-        """Return the header fields to send: `headers`, and those that sign them.
+        """Return the header fields to send: `headers`, and the fields with the signature.
 
         Args:
-            method: GET, HEAD, in capitals.
-            path: of the URL as it will be sent, already percent-encoded.
-            headers: to be signed, all of them, with names in lower case; `host` must be among them, just as
-                it will be sent.
-            credentials: to sign with.
-            region: that the bucket is in.
-            date: now, in UTC, as `YYYYMMDDTHHMMSSZ`.
-            query: of the URL as it will be sent, already percent-encoded, without `?`.
+            method: The method, in upper case.
+            path: The path of the URL as it will be sent, percent-encoded.
+            headers: All fields to sign, with names in lower case, including `host` exactly as it will be
+                sent.
+            credentials: The credentials.
+            region: The region of the bucket.
+            date: The current time in UTC, as `YYYYMMDDTHHMMSSZ`.
+            query: The query of the URL as it will be sent, percent-encoded, without `?`.
             body_hash: SHA-256 of the body in hex, or `UNSIGNED_BODY`.
         """
         fields = self.signed_fields(headers, credentials, region, date=date, body_hash=body_hash)
@@ -131,7 +131,7 @@ class Signer:
         date: str,
         body_hash: str = EMPTY_BODY,
     ) -> SignedFields:
-        """Return what signs requests with these fields; arguments as those of `sign`."""
+        """Return the data to sign requests with these fields; see `sign` for the arguments."""
         signed = {**headers, "x-amz-content-sha256": body_hash, "x-amz-date": date}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
@@ -153,7 +153,7 @@ class Signer:
         )
 
     def _key(self, day: str, region: str, secret: str) -> bytes:
-        """Return the signing key, derived once a day for each region and secret."""
+        """Return the signing key, which is derived once per day, region and secret."""
         known = self._keys.get((day, region, secret))
         if known is not None:
             return known

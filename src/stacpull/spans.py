@@ -1,6 +1,6 @@
-"""Stretches of bytes of one file, and which of them are there. Pure.
+"""Ranges of bytes of one file. Pure.
 
-A set of stretches (`Spans`) is in order; none is empty, and no two meet or overlap: two equal sets of bytes
+A set of ranges (`Spans`) is in order. No range is empty, and no two touch or overlap. So equal sets of bytes
 are equal values.
 """
 
@@ -21,7 +21,7 @@ Spans = tuple[Span, ...]
 
 
 def joined(spans: Iterable[Span]) -> Spans:
-    """Return the bytes of any stretches, which may overlap, be empty or out of order."""
+    """Return the union of ranges, which may overlap, be empty or out of order."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if start >= end:
@@ -34,24 +34,24 @@ def joined(spans: Iterable[Span]) -> Spans:
 
 
 def added(spans: Spans, new: Span) -> Spans:
-    """Return `spans` with the bytes of `new`; at once where they continue the first, as nearly all do."""
+    """Return `spans` with the bytes of `new`. The usual case, that they continue the first range, is fast."""
     if len(spans) == 1 and spans[0].end == new.start < new.end:
         return (Span(spans[0].start, new.end),)
     return joined((*spans, new))
 
 
 def length(spans: Spans) -> int:
-    """Return how many bytes they are."""
+    """Return the number of bytes."""
     return sum(end - start for start, end in spans)
 
 
 def beginning(spans: Spans) -> int:
-    """Return how many bytes are there from the first one on without a gap."""
+    """Return the number of bytes from the start to the first gap."""
     return spans[0].end if spans and spans[0].start == 0 else 0
 
 
 def missing(spans: Spans, total: int) -> Spans:
-    """Return what `spans` lack of a file of `total` bytes."""
+    """Return the ranges of a file of `total` bytes that are not in `spans`."""
     edges = [0, *(edge for span in spans for edge in span), total]
     gaps = zip(edges[::2], edges[1::2], strict=True)
     return tuple(Span(start, min(end, total)) for start, end in gaps if start < min(end, total))

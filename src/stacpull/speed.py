@@ -1,4 +1,4 @@
-"""How fast a run is, and how long it will take: from what its last events say."""
+"""The speed of a run and its remaining time, from its last events."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _OVER = 10.0
 
 
 class Speed:
-    """Bytes and files per second over the last seconds, of what came in and not of what was there."""
+    """Received bytes and files per second over the last seconds, without existing files."""
 
     def __init__(self) -> None:
         self._seen: deque[Progress] = deque()
         self._moved = time.monotonic()
 
     def take(self, now: Progress) -> None:
-        """Take note of counters."""
+        """Add the current counters."""
         last = self._seen[-1] if self._seen else None
         if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):
             self._moved = time.monotonic()
@@ -52,12 +52,12 @@ class Speed:
         }
 
     def left(self, finished: int, expected: int | None) -> float | None:
-        """Return the seconds that the rest takes at this speed; None if that is unknown."""
+        """Return the remaining seconds at this speed; None if unknown."""
         files = self.files()
         return None if expected is None or files <= 0 else (expected - finished) / files
 
     def silent(self) -> float:
-        """Return for how many seconds nothing came in."""
+        """Return the seconds since the last received byte."""
         return time.monotonic() - self._moved
 
 

@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Return a function of a package beside this one, which is imported only when it is used."""
+    """Return a function of a sibling package, which is imported at its first use."""
     if name not in __all__:
         raise AttributeError(f"module 'stacpull.sync' has no attribute {name!r}")
     return _blocking(getattr(stacpull, name))

@@ -1,8 +1,8 @@
-"""What differs between systems: the calls they have, their processors, the job arrays they are part of.
+"""Differences between systems: system calls, processors, job arrays.
 
-Of calls, only POSIX is needed. Three things of Linux make a mirror faster or safer, and each can be done
-without: `syncfs`, `renameat2`, and the number of the boot. That is how it is on macOS. Where
-STACPULL_PORTABLE is set, Linux does without them as well, so that tests on Linux cover that way.
+Only POSIX calls are required. Three features of Linux make a mirror faster or safer, but are optional:
+`syncfs`, `renameat2`, and the boot ID. macOS does not have them. If STACPULL_PORTABLE is set, they are not
+used on Linux either, so that tests on Linux cover that case.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import NamedTuple
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PORTABLE = "STACPULL_PORTABLE"
-"""The variable that keeps stacpull from using anything that only Linux has."""
+"""The variable that disables everything that only Linux has."""
 UNSUPPORTED = (
     "stacpull runs on Linux and macOS, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
 )
 
 
 def is_linux() -> bool:
-    """Return True if calls that only Linux has may be used."""
+    """Return True if system calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)
 
 
 def boot_id() -> str:
-    """Return the name of this boot of the machine ("" where the system gives none)."""
+    """Return the boot ID of the machine ("" if the system has none)."""
     if not is_linux():
         return ""
     try:
@@ -36,12 +36,12 @@ def boot_id() -> str:
 
 
 def available_processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_posix() -> None:
-    """Refuse a system without POSIX, before an import fails with the name of a module.
+    """Raise a clear error on a system without POSIX, before another import fails.
 
     Raises:
         ImportError: This is Windows.
@@ -54,15 +54,15 @@ class _JobArray(NamedTuple):
     """The variables in which a scheduler numbers the tasks of a job array."""
 
     task: str
-    """Holds the number of this task."""
+    """The variable with the number of this task."""
     tasks: str | None
-    """Holds how many tasks there are; None if the scheduler does not state it."""
+    """The variable with the number of tasks; None if the scheduler does not state it."""
     first: int = 0
     """The number of the first task."""
     lowest: str | None = None
-    """Holds the number of the first task, where the user chooses it."""
+    """The variable with the number of the first task, if the user can choose it."""
     step: str | None = None
-    """Holds the difference between the numbers of two tasks, where the user chooses it."""
+    """The variable with the step between task numbers, if the user can choose it."""
 
 
 _JOB_ARRAYS = (

@@ -1,9 +1,8 @@
-"""URLs: read, joined and changed in one way for all schemes.
+"""Parsing, joining and changing URLs of all schemes.
 
-What differs between schemes is in `stacpull.schemes`, hosts and ports are read by `stacpull.hosts`, and
-credentials are removed by `stacpull.redact`. A part of a URL that is not changed stays byte for byte as it
-came: signatures cover it, and services compare their cursors letter by letter (`token=next%3Aid` in one,
-`token=next:id` in another).
+`stacpull.schemes` has the differences between schemes, `stacpull.hosts` parses hosts and ports, and
+`stacpull.redact` removes credentials. Unchanged parts of a URL keep every byte, because signatures cover
+them, and services compare their cursors literally (some use `token=next%3Aid`, others `token=next:id`).
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def is_web(url: str) -> bool:
 
 
 def is_encrypted(url: str) -> bool:
-    """Return True if what is sent to this URL cannot be read on the way."""
+    """Return True if requests to this URL are encrypted."""
     rules = rules_of(url)
     return rules is not None and rules.is_encrypted
 
@@ -56,12 +55,12 @@ def is_local(url: str | None) -> bool:
 
 
 def may_lead(base: str | None, url: str) -> bool:
-    """Return True if a document at `base` may lead to `url`: a server, or from a file to another file."""
+    """Return True if a document at `base` may link to `url`: to a server, or from a file to another file."""
     return is_remote(url) or (is_local(base) and is_local(url))
 
 
 def is_in_object_store(url: str) -> bool:
-    """Return True if the storage of `url` lists what is under a prefix."""
+    """Return True if the storage of `url` can list the objects of a prefix."""
     scheme = SCHEMES.get(url.partition("://")[0])
     return scheme is not None and scheme.is_object_store
 
@@ -73,11 +72,11 @@ def is_prefix(url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    """Return the last segment of the path of `url`, as its scheme reads it; empty after a slash."""
+    """Return the last segment of the path of `url`, by the rules of its scheme; empty after a slash."""
     above, _, name = url.rpartition("/")
     is_plain = not ("?" in url or "#" in url or "%" in url)
     if is_plain and above.startswith("http") and above.find("/", len("https://")) > 0:
-        return name  # nearly all
+        return name  # nearly all names
     return (rules_of(url) or SCHEMES["http"]).filename(url)
 
 
@@ -91,7 +90,7 @@ def authority(url: str) -> str:
 
 
 def gate_name(url: str) -> str:
-    """Return the name under which requests for `url` are limited and counted.
+    """Return the name of the gate that limits and counts requests for `url`.
 
     It is `host:port`; of a scheme without ports the URL up to its path (`s3://bucket`).
     """
@@ -123,9 +122,9 @@ def same_site(url: str, other: str) -> bool:
 
 
 def is_beside(url: str, other: str) -> bool:
-    """Return True if `other` begins with the same scheme and host as `url`, letter by letter.
+    """Return True if `other` starts with the same scheme and host as `url`, compared literally.
 
-    This is a quick test: if it holds, what is true of the host of `url` is true of that of `other`.
+    This is a fast test. If it returns True, both URLs have the same host.
     """
     path = url.find("/", url.find("://") + 3)
     return path > 0 and other.startswith(url[: path + 1])
@@ -135,7 +134,7 @@ def is_beside(url: str, other: str) -> bool:
 
 
 def parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL; one that is not valid (`http://[::1`) is all path."""
+    """Return the parts of a URL. An invalid one (`http://[::1`) is only a path."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -143,12 +142,12 @@ def parts_of(url: str) -> SplitResult:
 
 
 def server_of(url: str) -> str:
-    """Return the host and port that a URL names, "" if it names none."""
+    """Return the host and port of a URL, "" if it has none."""
     return parts_of(url).netloc.lower()
 
 
 def without_blanks(href: str) -> str:
-    """Return a href without spaces and control characters around it, and without tabs and newlines in it.
+    """Return an href without surrounding spaces and control characters, and without tabs and newlines.
 
     This is how the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
     """
@@ -158,11 +157,11 @@ def without_blanks(href: str) -> str:
 
 
 def join(base: str | None, href: str) -> str | None:
-    """Return a href made absolute (RFC 3986, 5.2).
+    """Return the absolute form of an href (RFC 3986, 5.2).
 
     Args:
-        base: The URL that a relative href is relative to, None if it is not known.
-        href: The href, with blanks around it or not.
+        base: The base URL of a relative href, None if it is unknown.
+        href: The href, possibly with surrounding blanks.
 
     Returns:
         An absolute URL, not necessarily of a known scheme; None if there is no valid one.
@@ -179,7 +178,7 @@ def join(base: str | None, href: str) -> str | None:
 
 
 def join_web(base: str, href: str) -> str:
-    """Return a link of a web page or API made absolute: an http or https URL without fragment and user.
+    """Return the absolute form of a link of a web page or API: http or https, without fragment and user.
 
     Raises:
         SourceError: `href` is not a valid URL, or leads to another scheme.
@@ -203,7 +202,7 @@ def kept_encrypted(base: str, url: str) -> str:
 
 
 def wire_url(url: str) -> str:
-    """Return `url` with what cannot stand in a request line percent-encoded; the rest is left alone."""
+    """Return `url` with the characters that are invalid in a request line percent-encoded."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
     raw = url.encode("utf-8", "surrogateescape")
@@ -214,7 +213,7 @@ def wire_url(url: str) -> str:
 
 
 class Parameter(NamedTuple):
-    """One `name=value` of a query: its name and value decoded, and the text as it was."""
+    """One `name=value` of a query: decoded name and value, and the original text."""
 
     name: str
     value: str
@@ -222,7 +221,7 @@ class Parameter(NamedTuple):
 
 
 def parameters(url: str) -> list[Parameter]:
-    """Return the query parameters of `url` in their order, repeated ones included."""
+    """Return the query parameters of `url` in order, including repeated ones."""
     found = []
     for raw in parts_of(url).query.split("&"):
         name, _, value = raw.partition("=")
@@ -242,7 +241,7 @@ def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
 
 
 def set_parameter(url: str, name: str, value: str) -> str:
-    """Return `url` with exactly one query parameter `name`, in the place of the first that was there."""
+    """Return `url` with exactly one query parameter `name`, at the position of its first occurrence."""
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
     raws: list[str] = []
     for old in parameters(url):
@@ -254,7 +253,7 @@ def set_parameter(url: str, name: str, value: str) -> str:
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:
-    """Return `url` with the parameters `added` behind its own, spelled as they came."""
+    """Return `url` with the parameters `added` after its own, in their original text."""
     return _with_query(url, [p.raw for p in (*parameters(url), *added)])
 
 

@@ -128,7 +128,7 @@ def test_a_walk_goes_on_in_its_collection_and_walks_one_that_is_listed_since(tmp
 def test_a_walk_begins_anew_where_its_collection_is_listed_no_more(tmp_path: Path) -> None:
     walked = _broken_off_then_resumed(tmp_path / "m", ["a", "new"])
     assert len(walked.notices) == 1
-    assert "the collection b is not listed any more" in walked.notices[0]
+    assert "the collection b is no longer listed" in walked.notices[0]
     assert "walking again from the start" in walked.notices[0]
     assert walked.asked == ["a:1", "new:1"]
 

@@ -99,7 +99,7 @@ def test_a_walk_goes_on_in_the_collection_of_that_id(listed: tuple[str, ...], nu
 
 @pytest.mark.parametrize("listed", [(), ("a", "c")])
 def test_a_collection_that_is_not_listed_any_more_is_a_position_forgotten(listed: tuple[str, ...]) -> None:
-    with pytest.raises(_ForgottenCursorError, match="the collection b is not listed any more"):
+    with pytest.raises(_ForgottenCursorError, match="the collection b is no longer listed"):
         _number_of(Position("b", NEXT), starts(*listed))
 
 

@@ -163,7 +163,7 @@ def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) 
     assert (tmp_path / "c/collection.json").read_bytes() == b"2"
     (tmp_path / "d").mkdir()
     (tmp_path / "d/collection.json").write_bytes(b"mine")
-    with pytest.raises(DestinationError, match=r"d/collection.json is in the way"):
+    with pytest.raises(DestinationError, match=r"d/collection.json exists and is not part of this mirror"):
         bench.publisher.write_file(Path("d/collection.json"), b"3")
     assert (tmp_path / "d/collection.json").read_bytes() == b"mine"
     assert parts(tmp_path) == []

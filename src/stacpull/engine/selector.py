@@ -1,6 +1,6 @@
-"""Selecting items and planning them: judge, count against `--max-items`, follow source links.
+"""Selecting and planning items: filters, `--max-items`, source links.
 
-`mirror`, `plan` and `headers` share this. A selector has no ledger: it asks `Known` what was planned.
+`mirror`, `plan` and `headers` share this. A selector has no ledger: `Known` returns the planned items.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
-"""Returns those of these items that the run has planned already."""
+"""Returns the given items that the run has already planned."""
 
 BATCH = 100
-"""Items that are selected, and planned in one transaction, at a time."""
+"""Items that are selected together, and planned in one transaction."""
 _MOST_KEYS = 20
 """Asset keys that a message lists."""
 
 
 class SourceLink(NamedTuple):
-    """A link to a source item: where it leads, the label item that has it, and the id if it is known."""
+    """A link to a source item: its URL, its label item, and the item's ID if it is known."""
 
     href: str
     parent: ItemId
@@ -63,7 +63,7 @@ class SourceLink(NamedTuple):
 
     @property
     def nameless(self) -> ItemId:
-        """What the source item is called until its own id is known."""
+        """The placeholder ID of the source item until its own ID is known."""
         return self.id or ItemId(self.parent.collection, self.href)
 
 
@@ -77,7 +77,7 @@ class Candidate(NamedTuple):
 
 
 class MemorySample:
-    """The candidates of a sample, in memory: N items, however long the walk is (`plan`, `headers`)."""
+    """The candidates of a sample in memory: at most N items (`plan`, `headers`)."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -104,10 +104,10 @@ class Selected(msgspec.Struct):
     """Source items that could not be read or planned."""
     problems: list[Problem] = msgspec.field(default_factory=list)
     unread: list[Unread] = msgspec.field(default_factory=list)
-    """Those of the problems that are links and can be read again."""
+    """The unreadable links that can be read again."""
     seen: list[ItemId] = msgspec.field(default_factory=list)
     left_out: dict[Verdict, list[ItemId]] = msgspec.field(default_factory=dict)
-    """Those of `seen` that do not match, by reason."""
+    """The items of `seen` that do not match, by reason."""
     candidates: list[Candidate] = msgspec.field(default_factory=list)
     """Matched items while a sample is drawn: nothing is planned yet."""
     enough: bool = False
@@ -117,7 +117,7 @@ class Selected(msgspec.Struct):
 
     @property
     def without_label(self) -> list[str]:
-        """The ids of items whose labels are not in the nomenclature."""
+        """The IDs of items whose labels are not in the nomenclature."""
         return [item.item for item in self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, ())]
 
 
@@ -136,16 +136,16 @@ class Selector:
         matched: int = 0,
         drawn: Sequence[int] = (),
     ) -> None:
-        """Make a selector.
+        """Create a selector.
 
         Args:
-            selection: What to keep.
-            layout: Where assets go.
+            selection: The selection.
+            layout: The layout of paths.
             reader: Reads source items.
-            known: What this run has planned already.
-            lookups: Looks up what planning needs besides the items; without it nothing is looked up.
-            assets: Which assets are wanted, if not those of `selection`.
-            matched: How many items matched before (a resumed run).
+            known: Returns the items that this run has already planned.
+            lookups: The lookups before planning; None for no lookups.
+            assets: The asset filter, if not that of `selection`.
+            matched: The number of earlier matches (of a resumed run).
             drawn: The ranks in the sample so far (a resumed run).
 
         Raises:
@@ -153,7 +153,7 @@ class Selector:
         """
         self.matched = matched
         self.follows = True
-        """False to count source links instead of reading the items they lead to."""
+        """False to count source links instead of reading their items."""
         self.verdicts: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
         self._keeps_some = matched > 0 or bool(drawn)
@@ -171,7 +171,7 @@ class Selector:
         self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
 
     def notes(self, *, whole: bool) -> list[str]:
-        """Return what the user must know after the walk; `whole` if it read all items of the source."""
+        """Return messages for the user after the walk; `whole` is True if it read all items of the source."""
         notes = self._items.notes(self.verdicts, whole=whole)
         if self._selection.assets and self.excluded and not self._keeps_some:
             keys = sorted(self.excluded)
@@ -184,7 +184,7 @@ class Selector:
         return notes if self._lookups is None else notes + self._lookups.notes()
 
     async def select(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
-        """Judge a batch of a page's items, and plan those that are kept with their source items."""
+        """Filter a batch of a page's items, and plan the matches with their source items."""
         selected, limit = Selected(), self._selection.max_items
         verdicts = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
@@ -232,7 +232,7 @@ class Selector:
     async def plan_sources(
         self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], selected: Selected
     ) -> None:
-        """Plan the source items behind `links`, as they were read or could not be read, into `selected`."""
+        """Plan the source items of `links` into `selected`; `documents` are their items or failures."""
         found = await self._look_up(
             [
                 (_id_of(document, link.nameless.collection), document, link.href)
@@ -256,7 +256,7 @@ class Selector:
             selected.failures.append(ItemFailure(name, link.href, link.parent, failure))
 
     async def _judge(self, items: Sequence[Json]) -> list[Verdict]:
-        """Judge items; in a thread if that may take long, so that the run still reacts to signals."""
+        """Filter items, in a thread if that may take long, so that the run still reacts to signals."""
         judge = self._items.judge
         if not self._items.may_take_long:
             return [judge(item) for item in items]
@@ -290,7 +290,7 @@ class Selector:
         return [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
 
     async def _add_collections(self, selected: Selected) -> None:
-        """Plan the assets of collections that are met for the first time (`--collection-assets`)."""
+        """Plan the assets of new collections (`--collection-assets`)."""
         if self._lookups is None or not self._selection.collection_assets:
             return
         met = dict.fromkeys(ItemId(one.id.collection, OF_COLLECTION) for one in selected.items)
@@ -311,7 +311,7 @@ class Selector:
                 selected.items.append(planned)
 
     async def _follow(self, links: Sequence[SourceLink], selected: Selected) -> None:
-        """Read the source items behind `links`, each once, and plan them."""
+        """Read the source items of `links`, each once, and plan them."""
         if not links:
             return
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts

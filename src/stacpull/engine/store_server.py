@@ -3,9 +3,9 @@
     socket ─▶ reader: digests, complete parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
 
 It ends with its socket: when the network process closes that, ends or is killed, everything that was sent is
-published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor came
-with the first message. It
-ignores SIGINT and SIGTERM, which a terminal sends to both processes: the network process decides.
+published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor is in
+the first message. It ignores SIGINT and SIGTERM, which a terminal sends to both processes: the network
+process handles them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
-"""Operations that are still tried when publishing has failed."""
+"""Operations that are still called after publishing has failed."""
 _READ = 1 << 18
 _PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
@@ -60,7 +60,7 @@ class StoreServer:
     """Runs a `MirrorOperations` for the network process at the other end of a socket."""
 
     def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
-        """Prepare; `serve` opens the mirror. `is_process` says that nothing else uses this interpreter."""
+        """Create the server; `serve` opens the mirror. `is_process`: nothing else uses this interpreter."""
         self._sock = sock
         self._is_process = is_process
         self._sending = threading.Lock()
@@ -70,13 +70,13 @@ class StoreServer:
         self._secrets = Secrets()
         self._dest = Path()
         self._checksum: Checksum | None = None
-        """Of the algorithm whose digest is recorded."""
+        """The algorithm of the digest to record, as an empty checksum."""
         self._operations: MirrorOperations | None = None
         self._remote: RemoteStore | None = None
         """DEST, if it is a bucket."""
 
     def serve(self) -> None:
-        """Do what the network process asks for, until it closes the mirror or its end of the socket."""
+        """Handle messages of the network process, until it closes the mirror or its end of the socket."""
         failure: ErrorReport | None = None
         try:
             with ExitStack() as opened:
@@ -172,7 +172,7 @@ class StoreServer:
                 self._stopped.set()
 
     def _write(self, arrivals: list[Arrival]) -> None:
-        """Write the bodies as complete parts, and have them published."""
+        """Write the bodies as complete parts, and publish them."""
         if self._failed is not None or self._operations is None:
             return
         store, bodies = self._operations.store, sum(one.body is not None for one in arrivals)
@@ -187,7 +187,7 @@ class StoreServer:
                 self._send(PartsWritten(bodies))
 
     def _staged(self, arrival: Arrival, store: Store) -> Arrival:
-        """Write the body of an asset as a complete part, or take the part that holds it."""
+        """Write the body of an asset as a complete part, or take its existing part."""
         if "/" in arrival.part:
             raise ValueError(f"{arrival.part!r} is not the name of a part")
         if arrival.source is not None:
@@ -205,7 +205,7 @@ class StoreServer:
         return arrival
 
     def _copy_part(self, arrival: Arrival, source: CopySource) -> int:
-        """Make a part of an object that the service of DEST is to copy; return its identity."""
+        """Add a part that the service of DEST will copy from an object; return its identity."""
         if self._remote is None:
             raise ValueError(f"{arrival.part} has no bytes")
         algorithm = None if self._checksum is None else self._checksum.algorithm
@@ -225,7 +225,7 @@ class StoreServer:
                 operations.publisher.distrust_ledger(error)
 
     def _step(self, operations: MirrorOperations) -> bool:
-        """Carry out one message, or publish what is due; return False at the end."""
+        """Handle one message, or publish a due group; return False at the end."""
         try:
             message = self._queue.get(timeout=None if self._failed else operations.publisher.wait())
         except Empty:
@@ -262,7 +262,7 @@ class StoreServer:
         return {} if self._operations is None else dict(self._operations.publisher.counters)
 
     def _break(self, error: Exception) -> None:
-        """Note that nothing can be published any more."""
+        """Record that nothing can be published any more."""
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
             if self._operations is not None:
@@ -273,7 +273,7 @@ class StoreServer:
         return None if self._failed is None else error_report(self._failed)
 
     def _send(self, message: messages.ToNetwork) -> None:
-        """Send a message; if the network process is gone, it is lost."""
+        """Send a message. If the network process has ended, the message is lost."""
         with self._sending, suppress(OSError):
             self._sock.sendall(framed(message))
 
@@ -303,4 +303,4 @@ def main() -> None:
     collect_seldom()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock, is_process=True).serve()
-    os._exit(0)  # everything is closed; to free each object first takes 15 ms
+    os._exit(0)  # everything is closed; freeing each object would take 15 ms

@@ -57,7 +57,7 @@ async def mirror_events(
 
 
 async def _ended(running: asyncio.Task[MirrorReport]) -> None:
-    """Wait for a run that was asked to stop; the ledger says how it ended."""
+    """Wait for a stopped run; the ledger records how it ended."""
     try:
         await asyncio.wait([running])
     finally:

@@ -1,10 +1,10 @@
-"""Producer and pool side by side, until all is done, a stop is asked for, or a thread breaks.
+"""Runs producer and pool concurrently, until everything is done, a stop is requested, or a thread fails.
 
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
                                and what is under way has a few seconds to come in
 
-A source that cannot be read, or refuses the credentials, ends the walk and not the transfers that are
-planned: the error is raised when those are done. A broken thread ends everything at once.
+If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
+error is raised after them. A failed thread ends everything at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, 
 from stacpull.events import Listener, Notice
 
 _GRACE = 5.0
-"""Seconds that transfers under way have to come in after a stop."""
+"""Seconds that transfers in flight have after a stop."""
 
 T = TypeVar("T")
 
@@ -32,15 +32,15 @@ class TransferPool(Protocol):
         ...
 
     async def run(self) -> None:
-        """Work until everything that was fed is done, or `stop` was called."""
+        """Work until all jobs are done, or `stop` was called."""
         ...
 
     def no_more(self) -> None:
-        """Hear that nothing will be fed any more."""
+        """Mark the end of the jobs."""
         ...
 
     def stop(self) -> None:
-        """Take nothing more; what is under way continues."""
+        """Take no further jobs. Transfers in flight continue."""
         ...
 
 
@@ -52,19 +52,19 @@ async def together(
     stop: asyncio.Event,
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """Run `walk`, which feeds the pool, and the pool, to their end; `tick` runs beside until then.
+    """Run `walk`, which adds jobs, and the pool to their end; `tick` runs concurrently until then.
 
     Args:
         walk: Cancelled by a stop.
         pool: Stopped by a stop, and cancelled a few seconds later.
         tick: Cancelled at the end.
-        stop: Set by whoever wants an early end.
-        broken: Has a result if a thread on which the work depends has ended: that is raised.
+        stop: Set to end the work early.
+        broken: Has an error as its result if a required thread has failed. The error is raised.
 
     Raises:
-        SourceError: The source cannot be read to its end, or assets are left pending because their host does
-            not answer.
-        BaseExceptionGroup: Of what else ends the work.
+        SourceError: The source cannot be read to its end, or assets stay pending because their host does not
+            respond.
+        BaseExceptionGroup: The other errors that end the work.
     """
     async with asyncio.TaskGroup() as group:
         ticker = group.create_task(tick())
@@ -82,7 +82,7 @@ async def together(
 
 
 async def _work(walk: Callable[[], Awaitable[None]], pool: TransferPool, stop: asyncio.Event) -> None:
-    """Run walk and pool side by side; a stop cancels the walk only."""
+    """Run walk and pool concurrently; a stop only cancels the walk."""
     async with asyncio.TaskGroup() as group:
         group.create_task(pool.run())
         feeding = group.create_task(_walked(walk))
@@ -100,7 +100,7 @@ async def _work(walk: Callable[[], Awaitable[None]], pool: TransferPool, stop: a
 
 
 async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:
-    """Run the walk; return why the source could not be read to its end, or None.
+    """Run the walk; return the error if the source could not be read to its end, else None.
 
     The error is returned and not raised, so that it does not cancel the transfers.
     """
@@ -117,7 +117,7 @@ async def _guard(
     pool: TransferPool,
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """Watch for what ends the work early: a broken thread, or a stop whose time of grace is over."""
+    """Wait for an early end: a failed thread, or the end of the grace period after a stop."""
     news: list[asyncio.Future[Any]] = [work, stopped, broken]
     await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
     if not work.done() and not broken.done():
@@ -132,8 +132,8 @@ class FailureLimit:
     """Stops a run in which more assets fail than the user allows (`--max-failures`).
 
     Args:
-        most: How many may fail; None for any number.
-        stop: Set when it is one more.
+        most: The most failures; None for any number.
+        stop: Set when there are more.
     """
 
     def __init__(self, most: int | None, stop: asyncio.Event) -> None:
@@ -142,7 +142,7 @@ class FailureLimit:
         self._failed = 0
 
     def failed(self) -> None:
-        """Take note of an asset that has failed."""
+        """Count a failed asset."""
         self._failed += 1
         if self._is_exceeded():
             self._stop.set()
@@ -186,17 +186,17 @@ def timed_stop(
 
 
 async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
-    """Run `work` to its end; after a stop it has a few seconds to come to it, then it is cancelled.
+    """Run `work` to its end. A few seconds after a stop it is cancelled.
 
     Args:
-        work: Looks at `stop` itself where it can end early and well.
-        stop: Set by whoever wants an early end.
+        work: It may check `stop` to end early by itself.
+        stop: Set to end the work early.
 
     Returns:
-        What `work` returns, None if it was cancelled.
+        The result of `work`, None if it was cancelled.
 
     Raises:
-        BaseExceptionGroup: Of what `work` raises.
+        BaseExceptionGroup: The errors of `work`.
     """
     working = await _raced(work, stop, grace=_GRACE)
     return None if working.cancelled() else working.result()
@@ -204,16 +204,16 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
 
 @asynccontextmanager
 async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave a context manager that blocks, in a thread.
+    """Enter and exit a blocking context manager in a thread.
 
     Args:
         context: It receives the error that ends the block, as in a `with` statement.
 
     Yields:
-        What `context` yields.
+        The value of `context`.
 
     Raises:
-        BaseException: What ends the block, unless `context` suppresses it or raises another one.
+        BaseException: The error of the block, unless `context` suppresses it or raises another one.
     """
     value = await asyncio.to_thread(context.__enter__)
     try:
@@ -226,7 +226,7 @@ async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:
-    """Return what `work` returns; a stop cancels it.
+    """Return the result of `work`; a stop cancels it.
 
     Raises:
         InterruptedRunError: `stop` was set before the work had ended.
@@ -243,7 +243,7 @@ async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: async
 
 
 async def _raced(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float) -> asyncio.Task[T]:
-    """Run `work` to its end, or until `grace` seconds after a stop: then it is cancelled."""
+    """Run `work` to its end. It is cancelled `grace` seconds after a stop."""
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work)
         stopped = group.create_task(stop.wait())
@@ -256,7 +256,7 @@ async def _raced(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return the one error behind a group of them: the first that is ours, else the first."""
+    """Return the main error of a group: the first `StacpullError`, else the first error."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     flat = _leaves(error)

@@ -2,9 +2,9 @@
 
     pages ─▶ batches of 100 items ─▶ `Selector.select` ─▶ `Sink.take`
 
-`mirror`, `plan` and `headers` differ in their sink only. A page is passed on in batches so that the first
-transfers need not wait for the thousand source items of a page; the position moves with the last batch of a
-page. A sink may wait before it returns: the walk reads at most one page ahead.
+`mirror`, `plan` and `headers` only differ in their sink. A page is passed on in batches, so that the first
+transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
+page. A sink may wait before it returns. The walk reads at most one page ahead.
 
 A source that no longer knows a cursor is walked again from the start, as long as each walk gets further than
 the one before it (`sources.source.Restarts`).
@@ -32,7 +32,7 @@ from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
 
 _BARREN = 3
-"""Pages in a row without a new item, after which a walk is taken to run in circles."""
+"""Pages in a row without a new item, after which the walk is considered a cycle."""
 
 
 class Position(NamedTuple):
@@ -90,7 +90,7 @@ def _request(raw: dict[str, Any]) -> PageRequest:
 
 
 class WalkProgress(NamedTuple):
-    """How far the walk is with a batch; `position` is None unless the batch ends its page."""
+    """The progress of the walk with a batch; `position` is None unless the batch ends its page."""
 
     position: Position | None = None
     walk_ended: bool = False
@@ -98,13 +98,13 @@ class WalkProgress(NamedTuple):
     walked: str | None = None
     """The collection whose last page the batch ends."""
     cut_short: str | None = None
-    """At the end of the walk: why it ended before the source did."""
+    """At the end of the walk: why it ended before the end of the source."""
     announced_by_all: int | None = None
-    """At the end of the walk: how many items its collections announced, None if one announced nothing."""
+    """At the end of the walk: the number of items that all collections announced, if each of them did."""
 
 
 class Sink(Protocol):
-    """Takes what a walk selected."""
+    """Takes the selected items of a walk."""
 
     @property
     def items_seen(self) -> int:
@@ -112,25 +112,25 @@ class Sink(Protocol):
         ...
 
     async def take(self, selected: Selected, reached: WalkProgress) -> int:
-        """Take a batch; return how many of its items were not seen before."""
+        """Take a batch; return the number of its items that were not seen before."""
         ...
 
     async def restart(self) -> int:
-        """Forget the position: the walk starts again, and what is planned stays.
+        """Delete the position: the walk starts again, and planned items stay.
 
         Returns:
-            How many matched items the walk will not count again: `--max-items` continues from there.
+            The number of matched items that the walk will not count again, for `--max-items`.
         """
         ...
 
 
 class WalkSummary(msgspec.Struct):
-    """What the report needs to know of a walk."""
+    """The result of a walk, for the report."""
 
     items_unseen: int = 0
     cut_short: str | None = None
     whole: bool = False
-    """True if the walk reached the end of the source, and met all that was announced."""
+    """True if the walk reached the end of the source and found all announced items."""
 
 
 class Walk:
@@ -156,11 +156,11 @@ class Walk:
         self._selection_checked = False
         self._barren = 0
         self._over = False
-        """True if the walk ends before the source does."""
+        """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
-        """The totals of the collections walked so far, in their order."""
+        """The totals of the collections walked so far, in order."""
         self._collections = 0
-        """How many collections the selection names."""
+        """The number of selected collections."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`.
@@ -294,7 +294,7 @@ class Walk:
     async def _judge_barren(self, page: Page, new: int) -> None:
         """End a walk whose pages bring no new items.
 
-        Places in a tree or a file always move forward: items that were seen before are not a circle.
+        Positions in a tree or a file always move forward, so known items are not a cycle there.
         """
         is_placed = page.next is not None and page.next.after
         self._barren = 0 if new or is_placed else self._barren + 1
@@ -309,7 +309,7 @@ class Walk:
         await self._sink.take(Selected(), self._as_end(WalkProgress()))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
-        """Return `reached` as the end of the walk, with what shows if items are missing behind it.
+        """Return `reached` as the end of the walk, with the totals that show missing items.
 
         None are missing if `--max-items` ended the walk and it was not cut short.
         """
@@ -318,12 +318,12 @@ class Walk:
         return reached._replace(walk_ended=True, cut_short=cut_short, announced_by_all=total)
 
     def _announced_by_all(self) -> int | None:
-        """Return how many items all collections announced; None if one did not, or was not walked."""
+        """Return the number of items that all collections announced; None if one did not, or was skipped."""
         totals = [total for total in self._announced if total is not None]
         return sum(totals) if len(totals) == self._collections else None
 
     def _count_unseen(self) -> None:
-        """Count and report the items that the source announced and the walk did not meet."""
+        """Count and report the items that the source announced and the walk did not find."""
         total = self._announced_by_all()
         if total is not None and total > self._sink.items_seen:
             self.summary.items_unseen = total - self._sink.items_seen
@@ -336,15 +336,15 @@ def unseen_text(announced: int, unseen: int) -> str:
 
 
 class _ForgottenCursorError(Exception):
-    """The source refuses a page that it named itself: the saved one, or a later one."""
+    """The source rejects a page link of its own: the saved one or a later one."""
 
 
 def _ahead(
     position: Position, starts: Sequence[WalkStart], walked: frozenset[str] | None
 ) -> Sequence[WalkStart]:
-    """Return what is still to be walked: the collection of `position` first, then the others in their order.
+    """Return the remaining starts: the collection of `position` first, then the others in order.
 
-    A collection that was added to the list after the walk passed its place is among them.
+    This includes collections that were added to the list behind the position of the walk.
 
     Raises:
         _ForgottenCursorError: The source no longer lists the collection of `position`.
@@ -367,4 +367,4 @@ def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
     for number, start in enumerate(starts):
         if start.collection == position.collection:
             return number
-    raise _ForgottenCursorError(f"the collection {position.collection} is not listed any more")
+    raise _ForgottenCursorError(f"the collection {position.collection} is no longer listed")

@@ -2,10 +2,10 @@
 
     socket ─▶ queue ─▶ pool ─▶ part sender ─▶ socket, or parts of DEST and their names to the socket
 
-It transfers as the first network process does. It ends with its socket: when the first process closes that,
-ends or is killed, the worker ends at once, and what is on disk then is what any kill leaves. A thread sees to
-that from the first moment, since the loop may be busy, and the imports take a third of a second. SIGINT and
-SIGTERM, which a terminal sends to all processes, are for the first process.
+It transfers like the first network process. It ends with its socket: when the first process closes it, ends
+or is killed, the worker ends at once, with the same effect on the disk as a kill. A thread watches the socket
+from the start, because the loop may be busy and the imports take a third of a second. The worker ignores
+SIGINT and SIGTERM, which a terminal sends to all processes: the first process handles them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import sys
 import threading
 
 _PARENT_TIMEOUT = 500
-"""Milliseconds between two looks at the parent process."""
+"""Milliseconds between two checks of the parent process."""
 
 
 def main() -> None:
-    """Be a worker on the socket whose descriptor is the argument."""
+    """Run a worker on the socket whose descriptor is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -36,9 +36,9 @@ def main() -> None:
 
 
 def _end_with_socket(fd: int) -> None:
-    """End the process when the other end of the socket is closed, even if there is still something to read.
+    """End the process when the other end of the socket is closed, even if there are unread bytes.
 
-    A process that the user's program forked may hold the other end as well, so the parent is watched too.
+    A process that the user's program forked may also have the other end, so the parent is watched as well.
     """
     parent, poll = os.getppid(), select.poll()
     poll.register(fd, 0)  # POLLHUP is always reported (poll(2))

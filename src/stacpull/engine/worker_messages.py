@@ -3,11 +3,11 @@
     first process ─▶ Start, then Jobs, PartsWritten, ItemRead, Granted, Throttled, LookAgain, …, Stop or End
     worker        ─▶ Ready, then Arrivals, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
 
-A worker of Dask (`engine.dask_cluster`) is on another machine, and these messages are all that it learns.
+A Dask worker (`engine.dask_cluster`) is on another machine, and only gets these messages.
 
-Credentials reach a worker in `Start` and in no other way: the arguments and the environment of a process can
-be read from outside. The settings in it are pickled, since a worker trusts the process that started it. What
-a worker sends is decoded by type.
+Credentials are only sent in `Start`, because other processes can read the arguments and the environment of a
+process. The settings in it are pickled, because a worker trusts the process that started it. Messages of a
+worker are decoded by type.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stacpull.net.addresses import AddressPolicy
 
 
 class CredentialNames(NamedTuple):
-    """The names of credentials, without a value of any."""
+    """The names of credentials, without values."""
 
     names: tuple[str, ...]
     """Of variables, and what else `SourceAddress.credential_names` has."""
@@ -35,7 +35,7 @@ class CredentialNames(NamedTuple):
 
 
 class WorkerSettings(NamedTuple):
-    """Everything that a worker needs to know of its run. Holds credentials."""
+    """The settings of a worker for its run. They contain credentials."""
 
     address: SourceAddress
     options: Options
@@ -43,26 +43,26 @@ class WorkerSettings(NamedTuple):
     addresses: AddressPolicy
     """Which addresses may be connected to, with what the first process has learned of SOURCE's."""
     slots: int
-    """Transfers at once."""
+    """Simultaneous transfers."""
     dest: str
     environment: Mapping[str, str] | None
-    """The environment to take over; None: that of the Dask worker, and `credentials` are in it."""
+    """The environment to use; None for that of the Dask worker, which then has `credentials`."""
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     clip: str | None = None
-    """The area of rasters that is fetched, as `Selection.clip`."""
+    """The area to clip rasters to, see `Selection.clip`."""
     own: str = ""
     """Its directory among the parts (`store.own_parts`), if it is not a process of this machine's run."""
     durable: bool = False
-    """True if nothing but the worker itself can sync what it writes."""
+    """True if only the worker itself can sync its files."""
     variables: Mapping[str, str] = {}
     """Added to its own environment."""
     credentials: CredentialNames | None = None
-    """What to take from its own environment and files; None: `address` and `options` hold everything."""
+    """Credentials of its own environment and files; None if `address` and `options` have all of them."""
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):
-    """Get ready to transfer."""
+    """Prepare for transfers."""
 
     settings: bytes
     """Pickled `WorkerSettings`."""
@@ -75,42 +75,42 @@ class Jobs(msgspec.Struct, tag=1, array_like=True):
 
 
 class LookAgain(msgspec.Struct, tag=2, array_like=True):
-    """Look for unfinished parts: another worker was lost, and its jobs may come here."""
+    """Read the unfinished parts again: another worker was lost, and this one may get its jobs."""
 
 
 class Stop(msgspec.Struct, tag=3, array_like=True):
-    """Begin nothing more; end when what is under way has ended."""
+    """Start no more transfers; end after those in flight."""
 
 
 class End(msgspec.Struct, tag=4, array_like=True):
-    """Park what is under way, and end."""
+    """Park the transfers in flight, and end."""
 
 
 class ItemRead(msgspec.Struct, tag=5, array_like=True):
-    """The answer to a `RequestItem`."""
+    """The response to a `RequestItem`."""
 
     number: int
     found: bytes | Failure
-    """The assets and some properties of the item as JSON, or why it could not be read."""
+    """The assets and some properties of the item as JSON, or the failure."""
     read_at: float
 
 
 class Granted(msgspec.Struct, tag=6, array_like=True):
-    """The answer to a `Reserve`: the seconds to wait."""
+    """The response to a `Reserve`: the seconds to wait."""
 
     number: int
     seconds: float
 
 
 class Throttled(msgspec.Struct, tag=7, array_like=True):
-    """A host is to be left alone for so many seconds. Sent in both directions."""
+    """A host must get no requests for some seconds. Sent in both directions."""
 
     host: str
     seconds: float
 
 
 class NewLimits(msgspec.Struct, tag=8, array_like=True):
-    """Keep to these limits from now on: a worker has joined or left, and all get another share."""
+    """Use these limits from now on: a worker has joined or left, so all shares have changed."""
 
     slots: int
     per_host: int
@@ -123,13 +123,13 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 
 
 class JobUnchanged(msgspec.Struct, tag=12, array_like=True):
-    """An asset of which the source says that it has not changed."""
+    """An asset that has not changed at the source."""
 
     row: int
 
 
 class JobFailed(msgspec.Struct, tag=13, array_like=True):
-    """An asset that failed for good, or whose host does not answer."""
+    """An asset that failed for good, or whose host does not respond."""
 
     row: int
     failure: Failure
@@ -137,7 +137,7 @@ class JobFailed(msgspec.Struct, tag=13, array_like=True):
 
 
 class RequestItem(msgspec.Struct, tag=14, array_like=True):
-    """Read this item for an asset; `newer_than` is on the worker's monotonic clock, as is the answer."""
+    """Read this item for an asset. `newer_than` and the response use the worker's monotonic clock."""
 
     number: int
     href: str
@@ -145,7 +145,7 @@ class RequestItem(msgspec.Struct, tag=14, array_like=True):
 
 
 class Reserve(msgspec.Struct, tag=15, array_like=True):
-    """Take requests to a host, or bytes (for the host ""), out of what the user's limits allow."""
+    """Reserve requests to a host, or bytes (for the host ""), of the user's limits."""
 
     number: int
     host: str
@@ -162,14 +162,14 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
 
 
 class Noticed(msgspec.Struct, tag=17, array_like=True):
-    """A sentence for the user. Other workers may find the same: it is shown once."""
+    """A message for the user. If several workers send it, it is shown once."""
 
     level: Literal["debug", "warning"]
     text: str
 
 
 class WithinLimits(msgspec.Struct, tag=19, array_like=True):
-    """The worker keeps to the limits that it was given: no more requests are under way."""
+    """The worker keeps its new limits: it has no more requests in flight."""
 
     per_host: int
 

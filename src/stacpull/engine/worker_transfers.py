@@ -1,4 +1,4 @@
-"""The work of a worker process: jobs from its socket become whole parts, and their names go back."""
+"""The work of a worker process: it transfers jobs to complete parts, and reports them."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts
 
 _TICK = 0.25
-"""Seconds between two reports of what was spent."""
+"""Seconds between two reports of the effort."""
 
 
 async def work(sock: socket.socket) -> None:
-    """Transfer what the first network process asks for, until it says that there is nothing more."""
+    """Transfer the jobs of the first network process, until it ends the work."""
     inbox: asyncio.Queue[messages.ToWorker] = asyncio.Queue()
     first = FirstProcess(inbox)
     await first.channel.open(sock)
@@ -71,7 +71,7 @@ async def work(sock: socket.socket) -> None:
 async def _transfer(
     settings: WorkerSettings, first: FirstProcess, inbox: asyncio.Queue[messages.ToWorker]
 ) -> None:
-    """Open network and DEST, transfer, and write everything that has come in.
+    """Open network and DEST, transfer, and write everything received.
 
     Raises:
         DestinationError: The disk fails.
@@ -101,10 +101,10 @@ async def _transfer(
 
 
 def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
-    """Return settings with the credentials that this machine's environment and files have.
+    """Return settings with the credentials of this machine's environment and files.
 
     Raises:
-        CredentialsError: Something is missing here that the run was started with.
+        CredentialsError: A credential of the run is missing here.
         UsageError: The credential profile cannot be read.
     """
     wanted, address = settings.credentials, settings.address
@@ -129,7 +129,7 @@ class FirstProcess:
     """The first network process: it reads items for all processes, and counts requests and bytes.
 
     Args:
-        inbox: Where its other messages go.
+        inbox: Receives its other messages.
     """
 
     def __init__(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
@@ -142,12 +142,12 @@ class FirstProcess:
         self._number = 0
 
     def fail(self, error: BaseException) -> None:
-        """Let the worker end with `error`."""
+        """End the worker with `error`."""
         if not self.broken.done():
             self.broken.set_result(error)
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return an item: the requests of all processes for one item are one.
+        """Return an item. It is requested once for all processes.
 
         Raises:
             TransferError: It could not be read.
@@ -158,7 +158,7 @@ class FirstProcess:
         return ReadItem(json.loads(answer.found), answer.read_at)
 
     async def reserve(self, host: str, amount: int) -> float:
-        """Return the seconds to wait for so many requests to `host`, or bytes (for the host "")."""
+        """Reserve `amount` requests to `host`, or bytes (for the host ""); return the seconds to wait."""
         answer: messages.Granted = await self._ask(messages.Reserve(0, host, amount))
         return answer.seconds
 
@@ -180,7 +180,7 @@ class FirstProcess:
 
 
 class Worker(PartSender):
-    """The transfers of a worker process. It takes outcomes as a `StoreClient` does, and reports them."""
+    """The transfers of a worker process. Like a `StoreClient` it takes outcomes, and reports them."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class Worker(PartSender):
         self._durable = destination.parts if settings.durable else None
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._limits: int | None = None
-        """A limit per host that is not reported yet to be kept to."""
+        """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
         fetching = open_fetching(
             network,
@@ -229,7 +229,7 @@ class Worker(PartSender):
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        """Transfer until there is nothing more to do.
+        """Transfer until there is no more work.
 
         Raises:
             BaseException: An error that ends the run.
@@ -250,27 +250,27 @@ class Worker(PartSender):
             raise self._first.broken.result()
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`; the worker ends with what it raises."""
+        """Do `work`. Its error ends the worker."""
         try:
             await work
         except Exception as error:  # noqa: BLE001 -- raised by `run`
             self._first.fail(error)
 
     async def _until(self, *ends: asyncio.Task[Any]) -> None:
-        """Wait until one of these has ended, or the worker cannot continue; cancel the others."""
+        """Wait until one of these has ended or the worker has failed, and cancel the others."""
         await asyncio.wait([*ends, self._first.broken], return_when=asyncio.FIRST_COMPLETED)
         for task in ends:
             task.cancel()
 
     async def close(self) -> None:
-        """Report everything that has come in."""
+        """Report everything received."""
         await self.flush()
         if self._durable is not None:
             await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
 
     async def _hear(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        """Take messages, for as long as something is to be done."""
+        """Take messages while there is work."""
         while True:
             match await inbox.get():
                 case messages.Jobs(jobs):

@@ -66,11 +66,11 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
 _WORTH_IT = 64
-"""Jobs that must wait before workers are started: some ten milliseconds of work, or many seconds."""
+"""Waiting jobs with which workers are started: ten milliseconds of work or more."""
 _LOST_IN_VAIN = 5
-"""Workers lost in a row, without an outcome in between, that end the run."""
+"""Workers lost in a row without an outcome in between, after which the run ends."""
 _GRACE = 3.0
-"""Seconds that a worker has to park what is under way."""
+"""Seconds that a worker has to park its transfers."""
 _PACE_WINDOW = 0.1
 """Seconds over which outcomes are counted."""
 
@@ -91,7 +91,7 @@ def worker_settings(
         dest: DEST, or the work directory of a bucket.
         selection: The selection of the run.
         share: The worker's share of the limits.
-        environment: The environment that it takes over; None for a Dask worker, which has its own.
+        environment: The environment to use; None for a Dask worker, which has its own.
     """
     return WorkerSettings(
         network.address,
@@ -120,12 +120,12 @@ It raises `WorkerError` if a worker cannot be started.
 
 
 class WorkerSupply(ABC):
-    """Where workers come from. It is entered before anything else, and left when all workers have ended.
+    """A supply of workers: a context manager that is entered first, and left when all workers have ended.
 
     Attributes:
-        worth_it: Jobs that must wait before workers are started.
-        most_processes: Processes that may share the jobs at most.
-        shares: Divides the limits among the workers; None if their settings hold fixed shares.
+        worth_it: Waiting jobs with which workers are started.
+        most_processes: The most processes that share the jobs.
+        shares: Divides the limits among the workers; None if their settings have fixed shares.
     """
 
     worth_it: int
@@ -143,10 +143,10 @@ class WorkerSupply(ABC):
 
     @abstractmethod
     def places(self) -> AsyncIterator[StartWorker]:
-        """Yield each place for a worker once, as soon as it is there.
+        """Yield each place for a worker once, as soon as it is available.
 
         Raises:
-            StacpullError: There will be none.
+            StacpullError: No place will become available.
         """
 
 
@@ -176,9 +176,9 @@ class Workers:
     """Runs the jobs of a queue in worker processes (`engine.together.TransferPool`).
 
     Args:
-        queue: Where jobs come from.
-        pool: The pool of this process: on the same queue if it transfers as well, else on an empty one.
-        supply: Where workers come from.
+        queue: The queue of jobs.
+        pool: The pool of this process: on the same queue if it also transfers, else on an empty one.
+        supply: The supply of workers.
         network: The network of this process.
         store: The store process.
         items: Reads items again for all processes.
@@ -207,11 +207,11 @@ class Workers:
         self._clock = clock
         self._emit = emit
         self._workers: dict[StartWorker, WorkerProcess] = {}
-        """Those that run, by place."""
+        """The running workers, by place."""
         self._places: dict[StartWorker, asyncio.Task[None]] = {}
         """The tasks that keep a worker running at each place."""
         self._given_back: deque[Job] = deque()
-        """Jobs of workers that were lost."""
+        """Jobs of lost workers."""
         self._news = asyncio.Event()
         self._fed = False
         self._stopping = False
@@ -228,11 +228,11 @@ class Workers:
         return self._pool.left
 
     async def run(self) -> None:
-        """Work until everything that was fed is done, or `stop` was called.
+        """Work until all jobs are done, or `stop` was called.
 
         Raises:
             WorkerError: Workers are lost one after the other, or one failed.
-            StacpullError: Something else ends the run, here or in a worker.
+            StacpullError: Another error ends the run, here or in a worker.
         """
         async with self._supply, self._group:
             self._group.create_task(self._pool.run())
@@ -241,12 +241,12 @@ class Workers:
             self._pool.no_more()
 
     def no_more(self) -> None:
-        """Say that nothing will be added to the queue. The pool learns it once the workers have no jobs."""
+        """Mark the end of the queue. The pool ends once the workers have no jobs."""
         self._fed = True
         self._news.set()
 
     def stop(self) -> None:
-        """Take no further job; what is under way continues, here and in the workers."""
+        """Take no further jobs. Transfers in flight continue, here and in the workers."""
         self._stopping = True
         self._pool.stop()
         for worker in self._workers.values():
@@ -256,13 +256,13 @@ class Workers:
     # --- workers come and go -----------------------------------------------------------------------------
 
     async def _is_worth_it(self) -> bool:
-        """Wait until so much is in the queue that workers are worth their start; False if it never is."""
+        """Wait until the queue has enough jobs for workers; return False if it never has."""
         while not (self._fed or self._stopping or self._queue.waiting() >= self._supply.worth_it):
             await self._some_news()
         return not self._stopping and self._queue.waiting() >= self._supply.worth_it
 
     async def _run_workers(self) -> None:
-        """Keep workers running, and give them jobs until there are no more."""
+        """Keep workers running, and send them jobs until there are no more."""
         try:
             async with asyncio.TaskGroup() as group:
                 filling = group.create_task(self._fill_places(group))
@@ -274,22 +274,22 @@ class Workers:
                     if worker is not None and worker.ready:
                         worker.send(messages.Stop())
                     else:
-                        task.cancel()  # it comes too late
+                        task.cancel()  # it would be too late
         finally:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers.values():
                     group.create_task(worker.end(_GRACE if worker.ready else 0))
 
     async def _fill_places(self, group: asyncio.TaskGroup) -> None:
-        """Have a worker run at each place."""
+        """Start a worker at each place."""
         async for start in self._supply.places():
             self._places[start] = group.create_task(self._keep(start))
 
     async def _keep(self, start: StartWorker) -> None:
-        """Keep a worker running at a place, and replace it if it is lost, until everything is done.
+        """Run a worker at a place, and replace it if it is lost, until everything is done.
 
         Raises:
-            WorkerError: Starting more of them is of no use.
+            WorkerError: Workers are lost again and again.
         """
         how = None
         while not (self._done or self._stopping) and (worker := await start(self._hear)) is not None:
@@ -304,7 +304,7 @@ class Workers:
             del self._workers[start]
 
     async def _take_back(self, worker: WorkerProcess) -> None:
-        """Have published what a lost worker had written, and give its other jobs to the next."""
+        """Publish the parts of a lost worker, and return its other jobs to the queue."""
         if not worker.open and not worker.own:
             return
         taken = set(await self._store.call(MirrorOperations.take_up, frozenset(worker.open), worker.own))
@@ -318,15 +318,15 @@ class Workers:
         self._lost_in_vain += 1
         if self._lost_in_vain > _LOST_IN_VAIN:
             raise WorkerError(
-                f"One worker process after the other is lost, the last one {how}: see that there is enough "
-                "memory, or give --processes 1, then resume."
+                f"One worker process after the other is lost, the last one {how}: make sure that there is "
+                "enough memory, or use --processes 1, then resume."
             )
         self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
 
     # --- jobs --------------------------------------------------------------------------------------------
 
     async def _feed(self) -> None:
-        """Give out jobs until there are none left, neither here nor with a worker, or until a stop."""
+        """Send jobs until none are left here and in the workers, or until a stop."""
         while not self._stopping:
             await self._store.may_continue()
             if self._give():
@@ -337,7 +337,7 @@ class Workers:
             await self._some_news()
 
     def _give(self) -> bool:
-        """Give jobs to the least busy worker that has room; return False if there is none, or no job."""
+        """Send jobs to the least busy worker with room; return False if there is no worker or no job."""
         rooms = {worker: worker.room() for worker in self._workers.values()}
         free = [worker for worker, room in rooms.items() if room]
         if not free:
@@ -359,7 +359,7 @@ class Workers:
         await self._news.wait()
         self._news.clear()
 
-    # --- what workers report -----------------------------------------------------------------------------
+    # --- messages of workers -----------------------------------------------------------------------------
 
     def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
         match message:
@@ -431,7 +431,7 @@ class Workers:
                 worker.send(message)
 
     def _welcome(self, worker: WorkerProcess) -> None:
-        """Let a worker begin, and tell it which hosts are to be left alone now."""
+        """Start a worker's transfers, and send it the current pauses of hosts."""
         worker.ready = True
         if self._supply.shares is not None:
             self._supply.shares.joined(worker)
@@ -441,24 +441,24 @@ class Workers:
 
 
 class WorkerProcess(ABC):
-    """One worker process: the jobs it was given, and what it has reported.
+    """One worker process with its jobs.
 
     Args:
-        slots: Its transfers at once.
+        slots: Its simultaneous transfers.
         clock: Where time comes from.
         own: Its directory among the parts (`store.own_parts`), if it has one.
 
     Attributes:
-        lost: Done when nothing more can come from it.
+        lost: Done when it can send no more messages.
     """
 
     lost: asyncio.Future[None]
 
     def __init__(self, slots: int, clock: Clock, own: str = "") -> None:
         self.open: dict[int, Job] = {}
-        """The jobs that it was given and has not reported, by row."""
+        """Its jobs without an outcome, by row."""
         self.ready = False
-        """True while it can take jobs."""
+        """True while it accepts jobs."""
         self.ahead = 0.0
         """Seconds that its monotonic clock is ahead of this one's, or fewer."""
         self.slots = slots
@@ -472,7 +472,7 @@ class WorkerProcess(ABC):
 
     @abstractmethod
     def send(self, message: messages.ToWorker) -> None:
-        """Send it a message. If it is gone, the message is lost."""
+        """Send a message. If the worker has ended, the message is lost."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -480,15 +480,15 @@ class WorkerProcess(ABC):
 
     @abstractmethod
     async def reap(self) -> str:
-        """Wait until it has ended, once it is lost; return how it ended."""
+        """Wait for the end of a lost worker; return how it ended."""
 
     def fail(self, error: BaseException) -> None:
-        """Let the run end with `error`."""
+        """End the run with `error`."""
         if not self._failure.done():
             self._failure.set_exception(error)
 
     async def ended(self) -> str:
-        """Wait until it has ended, and everything it reported was heard; return how it ended.
+        """Wait until it has ended and all its messages are handled; return how it ended.
 
         Raises:
             BaseException: An error that ends the run.
@@ -500,7 +500,7 @@ class WorkerProcess(ABC):
         return await self.reap()
 
     async def end(self, grace: float) -> None:
-        """Have it park what is under way and end; kill it if that takes longer than `grace` seconds."""
+        """Make it park its transfers and end; kill it after `grace` seconds."""
         self.send(messages.End())
         if grace:
             await asyncio.wait([self.lost], timeout=grace)
@@ -512,22 +512,22 @@ class WorkerProcess(ABC):
             self._failure.exception()  # if it was not raised, something else has ended the run
 
     def limit(self, slots: int, per_host: int) -> None:
-        """Have it keep to these limits from now on."""
+        """Set its limits."""
         self.slots = slots
         self.send(messages.NewLimits(slots, per_host))
 
     def give(self, jobs: list[Job]) -> None:
-        """Give it jobs."""
+        """Send it jobs."""
         self.open.update((job.row, job) for job in jobs)
         self.send(messages.Jobs(jobs))
 
     def close(self, row: int) -> Job:
-        """Return a job that it reported: it does not have that any more."""
+        """Remove and return a job with an outcome."""
         self._counted += 1
         return self.open.pop(row)
 
     def room(self) -> int:
-        """Return how many more jobs it should be given."""
+        """Return how many more jobs to send."""
         if not self.ready or not self.slots:
             return 0
         now = self._clock.monotonic()
@@ -537,11 +537,11 @@ class WorkerProcess(ABC):
         return shares.room(self.slots, len(self.open), self._pace)
 
     def load(self) -> float:
-        """Return how busy it is, in jobs per slot."""
+        """Return its load in jobs per slot."""
         return len(self.open) / self.slots
 
     def add_up(self, spent: messages.Spent, counters: Counters) -> None:
-        """Add what it has spent since it last said so."""
+        """Add its effort since the last report."""
         before, self._spent = self._spent, spent
         counters.requests += spent.requests - before.requests
         counters.retries += spent.retries - before.retries
@@ -562,7 +562,7 @@ class LocalWorker(WorkerProcess):
         """Start a worker process.
 
         Args:
-            settings: What it needs to know.
+            settings: Its settings.
             lock: A descriptor that it holds until it ends.
             clock: Where time comes from.
             hear: Called with each of its messages.
@@ -600,6 +600,6 @@ class LocalWorker(WorkerProcess):
 
 
 def _discard(starting: asyncio.Future[Started]) -> None:
-    """End a process that was started for a run that has ended meanwhile."""
+    """End a process that was started for a run that has since ended."""
     if not starting.cancelled() and starting.exception() is None:
         discard(starting.result())

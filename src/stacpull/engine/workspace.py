@@ -1,4 +1,4 @@
-"""DEST opened for a run: its lock, its directory tree, its ledger, and how it is synced."""
+"""Opening DEST for a run: lock, lease, store and ledger."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 
 class Workspace(msgspec.Struct, frozen=True):
-    """What a run writes to."""
+    """The open DEST of a run."""
 
     destination: Store
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
     lease: Lease | None = None
-    """That of the prefix, if DEST is a bucket."""
+    """The lease of the prefix, if DEST is a bucket."""
 
 
 @contextmanager
 def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator[Workspace]:
-    """Open DEST for writing, and keep every other run out of it.
+    """Open DEST for writing, and lock out other runs.
 
     Args:
         dest: The directory of the ledger, and of the files if they are not in a bucket.
-        bucket: What DEST becomes the work directory of, or is already.
+        bucket: The bucket that `dest` is or becomes the work directory of.
 
     Raises:
-        DestinationError: it cannot be made or written, another mirror holds it, or it holds another catalog.
+        DestinationError: It cannot be created or written, another run uses it, or it has a foreign catalog.
     """
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
@@ -69,17 +69,17 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
 
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
-    """Return a bucket with what a mirror keeps of it."""
+    """Return a bucket with the properties that a mirror stores."""
     return bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].located(bucket))
 
 
 @contextmanager
 def _leased(destination: Store) -> Iterator[Lease | None]:
-    """Hold the prefix in a bucket; fetch the ledger if it is there only, and keep a copy of it there.
+    """Hold the lease of a bucket; fetch the ledger if it is missing here, and store copies of it.
 
     Raises:
-        CredentialsError: The bucket refuses the credentials, or there are none.
-        DestinationError: Another mirror holds the prefix, or the bucket cannot be used.
+        CredentialsError: The bucket rejects the credentials, or there are none.
+        DestinationError: Another mirror has the prefix, or the bucket cannot be used.
     """
     remote = remote_store(destination)
     if remote is None:
@@ -90,9 +90,9 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
 
     has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
     if has_ledger and known is not None and known.mirror != remote.location.mirror:
-        raise DestinationError(f"Another mirror was started on {destination.work} meanwhile: try again.")
+        raise DestinationError(f"Another mirror was just started on {destination.work}: try again.")
     with Lease(remote, has_ledger=has_ledger) as lease:
-        remember_bucket(remote.work, remote.location)  # now that it is known to work
+        remember_bucket(remote.work, remote.location)  # after the first successful access
         if not has_ledger:
             fetch_copy(remote)
         with LedgerCopies(remote, lease):
@@ -115,7 +115,7 @@ def opened_ledger(dest: Path) -> Iterator[Workspace]:
 
 @contextmanager
 def _ledger_of(destination: Store) -> Iterator[Connection]:
-    """Open the ledger, and see that everything in it is on the disk at the end."""
+    """Open the ledger, and make sure that it is on the disk at the end."""
     covered = destination.covers_ledger
     network = destination.is_on_network
     db = open_writer(destination.work, journal="delete" if network else "wal", durable=not covered)
@@ -134,9 +134,9 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
 
 
 def _close_log(db: Connection, destination: Store) -> None:
-    """Write the whole ledger to the disk; if that fails, nothing that is not recorded is trusted.
+    """Write the whole ledger to the disk. If that fails, unrecorded files are not trusted.
 
-    A log that lost a page looks complete, and what a later run appends to it would be lost with the power.
+    A log that lost a page looks complete, and later entries would be lost with the next loss of power.
 
     Raises:
         DestinationError: the disk fails.
@@ -151,10 +151,10 @@ def _close_log(db: Connection, destination: Store) -> None:
 
 @contextmanager
 def locked(dest: Path) -> Iterator[MirrorLock]:
-    """Hold the mirror as a run does.
+    """Hold the lock of a mirror.
 
     Raises:
-        DestinationError: another process holds it, or the lock cannot be made.
+        DestinationError: Another process holds it, or it cannot be created.
     """
     try:
         lock = MirrorLock(dest)

@@ -1,18 +1,18 @@
-"""What the rest of the program needs from DEST, wherever its files are.
+"""The interface of DEST for the rest of the program, for directories and buckets.
 
-`StoredFiles` only reads. `RemoteStore` is a `Store` on the network. `Store` publishes as well, in this order:
+`StoredFiles` only reads. `RemoteStore` is a `Store` on the network. `Store` also publishes, in this order:
 
-    stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under a name of their own
-    sync       `sync`: parts, and whatever was placed before, survive a loss of power
-    publish    `place`: a part gets its final name, and replaces nothing that is not this mirror's
+    stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under the name of a part
+    sync       `sync`: parts, and everything placed before, survive a loss of power
+    publish    `place`: a part gets its final name, and never replaces a file of others
     remove     `remove`, `tidy`
 
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
-one. `Destination` is a directory, `BucketStore` a bucket, and tests have a store in memory. All three pass
+`sync`. `Destination` is a directory, `BucketStore` a bucket, and tests use a store in memory. All three pass
 `tests/store/store_contract.py`.
 
-Paths are relative to DEST, with `/` between segments; part names are names without a directory, or
-are in the directory of one worker (`store.own_parts`).
+Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
+directory of a worker (`store.own_parts`).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts
 
 LONGEST_HELD = 8 << 20
-"""Bytes of a body that the store process publishes from memory, if DEST is a bucket."""
+"""The most bytes of a body that the store process publishes from memory, if DEST is a bucket."""
 
 
 class Entry(NamedTuple):
-    """Something in DEST that is not a directory."""
+    """An entry of DEST that is not a directory."""
 
     path: str
     is_file: bool
-    """False for links, devices, pipes."""
+    """True for a regular file; False for links, devices and pipes."""
 
 
 class Look(NamedTuple):
-    """What was found at a path. `obstacle` says what is there instead of a regular file that can be read."""
+    """The result of looking at a path. `obstacle` describes anything other than a readable regular file."""
 
     size: int | None = None
     sha256: bytes | None = None
@@ -52,7 +52,7 @@ class Look(NamedTuple):
 
 
 class PartEntry(NamedTuple):
-    """An entry of the parts directory: its name, its identity, its size in bytes (None: no regular file)."""
+    """An entry of the parts: name, identity, size in bytes (None if it is not a regular file)."""
 
     name: str
     identity: int
@@ -60,7 +60,7 @@ class PartEntry(NamedTuple):
 
 
 class StagedFile(Protocol):
-    """A part, and where it goes (`models.Arrival`, for example)."""
+    """A part and its final path (`models.Arrival`, for example)."""
 
     @property
     def part(self) -> str:
@@ -69,7 +69,7 @@ class StagedFile(Protocol):
 
     @property
     def directory(self) -> str:
-        """Where it goes."""
+        """Its directory."""
         ...
 
     @property
@@ -79,12 +79,12 @@ class StagedFile(Protocol):
 
     @property
     def may_replace(self) -> bool:
-        """True if a regular file of that name is this mirror's and may be replaced."""
+        """True if a regular file with that name belongs to this mirror and may be replaced."""
         ...
 
 
 class Placement(NamedTuple):
-    """A `StagedFile` without anything else."""
+    """A minimal `StagedFile`."""
 
     part: str
     directory: str
@@ -93,7 +93,7 @@ class Placement(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A small object that the mirror itself has written."""
+    """A small object of the mirror itself."""
 
     body: bytes
     etag: str
@@ -106,7 +106,7 @@ class StoredFiles(Protocol):
 
     @property
     def name(self) -> str:
-        """DEST as messages name it."""
+        """The name of DEST in messages."""
         ...
 
     def look_at(
@@ -117,22 +117,22 @@ class StoredFiles(Protocol):
         algorithm: str = "sha256",
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
-        """Return what is at a path.
+        """Look at a path.
 
         Args:
-            path: Of a file. A link in its last place is not followed.
+            path: The path of a file. A link in its place is not followed.
             hashed: True to read the file and compute its digest.
-            algorithm: Of that digest.
-            is_stopped: Asked between two pieces of a long file, which then gets no digest.
+            algorithm: The algorithm of the digest.
+            is_stopped: Called between two pieces of a long file. If it returns True, there is no digest.
         """
         ...
 
     def obstacle(self, path: str) -> str | None:
-        """Return what is in the way of a file at `path`, such as "a link at c"; None if nothing is."""
+        """Return the obstacle for a file at `path`, such as "a link at c"; None if there is none."""
         ...
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """Return True if something is at `path`; `unknown` where that cannot be found out."""
+        """Return True if there is something at `path`; `unknown` if that cannot be determined."""
         ...
 
     def read(self, path: str) -> bytes | None:
@@ -152,11 +152,11 @@ class StoredFiles(Protocol):
         ...
 
     def modified(self, path: str) -> float | None:
-        """Return when a file was last written, in seconds since 1970; None if there is none."""
+        """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
         ...
 
     def names(self, directory: str) -> list[str]:
-        """Return the names of everything in a directory.
+        """Return the names of all entries of a directory.
 
         Raises:
             OSError: There is no such directory, or it cannot be read.
@@ -164,7 +164,7 @@ class StoredFiles(Protocol):
         ...
 
     def directories(self, directory: str) -> list[str]:
-        """Return the names of the directories in a directory, sorted; links to directories are left out.
+        """Return the sorted names of the directories in a directory, without links to directories.
 
         Raises:
             OSError: There is no such directory, or it cannot be read.
@@ -172,12 +172,12 @@ class StoredFiles(Protocol):
         ...
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """Yield everything but directories, some entries of one directory at a time.
+        """Yield all entries except directories, in batches of one directory.
 
         Directories that cannot be read are left out.
 
         Args:
-            skipped: Names at the top that are left out.
+            skipped: Top-level names to leave out.
 
         Raises:
             OSError: DEST itself cannot be read.
@@ -190,7 +190,7 @@ class StoredFiles(Protocol):
 
 
 class Store(StoredFiles, Protocol):
-    """The files of a mirror, for a run. One thread publishes; any thread may write parts.
+    """The files of a mirror, for a run. One thread publishes. Any thread may write parts.
 
     Every method that writes raises `DestinationError` if DEST as a whole fails: it is full, or read-only.
     """
@@ -207,7 +207,7 @@ class Store(StoredFiles, Protocol):
 
     @property
     def shared_parts(self) -> Path | None:
-        """The directory of all parts, if `parts` is the directory of one worker among them."""
+        """The directory of all parts, if `parts` is the directory of one worker."""
         ...
 
     @property
@@ -221,7 +221,7 @@ class Store(StoredFiles, Protocol):
         ...
 
     def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
+        """Make the names of the ledger and its log durable, because SQLite ignores errors of that.
 
         Raises:
             DestinationError: The disk fails.
@@ -230,34 +230,34 @@ class Store(StoredFiles, Protocol):
 
     @property
     def covers_ledger(self) -> bool:
-        """True if `sync` syncs the log of the ledger as well."""
+        """True if `sync` also syncs the log of the ledger."""
         ...
 
     @property
     def warning(self) -> str | None:
-        """What this store cannot do where that was expected: a sentence for the user."""
+        """A message for the user about a missing feature of this store."""
         ...
 
     # --- parts: staged bytes -----------------------------------------------------------------------------
 
     @property
     def has_room(self) -> bool:
-        """False while so many bytes of parts are in memory that no more should come in."""
+        """False while too many bytes of parts are in memory to accept more."""
         ...
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
-        """Write a part in one go, instead of one that is left of that name; return its identity."""
+        """Write a part at once and return its identity. A part with the same name is replaced."""
         ...
 
     def new_part(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Write a part piece by piece, instead of one that is left of that name.
+        """Write a part piece by piece. A part with the same name is replaced.
 
         If the block raises, the part is removed.
         """
         ...
 
     def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        """Make a part of a file of this mirror or another one: a hard link, or a copy where there are none.
+        """Link a part to a file of this mirror or another one. If links are not supported, copy it.
 
         Returns:
             True if it is a link.
@@ -272,7 +272,7 @@ class Store(StoredFiles, Protocol):
         ...
 
     def drop_part(self, name: str) -> None:
-        """Remove a part, if it is there."""
+        """Remove a part, if it exists."""
         ...
 
     def list_parts(self) -> list[PartEntry]:
@@ -298,42 +298,42 @@ class Store(StoredFiles, Protocol):
         """Open a part for reading.
 
         Raises:
-            OSError: It is not there, or cannot be read.
+            OSError: It does not exist or cannot be read.
         """
         ...
 
     def sync_parts(self, names: Sequence[str]) -> None:
-        """Make these parts durable, one by one: for a worker on another machine than the publisher."""
+        """Make these parts durable, one by one, for a worker on another machine than the publisher."""
         ...
 
     def make_own_parts(self, name: str, token: str) -> None:
-        """Make the directory of a worker on another machine among the parts (`store.own_parts`)."""
+        """Create the directory of a Dask worker among the parts (`store.own_parts`)."""
         ...
 
     def collect_parts(self, name: str | None = None) -> None:
-        """Take the parts of a worker on another machine from its directory, and remove that.
+        """Move the parts of a Dask worker out of its directory, and remove the directory.
 
         Args:
-            name: The name of its directory; None for all there are.
+            name: The name of its directory; None for all of them.
         """
         ...
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove unfinished parts that cannot be resumed, or that `keep` (row, generation) does not want."""
+        """Remove unfinished parts that cannot be resumed, or for which `keep(row, generation)` is False."""
         ...
 
     # --- publishing --------------------------------------------------------------------------------------
 
     def sync(self, parts: Sequence[str]) -> None:
-        """Make these parts durable, and everything that was placed or removed since the last call.
+        """Make these parts durable, and all changes by `place` and `remove` since the last call.
 
         Raises:
-            DestinationError: Something did not reach the disk: nothing of that may be trusted.
+            DestinationError: The sync failed. None of these files may be trusted.
         """
         ...
 
     def sync_file(self, path: str) -> None:
-        """Make a file durable that was there before.
+        """Make an existing file durable.
 
         Raises:
             OSError: It cannot be synced.
@@ -341,26 +341,26 @@ class Store(StoredFiles, Protocol):
         ...
 
     def sync_singly(self) -> bool:
-        """Sync file by file from now on; return False if that was so already."""
+        """Sync file by file from now on; return False if this was already the case."""
         ...
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        """Give a part its final name; return why not, if the name is in the way.
+        """Give a part its final name; return the failure if the name is taken or invalid.
 
         Args:
             part: Name of the part.
-            directory: Where it goes.
+            directory: Its directory.
             name: Its final name.
-            replace: True if a regular file of that name is this mirror's and may be replaced.
+            replace: True if a regular file with that name belongs to this mirror and may be replaced.
         """
         ...
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        """Do the same as `place` with several parts, each with a path of its own; results in their order."""
+        """Do the same as `place` with several parts with different paths; return the results in order."""
         ...
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """Return True if a regular file with the content of that part is there already."""
+        """Return True if there already is a regular file with the content of that part."""
         ...
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
@@ -371,25 +371,25 @@ class Store(StoredFiles, Protocol):
         ...
 
     def mark_changed(self, directory: str) -> None:
-        """Have the next `sync` include a directory whose entries an earlier run changed."""
+        """Include a directory whose entries an earlier run changed in the next `sync`."""
         ...
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove one of the mirror's own files, if it is there."""
+        """Remove one of the mirror's own files, if it exists."""
         ...
 
     def tidy(self, directory: str) -> None:
-        """Remove a directory that is empty, and those above it likewise; DEST stays."""
+        """Remove an empty directory, and its parents that become empty. DEST stays."""
         ...
 
-    # --- trust: are the unrecorded files of an earlier run what they seem? -------------------------------
+    # --- trust in the unrecorded files of an earlier run -------------------------------------------------
 
     def trusted_boot(self) -> str | None:
         """Return the boot whose unrecorded files can be trusted, None if there is none."""
         ...
 
     def trust(self, boot: str) -> None:
-        """Record that what is written under this boot from now on can be trusted."""
+        """Record that files written under this boot from now on can be trusted."""
         ...
 
     def withdraw_trust(self) -> None:
@@ -398,11 +398,11 @@ class Store(StoredFiles, Protocol):
 
 
 class RemoteStore(Store, Protocol):
-    """A store on the network, which other machines reach as well: one mirror at a time has its lease."""
+    """A store on the network, which other machines can also reach. One mirror at a time has its lease."""
 
     @property
     def location(self) -> BucketLocation:
-        """Where it is."""
+        """Its location."""
         ...
 
     @property
@@ -411,7 +411,7 @@ class RemoteStore(Store, Protocol):
         ...
 
     def read_note(self, path: str) -> Note | None:
-        """Return a small object that the mirror itself has written, None if there is none.
+        """Return a small object of the mirror itself, None if there is none.
 
         Raises:
             CredentialsError, DestinationError: As any request.
@@ -419,12 +419,12 @@ class RemoteStore(Store, Protocol):
         ...
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        """Write such an object, and return True; False if another program has written it meanwhile.
+        """Write a small object of the mirror itself; return False if another program has changed it.
 
         Args:
             path: Of the object.
             body: Its content.
-            replaces: What was read there; None: nothing.
+            replaces: The version to replace; None if there was no object.
 
         Raises:
             CredentialsError, DestinationError: As any request.
@@ -432,7 +432,7 @@ class RemoteStore(Store, Protocol):
         ...
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
-        """Store a file of the mirror itself, in place of an earlier one.
+        """Store a file of the mirror itself, replacing an earlier version.
 
         Args:
             path: Of the object.
@@ -441,7 +441,7 @@ class RemoteStore(Store, Protocol):
             sha256: Of the content.
 
         Returns:
-            False if another program has replaced the object meanwhile; it is kept then.
+            False if another program has replaced the object, which is then kept.
 
         Raises:
             CredentialsError, DestinationError: As any request; or another mirror has the lease.
@@ -449,23 +449,23 @@ class RemoteStore(Store, Protocol):
         ...
 
     def can_copy(self, source: CopySource, size: int) -> bool:
-        """Return True if the service of this store can copy an object of that size itself."""
+        """Return True if the service of this store can copy an object of that size."""
         ...
 
     def streamed_parts(
         self, files: PartStore, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
-        """Return what stores long bodies while they arrive; None if they pass through `files`. Blocks.
+        """Return the parts that are uploaded while they arrive; None to use `files` instead. Blocks.
 
         Args:
-            files: The files of parts, for bodies that do not come in order.
-            checksum: Algorithm of the digest that is recorded; None: none.
-            in_memory: True if short bodies may be sent to the store process, which stores them.
+            files: Part files, for bodies that do not arrive in order.
+            checksum: Algorithm of the digest to record; None for none.
+            in_memory: True if short bodies may be sent to the store process.
         """
         ...
 
     def add_copy(self, name: str, copy: PendingCopy) -> int:
-        """Make a part of an object that the service is to copy, instead of one that is left of that name.
+        """Add a part that the service will copy from an object. It replaces a part with the same name.
 
         Returns:
             The identity of the part.
@@ -474,5 +474,5 @@ class RemoteStore(Store, Protocol):
 
 
 def remote_store(store: Store) -> RemoteStore | None:
-    """Return a store that is on the network as such, None if it is a directory."""
+    """Return the store as a `RemoteStore`, None if it is a directory."""
     return None if store.is_local else cast("RemoteStore", store)

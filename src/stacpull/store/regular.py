@@ -1,7 +1,7 @@
-"""Opening files in DEST as what they are taken for: regular ones, and no others.
+"""Opening files in DEST, but only regular ones.
 
-DEST may have been in other hands. A link leads elsewhere, a pipe is waited for without end, and what a device
-gives never ends; so each file is opened without following a link and without waiting, then looked at.
+Other people may have changed DEST. A link may lead elsewhere, a pipe may block forever, and a device may
+never end. So each file is opened without following links and without blocking, and then its type is checked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def open_regular(
     path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
 ) -> int:
-    """Open a regular file and return its descriptor; one that is made gets the permissions `mode`.
+    """Open a regular file and return its descriptor. A new file gets the permissions `mode`.
 
     Raises:
-        OSError: as `os.open`; ELOOP for a link, EINVAL for anything but a regular file.
+        OSError: As `os.open`; ELOOP for a link, EINVAL for anything other than a regular file.
     """
     fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

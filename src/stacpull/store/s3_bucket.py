@@ -1,7 +1,7 @@
-"""A client of one bucket of S3: its credentials, its connections, and the meaning of its errors.
+"""A client for one S3 bucket: credentials, connections, and the translation of errors.
 
-Requests about objects are sent by `store.bucket_requests`. What it cannot do, and everything that
-is rare, is done by boto3.
+`store.bucket_requests` sends the common requests. boto3 sends the rare ones, and those that this module
+cannot send.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from stacpull.store.protocol import Look
 T = TypeVar("T")
 
 THREADS = 32
-"""Long parts, and requests through boto3, at a time."""
+"""Simultaneous long parts and requests of boto3."""
 READ = 1 << 20
 SHA256, PART = "stacpull-sha256", "stacpull-part"
-"""Metadata of an object: its digest, and the identity of the part that it was."""
+"""Metadata of an object: its digest, and the identity of its part."""
 ATTEMPTS = 8
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
@@ -61,9 +61,9 @@ _PARAMETERS = {
     "x-amz-checksum-algorithm": "ChecksumAlgorithm",
     "x-amz-checksum-type": "ChecksumType",
 }
-"""Header fields as boto3 names them."""
+"""The names of header fields in boto3."""
 _DIGEST_BYTES = {"sha256": 32, "crc64nvme": 8}
-"""Algorithms whose digests are noted with an object, or stated by the service."""
+"""Algorithms whose digests are in the metadata of an object or stated by the service."""
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 _REFUSED_KEYS = frozenset(
     {
@@ -76,24 +76,24 @@ _REFUSED_KEYS = frozenset(
 )
 _STRETCHES = 16
 _MOST_BESIDE = 8
-"""Other buckets of the service with connections of their own."""
+"""The most other buckets of the service with connections."""
 _USUAL_REGION = "us-east-1"
 _RANGE, _RANGES = 1 << 19, 8
-"""Bytes of a range of an object that is read, and how many are requested at once."""
+"""Bytes of a range that is read, and number of ranges that are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 
 
 class StoredObject(NamedTuple):
-    """An object, as HEAD describes it."""
+    """The properties of an object from HEAD."""
 
     size: int
     etag: str
     modified: float
     digests: Mapping[str, bytes]
-    """By algorithm: those that were verified when it was stored, and those that the service computes."""
+    """Digests by algorithm: those that were verified at the upload, and those of the service."""
     identity: int
-    """Of the part that it was."""
+    """The identity of its part."""
 
     def has_metadata(self, noted: Mapping[str, str]) -> bool:
         """Return True if it was stored with this metadata."""
@@ -110,7 +110,7 @@ class ObjectContent(NamedTuple):
 
 
 class _locked_property(cached_property[T]):  # noqa: N801 - as its base class
-    """A cached property that one thread computes while others wait: from Python 3.12 on, several would."""
+    """A cached property that only one thread computes. Since Python 3.12, `cached_property` has no lock."""
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
@@ -123,18 +123,18 @@ class S3Bucket:
     """One bucket. Any thread may call any method.
 
     Attributes:
-        location: Where it is.
-        prefix: What the keys of the mirror begin with, `/` included; it may be empty.
-        names: Keys that were listed.
-        opening: Held while a client is made.
+        location: Its location.
+        prefix: The prefix of the mirror's keys, including `/`; it may be empty.
+        names: Listed keys.
+        opening: A lock for creating a client.
     """
 
     def __init__(self, location: BucketLocation, origin: S3Bucket | None = None) -> None:
-        """Prepare; nothing is sent yet.
+        """Create the client; nothing is sent yet.
 
         Args:
-            location: Where it is.
-            origin: A bucket of the same service whose session and boto3 client this one uses; None: its own.
+            location: Its location.
+            origin: A bucket of the same service whose session and boto3 client this one shares, if any.
         """
         self.location = location
         self._origin = origin
@@ -157,7 +157,7 @@ class S3Bucket:
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
-        """The direct sender; None if only boto3 can send, or if this is closed."""
+        """The sender without boto3; None if only boto3 can send, or if this is closed."""
         if self._is_closed:
             return None
         place, static = self.location, self.static
@@ -202,7 +202,7 @@ class S3Bucket:
         return self.location.url
 
     def close(self) -> None:
-        """Close the connections. A thread that still uses this bucket sends its requests by boto3."""
+        """Close the connections. A thread that still uses this bucket then sends with boto3."""
         with self.opening:
             self._is_closed = True
             others, self._beside = list(self._beside.values()), {}
@@ -218,7 +218,7 @@ class S3Bucket:
     def beside(self, name: str) -> S3Bucket:
         """Return another bucket of the service, or this one, with the same credentials.
 
-        A catalog decides how many there are: only the most recently used ones keep their connections.
+        A catalog may name any number of buckets. Only the most recently used ones keep their connections.
         """
         if name == self.location.bucket:
             return self
@@ -243,11 +243,11 @@ class S3Bucket:
         return key.removeprefix(self.prefix)
 
     def object_args(self, path: str) -> dict[str, str]:
-        """Return bucket and key of a path in DEST, as boto3 names them."""
+        """Return bucket and key of a path in DEST, as arguments of boto3."""
         return self.at(self.key(path))
 
     def head(self, path: str) -> StoredObject | None:
-        """Return an object at a path in DEST, None if there is none."""
+        """Return the object at a path in DEST, None if there is none."""
         headers = self.head_fields(path)
         return None if headers is None else object_of(headers)
 
@@ -267,7 +267,7 @@ class S3Bucket:
         return headers
 
     def send(self, requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-        """Send requests without boto3; what got no reply is to be sent by that."""
+        """Send requests without boto3. The caller sends those without a reply with boto3."""
         if not requests:
             return ()
         with self.errors(what, ""):
@@ -290,11 +290,11 @@ class S3Bucket:
 
     @contextmanager
     def errors(self, what: str, path: str) -> Iterator[None]:
-        """Raise what botocore raises as errors of the destination.
+        """Translate errors of botocore.
 
         Raises:
             FileNotFoundError: There is no such object.
-            CredentialsError: There are no credentials, or the service refuses them.
+            CredentialsError: There are no credentials, or the service rejects them.
             DestinationError: The bucket denies the request, or cannot be reached.
         """
         try:
@@ -320,7 +320,7 @@ class S3Bucket:
             if error_code(error) in NOT_THERE:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error
             refusal = _refusal(error, what, f"{self.name}/{path}".rstrip("/"), self.location)
-            Secrets(self.secrets).scrub_error(refusal)  # a server may quote what it was sent
+            Secrets(self.secrets).scrub_error(refusal)  # a server may quote the request
             raise refusal from error
         if isinstance(error, unusable):
             raise _no_credentials(self.location, str(error)) from error
@@ -340,7 +340,7 @@ class S3Bucket:
         """Store an object by one request.
 
         Returns:
-            "", or the error code if `condition` was refused.
+            "", or the error code if `condition` was not met.
 
         Raises:
             CredentialsError, DestinationError: As any request.
@@ -364,7 +364,7 @@ class S3Bucket:
         )
 
     def put_own(self, key: str, content: ObjectContent) -> str:
-        """Store an object under a key that no other writer has; return its ETag."""
+        """Store an object under a key that no other writer uses; return its ETag."""
         path = self.path(key)
         (reply,) = self.send([self.put_request(path, content, {})], "write")
         if reply is not None and reply.status == OK and "etag" in reply.headers:
@@ -385,7 +385,7 @@ class S3Bucket:
         return ObjectRequest("PUT", self.key(path), headers, content.body, content.sha256.hex())
 
     def refused(self, path: str, codes: frozenset[str], write: Callable[[], object]) -> str:
-        """Call `write`, and return "", or the code of its error if that is one of these."""
+        """Call `write`; return the code of its error if that is one of `codes`, else ""."""
         try:
             with self.errors("write", path):
                 write()
@@ -399,7 +399,7 @@ class S3Bucket:
     # --- publishing --------------------------------------------------------------------------------------
 
     def delete(self, path: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         (reply,) = self.send([ObjectRequest("DELETE", self.key(path))], "remove")
         if reply is None or reply.status != NO_CONTENT:
             with suppress(FileNotFoundError), self.errors("remove", path):
@@ -438,13 +438,13 @@ class S3Bucket:
     def copy(
         self, path: str, source: CopySource, noted: Mapping[str, str], algorithm: str | None = None
     ) -> None:
-        """Have the service copy a version of an object.
+        """Let the service copy a version of an object.
 
         Args:
-            path: Of the copy.
-            source: What is copied.
+            path: The path of the copy.
+            source: The source object.
             noted: The metadata of the copy.
-            algorithm: Of the checksum that the service is to compute.
+            algorithm: The algorithm of the checksum that the service must compute.
         """
         headers = {
             "x-amz-copy-source": encode_key(source.url.removeprefix("s3:/")),
@@ -468,11 +468,11 @@ class S3Bucket:
                 )
 
     def listed(self, prefix: str, after: str = "") -> tuple[list[str], bool]:
-        """Return up to a thousand keys, and whether these are the last ones.
+        """Return up to a thousand keys, and whether there are no more.
 
         Args:
-            prefix: What they begin with.
-            after: Only keys behind this one.
+            prefix: Their prefix.
+            after: Only keys after this one.
         """
         query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='')}"
         text = self.document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
@@ -487,7 +487,7 @@ class S3Bucket:
     def document(
         self, method: str, key: str, query: str, headers: Mapping[str, str] = {}, body: bytes = b""
     ) -> str | None:
-        """Send a request whose reply is a document; return that, None if boto3 is to send it."""
+        """Send a request and return the document of the reply; None if boto3 must send it."""
         request = ObjectRequest(method, key, headers, body, hashlib.sha256(body).hexdigest(), query)
         (reply,) = self.send([request], "write")
         if reply is None or reply.status != OK or not reply.body:
@@ -496,21 +496,21 @@ class S3Bucket:
         return None if "<Error" in text else text
 
     def at(self, key: str) -> dict[str, str]:
-        """Return bucket and key, as boto3 names them."""
+        """Return bucket and key, as arguments of boto3."""
         return {"Bucket": self.location.bucket, "Key": key}
 
 
 class ObjectReader(io.RawIOBase):
-    """An object, read from any place on; it stays the version that it was when it was opened."""
+    """A readable, seekable object. All reads are of the version that was opened."""
 
     def __init__(self, bucket: S3Bucket, path: str, size: int, etag: str) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
-            bucket: Where it is.
-            path: Of the object.
-            size: In bytes.
-            etag: Of the version.
+            bucket: Its bucket.
+            path: Its path.
+            size: Its size in bytes.
+            etag: The ETag of the version.
         """
         super().__init__()
         self._bucket = bucket
@@ -519,11 +519,11 @@ class ObjectReader(io.RawIOBase):
         self._etag = etag
         self._at = 0
         self._ranges: deque[memoryview] = deque()
-        """What was received and is not read yet."""
+        """Received ranges that were not read yet."""
         self._has_ranges = True
-        """False once the server answered a whole object where a range was requested."""
+        """False once the server has answered a request for a range with the whole object."""
         self._body: Any = None
-        """The response that boto3 has opened at this place, where direct ranges were not received."""
+        """The open response of boto3 at this position, if direct ranges failed."""
 
     def readable(self) -> bool:
         """See `io.IOBase`."""
@@ -534,7 +534,7 @@ class ObjectReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Read on from another place; nothing is sent before that."""
+        """Set the position of the next read. Nothing is sent yet."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
             self._ranges.clear()
@@ -574,7 +574,7 @@ class ObjectReader(io.RawIOBase):
         return len(data)
 
     def _received(self) -> Iterator[memoryview]:
-        """Request the next ranges at once; yield them up to the first that did not come as it should."""
+        """Request the next ranges at once; yield them up to the first that is missing or wrong."""
         starts = range(self._at, min(self._at + _RANGES * _RANGE, self._size), _RANGE)
         sizes = [min(_RANGE, self._size - start) for start in starts]
         key = self._bucket.key(self._path)
@@ -601,7 +601,7 @@ class ObjectReader(io.RawIOBase):
             with bucket.errors("read", self._path):
                 body, self._body = self._body or self._opened_by_boto3(), None
                 data: bytes = body.read(size)
-                self._body = body  # not after an error, which leaves it in an unknown place
+                self._body = body  # not after an error, because its position is then unknown
         except FileNotFoundError as error:
             raise changed from error
         except DestinationError as error:
@@ -612,7 +612,7 @@ class ObjectReader(io.RawIOBase):
         return data
 
     def _opened_by_boto3(self) -> Any:
-        """Request the rest of the object; skip what comes before it from a server that ignores ranges."""
+        """Request the rest of the object. If the server ignores ranges, skip the bytes before it."""
         bucket, asked = self._bucket, {"Range": f"bytes={self._at}-"} if self._at else {}
         answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
         body = answer["Body"]
@@ -623,26 +623,26 @@ class ObjectReader(io.RawIOBase):
 
 
 class ListedNames:
-    """Names that were listed: some stretches of all keys in their order, the most recent ones."""
+    """Listed names: the most recent ranges of keys."""
 
     def __init__(self) -> None:
         self._stretches: list[tuple[bytes, bytes | None, set[str]]] = []
-        """Each: the key that it begins after, the last one that it covers (None: to the end), the keys."""
+        """Each range: the key before it, its last key (None for the end), its keys."""
 
     def has(self, key: str) -> bool | None:
-        """Return True if a key is known to exist, False if it is known not to, None if neither is known."""
+        """Return True if a key exists, False if it does not, None if that is unknown."""
         found = self._of(key)
         return None if found is None else key in found
 
     def add(self, after: str, keys: Sequence[str], *, is_last: bool) -> None:
-        """Note what a listing gave."""
+        """Add the result of a listing."""
         until = None if is_last or not keys else keys[-1].encode()
         if is_last or keys:
             self._stretches.append((after.encode(), until, set(keys)))
             del self._stretches[:-_STRETCHES]
 
     def note(self, key: str, *, is_there: bool) -> None:
-        """Note what the mirror itself has written or removed."""
+        """Record a change by the mirror itself."""
         found = self._of(key)
         if found is not None and is_there:
             found.add(key)
@@ -658,18 +658,18 @@ class ListedNames:
 
 
 def named_by_boto3(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return header fields as boto3 names them."""
+    """Return header fields as arguments of boto3."""
     return {_PARAMETERS[name]: value for name, value in headers.items()}
 
 
 def object_address(source: CopySource) -> dict[str, str]:
-    """Return bucket and key of an object, as boto3 names them."""
+    """Return bucket and key of an object, as arguments of boto3."""
     bucket, _, key = source.url.removeprefix("s3://").partition("/")
     return {"Bucket": bucket, "Key": key}
 
 
 def object_of(headers: Mapping[str, str]) -> StoredObject | None:
-    """Return the object that the header fields of a reply to HEAD describe; None if a field is missing."""
+    """Return the object described by the header fields of a HEAD; None if a field is missing."""
     size, modified = headers.get("content-length", ""), time_in(headers, "last-modified")
     if not size.isdecimal() or modified is None:
         return None
@@ -689,7 +689,7 @@ def time_in(headers: Mapping[str, str], name: str) -> float | None:
 
 
 def _digests_in(headers: Mapping[str, str]) -> Mapping[str, bytes]:
-    """Return the digests of an object: those in its metadata, and those that the service states."""
+    """Return the digests of an object, from its metadata and from the service."""
     found = {}
     for algorithm, size in _DIGEST_BYTES.items():
         with suppress(ValueError):
@@ -721,7 +721,7 @@ def code_behind(error: BaseException) -> str:
 
 
 def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> StacpullError:
-    """Return the refusal of a bucket with a sentence for the user."""
+    """Return the error for a request that a bucket rejected."""
     code = error_code(error)
     if code == "NoSuchBucket":
         return DestinationError(f"There is no bucket {location.bucket}: create it, or check its name.")
@@ -740,7 +740,7 @@ def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> Sta
 
 
 def _keys_of(location: BucketLocation) -> str:
-    """Name where the credentials come from."""
+    """Return the source of the credentials, for messages."""
     if location.profile is not None:
         return f"the profile {location.profile} (--dest-profile)"
     return "the AWS environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
@@ -754,9 +754,9 @@ def _no_credentials(location: BucketLocation, why: str) -> CredentialsError:
 
 
 def located(location: BucketLocation) -> BucketLocation:
-    """Return a bucket with the endpoint and region that the AWS tools would use now.
+    """Return a bucket with the endpoint and region of the current AWS configuration.
 
-    They are kept with the mirror: a later run, in another environment, must not write elsewhere.
+    They are stored with the mirror, so that a later run in another environment writes to the same place.
 
     Raises:
         CredentialsError: The profile does not exist.
@@ -775,7 +775,7 @@ def located(location: BucketLocation) -> BucketLocation:
 
 
 def _session(location: BucketLocation) -> Any:
-    """Return a session of botocore that never asks the metadata services of cloud machines.
+    """Return a session of botocore that never uses the metadata services of cloud machines.
 
     Raises:
         CredentialsError: The profile does not exist.
@@ -799,15 +799,15 @@ def _region(session: Any, location: BucketLocation) -> str:
 
 
 def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
-    """Return a client for a bucket; credentials come from where the AWS CLI has them.
+    """Return a boto3 client for a bucket, with the credentials of the AWS configuration.
 
     Args:
         session: Of botocore.
         location: The bucket.
-        is_new: True to use the endpoint that the AWS environment names where `location` has none.
+        is_new: True to use the endpoint of the AWS environment if `location` has none.
 
     Raises:
-        DestinationError: The endpoint or the region is not one.
+        DestinationError: The endpoint or the region is invalid.
     """
     import boto3  # noqa: PLC0415 - 0.3 s
     from botocore.config import Config  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""An object that the service of DEST copies into its place."""
+"""Copies of objects that the service of DEST makes itself."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _COPY_REFUSALS = frozenset({"AccessDenied", "InvalidRequest", "InvalidArgument",
 
 
 class CopyRefusedError(Exception):
-    """The service does not copy an object: it must pass through this machine."""
+    """The service does not copy an object, so it must be downloaded and uploaded."""
 
 
 class ServerCopy:
-    """An object that the service copies into its place, and what it must be then.
+    """One copy by the service, and its verification.
 
-    Not every service obeys `x-amz-copy-source-if-match`, so the source is looked at once more afterwards. The
-    digest is the one that the service states of the copy; where it states none, the copy is read once, and
-    the digest is noted in its metadata. What the service refuses to copy passes through this machine.
+    Some services ignore `x-amz-copy-source-if-match`, so the source is checked again afterwards. The digest
+    of the copy is the one that the service states. If it states none, the copy is read once, and the digest
+    is added to its metadata.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class ServerCopy:
 
         Args:
             bucket: DEST.
-            confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
+            confirm: Raises an error if objects may not be written (`LeaseCheck.confirm`).
             uploads: The uploads of the mirror.
-            path: Of the copy.
-            identity: Of the part.
-            copy: What is copied.
-            replace: True if an object that is there may be replaced.
+            path: The path of the copy.
+            identity: The identity of the part.
+            copy: The source.
+            replace: True if an existing object may be replaced.
         """
         self._bucket = bucket
         self._confirm = confirm
@@ -67,7 +67,7 @@ class ServerCopy:
         self._is_single = copy.size <= (_SINGLE_COPY_AT_AMAZON if is_amazon else _SINGLE_COPY)
 
     def run(self) -> Failure | None:
-        """Copy, and verify the copy; return why it is not there.
+        """Copy and verify; return the failure, if any.
 
         Raises:
             CopyRefusedError: The service does not copy it.
@@ -92,11 +92,11 @@ class ServerCopy:
 
     @property
     def _algorithm(self) -> str | None:
-        """What the service is to compute of the copy. That of a staged object is known."""
+        """The checksum that the service must compute. The digest of a staged object is known."""
         return None if self._copy.is_staged or self._copy.algorithm is None else self._copy.algorithm.upper()
 
     def _copied_in_pieces(self) -> None:
-        """Copy a very long object. What an interrupted copy has left may be of another version of it."""
+        """Copy a very long object. Pieces of an interrupted copy may be of another version of it."""
         uploads, copy = self._uploads, self._copy
         checksums = {} if self._algorithm is None else {"x-amz-checksum-algorithm": self._algorithm}
         if self._algorithm == "CRC64NVME":
@@ -117,7 +117,7 @@ class ServerCopy:
     def _verified(self) -> Failure | None:
         bucket, copy = self._bucket, self._copy
         found = bucket.head(self._path)
-        is_same = copy.is_staged  # no other program writes there
+        is_same = copy.is_staged  # other programs do not write staged objects
         if not copy.is_staged:
             place = object_address(copy.source)
             other = bucket.beside(place["Bucket"])
@@ -140,7 +140,7 @@ class ServerCopy:
         return None
 
     def removed(self, kind: FailureKind, what: str) -> Failure:
-        """Remove the copy, if it is there, and return the failure."""
+        """Remove the copy, if it exists, and return the failure."""
         found = self._bucket.head(self._path)
         if found is not None and found.identity == self._identity:
             self._confirm()

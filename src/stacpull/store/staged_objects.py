@@ -1,11 +1,11 @@
-"""Objects among the parts of a mirror in a bucket, and the notes on the disk that name them.
+"""Staged objects of a mirror in a bucket: objects among its parts, and the notes on disk that name them.
 
     bucket   .stacpull/parts/<row>.<generation>.<token>    an upload, or a whole object
     disk     parts/<row>.<generation>.upload               an unfinished upload (`store.multipart`)
              parts/<row>.<generation>.<size>….sent         a whole object (`StagedObject`)
 
-The note of a whole object takes the place of a complete part: a request for the part returns the object. A
-kill may leave an upload or an object that no note names: `sweep` removes it.
+The note of a whole object represents a complete part: reading the part reads the object. A kill may leave an
+upload or an object without a note, which `sweep` removes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredO
 
 _SENT, _WHOLE = ".sent", ".whole"
 NOTES = (".upload", _SENT)
-"""How the names of notes end."""
+"""Suffixes of notes."""
 _STAGING = ".stacpull/parts/"
 
 
 class StagedObject(msgspec.Struct, frozen=True):
-    """An object that is copied into its place."""
+    """An object that will be copied to its final key."""
 
     key: str
     etag: str
     size: int
     algorithm: str | None
-    """Of the digest. None: none is recorded."""
+    """The algorithm of the digest; None if none is recorded."""
     digest: bytes | None
     identity: int
-    """Of the part."""
+    """The identity of the part."""
 
 
 def upload_name(pair: Pair) -> str:
@@ -64,7 +64,7 @@ class StagedObjects:
         Args:
             bucket: DEST.
             uploads: The uploads of the mirror.
-            confirm: Returns if objects may be written now (`LeaseCheck.confirm`).
+            confirm: Raises an error if objects may not be written (`LeaseCheck.confirm`).
             parts: The directory of the notes.
         """
         self._bucket = bucket
@@ -75,31 +75,31 @@ class StagedObjects:
     # --- uploads -----------------------------------------------------------------------------------------
 
     def new_key(self, pair: Pair) -> str:
-        """Return the key of an object that no other has."""
+        """Return a new, unique key of an object."""
         return self._bucket.key(f"{_STAGING}{upload_name(pair)}.{os.urandom(8).hex()}")
 
     def noted_uploads(self) -> set[Pair]:
-        """Return the rows and generations of the assets whose upload is noted."""
+        """Return the rows and generations of the assets with a noted upload."""
         found = [name.split(".") for name in self._uploads.names()]
         pairs = [one for one in found if len(one) == 2 and all(map(str.isdecimal, one))]  # noqa: PLR2004
         return {(int(row), int(generation)) for row, generation in pairs}
 
     def whole(self, note: UploadNote) -> StoredObject | None:
-        """Return the object that an upload has become."""
+        """Return the object of a completed upload, None if there is none."""
         return self._bucket.head(self._bucket.path(note.key))
 
     def send_whole(self, note: UploadNote, body: bytearray) -> str:
-        """Store an object that is one piece; return its ETag."""
+        """Store an object of one piece; return its ETag."""
         self._confirm()
         return self._bucket.put_own(note.key, ObjectContent(body, hashlib.sha256(body).digest()))
 
     def finish(self, note: UploadNote, name: str, staged: StagedObject) -> None:
-        """Note a whole object as the part `name`, instead of its upload."""
+        """Replace the note of an upload by that of a whole object, the part `name`."""
         save_note(self._path(name), staged)
         self._uploads.forget(note.name)
 
     def drop_upload(self, note: UploadNote) -> None:
-        """Remove an upload that is not to be continued, or the object that it has become.
+        """Remove an upload that will not be continued, or its object.
 
         An upload that another worker has taken over stays.
         """
@@ -112,7 +112,7 @@ class StagedObjects:
     # --- whole objects -----------------------------------------------------------------------------------
 
     def copy_of(self, part: str) -> tuple[int, PendingCopy] | None:
-        """Return identity and source of a part that is an object, None if it is not."""
+        """Return identity and source of a part that is an object, None for other parts."""
         found = load_note(self._path(part), StagedObject)
         if found is None:
             return None
@@ -143,7 +143,7 @@ class StagedObjects:
         return True
 
     def entries(self) -> list[PartEntry]:
-        """Return the parts that are objects. The note of an object that is gone is removed."""
+        """Return the parts that are objects. Notes of missing objects are removed."""
         found = []
         for path in self._parts.glob(f"*{_SENT}"):
             staged, name = load_note(path, StagedObject), path.stem + _WHOLE
@@ -159,7 +159,7 @@ class StagedObjects:
         return there
 
     def sweep(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove uploads that `keep` (row, generation) does not want, and whatever no note names.
+        """Remove uploads for which `keep(row, generation)` is False, and everything without a note.
 
         No transfer may run at the same time.
         """

@@ -1,4 +1,4 @@
-"""Parts and trust: what a run keeps on the local disk before anything is published.
+"""Parts on the local disk before they are published, and the mark that they can be trusted.
 
 Parts are staged in `.stacpull/parts` of a work directory, which is DEST itself if DEST is a directory. They
 are opened below a descriptor and never through a link.
@@ -27,7 +27,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _TRUST = "../boot"
-"""As seen from the parts directory, whose descriptor is held."""
+"""Relative to the parts directory, whose descriptor is open."""
 _NEW_TRUST = "boot.tmp"
 _LONGEST_BOOT = 64
 PARTS = ".stacpull/parts"
@@ -38,7 +38,7 @@ class StagedParts:
     """The parts of one mirror. Several threads may write parts at once."""
 
     def __init__(self, work: Path, own: str = "") -> None:
-        """Open the work directory, making it and `.stacpull/parts` if need be.
+        """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The work directory.
@@ -46,7 +46,7 @@ class StagedParts:
                 themselves.
 
         Raises:
-            DestinationError: It cannot be made or written.
+            DestinationError: It cannot be created or written.
         """
         self.work = work
         self._own = own
@@ -70,7 +70,7 @@ class StagedParts:
             self._open_own_parts(own)
 
     def _open_own_parts(self, own: str) -> None:
-        """Put a directory among the parts in their place."""
+        """Use the directory of a worker instead of the parts directory."""
         above = self.parts_fd
         try:
             self.parts_fd = os.open(own, OPEN_DIRECTORY, dir_fd=above)
@@ -99,7 +99,7 @@ class StagedParts:
         return file_system(self.parts_fd) is FileSystem.NETWORK
 
     def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable: SQLite ignores an error when it does so.
+        """Make the names of the ledger and its log durable, because SQLite ignores errors of that.
 
         Raises:
             DestinationError: The disk fails.
@@ -119,7 +119,7 @@ class StagedParts:
         return True
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
-        """Write a new part file in one go and return its inode.
+        """Write a new part file at once and return its inode.
 
         Raises:
             DestinationError: the disk is full or fails.
@@ -135,7 +135,7 @@ class StagedParts:
                     written += os.write(fd, memoryview(body)[written:])
                 return self.identity_of(os.fstat(fd))
             except OSError:
-                os.unlink(name, dir_fd=self.parts_fd)  # room for the ledger, on a disk that is full
+                os.unlink(name, dir_fd=self.parts_fd)  # makes room for the ledger if the disk is full
                 raise
             finally:
                 os.close(fd)
@@ -167,14 +167,14 @@ class StagedParts:
         self.drop_part(name)
         if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
             return True
-        import shutil  # noqa: PLC0415 - with three compressors, and hardly ever needed
+        import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
         with files.open(path) as source, self.new_part(name) as part:
             shutil.copyfileobj(source, part, _PIECE)
         return False
 
     def _link(self, name: str, directory: int, path: str) -> bool:
-        """Make a part a hard link to a regular file; return False if that cannot be."""
+        """Make a part a hard link to a regular file; return False if that is not possible."""
         try:
             os.link(path, name, src_dir_fd=directory, dst_dir_fd=self.parts_fd, follow_symlinks=False)
         except OSError:
@@ -193,7 +193,7 @@ class StagedParts:
             raise destination_error(error, self.work) from error
 
     def drop_part(self, name: str) -> None:
-        """Remove a part, if it is there."""
+        """Remove a part, if it exists."""
         try:
             os.unlink(name, dir_fd=self.parts_fd)
         except FileNotFoundError:
@@ -206,7 +206,7 @@ class StagedParts:
         found = []
         try:
             for entry in list(os.scandir(self.parts)):
-                with suppress(FileNotFoundError):  # another process is writing parts, too
+                with suppress(FileNotFoundError):  # another process also writes parts
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else None
                     found.append(PartEntry(entry.name, self.identity_of(status), size))
@@ -264,13 +264,13 @@ class StagedParts:
         """See `Store.sweep_parts`."""
         sweep(self.parts, keep)
 
-    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may believe --------
+    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
 
-    # What a killed run left is whole as long as the page cache is: on the same boot. A failed sync ends that,
-    # since the pages it lost may stand in the cache, marked clean. So the mark is made when a run begins to
-    # work, and removed when a sync fails: removing a name needs no room on the disk, no write to the ledger,
-    # and not the part of the disk that failed. Without a mark nothing is trusted. It need not survive a loss
-    # of power: after that the boot is another one.
+    # The files of a killed run are complete while the page cache exists, during the same boot. This is not
+    # true after a failed sync: the lost pages may still be in the cache, marked clean. So a run writes
+    # the mark at its start, and removes it if a sync fails. Removing a name needs no free space, no write to
+    # the ledger, and no access to the failing part of the disk. Without a mark nothing is trusted. The mark
+    # need not survive a loss of power, because the boot is another one after that.
 
     def trusted_boot(self) -> str | None:
         """See `Store.trusted_boot`."""
@@ -295,12 +295,12 @@ class StagedParts:
 
     @staticmethod
     def identity_of(found: os.stat_result) -> int:
-        """Return what tells a part from any other one."""
+        """Return the identity of a part."""
         return found.st_ino
 
 
 def open_or_make(above: int, name: str) -> int:
-    """Open a directory, made if it is not there; a link is not followed."""
+    """Open a directory, and create it if it is missing. A link is not followed."""
     try:
         return os.open(name, OPEN_DIRECTORY, dir_fd=above)
     except FileNotFoundError:
@@ -309,7 +309,7 @@ def open_or_make(above: int, name: str) -> int:
 
 
 def make_with_parents(dest: Path) -> None:
-    """Make DEST and what is missing above it, each entry synced: a mirror whose root is lost is lost."""
+    """Create DEST and its missing parents, and sync each entry."""
     if dest.is_dir():
         return
     if not dest.parent.is_dir():

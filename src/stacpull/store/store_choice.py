@@ -1,4 +1,4 @@
-"""Which store a mirror has: the directory itself, or a bucket that `.stacpull/bucket.json` names."""
+"""Opening the store of a mirror: the directory itself, or the bucket in `.stacpull/bucket.json`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
 
 
 def refuse_bucket(work: Path, what: str) -> None:
-    """Refuse work that is done with directories only.
+    """Raise an error if a mirror is in a bucket, for commands that only support directories.
 
     Raises:
         UsageError: The files of the mirror are in a bucket.
@@ -89,8 +89,8 @@ def open_store(
 
     Args:
         work: The mirror, or the directory of its ledger.
-        location: Its bucket; None: as the directory says.
-        most_held: How many directories may be held open at once.
+        location: Its bucket; None for the one stored in the directory, if any.
+        most_held: The most directories to hold open at once.
         publishes: True in the process that publishes.
         own: The directory of this worker among the parts (`store.own_parts`).
 

@@ -52,15 +52,15 @@ T = TypeVar("T")
 PIECE = 8 << 20
 """Bytes of a piece, unless a file has more than `MOST_PIECES` of them."""
 _LONGEST_PIECE = 16 << 20
-"""Also of a file whose length is not known."""
+"""The most bytes of a piece, also used for files of unknown length."""
 _LONGEST_OBJECT = 5 << 40
 """A limit of S3."""
 MOST_HELD = 128 << 20
 _UNIT = 1 << 20
 _AHEAD = 4
-"""Pieces of one file that are sent at once."""
+"""Simultaneous pieces of one file."""
 _MOST_TAILS = 4
-"""Transfers that broke off and whose last bytes stay in memory, beyond the budget."""
+"""Interrupted transfers whose last bytes stay in memory, in addition to the budget."""
 
 
 class PieceBudget:
@@ -72,10 +72,10 @@ class PieceBudget:
         self._turn = asyncio.Lock()
 
     async def acquire(self, size: int) -> int:
-        """Wait for room; return what `release` takes. A piece that is larger than all gets all."""
+        """Wait for room; return the units for `release`. A piece larger than the budget gets all of it."""
         units = min(self._most, -(-size // _UNIT))
         taken = 0
-        async with self._turn:  # one after the other: two pieces must not wait for each other's rest
+        async with self._turn:  # one after the other, so that two pieces do not wait for each other
             try:
                 while taken < units:
                     await self._units.acquire()
@@ -86,7 +86,7 @@ class PieceBudget:
         return units
 
     def release(self, units: int) -> None:
-        """Give room back."""
+        """Free room."""
         for _ in range(units):
             self._units.release()
 
@@ -107,10 +107,10 @@ class StreamedParts:
 
         Args:
             store: The bucket.
-            files: Where bodies are written that do not come in order.
-            checksum: Algorithm of the digest that is recorded; None: none.
-            in_memory: True if a body that is one piece may be sent to the store process.
-            budget: Of the process.
+            files: Part files, for bodies that do not arrive in order.
+            checksum: Algorithm of the digest to record; None for none.
+            in_memory: True if a body of one piece may be sent to the store process.
+            budget: The budget of the process.
         """
         self.files = files
         self._store = store
@@ -121,7 +121,7 @@ class StreamedParts:
         self._parked: dict[Pair, _StreamedPart] = {}
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return how much of the part is there, or None if it cannot be continued."""
+        """Return the resume point of a part, or None if it cannot be resumed."""
         pair = row, generation
         if pair not in await self._index():
             return await self.files.point(row, generation)
@@ -134,19 +134,19 @@ class StreamedParts:
         return ResumePoint(part.size, part.validator, part.total) if part.size else None
 
     async def load(self) -> None:
-        """Read which uploads and part files there are."""
+        """Read the noted uploads and the part files."""
         await self._index()
         await self.files.load()
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if nothing is there of the part; False also if that is not known yet."""
+        """Return True if there are no bytes of the part; False also if that is not known yet."""
         is_known = self._known is None or (row, generation) in self._known
         return not is_known and self.files.is_fresh(row, generation)
 
     async def create(
         self, row: int, generation: int, validator: Validator, total: int | None
     ) -> _StreamedPart | FilePart:
-        """Start the part afresh; what an earlier attempt has uploaded is removed.
+        """Start an empty part. The upload of an earlier attempt is removed.
 
         Raises:
             TooLongError: An object cannot be that long.
@@ -175,19 +175,19 @@ class StreamedParts:
         return part or await self.files.resume(row, generation)
 
     async def look_again(self) -> None:
-        """Find uploads that another process has begun since the notes were read."""
+        """Read the notes again, to find uploads of other processes."""
         await self.files.look_again()
         known = await self._index()
         known |= await _off_loop(self._store, self._store.staged.noted_uploads)
 
     async def _index(self) -> set[Pair]:
-        """Return which uploads are noted, read from the disk once."""
+        """Return the noted uploads. The disk is read once."""
         if self._known is not None:
             return self._known
         return self._settle(await _off_loop(self._store, self._store.staged.noted_uploads))
 
     def _settle(self, found: set[Pair]) -> set[Pair]:
-        """Take `found` as the index, unless another task was first, and has parked something since."""
+        """Use `found` as the index, unless another task was faster and may have parked parts since."""
         if self._known is None:
             self._known = found
         return self._known
@@ -198,7 +198,7 @@ class StreamedParts:
         )
 
     def _ended(self, part: _StreamedPart, *, is_kept: bool) -> None:
-        """Note that a part has ended: it is to be continued, or not."""
+        """Record the end of a part, which is kept or not."""
         known = self._settle(set())
         if not is_kept:
             known.discard(part.pair)
@@ -209,7 +209,7 @@ class StreamedParts:
             one.drop_tail()
 
     def _taken_up(self, row: int, generation: int) -> _StreamedPart | None:
-        """Read how much the service has of an upload; None if it cannot be continued."""
+        """Resume an upload with the pieces that the service has; None if it cannot be resumed."""
         staged, uploads = self._store.staged, self._store.uploads
         note = uploads.noted(upload_name((row, generation)))
         if note is None:
@@ -257,31 +257,31 @@ class _StreamedPart:
         self._in_memory = in_memory
         self._hashers: Mapping[str, Hasher] = {}
         self._is_hashed_later = False
-        """True once the hashers lack bytes that the service has: the object is read when it is whole."""
+        """True once the hashers lack bytes that the service has. The complete object is then read."""
         self._tail = bytearray()
-        """What has arrived of the next piece."""
+        """Received bytes of the next piece."""
         self._room = 0
-        """What is held of the budget for it."""
+        """Reserved units of the budget for it."""
         self._pieces: dict[int, UploadedPiece] = {}
         self._sending: list[asyncio.Future[None]] = []
         self._last_hashed = threading.Event()
-        """Set once the last piece that was sent is hashed: then it is the turn of the next."""
+        """Set once the last sent piece is hashed, so that the next one can be hashed."""
         self._last_hashed.set()
         self._beginning = threading.Lock()
         self._ahead = asyncio.Semaphore(_AHEAD)
         self._etag: str | None = None
-        """Of the object, once it is whole."""
+        """The ETag of the object, once it is complete."""
 
-    # --- what is there of it -----------------------------------------------------------------------------
+    # --- stored and received bytes -----------------------------------------------------------------------
 
     @property
     def validator(self) -> Validator:
-        """What the bytes belong to."""
+        """The validator of the version that the bytes belong to."""
         return Validator(self._note.etag, self._note.last_modified)
 
     @property
     def total(self) -> int | None:
-        """The size in bytes that the whole has, if known."""
+        """The size of the whole body in bytes, if known."""
         return self._note.total
 
     @property
@@ -291,11 +291,11 @@ class _StreamedPart:
 
     @property
     def has_tail(self) -> bool:
-        """True if there are bytes that are in memory only."""
+        """True if there are bytes that are only in memory."""
         return bool(self._tail)
 
     def keep_stored(self, stored: Sequence[UploadedPiece]) -> None:
-        """Keep the pieces that the service has, up to the first gap, and forget all other bytes."""
+        """Keep the pieces that the service has, up to the first gap, and drop all other bytes."""
         self._pieces, self.size, self._tail = {}, 0, bytearray()
         for one in sorted(stored):
             is_last = self.size + one.size == self.total
@@ -306,11 +306,11 @@ class _StreamedPart:
         self._is_hashed_later = self._is_hashed_later or self.hashed != self.size
 
     def mark_completed(self, etag: str) -> None:
-        """Note that the upload has become an object."""
+        """Record that the upload is complete."""
         self._etag, self.size, self._is_hashed_later = etag, self.total or 0, True
 
     def drop_tail(self) -> None:
-        """Forget the bytes that are in memory only: they are fetched again."""
+        """Drop the bytes that are only in memory. They are fetched again."""
         self.size -= len(self._tail)
         self._tail = bytearray()
         self._is_hashed_later = self._is_hashed_later or self.hashed > self.size
@@ -318,7 +318,7 @@ class _StreamedPart:
     # --- writing -----------------------------------------------------------------------------------------
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-        """See `PartWriter.feed`: what is hashed already stays so, unless something else is to be computed."""
+        """See `PartWriter.feed`. Existing hashers are kept, unless others are requested."""
         if self.size and not self._is_hashed_later and hashers.keys() <= self._hashers.keys():
             return self._hashers
         self._hashers, self.hashed, self._is_hashed_later = hashers, 0, self.size > 0
@@ -329,7 +329,7 @@ class _StreamedPart:
         await self.put([(self.size, chunk)])
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
-        """Take pieces, each behind the one before; return when they are in memory.
+        """Take pieces in order, without gaps; return when they are in memory.
 
         Raises:
             TooLongError: The body has more bytes than pieces can hold.
@@ -337,10 +337,10 @@ class _StreamedPart:
         """
         for offset, data in pieces:
             if offset != self.size or self._etag is not None:
-                raise RuntimeError(f"bytes from {offset} on came where those from {self.size} on are next")
+                raise RuntimeError(f"received bytes from offset {offset}, but offset {self.size} is next")
             rest = memoryview(data)
             while rest:
-                if len(self._tail) == self._note.piece:  # all that was announced, and more comes
+                if len(self._tail) == self._note.piece:  # more bytes than announced
                     await self._send_tail()
                 if self.size >= (most := self._note.piece * MOST_PIECES):
                     raise TooLongError(most)
@@ -355,14 +355,14 @@ class _StreamedPart:
                     await self._send_tail()
 
     def _piece_size(self) -> int:
-        """Return how long the piece is that arrives."""
+        """Return the size of the current piece."""
         before = self.size - len(self._tail)
         if self.total is None or before >= self.total:
             return self._note.piece
         return min(self._note.piece, self.total - before)
 
     async def _send_tail(self) -> None:
-        """Have what has arrived sent as a piece.
+        """Send the received bytes as a piece.
 
         Raises:
             CredentialsError, DestinationError: An earlier one could not be stored.
@@ -425,16 +425,16 @@ class _StreamedPart:
         self._sending = []
 
     async def _settled(self) -> None:
-        """Wait until no piece is on its way any more."""
+        """Wait until no piece is in flight."""
         if self._sending:
             await asyncio.wait(self._sending)
         for one in self._sending:
-            one.exception()  # an error is raised where the transfer has not failed already
+            one.exception()  # marks the error as retrieved: it was raised, or the transfer has failed anyway
 
     # --- the end -----------------------------------------------------------------------------------------
 
     async def caught_up(self) -> None:
-        """See `PartWriter.caught_up`: where the state of the hashers was lost, the object is read.
+        """See `PartWriter.caught_up`. If the state of the hashers was lost, the object is read.
 
         Raises:
             CredentialsError, DestinationError: It cannot be stored, or read.
@@ -447,7 +447,7 @@ class _StreamedPart:
             await self._off_loop(self._read_back)
 
     async def _complete(self) -> None:
-        """Have the service make the object."""
+        """Complete the upload."""
         if self._etag is not None:
             return
         if not self._pieces:
@@ -503,7 +503,7 @@ class _StreamedPart:
         return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))
 
     async def park(self) -> None:
-        """End the transfer and keep the upload, to be continued later; one that cannot be is removed."""
+        """End the transfer and keep the upload, to resume it later. If it cannot be resumed, remove it."""
         await self._settled()
         self._give_back()
         is_longer = self._etag is not None and self.size != self.total
@@ -516,7 +516,7 @@ class _StreamedPart:
         self._on_end(self, is_kept=True)
 
     async def discard(self) -> None:
-        """End the transfer and remove what was uploaded."""
+        """End the transfer and remove the upload."""
         await self._settled()
         self._sending, self._tail = [], bytearray()
         self._give_back()
@@ -533,14 +533,14 @@ class _StreamedPart:
 
 
 async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread of the bucket's."""
+    """Do `work` in a thread of the bucket."""
     return await asyncio.get_running_loop().run_in_executor(
         store.threads, lambda: _with_disk_errors(store, work, *values, **named)
     )
 
 
 def _with_disk_errors(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work`; errors of the disk, and uploads that are gone, are raised as errors of the destination."""
+    """Do `work`, and translate errors of the disk and missing uploads to `DestinationError`."""
     try:
         return work(*values, **named)
     except OSError as error:

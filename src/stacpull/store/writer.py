@@ -1,7 +1,7 @@
-"""A thread that writes bodies that are too long to be sent to the store process, each as a complete part.
+"""A thread that writes bodies as complete parts if they are too long to be sent to the store process.
 
-It takes whatever has gathered, computes digests, writes each body under its name, and passes the batch on. A
-body is on disk a moment after it came in, so a kill costs no more than what is in flight.
+It takes all waiting bodies, computes digests, writes each body under its name, and passes the batch on. A
+body is on disk a moment after it was received, so a kill only costs the transfers in flight.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from stacpull.store.protocol import Store
 
 _BATCH = 64
 _GATHER = 0.002
-"""Seconds that the first body of a batch waits for others: each waking of the thread costs the loop too."""
+"""Seconds that the first body of a batch waits for others, because waking the thread also costs the loop."""
 
 
 class BodyWriter:
     """One thread that writes parts. `deliver` and `on_error` are called on that thread.
 
     Args:
-        destination: Where they are written.
-        checksum: Algorithm of the digest to compute; None: none.
-        deliver: Called with each batch that is written.
-        on_error: Called with what ends the thread early.
+        destination: The store for the parts.
+        checksum: Algorithm of the digest to compute; None for none.
+        deliver: Called with each written batch.
+        on_error: Called with an error that ends the thread.
         durable: True to sync each part before it gets its name.
     """
 
@@ -58,7 +58,7 @@ class BodyWriter:
         self._queue.put(arrival)
 
     def close(self) -> None:
-        """Write what is there, then end the thread."""
+        """Write the waiting bodies, then end the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -69,11 +69,11 @@ class BodyWriter:
                 if self._durable:
                     self._destination.sync_parts([name for _, name in staged if name])
                 self._deliver([self._name(*one) for one in staged])
-        except BaseException as error:  # noqa: BLE001 -- the run must hear of it, whatever it is
+        except BaseException as error:  # noqa: BLE001 -- every error must end the run
             self._on_error(error)
 
     def _next_batch(self) -> list[Arrival] | None:
-        """Wait for one body, and take up to `_BATCH` that are there; return None at the end."""
+        """Wait for one body, and take up to `_BATCH` waiting ones; return None at the end."""
         first = self._queue.get()
         if first is None:
             return None
@@ -91,10 +91,10 @@ class BodyWriter:
         return batch
 
     def _stage(self, arrival: Arrival) -> str:
-        """Write a body: under its final name, unless it must be durable before it has that.
+        """Write a body, under the name of a complete part unless it must be synced first.
 
         Returns:
-            The name that the part has now; empty for an object that the service of DEST copies: it has none.
+            The current name of the part; empty for an object that the service of DEST copies.
         """
         part = arrival.part
         arrival.part = complete_part_name(
