@@ -195,4 +195,4 @@ def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
         bench.publisher._judge_pace(one)
     assert isinstance(bench.destination._sync, GroupSync) == grouped
     assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
-    assert [("each file by itself" in text) for text in bench.notices] == ([] if grouped else [True])
+    assert [("each file separately" in text) for text in bench.notices] == ([] if grouped else [True])
