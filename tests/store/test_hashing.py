@@ -55,7 +55,8 @@ def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of
             assert ranges(served), "it was not split"
         assert received.digest == SHA256
         assert received.part is not None
-        assert hashlib.sha256(await asyncio.to_thread(received.part.read_bytes)).digest() == SHA256
+        content = await asyncio.to_thread((tmp_path / received.part).read_bytes)
+        assert hashlib.sha256(content).digest() == SHA256
 
     asyncio.run(live())
 

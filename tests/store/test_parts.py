@@ -263,7 +263,7 @@ def test_a_stalled_transfer_goes_on_from_disk(tmp_path: Path):
         received = await fetcher.fetch(job)
         assert served.asked[-1].start == point.size
         assert received.part is not None
-        assert await asyncio.to_thread(received.part.read_bytes) == LONG
+        assert await asyncio.to_thread((tmp_path / received.part).read_bytes) == LONG
         assert received.digest == hashlib.sha256(LONG).digest()
 
     fetching(act, tmp_path)
