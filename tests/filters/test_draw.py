@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +15,14 @@ from stacpull.selection import Selection
 IDS = st.lists(st.text("abc0123_", min_size=1, max_size=6), unique=True, max_size=40)
 
 
+@cache
+def shards(count):
+    return [compile_items(Selection(shard=(number, count))) for number in range(1, count + 1)]
+
+
 def shard_of(item_id, count):
-    return [
-        number
-        for number in range(1, count + 1)
-        if compile_items(Selection(shard=(number, count))).judge({"id": item_id}) is Verdict.MATCH
-    ]
+    judged = [shard.judge({"id": item_id}) for shard in shards(count)]
+    return [number for number, verdict in enumerate(judged, 1) if verdict is Verdict.MATCH]
 
 
 @given(item_id=st.text(max_size=20), count=st.integers(1, 9))

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.acceptance.command import environment
+from tests.acceptance.forked_command import ForkedProcess, Forker
 from tests.outputs.conftest import item
 from tests.outputs.test_geoparquet import UNUSUAL
 
 import stacpull
 from stacpull import child_process
 from stacpull.outputs import item_batches
+from stacpull.python_process import python_command, python_environment
 
 COUNT = 40
+_MAIN = "from stacpull.outputs.item_batches import main; main()"
 
 
 @pytest.fixture(params=["item", "ndjson"])
@@ -35,18 +40,36 @@ def dest(mirrored: Any, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that are started, two for each export."""
+def several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes for each export."""
     monkeypatch.setattr(item_batches, "FEWEST_ITEMS", 1)
     monkeypatch.setattr(item_batches, "available_processors", lambda: 8)
-    processes: list[subprocess.Popen[bytes]] = []
 
-    class Noted(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings)
-            processes.append(self)
 
-    monkeypatch.setattr(child_process.subprocess, "Popen", Noted)
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    """Starting a process takes half a second, nearly all of it to import pyarrow: it is imported once."""
+    made = Forker(environment(), "stacpull.outputs.item_columns")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def forked(several: None, forker: Forker, monkeypatch: pytest.MonkeyPatch) -> list[ForkedProcess]:
+    """The processes, which are forked. The first test starts them."""
+    processes: list[ForkedProcess] = []
+
+    def fork(module: str) -> tuple[ForkedProcess, socket.socket]:
+        assert module == item_batches.__name__
+        ours, theirs = socket.socketpair()
+        with theirs, Path(os.devnull).open("r+b") as nothing:
+            streams = (nothing.fileno(), nothing.fileno(), 2, theirs.fileno())
+            command = python_command("-c", _MAIN, "3")
+            command = [command[0], *command[command.index("-c") :]]
+            processes.append(forker.fork(command, python_environment(), None, *streams))
+        return processes[-1], ours
+
+    monkeypatch.setattr(item_batches, "spawn", fork)
     return processes
 
 
@@ -54,12 +77,22 @@ def export(dest: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
     return asyncio.run(stacpull.export(dest, out, **settings))
 
 
-def test_several_processes_give_the_file_of_one(dest: Path, tmp_path: Path, request: Any) -> None:
+def test_several_processes_give_the_file_of_one(
+    dest: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("one", "several"):
         (tmp_path / name).mkdir()
     out = tmp_path / "one" / "items.parquet"
     expected = export(dest, out)
-    started = request.getfixturevalue("started")
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            started.append(self)
+
+    monkeypatch.setattr(child_process.subprocess, "Popen", Noted)
+    request.getfixturevalue("several")
     again = tmp_path / "several" / "items.parquet"
     assert export(dest, again) == expected
     assert again.read_bytes() == out.read_bytes()
@@ -68,24 +101,24 @@ def test_several_processes_give_the_file_of_one(dest: Path, tmp_path: Path, requ
 
 
 def test_no_process_is_left_when_it_is_stopped(
-    dest: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+    dest: Path, tmp_path: Path, forked: list[ForkedProcess]
 ) -> None:
     out, stop = tmp_path / "items.parquet", asyncio.Event()
     with pytest.raises(stacpull.InterruptedRunError):
         export(dest, out, on_event=lambda event: event.done >= 8 and stop.set(), stop=stop)
-    assert all(process.returncode is not None for process in started)
+    assert all(process.returncode is not None for process in forked)
     assert export(dest, out).items == pq.read_table(out).num_rows
 
 
 def test_a_process_that_ends_is_an_error_and_the_export_continues(
-    dest: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+    dest: Path, tmp_path: Path, forked: list[ForkedProcess]
 ) -> None:
     out = tmp_path / "items.parquet"
 
     def kill(event: Any) -> None:
         if event.done >= 8:
-            os.kill(started[0].pid, signal.SIGKILL)
-            started[0].wait()
+            forked[0].kill()
+            forked[0].wait()
 
     with pytest.raises(stacpull.StacpullError, match="A process of the export ended"):
         export(dest, out, on_event=kill)
@@ -94,11 +127,9 @@ def test_a_process_that_ends_is_an_error_and_the_export_continues(
     assert report.items == pq.read_table(out).num_rows >= COUNT
 
 
-def test_a_process_ends_with_the_one_that_started_it(
-    dest: Path, started: list[subprocess.Popen[bytes]]
-) -> None:
+def test_a_process_ends_with_the_one_that_started_it(dest: Path, forked: list[ForkedProcess]) -> None:
     work = "stacpull.outputs.item_columns:columns_work"
     setup = item_batches.Setup(os.fsencode(dest), work, {"to_dest": "."})
     with item_batches.worker(setup) as worker:
         worker.connection.close()
-        assert started[0].wait(60) == 0
+        assert forked[0].wait(60) == 0
