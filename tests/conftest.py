@@ -12,6 +12,7 @@ import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import rasterio
@@ -91,12 +92,23 @@ def store_process() -> None:
 
 
 @pytest.fixture
+def forked_store() -> Iterator[None]:
+    """Likewise, for tests that need another process but not its start: it is forked (`forked_command`)."""
+    from tests.acceptance.command import forker  # noqa: PLC0415
+
+    from stacpull.engine import store_client  # noqa: PLC0415 - most tests do not need it
+
+    with mock.patch.object(store_client, "spawn", forker().spawn):
+        yield
+
+
+@pytest.fixture
 def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the store on a thread instead of a process, in tests of something else.
 
     Starting the process takes a quarter of a second of processor time.
     """
-    if "store_process" in request.fixturenames:
+    if not {"store_process", "forked_store"}.isdisjoint(request.fixturenames):
         yield
         return
     from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - most tests do not need it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,24 +12,16 @@ from unittest import mock
 
 import pytest
 from tests.acceptance.command import forker
-from tests.acceptance.forked_command import ForkedProcess
 
 from stacpull.engine import workers
 from stacpull.engine.pool import Pool
-from stacpull.python_process import python_environment
 
 
 @contextmanager
 def forked_workers() -> Iterator[None]:
     """Fork the worker processes of runs within this process instead of starting them (`forked_command`)."""
-    with mock.patch.object(workers, "spawn", _fork):
+    with mock.patch.object(workers, "spawn", forker().spawn):
         yield
-
-
-def _fork(_module: str, *inherited: int) -> tuple[ForkedProcess, socket.socket]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        return forker().fork_worker(python_environment(), theirs.fileno(), *inherited), ours
 
 
 def start_early(patch: pytest.MonkeyPatch) -> None:

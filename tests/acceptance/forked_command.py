@@ -191,9 +191,16 @@ class Forker:
         }
         return self._ask(asked, streams)
 
-    def fork_worker(self, environment: Mapping[str, str], *descriptors: int) -> ForkedProcess:
-        """Fork a worker process. The first descriptor is its end of the socket; it holds the others."""
-        return self._ask({"worker": environment}, descriptors)
+    def spawn(
+        self, module: str, *inherited: int, arguments: Sequence[str] = ()
+    ) -> tuple[ForkedProcess, socket.socket]:
+        """Do what `stacpull.child_process.spawn` does, with a child that is forked."""
+        from stacpull.python_process import python_environment  # noqa: PLC0415 - only some tests need it
+
+        ours, theirs = socket.socketpair()
+        child = [module, python_environment(), arguments]
+        with theirs:
+            return self._ask({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2, *inherited)), ours
 
     def _ask(self, asked: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
         with self._asking:
@@ -328,8 +335,8 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         pid = os.fork()
         if pid == 0:
             control.close()
-            if "worker" in asked:
-                _run_child(WORKER, descriptors, asked["worker"])
+            if "child" in asked:
+                _spawn_child(descriptors, asked["cwd"], *asked["child"])
             _run(descriptors, **asked)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -489,13 +496,22 @@ def _wait(module: str, asked: socket.socket) -> NoReturn:
         os._exit(1)
 
 
+def _spawn_child(
+    descriptors: list[int], cwd: str, module: str, environment: dict[str, str], arguments: list[str]
+) -> NoReturn:
+    os.dup2(descriptors[1], 2)
+    os.close(descriptors.pop(1))
+    os.chdir(cwd)
+    _run_child(module, descriptors, environment, arguments)
+
+
 def _run_child(
     module: str, descriptors: Sequence[int], environment: Mapping[str, str], arguments: Sequence[str] = ()
 ) -> NoReturn:
-    """Run the store process or a worker process, as `child_process.spawn` starts it."""
+    """Run the `main` of a module, as `child_process.spawn` starts it."""
     code = 1
     try:
-        Path("/proc/self/comm").write_text(_NAMES[module])
+        Path("/proc/self/comm").write_text(_NAMES.get(module, "stacpull-child"))
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)

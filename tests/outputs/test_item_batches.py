@@ -20,10 +20,8 @@ from tests.outputs.test_geoparquet import UNUSUAL
 import stacpull
 from stacpull import child_process
 from stacpull.outputs import item_batches
-from stacpull.python_process import python_command, python_environment
 
 COUNT = 40
-_MAIN = "from stacpull.outputs.item_batches import main; main()"
 
 
 @pytest.fixture(params=["item", "ndjson"])
@@ -60,14 +58,9 @@ def forked(several: None, forker: Forker, monkeypatch: pytest.MonkeyPatch) -> li
     processes: list[ForkedProcess] = []
 
     def fork(module: str) -> tuple[ForkedProcess, socket.socket]:
-        assert module == item_batches.__name__
-        ours, theirs = socket.socketpair()
-        with theirs, Path(os.devnull).open("r+b") as nothing:
-            streams = (nothing.fileno(), nothing.fileno(), 2, theirs.fileno())
-            command = python_command("-c", _MAIN, "3")
-            command = [command[0], *command[command.index("-c") :]]
-            processes.append(forker.fork(command, python_environment(), None, *streams))
-        return processes[-1], ours
+        process, sock = forker.spawn(module)
+        processes.append(process)
+        return process, sock
 
     monkeypatch.setattr(item_batches, "spawn", fork)
     return processes

@@ -52,7 +52,7 @@ def change(dest: Path, script: str) -> None:
         db.executescript(script)
 
 
-@pytest.mark.usefixtures("store_process")
+@pytest.mark.usefixtures("forked_store")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("code", CODE)
 def test_a_ledger_with_code_in_it_is_refused(dest: Path, code: str, command: str) -> None:

@@ -134,7 +134,7 @@ def test_a_fresh_mirror_goes_round_it_or_refuses(
     assert_untouched(outside, tmp_path)
 
 
-@pytest.mark.usefixtures("store_process")
+@pytest.mark.usefixtures("forked_store")
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("seed", [to_a_file, pipe])
 def test_a_mirror_that_was_tampered_with_goes_round_it_or_refuses(
