@@ -144,6 +144,15 @@ def test_an_option_of_another_tool_gets_the_one_to_use(
     assert "--prune" not in ran.err
 
 
+@pytest.mark.parametrize("command", ["resume", "status", "collections"])
+def test_a_command_whose_first_argument_is_dest_gets_no_hint_of_a_second(
+    stacpull_command: Command, command: str
+) -> None:
+    ran = stacpull_command(command, "m", "--output", "x")
+    assert ran.code == 2
+    assert "second argument" not in ran.err
+
+
 @pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])
 def test_an_option_that_removes_files_is_never_suggested(stacpull_command: Command, typed: str) -> None:
     assert "--prune'" not in stacpull_command("mirror", "s", "d", typed).err

@@ -123,6 +123,7 @@ def walked(
 
     async def walk() -> None:
         source = await open_source(f"{API}/collections/a", reader)
+        await source.starts(selection)  # as a command does to check the selection, before the walk
         (start,) = await source.starts(selection)
         pages = source.pages(
             cursor or start.request, page_size=PageSize(size), on_notice=lambda n: notices.append(n.text)

@@ -35,10 +35,17 @@ class Link:
     draw: random.Random = field(default_factory=lambda: random.Random(1))
     rtt: float = 0.0
     """Seconds. A connection begins after two of them, and doubles its rate with each further one."""
+    answer: float = 0.0
+    """Seconds that the host needs before its first byte."""
     burst: float = 0.0
     """Bytes that a connection gets at first, as fast as the link allows."""
     portion: float = 0.0
     """Bytes that a host sends at once before it waits, as nginx does where it limits the rate."""
+
+    @property
+    def first_byte(self) -> float:
+        """Seconds from the opening of a connection to its first byte."""
+        return 2 * self.rtt + self.answer
 
 
 @dataclass
@@ -53,11 +60,11 @@ class Stream:
 
     def offer(self, link: Link, seconds: float) -> float:
         """Return how many bytes it would bring in so many seconds, if no other connection were there."""
-        if self.age < 2 * link.rtt:
+        if self.age < link.first_byte:
             return 0.0
         fastest = max(link.each, self.burst / seconds)
         if link.rtt:
-            doublings = min(40.0, (self.age - 2 * link.rtt) / link.rtt)
+            doublings = min(40.0, (self.age - link.first_byte) / link.rtt)
             fastest = min(fastest, FIRST_FLIGHT / link.rtt * 2**doublings)
         return fastest * seconds
 
@@ -65,7 +72,7 @@ class Stream:
         """Let so many seconds pass with so many bytes on the way. Return how many arrive: whole portions."""
         self.age += seconds
         self.held += size
-        came = int(self.held) if self.age > 2 * link.rtt else 0
+        came = int(self.held) if self.age > link.first_byte else 0
         if came < link.portion > self.burst:
             came = 0
         self.held -= came
@@ -87,9 +94,9 @@ class Transfer:
     def __init__(self, link: Link, size: float, most: int) -> None:
         self.link = link
         self.rest = size
-        self.count = ConnectionCount(most, 0.0, first_byte=2 * link.rtt)
+        self.count = ConnectionCount(most, 0.0, first_byte=link.first_byte)
         self.count.opened()
-        self.streams = [Stream(2 * link.rtt, link.burst, link.portion)]
+        self.streams = [Stream(link.first_byte, link.burst, link.portion)]
 
     def tick(self, now: float, step: float, jump: float) -> None:
         """Let `step` seconds pass on the link, at rates that are `jump` times the usual ones."""
@@ -160,6 +167,13 @@ def test_a_long_round_trip_hides_no_gain(rtt: float) -> None:
     assert course.connections[-1] == 16
     assert course.connections.index(16) * 0.1 <= 10 + 40 * rtt
     assert course.seconds < 1.1 * 10 * GB / (16 * 20 * MB) + 40 * rtt
+
+
+@pytest.mark.parametrize("first_byte", [1.9, 2.5, 4.0])
+def test_a_host_that_is_slow_to_answer_gets_as_many(first_byte: float) -> None:
+    course = transfer(Link(each=5 * MB, answer=first_byte), 10 * GB, most=16)
+    assert course.connections[-1] == 16
+    assert course.connections.index(16) * 0.1 <= 40
 
 
 @pytest.mark.parametrize("rtt", [0.0, 0.01, 0.05, 0.2, 0.4])

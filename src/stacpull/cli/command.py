@@ -207,10 +207,12 @@ def hint_for(option: str) -> str | None:
 
 
 def _applies(command: click.Command, hint: str) -> bool:
-    """Return True if the command has the option that a hint names first (a hint may name none)."""
+    """Return True if the command has what a hint names: an option, a second argument, or neither."""
+    if "second argument" in hint:
+        return [one.name for one in command.params if isinstance(one, click.Argument)][1:2] == ["dest"]
     named = [word.strip(",;'") for word in hint.split() if word.startswith("-")]
     options = {name for one in command.params for name in one.opts}
-    return not named or named[0] in options or "DEST" in hint
+    return not named or named[0] in options
 
 
 def command(

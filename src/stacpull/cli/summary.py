@@ -122,12 +122,15 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Say that there was nothing to resume, and what can be done instead."""
     dest = shlex.quote(report.work or report.dest)
     accepted = report.assets_missing if report.missing_ok else 0
-    failures = report.assets_failed - report.assets_outside - accepted + report.items_failed
+    failed = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
+    failures = failed + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
     if failures:
         yield f"to retry:    stacpull retry {dest}"
-    yield f"to look for new items: stacpull mirror {shlex.quote(report.source)} {dest}"
+    if report.assets_ordered:
+        yield _to_ask_again(dest)
+    yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
 
 
 def _news(report: MirrorReport) -> Iterator[str]:
@@ -201,7 +204,11 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     if report.items_failed or (report.assets_failed and not only_gone):
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
-        yield f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
+        yield _to_ask_again(dest)
+
+
+def _to_ask_again(dest: str) -> str:
+    return f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:

@@ -238,7 +238,7 @@ def _refuse_without_items(options: Options) -> None:
         )
 
 
-def _nothing_to_resume(dest: Path) -> MirrorReport:
+def _nothing_to_resume(dest: Path, *, missing_ok: bool) -> MirrorReport:
     """Return the report of a `resume` that found no unfinished run."""
     there = status(dest)
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
@@ -255,6 +255,7 @@ def _nothing_to_resume(dest: Path) -> MirrorReport:
         dest=there.dest,
         work=there.work,
         nothing_to_resume=True,
+        missing_ok=missing_ok,
     )
 
 
@@ -302,7 +303,7 @@ async def resume(
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
             if run is not None:
                 return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
-        return await asyncio.to_thread(_nothing_to_resume, place.work)
+        return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
 
     return await _watched(work, options, place, on_event, stop)
 

@@ -33,11 +33,10 @@ import logging
 import pickle
 import platform
 import secrets
-import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -277,19 +276,18 @@ class DaskCluster(WorkerSupply):
         Another user of this machine could join a scheduler that listens on a port, and be sent credentials.
         """
         distributed: Any = import_module("distributed")
-        with _no_interrupts():
-            cluster = await self._stack.enter_async_context(
-                distributed.LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=False,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",
-                    worker_dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.CRITICAL,
-                    asynchronous=True,
-                )
+        cluster = await self._stack.enter_async_context(
+            distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=False,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+                asynchronous=True,
             )
+        )
         address: str = cluster.scheduler_address
         return address
 
@@ -530,13 +528,3 @@ class DaskWorker(WorkerProcess):
                     await self._comm.write(data)
             return
         self._comm.abort()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C in the terminal, which only the coordinator handles."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

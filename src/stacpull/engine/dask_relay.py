@@ -54,7 +54,7 @@ def hold(session: str) -> None:
 
 
 _sessions: dict[str, threading.Event] = {}
-"""Active sessions by name. The event is set when the session ends."""
+"""Sessions by name. The event is set when the session ends; it stays for a `hold` that starts later."""
 
 
 async def relay(comm: Any, session: str = "") -> str:
@@ -92,6 +92,5 @@ async def relay(comm: Any, session: str = "") -> str:
             await asyncio.to_thread(discard, (process, sock))
     finally:
         comm.abort()
-        del _sessions[session]
         over.set()
     return "dont-reply"

@@ -198,7 +198,7 @@ class Pruning:
     async def _tell_of_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorOperations.kept)
         for why, number in self._kept.untrusted.items():
-            self._warn(number, f"were not listed, and their own URLs return that they are gone, but {why}")
+            self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
         self._warn(self._kept.nameless, "were not listed, and have no URL of their own to request")
         self._warn(self._kept.unanswered, "were not listed, and their own URLs do not show if they are gone")
         self._warn(self._kept.linked, "are gone, but another item still links to them")

@@ -201,6 +201,8 @@ class Walk:
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
         self._selector.matched = await self._sink.restart()
+        self._selector.verdicts.clear()
+        self.summary.cut_short = None
         self._barren = 0
 
     async def _walk_from(

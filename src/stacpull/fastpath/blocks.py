@@ -71,9 +71,8 @@ class BlockReceiver(asyncio.BufferedProtocol):
         self._least = 1
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the rest of the block, or a new one."""
-        del sizehint
-        if len(self._room) < self._least:
+        """Return the rest of the block, or a new one: TLS asks for as much as it has decrypted."""
+        if len(self._room) < max(self._least, min(sizehint, _SHORT)):
             self._room = self._pool.take()
             self._least = len(self._room) // _PARTS
         return self._room

@@ -257,7 +257,8 @@ class ApiSource(StacApi):
         if not takes_times or "datetime" not in endpoint.takes:
             first = self._first(name, narrow, known)
             why = "the URL has a datetime itself" if takes_times else "the API does not support datetime"
-            self._unsplit.append((first, unsplit(why)))
+            if (notice := (first, unsplit(why))) not in self._unsplit:  # it is called twice
+                self._unsplit.append(notice)
             return first
         period = period_of_collection(await self.collection(name), narrow.datetime)
         query = SearchQuery(endpoint, members(narrow, endpoint), narrow, plain)

@@ -270,15 +270,21 @@ class BucketRequests:
         with self._handing_over:
             if not self._is_useless:
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=lambda: _run_on_loop(self._run()), name="stacpull-requests", daemon=True
-                    )
+                    self._thread = threading.Thread(target=self._work, name="stacpull-requests", daemon=True)
                     self._thread.start()
                     self._started.result()
                 self._loop.call_soon_threadsafe(self._take, exchanges)
                 return
         for one in exchanges:
             one.conclude(None)
+
+    def _work(self) -> None:
+        try:
+            _run_on_loop(self._run())
+        except BaseException as error:  # a loop needs descriptors
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
 
     # --- on the loop -------------------------------------------------------------------------------------
 

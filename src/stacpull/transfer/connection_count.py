@@ -208,13 +208,18 @@ class ConnectionCount:
             How many more connections to open: the second one has shown that the host serves ranges.
         """
         self._flowing += 1
-        if self._growth.phase is Phase.SETTLING and self._flowing >= self.active:
-            self._growth = _timed(self._growth, now - self._since)
-            self._begin_sample(now)
-            if not self._has_ranges:
-                self._has_ranges = True
-                return self._missing()
-        return 0
+        growth = self._growth
+        shows_ranges = not self._has_ranges and self._flowing > 1
+        is_settled = growth.phase is Phase.SETTLING and self._flowing >= self.active
+        if not is_settled and not (shows_ranges and growth.connections > 1):
+            return 0
+        # a slow second connection ends the wait of a trial, and only now does that trial have its connections
+        self._growth = _timed(replace(growth, phase=Phase.SETTLING), now - self._since)
+        self._begin_sample(now)
+        if not shows_ranges:
+            return 0
+        self._has_ranges = True
+        return self._missing()
 
     def ended(self, *, has_flowed: bool) -> None:
         """Record the end of a connection, of which bytes have come or not."""

@@ -271,7 +271,11 @@ class _MergeRun:
         self._destination.sync(copied)
         for number, put in enumerate(puts):
             directory, _, name = put.path.rpartition("/")
-            failure = self._destination.place(put.part, directory, name, replace=False)
+            try:
+                failure = self._destination.place(put.part, directory, name, replace=False)
+            except DestinationError:
+                merge.withdraw(paths[number + 1 :])  # this one may have been placed
+                raise
             if failure is not None:  # another program writes here: the next start must not remove its files
                 merge.withdraw(paths[number:])
                 raise DestinationError(failure.message)
