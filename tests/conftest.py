@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from collections.abc import Generator, Iterator
-from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +19,6 @@ from blockbuster import blockbuster_ctx
 from hypothesis import settings
 from rasterio.session import DummySession
 from tests.acceptance.forked_command import read_models_once
-from tests.forked_workers import pytest_addoption, pytest_configure  # noqa: F401 - hooks
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -162,10 +160,8 @@ class SharedLock:
         os.close(self._room)
 
 
-@cache
-def _machine() -> SharedLock:
-    """Return the lock that each test holds. All runs of this tree share it, not only the workers of one."""
-    return SharedLock(ROOT / "tests", Path(__file__))
+_machine = SharedLock(ROOT / "tests", Path(__file__))
+"""Held by each test. All runs of this tree share it, not only the workers of one."""
 
 
 def _is_alone(item: pytest.Item | None) -> bool:
@@ -195,12 +191,12 @@ def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
     """Run nothing beside a test that is marked `alone`. The time limit of a test begins after the wait."""
-    _machine().acquire(alone=_is_alone(item))
+    _machine.acquire(alone=_is_alone(item))
     try:
         return (yield)
     finally:
         if not (_is_alone(item) and _is_alone(nextitem)):
-            _machine().release()
+            _machine.release()
         _freeze()
 
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.acceptance.command import forker
 from tests.acceptance.forked_command import command_for_shells
 from tests.documents.earth_search import EarthSearch
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
-from tests.forked_workers import worker_number
 from tests.servers.buckets import client
 from tests.servers.radosgw import OWNER, radosgw
 
@@ -34,16 +32,13 @@ MAY_FAIL = {"--label 'Rice feilds'": 2}
 """Commands that fail on purpose, by a part of the command, with their exit codes."""
 
 
-@cache
-def _places() -> Iterator[int]:
-    """Return ports below the ephemeral range, in the part of it that is this worker's."""
-    begin = 11_000 + 1_000 * worker_number()
-    return itertools.cycle(range(begin, begin + 1_000, 5))
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_places = itertools.cycle(range(11_000 + 1_000 * _worker, 12_000 + 1_000 * _worker, 5))
 
 
 def free_ports(count: int) -> int:
-    """Return the first of consecutive free ports."""
-    return next(first for first in _places() if all(map(_is_free, range(first, first + count))))
+    """Return the first of consecutive free ports below the ephemeral range."""
+    return next(first for first in _places if all(map(_is_free, range(first, first + count))))
 
 
 def _is_free(port: int) -> bool:
