@@ -379,7 +379,7 @@ def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> N
 
 
 def test_the_same_mirror_twice_and_no_mirror_are_refused(shards: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(stacpull.UsageError, match="named twice"):
+    with pytest.raises(stacpull.UsageError, match="is given twice"):
         sync.merge(shards[0], [tmp_path / "." / "1"])
     with pytest.raises(stacpull.NotAMirrorError):
         sync.merge(tmp_path / "m", [tmp_path / "nothing"])

@@ -109,7 +109,7 @@ def test_adopt_takes_the_files_and_the_documents(
 @pytest.mark.parametrize("when", ["1", "5"])
 def test_without_adopt_the_message_says_how_to_recover_and_rebuild_does(tmp_path: Path, when: str) -> None:
     async def work(api: Backup, source: str) -> None:
-        with pytest.raises(DestinationError, match=r"in the way.*verify --rebuild"):
+        with pytest.raises(DestinationError, match=r"is not part of this mirror.*verify --rebuild"):
             await resume(tmp_path / "m")
         failed = await asyncio.to_thread(lambda: list(failures(tmp_path / "m")))
         assert {one.kind for one in failed} == {"exists"}

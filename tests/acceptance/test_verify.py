@@ -562,5 +562,5 @@ def test_a_repair_needs_to_know_the_source(mirrored: Mirrored) -> None:
     with closing(open_writer(mirrored.dest)) as db:
         db.execute("UPDATE runs SET source = ''")
     (mirrored.dest / an_asset(mirrored)).unlink()
-    with pytest.raises(UsageError, match="mirrored from"):
+    with pytest.raises(UsageError, match="does not name the source"):
         mirrored.verify(repair=True)

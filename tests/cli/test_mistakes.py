@@ -93,7 +93,7 @@ MISTAKES = {
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"),
         5,
-        "/proc/foo cannot be written: no files can be created there",
+        "/proc/foo cannot be written: no file can be created there",
     ),
     "--yes without --prune": Mistake(
         ("mirror", "{api}", "d", "-C", "--yes"), 2, "--yes confirms --prune, which is not given: add --prune"

@@ -23,7 +23,9 @@ REFUSED = [
     pytest.param('what = "redirect"\nlocation = "data:,x"', "scheme", "data", id="data:"),
     pytest.param('what = "redirect"\nlocation = "javascript:1"', "scheme", "javascript", id="javascript:"),
     pytest.param('what = "redirect"\nlocation = "s3://"', "redirect", "without a host", id="no bucket"),
-    pytest.param('what = "redirect"\nlocation = "s3://bucket"', "scheme", "no S3 object", id="no key"),
+    pytest.param(
+        'what = "redirect"\nlocation = "s3://bucket"', "scheme", "does not name an S3 object", id="no key"
+    ),
     pytest.param(
         'what = "redirect"\nlocation = "http://169.254.169.254/latest/meta-data/"',
         "address",

@@ -6,6 +6,7 @@ import time
 
 import orjson
 import pytest
+from tests.machine_speed import slowness
 
 from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
 from stacpull_replicas.dataset import MAX_ITEMS
@@ -31,9 +32,10 @@ def test_a_page_of_10000_items_takes_half_a_second_at_most(whole, collection, af
     api.respond(RequestInfo("api", "GET", target.replace("10000", "1"), {}))
     took = []
     while len(took) < 6 and min(took, default=1) > SECONDS_A_PAGE:
+        slower = slowness()
         started = time.process_time()
         reply = api.respond(RequestInfo("api", "GET", target, {}))
-        took.append(time.process_time() - started)
+        took.append((time.process_time() - started) / slower)
     assert min(took) <= SECONDS_A_PAGE
     page = orjson.loads(reply.body.read(0, reply.size))
     assert page["context"]["returned"] == len(page["features"]) == 10_000

@@ -68,7 +68,7 @@ def test_another_machine_continues_from_the_copy_of_the_ledger(mem, tmp_path):
     sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "first"))
     report = sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "second"))
     assert (report.assets_done, report.assets_skipped) == (2, 2)
-    with pytest.raises(DestinationError, match="is out of date"):
+    with pytest.raises(DestinationError, match="is outdated"):
         sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "first"))
 
 

@@ -54,6 +54,7 @@ BUILT_AT_RUN_TIME = {
 EXAMPLES: dict[str, str] = {
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
     "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
+    "store/bucket_requests.py:_FRAMING": "\r\nContent-Length: \t12 \t\r\n",
     "store/bucket_requests.py:_CHUNK_SIZE": "1f;name=value\r\n",
     "store/multipart.py:_ETAG": "<ETag>&quot;abc-1&quot;</ETag>",
     "store/multipart.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
@@ -132,8 +133,8 @@ EXAMPLES: dict[str, str] = {
     "tiff/gdal_metadata.py:[0-9]{1,5}": "12",
     "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
     "sigv4.py:_PLAIN_KEY": "a/b_c.0-1~tif",
-    "transfer/aws.py:_PLAIN_NAME": "user.name@host+1-a_b",
-    "transfer/aws.py:_PLAIN_SECTION": "a = b !#c&d",
+    "aws_settings.py:_PLAIN_NAME": "user.name@host+1-a_b",
+    "aws_settings.py:_PLAIN_SECTION": "a = b !#c&d",
     "transfer/local.py:[?#]": "file:///a?b#c",
     "transfer/local.py:_RANGE": "bytes=0-12",
     "transfer/checks.py:_MARKUP": " \t\n<html>",

@@ -245,7 +245,7 @@ def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch
             machines.lease("two").__enter__()
         with machines.lease("two") as taken:
             assert taken.continues
-        assert "start no second mirror there" in str(machines.store("one").warning)
+        assert "a second mirror write there" in str(machines.store("one").warning)
 
 
 def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(

@@ -52,9 +52,7 @@ _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
 _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
-_FRAMING = re.compile(
-    rb"\r\n(content-length|transfer-encoding|connection):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
-)
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
 """The header fields that tell where a reply ends, and whether its connection can be kept."""
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
 _EXPRESS = "--x-s3"
@@ -519,7 +517,7 @@ class _Connection(asyncio.Protocol):
             self._came = []
             self.data_received(came[end:])
             return
-        framing = {name.lower(): value for name, value in _FRAMING.findall(came, 0, end)}
+        framing = {name.lower(): value.strip(b" \t") for name, value in _FRAMING.findall(came, 0, end)}
         try:
             body = self._body(status, framing, came[end:])
         except _IncompleteError as error:

@@ -352,12 +352,13 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
 
 
 async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
-    """Open a file in a thread. If the task is cancelled, the file is closed once it is open."""
+    """Open a file in a thread. If the task is cancelled, it ends once the file has been opened and closed."""
     opening = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
+        await asyncio.wait([opening])  # another attempt must not open the same part beside the thread
         raise
     except OSError as error:
         raise await asyncio.to_thread(destination_error, error, directory) from error
