@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-_USUAL = 0.12
+_USUAL = 0.1
 """Seconds that the loop takes on a machine for which the bounds of the tests are meant as they are."""
 
 
