@@ -209,14 +209,14 @@ def test_what_cannot_be_had_is_had_from_the_next_place(live, assets, processes):
     live(scenario)
 
 
-def test_of_what_cannot_be_had_anywhere_every_reason_is_told_and_retry_begins_with_the_first(live):
+def test_an_asset_that_is_gone_at_each_address_states_both_reasons_and_retry_begins_with_the_first(live):
     async def scenario(world: World) -> None:
         world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
         report = await world.mirror(Selection(prefer=("s3", "http")))
         assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both
         (failure,) = await world.failures()
         assert failure.kind == "gone"
-        assert failure.message.count("404") == 2
+        assert failure.message.count("answered 404 ") == 2
         world.routes["/missing.tif"] = [Answer(body=b"there again")]
         again = await retry(world.dest, options=world.options())
         assert (again.assets_done, again.assets_failed) == (1, 0)

@@ -101,16 +101,16 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
             str(tmp_path / "item.json"), str(tmp_path / "m"), "--credentials", str(tmp_path / "p.toml"),
             "--allow-private-hosts", "--retries", "0",
         ]  # fmt: skip
-        ran = run(copy, "mirror", *arguments, PIN="1234")
-        assert (ran.returncode, shown) == (0, ["3-1234"]), ran.stdout + ran.stderr
+        ran = run(copy, "mirror", *arguments, PIN="s3cr3t")
+        assert (ran.returncode, shown) == (0, ["3-s3cr3t"]), ran.stdout + ran.stderr
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
-        assert "1234" not in ran.stdout + ran.stderr
+        assert "s3cr3t" not in ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("${PIN}", "1234"), "line 4, pin: must not contain a secret"),
+        (("${PIN}", "s3cr3t"), "line 4, pin: must not contain a secret"),
         (("floor = 3", "floor = -3"), "line 5, floor: must be a whole number from 0 on"),
         (
             ("floor =", "flor ="),
@@ -126,4 +126,4 @@ def test_a_mistake_is_reported_with_its_line(
     (tmp_path / "p.toml").write_text(text)
     ran = run(copy, "credentials", "check", str(tmp_path / "p.toml"))
     assert message in ran.stderr
-    assert "1234" not in ran.stderr
+    assert "s3cr3t" not in ran.stderr
