@@ -73,7 +73,7 @@ def guarded() -> Iterator[tuple[str, list[str | None]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             shown.append(self.headers.get("X-Badge"))
-            body = b"open" if shown[-1] == "3-1234" else b"no"
+            body = b"open" if shown[-1] == "3-s3cr3t" else b"no"
             self.send_response(200 if body == b"open" else 401)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
