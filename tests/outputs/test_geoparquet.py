@@ -269,3 +269,34 @@ def test_members_of_other_kinds_are_no_error(mirrored: Mirror, tmp_path: Path) -
     assert [len(rows[f"i{n}"]["links"]) for n in (2, 3, 4)] == [0, 0, 1]
     assert rows["i7"]["bbox"] is None
     assert rows["i7"]["geometry"] is not None  # its ring was closed
+
+
+def test_names_without_number_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
+    """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
+    items = [
+        item(
+            f"i{number}",
+            properties={"kept": number, "many": {f"m{number}-{n}": n for n in range(200)},
+                        **{f"p{number}-{n}": n for n in range(200)}},
+            assets={f"a{number}-{n}": {"href": "./one.bin", "roles": ["data"]} for n in range(200)},
+            **{f"x{number}-{n}": n for n in range(30)},
+        )
+        for number in range(6)
+    ]  # fmt: skip
+    dest = mirrored(items, {"one.bin": b"1"})
+    report = asyncio.run(stacpull.export(dest, tmp_path / "out.parquet"))
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_columns <= 1_000 + 8
+    assert table["kept"].to_pylist() == [*range(6)]
+    for number, (many, assets) in enumerate(
+        zip(table["many"].to_pylist(), table["assets"].to_pylist(), strict=True)
+    ):
+        assert json.loads(many) == {f"m{number}-{n}": n for n in range(200)}
+        assert json.loads(assets).keys() == {f"a{number}-{n}" for n in range(200)}
+    assert "Properties are left out: there are more than 1,000 different ones." in report.notes
+    assert sum("is left out" in note for note in report.notes) == 100
+    again = tmp_path / "again"
+    found = asyncio.run(
+        stacpull.mirror(str(tmp_path / "out.parquet"), again, selection=stacpull.Selection(max_items=1))
+    )
+    assert found.items_done == 1

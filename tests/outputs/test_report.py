@@ -176,6 +176,24 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
     asyncio.run(look())
 
 
+def test_names_without_number_take_bounded_memory() -> None:
+    """An item with a thousand labels has half a million pairs of them."""
+    tally, whole = _Tally(), _Tally()
+    for number in range(12):
+        names = [f"{number}-{n}" + "x" * 10_000 for n in range(1_000)]
+        assets = {name: {"href": "./a", "file:size": 1, "alternate": {"origin": {"href": f"https://{name}/"}}}
+                  for name in names}  # fmt: skip
+        properties = {"labels": names, "datetime": f"{number:07d}"}
+        tally.add(MirroredItem("c", "i", "c/i/i.json", {"properties": properties, "assets": assets}))
+    whole.merge(tally)
+    for counts in (whole.labels, whole.keys, whole.hosts):
+        assert len(counts) == 10_000
+        assert max(map(len, counts)) == 300
+    assert len(whole.months) == 12
+    assert len(whole.pairs) == 12 * 100 * 99 // 2
+    assert whole.collections["c"] == [12, 12_000, 12_000]
+
+
 def test_rates_are_those_of_the_hosts_that_sent_most() -> None:
     found = [
         RateInterval(1000.4, 5.0, {"a:80": 10, "b:80": 1, "": 2}),

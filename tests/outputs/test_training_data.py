@@ -16,7 +16,7 @@ import pytest
 from tests.outputs.conftest import item
 
 import stacpull
-from stacpull.outputs import webdataset
+from stacpull.outputs import training_samples, webdataset
 
 LABELS = ("Mixed forest", "Pastures", "Rice fields")
 
@@ -168,3 +168,13 @@ def test_a_directory_with_other_files_is_refused(dest: Path, tmp_path: Path) -> 
     (tmp_path / "out" / "thesis-000001.tar").touch()
     with pytest.raises(stacpull.UsageError, match=r"thesis-000001\.tar, which is not part of an export"):
         export(dest, tmp_path / "out", "webdataset")
+
+
+def test_labels_without_number_are_no_classes(mirrored: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Each class is a number in every sample, so that a source could fill the memory."""
+    monkeypatch.setattr(training_samples, "MOST_CLASSES", 100)
+    dest = mirrored([item(f"i{n}", properties={"labels": [f"{n}-{m}" for m in range(60)]}) for n in range(2)])
+    for form, out in (("csv", "labels.csv"), ("webdataset", "shards")):
+        with pytest.raises(stacpull.StacpullError, match="more than 100 different labels"):
+            asyncio.run(stacpull.export(dest, tmp_path / out, form))
+    assert not (tmp_path / "labels.csv").exists()

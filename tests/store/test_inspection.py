@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.store import inspection
-from stacpull.store.inspection import Entry, Look, look_at, obstacle, walk
+from stacpull.store.inspection import DirectoryFiles, Entry, Look, look_at, obstacle, walk
 
 
 @pytest.fixture
@@ -95,3 +95,43 @@ def test_a_walk_meets_everything_once_and_follows_no_link(
     met = [entry for stretch in walk(tmp_path, frozenset({"own"})) for entry in stretch]
     assert len(met) == len(set(met))
     assert set(met) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("link/x", "a link at link"),
+        ("a/link/x", "a link at a/link"),
+        ("a/../../outside/x", "a path that leads out of it at a/.."),
+        ("../outside/x", "a path that leads out of it at .."),
+        ("{tmp_path}/outside/x", "a path that leads out of it at "),
+    ],
+)
+def test_no_file_outside_is_read(tmp_path: Path, path: str, found: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x").write_bytes(b"secret")
+    (tmp_path / "dest/a").mkdir(parents=True)
+    (tmp_path / "dest/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "dest/a/link").symlink_to("../../outside")
+    path = path.format(tmp_path=tmp_path)
+    with DirectoryFiles(tmp_path / "dest") as files:
+        for _ in range(2):
+            assert (
+                files.look_at(path, hashed=True) == files.look_at(path, hashed=False) == Look(obstacle=found)
+            )
+            assert files.read(path) is None
+            with pytest.raises(OSError, match=found):
+                files.open(path)
+
+
+def test_the_directories_that_are_remembered_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "_MOST_CHECKED", 3)
+    with DirectoryFiles(tmp_path) as files:
+        for name in "abcdef":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "x").write_bytes(b"x")
+            assert files.look_at(f"{name}/x", hashed=False) == Look(1)
+        (tmp_path / "link").symlink_to("a")
+        assert files.look_at("link/x", hashed=False) == Look(obstacle="a link at link")

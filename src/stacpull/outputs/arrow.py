@@ -6,7 +6,7 @@ batches, these rules decide:
     null and absent       are the same
     integer and float     become float, which rounds integers beyond 2^53
     time and text         become text
-    objects               become a struct with the members of all of them
+    objects               become a struct with the members of all of them, if there are at most 1,000
     lists                 become a list of what their elements become
     anything else         becomes text that holds the JSON of each value
 
@@ -28,6 +28,9 @@ from stacpull.clock import rfc3339
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
+MOST_MEMBERS = 1_000
+"""Members of a struct. A source can name any number, and each takes space in every row."""
+_MANY = f"objects with more than {MOST_MEMBERS:,} different members"
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 Mixed = dict[str, set[str]]
@@ -70,11 +73,32 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
         mixed: Receives the places at or below `path` whose values became JSON text.
     """
     try:
-        return pa.array(values)
+        if not _has_many_members(values) and not _is_wide((array := pa.array(values)).type):
+            return array
     except _REFUSED:
-        types = (_type_of(value, path, mixed) for value in values)
-        kind = reduce(lambda one, other: merged_type(one, other, path, mixed), types)
-        return pa.array([_as_type(value, kind) for value in values], kind)
+        pass
+    types = (_type_of(value, path, mixed) for value in values)
+    kind = reduce(lambda one, other: merged_type(one, other, path, mixed), types)
+    return pa.array([_as_type(value, kind) for value in values], kind)
+
+
+def _has_many_members(values: Sequence[Any]) -> bool:
+    members = set[str]()
+    for value in values:
+        if isinstance(value, dict):
+            members.update(value)
+            if len(members) > MOST_MEMBERS:
+                return True
+    return False
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    """Return True if a struct in this type has too many members."""
+    if pa.types.is_list(kind):
+        return _is_wide(kind.value_type)
+    if not pa.types.is_struct(kind):
+        return False
+    return kind.num_fields > MOST_MEMBERS or any(_is_wide(field.type) for field in kind)
 
 
 def merged_type(  # noqa: PLR0911 - one return per rule
@@ -97,7 +121,10 @@ def merged_type(  # noqa: PLR0911 - one return per rule
             fields[field.name] = (
                 field.type if known is None else merged_type(known, field.type, f"{path}.{field.name}", mixed)
             )
-        return pa.struct(list(fields.items()))
+        if len(fields) <= MOST_MEMBERS:
+            return pa.struct(list(fields.items()))
+        mixed.setdefault(path, set()).add(_MANY)
+        return JSON_TEXT
     if pa.types.is_list(one) and pa.types.is_list(other):
         return pa.list_(merged_type(one.value_type, other.value_type, path, mixed))
     mixed.setdefault(path, set()).update(_kind(kind) for kind in (one, other) if kind != JSON_TEXT)
@@ -138,6 +165,9 @@ def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - o
 
 
 def _type_of(value: Any, path: str, mixed: Mixed) -> pa.DataType:
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        mixed.setdefault(path, set()).add(_MANY)
+        return JSON_TEXT
     if isinstance(value, dict):
         return pa.struct([(name, _type_of(one, f"{path}.{name}", mixed)) for name, one in value.items()])
     if isinstance(value, list):

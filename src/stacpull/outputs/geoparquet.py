@@ -26,7 +26,16 @@ from stacpull.models import Json
 from stacpull.outputs.arrow import JSON_TEXT, fitted, merged_type, storable_type
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import batch_results
-from stacpull.outputs.item_columns import BBOX, FLAT, Hrefs, ItemColumns, ItemFacts, opened_batch
+from stacpull.outputs.item_columns import (
+    BBOX,
+    FLAT,
+    MEMBERS,
+    MOST_PROPERTIES,
+    Hrefs,
+    ItemColumns,
+    ItemFacts,
+    opened_batch,
+)
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions
@@ -133,6 +142,8 @@ class _Build:
             f"The member {name} is left out: the format has no place for it."
             for name in sorted(self.facts.left_out)
         ]
+        if self.facts.is_too_wide:
+            notes.append(f"Properties are left out: there are more than {MOST_PROPERTIES:,} different ones.")
         if self.facts.bad_geometries:
             notes.append(f"{self.facts.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
         return (*notes, *(contents.notes() if missing else ()))
@@ -167,6 +178,9 @@ class _Build:
 
     def _merge(self, made: ItemColumns) -> None:
         for field in chain.from_iterable(opened_batch(data).schema for data in made.batches):
+            if field.name not in self._types and len(self._types) == MOST_PROPERTIES + len(MEMBERS):
+                self.facts.is_too_wide = True
+                continue
             known = self._types.get(field.name, pa.null())
             self._types[field.name] = merged_type(known, field.type, field.name, self.facts.mixed)
 

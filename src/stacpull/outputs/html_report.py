@@ -11,7 +11,7 @@ import hashlib
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -45,6 +45,13 @@ _MOST_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
 _CELLS_ACROSS = 90
 """Cells of the map along its longer side, at most."""
+_MOST_COUNTED = 10_000
+"""Names of a kind that are counted, the first ones: a source can have any number."""
+_MOST_PAIRED = 100
+"""Labels of an item that are counted in pairs."""
+_MOST_PAIRS = 100_000
+_LONGEST_NAME = 300
+"""Characters of a name by which it is counted."""
 _MOST_NAMED = 3
 """Collections that the title names."""
 _MOST_ROWS = 200
@@ -208,14 +215,14 @@ class _Tally(msgspec.Struct):
         self.items += 1
         properties = item.document.get("properties")
         properties = properties if isinstance(properties, dict) else {}
-        labels = sorted(set(item_labels(properties)))
+        labels = sorted({label[:_LONGEST_NAME] for label in item_labels(properties)})
         _count(self.labels, labels)
-        _count(self.pairs, combinations(labels, 2))
+        _count(self.pairs, combinations(labels[:_MOST_PAIRED], 2), _MOST_PAIRS)
         time = properties.get("datetime") or properties.get("start_datetime")
         if isinstance(time, str):
             _count(self.months, [time[:7]])
         if (cell := _cell(item.document.get("bbox"))) is not None:
-            _count(self.cells, [cell])
+            self.cells[cell] = self.cells.get(cell, 0) + 1
         collection = self.collections.setdefault(item.collection, [0, 0, 0])
         collection[0] += 1
         assets = item.document.get("assets") or {}
@@ -223,11 +230,8 @@ class _Tally(msgspec.Struct):
         for key, file in sorted(local_files(item.path, item.document)):
             collection[1] += 1
             collection[2] += file.size
-            by_key = self.keys.setdefault(key, [0, 0])
-            by_key[0] += 1
-            by_key[1] += file.size
-            host = _host(assets[key])
-            self.hosts[host] = self.hosts.get(host, 0) + file.size
+            _add_numbers(self.keys, key[:_LONGEST_NAME], [1, file.size])
+            _add_number(self.hosts, _host(assets[key])[:_LONGEST_NAME], file.size)
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
@@ -237,13 +241,14 @@ class _Tally(msgspec.Struct):
         self.items += more.items
         self.is_proven = self.is_proven and more.is_proven
         _add_counts(self.labels, more.labels)
-        _add_counts(self.pairs, more.pairs)
-        _add_counts(self.cells, more.cells)
+        _add_counts(self.pairs, more.pairs, _MOST_PAIRS)
+        for cell, number in more.cells.items():
+            self.cells[cell] = self.cells.get(cell, 0) + number
         _add_counts(self.months, more.months)
         _add_counts(self.hosts, more.hosts)
         for mine, others in ((self.collections, more.collections), (self.keys, more.keys)):
             for name, numbers in others.items():
-                mine[name] = [a + b for a, b in zip(mine.get(name, [0] * len(numbers)), numbers, strict=True)]
+                _add_numbers(mine, name, numbers)
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
         """Return the part of the page's data that is counted over items."""
@@ -276,14 +281,32 @@ class _Tally(msgspec.Struct):
 _COUNTED = msgspec.msgpack.Decoder(tuple[_Tally, bytes])
 
 
-def _count(counts: dict[_K, int], keys: Iterable[_K]) -> None:
+def _count(counts: dict[_K, int], keys: Iterable[_K], most: int = _MOST_COUNTED) -> None:
     for key in keys:
-        counts[key] = counts.get(key, 0) + 1
+        _add_number(counts, key, 1, most)
 
 
-def _add_counts(counts: dict[_K, int], more: Mapping[_K, int]) -> None:
-    for key, count in more.items():
-        counts[key] = counts.get(key, 0) + count
+def _add_counts(counts: dict[_K, int], more: Mapping[_K, int], most: int = _MOST_COUNTED) -> None:
+    for key, number in more.items():
+        _add_number(counts, key, number, most)
+
+
+def _add_number(counts: dict[_K, int], key: _K, number: int, most: int = _MOST_COUNTED) -> None:
+    """Add to the count of a name, unless it is new and too many are counted."""
+    before = counts.get(key)
+    if before is not None:
+        counts[key] = before + number
+    elif len(counts) < most:
+        counts[key] = number
+
+
+def _add_numbers(counts: dict[str, list[int]], key: str, numbers: Sequence[int]) -> None:
+    """Do the same for several numbers."""
+    before = counts.get(key)
+    if before is not None:
+        counts[key] = [a + b for a, b in zip(before, numbers, strict=True)]
+    elif len(counts) < _MOST_COUNTED:
+        counts[key] = list(numbers)
 
 
 def _cell(box: object) -> tuple[int, int] | None:

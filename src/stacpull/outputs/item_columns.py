@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -52,6 +52,9 @@ _TIMES = (
     "unpublished",
 )
 """Properties that STAC's common metadata and its timestamps extension define as times."""
+MOST_PROPERTIES = 1_000
+"""Properties that have a column. A source can name any number, and each takes space in every row group."""
+_MOST_LEFT_OUT = 100
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 _MOST_KNOWN = 10_000
 _KNOWN = frozenset({*MEMBERS, "type", "properties", REMOTE_ASSETS})
@@ -74,7 +77,8 @@ class ItemFacts(msgspec.Struct):
         bad_geometries: Geometries that are not valid GeoJSON.
         mixed: See `outputs.arrow.Mixed`.
         renamed: Properties with the name of a member.
-        left_out: Members that have no column.
+        left_out: Members that have no column; a hundred of them if there are more.
+        is_too_wide: True if properties are left out because there are too many.
         geometry_types: As GeoParquet names them.
         bounds: West, south, east and north of all geometries; empty without any.
     """
@@ -86,6 +90,7 @@ class ItemFacts(msgspec.Struct):
     mixed: Mixed = {}
     renamed: set[str] = set()
     left_out: set[str] = set()
+    is_too_wide: bool = False
     geometry_types: set[str] = set()
     bounds: list[float] = []
 
@@ -98,7 +103,8 @@ class ItemFacts(msgspec.Struct):
         for place, kinds in more.mixed.items():
             self.mixed.setdefault(place, set()).update(kinds)
         self.renamed |= more.renamed
-        self.left_out |= more.left_out
+        self.left_out.update(sorted(more.left_out - self.left_out)[: _MOST_LEFT_OUT - len(self.left_out)])
+        self.is_too_wide = self.is_too_wide or more.is_too_wide
         self.geometry_types |= more.geometry_types
         if more.bounds:
             west, south, east, north = self.bounds or more.bounds
@@ -220,10 +226,12 @@ class _TakenApart:
         properties = [_members_of(one.get("properties", _NULL)) for one in self._members]
         columns = {
             name: [one.get(name, _NULL) for one in properties]
-            for name in dict.fromkeys(chain.from_iterable(properties))
+            for name in islice(dict.fromkeys(chain.from_iterable(properties)), MOST_PROPERTIES)
         }
+        self.facts.is_too_wide = len(set(chain.from_iterable(properties))) > MOST_PROPERTIES
         self.facts.renamed.update(columns.keys() & {*MEMBERS})
-        self.facts.left_out.update(set().union(*self._members) - _KNOWN)
+        left_out = sorted(set().union(*self._members) - _KNOWN)
+        self.facts.left_out.update(left_out[:_MOST_LEFT_OUT])
         return {f"properties:{n}" if n in MEMBERS else n: texts for n, texts in columns.items()}
 
     def _geometries(self, values: Sequence[msgspec.Raw]) -> pa.Array:

@@ -64,7 +64,7 @@ def export_torchgeo_v1(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
-    tree = _Tree(contents.dest, out, options)
+    tree = _Tree(contents, out, options)
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
     with (
         export_directory(out),
@@ -106,7 +106,7 @@ def export_torchgeo_v2(
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
     options = options._replace(nomenclature="ben19")
-    tree = _Tree(contents.dest, out, options)
+    tree = _Tree(contents, out, options)
     schema = pa.schema(
         [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
@@ -150,11 +150,12 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _Patch) -> dict[str,
 class _Tree:
     """A tree of hard links that is being made."""
 
-    def __init__(self, dest: Path, out: Path, options: SampleOptions) -> None:
+    def __init__(self, contents: MirrorContents, out: Path, options: SampleOptions) -> None:
         if unknown := set(options.splits) - {*_SPLITS}:
             raise UsageError(f"TorchGeo has the splits train, val and test, and no {min(unknown)}.")
         self.without_map = 0
-        self._dest = dest
+        self._dest = contents.dest
+        self._files = contents.files
         self._out = out
         self._count = self._bytes = self._incomplete = 0
         self._notes: tuple[str, ...] = ()
@@ -175,14 +176,14 @@ class _Tree:
         for file in files:
             key = re.sub(r"^\d+_", "", file.key)
             suffix = Path(file.path).suffix or ".tif"
-            self._link(self._dest / file.path, self._out / folder / f"{name}_{safe_segment(key)}{suffix}")
+            self._link(file.path, self._out / folder / f"{name}_{safe_segment(key)}{suffix}")
             self._bytes += file.size
 
     def place_labels(self, sample: TrainingSample, files: list[SampleFile], folder: str, name: str) -> None:
         """Link the label file of a patch, or write one with the labels of the item."""
         target = self._out / folder / f"{name}_labels_metadata.json"
         if files:
-            self._link(self._dest / files[0].path, target)
+            self._link(files[0].path, target)
             self._bytes += files[0].size
             return
         data = orjson.dumps({"labels": sample.labels})
@@ -207,8 +208,11 @@ class _Tree:
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
         return ExportReport(self._count, lists, self._bytes, (*self._notes, *notes))
 
-    def _link(self, source: Path, target: Path) -> None:
-        """Make `target` a hard link to `source`, or a copy on another file system."""
+    def _link(self, path: str, target: Path) -> None:
+        """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""
+        source = self._dest / path
+        if (in_the_way := self._files.obstacle(path)) is not None:
+            raise DestinationError(f"{source} cannot be read: {in_the_way} is in its place.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             there = target.lstat() if os.path.lexists(target) else None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from stacpull.catalog.references import path_named
-from stacpull.errors import UsageError
+from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
 from stacpull.models import Json
@@ -21,6 +21,8 @@ from stacpull.outputs.item_batches import Work, batch_results
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, parsed
 from stacpull.outputs.spool import Spool
 
+MOST_CLASSES = 10_000
+"""Label names of a mirror. Each has a column, and a number in each sample."""
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
 _CLASSES = {"clc43": CLC43, "ben19": tuple(BEN19)}
@@ -93,6 +95,9 @@ class Samples:
             options: Which samples, and their labels.
             on_progress: Called with the number of items that were read for their classes.
             spool: Its state has the `classes` afterwards.
+
+        Raises:
+            StacpullError: There are too many classes.
         """
         self._contents = contents
         self._options = options
@@ -161,6 +166,11 @@ class Samples:
             self._contents, spool.state, work, options, collections=chosen, linked=False
         ):
             met.update(orjson.loads(data))
+            if len(met) > MOST_CLASSES:
+                raise StacpullError(
+                    f"The items have more than {MOST_CLASSES:,} different labels, and each is a class: "
+                    "--label-property names the property that holds their classes."
+                )
             spool.add(self._contents.state(position), data)
             on_progress(position, "reading labels")
         others = sorted(name for folded, name in met.items() if folded not in listed)

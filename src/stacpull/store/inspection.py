@@ -35,6 +35,9 @@ _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_SUCH_NAME = _NO_FILE | {errno.ENAMETOOLONG}
 _NOT_REGULAR = _NO_FILE | {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 """Errors of `open_regular` if there is no file, or something other than a regular file."""
+_MOST_CHECKED = 4096
+"""Directories that are remembered as free of links."""
+_NO_NAMES = frozenset({"", ".", ".."})
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),
@@ -44,7 +47,10 @@ _KINDS = (
 
 
 class DirectoryFiles:
-    """The files of a mirror in a directory, for reading (`StoredFiles`)."""
+    """The files of a mirror in a directory, for reading (`StoredFiles`).
+
+    No file is read through a link: whoever could write to DEST would choose which file that is.
+    """
 
     def __init__(self, dest: Path) -> None:
         """Open DEST.
@@ -54,6 +60,7 @@ class DirectoryFiles:
         """
         self.path = dest
         self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._checked = {""}
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +88,26 @@ class DirectoryFiles:
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `StoredFiles.look_at`."""
+        in_the_way = self._obstacle_above(path)
+        if in_the_way is not None:
+            return Look(obstacle=in_the_way)
         return look_at(self.fd, path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`."""
         return obstacle(self.fd, path)
+
+    def _obstacle_above(self, path: str) -> str | None:
+        """Return the obstacle in the place of a parent directory, if any. Directories are checked once."""
+        directory = path.rpartition("/")[0]
+        if directory in self._checked:
+            return None
+        in_the_way = _obstacle_at(self.fd, directory)
+        if in_the_way is None:
+            if len(self._checked) >= _MOST_CHECKED:
+                self._checked = {""}
+            self._checked.add(directory)
+        return in_the_way
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
         """See `StoredFiles.has`."""
@@ -99,6 +121,8 @@ class DirectoryFiles:
 
     def read(self, path: str) -> bytes | None:
         """See `StoredFiles.read`."""
+        if self._obstacle_above(path) is not None:
+            return None
         try:
             return read_file(path, self.fd)
         except OSError as error:
@@ -110,6 +134,9 @@ class DirectoryFiles:
 
     def open(self, path: str) -> BinaryIO:
         """See `StoredFiles.open`."""
+        in_the_way = self._obstacle_above(path)
+        if in_the_way is not None:
+            raise OSError(errno.ELOOP, in_the_way, str(self.path / path))
         try:
             return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
         except OSError as error:
@@ -290,22 +317,28 @@ def obstacle(root: int, path: str) -> str | None:
     Returns:
         For example "a link at bigearthnet"; None if there is nothing or a regular file.
     """
-    above, _, _ = path.rpartition("/")
-    for place in [*_above(above), path]:
+    in_the_way = _obstacle_at(root, path.rpartition("/")[0])
+    if in_the_way is not None:
+        return in_the_way
+    try:
+        mode = os.stat(path, dir_fd=root, follow_symlinks=False).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else _kind(mode)
+
+
+def _obstacle_at(root: int, directory: str) -> str | None:
+    """Return the obstacle in the place of a directory or of one of its parents, the topmost one."""
+    segments = directory.split("/") if directory else []
+    for count in range(1, len(segments) + 1):
+        place = "/".join(segments[:count])
+        if segments[count - 1] in _NO_NAMES:
+            return f"a path that leads out of it at {place}"
         try:
             mode = os.stat(place, dir_fd=root, follow_symlinks=False).st_mode
         except OSError:
             return None
-        if place == path:
-            return None if stat.S_ISREG(mode) else _kind(mode)
         if not stat.S_ISDIR(mode):
             what = "a file" if stat.S_ISREG(mode) else _kind(mode)
             return f"{what} at {place}"
     return None
-
-
-def _above(directory: str) -> Iterator[str]:
-    """Yield the parents of a directory, the topmost first, then the directory."""
-    segments = directory.split("/") if directory else []
-    for count in range(1, len(segments) + 1):
-        yield "/".join(segments[:count])

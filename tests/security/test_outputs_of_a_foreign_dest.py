@@ -1,0 +1,52 @@
+"""What is made of a mirror from somebody else has only files of that mirror in it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.security.sources import feature
+
+from stacpull import DestinationError, export, merge, mirror
+
+SECRET = b"a file of the user"
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """A mirror of one item, whose JSON names a file behind a link that leads out of the mirror."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a").write_bytes(SECRET[::-1])
+    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"B01": "a"})))
+    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/B01").write_bytes(SECRET)
+    path = tmp_path / "m/c/i/i.json"
+    document = orjson.loads(path.read_bytes())
+    document["assets"]["B01"] = {"href": "./link/B01", "file:size": len(SECRET)}
+    path.write_bytes(orjson.dumps(document))
+    (tmp_path / "m/c/i/link").symlink_to(tmp_path / "outside")
+    return tmp_path / "m"
+
+
+def holds_the_secret(directory: Path) -> bool:
+    return any(SECRET in path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("form", ["webdataset", "torchgeo-v1", "torchgeo-v2"])
+def test_an_export_takes_no_file_behind_a_link(dest: Path, tmp_path: Path, form: str) -> None:
+    with pytest.raises(DestinationError, match="a link at c/i/link"):
+        asyncio.run(export(dest, tmp_path / "out", form))
+    assert not holds_the_secret(tmp_path / "out")
+
+
+def test_a_merge_takes_no_file_behind_a_link(dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside/a").write_bytes(SECRET)
+    (dest / "c/i").rename(tmp_path / "moved")
+    (dest / "c/i").symlink_to(tmp_path / "outside")
+    found = asyncio.run(merge(tmp_path / "whole", [dest]))
+    assert found.assets == 0
+    assert found.conflicts
+    assert not holds_the_secret(tmp_path / "whole")
