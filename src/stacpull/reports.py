@@ -30,7 +30,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
     FailureKind.ITEM: ("items that cannot be read", "retry"),
-    FailureKind.ORDERED: ("not ready yet at their host", "ask again later with retry --ordered"),
+    FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),
     FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that do not answer", "resume"),
 }

@@ -90,7 +90,7 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
 def test_assets_that_are_not_ready_yet_are_no_failures_where_nothing_is_to_be_resumed() -> None:
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
         "out dir is complete; nothing to resume.",
-        "to ask again later for what is not ready yet: stacpull retry --ordered 'out dir'",
+        "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
         "to look for new items, repeat the `stacpull mirror` command with the same filters",
     ]
 

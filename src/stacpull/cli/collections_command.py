@@ -1,4 +1,4 @@
-"""`stacpull collections SOURCE` and `stacpull classes SOURCE`: collections, and the label classes of one."""
+"""`stacpull collections SOURCE` and `stacpull classes SOURCE`: list collections, and their label classes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 def _first(value: object) -> Any:
-    """Return the first box or interval: the one of the whole (STAC collection, spatial extent)."""
+    """Return the first box or interval, which is that of the whole collection (STAC collection, extent)."""
     return value[0] if isinstance(value, list) and value else None
 
 

@@ -1,7 +1,7 @@
 """The skeleton that commands share: parse, resolve the options, show progress, run until stopped, print.
 
-A command is a function with its own logic, declared by `command`. It gets a `CommandSession` with the options
-that were given, which runs its work (`run`) and prints its result (`finish` or `print`).
+A command is a function, declared by `command`. It gets a `CommandSession` with the given options, which runs
+the command's work (`run`) and prints its result (`finish` or `print`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _NEVER_SUGGESTED = {"--prune", "--yes"}
 
 
 class Report(Protocol):
-    """What a public function returns."""
+    """The report that a public function returns."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -131,9 +131,9 @@ class CommandSession:
 
         Args:
             report: Its `exit_code`, if it has one, is returned.
-            lines: The report for people.
-            aside: True to print the lines on standard error, where they can go beside JSON; None to do that
-                only with --json, and False to leave them out then.
+            lines: The report as text.
+            aside: True to print the lines on standard error; None to do that only with --json; False to print
+                no lines with --json.
         """
         if not self.output.quiet and (aside is not False or not self.output.json):
             for line in lines:
@@ -147,7 +147,7 @@ class CommandSession:
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
-        """Print what was asked for: a JSON document with --json, else lines."""
+        """Print a result: a JSON document with --json, otherwise lines."""
         begun()
         if self.output.json:
             printing.json_line(document)

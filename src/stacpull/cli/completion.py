@@ -1,4 +1,4 @@
-"""`stacpull completion SHELL`: the script that makes a shell complete the command."""
+"""`stacpull completion SHELL`: prints the completion script of a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stacpull credentials list|check NAME`: which profiles there are, and whether a service accepts one."""
+"""`stacpull credentials list|check NAME`: lists the profiles, or checks whether a service accepts one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @command("list", *parameters.named("json"))
 def list_profiles(session: CommandSession) -> None:
-    """List the credential profiles for --credentials: shipped ones, and your own.
+    """List the shipped profiles and your own.
 
-    --credentials also takes the profiles of the AWS tools, which are not listed here.
+    --credentials also accepts the profiles of the AWS tools, which are not listed here.
     """
     from stacpull.config.profiles import listed
 
@@ -33,7 +33,7 @@ def _lines(one: ProfileState) -> list[str]:
 
 
 def _standing(one: ProfileState) -> str:
-    """Say whether a profile can be used; one without hosts signs for S3 with what the AWS tools find."""
+    """Return whether a profile can be used. One without hosts needs credentials that the AWS tools find."""
     if one.problem:
         return f"not ready: {one.problem}"
     if not one.ready:
@@ -48,9 +48,11 @@ def _standing(one: ProfileState) -> str:
     *parameters.named("ca-bundle", "allow-private-hosts", "json", "quiet", "verbose"),
 )
 def check(session: CommandSession, name: str, url: str | None) -> None:
-    """Ask a service whether it accepts the credentials of the profile NAME.
+    """Check whether a service accepts a profile.
 
-    Exit codes: 0 accepted, 2 no such profile, 3 refused or not complete, 4 the service cannot be asked.
+    NAME is a profile that `stacpull credentials list` shows.
+
+    Exit codes: 0 accepted, 2 no such profile, 3 refused or incomplete, 4 the service cannot be reached.
     """
     from stacpull.config.profiles import profile_options
     from stacpull.engine.credentials_check import check_credentials

@@ -1,4 +1,4 @@
-"""`stacpull export DEST OUT`: turn a mirror into an index, training shards or a label table."""
+"""`stacpull export DEST OUT`: writes a mirror as an index, training shards, a label table or references."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stacpull.outputs.formats import FORMATS
         ["--split", "split"],
         metavar="NAME=@FILE",
         multiple=True,
-        help="Ids in a split, one per line: whole ids or their endings (repeatable). Others are left out.",
+        help="Ids in a split, one per line: whole ids or endings. Others are left out. May be repeated.",
     ),
     click.Option(
         ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"

@@ -1,6 +1,6 @@
-"""The command `stacpull`: find the subcommand, turn what ends it into an exit code and one sentence.
+"""The command `stacpull`: finds the subcommand, and turns an error into an exit code and one sentence.
 
-A module with a command is imported when the command is used, so that `--help` stays quick.
+The module of a command is imported when the command is used, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stacpull.spelling import similar
 
 
 class _Entry(NamedTuple):
-    """Where a command is (`module:attribute`), and its line of help: `--help` imports no command."""
+    """The location of a command (`module:attribute`), and its line of help: `--help` imports no command."""
 
     target: str
     help: str
@@ -72,11 +72,11 @@ COMMANDS: dict[str, _Entry] = {
     ),
     "completion": _Entry("stacpull.cli.completion:completion", "Print the completion script of a shell."),
 }
-"""Every command. Those of the packages beside this one are named as text: it does not import them."""
+"""Every command. Commands of the neighbouring packages are named as text: `stacpull` does not import them."""
 
 
 class _LazyGroup(click.Group):
-    """A group that knows the names of its commands, and imports one when it is used."""
+    """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -141,17 +141,17 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
     except (KeyboardInterrupt, click.Abort):
-        return _tell(InterruptedRunError("Interrupted."), verbosity)
+        return _report(InterruptedRunError("Interrupted."), verbosity)
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code
     except Exception as problem:  # noqa: BLE001 - the last place that can turn it into a sentence
-        return _tell(problem, verbosity)
+        return _report(problem, verbosity)
     return code if isinstance(code, int) else 0
 
 
-def _tell(problem: Exception, verbosity: Verbosity) -> int:
-    """Print one sentence about what ended the command, and return the exit code."""
+def _report(problem: Exception, verbosity: Verbosity) -> int:
+    """Print an error as one sentence, and return the exit code."""
     if verbosity.verbose > 1:
         for line in "".join(traceback.format_exception(problem)).split("\n"):
             click.echo(plain(line), err=True)
@@ -161,8 +161,8 @@ def _tell(problem: Exception, verbosity: Verbosity) -> int:
         click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
     # a usage error may quote the input on lines of its own; messages of servers stay on one line
-    said = str(expected).split("\n") if isinstance(expected, UsageError) else [str(expected)]
-    click.echo("\n".join(map(plain, [f"stacpull: {said[0]}", *said[1:]])), err=True)
+    lines = str(expected).split("\n") if isinstance(expected, UsageError) else [str(expected)]
+    click.echo("\n".join(map(plain, [f"stacpull: {lines[0]}", *lines[1:]])), err=True)
     return expected.exit_code
 
 

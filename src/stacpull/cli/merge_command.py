@@ -1,4 +1,4 @@
-"""`stacpull merge DEST SHARD…`: join the mirrors of several shards into one."""
+"""`stacpull merge DEST SHARD…`: joins the mirrors of several shards into one."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from stacpull.config.dest import bucket_url, dest_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
 
-_CONFIG = "Read options from this TOML file, or from a config that ships: bigearthnet, full-mirror, torchgeo."
+_CONFIG = "Read options from a TOML file or a shipped config: bigearthnet, full-mirror, torchgeo."
 
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
-"""What a run keeps from its start to its end."""
+"""The options that a run keeps from its start to its end."""
 OF_FILES = (
     "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate", "processes",
     "dask",    "stop-after", "max-failures", "dashboard", "dashboard-token",
@@ -94,7 +94,7 @@ class OptionParameter(click.Option):
 
 
 def _parameter(option: Option, hidden: bool) -> click.Option:
-    """Make click's option. Values stay raw: `config` reads them, with the same words wherever they stand."""
+    """Return click's option. It does not convert values: `config` does, for all of their origins."""
     flag = f"--{option.name}/--no-{option.name}" if option.opposite else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
     kind = click.Choice(option.choices) if option.choices else click.STRING
@@ -114,7 +114,10 @@ def _parameter(option: Option, hidden: bool) -> click.Option:
 
 
 def of_a_started_run(unused: Collection[str] = ()) -> list[click.Parameter]:
-    """Return the parameters of a command that continues a run; what the run keeps is only refused."""
+    """Return the parameters of a command that continues a run.
+
+    Options that the run keeps (`FIXED`) are hidden; `command` refuses them with a reason.
+    """
     return [
         dest(),
         *options(Scope.TRANSFER, Scope.OUTPUT, unused=unused),

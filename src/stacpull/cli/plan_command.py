@@ -1,4 +1,4 @@
-"""`stacpull plan SOURCE [DEST]`: what a mirror would do."""
+"""`stacpull plan SOURCE [DEST]`: shows what a mirror would do, without downloading."""
 
 from __future__ import annotations
 

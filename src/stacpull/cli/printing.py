@@ -1,4 +1,4 @@
-"""What commands print: lines for people, JSON for programs, and numbers as people read them."""
+"""Prints lines and JSON, and formats sizes, rates and durations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 import click
 
-_C1 = range(0x7F, 0xA0)  # DEL and what some terminals obey as they do escape sequences
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # turn the direction of what follows (UAX 9, 2)
+_C1 = range(0x7F, 0xA0)  # DEL, and characters that some terminals treat like escape sequences
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # change the direction of text (UAX 9, 2)
 _CONTROLS = dict.fromkeys((*range(0x20), *_C1, 0x2028, 0x2029, *_TURNS), "\N{REPLACEMENT CHARACTER}")
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
 
 
 def plain(text: str) -> str:
-    """Return `text` without control characters: much of it comes from servers, and terminals obey."""
+    """Return `text` without control characters: servers send much of it, and terminals would obey them."""
     return text.translate(_CONTROLS)
 
 
@@ -35,7 +35,7 @@ def lines(texts: Iterable[str]) -> None:
 
 
 def json_line(value: Any) -> None:
-    """Print a JSON document on one line; what a terminal would obey, or cannot show, is escaped."""
+    """Print a JSON document on one line; characters that a terminal obeys or cannot show are escaped."""
     import json
 
     ascii_only = (sys.stdout.encoding or "ascii").lower() not in {"utf-8", "utf8"}
@@ -44,7 +44,7 @@ def json_line(value: Any) -> None:
 
 @dataclass(slots=True)
 class Verbosity:
-    """How much to print: given before or after the name of a command, and needed where errors are printed."""
+    """How much to print: `-q` and `-v`, given before or after the name of the command."""
 
     quiet: bool = False
     verbose: int = 0

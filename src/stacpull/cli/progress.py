@@ -57,7 +57,7 @@ class Display:
         output: How much to print.
         stream: Where to print it.
         noun: What assets are called.
-        source: SOURCE, as the user gave it; its host is named while it has not answered.
+        source: SOURCE as given; its host is shown until it has answered.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Display:
         self._host = _host_of(source)
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
+        """Handle one event."""
         match event:
             case Progress() | Checked() | Stage():
                 self.progress(event)
@@ -110,24 +110,24 @@ class Display:
         self._stream.flush()
 
     def progress(self, now: Progress | Checked | Stage) -> None:
-        """Take note of where the work stands."""
+        """Handle new progress."""
 
     def ended(self) -> None:
-        """Take note that the run has ended."""
+        """Handle the end of the run."""
 
     def aside(self, line: str) -> None:
-        """Print a line of output on standard output, without harm to what is shown here."""
+        """Print a line on standard output without disturbing the display."""
         printing.lines([line])
 
     def stopping(self) -> bool:
-        """Show that the run was asked to stop; return False if nothing is shown here."""
+        """Show that a stop was requested; return False if there is no display to show it."""
         return False
 
     def abandon(self) -> None:
-        """Leave the terminal fit for the shell: the process ends now."""
+        """Clean up the terminal at once, because the process ends now."""
 
     def close(self) -> None:
-        """Leave the stream fit for other lines; calling it again does nothing."""
+        """Remove the display; calling it again does nothing."""
 
 
 class _Timed(Display):
@@ -154,10 +154,10 @@ class _Timed(Display):
                         self.tick()
 
     def tick(self) -> None:
-        """Show what is known now."""
+        """Update the display."""
 
-    def waited(self) -> str:
-        """Return what is waited for before the first answer."""
+    def waiting_text(self) -> str:
+        """Return what the command waits for before the first event."""
         for_ = duration(time.monotonic() - self._started)
         return f"connecting to {self._host} ({for_})" if self._host else f"starting ({for_})"
 
@@ -173,10 +173,10 @@ class Lines(_Timed):
     _every = 0.5
     _next = _LINE_EVERY
     _next_tick = 0.0
-    _unsaid: Progress | None = None
+    _unprinted: Progress | None = None
 
     def progress(self, now: Progress | Checked | Stage) -> None:
-        """Say it if it is time."""
+        """Print a line if one is due."""
         with self._lock:
             first, self._now = self._now is None, now
             if isinstance(now, Stage):
@@ -184,24 +184,24 @@ class Lines(_Timed):
                     self._next_tick = time.monotonic() + _LINE_EVERY
                     self.say(_stage_line(now))
                 return
-            self._unsaid = now if isinstance(now, Progress) else None
+            self._unprinted = now if isinstance(now, Progress) else None
             if now.seconds >= self._next:
                 self._next = now.seconds + _LINE_EVERY
-                self._unsaid = None
+                self._unprinted = None
                 self.say(_line(now, self.noun) if isinstance(now, Progress) else _checked_line(now))
 
     def tick(self) -> None:
-        """Say what is waited for, as long as there was no event."""
+        """Print what the command waits for, until the first event."""
         if self._now is None and time.monotonic() >= max(self._next_tick, self._started + _FIRST_LINE):
             self._next_tick = time.monotonic() + _LINE_EVERY
-            self.say(self.waited())
+            self.say(self.waiting_text())
 
     def ended(self) -> None:
-        """Say what was not yet said."""
+        """Print the last progress, unless it was printed already."""
         with self._lock:
-            if self._unsaid is not None:
-                self.say(_line(self._unsaid, self.noun))
-                self._unsaid = None
+            if self._unprinted is not None:
+                self.say(_line(self._unprinted, self.noun))
+                self._unprinted = None
 
 
 def _checked_line(now: Checked) -> str:
@@ -227,7 +227,7 @@ def _line(now: Progress, noun: str) -> str:
 
 
 def _items(now: Progress) -> str:
-    """Say how many items match, of those to be taken, and how many were read."""
+    """Return the number of items that match, of those wanted, and the number that were read."""
     wanted = f" of {now.items_wanted:,}" if now.items_wanted else ""
     of = f" of {now.items_announced:,}" if now.items_announced else ""
     return f"{now.items_matched:,}{wanted} items matched ({now.items_seen:,}{of} read)"
@@ -253,7 +253,7 @@ class Live(_Timed):
         self._now = now
 
     def stopping(self) -> bool:
-        """Say it from the next drawing on."""
+        """Show the message from the next drawing on."""
         self._stopping = True
         return True
 
@@ -273,19 +273,19 @@ class Live(_Timed):
                 self.tick()
 
     def aside(self, line: str) -> None:
-        """Print a line on standard output, with the block out of its way."""
+        """Remove the block, and print a line on standard output."""
         with self._lock:
             self._erase()
             super().aside(line)
 
     def abandon(self) -> None:
-        """Remove the block without waiting for anyone."""
+        """Remove the block; wait at most one second for its thread."""
         self._closed.set()
         if self._lock.acquire(timeout=1.0):
             self._erase()
 
     def close(self) -> None:
-        """Remove the block; what it said is in the summary."""
+        """Remove the block; the summary has its contents."""
         with self._lock:
             self._closed.set()
             self._erase()
@@ -326,7 +326,7 @@ class Live(_Timed):
     def _lines(self, width: int) -> Iterator[str]:
         now, spinner = self._now, self._spinner()
         if now is None:
-            yield f"{spinner} {self.waited()}"
+            yield f"{spinner} {self.waiting_text()}"
         elif isinstance(now, Progress):
             yield from self._progress_lines(now, spinner, width)
         elif isinstance(now, Checked):
@@ -359,7 +359,7 @@ class Live(_Timed):
             yield self._alarm(f"no data received for {duration(silent)}", "yellow")
 
     def _parts(self, now: Progress, expected: int | None) -> list[str]:
-        """Return what there is to say about files, the most important first."""
+        """Return the figures about files, the most important first."""
         finished = now.assets_done + now.assets_failed
         parts = [f"{finished:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} {self.noun}"]
         left = self._speed.left(finished, expected)
@@ -439,7 +439,7 @@ def _cut(line: str, width: int) -> str:
 
 
 def _host_of(source: str | None) -> str | None:
-    """Return the host of a URL, without any credentials; None for what is on this machine."""
+    """Return the host of a URL, without any credentials; None for a path or standard input."""
     try:
         parts = urlsplit(source or "")
         port = f":{parts.port}" if parts.port else ""
@@ -451,13 +451,13 @@ def _host_of(source: str | None) -> str | None:
 def display(
     output: Output, stream: TextIO | None = None, *, noun: str = "files", source: str | None = None
 ) -> Display:
-    """Choose the display that fits what was asked for and where standard error goes.
+    """Return the display for these options: live on a terminal, lines elsewhere, none if it is turned off.
 
     Args:
         output: How much to print.
         stream: Where to print it; standard error if None.
         noun: What assets are called.
-        source: SOURCE, whose host is named while it has not answered.
+        source: SOURCE; its host is shown until it has answered.
     """
     stream = stream or sys.stderr
     if output.quiet or output.no_progress:

@@ -1,8 +1,7 @@
-"""Running asynchronous work under signals.
+"""Runs asynchronous work, and stops it on signals.
 
-The first SIGINT or SIGTERM asks the work to stop: an event is set, or the work is cancelled. The second one
-ends the process and those it started at once, even when the event loop is blocked. What is on disk can be
-resumed either way.
+The first SIGINT or SIGTERM stops the work: an event is set, or the work is cancelled. The second one ends the
+process and its child processes at once, even if the event loop is blocked. The run can be resumed either way.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
         try:
             return run_on_loop(watched())
         except asyncio.CancelledError:
-            if signals.asked:
+            if signals.is_stopping:
                 raise InterruptedRunError("Interrupted.") from None
             raise
 
@@ -77,25 +76,25 @@ class _Signals:
     """The first SIGINT or SIGTERM stops the work, the second one ends the process."""
 
     def __init__(self, show: Display | None) -> None:
-        self.asked = False
+        self.is_stopping = False
         """True if a signal has come."""
         self._show = show
         self._stop: Callable[[], object] | None = None
 
     def connect(self, stop: Callable[[], object]) -> None:
-        """Have `stop` called once on the running loop at the first signal, even if that has come already."""
+        """Call `stop` once, on the running loop, at the first signal or now if that has already come."""
         self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
-        if self.asked:
+        if self.is_stopping:
             self._call_stop()
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
-        """Take one signal; an exception here would surface anywhere in the program."""
-        if self.asked:
+        """Handle one signal; an exception here would surface anywhere in the program."""
+        if self.is_stopping:
             if self._show is not None:
                 self._show.abandon()
             kill_all()
             os._exit(InterruptedRunError.exit_code)
-        self.asked = True
+        self.is_stopping = True
         if self._show is None or not self._show.stopping():
             with contextlib.suppress(OSError):
                 os.write(2, _STOPPING)
@@ -110,7 +109,7 @@ class _Signals:
 
 @contextlib.contextmanager
 def _signals(show: Display | None) -> Iterator[_Signals]:
-    """Take signals from before the event loop is made until the display is closed.
+    """Handle signals from before the event loop is created until the display is closed.
 
     The handlers are those of the interpreter and not of the event loop, which runs none while it is blocked.
     """

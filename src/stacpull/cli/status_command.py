@@ -1,4 +1,4 @@
-"""`stacpull status DEST`, `failures DEST` and `report DEST`: what DEST holds, and what failed."""
+"""`stacpull status DEST`, `failures DEST` and `report DEST`: the contents of DEST, and its failures."""
 
 from __future__ import annotations
 

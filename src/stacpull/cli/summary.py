@@ -16,10 +16,10 @@ from stacpull.models import FailureKind
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.selection import Selection
 
-_PLAIN = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
-"""Kinds for which the advice is enough, without an example."""
-_NO_FAULT = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
-"""Kinds that are not called failures, and what they are called."""
+_WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
+"""Kinds for which the advice is enough."""
+_NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
+"""Kinds that are not called failures, and their labels."""
 
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
@@ -45,14 +45,14 @@ class Failed(Counter[FailureKind]):
             keys.append(key)
 
     def named(self, kind: FailureKind) -> str:
-        """Say what happened, and to which assets: `gone at the source (B10)`."""
+        """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
         keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
         return ADVICE[kind][0] + (f" ({shown})" if keys else "")
 
     def headline(self) -> str:
-        """Say why, if few kinds of failures tell it."""
-        kinds = [(kind, number) for kind, number in self.most_common() if kind not in _NO_FAULT]
+        """Return the reasons for the first line; "" if there are too many kinds of failures to list."""
+        kinds = [(kind, number) for kind, number in self.most_common() if kind not in _NOT_FAILURES]
         if not 0 < len(kinds) <= _MOST_KINDS:
             return ""
         if len(kinds) == 1:
@@ -60,19 +60,28 @@ class Failed(Counter[FailureKind]):
         return ": " + ", ".join(f"{number:,} {self.named(kind)}" for kind, number in kinds)
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
-        """Say what helps against each kind, the most frequent first; nothing has to where it is accepted."""
+        """Yield a line per kind, the most frequent first: what it means, and what helps.
+
+        Args:
+            missing_ok: True if assets that are gone at the source are accepted (`--missing ok`).
+        """
         for kind, number in self.most_common():
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self.named(kind)}; accepted (--missing ok)"
                 continue
-            what = _NO_FAULT.get(kind, "failed  ")
+            what = _NOT_FAILURES.get(kind, "failed  ")
             yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
-            if kind not in _PLAIN and self.examples.get(kind):
+            if kind not in _WITHOUT_EXAMPLE and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    """Sum up a run: how many files are there, what failed and why, and the command that comes next."""
+    """Yield the summary of a run: the number of files, failures with their reasons, and commands to run next.
+
+    Args:
+        report: The report of the run.
+        failed: The failures of this command.
+    """
     yield _headline(report, failed)
     fetched = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield (
@@ -95,7 +104,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
 
 
 def _headline(report: MirrorReport, failed: Failed) -> str:
-    """Say how many files there are, and whether that is all: `complete` only if nothing failed."""
+    """Return the first line: the number of files, and failures; it says `complete` only if nothing failed."""
     files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
     accepted = report.assets_missing if report.missing_ok else 0
     trouble = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
@@ -119,7 +128,7 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
-    """Say that there was nothing to resume, and what can be done instead."""
+    """Yield the lines for a mirror without an unfinished run, with commands to run instead."""
     dest = shlex.quote(report.work or report.dest)
     accepted = report.assets_missing if report.missing_ok else 0
     failed = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
@@ -129,12 +138,12 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     if failures:
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
-        yield _to_ask_again(dest)
+        yield _to_retry_ordered(dest)
     yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
 
 
 def _news(report: MirrorReport) -> Iterator[str]:
-    """Say what is different from the run before."""
+    """Yield lines about what has changed since the last run."""
     counts = [
         (report.items_new, "new item"),
         (report.items_changed, "changed item"),
@@ -204,15 +213,15 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     if report.items_failed or (report.assets_failed and not only_gone):
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
-        yield _to_ask_again(dest)
+        yield _to_retry_ordered(dest)
 
 
-def _to_ask_again(dest: str) -> str:
-    return f"to ask again later for what is not ready yet: stacpull retry --ordered {dest}"
+def _to_retry_ordered(dest: str) -> str:
+    return f"to fetch assets that were not ready yet: stacpull retry --ordered {dest}"
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    """Say what DEST holds over all runs."""
+    """Yield the state of DEST over all runs."""
     state = _outcome(report) if report.state == "complete" else report.state
     alive = ""
     if report.live:
@@ -238,7 +247,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
 
 
 def _outcome(report: StatusReport) -> str:
-    """Say how a finished mirror stands. A file that is gone at the source is not a failure to try again."""
+    """Return the state of a finished mirror. Files that are gone at the source are not called failures."""
     failures = report.assets_failed - report.assets_missing - report.assets_outside + report.items_failed
     if failures:
         return f"finished with {count(failures, 'failure')}"
@@ -284,13 +293,18 @@ def _value_text(option: Option, value: Any) -> str:
 
 
 def failure_line(record: FailureRecord) -> str:
-    """Say one failure on one line."""
+    """Return a failure as one line."""
     what = f"{record.collection}/{record.item}" + (f" {record.key}" if record.key else "")
     return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
 
 
 def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
-    """Say what a mirror would do; with `dest` what is still to do there."""
+    """Yield what a mirror would do; with `dest`, also how much of it is still to do.
+
+    Args:
+        report: The plan.
+        dest: DEST, if it was given.
+    """
     sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
@@ -346,7 +360,7 @@ def _time(report: PlanReport) -> str:
 
 
 def _room(report: PlanReport) -> Iterator[str]:
-    """Warn where the destination has less room than is needed."""
+    """Yield warnings if the destination has less room than is needed."""
     if report.disk is None:
         return
     free, inodes = report.disk.bytes_free, report.disk.inodes_free

@@ -1,4 +1,4 @@
-"""`stacpull verify DEST`: check a mirror against its ledger, and repair what is damaged."""
+"""`stacpull verify DEST`: checks a mirror against its ledger, and repairs damaged files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     from stacpull.upkeep import verify as verification
 
     if quick and (how["repair"] or how["rebuild"]):
-        raise UsageError("--quick proves nothing that could be repaired: leave it out")
+        raise UsageError("--quick cannot be combined with --repair or --rebuild, which read every file.")
 
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
@@ -78,14 +78,14 @@ _KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
 
 
 def damage_line(damage: Damage) -> str:
-    """Say one damage on one line."""
+    """Return one damage as a line."""
     if damage.what == "unknown":
         return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
     return f"{damage.what}: {damage.path}: expected {damage.expected}, found {damage.found}"
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    """Say what a check found, and the command that comes next."""
+    """Yield the result of a check, and commands to run next."""
     if report.rebuilt is not None:
         yield from _rebuilt_lines(report.rebuilt)
     verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
@@ -123,7 +123,7 @@ def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
         f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size, {rebuilt.by_name:,} by name"
     )
     if rebuilt.pending:
-        yield f"  {count(rebuilt.pending, 'file')} missing or damaged: the next mirror fetches them"
+        yield f"  {count(rebuilt.pending, 'file')} missing or damaged; `stacpull mirror` fetches them"
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
@@ -142,6 +142,6 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
     elif report.repair is not None and report.repair.assets_failed:
         yield f"for details: stacpull failures {dest}"
     if report.unknown and report.rebuilt is not None:
-        yield "unknown files may belong to the mirror: the next mirror adopts those that match"
+        yield "unknown files may belong to the mirror: the next `stacpull mirror` adopts those that match"
     elif report.unknown:
         yield "unknown files are never touched: move or keep them"

@@ -123,7 +123,9 @@ class Options:
     )
     processes: arguments.Positive = attrs.field(
         default=1,
-        metadata=option("Network processes, for many small files on several cores.", metavar="N"),
+        metadata=option(
+            "Download with this many processes, to use several cores for many small files.", metavar="N"
+        ),
     )
     dask: str | None = attrs.field(
         default=None,

@@ -220,8 +220,8 @@ class MirrorRun:
         count = await self._store.call(MirrorOperations.unproven)
         if count:
             text = (
-                f"{count:,} files came without a length, or were found by name alone: "
-                "nothing proves that they are complete."
+                f"Files that may be incomplete: {count:,}. The server sent no length for them, or "
+                "`verify --rebuild` found them by name only."
             )
             self._emit(Notice("warning", text))
 

@@ -53,7 +53,8 @@ _LONGEST_PAUSE = 60.0
 _REPORTED_CHANGE = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
-"""Seconds of one pause, or pauses in a row (31 s together), from which a warning says that the run waits."""
+"""A warning says that the run waits for a host: after this many pauses in a row (31 s in total), or before a
+pause of `_LONG_PAUSE` seconds."""
 _LONGEST = 900.0
 """The longest pause that a host may ask for; a longer one ends the run with its own message (`net.retry`)."""
 _SILENCE = 120.0

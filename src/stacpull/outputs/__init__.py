@@ -1,4 +1,4 @@
-"""What a mirror is turned into: an index of its items, training shards, label tables, a report.
+"""Outputs made from a mirror: an index of its items, training shards, label tables, references, a report.
 
-One module per output. Each reads a finished or running mirror and changes nothing in it.
+They read a finished or running mirror and change nothing in it. `dashboard` shows a run while it works.
 """

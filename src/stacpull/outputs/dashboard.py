@@ -1,14 +1,14 @@
 """`mirror --dashboard`: a page that shows a run while it works.
 
-    events of the run ─▶ Dashboard ─▶ one JSON text a second, if it is looked at ─▶ browsers
+    events of the run ─▶ Dashboard ─▶ one JSON text per second, if a browser is connected ─▶ browsers
 
-The run never waits for it: the dashboard only listens to the events that a run reports anyway, and a browser
-that reads slowly misses states. There are at most 32 connections: one more closes the oldest. As in the
-report, nothing is loaded, and texts of a source become text nodes only.
+The run never waits for the dashboard, which only listens to events; a slow browser misses states. At most 32
+connections are open: another one closes the oldest. As in the report, the page loads nothing from elsewhere,
+and texts of a source become text nodes only.
 
-On this machine alone no token is needed, but requests must name this machine, so that no other site can read
-the page through a browser (DNS rebinding). At any other address it asks for a token; a browser then keeps a
-cookie that is good for this run.
+A loopback address needs no token, but requests must name this machine, so that no other site can read the
+page through a browser (DNS rebinding). Any other address requires a token; the browser then has a cookie that
+is valid for this run.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Dashboard:
         self._text = b""
 
     def __call__(self, event: Event) -> None:
-        """Take an event, and pass it on."""
+        """Handle an event, and pass it on."""
         match event:
             case Progress():
                 self._take(event)
@@ -192,7 +192,7 @@ class Dashboard:
         self.ended.set()
 
     def state(self) -> bytes:
-        """Return what is shown now, as JSON; it is made once a second at most."""
+        """Return the current state as JSON, made once per second at most."""
         now = time.monotonic()
         if now - self._made >= _EVERY:
             self._made, self._text = now, orjson.dumps(self._state())
@@ -250,7 +250,7 @@ class _Site:
         await asyncio.sleep(_PAUSE)
         with suppress(ConnectionError):
             return await self._answer(request)
-        return web.Response(status=400)  # nothing reads it: the browser is gone
+        return web.Response(status=400)  # not read: the browser is gone
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._is_for_us(request):
@@ -294,7 +294,7 @@ class _Site:
         return scheme.lower() == "bearer" and _is_same(given.strip(), self._token.reveal())
 
     async def _login(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Take the token of the form; the browser gets a cookie for it."""
+        """Check the token of the form, and set the cookie."""
         body = await request.content.read(_LONGEST_FORM)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if self._token is None or not _is_same(given, self._token.reveal()):
@@ -328,7 +328,7 @@ class _Site:
 
 
 def _is_same(given: str, wanted: str) -> bool:
-    """Compare in a time that does not depend on where they differ."""
+    """Compare two texts in constant time."""
     return compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 

@@ -152,7 +152,7 @@ class BatchWorker:
         self._process = process
 
     def send(self, message: list[ListedItem] | Setup) -> None:
-        """Send it what to do, or a batch."""
+        """Send it its task, or a batch."""
         try:
             self.connection.send_bytes(msgspec.msgpack.encode(message))
         except OSError as error:

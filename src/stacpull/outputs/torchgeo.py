@@ -42,13 +42,13 @@ _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
 _MAP: Final = re.compile(r"(?:\d{1,9}_)?reference_map")
 _LABELS: Final = re.compile(r"(?:\d{1,9}_)?labels(?:_metadata)?")
 _PREFIX: Final = re.compile(r"bigearthnet_v\d_(?:labels|source|s1|s2)_")
-"""What MLHub puts before the name of a patch."""
+"""The prefix that MLHub adds to the name of a patch."""
 _S2_BANDS: Final = 12
 _BATCH: Final = 10_000
 """Rows of the metadata that are held in memory."""
 _SPLITS: Final = ("train", "val", "test")
 _SPLIT_NAMES: Final = {"val": "validation"}
-"""Names of splits that version 2 has other names for."""
+"""Splits that have another name in version 2."""
 
 
 class _Patch(NamedTuple):

@@ -1,4 +1,4 @@
-"""The name under which an asset that came in goes to DEST."""
+"""Makes an `Arrival` of a received asset, with the name that its file gets in DEST."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ def arrival_of(
     source: CopySource | None = None,
     verified: bool = True,
 ) -> Arrival:
-    """Return the asset of a job as it came in.
+    """Return the received asset of a job.
 
     Args:
         job: The job.
         size: In bytes.
         filename: Base name of the resolved URL, percent-decoded.
         validator: Of the response.
-        digest: To be recorded, if it is known.
+        digest: The digest to record, if it is known.
         body: Its bytes, if they are in memory.
         part: The name of its part, if it has one.
-        source: What the service of DEST is to copy, if it is.
+        source: The object that the service of DEST copies, if it does.
         verified: False if nothing proved its length.
+
+    Returns:
+        The asset with its name in DEST.
     """
     etag, modified = validator
     etag = modified if etag is None else etag  # as `Validator.kept`
