@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.planning.hostile import NAMES
 
-from stacpull.planning.names import fold, kept_apart, path_hash, safe_segment
+from stacpull.planning.names import fold, with_salted_hash, path_hash, safe_segment
 
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
 ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=300) | st.sampled_from(
@@ -81,7 +81,7 @@ def test_reserved_and_long_names_get_a_hash_and_keep_their_suffix(name, pattern)
 
 def test_hashes_never_change_because_mirrors_use_them():
     assert safe_segment("..") == "_~5ec1f7e700f3"
-    assert kept_apart("b01.tif", "b01") == "b01~3348ab495b65.tif"
+    assert with_salted_hash("b01.tif", "b01") == "b01~3348ab495b65.tif"
 
 
 def test_hostile_names_become_safe_and_distinct():
@@ -116,9 +116,9 @@ def test_no_name_collides_with_an_encoded_one(name):
 @given(name=ANY, one=st.text(max_size=3), other=st.text(max_size=3))
 def test_salted_names_are_safe_and_distinct(name, one, other):
     segment = safe_segment(name)
-    apart = kept_apart(segment, one)
+    apart = with_salted_hash(segment, one)
     assert_safe(apart)
-    assert (apart == kept_apart(segment, other)) == (one == other)
+    assert (apart == with_salted_hash(segment, other)) == (one == other)
     assert apart != segment
 
 

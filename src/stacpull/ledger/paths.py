@@ -22,7 +22,7 @@ from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.names import kept_apart, path_hash
+from stacpull.planning.names import with_salted_hash, path_hash
 
 _INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
@@ -65,7 +65,7 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
             return Claim(wanted, index)
         if owned_path(*owner[1:]) == path:
             return Claim(wanted, index, _taken(path))
-        wanted = kept_apart(wanted, directory)
+        wanted = with_salted_hash(wanted, directory)
     return Claim(wanted, index, _taken(path))
 
 
@@ -348,4 +348,4 @@ def _upward(path: str) -> dict[int, str]:
 
 def _apart(directory: str) -> str:
     above, slash, last = directory.rpartition("/")
-    return above + slash + kept_apart(last, above)
+    return above + slash + with_salted_hash(last, above)

@@ -32,7 +32,7 @@ from stacpull.models import (
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
+from stacpull.planning.names import document_name, fold, with_salted_hash, safe_segment
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.statements import parse_multihash, statements_of, why_not_ready
 from stacpull.urls import is_local
@@ -372,7 +372,7 @@ def _with_distinct_names(
             continue
         final = asset
         if asset.key in near_duplicates or other is not None:
-            final = replace(asset, name=kept_apart(asset.name, asset.key))
+            final = replace(asset, name=with_salted_hash(asset.name, asset.key))
         taken[fold(path)] = taken[fold(f"{final.directory}/{final.name}")] = final
         placed[asset.key] = final
     return [placed[asset.key] for asset in assets if asset.key in placed], failures

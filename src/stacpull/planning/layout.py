@@ -18,7 +18,7 @@ import msgspec
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
 from stacpull.models import ItemId, Json
-from stacpull.planning.names import document_name, fold, kept_apart, safe_segment
+from stacpull.planning.names import document_name, fold, with_salted_hash, safe_segment
 from stacpull.spelling import similar
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
@@ -278,7 +278,7 @@ def _name_in(directory: str, raw: str) -> str:
     if not _may_be_document(name):
         return name
     document = document_name(directory.rpartition("/")[2])
-    return kept_apart(name, document) if fold(name) == fold(document) else name
+    return with_salted_hash(name, document) if fold(name) == fold(document) else name
 
 
 def _may_be_document(name: str) -> bool:

@@ -71,7 +71,7 @@ def document_name(directory: str) -> str:
     return _with_hash(name, name) if reserved else name
 
 
-def kept_apart(segment: str, salt: str) -> str:
+def with_salted_hash(segment: str, salt: str) -> str:
     """Return a safe segment with a hash that also depends on `salt`, for names that would collide."""
     return _with_hash(segment, f"{salt}\0{segment}")
 

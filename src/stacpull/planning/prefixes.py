@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
 from stacpull.planning.layout import ItemLayout, complete
-from stacpull.planning.names import fold, kept_apart, safe_segment
+from stacpull.planning.names import fold, with_salted_hash, safe_segment
 from stacpull.urls import is_in_object_store
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
@@ -74,7 +74,7 @@ def _unused_key(key: str, taken: set[str]) -> str:
     """Return an unused key, and add it to `taken`."""
     while key in taken:
         above, slash, last = key.rpartition("/")
-        key = above + slash + kept_apart(last, above)
+        key = above + slash + with_salted_hash(last, above)
     taken.add(key)
     return key
 
@@ -141,7 +141,7 @@ def _asset(
     *directories, name = [safe_segment(step) for step in listed.name.split("/")]
     directory = "/".join([root, *directories])
     if shadowed:  # an object may have the same name as a directory, but a file cannot
-        name = kept_apart(name, f"{prefix_key}/{listed.name}")
+        name = with_salted_hash(name, f"{prefix_key}/{listed.name}")
     return Asset(key, prefix + listed.name, directory, name, size=listed.size)
 
 
