@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
-from stacpull.net.bodies import can_decode, coding_of, read_whole, regrouped, undone
+from stacpull.net.bodies import can_decode, coding_of, read_whole, regrouped, decoded_body
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
@@ -102,7 +102,7 @@ class StreamedResponse:
         return self._sent(size) if self._coding is None else self._decoded(self._coding, size)
 
     def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
-        return regrouped(undone(self._sent(_PIECE), coding, self._connection.message.name), size)
+        return regrouped(decoded_body(self._sent(_PIECE), coding, self._connection.message.name), size)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

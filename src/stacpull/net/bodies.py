@@ -139,7 +139,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
         raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
-async def undone(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
+async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
     """Yield the decoded content of a response to a request that accepts codings.
 
     Args:

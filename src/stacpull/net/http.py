@@ -37,7 +37,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, undone
+from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, decoded_body
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import (
     FIELD_COUNT_LIMIT,
@@ -270,7 +270,7 @@ class HttpExchange:
         coding = coding_of(self.headers) if self._request.decode else None
         if coding is None or not can_decode(coding):
             return self._sent()
-        return undone(self._sent(), coding, host_of(self.url))
+        return decoded_body(self._sent(), coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the encoded body in pieces as they arrive."""
