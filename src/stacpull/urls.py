@@ -121,7 +121,7 @@ def same_site(url: str, other: str) -> bool:
     return theirs.port == mine.port or (mine.port, theirs.port) == defaults
 
 
-def is_beside(url: str, other: str) -> bool:
+def has_same_head(url: str, other: str) -> bool:
     """Return True if `other` starts with the same scheme and host as `url`, compared literally.
 
     This is a fast test. If it returns True, both URLs have the same host.
