@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tests.planning.hostile import NAMES
 
-from stacpull.planning.names import fold, with_salted_hash, path_hash, safe_segment
+from stacpull.planning.names import fold, path_hash, safe_segment, with_salted_hash
 
 DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
 ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=300) | st.sampled_from(

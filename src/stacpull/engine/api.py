@@ -159,7 +159,7 @@ async def _mirror(
 ) -> MirrorReport:
     if options.items_parquet:
         _refuse_without_items(options)
-    requests = flags_of(options)
+    flags = flags_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
@@ -182,7 +182,7 @@ async def _mirror(
             async with opened_workspace(place) as workspace:
 
                 def begin() -> Run:
-                    run = runs.begin(workspace.db, spec, clock.time(), requests)
+                    run = runs.begin(workspace.db, spec, clock.time(), flags)
                     if is_local(spec.source):
                         note_named_source(workspace.db, spec.source)
                     return run
@@ -219,8 +219,8 @@ async def _mirror_input(
     async with opened_workspace(place) as workspace:
         kept = await kept_in(workspace.destination.work, stop, source)
         spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-        requests = flags_of(options)
-        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), requests))
+        flags = flags_of(options)
+        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), flags))
         return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
 
 

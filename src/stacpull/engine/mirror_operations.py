@@ -137,7 +137,7 @@ class MirrorOperations:
         self,
         workspace: Workspace,
         run: StoredRun,
-        requests: RunFlags,
+        flags: RunFlags,
         *,
         checksum: str | None,
         secrets: Secrets,
@@ -153,7 +153,7 @@ class MirrorOperations:
         Args:
             workspace: The opened mirror.
             run: The run.
-            requests: The options of the run.
+            flags: The options of the run that `resume` uses again.
             checksum: Algorithm of the digest to record; None for none.
             secrets: Texts to remove from everything that is written.
             clock: The clock.
@@ -167,7 +167,7 @@ class MirrorOperations:
         self.store = workspace.destination
         self._ledger = ledger_path(self.store.work)
         self._run = run
-        self._requests = requests
+        self._flags = flags
         self._checksum = checksum
         self._secrets = secrets
         self._clock = clock
@@ -194,7 +194,7 @@ class MirrorOperations:
             self._db,
             self._run.id,
             sample_size=self._run.sample_size,
-            revalidate=self._requests.revalidate,
+            revalidate=self._flags.revalidate,
             is_there=self.store.has,
             secrets=self._secrets,
         )
@@ -213,10 +213,10 @@ class MirrorOperations:
         """
         db = self._db
         self.publisher.remove_listed()
-        runs.set_requests(db, self._run.id, self._requests)
+        runs.set_flags(db, self._run.id, self._flags)
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         accept(db, self.store)
-        self.publisher.adopting = self._requests.adopt or meta.is_adopting(db)
+        self.publisher.adopting = self._flags.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.complete)
         self.write_final_items()

@@ -97,10 +97,10 @@ async def continue_run(
         options,
         layout=run.spec.layout,
         metadata=run.spec.metadata,
-        adopt=options.adopt or run.requests.adopt,
-        revalidate=options.revalidate or run.requests.revalidate,
-        prune=options.prune or run.requests.prune,
-        yes=options.yes or run.requests.yes,
+        adopt=options.adopt or run.flags.adopt,
+        revalidate=options.revalidate or run.flags.revalidate,
+        prune=options.prune or run.flags.prune,
+        yes=options.yes or run.flags.yes,
     )
     remote = remote_store(workspace.destination)
     async with (

@@ -122,12 +122,12 @@ class StoreClient(PartSender):
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    async def open(self, started: Started, requests: RunFlags, lock: int) -> None:
+    async def open(self, started: Started, flags: RunFlags, lock: int) -> None:
         """Open the mirror in the store process.
 
         Args:
             started: The process, and this end of its socket.
-            requests: The options of the run.
+            flags: The options of the run that `resume` uses again.
             lock: The descriptor of the mirror's lock, which the process also holds until it ends.
 
         Raises:
@@ -139,7 +139,7 @@ class StoreClient(PartSender):
         remote = remote_store(self._destination)
         variables = {} if remote is None else variables_of(SCHEMES[remote.location.scheme].dest_variables)
         secrets = self._secrets.revealed()
-        opening = messages.OpenMirror(dest, self._run.id, requests, self._checksum, *secrets, variables)
+        opening = messages.OpenMirror(dest, self._run.id, flags, self._checksum, *secrets, variables)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:

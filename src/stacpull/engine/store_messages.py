@@ -28,7 +28,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
     dest: bytes
     run: int
-    requests: RunFlags
+    flags: RunFlags
     checksum: str | None
     known: list[str]
     """Secrets to remove from everything that is written."""

@@ -128,7 +128,7 @@ class StoreServer:
             operations = self._operations = MirrorOperations(
                 workspace,
                 runs.stored(workspace.db, message.run),
-                message.requests,
+                message.flags,
                 checksum=message.checksum,
                 secrets=self._secrets,
                 clock=SystemClock(),

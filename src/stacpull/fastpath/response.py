@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
-from stacpull.net.bodies import can_decode, coding_of, read_whole, regrouped, decoded_body
+from stacpull.net.bodies import can_decode, coding_of, decoded_body, read_whole, regrouped
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 

@@ -22,7 +22,7 @@ from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.names import with_salted_hash, path_hash
+from stacpull.planning.names import path_hash, with_salted_hash
 
 _INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096

@@ -60,7 +60,7 @@ class RunFlags(msgspec.Struct, frozen=True):
     """With `prune`: remove the items that are gone without asking."""
 
 
-_NOTHING_REQUESTED = RunFlags()
+_NO_FLAGS = RunFlags()
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Run(msgspec.Struct, frozen=True):
     """True if the walk of its sample has ended and the items of the sample must still be planned."""
     counters: Mapping[str, int | None]
     """The counters when the run was started or resumed."""
-    requests: RunFlags = _NOTHING_REQUESTED
+    flags: RunFlags = _NO_FLAGS
     cut_short: str | None = None
     """Why its walk ended before the end of the source."""
     items_unseen: int = 0
@@ -146,14 +146,14 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else area_digest(area)
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags = _NOTHING_REQUESTED) -> Run:
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags = _NO_FLAGS) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one.
 
     Args:
         db: the ledger.
         spec: the task.
         now: seconds since 1970.
-        requests: options that are stored with the run, for `resume`.
+        flags: options that are stored with the run, for `resume`.
 
     Returns:
         The run.
@@ -163,8 +163,8 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags 
         run = load(db, last[0])
         asked = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
         if asked == spec and last[1] != "complete":
-            return _continue(db, run, spec, requests)
-    return _insert(db, spec, now, requests)
+            return _continue(db, run, spec, flags)
+    return _insert(db, spec, now, flags)
 
 
 _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
@@ -183,15 +183,15 @@ def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
         return None
     run = load(db, row[0])
     if row[0] == row[1]:
-        return _continue(db, run, run.spec, run.requests)
-    return _insert(db, run.spec, now, run.requests)
+        return _continue(db, run, run.spec, run.flags)
+    return _insert(db, run.spec, now, run.flags)
 
 
-def set_requests(db: sqlite3.Connection, run: int, requests: RunFlags) -> None:
+def set_flags(db: sqlite3.Connection, run: int, flags: RunFlags) -> None:
     """Store the options that `resume` uses again."""
     db.execute(
         "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
-        (*map(int, astuple(requests)), run),
+        (*map(int, astuple(flags)), run),
     )
 
 
@@ -281,7 +281,7 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlags) -> Run:
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags) -> Run:
     with transaction(db):
         _forget_walk(db)
         db.execute("DELETE FROM sample")
@@ -300,7 +300,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlag
             ),
         )
         run = cursor.lastrowid or 0
-        set_requests(db, run, requests)
+        set_flags(db, run, flags)
     return Run(
         run,
         spec,
@@ -309,7 +309,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, requests: RunFlag
         walk_ended=False,
         drawn=False,
         counters=counters(db, run),
-        requests=requests,
+        flags=flags,
     )
 
 
@@ -324,15 +324,15 @@ def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
     db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
-def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, requests: RunFlags) -> Run:
+def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, flags: RunFlags) -> Run:
     with transaction(db):
         db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, "
             "credential_names = ? WHERE id = ?",
             (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
         )
-        set_requests(db, run.id, requests)
-    return replace(run, spec=spec, resumed=True, requests=requests)
+        set_flags(db, run.id, flags)
+    return replace(run, spec=spec, resumed=True, flags=flags)
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
@@ -358,7 +358,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         walk_ended=bool(walk_ended),
         drawn=bool(drawn),
         counters=counters(db, run),
-        requests=RunFlags(*map(bool, requested)),
+        flags=RunFlags(*map(bool, requested)),
         cut_short=cut_short,
         items_unseen=unseen,
     )

@@ -37,7 +37,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import Pace, can_decode, coding_of, read_whole, regrouped, decoded_body
+from stacpull.net.bodies import Pace, can_decode, coding_of, decoded_body, read_whole, regrouped
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import (
     FIELD_COUNT_LIMIT,

@@ -32,7 +32,7 @@ from stacpull.models import (
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import document_name, fold, with_salted_hash, safe_segment
+from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.statements import parse_multihash, statements_of, why_not_ready
 from stacpull.urls import is_local

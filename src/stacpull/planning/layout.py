@@ -18,7 +18,7 @@ import msgspec
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
 from stacpull.models import ItemId, Json
-from stacpull.planning.names import document_name, fold, with_salted_hash, safe_segment
+from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 from stacpull.spelling import similar
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")

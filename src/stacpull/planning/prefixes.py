@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
 from stacpull.planning.layout import ItemLayout, complete
-from stacpull.planning.names import fold, with_salted_hash, safe_segment
+from stacpull.planning.names import fold, safe_segment, with_salted_hash
 from stacpull.urls import is_in_object_store
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
