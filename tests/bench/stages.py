@@ -31,8 +31,8 @@ from tests.bench.mixes import MIXES, File, write_files
 from tests.bench.origins import Origin, origin
 
 from stacpull.clock import SystemClock
+from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.part_sender import Slots
 from stacpull.engine.pool import Pool
 from stacpull.engine.runtime import run_on_loop
 from stacpull.engine.sharing import SharingFetcher
@@ -60,7 +60,7 @@ class Stage(NamedTuple):
     microseconds: float
 
 
-class _Sink(Slots):
+class _Sink(TransferSlots):
     """Discards the outcomes of a pool."""
 
     def put(self, _job: Job, _received: Arrival | None) -> None:

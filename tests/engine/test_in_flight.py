@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine import part_sender
-from stacpull.engine.part_sender import Slots
+from stacpull.engine import arrival_sender
+from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Validator
 from stacpull.planning.arrival import arrival_of
@@ -24,14 +24,14 @@ def arrival(row: int, size: int) -> Arrival:
     return arrival_of(job(row), size, "f", Validator(), body=b"x" * size)
 
 
-async def take(flight: Slots, count: int) -> None:
+async def take(flight: TransferSlots, count: int) -> None:
     for _ in range(count):
         await flight.slots(1)
 
 
 def test_no_slot_is_free_before_something_is_written() -> None:
     async def course() -> None:
-        flight = Slots(8)
+        flight = TransferSlots(8)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             await take(flight, 8)
             waiting = group.create_task(take(flight, 1))
@@ -45,7 +45,7 @@ def test_no_slot_is_free_before_something_is_written() -> None:
 
 def test_as_many_slots_are_taken_as_are_free() -> None:
     async def course() -> None:
-        flight = Slots(5)
+        flight = TransferSlots(5)
         assert [await flight.slots(3), await flight.slots(3)] == [3, 2]
         flight.resize(6)
         assert await flight.slots(3) == 1
@@ -55,7 +55,7 @@ def test_as_many_slots_are_taken_as_are_free() -> None:
 
 def test_a_slot_that_is_given_back_is_free() -> None:
     async def course() -> None:
-        flight = Slots(1)
+        flight = TransferSlots(1)
         await flight.slots(1)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             waiting = group.create_task(flight.slots(1))
@@ -68,10 +68,10 @@ def test_a_slot_that_is_given_back_is_free() -> None:
 
 
 def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_sender, "_MOST_UNPUBLISHED", 3)
+    monkeypatch.setattr(arrival_sender, "_MOST_UNPUBLISHED", 3)
 
     async def course() -> None:
-        flight = Slots(100)
+        flight = TransferSlots(100)
         await take(flight, 3)
         flight.written(3)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -87,7 +87,7 @@ def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.
 
 def test_a_task_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
     async def course() -> None:
-        flight = Slots(1)
+        flight = TransferSlots(1)
         await flight.slots(1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(flight.slots(1), 0.01)
@@ -104,7 +104,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
     errors: list[BaseException] = []
 
     async def course() -> list[Arrival]:
-        loop, flight, written = asyncio.get_running_loop(), Slots(2), list[Arrival]()
+        loop, flight, written = asyncio.get_running_loop(), TransferSlots(2), list[Arrival]()
 
         def deliver(batch: list[Arrival]) -> None:
             written.extend(batch)

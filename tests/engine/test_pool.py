@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
+from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.part_sender import Slots
 from stacpull.engine.pool import Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
@@ -84,7 +84,7 @@ class Origin:
         return {"id": "i", "assets": hrefs}
 
 
-class Outcomes(Slots):
+class Outcomes(TransferSlots):
     """Keeps what comes in."""
 
     def __init__(self, slots: int = 64) -> None:

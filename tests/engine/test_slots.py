@@ -8,8 +8,8 @@ import pytest
 from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
+from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.part_sender import Slots
 from stacpull.engine.pool import Pool
 from stacpull.models import Arrival, Failure, Job, Json, Validator
 from stacpull.net.retry import RetryPolicy
@@ -24,7 +24,7 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", f"https://b.example/{row}", None, "c/i", f"{row}.tif")
 
 
-class Disk(Slots):
+class Disk(TransferSlots):
     """Origin, slow writer and publisher in one: counts what is between the first two."""
 
     def __init__(self, slots: int) -> None:

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
+from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.part_sender import Slots
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.path import FastPath
@@ -123,7 +123,7 @@ class Outcome(NamedTuple):
     """What is in use, what waits, and refusals in a row, when all is over."""
 
 
-class _Outcomes(Slots):
+class _Outcomes(TransferSlots):
     def __init__(self, slots: int) -> None:
         super().__init__(slots)
         self.jobs: dict[int, Any] = {}

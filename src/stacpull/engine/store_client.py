@@ -1,6 +1,6 @@
 """The store for the network process: it starts the store process, and sends it received assets.
 
-`engine.part_sender` decides which bodies are sent.
+`engine.arrival_sender` decides which bodies are sent.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import msgspec
 from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
+from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.part_sender import LONGEST_TO_DIRECTORY, PartSender
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -69,7 +69,7 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
         await asyncio.to_thread(reap, process)
 
 
-class StoreClient(PartSender):
+class StoreClient(ArrivalSender):
     """The interface to the store process. Use it on one event loop."""
 
     def __init__(
@@ -175,7 +175,7 @@ class StoreClient(PartSender):
     # --- received assets ---------------------------------------------------------------------------------
 
     def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        """See `PartSender.send_arrivals`."""
+        """See `ArrivalSender.send_arrivals`."""
         self._send_on(arrivals, self.bodies_written)
 
     def deliver(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:

@@ -17,12 +17,12 @@ from stacpull.clock import SystemClock
 from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
+from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_fetching, open_parts
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
-from stacpull.engine.part_sender import PartSender
 from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
@@ -179,7 +179,7 @@ class FirstProcess:
             future.set_result(message)
 
 
-class Worker(PartSender):
+class Worker(ArrivalSender):
     """The transfers of a worker process. Like a `StoreClient` it takes outcomes, and reports them."""
 
     def __init__(
@@ -294,7 +294,7 @@ class Worker(PartSender):
     # --- outcomes ----------------------------------------------------------------------------------------
 
     def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        """See `PartSender.send_arrivals`."""
+        """See `ArrivalSender.send_arrivals`."""
         self._first.send(Arrivals(arrivals))
 
     def written(self, count: int) -> None:
@@ -302,7 +302,7 @@ class Worker(PartSender):
         self.give_back(count)
 
     def send_unchanged(self, job: Job) -> None:
-        """See `PartSender.send_unchanged`."""
+        """See `ArrivalSender.send_unchanged`."""
         self._first.send(messages.JobUnchanged(job.row))
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:

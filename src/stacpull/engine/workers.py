@@ -10,7 +10,7 @@ connections of its own, and takes jobs from the same queue.
 A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
 and hashes its parts itself, since one store process that does so for all becomes the slowest part. Only
 bodies of up to 1 MiB for a bucket are sent as they are: there the network is slower than that.
-`engine.part_sender` describes how much of all this may wait. The first process must hear of every asset
+`engine.arrival_sender` describes how much of all this may wait. The first process must hear of every asset
 anyway: it gives the next job then, and knows at any moment which jobs a lost worker had.
 
 `--processes` and `--dask` differ in their `WorkerSupply` and `WorkerProcess` only:

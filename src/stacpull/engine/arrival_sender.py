@@ -3,7 +3,7 @@
     received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
               └▶ any other ──▶ thread: part file ─▶ message with names
 
-The network process of a run and each worker process have a `PartSender`. Its memory and files are limited:
+The network process of a run and each worker process have a `ArrivalSender`. Its memory and files are limited:
 
 - Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
   on the disk as a complete part, when the store process has them, or when it has failed. So there are never
@@ -59,7 +59,7 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     """Called when the store process has it."""
 
 
-class Slots:
+class TransferSlots:
     """The slots of a process, for an `engine.pool.OutcomeSink`."""
 
     def __init__(self, slots: int) -> None:
@@ -104,7 +104,7 @@ class Slots:
             await self._changed.wait()
 
 
-class PartSender(Slots, ABC):
+class ArrivalSender(TransferSlots, ABC):
     """Takes the outcomes of a pool, and sends them on. Use it on one event loop.
 
     Args:

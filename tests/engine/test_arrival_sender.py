@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine import part_sender
-from stacpull.engine.part_sender import PartSender
+from stacpull.engine import arrival_sender
+from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.models import Arrival, HeldBody, Job, Validator
 from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
@@ -19,7 +19,7 @@ from stacpull.store.destination import Destination
 LONGEST = 100
 
 
-class Sender(PartSender):
+class Sender(ArrivalSender):
     """It keeps what it sends."""
 
     def __init__(self, destination: Destination) -> None:
@@ -54,19 +54,19 @@ async def sender_at(place: Path) -> AsyncIterator[Sender]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each body is a batch, and three of them may be under way."""
-    monkeypatch.setattr(part_sender, "_BATCH", 1)
-    monkeypatch.setattr(part_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
+    monkeypatch.setattr(arrival_sender, "_BATCH", 1)
+    monkeypatch.setattr(arrival_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
 
 
 def job(row: int) -> Job:
     return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
 
 
-def put(sender: PartSender, row: int, size: int = 10) -> None:
+def put(sender: ArrivalSender, row: int, size: int = 10) -> None:
     sender.put(job(row), arrival_of(job(row), size, "f", Validator(), body=b"x" * size))
 
 
-async def free_slots(sender: PartSender) -> int:
+async def free_slots(sender: ArrivalSender) -> int:
     """Return how many slots are free."""
     taken = await sender.slots(1000)
     sender.give_back(taken)
