@@ -175,10 +175,10 @@ async def _mirror(
             started_store(place.bucket) as started,
             opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
                 network,
-                found,
+                opened,
             ),
         ):
-            await unless_stopped(lambda: validate(found, selection, layout), stop)
+            await unless_stopped(lambda: validate(opened, selection, layout), stop)
             async with opened_workspace(place) as workspace:
 
                 def begin() -> Run:
@@ -192,7 +192,7 @@ async def _mirror(
                     workspace,
                     started,
                     run,
-                    found,
+                    opened,
                     network,
                     options,
                     clock=clock,
@@ -403,12 +403,12 @@ async def plan(
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
         address = source_address(kept.source, options, kept.path)
-        async with opened_source(address, options, clock, on_event=on_event) as (network, found):
-            await validate(found, selection, layout)
+        async with opened_source(address, options, clock, on_event=on_event) as (network, opened):
+            await validate(opened, selection, layout)
 
             def estimate(listed: UrlList | None = None) -> Estimate:
                 return Estimate(
-                    found, network, selection, options, clock=clock, on_event=on_event, urls=listed
+                    opened, network, selection, options, clock=clock, on_event=on_event, urls=listed
                 )
 
             if urls is None or out is None:
@@ -425,8 +425,8 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
-        return await found.collections()
+    async with opened_source(source_address(source, options), options, SystemClock()) as (_, opened):
+        return await opened.collections()
 
 
 async def classes(
@@ -441,10 +441,10 @@ async def classes(
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options, SystemClock()) as (_, found):
-        documents = await class_documents(found, collection)
+    async with opened_source(source_address(source, options), options, SystemClock()) as (_, opened):
+        documents = await class_documents(opened, collection)
         lists = class_list(documents.items, documents.collection)
-        counts = await _counted(found, collection, options) if count else None
+        counts = await _counted(opened, collection, options) if count else None
     if not lists and not counts:
         raise UsageError(f"Nothing in {collection} says which label classes there are: try --count.")
     return _infos(lists, counts)

@@ -107,11 +107,11 @@ async def continue_run(
         started_store(None if remote is None else remote.location) as started,
         opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
             network,
-            found,
+            opened,
         ),
     ):
         return await MirrorRun(
-            workspace, started, run, found, network, options, clock=clock, on_event=on_event, stop=stop
+            workspace, started, run, opened, network, options, clock=clock, on_event=on_event, stop=stop
         ).execute()
 
 
