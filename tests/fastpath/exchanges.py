@@ -208,7 +208,7 @@ async def _outcome_in(
     path = None
     if isinstance(http, WebTransport):
         path = partial(FastPath, client, http, sharing)
-    pool = Pool(queue, outcomes, tools, held=0, fast=path)
+    pool = Pool(queue, outcomes, tools, most_deferred=0, fast=path)
     server.forget()
     for job in jobs:
         href = job.href if "://" in job.href else f"http://127.0.0.1:{server.port}{job.href}"

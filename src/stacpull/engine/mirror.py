@@ -307,7 +307,7 @@ class MirrorRun:
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store,
             tools,
-            held=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
+            most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
             on_failure=self._failures.failed,
             fast=fetching.fast,
         )

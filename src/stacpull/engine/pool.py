@@ -79,7 +79,7 @@ class Pool(Generic[J, T]):
         sink: OutcomeSink[J, T],
         tools: TransferTools[J, T],
         *,
-        held: int = MAX_REFUSALS - 1,
+        most_deferred: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], None] = lambda: None,
         fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class Pool(Generic[J, T]):
             queue: The queue of jobs.
             sink: Takes the outcomes, and has a slot for each job.
             tools: Objects that transfers share.
-            held: The most deferred failures per host (`DeferredFailures`).
+            most_deferred: The most deferred failures per host (`DeferredFailures`).
             on_failure: Called for each asset that fails.
             fast: Returns the fast path, which passes received assets to this pool; None for no fast path.
         """
@@ -102,14 +102,14 @@ class Pool(Generic[J, T]):
         """Jobs that have begun and not ended."""
         self._stopping = False
         self._fed = False
-        self._failures: DeferredFailures[J] = DeferredFailures(sink.fail, held, on_failure)
+        self._failures: DeferredFailures[J] = DeferredFailures(sink.fail, most_deferred, on_failure)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
 
     @property
-    def left(self) -> Mapping[str, str]:
-        """Why assets were left pending, by host that was given up."""
-        return self._failures.left
+    def given_up_hosts(self) -> Mapping[str, str]:
+        """The hosts that were given up, and why; their assets stay pending."""
+        return self._failures.given_up_hosts
 
     async def run(self) -> None:
         """Work until all jobs are done, or `stop` was called.
@@ -258,15 +258,15 @@ class DeferredFailures(Generic[J]):
         self._report = report
         self._most = most
         self._waiting: dict[str, deque[tuple[J, Failure, int]]] = {}
-        self.left: dict[str, str] = {}
-        """Why assets are left pending, by host that was given up."""
+        self.given_up_hosts: dict[str, str] = {}
+        """The hosts that were given up, and why; their assets stay pending."""
 
     def fail(self, job: J, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
         if self._most and failure.kind is FailureKind.DOWN:
             self._waiting.pop(failure.host, None)
-            if len(self.left) < MOST_HOSTS:
-                self.left[failure.host] = failure.message
+            if len(self.given_up_hosts) < MOST_HOSTS:
+                self.given_up_hosts[failure.host] = failure.message
             return
         if failure.kind not in _NO_FAULT:
             self._on_failure()

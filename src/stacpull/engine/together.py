@@ -27,8 +27,8 @@ class TransferPool(Protocol):
     """A pool of workers (`engine.pool.Pool`)."""
 
     @property
-    def left(self) -> Mapping[str, str]:
-        """Why assets were left pending, by host that was given up."""
+    def given_up_hosts(self) -> Mapping[str, str]:
+        """The hosts that were given up, and why; their assets stay pending."""
         ...
 
     async def run(self) -> None:
@@ -74,10 +74,10 @@ async def together(
         await asyncio.wait([work])
         ticker.cancel()
         stopped.cancel()
-    if pool.left and not stop.is_set():
+    if pool.given_up_hosts and not stop.is_set():
         raise SourceError(
-            f"{' '.join(pool.left.values())} Its assets stay pending; everything else is done: "
-            f"resume when {' and '.join(pool.left)} can be reached."
+            f"{' '.join(pool.given_up_hosts.values())} Its assets stay pending; everything else is done: "
+            f"resume when {' and '.join(pool.given_up_hosts)} can be reached."
         )
 
 

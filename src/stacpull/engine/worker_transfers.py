@@ -224,7 +224,7 @@ class Worker(ArrivalSender):
             self._queue,
             self,
             tools,
-            held=0,  # failures are held back where those of all processes meet
+            most_deferred=0,  # failures are deferred in the first network process
             fast=fetching.fast,
         )
 

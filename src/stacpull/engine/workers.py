@@ -223,9 +223,9 @@ class Workers:
         network.events.listen(self._hear_of_host)
 
     @property
-    def left(self) -> Mapping[str, str]:
-        """Why assets were left pending, by host that was given up."""
-        return self._pool.left
+    def given_up_hosts(self) -> Mapping[str, str]:
+        """The hosts that were given up, and why; their assets stay pending."""
+        return self._pool.given_up_hosts
 
     async def run(self) -> None:
         """Work until all jobs are done, or `stop` was called.
