@@ -128,7 +128,7 @@ class FastOrigin:
         """The part of a request after the target; with `rewrites`, only the fields that rarely change."""
         self.headers: Mapping[str, str] | None = None
         """The fields in `tail`, with `rewrites`."""
-        self.is_plain = rewrites is None and not route.own
+        self.is_plain = rewrites is None and not route.gets_credentials
         """True if URLs are requested unchanged and without credentials."""
 
     def __repr__(self) -> str:
@@ -384,7 +384,7 @@ class FastPath:
         if origin.rewrites is not None:
             return self._rewritten(transfer, origin.rewrites)
         url = transfer.url
-        if origin.route.own:
+        if origin.route.gets_credentials:
             transfer.outgoing = outgoing = self._client.prepare(transfer.request(), origin.route)
             url = outgoing.url
         return b"GET " + split_url(url)[1].encode("ascii") + origin.tail
@@ -434,7 +434,7 @@ class FastPath:
             origin = self._origins[head]
         except KeyError:
             origin = self._new_origin(head, url)
-        if origin is None or origin.route.own or not self._client.has_credentials:
+        if origin is None or origin.route.gets_credentials or not self._client.has_credentials:
             self._last = origin
             return origin
         is_clean = self._client.prepare(Request(url), origin.route).url == url

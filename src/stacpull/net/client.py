@@ -81,8 +81,8 @@ class Route(NamedTuple):
 
     transport: Transport
     gate: Gate
-    own: bool
-    """True if the credentials are for this host."""
+    gets_credentials: bool
+    """True if SOURCE's credentials are sent to this host."""
 
 
 class PendingResponse(NamedTuple):
@@ -224,7 +224,7 @@ class Client:
         """Return `request` with credentials if they are for its host, else without any. For `Exchange`."""
         if self._credentials is None:
             return request
-        if route.own:
+        if route.gets_credentials:
             return self._credentials.attach(request)
         url = self._credentials.strip(request.url)
         if url == request.url:
@@ -306,8 +306,8 @@ class Client:
             message = f"{self._secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         name = transport.host_of(url) if isinstance(transport, NamesHosts) else gate_name(url)
-        own = self._credentials is not None and self._credentials.covers(url)
-        return Route(transport, self.gates[name], own)
+        gets_credentials = self._credentials is not None and self._credentials.covers(url)
+        return Route(transport, self.gates[name], gets_credentials)
 
 
 class Exchange:
