@@ -73,8 +73,8 @@ class Cluster(DaskCluster):
     def _keep_busy(self, address: str, session: str) -> Any:
         del address, session
 
-    def _settings(self, address: str, own: str, *, durable: bool) -> Any:
-        del address, own, durable
+    def _settings(self, address: str, own_parts: str, *, durable: bool) -> Any:
+        del address, own_parts, durable
 
 
 def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[Exception | None]) -> list[float]:

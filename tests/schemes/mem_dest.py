@@ -27,8 +27,10 @@ class MemDest(Mem):
         self.buckets: dict[str, MemoryDisk] = {}
         """By URL of DEST."""
 
-    def open_store(self, work: Path, location: BucketLocation, *, publishes: bool, own: str) -> MemBucket:
-        return MemBucket(work, location, self._bucket(location), publishes=publishes, own=own)
+    def open_store(
+        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+    ) -> MemBucket:
+        return MemBucket(work, location, self._bucket(location), publishes=publishes, own_parts=own_parts)
 
     def open_files(self, location: BucketLocation) -> MemoryStore:
         return MemoryStore(Path(), self._bucket(location))
@@ -43,9 +45,9 @@ class MemBucket(BufferedParts, MemoryStore):
     is_local = covers_ledger = False
 
     def __init__(
-        self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, own: str
+        self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, own_parts: str
     ) -> None:
-        BufferedParts.__init__(self, work, own, in_memory=publishes)
+        BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
         self.name = location.url
         self.warning = None
         self.disk = disk

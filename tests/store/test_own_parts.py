@@ -55,7 +55,7 @@ def test_what_can_be_believed_becomes_a_part_like_others(dest, here, synced, kep
 
 def test_a_worker_that_is_collected_cannot_name_a_part_any_more(dest):
     directory = worker_at(dest, here=True)
-    zombie = Destination(dest.path, own=directory.name)
+    zombie = Destination(dest.path, own_parts=directory.name)
     dest.collect_parts(directory.name)
     with pytest.raises(OSError, match=r"1\.0\.part"):
         (zombie.parts / "1.0.part").rename(zombie.parts / "1.0.2.whole")

@@ -358,8 +358,8 @@ class DaskCluster(WorkerSupply):
         try:
             comm = await self.connect(address)
             try:
-                own, durable = await self._prepare(address)
-                settings = self._settings(address, own, durable=durable)
+                own_parts, durable = await self._prepare(address)
+                settings = self._settings(address, own_parts, durable=durable)
                 session = secrets.token_hex(8)
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
             except BaseException:
@@ -378,7 +378,7 @@ class DaskCluster(WorkerSupply):
             return None
         self._refused.pop(address, None)
         busy = self._keep_busy(address, session)
-        worker = DaskWorker(comm, own, hear, self._clock, self._group, busy)
+        worker = DaskWorker(comm, own_parts, hear, self._clock, self._group, busy)
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker
 
@@ -410,18 +410,18 @@ class DaskCluster(WorkerSupply):
             )
         boot = await self._call(address, dask_relay.install)
         is_here = boot == self._boot != ""
-        own, token = new_name(here=is_here), secrets.token_hex(16)
-        await self._store.call(MirrorOperations.make_own_parts, own, token)
-        seen = self._dest.absolute() / ".stacpull" / "parts" / own
+        own_parts, token = new_name(here=is_here), secrets.token_hex(16)
+        await self._store.call(MirrorOperations.make_own_parts, own_parts, token)
+        seen = self._dest.absolute() / ".stacpull" / "parts" / own_parts
         if await self._call(address, dask_relay.token_seen, str(seen)) != token:
-            await self._store.call(MirrorOperations.take_up, frozenset[int](), own)
+            await self._store.call(MirrorOperations.take_up, frozenset[int](), own_parts)
             raise DestinationError(
                 f"The Dask worker {address} does not see {self._dest.absolute()}: "
                 "it must be a directory that all workers share, under the same path."
             )
-        return own, not is_here
+        return own_parts, not is_here
 
-    def _settings(self, address: str, own: str, *, durable: bool) -> WorkerSettings:
+    def _settings(self, address: str, own_parts: str, *, durable: bool) -> WorkerSettings:
         """Return the settings of a worker, with credentials only over a private connection.
 
         Raises:
@@ -434,7 +434,7 @@ class DaskCluster(WorkerSupply):
             self._dest.absolute(),
             self._selection,
             Share(slots=1, per_host=1),
-        )._replace(own=own, durable=durable)
+        )._replace(own_parts=own_parts, durable=durable)
         if is_private(address):
             return settings._replace(variables=aws_keys())
         if options.headers:
@@ -462,7 +462,7 @@ class DaskWorker(WorkerProcess):
 
     Args:
         comm: The connection (`distributed.comm.Comm`).
-        own: Its directory among the parts.
+        own_parts: Its directory among the parts.
         hear: Called with each of its messages.
         clock: Where time comes from.
         group: The group of the tasks that read and write.
@@ -472,13 +472,13 @@ class DaskWorker(WorkerProcess):
     def __init__(
         self,
         comm: Any,
-        own: str,
+        own_parts: str,
         hear: Hear,
         clock: Clock,
         group: asyncio.TaskGroup,
         busy: Any,
     ) -> None:
-        super().__init__(0, clock, own)
+        super().__init__(0, clock, own_parts)
         self.lost = asyncio.get_running_loop().create_future()
         self._comm = comm
         self._hear = hear

@@ -226,19 +226,19 @@ class MirrorOperations:
         """Create the directory of a Dask worker (`store.own_parts`)."""
         self.store.make_own_parts(name, token)
 
-    def take_up(self, rows: frozenset[int], own: str = "") -> list[int]:
+    def take_up(self, rows: frozenset[int], own_parts: str = "") -> list[int]:
         """Publish the parts of these assets that an ended worker process wrote and did not report.
 
         Args:
             rows: The assets of the worker.
-            own: Its directory among the parts, if it had one. The directory is removed.
+            own_parts: Its directory among the parts, if it had one. The directory is removed.
 
         Returns:
             The rows of the assets with complete parts.
         """
-        if own:
+        if own_parts:
             self.publisher.publish_all()  # reported parts are still in its directory
-            self.store.collect_parts(own)
+            self.store.collect_parts(own_parts)
         found = parts_of_lost_worker(self._db, self.store, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [part.row for part in found]

@@ -198,10 +198,10 @@ class StoreServer:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)
             arrival.body = None
-        elif arrival.own:
-            if not is_name(arrival.own):
-                raise ValueError(f"{arrival.own!r} is not the directory of a worker")
-            arrival.part = f"{arrival.own}/{arrival.part}"
+        elif arrival.own_parts:
+            if not is_name(arrival.own_parts):
+                raise ValueError(f"{arrival.own_parts!r} is not the directory of a worker")
+            arrival.part = f"{arrival.own_parts}/{arrival.part}"
         return arrival
 
     def _copy_part(self, arrival: Arrival, source: CopySource) -> int:

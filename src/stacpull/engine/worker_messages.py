@@ -51,7 +51,7 @@ class WorkerSettings(NamedTuple):
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     clip: str | None = None
     """The area to clip rasters to, see `Selection.clip`."""
-    own: str = ""
+    own_parts: str = ""
     """Its directory among the parts (`store.own_parts`), if it is not a process of this machine's run."""
     durable: bool = False
     """True if only the worker itself can sync its files."""

@@ -76,7 +76,7 @@ async def _transfer(
     Raises:
         DestinationError: The disk fails.
     """
-    destination = await asyncio.to_thread(open_store, Path(settings.dest), own=settings.own)
+    destination = await asyncio.to_thread(open_store, Path(settings.dest), own_parts=settings.own_parts)
     try:
         async with open_network(
             settings.address,

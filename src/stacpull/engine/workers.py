@@ -305,9 +305,11 @@ class Workers:
 
     async def _take_back(self, worker: WorkerProcess) -> None:
         """Publish the parts of a lost worker, and return its other jobs to the queue."""
-        if not worker.open and not worker.own:
+        if not worker.open and not worker.own_parts:
             return
-        taken = set(await self._store.call(MirrorOperations.take_up, frozenset(worker.open), worker.own))
+        taken = set(
+            await self._store.call(MirrorOperations.take_up, frozenset(worker.open), worker.own_parts)
+        )
         for other in self._workers.values():
             other.send(messages.LookAgain())
         self._given_back.extend(job for row, job in worker.open.items() if row not in taken)
@@ -366,7 +368,7 @@ class Workers:
             case Arrivals(arrivals):
                 self._lost_in_vain = 0
                 for arrival in arrivals:
-                    arrival.own = worker.own
+                    arrival.own_parts = worker.own_parts
                     worker.close(arrival.row)
                 self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
             case messages.JobUnchanged(row):
@@ -446,7 +448,7 @@ class WorkerProcess(ABC):
     Args:
         slots: Its simultaneous transfers.
         clock: Where time comes from.
-        own: Its directory among the parts (`store.own_parts`), if it has one.
+        own_parts: Its directory among the parts (`store.own_parts`), if it has one.
 
     Attributes:
         lost: Done when it can send no more messages.
@@ -454,7 +456,7 @@ class WorkerProcess(ABC):
 
     lost: asyncio.Future[None]
 
-    def __init__(self, slots: int, clock: Clock, own: str = "") -> None:
+    def __init__(self, slots: int, clock: Clock, own_parts: str = "") -> None:
         self.open: dict[int, Job] = {}
         """Its jobs without an outcome, by row."""
         self.ready = False
@@ -462,7 +464,7 @@ class WorkerProcess(ABC):
         self.ahead = 0.0
         """Seconds that its monotonic clock is ahead of this one's, or fewer."""
         self.slots = slots
-        self.own = own
+        self.own_parts = own_parts
         self._clock = clock
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._spent = messages.Spent()

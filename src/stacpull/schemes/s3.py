@@ -60,11 +60,13 @@ class S3(Scheme):
 
         return located(location)
 
-    def open_store(self, work: Path, location: BucketLocation, *, publishes: bool, own: str) -> RemoteStore:
+    def open_store(
+        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+    ) -> RemoteStore:
         """Open a bucket for a run."""
         from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-        return BucketStore(work, location, publishes=publishes, own=own)
+        return BucketStore(work, location, publishes=publishes, own_parts=own_parts)
 
     def open_files(self, location: BucketLocation) -> StoredFiles:
         """Open a bucket for reading."""

@@ -136,14 +136,16 @@ class Scheme:
         """
         return location
 
-    def open_store(self, work: Path, location: BucketLocation, *, publishes: bool, own: str) -> RemoteStore:
+    def open_store(
+        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+    ) -> RemoteStore:
         """Open DEST for a run.
 
         Args:
             work: The directory of the ledger.
             location: DEST.
             publishes: True in the process that publishes.
-            own: The directory of this worker among the parts (`store.own_parts`).
+            own_parts: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be created or written.

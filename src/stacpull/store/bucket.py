@@ -234,7 +234,7 @@ class BucketStore(BufferedParts, BucketFiles):
     is_local = False
 
     def __init__(
-        self, work: Path, location: BucketLocation, *, publishes: bool = False, own: str = ""
+        self, work: Path, location: BucketLocation, *, publishes: bool = False, own_parts: str = ""
     ) -> None:
         """Open the work directory. A missing one is created.
 
@@ -242,12 +242,12 @@ class BucketStore(BufferedParts, BucketFiles):
             work: The directory of the ledger.
             location: The bucket.
             publishes: True in the publishing process: it keeps small parts in memory, and connects now.
-            own: The directory of this worker among the parts (`store.own_parts`).
+            own_parts: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        BufferedParts.__init__(self, work, own, in_memory=publishes)
+        BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
         confirm = self._lease.confirm

@@ -55,19 +55,19 @@ class BufferedParts(StagedParts):
     Several threads may write parts at once.
     """
 
-    def __init__(self, work: Path, own: str = "", *, in_memory: bool) -> None:
+    def __init__(self, work: Path, own_parts: str = "", *, in_memory: bool) -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The directory of the ledger.
-            own: The directory of this worker among the parts (`store.own_parts`).
+            own_parts: The directory of this worker among the parts (`store.own_parts`).
             in_memory: True in the publishing process. Parts of other processes must be files that it can
                 read.
 
         Raises:
             DestinationError: It cannot be created or written.
         """
-        super().__init__(work, own)
+        super().__init__(work, own_parts)
         self._in_memory = in_memory
         self._held: dict[str, _BufferedPart] = {}
         self._size = 0

@@ -48,7 +48,7 @@ class Destination(StagedParts, DirectoryFiles):
     """See `Store.is_local`."""
 
     def __init__(
-        self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None, own: str = ""
+        self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None, own_parts: str = ""
     ) -> None:
         """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
@@ -56,14 +56,14 @@ class Destination(StagedParts, DirectoryFiles):
             dest: The mirror.
             most_held: The most directories to hold open at once.
             sync: How files are synced; None for the cheapest method that is reliable there.
-            own: The directory of this worker among the parts (`store.own_parts`).
+            own_parts: The directory of this worker among the parts (`store.own_parts`).
 
         Raises:
             DestinationError: It cannot be created or written.
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        StagedParts.__init__(self, dest, own)
+        StagedParts.__init__(self, dest, own_parts)
         try:
             DirectoryFiles.__init__(self, dest)
         except OSError as error:

@@ -37,19 +37,19 @@ PARTS = ".stacpull/parts"
 class StagedParts:
     """The parts of one mirror. Several threads may write parts at once."""
 
-    def __init__(self, work: Path, own: str = "") -> None:
+    def __init__(self, work: Path, own_parts: str = "") -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The work directory.
-            own: The directory of this worker among the parts (`store.own_parts`); empty for the parts
+            own_parts: The directory of this worker among the parts (`store.own_parts`); empty for the parts
                 themselves.
 
         Raises:
             DestinationError: It cannot be created or written.
         """
         self.work = work
-        self._own = own
+        self._own_parts = own_parts
         self._part_sync: FileSync | None = None
         try:
             make_with_parents(work)
@@ -66,14 +66,14 @@ class StagedParts:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
                 raise DestinationError(f"{work} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        if own:
-            self._open_own_parts(own)
+        if own_parts:
+            self._open_own_parts(own_parts)
 
-    def _open_own_parts(self, own: str) -> None:
+    def _open_own_parts(self, name: str) -> None:
         """Use the directory of a worker instead of the parts directory."""
         above = self.parts_fd
         try:
-            self.parts_fd = os.open(own, OPEN_DIRECTORY, dir_fd=above)
+            self.parts_fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
         except OSError as error:
             raise destination_error(error, self.work) from error
         finally:
@@ -86,12 +86,12 @@ class StagedParts:
     @property
     def parts(self) -> Path:
         """The directory of the parts."""
-        return self.work / PARTS / self._own
+        return self.work / PARTS / self._own_parts
 
     @property
     def shared_parts(self) -> Path | None:
         """The directory of all parts, if `parts` is one worker's."""
-        return self.work / PARTS if self._own else None
+        return self.work / PARTS if self._own_parts else None
 
     @property
     def is_on_network(self) -> bool:

@@ -83,7 +83,7 @@ def open_store(
     *,
     most_held: int = _HELD_DIRECTORIES,
     publishes: bool = False,
-    own: str = "",
+    own_parts: str = "",
 ) -> Store:
     """Open the store of a mirror for a run.
 
@@ -92,15 +92,15 @@ def open_store(
         location: Its bucket; None for the one stored in the directory, if any.
         most_held: The most directories to hold open at once.
         publishes: True in the process that publishes.
-        own: The directory of this worker among the parts (`store.own_parts`).
+        own_parts: The directory of this worker among the parts (`store.own_parts`).
 
     Raises:
         DestinationError: It cannot be made or written.
     """
     location = location or bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held, own=own)
-    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, own=own)
+        return Destination(work, most_held=most_held, own_parts=own_parts)
+    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, own_parts=own_parts)
 
 
 @contextmanager
