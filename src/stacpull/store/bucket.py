@@ -520,8 +520,8 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def _unless_held(self, one: _PartToStore) -> Failure | None:
         """Return the failure for an existing object, unless it is our own and the response was lost."""
-        is_own = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
-        return None if is_own else foreign_file(one.path)
+        is_already_stored = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
+        return None if is_already_stored else foreign_file(one.path)
 
     # --- copies within the service -----------------------------------------------------------------------
 

@@ -117,9 +117,9 @@ class StagedObjects:
         if found is None:
             return None
         source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
-        is_own = self._is_staged(found.key)
+        is_staged = self._is_staged(found.key)
         return found.identity, PendingCopy(
-            source, found.size, found.digest, found.algorithm, is_staged=is_own
+            source, found.size, found.digest, found.algorithm, is_staged=is_staged
         )
 
     def rename(self, old: str, new: str) -> bool:
