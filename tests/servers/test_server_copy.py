@@ -415,7 +415,7 @@ def test_only_a_refusal_ends_the_copies_from_a_bucket(
         reply = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
         raise ClientError(reply, "HeadObject")  # type: ignore[arg-type]
 
-    other = store.bucket.beside(source.name)
+    other = store.bucket.bucket_named(source.name)
     with monkeypatch.context() as patch:
         patch.setattr(other.s3, "head_object", fails)
         patch.setattr(other, "send", lambda requests, _: [None] * len(requests))
@@ -443,19 +443,19 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
     before = senders() - 1
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert store.can_copy(found, len(LONG))
-    first = store.bucket.beside(source.name)
+    first = store.bucket.bucket_named(source.name)
     with ThreadPoolExecutor(4) as threads:
         others = [CopySource(f"s3://no-such-bucket-{number}/long.bin", '"0"') for number in range(40)]
         assert not any(threads.map(lambda one: store.can_copy(one, 1), others))
     with first.open("long.bin", len(LONG), found.etag) as file:
         assert file.read() == LONG
-    assert senders() - before == 1 + s3_bucket._MOST_BESIDE
-    assert store.bucket.beside(source.name) is not first
+    assert senders() - before == 1 + s3_bucket._MOST_OTHERS
+    assert store.bucket.bucket_named(source.name) is not first
     assert store.can_copy(found, len(LONG))
     assert len(sessions) <= 1
-    last = store.bucket.beside("no-such-bucket-39")
+    last = store.bucket.bucket_named("no-such-bucket-39")
     store.bucket.close()
-    assert store.bucket.beside("another").requests is None
+    assert store.bucket.bucket_named("another").requests is None
     assert last.head("long.bin") is None
     assert senders() == before
 

@@ -535,7 +535,7 @@ class BucketStore(BufferedParts, BucketFiles):
         place = object_address(source)
         if place["Bucket"] in self._unreadable:
             return False
-        other = self.bucket.beside(place["Bucket"])
+        other = self.bucket.bucket_named(place["Bucket"])
         try:
             headers = other.head_fields(other.path(place["Key"]))
         except (OSError, StacpullError) as error:

@@ -75,7 +75,7 @@ _REFUSED_KEYS = frozenset(
     }
 )
 _STRETCHES = 16
-_MOST_BESIDE = 8
+_MOST_OTHERS = 8
 """The most other buckets of the service with connections."""
 _USUAL_REGION = "us-east-1"
 _RANGE, _RANGES = 1 << 19, 8
@@ -141,7 +141,7 @@ class S3Bucket:
         self.prefix = f"{location.prefix}/" if location.prefix else ""
         self.names = ListedNames()
         self.opening = threading.RLock()
-        self._beside: dict[str, S3Bucket] = {}
+        self._others: dict[str, S3Bucket] = {}
         """Other buckets by name, the least recently used first."""
         self._is_closed = False
 
@@ -205,7 +205,7 @@ class S3Bucket:
         """Close the connections. A thread that still uses this bucket then sends with boto3."""
         with self.opening:
             self._is_closed = True
-            others, self._beside = list(self._beside.values()), {}
+            others, self._others = list(self._others.values()), {}
             requests = self.__dict__.get("requests")
             s3 = self.__dict__.get("s3") if self._origin is None else None
         for other in others:
@@ -215,7 +215,7 @@ class S3Bucket:
         if s3 is not None:
             s3.close()
 
-    def beside(self, name: str) -> S3Bucket:
+    def bucket_named(self, name: str) -> S3Bucket:
         """Return another bucket of the service, or this one, with the same credentials.
 
         A catalog may name any number of buckets. Only the most recently used ones keep their connections.
@@ -223,13 +223,13 @@ class S3Bucket:
         if name == self.location.bucket:
             return self
         with self.opening:
-            other = self._beside.pop(name, None)
+            other = self._others.pop(name, None)
             if other is None:
                 other = S3Bucket(replace(self.location, bucket=name, prefix=""), self)
-            self._beside[name] = other
+            self._others[name] = other
             evicted = []
-            while len(self._beside) > (0 if self._is_closed else _MOST_BESIDE):
-                evicted.append(self._beside.pop(next(iter(self._beside))))
+            while len(self._others) > (0 if self._is_closed else _MOST_OTHERS):
+                evicted.append(self._others.pop(next(iter(self._others))))
         for one in evicted:
             one.close()
         return other
@@ -413,7 +413,7 @@ class S3Bucket:
     def open_source(self, source: CopySource, size: int) -> BinaryIO:
         """Open a version of an object of the service, which may be in another bucket."""
         place = object_address(source)
-        other = self.beside(place["Bucket"])
+        other = self.bucket_named(place["Bucket"])
         return other.open(other.path(place["Key"]), size, source.etag)
 
     def look_at(

@@ -120,7 +120,7 @@ class ServerCopy:
         is_same = copy.is_staged  # other programs do not write staged objects
         if not copy.is_staged:
             place = object_address(copy.source)
-            other = bucket.beside(place["Bucket"])
+            other = bucket.bucket_named(place["Bucket"])
             source = other.head(other.path(place["Key"]))
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
