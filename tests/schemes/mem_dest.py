@@ -59,7 +59,7 @@ class MemBucket(BufferedParts, MemoryStore):
         """What is stored in memory stays there."""
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        self._lease.confirm()
+        self._lease.check()
         return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     # --- what only a store on the network has ------------------------------------------------------------

@@ -250,9 +250,9 @@ class BucketStore(BufferedParts, BucketFiles):
         BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
         BucketFiles.__init__(self, location)
         self._lease = LeaseCheck(self)
-        confirm = self._lease.confirm
-        self.uploads = MultipartUploads(self.bucket, confirm, self.parts, self.shared_parts)
-        self.staged = StagedObjects(self.bucket, self.uploads, confirm, self.parts)
+        check_lease = self._lease.check
+        self.uploads = MultipartUploads(self.bucket, check_lease, self.parts, self.shared_parts)
+        self.staged = StagedObjects(self.bucket, self.uploads, check_lease, self.parts)
         self._left_uploads = self.uploads.of_final_keys()
         """The uploads of earlier runs."""
         self._unreadable: set[str] = set()
@@ -333,7 +333,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
         """See `RemoteStore.store_own`."""
-        self._lease.confirm()
+        self._lease.check()
         content = ObjectContent(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self.bucket.put
         there = self.bucket.head(path)
@@ -432,7 +432,7 @@ class BucketStore(BufferedParts, BucketFiles):
         Raises:
             CredentialsError, DestinationError: As any request; or another mirror has the lease.
         """
-        self._lease.confirm()
+        self._lease.check()
         stored: dict[str, Failure | None] = {}
         short = self._without_those_that_are_there([one for one in staged if one.body is not None])
         requests = [self.bucket.put_request(one.path, one.content(), self._condition(one)) for one in short]
@@ -468,7 +468,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def _stored_alone(self, one: _PartToStore) -> Failure | None:
         """Store one object, if necessary with boto3; return the same as `_store`."""
-        self._lease.confirm()
+        self._lease.check()
         if one.copy is not None:
             return self._copied(one, one.copy)
         if one.body is None:
@@ -491,7 +491,7 @@ class BucketStore(BufferedParts, BucketFiles):
         """Let the service copy an object. If it refuses, download and store the object."""
         at_service = ServerCopy(
             self.bucket,
-            self._lease.confirm,
+            self._lease.check,
             self.uploads,
             one.path,
             one.identity,
@@ -623,7 +623,7 @@ class BucketStore(BufferedParts, BucketFiles):
         parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
             if upload.metadata.get(PART) not in parts and self.uploads.noted(upload.name) == upload:
-                self._lease.confirm()
+                self._lease.check()
                 self.uploads.abort(upload)
         self._left_uploads = []
 
@@ -641,7 +641,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def remove(self, directory: str, name: str) -> None:
         """See `Store.remove`."""
-        self._lease.confirm()
+        self._lease.check()
         self.bucket.delete(path_in_dest(directory, name))
 
 

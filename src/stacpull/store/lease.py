@@ -170,7 +170,7 @@ class LeaseCheck:
         self._run: str | None = None
         self._lost: DestinationError | None = None
 
-    def confirm(self) -> None:
+    def check(self) -> None:
         """Return if objects may be written, otherwise raise an error.
 
         Raises:

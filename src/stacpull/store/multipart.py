@@ -105,18 +105,18 @@ class MultipartUploads:
     """
 
     def __init__(
-        self, bucket: S3Bucket, confirm: Callable[[], None], notes: Path, shared: Path | None = None
+        self, bucket: S3Bucket, check_lease: Callable[[], None], notes: Path, shared: Path | None = None
     ) -> None:
         """Create the object; nothing is sent yet.
 
         Args:
             bucket: DEST.
-            confirm: Raises an error if objects may not be written (`LeaseCheck.confirm`).
+            check_lease: Raises an error if objects may not be written (`LeaseCheck.check`).
             notes: The directory of the notes.
             shared: The directory of the other processes, if `notes` is the directory of one worker.
         """
         self._bucket = bucket
-        self._confirm = confirm
+        self._check_lease = check_lease
         self._notes = notes
         self._shared = shared
 
@@ -160,7 +160,7 @@ class MultipartUploads:
             note: The note of the upload, which has no ID yet.
             checksums: Header fields that request checksums from the service.
         """
-        self._confirm()
+        self._check_lease()
         save_note(self._path(note.name), note)
         metadata = {f"x-amz-meta-{name}": value for name, value in note.metadata.items()}
         text = self._bucket.document("POST", note.key, "uploads=", {**metadata, **checksums})
@@ -199,7 +199,7 @@ class MultipartUploads:
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
-        self._confirm()
+        self._check_lease()
         query = f"&{_upload_query(note.upload)}"
         checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
         requests = [
@@ -231,7 +231,7 @@ class MultipartUploads:
 
     def copy(self, note: UploadNote, source: CopySource, size: int, number: int) -> UploadedPiece:
         """Let the service copy a piece from an object with `size` bytes."""
-        self._confirm()
+        self._check_lease()
         first = (number - 1) * note.piece
         end = min(first + note.piece, size)
         found = self._bucket.s3.upload_part_copy(
@@ -255,7 +255,7 @@ class MultipartUploads:
             condition: The condition of the request. If it is not met, the upload no longer exists, and
                 `code_behind` returns the code of the error.
         """
-        self._confirm()
+        self._check_lease()
         fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
         parts = "".join(
             f"<Part>{''.join(f'<{name}>{escape(str(value))}</{name}>' for name, value in one.items())}</Part>"

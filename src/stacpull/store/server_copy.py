@@ -34,7 +34,7 @@ class ServerCopy:
     def __init__(
         self,
         bucket: S3Bucket,
-        confirm: Callable[[], None],
+        check_lease: Callable[[], None],
         uploads: MultipartUploads,
         path: str,
         identity: int,
@@ -46,7 +46,7 @@ class ServerCopy:
 
         Args:
             bucket: DEST.
-            confirm: Raises an error if objects may not be written (`LeaseCheck.confirm`).
+            check_lease: Raises an error if objects may not be written (`LeaseCheck.check`).
             uploads: The uploads of the mirror.
             path: The path of the copy.
             identity: The identity of the part.
@@ -54,7 +54,7 @@ class ServerCopy:
             replace: True if an existing object may be replaced.
         """
         self._bucket = bucket
-        self._confirm = confirm
+        self._check_lease = check_lease
         self._uploads = uploads
         self._path = path
         self._identity = identity
@@ -143,6 +143,6 @@ class ServerCopy:
         """Remove the copy, if it exists, and return the failure."""
         found = self._bucket.head(self._path)
         if found is not None and found.identity == self._identity:
-            self._confirm()
+            self._check_lease()
             self._bucket.delete(self._path)
         return Failure(kind, f"{self._copy.source.url} {what}.")
