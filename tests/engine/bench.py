@@ -18,7 +18,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags, RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Validator
@@ -92,7 +92,7 @@ class Bench:
         self.db.close()
         self.destination.close()
 
-    def plan(self, *items: PlannedItem) -> Committed:
+    def plan(self, *items: PlannedItem) -> PlanResult:
         return self.planner.commit(PlanBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:

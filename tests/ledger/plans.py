@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
@@ -105,7 +105,7 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, Planner]
     return run, Planner(db, run.id)
 
 
-def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> Committed:
+def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:
     return planner.commit(PlanBatch(items=items, failed_items=failed), NOW)
 
 

@@ -31,7 +31,7 @@ from stacpull.events import AssetFailed, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.jobs import DamagedItem, FailedItem
-from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.pruning import LabelItem, UnseenItem, forget_unwanted
 from stacpull.ledger.runs import EndState, RunFlags, StoredRun
@@ -390,7 +390,7 @@ class MirrorOperations:
 
     # --- the walk ----------------------------------------------------------------------------------------
 
-    def plan(self, batch: PlanBatch, now: float) -> Committed:
+    def plan(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch of the walk, and return the jobs that it opens; `now` in seconds since 1970."""
         return self._planner.commit(batch, now)
 

@@ -22,7 +22,7 @@ from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import runs
 from stacpull.ledger.jobs import DamagedItem
-from stacpull.ledger.planned_assets import Committed
+from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import ItemFailure, PlanBatch
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, Json
@@ -240,7 +240,7 @@ class Producer:
             return failed
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
-    async def _commit(self, batch: PlanBatch) -> Committed:
+    async def _commit(self, batch: PlanBatch) -> PlanResult:
         committed = await self._store.call(MirrorOperations.plan, batch, self._now())
         for item, key, failure in committed.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))

@@ -44,11 +44,11 @@ from stacpull.planning.names import path_hash, path_hashes
 from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
-class Committed(msgspec.Struct):
-    """The result of a commit.
+class PlanResult(msgspec.Struct):
+    """The result of planning a batch.
 
     Attributes:
-        jobs: The jobs that it opened.
+        jobs: The jobs of assets that must be fetched.
         failures: Failures while planning: item, asset key ("" for the item itself), reason.
         new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
         matched: Primary items that this run planned for the first time.
@@ -198,7 +198,7 @@ class AssetPlanner:
         self._directories = directories
         self._last = 0
         self.forget()
-        self.committed = Committed()
+        self.committed = PlanResult()
         self._now = 0.0
         self._has_secrets = True
         self._unchanged: list[tuple[Existing, bytes | None]] = []
@@ -206,7 +206,7 @@ class AssetPlanner:
 
     def begin(self, now: float) -> None:
         """Start a batch; `now` is in seconds since 1970."""
-        self.committed, self._now = Committed(), now
+        self.committed, self._now = PlanResult(), now
         self._has_secrets = bool(self._secrets)
         self._unchanged = []
 

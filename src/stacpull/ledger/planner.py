@@ -25,9 +25,9 @@ from stacpull.ledger.database import exists, number, rows_with, transaction
 from stacpull.ledger.outcomes import put_failure, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
-    Committed,
     Existing,
     ItemPlace,
+    PlanResult,
     always_present,
     reject_duplicates,
 )
@@ -153,7 +153,7 @@ class Planner:
         """Return the `ids` that this run has already planned, as primary or as source items."""
         return {item for item, found in self._load(ids).items() if found.run == self._run}
 
-    def commit(self, batch: PlanBatch, now: float) -> Committed:
+    def commit(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
 
         Args:

@@ -260,13 +260,13 @@ class _FetchAll(NamedTuple):
     """A check for the digest of the first fetch, if only its ETag disagreed."""
 
 
-class _Confirm(NamedTuple):
+class _Verify(NamedTuple):
     """All bytes were received."""
 
     body: Body
 
 
-_State = _Start | _Resume | _Revalidate | _FetchAll | _Confirm
+_State = _Start | _Resume | _Revalidate | _FetchAll | _Verify
 
 
 class _OpenPart(msgspec.Struct):
@@ -331,7 +331,7 @@ class _Attempt:
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
-                return _Confirm(
+                return _Verify(
                     await self._continue(part, response, point, whole=meaning is ResumeVerdict.WHOLE)
                 )
             await self._discard()
@@ -360,7 +360,7 @@ class _Attempt:
         async with self._open({}, _WHOLE) as response:
             return await self._take(response, state.doubt)
 
-    async def confirm(self, state: _Confirm) -> _State | Arrival:
+    async def verify(self, state: _Verify) -> _State | Arrival:
         """Prove length and content; only then finish the part."""
         job, fetcher, body = self._job, self._fetcher, state.body
         info = body.info
@@ -415,7 +415,7 @@ class _Attempt:
             copied = await self._copied(response, self._fetcher.can_copy)
             if copied is not None:
                 return copied
-        return _Confirm(await self._receive(response, doubt))
+        return _Verify(await self._receive(response, doubt))
 
     async def _copied(
         self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
@@ -636,7 +636,7 @@ _STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Arriv
     _Resume: _Attempt.resume,
     _Revalidate: _Attempt.revalidate,
     _FetchAll: _Attempt.fetch_all,
-    _Confirm: _Attempt.confirm,
+    _Verify: _Attempt.verify,
 }
 
 
