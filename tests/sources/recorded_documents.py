@@ -25,7 +25,7 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.documents import is_api_root
 from stacpull.sources.opening import open_source
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize
 from stacpull.sources.stac_api import ApiSource
 
@@ -155,7 +155,7 @@ def _cursor(document: Json) -> str:
         return "-"
 
     async def first_page() -> Page:
-        async for page in walk(
+        async for page in read_pages(
             MemoryReader(lambda _: document), PageRequest(PAGE, "POST", {}), PageSize(100), lambda _: None
         ):
             return page

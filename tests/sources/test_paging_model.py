@@ -19,7 +19,7 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
@@ -34,7 +34,7 @@ def pages_of(
 
     async def run() -> list[Page]:
         found: list[Page] = []
-        async for one in walk(
+        async for one in read_pages(
             MemoryReader(model.answer), start or model.start, PageSize(size), notices.append, home=SEARCH
         ):
             found.append(one)
@@ -152,7 +152,9 @@ def test_a_page_on_neither_host_reports_the_first_error() -> None:
 
 
 async def _to_end(reader: MemoryReader, start: PageRequest, heard: list[str]) -> None:
-    async for _ in walk(reader, start, PageSize(10), lambda notice: heard.append(notice.text), home=SEARCH):
+    async for _ in read_pages(
+        reader, start, PageSize(10), lambda notice: heard.append(notice.text), home=SEARCH
+    ):
         pass
 
 

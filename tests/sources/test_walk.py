@@ -18,7 +18,7 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PAGE_BYTES, PageSize, limit_of, page_number
 from stacpull.urls import parameter
 
@@ -51,7 +51,7 @@ def walked(
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
-        async for one in walk(reader, PageRequest(start), size, found.notices.append):
+        async for one in read_pages(reader, PageRequest(start), size, found.notices.append):
             found.pages.append(one)
             assert len(found.pages) <= most, "the walk does not end"
 

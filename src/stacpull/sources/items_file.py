@@ -48,7 +48,7 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.urls import is_local
@@ -168,7 +168,7 @@ class FeaturesSource(ItemsFile):
             for page in self._stretches(start, size, behind):
                 yield page
         if behind is not None:
-            pages = walk(self._reader, behind, page_size, on_notice)
+            pages = read_pages(self._reader, behind, page_size, on_notice)
             async with aclosing(pages):
                 async for page in pages:
                     self._note_links(page.items)

@@ -121,7 +121,7 @@ class _PageRead(NamedTuple):
     size: PageSize
 
 
-async def walk(
+async def read_pages(
     reader: JsonReader,
     start: PageRequest,
     size: PageSize,

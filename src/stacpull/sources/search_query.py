@@ -35,7 +35,7 @@ from stacpull.filters.narrowing import Narrowing, filter_names
 from stacpull.filters.properties import Reference
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, parameters_of, with_limit
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import add_parameters, parameters
@@ -281,7 +281,7 @@ async def walk_verified(
     doubt: str | None = None
     pages = items = 0
     try:
-        async with aclosing(walk(reader, query.request, size, on_notice, home=home)) as answer:
+        async with aclosing(read_pages(reader, query.request, size, on_notice, home=home)) as answer:
             async for page in answer:
                 pages, items = pages + 1, items + len(page.items)
                 if page.next is None and not items:
@@ -297,7 +297,7 @@ async def walk_verified(
     if doubt is not None:
         text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
         on_notice(Notice("warning", text))
-        async with aclosing(walk(reader, query.plain, size, on_notice, home=home)) as everything:
+        async with aclosing(read_pages(reader, query.plain, size, on_notice, home=home)) as everything:
             async for page in everything:
                 yield page
 

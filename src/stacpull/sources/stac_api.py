@@ -24,7 +24,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_item
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.search_query import (
     NO_CAPABILITIES,
@@ -98,7 +98,7 @@ class StacApi:
         for is_of, walked in self._walks:
             if is_of(start):
                 return walked(start, size, on_notice)
-        return walk(self._reader, start, size, on_notice, home=self.url)
+        return read_pages(self._reader, start, size, on_notice, home=self.url)
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`, of this API or another."""
@@ -232,7 +232,7 @@ class ApiSource(StacApi):
         missing = set(ids)
         request = endpoint.request(asked)
         try:
-            async for page in walk(self._reader, request, PageSize(len(ids)), lambda _: None):
+            async for page in read_pages(self._reader, request, PageSize(len(ids)), lambda _: None):
                 for item in page.items:
                     if not isinstance(named := item.get("collection"), str):
                         return None

@@ -28,7 +28,7 @@ from stacpull.events import Notice
 from stacpull.filters.interval import Interval, parse_instant, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import walk
+from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, with_limit
 from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
 from stacpull.sources.source import JsonReader, OnNotice
@@ -112,7 +112,7 @@ async def walk_split(
     query = split.query
     resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part
     if start != query.request and resumed in {None, query.asked.get("datetime")}:
-        whole = walk(reader, start, size, on_notice, home=home)  # it was not split then
+        whole = read_pages(reader, start, size, on_notice, home=home)  # it was not split then
     elif (probed := await _probe(reader, query, on_notice, again=resumed is not None)) is None:
         whole = walk_verified(reader, query, size, on_notice, home=home)
     else:
@@ -270,7 +270,7 @@ class _PartReader(NamedTuple):
     total: int | None
 
     def part(self, request: PageRequest) -> _Part:
-        return _Part(request, walk(self.reader, request, self.size, self.on_notice, home=self.home))
+        return _Part(request, read_pages(self.reader, request, self.size, self.on_notice, home=self.home))
 
 
 async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> AsyncGenerator[Page]:
