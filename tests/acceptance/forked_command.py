@@ -54,7 +54,7 @@ _MODULES = (
     "stacpull.engine.api",
     "stacpull.engine.store_server",
     "stacpull.engine.worker_transfers",
-    "stacpull.fastpath.path",
+    "stacpull.fastpath.fast_path",
     "stacpull.net.http",
     "stacpull.transfer.local",
     "stacpull.transfer.s3_transport",

@@ -54,7 +54,7 @@ def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     loaded = [set(found.read_text().split()) for found in tmp_path.glob("*.loaded")]
     stores = [modules for modules in loaded if "stacpull.engine.store_server" in modules]
-    networks = [modules for modules in loaded if "stacpull.fastpath.path" in modules]
+    networks = [modules for modules in loaded if "stacpull.fastpath.fast_path" in modules]
     assert (len(loaded), len(stores), len(networks)) == (2, 1, 1)
     assert networks[0] & NOT_IN_NETWORK_PROCESS == set()
     assert stores[0] & NOT_IN_STORE_PROCESS == set()

@@ -20,7 +20,7 @@ from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
-from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy

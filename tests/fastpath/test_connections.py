@@ -14,7 +14,7 @@ from tests.net.wire_server import WireServer
 
 from stacpull.clock import SystemClock
 from stacpull.fastpath import connections as module
-from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.client import Client

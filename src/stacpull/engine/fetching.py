@@ -15,7 +15,7 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharingFetcher
-from stacpull.fastpath.path import FastPath
+from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
 from stacpull.models import Arrival, CopySource, Job, path_in_dest

@@ -55,7 +55,7 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
 
 
 class Fast(Protocol[J_contra]):
-    """Fetches without a task (`fastpath.path.FastPath`)."""
+    """Fetches without a task (`fastpath.fast_path.FastPath`)."""
 
     async def open(self) -> None:
         """Load the required data."""
@@ -144,7 +144,7 @@ class Pool(Generic[J, T]):
         """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
-    # Called by the fast path (`fastpath.path.TransferSink`).
+    # Called by the fast path (`fastpath.fast_path.TransferSink`).
 
     def received(self, job: J, received: T) -> None:
         """Take a received asset."""

@@ -87,7 +87,7 @@ class SharingFetcher:
                 break
         return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
-    # On the fast path (`fastpath.path.SmallBodyFetcher`).
+    # On the fast path (`fastpath.fast_path.SmallBodyFetcher`).
 
     async def open(self) -> None:
         """Load the data that `claim` needs."""
