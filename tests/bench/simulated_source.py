@@ -327,7 +327,7 @@ class SimulatedFastPath:
     def _receive(self, job: Job, claim: Any) -> None:
         try:
             fields, body = self._sent.file(job.href)
-            received = self._assets.take(job, claim, job.href, fields, body)
+            received = self._assets.accept(job, claim, job.href, fields, body)
         except Exception as error:  # noqa: BLE001 - otherwise the run would wait forever
             self._pool.broke(error)
             return

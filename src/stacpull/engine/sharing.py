@@ -103,11 +103,11 @@ class SharingFetcher:
             self._recent[href] = first
         return first
 
-    def take(
+    def accept(
         self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Arrival | None:
-        """Take a small body, see `Fetcher.take`, and remember it."""
-        received = self._within.take(job, url, fields, body)
+        """Check a small body (`Fetcher.accept`), and remember the result for other assets with its href."""
+        received = self._within.accept(job, url, fields, body)
         if received is not None:
             claim.received = received
             claim.has_ended = True
@@ -116,7 +116,7 @@ class SharingFetcher:
             self._remember(claim, received.size)
         return received
 
-    async def resume(
+    async def continue_attempt(
         self, job: Job, claim: _SharedDownload, begun: StartedExchange, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue an attempt that the fast path has started.

@@ -49,13 +49,13 @@ class SmallBodyFetcher(Protocol):
         """Return a mark that the asset is started; None if the general path must fetch it."""
         ...
 
-    def take(
+    def accept(
         self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Arrival | None:
-        """Return the asset of a small 200; None if it is incorrect and `resume` must handle it."""
+        """Return the asset of a small 200; None if it is incorrect and `continue_attempt` must handle it."""
         ...
 
-    async def resume(
+    async def continue_attempt(
         self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue the first attempt at an asset where the fast path stopped."""
@@ -208,7 +208,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)
         if is_ok:
-            arrival = path.assets.take(self.job, self.claim, self.url, fields, body)
+            arrival = path.assets.accept(self.job, self.claim, self.url, fields, body)
             if arrival is None:
                 return False
             path.counters.bytes_fetched += size
@@ -364,12 +364,12 @@ class FastPath:
         sent = None
         if response is not None:
             rewritten = transfer.rewritten
-            context = response if rewritten is None else rewritten.resume(plain, response)
+            context = response if rewritten is None else rewritten.opened(plain, response)
             sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
         begun = StartedExchange(plain, transfer.hops, sent)
 
         async def attempt(job: Job, /, *, count_refusal: bool) -> Arrival | None:
-            return await self.assets.resume(job, claim, begun, count_refusal=count_refusal)
+            return await self.assets.continue_attempt(job, claim, begun, count_refusal=count_refusal)
 
         self.sink.handed_over(transfer.job, attempt, transfer.since)
 

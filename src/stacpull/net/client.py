@@ -178,7 +178,7 @@ class Client:
         """
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
 
-    def resume(
+    def continue_exchange(
         self, begun: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
     ) -> Exchange:
         """Continue an exchange that `fastpath` started; otherwise the same as `open`.

@@ -102,7 +102,7 @@ class Rewritten(NamedTuple):
     """The header fields except `Authorization`. Equal fields are the same object."""
     authorization: str
     """The value of the field `Authorization`; empty if there is none."""
-    resume: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
+    opened: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
     """Converts the original request, and the context of the http response, to the context that
     `Transport.open` would return."""
 

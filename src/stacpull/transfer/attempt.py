@@ -188,7 +188,7 @@ class Fetcher:
             job.row, job.generation
         )
 
-    def take(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Arrival | None:
+    def accept(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Arrival | None:
         """Return the asset if a complete 200 of known length is correct and nothing about it is unusual.
 
         Args:
@@ -405,7 +405,7 @@ class _Attempt:
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         client, begun, self._begun = self._fetcher.client, self._begun, None
         if begun is not None:
-            return client.resume(begun, accept=accept, count_refusal=self._count_refusal)
+            return client.continue_exchange(begun, accept=accept, count_refusal=self._count_refusal)
         request = Request(self._job.href, headers=headers)
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
 

@@ -97,7 +97,7 @@ class _PlainGets:
         fields: The fields to sign.
         signer: Signs the requests.
         now: Returns the time in the format of signatures.
-        resume: See `Rewritten.resume`.
+        opened: See `Rewritten.opened`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class _PlainGets:
         *,
         signer: Signer,
         now: Callable[[], str],
-        resume: Callable[
+        opened: Callable[
             [Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]
         ],
     ) -> None:
@@ -117,7 +117,7 @@ class _PlainGets:
         self._fields = fields
         self._signer = signer
         self._now = now
-        self._resume = resume
+        self._opened = opened
         self._date = ""
         self._signed: SignedFields
 
@@ -126,13 +126,13 @@ class _PlainGets:
         place, identity = self.place, self.identity
         path = place.path + encode_key(key)
         if identity is None:
-            return Rewritten(place.origin + path, self._fields, "", self._resume)
+            return Rewritten(place.origin + path, self._fields, "", self._opened)
         date = self._now()
         if date != self._date:
             self._date = date
             self._signed = self._signer.signed_fields(self._fields, identity, place.region, date=date)
         signed = self._signed
-        return Rewritten(place.origin + path, signed.headers, signed.authorize("GET", path), self._resume)
+        return Rewritten(place.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
 
 
 class Correction(NamedTuple):
@@ -228,9 +228,9 @@ class S3Transport:
         gets = self._gets.get(bucket)
         if gets is None or gets.place is not place or gets.identity is not identity:
             _, fields = self._fields({}, place, identity)
-            resume = partial(self._resume, place, identity)
+            opened = partial(self._opened, place, identity)
             gets = self._gets[bucket] = _PlainGets(
-                place, identity, fields, signer=self._signer, now=self._now, resume=resume
+                place, identity, fields, signer=self._signer, now=self._now, opened=opened
             )
         return gets.rewritten(key)
 
@@ -245,7 +245,7 @@ class S3Transport:
         if may_sign(bucket, settings, self._options, redirected=False):
             await self._credentials.frozen()
 
-    def _resume(
+    def _opened(
         self,
         place: Endpoint,
         identity: Credentials | None,
