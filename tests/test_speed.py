@@ -19,14 +19,14 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 def test_nothing_is_known_of_one_moment() -> None:
     speed = Speed()
     assert (speed.bytes(), speed.files(), speed.by_host(), speed.left(0, 5)) == (0, 0, {}, None)
-    speed.take(at(1.0, 5, a=3))
+    speed.update(at(1.0, 5, a=3))
     assert (speed.bytes(), speed.files(), speed.by_host(), speed.left(0, 5)) == (0, 0, {}, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
     speed = Speed()
     for second in range(60):
-        speed.take(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
+        speed.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
     assert speed.files() == pytest.approx(2)
     assert speed.by_host() == {"a": pytest.approx(10), "b": 0}
     assert speed.bytes() == pytest.approx(10)
@@ -35,6 +35,6 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
 
 def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:
     speed = Speed()
-    speed.take(at(0.0, 0, a=500))
-    speed.take(at(1.0, 0, a=20))
+    speed.update(at(0.0, 0, a=500))
+    speed.update(at(1.0, 0, a=20))
     assert speed.by_host() == {"a": 0}

@@ -18,7 +18,7 @@ class Speed:
         self._seen: deque[Progress] = deque()
         self._moved = time.monotonic()
 
-    def take(self, now: Progress) -> None:
+    def update(self, now: Progress) -> None:
         """Add the current counters."""
         last = self._seen[-1] if self._seen else None
         if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):

@@ -120,7 +120,7 @@ class HeaderPlans:
             }
         return found
 
-    async def take(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full.
 
         While a sample is drawn, nothing is planned or saved; a stopped job draws again.

@@ -34,7 +34,7 @@ class Taken:
     def items_seen(self) -> int:
         return self._before + len(self.names)
 
-    async def take(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         self.names += [one.id.item for one in selected.items]
         if reached.position is not None:
             self.positions.append(reached.position)

@@ -342,7 +342,7 @@ class Live(_Timed):
             yield self._alarm(STOPPING, "yellow")
 
     def _progress_lines(self, now: Progress, spinner: str, width: int) -> Iterator[str]:
-        self._speed.take(now)
+        self._speed.update(now)
         yield f"{spinner} {_phase(now)}{self._dot}{_items(now)}"
         if now.assets_planned:
             finished = now.assets_done + now.assets_failed

@@ -206,7 +206,7 @@ class Estimate:
         layout = Layout.parse(self._options.layout)
         return Selector(self._selection, layout, reader, known, lookups=lookups)
 
-    async def take(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Count a batch of the walk, and report progress."""
         if reached.announced is not None:
             self._announced = reached.announced

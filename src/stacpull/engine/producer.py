@@ -186,7 +186,7 @@ class Producer:
         """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
 
-    async def take(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()

@@ -1,6 +1,6 @@
 """The walk of a source: from any position, page by page, in batches that a selector judges and a sink takes.
 
-    pages ─▶ batches of 100 items ─▶ `Selector.select` ─▶ `Sink.take`
+    pages ─▶ batches of 100 items ─▶ `Selector.select` ─▶ `Sink.add_batch`
 
 `mirror`, `plan` and `headers` only differ in their sink. A page is passed on in batches, so that the first
 transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
@@ -111,8 +111,8 @@ class Sink(Protocol):
         """Items that the walk read, including those before a stop."""
         ...
 
-    async def take(self, selected: Selected, reached: WalkProgress) -> int:
-        """Take a batch; return the number of its items that were not seen before."""
+    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+        """Add a batch; return the number of its items that were not seen before."""
         ...
 
     async def restart(self) -> int:
@@ -271,7 +271,7 @@ class Walk:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
                 reached = self._as_end(reached)
-            new += await self._sink.take(selected, reached)
+            new += await self._sink.add_batch(selected, reached)
             self._report_left_out(selected)
             if selected.enough:
                 self._over = True
@@ -308,7 +308,7 @@ class Walk:
             await self._end()
 
     async def _end(self) -> None:
-        await self._sink.take(Selected(), self._as_end(WalkProgress()))
+        await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
         """Return `reached` as the end of the walk, with the totals that show missing items.

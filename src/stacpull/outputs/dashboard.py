@@ -174,7 +174,7 @@ class Dashboard:
 
     def _take(self, now: Progress) -> None:
         self._progress, self._stage = now, None
-        self._speed.take(now)
+        self._speed.update(now)
         seconds = now.seconds - self._since.seconds
         if seconds < _INTERVAL:
             return

@@ -100,7 +100,7 @@ def read_items(
         n: document for n, document in contents.collections.items() if not collections or n in collections
     }
     build = _Build({n: hrefs.collection(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()})
-    build.resume(spool)
+    build.load(spool)
     work, options = "stacpull.outputs.item_columns:columns_work", {"to_dest": to_dest}
     for position, data in batch_results(contents, spool.state, work, options, collections=chosen):
         made = build.add(data)
@@ -149,12 +149,12 @@ class _Build:
         return (*notes, *(contents.notes() if missing else ()))
 
     def state(self) -> Json:
-        """Return what is known of the items so far, but their types, as JSON."""
+        """Return the facts about the items so far, without their types, as JSON."""
         state: Json = msgspec.to_builtins(self.facts, order="deterministic")
         return state
 
-    def resume(self, spool: Spool) -> None:
-        """Take over the columns that are there."""
+    def load(self, spool: Spool) -> None:
+        """Load the columns of an interrupted export."""
         for batch in spool.batches():
             self._merge(_RESULT.decode(batch.data))
         if spool.state:

@@ -133,7 +133,7 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
     Raises:
         TiffError: The file is not a TIFF.
     """
-    head = reader.take(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
+    head = reader.read(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
     if head is None:
         return None
     layout = _MAGIC.get(head[:4])
@@ -142,7 +142,7 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
     layout = _MAGIC_BIG.get(head)
     if layout is None:
         raise TiffError(f"the file is not a TIFF: it begins with {head[:4]!r}")
-    first = reader.take(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
+    first = reader.read(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
     return None if first is None else (layout, layout.unsigned(first))
 
 
@@ -222,14 +222,14 @@ def _read_directory(
         tiles: True to read the lists of tiles or strips.
     """
     width = 8 if layout.bigtiff else 2
-    counted = reader.take(offset, width, "the directory", ahead=_AHEAD, rest=True)
+    counted = reader.read(offset, width, "the directory", ahead=_AHEAD, rest=True)
     if counted is None:
         return None, None
     count, entry = layout.unsigned(counted), _ENTRIES[layout]
     if not count:
         raise TiffError(f"the directory at byte {offset} has no fields")
     size = width + count * entry.size + layout.offset_size
-    whole = reader.take(offset, size, "the directory", ahead=_AHEAD, rest=True)
+    whole = reader.read(offset, size, "the directory", ahead=_AHEAD, rest=True)
     if whole is None:
         return None, None
     fields: dict[int, TagField] = {}
@@ -241,6 +241,6 @@ def _read_directory(
             if size_of_values(tag, kind, claimed) <= layout.offset_size:
                 data = cell[:size]
             elif tiles or tag not in OF_BLOCKS:
-                data = reader.take(layout.unsigned(cell), size, label(tag))
+                data = reader.read(layout.unsigned(cell), size, label(tag))
             fields[tag] = TagField(tag, kind, claimed, data)
     return Directory(layout, offset, sub, fields), layout.unsigned(whole[-layout.offset_size :])

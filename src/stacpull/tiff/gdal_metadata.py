@@ -242,12 +242,12 @@ def read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str]
     start = 16 if layout.bigtiff else 8
     if start <= first < start + _GHOST_HEAD:
         return None
-    head = reader.take(start, _GHOST_HEAD, "the ghost area")
+    head = reader.read(start, _GHOST_HEAD, "the ghost area")
     if head is None or not head.startswith(GHOST):
         return None
     digits = head[len(GHOST) :].partition(b" ")[0]
     if not digits.isdigit():
         raise TiffError("the ghost area states no length")
-    area = reader.take(start + _GHOST_HEAD, int(digits), "the ghost area")
+    area = reader.read(start + _GHOST_HEAD, int(digits), "the ghost area")
     pairs = (line.partition("=") for line in (area or b"").decode("latin-1").splitlines())
     return None if area is None else {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}

@@ -121,7 +121,7 @@ class Reader:
         self._left = most_bytes
         self._missing: list[Needs] = []
 
-    def take(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
+    def read(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
         """Return a piece, or None and record it as missing.
 
         Args:
