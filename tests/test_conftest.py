@@ -48,7 +48,7 @@ def test_a_connection_to_another_machine_is_refused_and_recorded(outside_connect
     outside_connections.clear()
 
 
-def test_no_name_server_is_asked() -> None:
+def test_no_name_server_is_queried() -> None:
     with pytest.raises(socket.gaierror, match="not known"):
         socket.getaddrinfo("example.org", 443)
     assert socket.getaddrinfo("localhost", 80)
@@ -63,7 +63,7 @@ def _as_code_of_ours(body: str) -> dict[str, object]:
     return namespace
 
 
-def test_blocking_the_loop_in_code_of_ours_is_an_error() -> None:
+def test_blocking_the_loop_in_stacpull_is_an_error() -> None:
     code = _as_code_of_ours("async def work():\n    time.sleep(0)\n")
     with pytest.raises(BlockingError):
         asyncio.run(code["work"]())

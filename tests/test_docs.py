@@ -139,5 +139,5 @@ def _section(begins: str) -> str:
         ("`test_docs.py: test_nothing_like_it`", ["test_docs.py test_nothing_like_it"]),
     ],
 )
-def test_a_test_that_is_not_there_is_told(text: str, lacks: list[str]) -> None:
+def test_a_missing_test_is_reported(text: str, lacks: list[str]) -> None:
     assert missing(text) == lacks

@@ -144,7 +144,7 @@ def test_schemes(raw: object, expected: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", "ftp", "s3,", "file", ["s3", 3], 7, []])
-def test_what_is_no_list_of_schemes(raw: object) -> None:
+def test_values_that_are_not_lists_of_schemes(raw: object) -> None:
     with pytest.raises(ValueError, match="http, https, s3"):
         arguments.schemes(raw)
 

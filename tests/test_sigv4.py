@@ -96,7 +96,7 @@ def test_a_signing_key_is_never_used_for_another_day_region_or_secret():
         assert sign(warm, **change) == sign(Signer(), **change)
 
 
-def test_the_body_is_left_out_of_the_signature_only_if_told():
+def test_the_body_is_left_out_of_the_signature_only_if_requested():
     assert sign(Signer()) != sign(Signer(), body_hash="0" * 64)
 
 

@@ -91,6 +91,6 @@ def test_join(href: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "href", ["file:///etc/passwd", "s3://bucket/x", "https://:80/x", "http://[bad", "http://h:x/"]
 )
-def test_join_refuses_what_is_no_web_address(href: str) -> None:
+def test_join_refuses_hrefs_that_are_not_web_addresses(href: str) -> None:
     with pytest.raises(SourceError, match="link that is n"):
         join_web("https://h/items", href)

@@ -204,7 +204,7 @@ def test_a_disk_that_fails_takes_none_of_the_files(
     assert downloaded.verify().exit_code == 0
 
 
-def test_resume_goes_on_as_the_run_began(
+def test_resume_uses_the_options_of_the_run(
     mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = asyncio.Event()

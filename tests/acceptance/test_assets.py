@@ -193,7 +193,7 @@ def test_the_first_scheme_preferred_that_exists_is_fetched(live, prefer, expecte
 
 
 @pytest.mark.parametrize(("assets", "processes"), [(1, 1), (150, 2)])
-def test_what_cannot_be_had_is_had_from_the_next_place(live, assets, processes):
+def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(live, assets, processes):
     async def scenario(world: World) -> None:
         one = alternate(world, s3="s3://data/gone.tif")["data"]
         world.offer({f"a{number}": one for number in range(assets)})
@@ -303,7 +303,7 @@ def test_pages_are_left_out_and_counted(live):
     live(scenario)
 
 
-def test_pages_are_fetched_if_asked_for(live):
+def test_pages_are_fetched_with_include_pages(live):
     async def scenario(world: World) -> None:
         world.offer(pages(world))
         page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
@@ -328,7 +328,7 @@ UNDER_39 = {
 }
 
 
-def test_a_prefix_is_refused_by_name_and_the_run_goes_on(live):
+def test_a_prefix_is_a_named_failure_and_the_run_continues(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
         assert (await world.plan()).assets_refused == 1
@@ -342,7 +342,7 @@ def test_a_prefix_is_refused_by_name_and_the_run_goes_on(live):
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["at once", "after it was refused"])
-def test_what_lies_under_a_prefix_is_mirrored(live, before):
+def test_objects_under_a_prefix_are_mirrored(live, before):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
         if before:
@@ -424,7 +424,7 @@ def test_prefixes_are_listed_as_far_as_items_are_wanted(live):
     live(scenario)
 
 
-def test_credentials_that_cannot_be_had_for_a_listing_stop_the_run(live):
+def test_unavailable_credentials_for_a_listing_stop_the_run(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
         with pytest.raises(CredentialsError, match="nobody"):
@@ -456,7 +456,7 @@ def test_a_damaged_object_of_a_prefix_is_repaired(live):
         ({"assets": ("other",)}, set()),
     ],
 )
-def test_filters_judge_what_lies_under_a_prefix(live, selection, names):
+def test_filters_apply_to_objects_under_a_prefix(live, selection, names):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
         report = await world.mirror(Selection(expand_prefix=True, **selection))
@@ -469,7 +469,7 @@ def test_filters_judge_what_lies_under_a_prefix(live, selection, names):
     live(scenario)
 
 
-def test_a_prefix_goes_on_where_it_was_stopped(live):
+def test_a_prefix_resumes_where_it_was_stopped(live):
     """What was planned of it is done without listing again, each object once."""
 
     async def scenario(world: World) -> None:
@@ -665,7 +665,7 @@ def test_an_asset_of_a_collection_that_fails_is_named(live):
     live(scenario)
 
 
-def test_what_the_collection_says_of_its_items_assets_counts_where_they_are_silent(live):
+def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(live):
     async def scenario(world: World) -> None:
         href = world.server.url("/b.tif")
         described = {
@@ -723,7 +723,7 @@ def test_odd_hrefs_keys_and_ids_come_out_right_or_are_named(live):
 
 
 @pytest.mark.parametrize("agreed", [False, True])
-def test_that_requesters_pay_is_said_and_never_agreed_to_by_itself(live, agreed):
+def test_requester_pays_is_reported_and_never_accepted_automatically(live, agreed):
     async def scenario(world: World) -> None:
         world.offer({"data": {"href": "s3://data/one.tif", "storage:requester_pays": True}})
         report = await world.mirror(request_payer=agreed)

@@ -129,7 +129,7 @@ def test_source_links_lead_to_the_local_source_items(mirror):
         assert Path(href).resolve().is_relative_to(mirror.resolve())
 
 
-def test_it_is_core_valid_as_far_as_can_be_told_offline(mirror):
+def test_it_is_core_valid_as_far_as_can_be_checked_offline(mirror):
     catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
     for thing in [catalog, *catalog.get_children(), *catalog.get_items(recursive=True)]:
         document = thing.to_dict(include_self_link=False)

@@ -103,9 +103,7 @@ def asset(dest: Path, key: str, item: str = "i0") -> Path:
     ],
     ids=str,
 )
-def test_the_digest_that_was_asked_for_is_recorded(
-    tmp_path: Path, checksum: str, options: dict[str, Any]
-) -> None:
+def test_the_selected_digest_is_recorded(tmp_path: Path, checksum: str, options: dict[str, Any]) -> None:
     items = 40 if options.get("processes") else 1
     report = on_mirror(tmp_path / "m", checksum, items=items, **options)
     assert (report.state, report.assets_done) == ("complete", 3 * items)

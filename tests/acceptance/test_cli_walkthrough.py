@@ -73,7 +73,7 @@ def test_collections_and_classes(session):
     assert "Rice fields" in classes.out
 
 
-def test_what_plan_says_is_what_mirror_does(session, tmp_path):
+def test_mirror_does_what_plan_predicts(session, tmp_path):
     source, env = session
     dest = tmp_path / "mirror"
     arguments = mirror_of(source, dest, *SELECTION, "--json")
@@ -105,7 +105,7 @@ def test_a_plan_in_words(session, tmp_path):
         assert word in told.out
 
 
-def test_demo_and_the_commands_it_says_to_try(tmp_path):
+def test_demo_and_the_commands_it_suggests(tmp_path):
     demo = run(["demo", "demo"], environment(), cwd=tmp_path)
     assert demo.code == 0, demo.err
     assert len(list((tmp_path / "demo" / "bigearthnet").rglob("*.tif"))) == 5 * 12

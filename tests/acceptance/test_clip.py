@@ -121,7 +121,7 @@ def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost
     assert is_sound(tmp_path)
 
 
-def test_its_item_says_where_it_is_and_nothing_of_the_whole(
+def test_its_item_has_the_clipped_extent_and_nothing_of_the_whole_file(
     tmp_path: Path, host: RasterHost, cog: bytes
 ) -> None:
     mirrored(listed(host), tmp_path, BOX)
@@ -203,7 +203,7 @@ def test_several_processes(tmp_path: Path, host: RasterHost, cog: bytes) -> None
 # --- what cannot be clipped -------------------------------------------------------------------------------
 
 
-def test_what_is_no_raster_is_fetched_whole_and_reported(tmp_path: Path, host: RasterHost) -> None:
+def test_files_that_are_not_rasters_are_fetched_whole_and_reported(tmp_path: Path, host: RasterHost) -> None:
     heard = Heard()
     report = mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX, heard)
     assert (report.assets_clipped, report.assets_whole, report.exit_code) == (1, 1, 0)
@@ -271,7 +271,7 @@ def test_what_is_outside_is_reported_and_no_failure(tmp_path: Path, host: Raster
 # --- again ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_again_asks_for_no_raster(tmp_path: Path, host: RasterHost) -> None:
+def test_a_second_run_requests_no_raster(tmp_path: Path, host: RasterHost) -> None:
     source = listed(host)
     mirrored(source, tmp_path, BOX)
     host.rasters_asked()
@@ -307,7 +307,7 @@ def test_a_whole_raster_stays_whole(tmp_path: Path, host: RasterHost, cog: bytes
     assert bytes_of(tmp_path) == cog
 
 
-def test_a_refresh_asks_if_it_has_changed_and_fetches_what_has(
+def test_a_refresh_sends_a_conditional_request_and_fetches_changes(
     tmp_path: Path, host: RasterHost, cog: bytes
 ) -> None:
     source = listed(host)
@@ -519,7 +519,7 @@ def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) ->
     assert nothing.bytes_total == 0
 
 
-def test_the_command_says_what_it_did(tmp_path: Path, host: RasterHost) -> None:
+def test_the_command_prints_what_it_did(tmp_path: Path, host: RasterHost) -> None:
     source = listed(host, data="/scene.tif", thumbnail="/thumb.png")
     area = tmp_path / "area.geojson"
     area.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": AREA.__geo_interface__}))

@@ -477,7 +477,7 @@ def test_the_recipe_for_slurm_works(tmp_path, served):
 
 
 @pytest.mark.slow
-def test_a_cluster_with_tls_is_used_as_its_client_says(tmp_path, served):
+def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, served):
     certificate, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
     made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
     subprocess.run(["openssl", *made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -520,7 +520,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments, 
     assert not (tmp_path / "m").exists()
 
 
-def test_without_distributed_it_says_what_to_install(tmp_path):
+def test_without_distributed_the_message_says_what_to_install(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as util\nfind = util.find_spec\n"
         "util.find_spec = lambda name, *more: None if name == 'distributed' else find(name, *more)\n"

@@ -65,7 +65,7 @@ def content(dest: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files_in(dest).items()}
 
 
-def test_the_command_says_so(tmp_path: Path) -> None:
+def test_the_command_prints_it(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
         assert run(arguments, environment()).code == 0
@@ -78,7 +78,7 @@ def test_the_command_says_so(tmp_path: Path) -> None:
         assert json.loads(run([*arguments, "--json"], environment()).out)["files_lost"] == 1
 
 
-def test_a_lost_file_that_cannot_be_had_again_is_a_failure(tmp_path: Path) -> None:
+def test_a_lost_file_that_cannot_be_fetched_again_is_a_failure(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress", "--retries", "0"]
         assert run(arguments, environment()).code == 0

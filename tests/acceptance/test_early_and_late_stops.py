@@ -77,7 +77,7 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     assert "Traceback" not in ran.err
 
 
-def test_a_stop_is_heard_while_the_collections_are_read(tmp_path):
+def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
     """They are read when all assets are there; what they lack is read by `resume`."""
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:

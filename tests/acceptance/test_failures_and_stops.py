@@ -69,7 +69,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         pytest.param("size=60m,nr_inodes=120", "size=60m,nr_inodes=5000", id="inodes"),
     ],
 )
-def test_a_full_disk_is_exit_5_and_with_room_it_goes_on(small_disk, small_hub, small, large):
+def test_a_full_disk_is_exit_5_and_the_run_resumes_with_room(small_disk, small_hub, small, large):
     dest, env = small_disk(small) / "mirror", environment(small_hub)
     full = run(mirror_of(small_hub.base_url, dest), env)
     assert full.code == 5, full.err
@@ -129,7 +129,7 @@ def test_files_of_others_are_not_overwritten(tmp_path, small_hub):
 # --- the source ---------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_nobody_listens_at_is_exit_4(tmp_path):
+def test_a_source_that_refuses_connections_is_exit_4(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     started = time.monotonic()
@@ -290,7 +290,7 @@ def test_an_api_root_without_a_collection_lists_them(tmp_path, hub):
 
 
 @pytest.mark.parametrize("command", ["status", "failures", "resume", "retry"])
-def test_what_is_no_mirror_is_exit_2(tmp_path, command):
+def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path, command):
     ran = run([command, str(tmp_path)], environment())
     assert ran.code == 2
     assert str(tmp_path) in ran.sentences[-1]
@@ -306,7 +306,7 @@ def test_nothing_that_matches_is_exit_0_with_a_warning(tmp_path, hub):
 # --- what is printed ----------------------------------------------------------------------------------------
 
 
-def test_quiet_says_nothing_and_json_is_the_last_line(tmp_path, hub):
+def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
     few = ["--max-items", "2"]
     quiet = run(mirror_of(hub.base_url, tmp_path / "quiet", *few, "-q"), environment(hub))
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")

@@ -76,9 +76,7 @@ def asked_for(api: SmallApi) -> int:
 
 @pytest.mark.parametrize("code", [400, 404, 410, 422])
 @pytest.mark.parametrize("lives", [[2, 99], [1, 2, 3, 4, 99]])
-def test_a_cursor_that_expires_amid_a_walk_is_walked_around(
-    tmp_path: Path, code: int, lives: list[int]
-) -> None:
+def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path: Path, code: int, lives: list[int]) -> None:
     heard: list[object] = []
 
     async def work() -> MirrorReport:
@@ -159,7 +157,7 @@ PLACES = [("/found?limit=2", 10), ("/tree.json", 11)]
 
 @pytest.mark.parametrize(("place", "count"), PLACES)
 @pytest.mark.parametrize("lives", [[2, 99], [1, 2, 3, 4, 99]])
-def test_a_document_whose_pages_expire_is_asked_for_anew(
+def test_a_document_whose_pages_expire_is_requested_again(
     tmp_path: Path, place: str, count: int, lives: list[int]
 ) -> None:
     heard: list[object] = []
@@ -180,7 +178,7 @@ def test_a_document_whose_pages_expire_is_asked_for_anew(
 
 
 @pytest.mark.parametrize(("place", "count"), PLACES)
-def test_a_mirror_that_was_stopped_goes_on_where_the_cursor_has_expired(
+def test_a_stopped_mirror_resumes_although_its_cursor_has_expired(
     tmp_path: Path, place: str, count: int
 ) -> None:
     async def work() -> MirrorReport:

@@ -140,7 +140,7 @@ def by_rasterio(data: bytes) -> dict[str, Any]:
         }
 
 
-def test_every_field_of_every_band_is_what_tifffile_says(tmp_path: Path) -> None:
+def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> None:
     out = tmp_path / "headers.ndjson"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
         ran = run(headers_of(replica, out, "--json"), environment(replica), timeout=600)
@@ -163,7 +163,9 @@ def test_every_field_of_every_band_is_what_tifffile_says(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_formats_say_the_same_in_the_order_of_the_walk(tmp_path: Path, small_hub: MlhubReplica) -> None:
+def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(
+    tmp_path: Path, small_hub: MlhubReplica
+) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     tables = {}
     for kind in ("ndjson", "csv", "parquet"):
@@ -212,7 +214,7 @@ def test_without_output_a_table_is_printed(small_hub: MlhubReplica, tmp_path: Pa
 # Resumed.
 
 
-def test_killed_over_and_over_no_header_is_lost_or_asked_twice_beyond_those_under_way(tmp_path: Path) -> None:
+def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_path: Path) -> None:
     out, items, draw = tmp_path / "t.ndjson", 60, random.Random(5)
     kills, slots = 4, 8
     with run_in_thread(MlhubReplica(items=items, seed=7, latency_ms=4, record=True)) as replica:
@@ -262,7 +264,7 @@ def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_killed_between_the_last_row_and_the_table_nothing_is_asked_again(
+def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(
     tmp_path: Path, small_hub: MlhubReplica
 ) -> None:
     out = tmp_path / "t.ndjson"
@@ -279,7 +281,7 @@ def test_killed_between_the_last_row_and_the_table_nothing_is_asked_again(
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_complete_table_is_refreshed_only_when_asked(tmp_path: Path, small_hub: MlhubReplica) -> None:
+def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.ndjson"
     assert read(small_hub, out, max_items=3).headers_done == 36
     written, asked = out.stat().st_mtime_ns, blobs(small_hub).total()
@@ -312,7 +314,9 @@ def test_of_a_complete_table_what_failed_is_tried_again(tmp_path: Path, small_hu
 
 
 @pytest.mark.usefixtures("aws")
-def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small_hub: MlhubReplica) -> None:
+def test_missing_assets_are_not_failures_if_they_are_accepted(
+    tmp_path: Path, small_hub: MlhubReplica
+) -> None:
     kept = {"max_items": 2, "exclude_assets": (), "assets": ("B01", "B10")}
     report = read(small_hub, tmp_path / "t.csv", Options(missing="ok"), **kept)
     assert (report.headers_failed, report.headers_missing, report.exit_code) == (2, 2, 0)
@@ -332,7 +336,7 @@ def test_what_is_gone_is_no_failure_where_that_is_accepted(tmp_path: Path, small
         ("mine.csv", 2, "was not written by stacpull"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_anything_is_asked(
+def test_an_impossible_output_is_refused_before_any_request(
     tmp_path: Path, small_hub: MlhubReplica, name: str, code: int, sentence: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()

@@ -72,7 +72,7 @@ def test_mirror_and_plan(tmp_path, small_hub, aws):
     assert (last.assets_done, last.walk_ended) == (report.assets_done, True)
 
 
-def test_failures_are_told_as_they_happen(tmp_path, small_hub, aws):
+def test_failures_are_reported_as_they_happen(tmp_path, small_hub, aws):
     heard = []
     selection = Selection(collections=(LABELS,), max_items=3)
     settings = {"selection": selection, "options": options_for(small_hub), "on_event": heard.append}

@@ -386,7 +386,7 @@ def test_the_same_mirror_twice_and_no_mirror_are_refused(shards: list[Path], tmp
     assert not (tmp_path / "m").exists()
 
 
-def test_what_the_command_says(replica: MlhubReplica, shards: list[Path], tmp_path: Path) -> None:
+def test_the_output_of_the_command(replica: MlhubReplica, shards: list[Path], tmp_path: Path) -> None:
     ran = run(["merge", str(tmp_path / "m"), *map(str, shards)], environment(replica))
     assert ran.code == 0, ran.err
     assert "taken over" in ran.out

@@ -107,7 +107,7 @@ def test_adopt_takes_the_files_and_the_documents(
 
 
 @pytest.mark.parametrize("when", ["1", "5"])
-def test_without_adopt_the_message_says_how_to_recover_and_rebuild_does(tmp_path: Path, when: str) -> None:
+def test_without_adopt_the_message_explains_recovery_and_rebuild_works(tmp_path: Path, when: str) -> None:
     async def work(api: Backup, source: str) -> None:
         with pytest.raises(DestinationError, match=r"is not part of this mirror.*verify --rebuild"):
             await resume(tmp_path / "m")
@@ -156,7 +156,7 @@ def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path
 
 
 @pytest.mark.parametrize("adopt", [False, True])
-def test_a_document_of_somebody_else_is_never_replaced(tmp_path: Path, adopt: bool) -> None:
+def test_a_document_of_another_user_is_never_replaced(tmp_path: Path, adopt: bool) -> None:
     foreign = b'{"type":"Feature","id":"3","collection":"c","links":[]}'
 
     async def run() -> None:

@@ -75,7 +75,7 @@ CASES = [
     [(*case, 1) for case in CASES] + [(*CASES[4], 2)],
     ids=[f"{answer[0][:3]} {said}" for answer, said in CASES] + ["processes"],
 )
-def test_what_is_not_ready_is_ordered_and_asked_for_again(
+def test_assets_that_are_not_ready_are_ordered_and_requested_again(
     tmp_path: Path, answer: tuple[str, bytes], said: dict[str, str], processes: int
 ) -> None:
     dest = tmp_path / "m"

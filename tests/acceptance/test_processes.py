@@ -369,7 +369,7 @@ class Half:
 
 
 @pytest.mark.parametrize("how", ["the worker is killed", "the run is stopped"])
-def test_a_long_file_goes_on_in_its_part(tmp_path, served, eager, how):
+def test_a_long_file_resumes_in_its_part(tmp_path, served, eager, how):
     dest = tmp_path / "m"
     half = Half(served(items=5, large_items=1, large_size=LARGE, record=True), dest)
     options = options_for(half.replica, processes=3)

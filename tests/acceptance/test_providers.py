@@ -291,7 +291,7 @@ def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
     within(scenario)
 
 
-def test_an_application_that_is_not_approved_stops_the_run_and_is_no_asset(within) -> None:
+def test_an_unapproved_application_stops_the_run_and_is_not_stored_as_an_asset(within) -> None:
     async def scenario(world: World) -> None:
         urs, first, _, profile = await earthdata(world)
         urs.approved = False
@@ -360,7 +360,7 @@ def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
     ],
     ids=["never active", "activation refused", "wrong key"],
 )
-def test_an_asset_of_planet_that_cannot_be_had_is_a_named_failure(within, how, patience, says) -> None:
+def test_an_unavailable_asset_of_planet_is_a_named_failure(within, how, patience, says) -> None:
     async def scenario(world: World) -> None:
         api = await planet(world, **{name: value for name, value in how.items() if name != "refuse"})
         api.refuse_activation = bool(how.get("refuse"))
@@ -430,7 +430,7 @@ secret-key = "${{SECRET}}"
 
 
 @pytest.mark.parametrize(("pays", "done"), [("true", 2), ("false", 0)])
-def test_s3_on_an_endpoint_of_its_own_is_signed_for_and_paid_as_the_profile_says(within, pays, done) -> None:
+def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(within, pays, done) -> None:
     async def scenario(world: World) -> None:
         key = "Sentinel-2/MSI/L2A/2026/T55WFR_AOT_10m.jp2"
         store = MemoryStore({"eodata": {key: DATA, "b": DATA}})

@@ -91,7 +91,7 @@ def test_what_another_selection_brought_stays_after_a_retry(tmp_path: Path) -> N
         assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # who listed it may say that it is gone
 
 
-def test_what_two_sources_have_under_urls_of_their_own_is_no_ones_to_deny(tmp_path: Path) -> None:
+def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
@@ -275,7 +275,7 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
     assert "the API does not deny them" in warnings(heard)
 
 
-def test_an_item_on_a_page_is_not_gone_whatever_its_url_says(tmp_path: Path) -> None:
+def test_an_item_on_a_page_is_not_gone_whatever_its_url_answers(tmp_path: Path) -> None:
     def cloudy(api: Labels) -> None:
         api.clouds["T"], api.has["images"] = 90, ["S"]
 
@@ -295,7 +295,7 @@ def still_linked(api: Labels) -> None:
     api.links = ["S", "T"]
 
 
-def test_a_source_item_goes_and_the_link_to_it(tmp_path: Path) -> None:
+def test_a_source_item_is_removed_with_the_link_to_it(tmp_path: Path) -> None:
     told, _ = pruned(tmp_path, no_more_linked, "/collections/labels", source_links=True)
     assert (told.items_gone, told.items_pruned) == (1, 1)
     assert not (tmp_path / "images/T").exists()
@@ -304,7 +304,7 @@ def test_a_source_item_goes_and_the_link_to_it(tmp_path: Path) -> None:
     assert asyncio.run(verify(tmp_path)).damaged == 0
 
 
-def test_a_source_item_that_is_linked_still_is_told_as_gone_and_kept(tmp_path: Path) -> None:
+def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_path: Path) -> None:
     told, heard = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
     assert (told.items_gone, told.items_pruned, told.exit_code) == (1, 0, 1)
     assert [(one.item.item, one.removed) for one in heard if isinstance(one, ItemGone)] == [("T", False)]

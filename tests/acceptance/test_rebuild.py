@@ -85,7 +85,7 @@ def asset_requests_of(mirrored: Mirrored, work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("harm", [harm for _, harm in HARMS], ids=[name for name, _ in HARMS])
-def test_a_ledger_made_anew_trusts_all_that_is_whole(mirrored: Mirrored, harm: Harm) -> None:
+def test_a_rebuilt_ledger_trusts_all_complete_files(mirrored: Mirrored, harm: Harm) -> None:
     before = mirrored.files
     harmed = checkpointed(mirrored.dest)
     harm(harmed)
@@ -175,7 +175,7 @@ def test_rebuild_and_repair_in_one_go(mirrored: Mirrored) -> None:
     assert is_same(before, mirrored.files) == []
 
 
-def test_a_readable_rest_of_the_ledger_lets_resume_go_on(mirrored: Mirrored) -> None:
+def test_resume_works_with_the_readable_rest_of_a_ledger(mirrored: Mirrored) -> None:
     table_zeroed(checkpointed(mirrored.dest), "failures")
     received = bytes_over_time(mirrored.dest)
     assert received
@@ -187,7 +187,7 @@ def test_a_readable_rest_of_the_ledger_lets_resume_go_on(mirrored: Mirrored) -> 
     assert status(mirrored.dest).assets_done == len(mirrored.assets)
 
 
-def test_where_nothing_is_readable_it_says_what_to_do(mirrored: Mirrored) -> None:
+def test_the_message_says_what_to_do_if_nothing_is_readable(mirrored: Mirrored) -> None:
     ledger_path(mirrored.dest).unlink()
     ran = run(["verify", "--rebuild", str(mirrored.dest)], environment(mirrored.replica))
     assert ran.code == 0, ran.err
@@ -365,7 +365,7 @@ def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> N
     assert any("may be incomplete: 77." in text and "found them by name only" in text for text in told)
 
 
-def test_a_damaged_ledger_of_an_older_version_tells_as_much(mirrored: Mirrored) -> None:
+def test_a_damaged_ledger_of_an_older_version_is_used_as_well(mirrored: Mirrored) -> None:
     with closing(sqlite3.connect(ledger_path(mirrored.dest), isolation_level=None)) as db:
         newer = (
             ("assets", "origin"),
@@ -452,7 +452,7 @@ def test_parts_of_the_old_ledger_go(mirrored: Mirrored) -> None:
     assert list((mirrored.dest / ".stacpull/parts").iterdir()) == []
 
 
-def test_a_flipped_document_is_read_again_where_the_old_ledger_tells(mirrored: Mirrored) -> None:
+def test_a_damaged_document_is_read_again_from_where_the_old_ledger_has_it(mirrored: Mirrored) -> None:
     name, before = document_of(mirrored), mirrored.files
     rewritten(lambda data: data.replace(b'"links"', b'"linkz"', 1))(mirrored.dest / name)
     table_zeroed(checkpointed(mirrored.dest), "failures")

@@ -64,7 +64,7 @@ def is_sound(dest: Path) -> bool:
     return asyncio.run(verify(dest)).damaged == 0
 
 
-def test_what_changed_is_fetched_what_may_have_is_asked_about(tmp_path, replica):
+def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_requests(tmp_path, replica):
     first = refreshed(replica, tmp_path)
     assert (first.items_new, first.items_changed, first.assets_changed) == (40, 0, 0)
     before = assets_of(tmp_path)
@@ -86,7 +86,7 @@ def test_what_changed_is_fetched_what_may_have_is_asked_about(tmp_path, replica)
 
 
 @pytest.mark.parametrize("validators", ["etag", "date", "none"])
-def test_revalidate_asks_for_every_asset(tmp_path, validators):
+def test_revalidate_requests_every_asset(tmp_path, validators):
     with run_in_thread(EvolvingReplica(items=8, validators=validators)) as replica:
         refreshed(replica, tmp_path)
         name = next(iter(replica.items))
@@ -106,7 +106,7 @@ def test_revalidate_asks_for_every_asset(tmp_path, validators):
         assert is_sound(tmp_path)
 
 
-def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
+def test_a_lost_file_is_fetched_without_a_conditional_request(tmp_path, replica):
     refreshed(replica, tmp_path)
     name = next(iter(replica.files()))
     (tmp_path / name).unlink()
@@ -115,7 +115,7 @@ def test_a_file_that_is_lost_is_fetched_and_not_asked_about(tmp_path, replica):
     assert assets_of(tmp_path) == replica.files()
 
 
-def test_a_run_that_asks_for_all_goes_on_so(tmp_path):
+def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
     with run_in_thread(EvolvingReplica(latency_ms=15)) as replica:
         refreshed(replica, tmp_path)
 
@@ -235,7 +235,7 @@ def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
 # --- other places that assets come from ---------------------------------------------------------------------
 
 
-def test_s3_and_azure_say_that_nothing_changed(mirrored):
+def test_s3_and_azure_answer_that_nothing_changed(mirrored):
     """Signed, redirected, with unquoted ETags: the conditions arrive, and no body comes."""
     before, sent = mirrored.files, mirrored.replica.bytes_sent
     options = attrs.evolve(mirrored.options, revalidate=True)
@@ -245,7 +245,7 @@ def test_s3_and_azure_say_that_nothing_changed(mirrored):
     assert is_same(before, mirrored.files) == []
 
 
-def test_worker_processes_ask_as_well(tmp_path):
+def test_worker_processes_send_conditional_requests_too(tmp_path):
     with run_in_thread(EvolvingReplica(items=150, latency_ms=2)) as replica:
         refreshed(replica, tmp_path)
         step = replica.evolve()

@@ -106,7 +106,7 @@ def step_on(replica: EvolvingReplica) -> set[str]:
 
 @pytest.mark.parametrize("killed_at", ["the first page", "the question whether an item is gone"])
 @pytest.mark.parametrize("options", [("--prune",), ("--prune", "--yes")])
-def test_resume_prunes_as_the_killed_mirror_was_asked_to(tmp_path, killed_at, options):
+def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at, options):
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
         assert run(arguments, environment()).code == 0

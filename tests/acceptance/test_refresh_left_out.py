@@ -79,7 +79,7 @@ def without_href(api: OneItem) -> None:
     ],
     ids=["--asset", "--exclude-asset", "--role", "--media-type", "an asset that cannot be planned"],
 )
-def test_what_a_run_leaves_out_is_asked_for_by_the_next(
+def test_assets_that_a_run_leaves_out_are_requested_by_the_next(
     tmp_path: Path, narrower: dict[str, Any], between: Callable[[OneItem], None] | None
 ) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
@@ -105,7 +105,7 @@ def test_what_a_run_leaves_out_is_asked_for_by_the_next(
     upstream(tmp_path, scenario)
 
 
-def test_what_was_left_out_and_is_the_same_is_asked_about_once(tmp_path: Path) -> None:
+def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(tmp_path: Path) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"a"'))
         api.add("b", version(1, etag='"b"'))
@@ -174,7 +174,7 @@ def test_a_prefix_that_was_not_looked_into_is_by_the_next(
     ids=["ETag", "date"],
 )
 @pytest.mark.parametrize("metadata", ["item", "ndjson", "none"])
-def test_another_href_is_asked_for_the_whole(tmp_path: Path, before: Kept, now: Kept, metadata: str) -> None:
+def test_another_href_is_fetched_completely(tmp_path: Path, before: Kept, now: Kept, metadata: str) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", before, path="/v1.bin")
         await again(metadata=metadata)
@@ -189,7 +189,7 @@ def test_another_href_is_asked_for_the_whole(tmp_path: Path, before: Kept, now: 
     upstream(tmp_path, scenario)
 
 
-def test_another_href_that_a_narrower_run_wrote_down_is_asked_for_the_whole(tmp_path: Path) -> None:
+def test_another_href_stored_by_a_narrower_run_is_fetched_completely(tmp_path: Path) -> None:
     """The item's JSON then tells where the asset is, and no more where the file came from."""
 
     async def scenario(api: OneItem, again: Again) -> None:
@@ -205,7 +205,7 @@ def test_another_href_that_a_narrower_run_wrote_down_is_asked_for_the_whole(tmp_
     upstream(tmp_path, scenario)
 
 
-def test_a_renewed_signature_is_no_other_href(tmp_path: Path) -> None:
+def test_a_renewed_signature_does_not_make_another_href(tmp_path: Path) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"1"'))
         for number in (1, 2):
@@ -219,7 +219,7 @@ def test_a_renewed_signature_is_no_other_href(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [(), ("s3",)], ids=["s3 comes second", "s3 comes first"])
-def test_another_prefer_is_asked_for_the_whole(tmp_path: Path, first: tuple[str, ...]) -> None:
+def test_an_asset_with_another_prefer_is_fetched_completely(tmp_path: Path, first: tuple[str, ...]) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"1"'), alternate={"s3": {"href": f"s3://{BUCKET}/a.bin"}})
         api.files[f"/{BUCKET}/a.bin"] = version(1, etag='"1"')
@@ -235,7 +235,7 @@ def test_another_prefer_is_asked_for_the_whole(tmp_path: Path, first: tuple[str,
     upstream(tmp_path, scenario)
 
 
-def test_what_came_from_a_further_place_is_had_from_the_first_as_a_whole(tmp_path: Path) -> None:
+def test_an_asset_from_another_href_is_fetched_completely_from_the_first_one(tmp_path: Path) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"1"'), alternate={"s3": {"href": f"s3://{BUCKET}/a.bin"}})
         api.files[f"/{BUCKET}/a.bin"] = version(1, etag='"1"')

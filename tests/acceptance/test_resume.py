@@ -173,7 +173,7 @@ def large(replica: MlhubReplica, dest: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["same object", "changed in between"])
-def test_a_large_file_goes_on_where_it_was_killed(tmp_path, changed):
+def test_a_large_file_resumes_where_it_was_killed(tmp_path, changed):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=5, large_items=1, large_size=LARGE, record=True)) as replica:
         had = killed_in_the_middle(replica, dest)
@@ -235,7 +235,7 @@ seconds = 60
 """The third of six pages links to itself as the next one; one asset of each item does not come."""
 
 
-def test_a_walk_that_ended_early_is_still_told_by_resume(tmp_path):
+def test_resume_still_reports_a_walk_that_ended_early(tmp_path):
     """The walk is over when the process is killed, so that only the ledger knows what it did not reach."""
     dest = tmp_path / "mirror"
     faults = PlannedFaults(parse_faults(EARLY_END))

@@ -47,7 +47,7 @@ def test_a_search_is_mirrored_stopped_and_gone_on_with_and_its_key_is_not_writte
     assert not any(small_hub.key.encode() in content for content in written)
 
 
-def test_a_selection_asks_less_of_the_source_when_pushed_down(small_hub):
+def test_a_pushed_down_selection_makes_fewer_requests(small_hub):
     small = attrs.evolve(
         EVERYWHERE, bbox=None, ids=tuple(f"{LABELS}_{p.name}" for p in _patches(small_hub)[:3])
     )

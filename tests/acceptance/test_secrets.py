@@ -150,7 +150,7 @@ def test_resume_names_the_credential_it_lacks(tmp_path):
     assert_clean(dest, ran.err)
 
 
-def test_an_s3_secret_that_is_refused_is_not_told(tmp_path):
+def test_a_refused_s3_secret_is_not_shown(tmp_path):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=8, seed=7, key=KEY, record=True)) as replica:
         arguments, env = with_key("query", replica, dest)

@@ -65,7 +65,7 @@ def kill_amid_gaps(replica: MlhubReplica, dest: Path, draw: random.Random) -> Sp
 
 
 @pytest.mark.parametrize("seed", range(FILES))
-def test_killed_amid_several_connections_nothing_is_lost_or_wrong(
+def test_a_kill_during_several_connections_loses_and_corrupts_nothing(
     capped: MlhubReplica, tmp_path: Path, seed: int
 ) -> None:
     content, draw, dest = content_of(capped), random.Random(seed), tmp_path / "mirror"

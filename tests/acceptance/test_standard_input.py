@@ -56,9 +56,7 @@ EMPTY = ("[]", '{"type":"FeatureCollection","features":[]}')
 @pytest.mark.parametrize(
     ("name", "text"), [*itertools.product(("-", "l.ndjson", "l.json"), EMPTY), ("-", "\n"), ("l.ndjson", "")]
 )
-def test_a_search_that_found_nothing_is_no_failure(
-    given: Given, tmp_path: Path, name: str, text: str
-) -> None:
+def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, name: str, text: str) -> None:
     """One answer however it is handed over: exit code 0, with the warning that nothing matched."""
     given(text)
     source = name if name == "-" else str(tmp_path / name)
@@ -73,7 +71,7 @@ def test_a_search_that_found_nothing_is_no_failure(
     assert sync.plan(source).items_seen == 0
 
 
-def test_a_line_that_is_no_item_is_named_with_its_number(given: Given, tmp_path: Path) -> None:
+def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:
     given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
     warnings: list[str] = []
     sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
@@ -93,7 +91,7 @@ def test_a_line_that_is_no_item_is_named_with_its_number(given: Given, tmp_path:
         ),
     ],
 )
-def test_what_is_told_where_there_is_nothing_to_fetch(
+def test_notices_if_there_is_nothing_to_fetch(
     tmp_path: Path, assets: dict[str, object], selection: Selection, said: str
 ) -> None:
     source = tmp_path / "items.ndjson"

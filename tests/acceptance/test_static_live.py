@@ -104,7 +104,7 @@ def test_the_first_items_are_those_of_the_tree_in_its_order(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("refused", ["a:1", "a:3"])
-def test_an_api_that_fails_amid_a_tree_is_told_and_read_by_retry(tmp_path: Path, refused: str) -> None:
+def test_an_api_that_fails_within_a_tree_is_reported_and_read_by_retry(tmp_path: Path, refused: str) -> None:
     async def work() -> tuple[MirrorReport, MirrorReport]:
         async with LinkedApi() as api:
             api.refused = {refused}

@@ -32,7 +32,7 @@ def wrong(found: list[Struck]) -> list[tuple[str, list[str]]]:
 
 
 @needs_strace
-def test_killed_before_a_call_it_goes_on(nothing, calls):
+def test_a_run_killed_before_a_system_call_can_be_resumed(nothing, calls):
     crucial = [call for call in calls if call.name in {"renameat2", "syncfs", "write", "pwrite64", "mkdirat"}]
     found = strike_all(nothing, spread(crucial, 6), WHAT["KILL"])
     assert sum(one.reached for one in found) >= 4  # threads may race another way
@@ -41,7 +41,7 @@ def test_killed_before_a_call_it_goes_on(nothing, calls):
 
 @needs_strace
 @pytest.mark.parametrize("what", ["EIO", "ENOSPC"])
-def test_a_call_that_fails_is_exit_5_and_it_goes_on(nothing, calls, what):
+def test_a_failed_system_call_is_exit_5_and_the_run_can_be_resumed(nothing, calls, what):
     names = FAILING[what]
     chosen = spread([call for call in calls if call.name in names], len(names))
     found = strike_all(nothing, chosen, WHAT[what])
@@ -54,7 +54,7 @@ def test_a_call_that_fails_is_exit_5_and_it_goes_on(nothing, calls, what):
 
 
 @needs_strace
-def test_a_sync_of_the_ledger_that_fails_at_the_very_end_is_told():
+def test_a_ledger_sync_that_fails_at_the_end_is_reported():
     """With one thread, since strace counts by thread: with several, another one may make the last call."""
     with scene(one_thread=True) as there:
         of_the_log = [

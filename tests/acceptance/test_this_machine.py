@@ -46,7 +46,7 @@ def test_few_file_descriptors_are_shared_out(tmp_path, small_hub, descriptors):
     assert is_whole(dest, small_hub)
 
 
-def test_too_few_for_what_was_asked_is_exit_5_and_with_less_it_goes_on(tmp_path, small_hub):
+def test_too_few_descriptors_for_the_concurrency_are_exit_5_and_fewer_transfers_work(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=1), times=200)
     ran = limited(60, mirror_of(small_hub.base_url, dest, "--concurrency", "64"), env)
@@ -73,7 +73,7 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
     assert is_whole(dest, small_hub)
 
 
-def test_two_mirrors_at_once_the_second_is_told_who_holds_it(tmp_path, small_hub):
+def test_the_second_of_two_mirrors_is_refused_with_the_name_of_the_first(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=5), times=10)
     with Running(mirror_of(small_hub.base_url, dest), env) as first:

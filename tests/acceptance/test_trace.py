@@ -313,7 +313,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
         (["-o", "nowhere/x.csv"], 5, "not a directory"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_asked(
+def test_bad_input_is_reported_before_any_request(
     more: list[str],
     code: int,
     words: str,
@@ -461,7 +461,7 @@ def env_of(hub: SentinelHubReplica, folder: Path) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize(("part", "number"), [("/tiles/", 9), ("statistics", 3), ("/files/", 7)])
-def test_a_killed_trace_goes_on_and_asks_nothing_twice(
+def test_a_killed_trace_resumes_and_requests_nothing_twice(
     part: str, number: int, own_replica: Make, library: Library, tmp_path: Path
 ) -> None:
     hub = own_replica(latency_ms=5)
@@ -482,7 +482,7 @@ def test_a_killed_trace_goes_on_and_asks_nothing_twice(
     assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
 
 
-def test_an_interrupted_trace_says_so_and_goes_on(
+def test_an_interrupted_trace_is_reported_and_resumes(
     own_replica: Make, library: Library, tmp_path: Path
 ) -> None:
     hub = own_replica(latency_ms=5)

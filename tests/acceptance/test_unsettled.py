@@ -37,7 +37,7 @@ OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part 
 
 
 @pytest.mark.parametrize("transport", ["auto", "aiohttp"])
-def test_a_length_that_nothing_proves_is_told(tmp_path: Path, transport: str) -> None:
+def test_an_unproven_length_is_reported(tmp_path: Path, transport: str) -> None:
     heard: list[object] = []
 
     async def work() -> MirrorReport:
@@ -98,7 +98,7 @@ def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_h
     assert status(dest).state == "complete"
 
 
-def test_a_run_with_work_left_that_nobody_does_ends_as_an_error_and_not_as_stopped(tmp_path: Path) -> None:
+def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: Path) -> None:
     dest = tmp_path / "m"
 
     def lose() -> None:
@@ -118,13 +118,13 @@ def test_a_run_with_work_left_that_nobody_does_ends_as_an_error_and_not_as_stopp
     asyncio.run(work())
 
 
-def test_a_walk_goes_on_in_its_collection_and_walks_one_that_is_listed_since(tmp_path: Path) -> None:
+def test_a_walk_continues_in_its_collection_and_includes_one_listed_since(tmp_path: Path) -> None:
     walked = _broken_off_then_resumed(tmp_path / "m", ["new", "a", "b"])
     assert walked.notices == []
     assert walked.asked == ["b:2", "new:1"]
 
 
-def test_a_walk_begins_anew_where_its_collection_is_listed_no_more(tmp_path: Path) -> None:
+def test_a_walk_starts_again_if_its_collection_is_no_longer_listed(tmp_path: Path) -> None:
     walked = _broken_off_then_resumed(tmp_path / "m", ["a", "new"])
     assert len(walked.notices) == 1
     assert "the collection b is no longer listed" in walked.notices[0]
@@ -175,7 +175,7 @@ class Announcing(SmallApi):
 
 
 @pytest.mark.parametrize("limit", [None, 2])
-def test_items_that_were_announced_and_never_met_are_told(tmp_path: Path, limit: int | None) -> None:
+def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, limit: int | None) -> None:
     heard: list[object] = []
 
     async def work() -> MirrorReport:

@@ -141,7 +141,9 @@ def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Pat
 
 
 @pytest.mark.parametrize("form", ["csv", "aria2", "curl", "rclone"])
-def test_credentials_are_written_only_if_asked_for(form: str, host: AssetHost, tmp_path: Path) -> None:
+def test_credentials_are_written_only_with_with_credentials(
+    form: str, host: AssetHost, tmp_path: Path
+) -> None:
     document = item(host.url)
     signature = "X-Amz-Signature=0123456789abcdef0123456789abcdef"
     document["assets"] = {

@@ -142,7 +142,7 @@ def test_quick_looks_at_sizes_only(mirrored: Mirrored) -> None:
 
 @pytest.mark.parametrize("change", [Path.unlink, rewritten(flipped), rewritten(lambda _: b"{}")])
 @pytest.mark.parametrize("which", ["item", "collection", "catalog"])
-def test_documents_and_catalogs_are_made_anew(mirrored: Mirrored, which: str, change: Change) -> None:
+def test_documents_and_catalogs_are_written_again(mirrored: Mirrored, which: str, change: Change) -> None:
     names = {
         "item": document_of(mirrored),
         "collection": f"{SOURCE}/collection.json",
@@ -158,7 +158,7 @@ def test_documents_and_catalogs_are_made_anew(mirrored: Mirrored, which: str, ch
     assert mirrored.asset_requests == counted
 
 
-def test_a_strange_file_is_told_and_never_touched(mirrored: Mirrored) -> None:
+def test_an_unknown_file_is_reported_and_never_touched(mirrored: Mirrored) -> None:
     strangers = ["mine.txt", f"{SOURCE}/notes", ".stacpull/parts/mine"]
     for name in strangers:
         (mirrored.dest / name).write_bytes(b"mine")
@@ -171,7 +171,7 @@ def test_a_strange_file_is_told_and_never_touched(mirrored: Mirrored) -> None:
     assert all((mirrored.dest / name).read_bytes() == b"mine" for name in strangers)
 
 
-def test_names_that_are_no_text_are_told(mirrored: Mirrored) -> None:
+def test_names_that_are_not_valid_text_are_reported(mirrored: Mirrored) -> None:
     Path(os.fsdecode(os.fsencode(mirrored.dest) + b"/\xff\xfe.tif")).write_bytes(b"")
     mirrored.verify()
     assert mirrored.damages == {"\\xff\\xfe.tif": "unknown"}
@@ -179,7 +179,7 @@ def test_names_that_are_no_text_are_told(mirrored: Mirrored) -> None:
     assert json.loads(ran.out.splitlines()[0])["path"] == "\\xff\\xfe.tif"
 
 
-def test_what_a_killed_run_left_is_no_damage(mirrored: Mirrored) -> None:
+def test_leftovers_of_a_killed_run_are_not_damage(mirrored: Mirrored) -> None:
     for name in ("7.0.part", "7.0.json", "7.0.100.whole", "3.item.json"):
         (mirrored.dest / ".stacpull" / "parts" / name).write_bytes(b"")
     report = mirrored.verify()
@@ -355,7 +355,7 @@ def test_bytes_that_are_not_those_mirrored_are_refused(mirrored: Mirrored) -> No
     assert list(failures(mirrored.dest)) == []
 
 
-def test_what_cannot_be_had_any_more_is_a_named_failure(mirrored: Mirrored) -> None:
+def test_a_file_that_no_longer_exists_at_the_source_is_a_named_failure(mirrored: Mirrored) -> None:
     name, before = an_asset(mirrored), mirrored.files
     (mirrored.dest / name).unlink()
     mirrored.replica.inject(
@@ -390,7 +390,7 @@ def test_an_item_that_cannot_be_read_again_stays_damaged_until_the_next_walk(mir
     assert mirrored.verify().exit_code == 0
 
 
-def test_nothing_damaged_nothing_asked(mirrored: Mirrored) -> None:
+def test_no_request_is_sent_if_nothing_is_damaged(mirrored: Mirrored) -> None:
     counted = sum(mirrored.replica.counters.values())
     report = mirrored.verify(repair=True)
     assert (report.exit_code, report.repair) == (0, None)
@@ -420,7 +420,7 @@ def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored, kind: int) 
     assert mirrored.verify().exit_code == 0
 
 
-def test_a_killed_repair_goes_on_by_resume(mirrored: Mirrored) -> None:
+def test_a_killed_repair_is_finished_by_resume(mirrored: Mirrored) -> None:
     before = mirrored.files
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
@@ -443,7 +443,7 @@ def test_a_killed_repair_goes_on_by_resume(mirrored: Mirrored) -> None:
 # --- the command -------------------------------------------------------------------------------------------
 
 
-def test_what_the_command_says(mirrored: Mirrored) -> None:
+def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     env = environment(mirrored.replica)
     whole = run(["verify", str(mirrored.dest)], env)
     assert (whole.code, "OK, " in whole.out) == (0, True)

@@ -29,7 +29,7 @@ def test_objects_are_stored_listed_and_removed() -> None:
         s3.close()
 
 
-def test_no_object_is_overwritten_where_that_is_asked() -> None:
+def test_no_object_is_overwritten_if_the_request_forbids_it() -> None:
     with light_gateway() as found, bucket(found) as made:
         s3 = client(found.endpoint, Keys(*found.keys))
         s3.put_object(Bucket=made.name, Key="k", Body=b"1", Metadata={"a": "b"}, IfNoneMatch="*")

@@ -51,7 +51,7 @@ def test_a_small_program_uses_little(tmp_path: Path):
     assert 0 < figure.memory < 30_000_000
 
 
-def test_processor_time_includes_descendants_that_nobody_waited_for(tmp_path: Path):
+def test_processor_time_includes_descendants_without_a_wait(tmp_path: Path):
     figure = run(python(LEFT_BEHIND, BURN.format(seconds=0.3)), tmp_path)
     assert 0.3 <= figure.cpu < 1.5
     assert figure.user + figure.system == pytest.approx(figure.cpu)

@@ -22,7 +22,7 @@ Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
 
 
-def test_mirror_hands_over_what_was_told(stacpull_command: Command, library: Library) -> None:
+def test_mirror_passes_on_the_given_options(stacpull_command: Command, library: Library) -> None:
     library.answers["mirror"] = mirror_report()
     arguments = ["-C", "c", "--label", "Rice fields", "--label", "Sea, ocean", "--no-seasonal-snow"]
     ran = stacpull_command("mirror", "http://s", "out dir", *arguments, "--max-items", "5", "--retries", "2")
@@ -64,7 +64,7 @@ def test_the_json_is_one_object_on_the_last_line_of_stdout(
     assert "1 failed" in ran.err
 
 
-def test_quiet_says_nothing_but_errors(stacpull_command: Command, library: Library) -> None:
+def test_quiet_prints_errors_only(stacpull_command: Command, library: Library) -> None:
     def answer(on_event: Callable[[object], None], **_: object) -> object:
         on_event(Notice("warning", "something odd"))
         on_event(Progress(seconds=9))
@@ -75,7 +75,7 @@ def test_quiet_says_nothing_but_errors(stacpull_command: Command, library: Libra
     assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", "")
 
 
-def test_notices_progress_and_failures_are_told(stacpull_command: Command, library: Library) -> None:
+def test_notices_progress_and_failures_are_printed(stacpull_command: Command, library: Library) -> None:
     def answer(on_event: Callable[[object], None], **_: object) -> object:
         on_event(Notice("warning", "something odd\x1b[31m"))
         on_event(Notice("debug", "for developers"))
@@ -101,9 +101,7 @@ STOPPING = "stacpull: Stopping after current transfers... (Ctrl-C again to quit 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_a_mirror_to_stop(
-    stacpull_command: Command, library: Library, number: signal.Signals
-) -> None:
+def test_a_signal_stops_a_mirror(stacpull_command: Command, library: Library, number: signal.Signals) -> None:
     async def stopped(stop: asyncio.Event) -> object:
         os.kill(os.getpid(), number)
         await stop.wait()

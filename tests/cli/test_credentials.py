@@ -188,7 +188,7 @@ def test_what_is_secret_in_an_url_is_not_printed_and_its_own_login_not_sent(
         "//h",
     ],
 )
-def test_what_is_no_url_is_a_matter_of_usage(stacpull_command, home, url: str) -> None:
+def test_an_invalid_url_is_a_usage_error(stacpull_command, home, url: str) -> None:
     write(home, "p", '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${HOME}"\n')
     ran = stacpull_command("credentials", "check", "p", "--url", url)
     assert (ran.code, ran.err) == (2, "stacpull: --url must be like https://host/path or s3://bucket/key.\n")
@@ -219,7 +219,7 @@ def test_a_service_that_wants_to_be_left_alone_is_not_waited_for(
     assert len(identity.heard) <= 2
 
 
-def test_a_check_says_what_was_accepted_as_json(stacpull_command, home) -> None:
+def test_a_check_prints_as_json_what_was_accepted(stacpull_command, home) -> None:
     signing = Signing()
     blobs = Blobs(signing)
     with serving(signing, blobs):
@@ -314,7 +314,7 @@ def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arg
     assert says in ran.err
 
 
-def test_not_even_a_traceback_tells_a_secret(stacpull_command, home, monkeypatch) -> None:
+def test_a_traceback_contains_no_secret(stacpull_command, home, monkeypatch) -> None:
     monkeypatch.setenv("WORD", "planted+wrong/word")
     identity = Identity()
     downloads = Downloads(identity)

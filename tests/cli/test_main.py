@@ -39,7 +39,7 @@ def test_version(stacpull_command: Command) -> None:
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_every_command_has_help_that_begins_as_the_list_says(stacpull_command: Command, name: str) -> None:
+def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command: Command, name: str) -> None:
     ran = stacpull_command(name, "--help")
     assert ran.code == 0
     assert " ".join(ran.out.split()).partition("] ")[2] != ""
@@ -53,7 +53,9 @@ def test_mirror_offers_every_option_of_the_table_that_is_about_mirrors(stacpull_
 
 
 @pytest.mark.parametrize("name", ["resume", "retry"])
-def test_what_a_run_keeps_is_not_offered_to_go_on_with(stacpull_command: Command, name: str) -> None:
+def test_help_of_commands_that_continue_a_run_omits_the_options_it_keeps(
+    stacpull_command: Command, name: str
+) -> None:
     words = stacpull_command(name, "--help").out.replace(",", " ").split()
     shown = {o.name for o in OPTIONS if f"--{o.name}" in words}
     offered = {o.name for o in OPTIONS if o.scope in MIRRORING and o.scope not in FIXED}
@@ -91,7 +93,7 @@ def test_wrong_usage_ends_with_2(stacpull_command: Command, library: Library, ar
     ],
     ids=lambda problem: type(problem).__name__,
 )
-def test_an_error_of_ours_is_one_sentence_and_its_code(
+def test_a_stacpull_error_is_one_sentence_and_its_exit_code(
     stacpull_command: Command, library: Library, problem: StacpullError
 ) -> None:
     library.answers["status"] = problem
@@ -99,7 +101,7 @@ def test_an_error_of_ours_is_one_sentence_and_its_code(
     assert (ran.code, ran.out, ran.err) == (problem.exit_code, "", f"stacpull: {problem}\n")
 
 
-def test_an_error_of_ours_in_a_group_is_found(stacpull_command: Command, library: Library) -> None:
+def test_a_stacpull_error_in_a_group_is_found(stacpull_command: Command, library: Library) -> None:
     inner = ExceptionGroup("tasks", [ValueError("x"), SourceError("the source is gone")])
     library.answers["status"] = ExceptionGroup("tasks", [inner])
     ran = stacpull_command("status", "d")
@@ -178,7 +180,7 @@ def test_completion_completes() -> None:
 
 
 @pytest.mark.parametrize("records", [1, 100_000])
-def test_a_reader_that_goes_away_is_told_nothing(tmp_path: Path, records: int) -> None:
+def test_nothing_is_printed_after_the_reader_of_the_output_has_left(tmp_path: Path, records: int) -> None:
     script = tmp_path / "run.py"
     script.write_text(
         "import sys, time, types, stacpull.engine\n"

@@ -158,7 +158,7 @@ def test_an_area_inside_of_the_extent_gets_no_warning(hub: MlhubReplica, stacpul
     assert (ran.code, "outside of the extent" in ran.err) == (0, False)
 
 
-def test_a_key_that_is_not_set_and_one_that_is_refused_are_told_apart(
+def test_a_missing_key_and_a_refused_key_have_different_messages(
     hub: MlhubReplica, stacpull_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLHUB_API_KEY", "wrong")

@@ -33,7 +33,7 @@ def test_json_stays_what_it_is_and_one_line(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("verbose", [0, 2])
-def test_nor_does_what_is_said_of_the_end_of_a_command(
+def test_error_messages_reach_the_terminal_without_control_characters(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verbose: int
 ) -> None:
     def fails(*_arguments: object, **_options: object) -> None:
@@ -51,7 +51,7 @@ def test_nor_does_what_is_said_of_the_end_of_a_command(
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--json", "--no-progress"), ("-v",)])
 @pytest.mark.parametrize("command", [("mirror", "http://s", "d"), ("resume", "d"), ("retry", "d")])
-def test_what_a_source_says_reaches_the_terminal_without_escape_sequences(
+def test_text_of_a_source_reaches_the_terminal_without_escape_sequences(
     library: Library, stacpull_command: Callable[..., Ran], command: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
     library.answers["status"] = status_report()

@@ -39,7 +39,7 @@ def test_a_line_every_five_seconds_of_the_run_and_one_at_the_end() -> None:
     assert seen == ["50", "100", "122"]
 
 
-def test_what_a_line_says() -> None:
+def test_the_text_of_a_line() -> None:
     stream = io.StringIO()
     lines = display(Output(), stream)
     lines(
@@ -75,7 +75,7 @@ def test_an_error_is_not_preceded_by_a_line_of_progress() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_check_is_told_by_lines() -> None:
+def test_progress_of_a_check_is_printed_as_lines() -> None:
     stream = io.StringIO()
     lines = display(Output(), stream)
     for second in range(7):

@@ -142,7 +142,7 @@ def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
     assert results == [False]
 
 
-def test_a_cancellation_that_no_signal_asked_for_is_passed_on() -> None:
+def test_a_cancellation_without_a_signal_is_passed_on() -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 

@@ -86,7 +86,7 @@ def test_a_reader_that_leaves_is_not_an_error(command: str) -> None:
     assert ran.stderr == ""
 
 
-def test_lines_of_verify_that_nobody_reads_do_not_end_it(source: Path, tmp_path: Path) -> None:
+def test_verify_continues_if_its_output_is_not_read(source: Path, tmp_path: Path) -> None:
     dest = tmp_path / "m"
     assert in_shell("mirror", "", str(source), str(dest)).returncode == 0
     for path in dest.rglob("*.bin"):

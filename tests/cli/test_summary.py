@@ -41,7 +41,7 @@ def test_every_kind_of_failure_has_advice() -> None:
         ({"sample": 5, "seed": 3, "shard": (1, 4)}, "--sample 5 --seed 3 --shard 1/4"),
     ],
 )
-def test_a_selection_is_told_as_its_options(selection: dict[str, Any], text: str) -> None:
+def test_a_selection_is_printed_as_its_options(selection: dict[str, Any], text: str) -> None:
     assert selection_text(asdict(Selection(**selection))) == text
 
 
@@ -87,7 +87,7 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     assert next(iter(resumed_nothing(report))) == "out dir is complete; nothing to resume."
 
 
-def test_assets_that_are_not_ready_yet_are_no_failures_where_nothing_is_to_be_resumed() -> None:
+def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:
     assert list(resumed_nothing(mirror_report(assets_failed=2, assets_ordered=2))) == [
         "out dir is complete; nothing to resume.",
         "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
@@ -134,7 +134,7 @@ def test_status_names_the_process_that_is_running() -> None:
         ({"items_new": 2, "assets_skipped": 1}, "news     2 new items"),
     ],
 )
-def test_what_a_mirror_says_beside(changes: dict[str, Any], line: str) -> None:
+def test_remarks_of_a_summary(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(mirror_lines(mirror_report(**changes), Failed()))
     assert line not in "\n".join(mirror_lines(mirror_report(), Failed()))
 
@@ -205,5 +205,5 @@ def test_room_that_suffices_is_not_spoken_of() -> None:
     assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6)), None))
 
 
-def test_without_a_destination_nothing_is_said_of_one() -> None:
+def test_a_plan_without_dest_does_not_mention_one() -> None:
     assert "to do" not in "\n".join(plan_lines(plan_report(assets_pending=65), None))

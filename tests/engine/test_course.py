@@ -133,7 +133,7 @@ def test_an_item_that_cannot_be_read_just_now_is_waited_for() -> None:
     assert course.retried == [later]
 
 
-def test_a_stale_href_whose_item_is_gone_says_nothing_of_the_asset() -> None:
+def test_a_stale_href_whose_item_is_gone_proves_nothing_about_the_asset() -> None:
     stale = job(href="https://blob.example/a", stale=True)
     course = run(stale, answer=expired(403), read_fails=[UNREAD])
     failure, _ = course.outcomes.failed[1]
@@ -159,7 +159,7 @@ def by_scheme(s3: Arrival | Failure, https: Arrival | Failure) -> Answer:
 
 
 @pytest.mark.parametrize("failure", [GONE, refused(403), Failure(FailureKind.CHECKSUM, "Another.")])
-def test_what_cannot_be_had_at_one_place_is_asked_for_at_the_next(failure: Failure) -> None:
+def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failure) -> None:
     course = run(placed(), answer=by_scheme(failure, BODY))
     assert course.outcomes.received[1].href == HTTPS
     assert course.origin.asked == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
@@ -205,7 +205,7 @@ def test_an_asset_stays_pending_while_the_host_of_one_place_is_down(first: Failu
     assert (course.outcomes.failed, course.outcomes.received) == ({}, {})
 
 
-def test_an_item_read_again_tells_of_all_places_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second place had expired: its new href is found where the item names it, not the first one's."""
 
     async def item(origin: Origin, _href: str) -> Json:

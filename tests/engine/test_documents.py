@@ -62,7 +62,7 @@ def test_a_document_nested_too_deeply_keeps_what_can_be_kept(where: str) -> None
     assert kept["assets"] == {"a": {"href": "https://h/a", "type": "image/tiff"}}
 
 
-def test_the_json_is_written_again_from_what_lies_in_the_mirror(tmp_path: Path) -> None:
+def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     jobs = bench.plan(planned("i", "ab")).jobs
     bench.publisher.take([bench.arrive(job, b"x") for job in jobs])

@@ -131,7 +131,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
     destination.close()
 
 
-def test_a_writer_that_fails_says_so_and_ends(tmp_path: Path) -> None:
+def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
     delivered: list[Arrival] = []

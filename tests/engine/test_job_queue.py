@@ -26,7 +26,7 @@ def test_it_is_bounded_and_gives_what_it_took(processes: int, room: int) -> None
     assert queue.empty()
 
 
-def test_the_word_that_there_is_no_more_is_no_job() -> None:
+def test_the_end_mark_does_not_count_as_a_job() -> None:
     queue = job_queue(share_out(1, 64, 64))
     queue.put_nowait(job(1))
     queue.put_nowait(None)
@@ -35,7 +35,7 @@ def test_the_word_that_there_is_no_more_is_no_job() -> None:
     assert (queue.waiting(), queue.qsize(), queue.empty()) == (0, 1, False)
 
 
-def test_it_tells_of_each_that_comes_also_where_somebody_waits_for_it() -> None:
+def test_the_queue_signals_each_new_job_even_if_a_task_waits_for_it() -> None:
     heard: list[int] = []
 
     async def course() -> None:

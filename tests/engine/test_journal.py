@@ -72,7 +72,7 @@ def _strings(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+def test_invalid_text_is_written_escaped(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
     journal(Notice("info", "went to \udcff"))
     journal.flush()

@@ -28,7 +28,7 @@ def jobs_of(bench: Bench, *keys: str) -> list[Job]:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
-def test_a_whole_part_is_published_with_all_that_its_name_says(bench: Bench, checksum: str | None) -> None:
+def test_a_complete_part_is_published_with_everything_in_its_name(bench: Bench, checksum: str | None) -> None:
     bench.store._checksum = checksum
     (job,) = jobs_of(bench, "a")
     name = complete_part_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)

@@ -25,6 +25,6 @@ PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"
         ("/data/catalog.json", Options(), None),
     ],
 )
-def test_a_source_whose_assets_want_a_login_is_said_to(source: str, options: Options, advised) -> None:
+def test_a_source_whose_assets_need_a_login_gets_a_notice(source: str, options: Options, advised) -> None:
     advice = login_advice(source, options)
     assert (advice and advice.partition("--credentials ")[2].split()[0]) == advised

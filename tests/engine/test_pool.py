@@ -190,7 +190,7 @@ def test_the_course_of_an_asset(answer: Answer, attempts: int | None, retried: i
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_an_expired_href_is_read_again_once_and_the_transfer_goes_on(status: int) -> None:
+def test_an_expired_href_is_read_again_once_and_the_transfer_continues(status: int) -> None:
     course = run(job(), answer=expired(status))
     assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
     assert course.origin.reads == 1
@@ -219,7 +219,7 @@ def test_refused_again_it_is_final(status: int) -> None:
     assert (course.origin.reads, len(course.origin.asked)) == (1, 2)
 
 
-def test_the_same_href_again_is_not_asked_for_again() -> None:
+def test_an_unchanged_href_is_not_requested_again() -> None:
     course = run(job(href="https://blob.example/a?sig=1"), answer=lambda _job, _before: refused(404))
     assert course.outcomes.failed[1] == (refused(404), 1)
     assert (course.origin.reads, len(course.origin.asked)) == (1, 1)
@@ -273,7 +273,7 @@ def test_a_stale_href_is_read_again_before_its_first_use() -> None:
     assert not course.outcomes.received[1].stale
 
 
-def test_a_stale_href_whose_item_cannot_be_read_just_now_is_not_asked_for() -> None:
+def test_a_stale_href_is_not_requested_while_its_item_cannot_be_read() -> None:
     course = run(
         job(href="https://blob.example/a", stale=True), answer=expired(403), read_fails=[SERVER, RESET]
     )
@@ -446,7 +446,7 @@ def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
     assert outcomes.failed == {}
 
 
-def test_refusals_of_a_host_that_also_says_yes_are_not_held_back_for_long() -> None:
+def test_refusals_of_a_host_that_also_accepts_requests_are_not_deferred_for_long() -> None:
     outcomes = Outcomes(1)
     most_held = 0
 

@@ -93,7 +93,7 @@ def test_a_key_that_is_cut_by_its_name_does_not_hinder() -> None:
     [(("a", "b", "c"), 1), (("b",), 0), (("c", "new", "a", "b"), 3)],
     ids=["as it was", "fewer", "in another order"],
 )
-def test_a_walk_goes_on_in_the_collection_of_that_id(listed: tuple[str, ...], number: int) -> None:
+def test_a_walk_continues_in_the_collection_with_that_id(listed: tuple[str, ...], number: int) -> None:
     assert _number_of(Position("b", NEXT), starts(*listed)) == number
 
 

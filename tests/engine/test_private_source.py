@@ -159,7 +159,7 @@ def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answ
 
 
 @pytest.mark.usefixtures("far")
-def test_a_source_whose_first_lookup_is_private_is_never_asked_at_a_public_address(
+def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(
     tmp_path: Path, transport: str
 ) -> None:
     """Else its owner would be let in by one answer, and speak by the next."""
@@ -182,7 +182,7 @@ def test_all_private_hosts_are_open_on_request() -> None:
     assert asked("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", allow_private_hosts=True) == [OTHER]
 
 
-def test_a_worker_process_goes_on_with_what_was_learned() -> None:
+def test_a_worker_process_uses_what_the_first_process_learned() -> None:
     policy = AddressPolicy(chosen=["src.lan"])
     assert policy.judge("src.lan", [INSIDE]) == {INSIDE: None}
     policy.connected("src.lan", INSIDE)

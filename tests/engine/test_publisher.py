@@ -93,7 +93,7 @@ def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path
     bench.close()
 
 
-def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:
+def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c/i/a.tif").write_bytes(b"mine")
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
@@ -111,7 +111,7 @@ def test_a_file_that_nobody_knows_is_never_overwritten(bench: Bench, tmp_path: P
 
 
 @pytest.mark.parametrize("moment", ["before", "amid"])
-def test_an_item_json_that_nobody_knows_is_kept_too(
+def test_an_unknown_item_json_is_kept_too(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     assert b'"n":1' in after
 
 
-def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) -> None:
+def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.write_file(Path("c/collection.json"), b"1")
     bench.publisher.write_file(Path("c/collection.json"), b"2")
     assert (tmp_path / "c/collection.json").read_bytes() == b"2"
@@ -169,7 +169,7 @@ def test_catalog_files_are_ours_only_once_written(bench: Bench, tmp_path: Path) 
     assert parts(tmp_path) == []
 
 
-def test_an_etag_that_is_no_text_stops_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_an_etag_that_is_not_valid_text_stops_nothing(bench: Bench, tmp_path: Path) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher.take([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
     bench.publisher.publish_all()
@@ -177,7 +177,7 @@ def test_an_etag_that_is_no_text_stops_nothing(bench: Bench, tmp_path: Path) -> 
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
 
 
-def test_a_failure_message_that_is_no_text_stops_nothing(bench: Bench) -> None:
+def test_a_failure_message_that_is_not_valid_text_stops_nothing(bench: Bench) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher._group.failures.append(
         outcomes.AssetFailure(job.row, job.item_row, replace(BROKEN, message="went to \udcff"))

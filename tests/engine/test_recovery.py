@@ -150,7 +150,7 @@ def _holds_the_body_of_b(path: Path) -> bool:
     return path.read_bytes() == BODIES["b"]
 
 
-def test_no_boot_id_is_no_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not tell one boot from another, every start may be the one after a reboot."""
     monkeypatch.setattr(recovery, "boot_id", lambda: "")
     bench = Bench(tmp_path)
@@ -210,7 +210,7 @@ def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> N
     bench.close()
 
 
-def test_a_mirror_copied_after_a_kill_goes_on(tmp_path: Path) -> None:
+def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     """A copy has other inodes: what its sha256 proves is the same file still."""
     bench = Bench(tmp_path / "first")
     bench.take_up()
@@ -352,7 +352,7 @@ def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Pat
         "5.0.json",
     ],
 )
-def test_what_can_never_go_on_is_swept(tmp_path: Path, name: str) -> None:
+def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, name: str) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     bench.plan(planned("i", ["a"]))

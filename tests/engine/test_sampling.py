@@ -82,7 +82,7 @@ def test_a_sample_is_of_what_matches(tmp_path):
     assert items_in(tmp_path) == smallest(wanted, 4)
 
 
-def test_a_draw_goes_on_after_the_walk_was_broken_off(tmp_path):
+def test_drawing_a_sample_continues_after_an_interrupted_walk(tmp_path):
     """The source fails on its seventh page; the next run reads on from there, with what was drawn before."""
 
     async def work():
@@ -190,7 +190,7 @@ def test_what_filters_left_out_is_counted_once_over_stops(tmp_path):
 
 
 @pytest.mark.parametrize("selection", [{"filter": "id >"}, {"where": ("x",)}, {"intersects": "{}"}])
-def test_a_selection_that_cannot_be_read_is_refused_before_anything_is_asked(tmp_path, selection):
+def test_an_invalid_selection_is_refused_before_any_request(tmp_path, selection):
     api = SmallApi({"a": IDS})
     with pytest.raises(UsageError):
         mirrored(api, tmp_path / "m", **selection)

@@ -76,7 +76,7 @@ def test_it_is_a_link_where_the_first_is_in_place(destination: Destination) -> N
 
 
 @pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])
-def test_it_is_the_bytes_where_something_else_lies_there(
+def test_the_bytes_are_copied_if_another_file_has_the_path(
     destination: Destination, there: bytes | None
 ) -> None:
     within = Fetching()

@@ -48,7 +48,7 @@ def run(course: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
-def test_groups_are_published_in_time_without_being_asked(
+def test_groups_are_published_in_time_without_a_request(
     tmp_path: Path, jobs: list[Job], process: bool
 ) -> None:
     """Small bodies go through the socket, long ones as parts that are written here."""
@@ -86,7 +86,7 @@ def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Pa
     assert [one.message for one in heard.failed] == ["*** \\udcff was reset."]
 
 
-def test_what_is_not_text_in_a_response_goes_through(tmp_path: Path, jobs: list[Job]) -> None:
+def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:
             store.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))

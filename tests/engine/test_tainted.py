@@ -79,7 +79,7 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
-def test_nothing_is_taken_where_even_the_ledger_could_not_be_told(
+def test_nothing_is_trusted_if_the_ledger_could_not_record_the_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None
 ) -> None:
     """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
@@ -117,7 +117,7 @@ def test_a_kill_while_trust_is_restored_restores_none(
     bench.close()
 
 
-def test_after_a_failed_sync_the_log_of_the_ledger_is_begun_anew(
+def test_the_log_of_the_ledger_is_restarted_after_a_failed_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pages may be lost behind the cache: what is appended behind a hole would be lost with it."""

@@ -86,7 +86,9 @@ def test_a_worker_gets_what_was_sent_however_it_is_cut(sent: list[ToWorker], cut
 
 
 @given(st.lists(st.sampled_from(FROM_WORKER), max_size=12), CUTS)
-def test_a_worker_is_heard_however_it_is_cut(sent: list[FromWorker], cuts: list[int]) -> None:
+def test_messages_of_a_worker_are_received_however_they_are_split(
+    sent: list[FromWorker], cuts: list[int]
+) -> None:
     assert in_pieces(MessageFrames(messages.decode_from_worker), sent, cuts) == sent
 
 
@@ -98,7 +100,7 @@ def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[
     return heard
 
 
-def test_a_message_that_is_longer_than_the_buffer_is_heard_and_the_room_for_it_given_back() -> None:
+def test_a_message_longer_than_the_buffer_is_received_and_its_memory_freed() -> None:
     sent = [StoreWarning("y" * 9_000_000), StoreWarning("end")]
     data, frames, heard = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
     for start in range(0, len(data), 100_000):

@@ -104,7 +104,7 @@ class FailingLog:
         raise self.error
 
 
-def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Path, monkeypatch) -> None:
+def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path, monkeypatch) -> None:
     """SQLite closes without a word: the log may have a hole then that nobody sees before the power goes."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
@@ -115,7 +115,7 @@ def test_a_disk_that_fails_at_the_very_end_is_told_and_not_believed(tmp_path: Pa
         assert one.destination.trusted_boot() is None
 
 
-def test_what_went_wrong_before_that_is_what_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(LookupError), open_workspace(tmp_path):

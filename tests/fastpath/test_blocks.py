@@ -53,7 +53,7 @@ def test_blocks_are_shorter_while_many_are_lent_and_few_are_kept() -> None:
     assert repr(pool) == "<BlockPool 0 lent, 32 free>"  # 8 MiB of each size at most
 
 
-def test_what_is_received_lies_in_one_block_after_the_other_and_is_never_written_over() -> None:
+def test_received_bytes_fill_one_block_after_the_other_and_are_never_overwritten() -> None:
     pieces: list[memoryview] = []
     receiver = BlockReceiver(BlockPool(), pieces.append, lambda _: None)
     sent = b""

@@ -127,7 +127,7 @@ def test_names_are_looked_up_once_in_a_while() -> None:
     assert asked == 1
 
 
-def test_many_at_once_ask_once() -> None:
+def test_many_tasks_share_one_lookup() -> None:
     async def main() -> tuple[list[Any], int]:
         async with serving(answer) as origin:
             port = int(origin.rpartition(":")[2])

@@ -34,7 +34,9 @@ def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("head", [b"Content-Length: 20971520\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-def test_long_bodies_come_whole_in_pieces_of_the_size_asked_for(head: bytes, loop: Callable[[], Any]) -> None:
+def test_long_bodies_arrive_complete_in_pieces_of_the_requested_size(
+    head: bytes, loop: Callable[[], Any]
+) -> None:
     async def main() -> list[bytes]:
         async with serving(sending(head, times=20)) as origin:
             http = fast(stall_timeout=5)
@@ -49,7 +51,7 @@ def test_long_bodies_come_whole_in_pieces_of_the_size_asked_for(head: bytes, loo
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_nobody_takes_is_not_read(loop: Callable[[], Any]) -> None:
+def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, int, bytes]:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast(stall_timeout=0.05)
@@ -125,7 +127,7 @@ def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[],
     assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"
 
 
-def test_a_trickle_is_no_stall() -> None:
+def test_a_trickle_does_not_count_as_a_stall() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for position in range(len(HELLO)):

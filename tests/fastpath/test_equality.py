@@ -276,7 +276,7 @@ def test_a_redirect_to_an_object() -> None:
     alike(scripts, job(1, "s3://b/first"), job(2, "/a"), job(3, "/a?2"))
 
 
-def test_objects_are_signed_alike_and_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_signed_alike_and_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
     alike({}, *(job(n, f"s3://b/{n}") for n in range(5)))

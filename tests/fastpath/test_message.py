@@ -142,7 +142,7 @@ def test_a_short_body_is_worth_waking_for_when_it_is_whole() -> None:
     assert message.is_answered
 
 
-def test_a_body_of_unknown_length_is_worth_waking_for_as_asked() -> None:
+def test_a_body_of_unknown_length_wakes_the_reader_as_requested() -> None:
     message = ParsedMessage("h")
     message.feed(OK + b"\r\nhello")
     assert message.is_answered

@@ -214,7 +214,9 @@ def test_documents_are_read_alike(raw: bytes) -> None:
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
 )  # fmt: skip
-def test_what_is_told_apart_better_than_aiohttp_does(raw: bytes, kind: FailureKind, words: str) -> None:
+def test_failures_that_are_classified_better_than_by_aiohttp(
+    raw: bytes, kind: FailureKind, words: str
+) -> None:
     result = of(fast, raw, asyncio.new_event_loop)
     assert isinstance(result, Failure)
     assert (result.kind, result.status, result.retryable, result.free) == (kind, None, True, False)

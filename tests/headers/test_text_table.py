@@ -24,7 +24,7 @@ def test_columns_are_as_wide_as_their_cells() -> None:
     ]
 
 
-def test_a_shorter_line_says_its_last_cell_to_the_end() -> None:
+def test_a_shorter_line_shows_its_whole_last_cell() -> None:
     said = printed(("a", "1", "x"), ("b", "gone: it is not there any more"))
     assert said == ["name  size  end", "a     1     x", "b     gone: it is not there any more"]
 

@@ -149,7 +149,9 @@ def test_an_object_that_is_another_one_each_time_is_never_pieced_together(
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId"])
-def test_s3_that_refuses_the_credentials_once_is_asked_again(stage: Stage, transport: str, code: str) -> None:
+def test_s3_is_requested_again_if_it_refuses_the_credentials_once(
+    stage: Stage, transport: str, code: str
+) -> None:
     body = f"<Error><Code>{code}</Code><Message>The provided token has expired.</Message></Error>"
     scene = stage(on_objects("status", 'server = "s3"', "nth = 1", "code = 400", f'body = "{body}"'))
     ran = scene.mirror("--transport", transport)

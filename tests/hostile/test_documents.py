@@ -21,7 +21,7 @@ def functions_in(path: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
 
-def test_what_is_said_of_this_machine_is_proven_by_what_exists():
+def test_each_failure_of_this_machine_in_the_docs_names_an_existing_test():
     machine = RELIABILITY.partition("## Failures of this machine")[2].partition("\n### ")[0]
     rows = [line for line in machine.splitlines() if line.startswith("| ") and "| tests |" not in line]
     known = set().union(*(functions_in(path) for path in (ROOT / "tests").rglob("test_*.py")))
@@ -70,7 +70,7 @@ def test_every_row_names_tests_that_exist():
             missing = {name for name in functions_in(path) if name.startswith("test_")} - named
             assert not missing - {
                 "test_every_kind_of_redirect_is_followed",
-                "test_what_is_no_redirect_is_a_failure",
+                "test_an_invalid_redirect_is_a_failure",
             }
 
 

@@ -141,7 +141,7 @@ class CutsOnce:
         pytest.param("", False, id="neither"),
     ],
 )
-def test_only_what_is_proven_the_same_goes_on(
+def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
     tmp_path: Path, transport: Any, fields: str, resumed: bool
 ) -> None:
     done = mirrored(tmp_path / "m", CutsOnce(fields), transport=transport)
@@ -192,7 +192,7 @@ def test_one_that_comes_too_little_at_a_time_does(tmp_path: Path, transport: Any
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["416 says the end", "nothing says the end"])
-def test_a_length_that_is_not_told(tmp_path: Path, transport: Any, known: bool) -> None:
+def test_a_response_without_a_length(tmp_path: Path, transport: Any, known: bool) -> None:
     """The first answer is cut short unnoticed: 206 to the question for more gives it away, 416 proves it."""
     dest = tmp_path / "m"
     first = True
@@ -307,7 +307,7 @@ def test_from_https_nothing_leads_to_http(
     assert [(f.kind, "plain http" in f.message) for f in done.failed] == [("redirect", True)]
 
 
-def test_a_certificate_that_nobody_vouches_for_ends_the_run_with_4(
+def test_an_untrusted_certificate_ends_the_run_with_4(
     tls: ssl.SSLContext, tmp_path: Path, clock: HurriedClock
 ) -> None:
     async def course() -> None:

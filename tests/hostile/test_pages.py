@@ -42,7 +42,7 @@ PASSES = [
 
 
 @pytest.mark.parametrize("faults", PASSES)
-def test_a_page_that_breaks_is_asked_for_again(stage: Stage, faults: str) -> None:
+def test_a_broken_page_is_requested_again(stage: Stage, faults: str) -> None:
     scene = patches(stage, faults)
     options = ("--stall-timeout", "0.3", "--min-rate", "1000")
     ran = scene.mirror("--page-size", "4", *options)
@@ -123,7 +123,7 @@ CIRCLES = [
 
 
 @pytest.mark.parametrize(("faults", "code", "items", "said"), CIRCLES)
-def test_a_walk_that_leads_nowhere_ends_and_says_what_was_never_seen(
+def test_a_walk_that_leads_nowhere_ends_and_reports_the_unseen_items(
     stage: Stage, faults: str, code: int, items: int, said: str
 ) -> None:
     """A walk that had to end early exits with 1: the source announced twelve items, so some are missing."""
@@ -179,7 +179,7 @@ def test_items_that_come_twice_are_mirrored_once(stage: Stage) -> None:
     scene.assert_whole()
 
 
-def test_items_without_assets_are_no_reason_to_stop(stage: Stage) -> None:
+def test_items_without_assets_do_not_stop_the_walk(stage: Stage) -> None:
     scene = patches(stage, LABEL_PAGE + 'what = "page"\nassets = false\n', items=4)
     ran = scene.mirror()
     assert ran.code == 0, ran.said

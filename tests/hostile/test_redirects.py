@@ -84,7 +84,7 @@ def test_every_kind_of_redirect_is_followed(stage: Stage, transport: str, code: 
 
 
 @pytest.mark.parametrize("code", [300, 304, 305, 306])
-def test_what_is_no_redirect_is_a_failure(stage: Stage, code: int) -> None:
+def test_an_invalid_redirect_is_a_failure(stage: Stage, code: int) -> None:
     scene = stage(DOWNLOADS + f'what = "status"\ncode = {code}\nheaders = {{Location = "/elsewhere"}}')
     assert scene.mirror().code == 1
     assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}

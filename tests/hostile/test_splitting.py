@@ -48,7 +48,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("faults", WRONG)
-def test_what_goes_wrong_with_ranges_is_put_right(stage: Stage, faults: str) -> None:
+def test_errors_with_ranges_are_corrected(stage: Stage, faults: str) -> None:
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
     assert ran.code == 0, ran.said

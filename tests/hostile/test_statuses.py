@@ -133,7 +133,7 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
 
 
 @pytest.mark.parametrize("code", [404, 410, 451])
-def test_what_is_gone_fails_and_the_run_goes_on(stage: Stage, transport: str, code: int) -> None:
+def test_missing_assets_fail_and_the_run_continues(stage: Stage, transport: str, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
     ran = scene.mirror("--transport", transport)
     assert ran.code == 1, ran.said
@@ -153,7 +153,7 @@ def test_other_refusals_are_final_at_once(stage: Stage, code: int, kind: str) ->
 
 
 @pytest.mark.parametrize("code", [408, 421, 425, 500, 502, 504, 599])
-def test_what_may_pass_is_tried_as_often_as_told(stage: Stage, code: int) -> None:
+def test_temporary_errors_are_retried_as_often_as_set(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'body = "<html>Bad gateway</html>"'))
     ran = scene.mirror("--retries", "2")
     assert (ran.code, ran.report["assets_done"]) == (1, 1)
@@ -169,7 +169,7 @@ def test_what_may_pass_is_tried_as_often_as_told(stage: Stage, code: int) -> Non
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-def test_an_href_that_expires_in_mid_file_is_read_again_and_the_part_goes_on(
+def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(
     stage: Stage, transport: str, code: int
 ) -> None:
     cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'

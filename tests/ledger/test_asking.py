@@ -94,7 +94,7 @@ def assert_counts(db: sqlite3.Connection, run: int) -> None:
         ),
     ],
 )
-def test_who_is_asked(
+def test_assets_that_get_a_conditional_request(
     tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool, asked: bool
 ) -> None:
     with ledger(tmp_path) as db:
@@ -133,7 +133,7 @@ def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
     [(bytes(32), {"assets_revalidated": 1}), (b"2" * 32, {"assets_changed": 1})],
     ids=["the same bytes", "other bytes"],
 )
-def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
+def test_a_received_body_is_compared_by_its_bytes(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
@@ -144,7 +144,7 @@ def test_a_body_that_came_is_told_by_its_bytes(tmp_path: Path, came: bytes, told
         assert_counts(db, run)
 
 
-def test_an_answer_for_an_older_generation_says_nothing(tmp_path: Path) -> None:
+def test_an_answer_for_an_older_generation_is_ignored(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")
@@ -188,7 +188,7 @@ def test_what_may_not_be_the_old_version_any_more_is_fetched_whole(tmp_path: Pat
         assert_counts(db, run)
 
 
-def test_a_reservation_is_never_asked_about(tmp_path: Path) -> None:
+def test_a_reserved_asset_gets_no_conditional_request(tmp_path: Path) -> None:
     """Its ETag is that of the new version, while the old one may still lie in its place."""
     with ledger(tmp_path) as db:
         mirrored(db)
@@ -200,7 +200,7 @@ def test_a_reservation_is_never_asked_about(tmp_path: Path) -> None:
         assert [one.present for one in once_more(db, updated="3")[1]] == [None]
 
 
-def test_what_is_asked_about_stays_so_in_a_later_run(tmp_path: Path) -> None:
+def test_a_conditional_request_stays_due_in_a_later_run(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         once_more(db, updated="2")
@@ -225,7 +225,7 @@ def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated
     [("https://blob.example/a", HERE), ("https://elsewhere.example/a", None)],
     ids=["at the same place", "at another place"],
 )
-def test_what_was_left_out_while_it_was_open_is_asked_about_where_it_came_from(
+def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_href(
     tmp_path: Path, href: str, present: Present | None
 ) -> None:
     """`retry` brings it from the href it was planned with, and the row knows that place."""

@@ -78,7 +78,7 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may say otherwise now
 
 
-def test_to_be_told_twice_changes_nothing(mirrored) -> None:
+def test_reporting_damage_twice_changes_nothing(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     for _ in range(2):
@@ -184,7 +184,7 @@ def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> N
     assert db.execute("SELECT count(*) FROM open_assets WHERE asset = ?", (job.row,)).fetchone() == (0,)
 
 
-def test_a_damaged_file_stays_so_until_it_is_had_again(mirrored) -> None:
+def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) -> None:
     db, planned = mirrored
     place = path_of(db, planned[0].row)
     assert place is not None

@@ -127,7 +127,7 @@ def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
             opened(dest)
 
 
-def test_a_ledger_without_tables_is_no_mirror_yet(dest: Path) -> None:
+def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
     with closing(sqlite3.connect(ledger_path(dest))) as db:
         db.execute("PRAGMA journal_mode = wal")
     with pytest.raises(NotAMirrorError, match="has no mirror yet"):
@@ -136,7 +136,7 @@ def test_a_ledger_without_tables_is_no_mirror_yet(dest: Path) -> None:
     open_reader(dest).close()
 
 
-def test_no_ledger_is_no_mirror(dest: Path) -> None:
+def test_a_directory_without_a_ledger_is_not_a_mirror(dest: Path) -> None:
     with pytest.raises(NotAMirrorError, match="is not a mirror"):
         open_reader(dest)
 

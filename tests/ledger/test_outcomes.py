@@ -11,7 +11,7 @@ from stacpull.ledger import outcomes, runs
 from stacpull.ledger.outcomes import AssetFailure
 
 
-def test_what_is_told_twice_is_counted_once(tmp_path: Path) -> None:
+def test_an_outcome_reported_twice_is_counted_once(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs

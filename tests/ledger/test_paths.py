@@ -174,7 +174,9 @@ def test_own_directories_have_no_row_and_are_kept_apart(db: sqlite3.Connection) 
     assert [job.directory for job in below] == [second.directory, "c/i"]
 
 
-def test_items_of_one_hash_are_told_apart(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_with_the_same_hash_are_distinguished(
+    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paths, "item_hash", lambda _: 7)
     _, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("k", [asset("a")]))

@@ -64,7 +64,7 @@ def again(db: sqlite3.Connection) -> tuple[int, Planner]:
         pytest.param({"size": 10, "checksum": MD5}, {"size": 10, "checksum": MD5}, False, id="both"),
     ],
 )
-def test_a_done_asset_is_fetched_anew_only_if_the_source_says_so(
+def test_a_done_asset_is_fetched_again_only_if_the_source_states_a_change(
     tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool
 ) -> None:
     with ledger(tmp_path) as db:
@@ -225,7 +225,7 @@ def test_a_source_item_known_by_its_href_only_gives_way_to_the_real_one(tmp_path
         assert runs.counters(db, run)["items_failed"] == 0
 
 
-def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_name(tmp_path: Path) -> None:
+def test_the_second_asset_of_a_name_fails_and_its_retry_claims_the_same_name(tmp_path: Path) -> None:
     shared = asset("a", directory="flat", name="same.tif")
     with ledger(tmp_path) as db:
         _, planner = started(db)
@@ -244,7 +244,7 @@ def test_a_name_that_is_taken_fails_the_second_and_its_retry_asks_for_the_same_n
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])
-def test_what_never_had_its_name_goes_where_another_layout_puts_it(tmp_path: Path, late: bool) -> None:
+def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path, late: bool) -> None:
     here = asset(
         "a", directory="flat", name=None if late else "a.tif", template="{filename}" if late else None
     )
@@ -355,7 +355,7 @@ def test_other_places_of_an_asset_are_kept_without_their_signatures(tmp_path: Pa
     assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
 
 
-def test_a_prefix_that_was_refused_gives_way_to_what_lies_under_it(tmp_path: Path) -> None:
+def test_a_refused_prefix_is_replaced_by_the_objects_under_it(tmp_path: Path) -> None:
     refused = AssetProblem("data", Failure(FailureKind.PREFIX, "It is a prefix."))
     with ledger(tmp_path) as db:
         _, planner = started(db)
@@ -414,7 +414,7 @@ def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
         assert runs.counters(db, run.id)["assets_excluded"] == 0
 
 
-def test_a_collections_own_assets_are_no_item(tmp_path: Path) -> None:
+def test_a_collections_own_assets_do_not_count_as_an_item(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         own = item("", [asset("thumbnail", directory="c")], updated="1")

@@ -105,7 +105,7 @@ def test_a_source_item_that_is_there_stands_by_itself(tmp_path: Path) -> None:
         assert db.execute("SELECT name, parent FROM items").fetchall() == [("S", None)]
 
 
-def test_a_label_item_is_settled_when_its_source_goes(tmp_path: Path) -> None:
+def test_a_label_item_is_complete_when_its_source_item_is_removed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
         assert views.item_totals(db)["items_done"] == 0

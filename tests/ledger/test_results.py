@@ -61,7 +61,7 @@ def test_rows_are_read_by_their_place(results: Results) -> None:
     assert [found.key for found in results.rows()] == ["z", "b", "c", "last"]
 
 
-def test_a_failed_row_is_told_from_an_answered_one(results: Results) -> None:
+def test_a_failed_row_is_distinguished_from_an_answered_one(results: Results) -> None:
     results.put([row("good", b'{"width":1}'), row("bad", b'{"error":"gone"}', ok=False)])
     assert results.get("bad") == Result("bad", b'{"error":"gone"}', ok=False, place=1)
     assert results.known(["good", "bad", "new"]) == {"good", "bad"}
@@ -99,7 +99,7 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
         assert [found.key for found in again.rows()] == ["a", "c"]
 
 
-def test_the_same_question_goes_on_in_any_order_of_its_names(results: Results, path: Path) -> None:
+def test_the_same_question_continues_in_any_order_of_its_names(results: Results, path: Path) -> None:
     results.put([row("a")])
     results.close()
     with Results(path, dict(reversed(QUESTION.items()))) as again:
@@ -177,7 +177,7 @@ def test_a_file_is_held_within_a_process_too(results: Results, path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
-def test_what_is_no_file_of_results_is_refused(path: Path, content: bytes) -> None:
+def test_a_file_without_results_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(DestinationError, match="not a results file"):
         Results(path, QUESTION)
@@ -198,7 +198,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(path: Path, end: str) -> None:
         Results(path, QUESTION)
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="cannot be opened"):
         Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)
 
@@ -211,7 +211,7 @@ def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> 
         Results(path, QUESTION)
 
 
-def test_anew_forgets_rows_position_and_question(results: Results, path: Path) -> None:
+def test_starting_again_deletes_rows_position_and_question(results: Results, path: Path) -> None:
     results.put([row("a")], position={"page": 1})
     results.close()
     other = {"source": "another"}
@@ -231,7 +231,7 @@ def test_failed_rows_are_listed_and_can_be_forgotten(results: Results) -> None:
     assert results.position == {"p": 0}
 
 
-def test_what_has_begun_before_a_place_is_told_by_the_beginning_of_its_keys(results: Results) -> None:
+def test_keys_with_rows_before_a_place_are_found_by_their_prefix(results: Results) -> None:
     results.put(
         [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
     )

@@ -21,7 +21,7 @@ OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 
 
 @pytest.mark.parametrize("state", ["interrupted", "failed", None])
-def test_the_last_run_goes_on_if_the_same_is_asked(tmp_path: Path, state: EndState | None) -> None:
+def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: EndState | None) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planner.commit(PlanBatch(seen=[id_of("i")], position="next", announced=7), NOW)
@@ -64,7 +64,7 @@ def test_another_question_is_another_run(tmp_path: Path, asked: RunSpec) -> None
         assert unfinished.id == first.id + 1
 
 
-def test_an_older_unfinished_run_is_begun_anew_once_the_later_one_is_complete(tmp_path: Path) -> None:
+def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planner.commit(PlanBatch(position="next"), NOW)
@@ -78,7 +78,7 @@ def test_an_older_unfinished_run_is_begun_anew_once_the_later_one_is_complete(tm
         assert runs.begin(db, SPEC, NOW).id > first.id
 
 
-def test_a_run_that_was_asked_again_and_completed_is_no_longer_unfinished(tmp_path: Path) -> None:
+def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         started(db)
         retried, _ = started(db, replace(SPEC, kind="retry"))
@@ -119,7 +119,7 @@ def aged(db: sqlite3.Connection) -> None:
         db.execute("UPDATE runs SET selection = ? WHERE id = ?", (orjson.dumps(kept).decode(), row))
 
 
-def test_a_run_of_an_older_version_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_an_older_version_continues(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planner.commit(PlanBatch(seen=[id_of("i")], position="next"), NOW)

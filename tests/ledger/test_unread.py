@@ -60,7 +60,7 @@ def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     ],
     ids=["the same, all readable", "the same, one not", "another selection", "another source", "a retry"],
 )
-def test_a_walk_that_asks_the_same_and_ends_has_met_all(
+def test_a_finished_walk_of_the_same_selection_has_met_all_items(
     tmp_path: Path, second: RunSpec, found: tuple[str, ...], left: list[str]
 ) -> None:
     with ledger(tmp_path) as db:
@@ -69,7 +69,7 @@ def test_a_walk_that_asks_the_same_and_ends_has_met_all(
         assert hrefs(db, first) == left
 
 
-def test_one_that_fails_again_counts_its_attempts_and_says_the_newest_reason(tmp_path: Path) -> None:
+def test_a_repeated_failure_counts_its_attempts_and_keeps_the_newest_reason(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
@@ -95,7 +95,7 @@ def test_a_walk_that_begins_again_forgets_what_it_noted(tmp_path: Path) -> None:
         assert hrefs(db, run) == []
 
 
-def test_what_a_retry_meets_goes_with_the_next_walk_of_the_same(tmp_path: Path) -> None:
+def test_unread_links_of_a_retry_are_removed_by_the_next_walk_of_the_same_task(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run_of(db, found=("a",))
         retry = run_of(db, replace(SPEC, kind="retry"), found=("below",))

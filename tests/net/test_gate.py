@@ -450,7 +450,7 @@ def test_a_turn_at_a_free_gate_is_granted_at_once() -> None:
     assert (turn.heard, bench.gate.in_use) == ([True], 1)
 
 
-def test_a_request_that_goes_on_keeps_its_permit_while_the_gate_is_open() -> None:
+def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
     bench, turn = Bench(first=2), Asked()
     gate = bench.gate
 

@@ -432,7 +432,7 @@ def test_a_taken_port_leaves_what_failed_as_it_is(tmp_path: Path) -> None:
     assert stacpull.status(tmp_path / "m") == before
 
 
-def test_the_report_says_where_it_was(tmp_path: Path) -> None:
+def test_the_report_has_the_url_of_the_dashboard(tmp_path: Path) -> None:
     (tmp_path / "items.ndjson").write_text(json.dumps(item("one")) + "\n")
     events = list[stacpull.Event]()
     options = Options(dashboard="127.0.0.1:0")

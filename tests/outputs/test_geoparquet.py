@@ -253,7 +253,7 @@ def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror
     assert report.notes == ("3 item documents are missing or cannot be read, c/i0/i0.json for one.",)
 
 
-def test_members_of_other_kinds_are_no_error(mirrored: Mirror, tmp_path: Path) -> None:
+def test_members_of_other_types_are_not_an_error(mirrored: Mirror, tmp_path: Path) -> None:
     dest = mirrored([item(f"i{n}") for n in range(8)])
     changes: list[dict[str, Any]] = [
         {"properties": None}, {"properties": [1]}, {"links": None}, {"links": {"rel": "self"}},

@@ -109,7 +109,7 @@ def test_classes_are_those_of_the_facts(shared_data: Path):
     assert set(facts["dropped_by_19"]) == DROPPED_BY_19
 
 
-def test_flags_are_booleans_or_absent_unless_strings_are_asked_for():
+def test_flags_are_booleans_or_absent_unless_string_flags_are_set():
     plain, spelled = Dataset(400, 7), Dataset(400, 7, string_flags=True)
     kinds = Counter(
         type(plain.flag_properties(p).get(name)).__name__

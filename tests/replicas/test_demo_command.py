@@ -30,7 +30,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_demo_mirrors_shows_and_says_what_comes_next(
+def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(
     stacpull_command: Callable[..., Ran], somewhere: Path
 ) -> None:
     ran = stacpull_command("demo", "-vv")
@@ -52,7 +52,9 @@ def test_the_demo_mirrors_shows_and_says_what_comes_next(
     assert json.loads(status.out)["assets_done"] == 65
 
 
-def test_the_demo_goes_on_in_what_is_there(stacpull_command: Callable[..., Ran], somewhere: Path) -> None:
+def test_the_demo_continues_in_an_existing_directory(
+    stacpull_command: Callable[..., Ran], somewhere: Path
+) -> None:
     assert stacpull_command("demo", "there", "-q") == Ran(0, "", "")
     ran = stacpull_command("demo", "there", "--json")
     report = json.loads(ran.out.splitlines()[-1])

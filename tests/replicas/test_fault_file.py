@@ -100,7 +100,7 @@ def test_nth_is_one_request():
     assert (rule.first, rule.last) == (4, 4)
 
 
-def test_an_empty_file_is_no_fault():
+def test_an_empty_file_has_no_faults():
     assert parse_faults("") == FaultPlan(())
 
 
@@ -136,7 +136,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "line", "said"), WRONG)
-def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str):
+def test_errors_are_reported_with_their_line(text: str, line: int, said: str):
     with pytest.raises(FaultFileError) as caught:
         parse_faults(text, "x.toml")
     assert str(caught.value).startswith(f"x.toml, line {line}: ")
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str):
 
 
 @pytest.mark.parametrize("text", ["[[fault]\n", "a = ", 'what = "a\nb"'])
-def test_what_is_no_toml_is_said_with_its_line(text: str):
+def test_invalid_toml_is_reported_with_its_line(text: str):
     with pytest.raises(FaultFileError, match=r"x\.toml is not valid TOML: .*(line|end of document)"):
         parse_faults(text, "x.toml")
 

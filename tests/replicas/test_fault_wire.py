@@ -131,7 +131,7 @@ def test_no_http():
         assert asked_raw(f"{server.s3_url}/b/x") == b"220 ready"
 
 
-def test_a_coding_that_nobody_asked_for():
+def test_a_coding_that_was_not_requested():
     answer = struck('what = "coded"', Accept_Encoding="identity")
     assert answer is not None
     assert answer.fields["content-encoding"] == "gzip"

@@ -163,7 +163,7 @@ def test_tokens_share_nothing_with_one_another():
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_hrefs_expire_with_the_status_asked_for(client_of, status):
+def test_hrefs_expire_with_the_configured_status(client_of, status):
     with run_in_thread(MlhubReplica(items=3, href_ttl=0, refused_status=status)) as replica:
         client = client_of(replica)
         href = client.get(f"/collections/{SOURCE}/items").json()["features"][0]["assets"]["B02"]["href"]

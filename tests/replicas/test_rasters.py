@@ -35,7 +35,7 @@ def test_structure_is_that_of_the_real_file(shared_data: Path, band: str):
 
 
 @pytest.mark.parametrize("band", ["B01", "B02", "B05"])
-def test_place_tags_say_where_the_patch_lies(band: str):
+def test_position_tags_give_the_position_of_the_patch(band: str):
     patch = DATASET.patch(9)
     with tifffile.TiffFile(io.BytesIO(DATASET.band(patch, band))) as tiff:
         tags = tiff.pages[0].tags

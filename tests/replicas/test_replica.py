@@ -41,7 +41,7 @@ def free_ports(count: int) -> int:
     pytest.fail("no free ports")
 
 
-def test_three_consecutive_ports_from_the_one_asked_for():
+def test_three_consecutive_ports_from_the_requested_one():
     port = free_ports(3)
     with run_in_thread(MlhubReplica(port=port, items=3)) as replica:
         assert replica.base_url == f"http://127.0.0.1:{port}/mlhub/v1"
@@ -117,7 +117,7 @@ def test_requests_are_logged_and_counted():
         assert replica.bytes_sent == sent
 
 
-def test_headers_are_not_recorded_unless_asked_for():
+def test_headers_are_recorded_only_if_enabled():
     with run_in_thread(MlhubReplica(items=3)) as replica:
         requests.get(f"{replica.base_url}/collections", timeout=5)
         assert replica.requests[-1].headers == {}
@@ -146,7 +146,7 @@ def plain(url: str) -> requests.Response:
     return requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=5)
 
 
-def test_a_fault_strikes_as_often_as_asked_for_and_only_what_matches(faulty, url):
+def test_a_fault_strikes_the_given_number_of_times_and_only_what_matches(faulty, url):
     throttled = Status(503, {"Retry-After": "7", "Content-Type": "text/plain"}, b"slow down")
     faulty.inject(lambda request: "/items" in request.target, throttled, times=2)
     assert requests.get(f"{faulty.base_url}/collections", timeout=5).status_code == 200

@@ -121,7 +121,7 @@ def test_download_file_in_many_parts(s3, tmp_path):
     assert (tmp_path / "file.bin").read_bytes() == CONTENTS["big"]["file.bin"]
 
 
-def test_checksums_only_where_asked_for(endpoint, s3_client):
+def test_checksums_are_sent_only_if_requested(endpoint, s3_client):
     asking = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_supported")
     silent = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_required")
     got = asking.get_object(Bucket="big", Key="file.bin")
@@ -199,7 +199,7 @@ def test_wrong_credentials_are_refused(endpoint, s3_client, keys, refusal):
     assert refused(client.get_object, Bucket="big", Key="file.bin") == refusal
 
 
-def test_a_session_token_can_be_asked_for(s3_client):
+def test_a_session_token_can_be_required(s3_client):
     access = S3Access("AKIATEST", "secret", session_token="token")
     with host(access) as replica:
         assert replica.exports()["AWS_SESSION_TOKEN"] == "token"
@@ -251,7 +251,7 @@ def test_another_region_is_refused_and_named(s3_client):
         assert replica.exports()["AWS_REGION"] == "eu-west-1"
 
 
-def test_a_region_can_be_told_by_a_301_without_location():
+def test_a_301_without_location_can_name_a_region():
     with host(S3Access("AKIATEST", "secret", region="eu-west-1", region_redirect=True)) as replica:
         signed = signed_get(replica.s3_url, region="us-east-1")
         reply = requests.head(f"{replica.s3_url}/big/file.bin", headers=signed, timeout=5)
@@ -315,7 +315,7 @@ def test_who_may_read(access, unsigned, signed, paying):
         assert statuses == [unsigned, signed, paying]
 
 
-def test_errors_say_who_they_are(endpoint):
+def test_errors_have_a_request_id(endpoint):
     reply = requests.get(f"{endpoint.s3_url}/big/file.bin", timeout=5)
     assert (reply.status_code, reply.headers["Content-Type"]) == (403, "application/xml")
     assert f"<RequestId>{reply.headers['x-amz-request-id']}</RequestId>" in reply.text
@@ -428,7 +428,7 @@ def test_a_sub_resource_is_refused_by_name(endpoint, path, name):
     assert f"'{name}'" in error_of(reply)["Message"]
 
 
-def test_sub_resources_that_boto3_asks_for(s3):
+def test_sub_resources_that_boto3_requests(s3):
     assert refused(s3.get_bucket_acl, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.list_object_versions, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.get_object_tagging, Bucket="big", Key="file.bin") == (501, "NotImplemented")

@@ -152,6 +152,6 @@ def test_upright_boxes_meet_as_their_edges_overlap(x, y, width, height):
     "geometry",
     ["x", {}, {"type": "Point"}, {"type": "Point", "coordinates": ["a", 1]}, {"type": "Line"}],
 )
-def test_other_values_are_no_geometry(geometry):
+def test_other_values_are_refused_as_a_geometry(geometry):
     with pytest.raises(Refused, match="not a GeoJSON geometry"):
         in_geometry(geometry)

@@ -89,7 +89,7 @@ def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> N
         assert statuses == [200, 200, 403]
 
 
-def test_a_port_that_is_taken_is_told(stacpull_command: Callable[..., Ran]) -> None:
+def test_a_port_in_use_is_reported(stacpull_command: Callable[..., Ran]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

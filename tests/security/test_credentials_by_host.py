@@ -170,7 +170,7 @@ def test_no_credential_reaches_another_host_or_is_written_down(
     assert found_in(printed.encode(), [KEY, S3_SECRET, S3_TOKEN]) == []
 
 
-def test_a_secret_that_a_server_tells_is_not_written_down(tmp_path: Path, transport: str) -> None:
+def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) -> None:
     """In a failure's reason, an id, a title, a header: scrubbed by value wherever it is written."""
     dest = tmp_path / "m"
 

@@ -112,7 +112,7 @@ def test_the_user_of_a_local_mirror_resumes_it_without_more_ado(local: Path, tmp
     assert asyncio.run(resume(moved)).state == "complete"
 
 
-def test_a_copy_of_a_local_mirror_asks_for_its_source_again(local: Path, tmp_path: Path) -> None:
+def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_path: Path) -> None:
     shutil.copytree(local, tmp_path / "copy")
     with pytest.raises(UsageError, match=f"stacpull mirror {tmp_path}/cat/item.json {tmp_path}/copy"):
         asyncio.run(resume(tmp_path / "copy"))
@@ -122,7 +122,7 @@ def test_a_copy_of_a_local_mirror_asks_for_its_source_again(local: Path, tmp_pat
 
 
 @pytest.mark.parametrize("written", ["file://{}", "FILE://{}", "File:{}", "{}", "/{}", "/..{}"])
-def test_a_forged_local_source_is_asked_for(dest: Path, tmp_path: Path, written: str) -> None:
+def test_a_forged_local_source_must_be_given_again(dest: Path, tmp_path: Path, written: str) -> None:
     """However the place is written: what counts is what would be opened."""
     (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:

@@ -89,7 +89,7 @@ def test_cookies_without_end_are_not_kept() -> None:
     ],
     ids=str,
 )
-def test_whatever_the_login_host_answers_the_password_is_told_nobody(answer: Answer | bytes) -> None:
+def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes) -> None:
     async def main() -> None:
         async with world() as w, Urs() as stranger:
             w.urs.respond = lambda *_: answer  # type: ignore[assignment, return-value]

@@ -176,7 +176,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     ["169.254.169.254", "[::ffff:a9fe:a9fe]", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376",
      "%31%36%39.254.169.254", "169.254.169.254.", "127.0.0.1", "localhost", "127.1", "10.1", "[::1]"],
 )  # fmt: skip
-def test_a_proxy_is_not_asked_for_what_is_an_address_of_the_network_inside(
+def test_no_request_for_an_internal_address_goes_to_a_proxy(
     dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     async def course() -> tuple[MirrorReport, Proxy]:

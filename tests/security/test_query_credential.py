@@ -52,7 +52,7 @@ def chain_of(error: BaseException) -> list[str]:
 
 @pytest.mark.parametrize("answer", [MAINTENANCE, BROKEN], ids=["maintenance page", "broken JSON"])
 @pytest.mark.parametrize("path", ["", "/items"])
-def test_a_page_that_is_no_json(
+def test_a_page_that_is_not_json(
     tmp_path: Path, name: str, answer: Answer, path: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The error names the page's URL."""

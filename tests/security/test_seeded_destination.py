@@ -117,7 +117,7 @@ def assert_documented(code: int, said: str) -> None:
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_fresh_mirror_goes_round_it_or_refuses(
+def test_a_new_mirror_avoids_the_obstacle_or_refuses(
     hub: MlhubReplica,
     tmp_path: Path,
     outside: Path,
@@ -137,7 +137,7 @@ def test_a_fresh_mirror_goes_round_it_or_refuses(
 @pytest.mark.usefixtures("forked_store")
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("seed", [to_a_file, pipe])
-def test_a_mirror_that_was_tampered_with_goes_round_it_or_refuses(
+def test_a_tampered_mirror_avoids_the_obstacle_or_refuses(
     hub: MlhubReplica,
     finished: Path,
     tmp_path: Path,

@@ -66,7 +66,7 @@ BAD: dict[str, Callable[[Authority, Authority], tuple[ssl.SSLContext, str]]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_asset_behind_a_bad_certificate_is_a_final_failure_and_nothing_is_asked(
+def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
     tmp_path: Path, authority: Authority, stranger: Authority, transport: Any, bad: str
 ) -> None:
     context, host = BAD[bad](authority, stranger)

@@ -38,7 +38,7 @@ def account(request: pytest.FixtureRequest, stac: StacApi) -> Iterator[Account]:
         yield Account(blobs, stac)
 
 
-def test_blobs_come_whole_and_nothing_is_asked_twice(account: Account, tmp_path: Path):
+def test_blobs_arrive_complete_and_nothing_is_requested_twice(account: Account, tmp_path: Path):
     result = mirrored(account.stac.source, tmp_path / "mirror")
     assert result.files == {"item/small": SMALL, "item/large": LARGE}
     assert len(account.host.requests) == 2

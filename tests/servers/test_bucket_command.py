@@ -139,7 +139,7 @@ def test_the_commands_that_come_next_are_printed_as_they_work(
     ],
 )
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_is_wrong_is_said_in_a_sentence(
+def test_errors_are_reported_in_a_sentence(
     location: BucketLocation,
     source: str,
     stacpull: Stacpull,

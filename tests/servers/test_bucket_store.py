@@ -437,7 +437,7 @@ def test_a_bucket_that_is_not_there_and_one_that_cannot_be_reached_are_named(
 
 
 @pytest.mark.parametrize("fault", ["500 after storing", "cut after storing", "SlowDown"])
-def test_a_reply_that_is_lost_or_asks_to_wait_is_settled(
+def test_a_lost_reply_or_a_request_to_wait_is_resolved(
     bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None], fault: Fault
 ) -> None:
     act_as(OWNER)

@@ -100,7 +100,7 @@ def test_a_work_directory_takes_its_own_lease_again_after_a_kill(
         assert again.lost is None
 
 
-def test_a_lease_that_is_not_renewed_expires_and_whoever_had_it_hears_of_that(
+def test_a_lease_that_is_not_renewed_expires_and_its_holder_gets_an_error(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 8.0)

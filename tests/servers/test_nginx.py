@@ -48,7 +48,7 @@ def test_a_gone_file_is_missing(web: Nginx, stac: StacApi, tmp_path: Path):
     assert mirrored(stac.source, tmp_path / "mirror").why() == ("gone", 404)
 
 
-def test_a_slow_server_is_no_stalled_one(web: Nginx, stac: StacApi, tmp_path: Path):
+def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path):
     """The whole takes longer than the stall timeout, but no silence does."""
     body = random.Random(2).randbytes(SLOW_RATE * 2)
     stac.put("item", {"data": f"{web.url}/slow/{web.put('slow.bin', body)}"})

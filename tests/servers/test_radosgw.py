@@ -86,7 +86,7 @@ def test_keys_that_are_refused_are_a_named_failure(
     assert word in failed.message
 
 
-def test_anybody_reads_through_a_policy_and_else_is_told_what_to_do(
+def test_a_policy_lets_anybody_read_and_without_it_the_message_says_what_to_do(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
 ):
     refused = from_gateway(gateway, stac, tmp_path / "refused", no_sign_request=True)
@@ -97,7 +97,7 @@ def test_anybody_reads_through_a_policy_and_else_is_told_what_to_do(
     assert granted.files == {"item/data": DATA}
 
 
-def test_requester_pays_only_if_the_user_said_so(
+def test_requester_pays_only_if_the_user_agreed(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
 ):
     one_object.allow(STRANGER_ARN)
@@ -126,7 +126,7 @@ def test_temporary_credentials_of_a_role(
     assert one_object.name
 
 
-def test_a_region_that_the_server_does_not_have_is_no_obstacle_there(
+def test_a_server_without_regions_accepts_any_region(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
 ):
     act_as(OWNER)
@@ -186,7 +186,7 @@ def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(
     assert signature.encode() not in everything
 
 
-def test_an_expired_presigned_url_is_got_anew_through_its_item(
+def test_an_expired_presigned_url_is_renewed_through_its_item(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
 ):
     expired = one_object.presigned("data.bin", seconds=1)

@@ -72,7 +72,7 @@ def test_items_are_in_order_and_resume_at_any_position(count: int, size: int) ->
         assert ids(rest) == ids(pages[number:])
 
 
-def test_what_is_no_item_is_told_by_its_number() -> None:
+def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
     (page,) = pages_of(source_of(features(item("a"), None, {"properties": {}}, item(7), item(""))))
     assert ids([page]) == ["a", "7"]
     assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
@@ -93,7 +93,7 @@ def test_only_selected_collections() -> None:
     assert start.collection == NO_COLLECTION
 
 
-def test_a_saved_page_of_an_api_is_no_walk() -> None:
+def test_a_saved_page_of_an_api_is_not_walked() -> None:
     body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
     heard: list[Notice] = []
     pages = pages_of(source_of(body, "file:///data/page.json"), notices=heard)
@@ -112,7 +112,7 @@ def test_a_page_that_a_server_gives_leads_on() -> None:
     assert ids(rest) == ["c"]
 
 
-def test_the_collection_is_where_the_items_say() -> None:
+def test_the_collection_is_read_from_the_links_of_its_items() -> None:
     collection = {"type": "Collection", "id": "x", "links": [{"rel": "item", "href": "i.json"}]}
     at = "https://static.test/x/collection.json"
     link = {"rel": "collection", "href": "../x/collection.json"}

@@ -59,7 +59,7 @@ class PartsContract:
     def reopen(self) -> Reopen:
         raise NotImplementedError
 
-    def test_there_is_nothing_to_go_on_from_at_first(self, reopen: Reopen) -> None:
+    def test_there_is_nothing_to_resume_at_first(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             assert await reopen().point(1, 1) is None
 
@@ -82,7 +82,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_no_hash_is_told_that_was_not_asked_for(self, reopen: Reopen) -> None:
+    def test_no_hash_is_returned_if_none_was_requested(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await reopen().create(1, 1, NONE, None)
             await part.write(DATA)
@@ -92,7 +92,7 @@ class PartsContract:
 
     @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
     @pytest.mark.parametrize("total", [None, len(DATA)])
-    def test_a_parked_part_tells_where_it_is_and_under_what(
+    def test_a_parked_part_has_its_position_validator_and_total(
         self, reopen: Reopen, validator: Validator, total: int | None
     ) -> None:
         async def scenario() -> None:
@@ -116,7 +116,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_part_without_bytes_is_nothing_to_go_on_from(self, reopen: Reopen) -> None:
+    def test_a_part_without_bytes_cannot_be_resumed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             parts = reopen()
             await parked(parts, b"")
@@ -135,7 +135,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_creating_anew_leaves_nothing_of_the_old(self, reopen: Reopen) -> None:
+    def test_creating_a_part_again_removes_the_old_one(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             await parked(reopen(), DATA)
             parts, other = reopen(), Validator('"v2"')
@@ -169,7 +169,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_part_with_gaps_tells_of_its_beginning_and_goes_on_with_all(self, reopen: Reopen) -> None:
+    def test_a_part_with_gaps_has_a_beginning_and_resumes_with_all_ranges(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await reopen().create(1, 1, STRONG, len(DATA))
             await part.put([(0, DATA[:1000]), (20_000, DATA[20_000:30_000])])
@@ -185,7 +185,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_part_without_a_beginning_is_nothing_to_go_on_from(self, reopen: Reopen) -> None:
+    def test_a_part_without_a_beginning_cannot_be_resumed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await reopen().create(1, 1, STRONG, len(DATA))
             await part.put([(10, DATA[10:20])])
@@ -194,7 +194,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_what_is_begun_anew_has_no_gaps_of_the_old(self, reopen: Reopen) -> None:
+    def test_a_part_that_starts_again_has_no_gaps_of_the_old_one(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await reopen().create(1, 1, STRONG, len(DATA))
             await part.put([(0, b"old"), (20_000, b"old")])

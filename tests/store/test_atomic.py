@@ -35,7 +35,7 @@ def test_what_breaks_in_between_changes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_link_that_lies_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+def test_a_symlink_in_the_way_is_not_written_through(tmp_path: Path) -> None:
     victim, path = tmp_path / "victim", tmp_path / "a.png"
     victim.write_bytes(b"mine")
     path.with_name(".a.png.part").symlink_to(victim)

@@ -102,7 +102,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_metadata_services_are_not_asked(name: str, outcomes: dict[str, list[object]]) -> None:
+def test_metadata_services_are_not_requested(name: str, outcomes: dict[str, list[object]]) -> None:
     assert outcomes[name] == SCENARIOS[name][1]
 
 

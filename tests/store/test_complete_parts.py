@@ -13,7 +13,7 @@ TEXTS = st.text(st.characters(), max_size=60)  # lone surrogates included
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
-def test_what_a_name_says_can_be_read_back(
+def test_the_fields_in_a_name_can_be_read_back(
     row: int, generation: int, size: int, etag: str | None, filename: str, unproven: bool
 ) -> None:
     name = complete_part_name(row, generation, size, etag, filename, unproven=unproven)
@@ -53,5 +53,5 @@ def test_other_names_are_not_of_whole_parts(name: str) -> None:
     assert parse_complete_part(name) is None
 
 
-def test_an_escape_that_is_no_text_is_read_as_well_as_can_be() -> None:
+def test_an_escape_that_is_not_valid_text_is_read_as_far_as_possible() -> None:
     assert parse_complete_part("5.0.7;%FF;%FF.whole") == CompletePartName(5, 0, 7, "\ufffd", "\ufffd")

@@ -124,7 +124,7 @@ def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(opened: Destinat
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b", "x" * 256])
-def test_what_is_no_name_is_a_named_failure(opened: Destination, name: str) -> None:
+def test_an_asset_without_a_valid_name_is_a_named_failure(opened: Destination, name: str) -> None:
     opened.write_part("1.whole", b"new")
     for directory, last in (("c", name), (name or "c//d", "a.tif")):
         if (directory, last) == ("a/b", "a.tif"):
@@ -156,7 +156,7 @@ def test_hostile_names_never_leave_dest(
         dest.close()
 
 
-def test_touched_directories_are_told_once_new_parents_included(opened: Destination) -> None:
+def test_touched_directories_are_returned_once_with_new_parents(opened: Destination) -> None:
     assert opened.take_touched() == [""]  # DEST itself: `.stacpull` is in it
     for number, directory in enumerate(["c/i", "c/i", "d"]):
         opened.write_part("p", b"")
@@ -200,7 +200,7 @@ def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a file", "a file above", "a linked .stacpull"])
-def test_dest_that_is_no_directory_is_refused(tmp_path: Path, what: str) -> None:
+def test_dest_that_is_not_a_directory_is_refused(tmp_path: Path, what: str) -> None:
     dest = tmp_path / "dest"
     before = len(list(Path("/proc/self/fd").iterdir()))
     match what:

@@ -28,7 +28,7 @@ def finished(
     [("S2 é;100%.zip", '"v;1"'), ("a.zip", None), (None, None)],
     ids=["both, odd", "no ETag", "neither"],
 )
-def test_its_name_tells_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
+def test_its_name_contains_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
     part = finished(tmp_path, filename, etag)
     assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, etag, filename)
     assert [path.name for path in tmp_path.iterdir()] == [part.path.name]

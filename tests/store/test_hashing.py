@@ -62,7 +62,7 @@ def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_digest_of_a_prefix_is_no_digest(tmp_path: Path) -> None:
+def test_a_digest_of_a_prefix_is_not_used(tmp_path: Path) -> None:
     async def live() -> None:
         part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
         hashers = {"sha256": hashlib.sha256()}

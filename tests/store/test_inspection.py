@@ -35,7 +35,7 @@ def linked(path: Path) -> None:
     ],
     ids=["nothing", "link", "directory", "pipe"],
 )
-def test_what_is_no_file(
+def test_paths_that_are_not_files(
     tmp_path: Path, root: int, make: Callable[[Path], None], obstacle: str | None, hashed: bool
 ) -> None:
     make(tmp_path / "x")

@@ -28,7 +28,7 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_second_mirror_is_refused_and_told_who_holds_it(dest: Path) -> None:
+def test_a_second_mirror_is_refused_with_the_name_of_the_first(dest: Path) -> None:
     assert not is_held(dest)
     with MirrorLock(dest):
         assert is_held(dest)
@@ -71,7 +71,9 @@ def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
             thread.join()
 
 
-def test_a_file_system_without_locks_is_no_other_mirror(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_not_taken_for_another_mirror(
+    dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def flock(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 

@@ -71,7 +71,7 @@ def write(parts: Path) -> bytes:
 
 @ODD
 @pytest.mark.parametrize("name", ["1.0.part", "1.0.json", "1.0.new"])
-def test_an_odd_part_is_nothing_to_go_on_from(parts: Path, victim: Path, odd: Odd, name: str) -> None:
+def test_an_odd_part_cannot_be_resumed(parts: Path, victim: Path, odd: Odd, name: str) -> None:
     (parts / "1.0.part").write_bytes(b"123")
     (parts / "1.0.json").write_bytes(ABOUT)
     (parts / name).unlink(missing_ok=True)

@@ -57,14 +57,14 @@ def test_a_kill_before_the_first_byte_behind_a_gap_leaves_a_log_that_is_right(tm
     assert point(tmp_path) == ResumePoint(10_000, V1, len(DATA))
 
 
-def test_a_torn_record_tells_of_nothing(tmp_path: Path) -> None:
+def test_a_torn_record_is_ignored(tmp_path: Path) -> None:
     park_with_gaps(tmp_path)
     with (tmp_path / "1.1.have").open("ab") as log:
         log.write(b"\x01" * 15)
     assert read_log(tmp_path / "1.1.part") == HAVE
 
 
-def test_what_goes_on_takes_no_further_room(tmp_path: Path) -> None:
+def test_consecutive_ranges_take_no_more_room_in_the_log(tmp_path: Path) -> None:
     log = PartLog.begin(tmp_path / "1.1.part", HAVE)
     for at in range(60_000, 61_000):
         log.note(Span(at, at + 1))
@@ -84,7 +84,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize("damage", [act for _, act in DAMAGE], ids=[name for name, _ in DAMAGE])
-def test_what_cannot_be_believed_is_nothing_to_go_on_from_and_swept(
+def test_untrusted_parts_cannot_be_resumed_and_are_removed(
     tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     park_with_gaps(tmp_path)

@@ -46,7 +46,7 @@ def test_a_store_is_what_the_transfer_wants(tmp_path: Path):
     assert asyncio.run(parts.point(1, 1)) is None
 
 
-def test_a_finished_part_tells_row_generation_and_size(tmp_path: Path):
+def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path):
     directory = tmp_path / "not" / "there yet"
 
     async def use() -> None:
@@ -70,7 +70,7 @@ def test_a_finished_part_tells_row_generation_and_size(tmp_path: Path):
 
 
 @given(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), max_size=6))
-def test_a_part_goes_on_over_any_stops(
+def test_a_part_resumes_after_any_stops(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
 ):
     """Write a piece, park; with a new store or the old one, go on: bytes and hash are those of the whole."""
@@ -104,7 +104,7 @@ def test_another_generation_is_another_part(tmp_path: Path):
     assert asyncio.run(store.point(1, 2)) is None
 
 
-def test_creating_anew_leaves_nothing_of_the_old(tmp_path: Path):
+def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
     write_parked(tmp_path, 1, DATA)
 
     async def use() -> None:
@@ -141,7 +141,7 @@ def test_the_first_questions_at_once_get_one_index(tmp_path: Path):
 
 
 @pytest.mark.parametrize("validator", [Validator(), Validator('W/"weak"')])
-def test_a_part_that_can_never_go_on_is_not_kept(tmp_path: Path, validator: Validator):
+def test_a_part_that_can_never_be_resumed_is_not_kept(tmp_path: Path, validator: Validator):
     write_parked(tmp_path, 1, DATA, validator)
     assert listed(tmp_path) == []
 
@@ -169,7 +169,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize("damage", [act for _, act in DAMAGE], ids=[name for name, _ in DAMAGE])
-def test_what_can_never_go_on_is_swept(tmp_path: Path, damage: Callable[[Path], object]):
+def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, damage: Callable[[Path], object]):
     write_parked(tmp_path, 1, DATA)
     write_parked(tmp_path, 2, DATA)
     damage(tmp_path)
@@ -183,7 +183,7 @@ def test_what_can_never_go_on_is_swept(tmp_path: Path, damage: Callable[[Path], 
     assert asyncio.run(store.point(2, 1)) is not None
 
 
-def test_what_nobody_wants_is_swept(tmp_path: Path):
+def test_unwanted_parts_are_removed(tmp_path: Path):
     for row in (1, 2, 3):
         write_parked(tmp_path, row, DATA)
     store = PartStore(tmp_path)
@@ -253,7 +253,7 @@ def fetching(act: Act, directory: Path) -> None:
     assert listed(directory) == [f"1.1.{len(LONG)};%22v1%22;k.whole"]
 
 
-def test_a_stalled_transfer_goes_on_from_disk(tmp_path: Path):
+def test_a_stalled_transfer_resumes_from_disk(tmp_path: Path):
     async def act(fetcher: Fetcher, store: PartStore, served: Origin, job: Job) -> None:
         with pytest.raises(TransferError):
             await fetcher.fetch(job)
@@ -289,7 +289,7 @@ def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: P
     fetching(act, tmp_path)
 
 
-def test_an_error_of_the_disk_is_told_with_its_own_words(tmp_path: Path):
+def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
     store = PartStore(tmp_path)
 
     async def use() -> None:

@@ -57,7 +57,7 @@ def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path, opened: int, kind
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
-def test_where_it_cannot_be_asked_it_says_so_and_does_nothing(opened, tmp_path, monkeypatch, code) -> None:
+def test_an_unsupported_rename_returns_false_and_does_nothing(opened, tmp_path, monkeypatch, code) -> None:
     refused(monkeypatch, code)
     assert not rename_new("old", opened, "new", opened)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
@@ -68,7 +68,7 @@ def test_an_old_c_library_has_no_such_call(opened: int, monkeypatch: pytest.Monk
     assert not rename_new("old", opened, "new", opened)
 
 
-def test_a_disk_that_fails_is_told(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_raises_its_error(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="error") as caught:
         rename_new("old", opened, "new", opened)

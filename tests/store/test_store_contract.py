@@ -86,7 +86,7 @@ def test_all_that_was_placed_is_synced_with_the_next_group(tmp_path: Path) -> No
     ]
 
 
-def test_files_are_synced_one_by_one_when_that_is_asked_for(tmp_path: Path) -> None:
+def test_files_are_synced_one_by_one_if_the_option_is_set(tmp_path: Path) -> None:
     with closing(Destination(tmp_path)) as store:
         expected = not isinstance(store._sync, FileSync)
         assert store.sync_singly() == expected

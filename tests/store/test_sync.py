@@ -134,7 +134,7 @@ def test_a_link_among_the_parts_is_not_followed(dest: Destination, tmp_path: Pat
         FileSync(dest.parts_fd).sync(["1.whole"], ())
 
 
-def test_a_failed_group_sync_says_why(dest: Destination, tmp_path: Path) -> None:
+def test_a_failed_group_sync_gives_the_reason(dest: Destination, tmp_path: Path) -> None:
     GroupSync(dest.fd).sync(["not looked at"], ())
     fd = os.open(tmp_path, os.O_RDONLY)
     os.close(fd)

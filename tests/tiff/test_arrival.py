@@ -68,7 +68,7 @@ def test_the_header_does_not_depend_on_how_the_bytes_came(name: str, data: st.Da
 
 
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-def test_from_any_known_parts_what_is_asked_for_leads_to_the_header(name: str, data: st.DataObject) -> None:
+def test_requested_bytes_lead_to_the_header_from_any_known_parts(name: str, data: st.DataObject) -> None:
     file = SAMPLES[name]
     segments = Segments(len(file))
     for start in data.draw(st.lists(st.integers(0, len(file) - 1), max_size=6)):
@@ -81,14 +81,14 @@ def test_from_any_known_parts_what_is_asked_for_leads_to_the_header(name: str, d
     assert found == read(file).header
 
 
-def test_nothing_known_asks_for_the_first_16_kib() -> None:
+def test_the_first_16_kib_are_requested_if_nothing_is_known() -> None:
     assert parse(Segments()) == Needs(0, FIRST_READ)
     assert parse(Segments(50_000)) == Needs(0, FIRST_READ)
     assert parse(Segments(700)) == Needs(0, 700)
     assert parse_bytes(b"") == Needs(0, FIRST_READ)
 
 
-def test_a_short_prefix_asks_for_what_follows_it() -> None:
+def test_a_short_prefix_needs_the_bytes_after_it() -> None:
     assert parse_bytes(b"II*") == Needs(3, FIRST_READ)
 
 
@@ -153,7 +153,7 @@ def test_a_directory_at_the_end_of_a_long_file_is_found_in_two_reads() -> None:
     assert header.header_size == len(data) - 1  # the value has 17 bytes, padded to 18
 
 
-def test_a_total_that_nobody_told_may_be_set_when_a_reply_ends_early() -> None:
+def test_an_unknown_total_may_be_set_when_a_reply_ends_early() -> None:
     data = made.tiff(made.IMAGE)
     segments = Segments()
     found = parse(segments)

@@ -212,7 +212,7 @@ def test_a_raster_around_the_pole(tmp_path: Path) -> None:
     assert around.plan.window == (512, 384, 256, 256)
 
 
-def test_tiles_that_share_their_bytes_go_on_sharing_them(tmp_path: Path) -> None:
+def test_tiles_that_share_their_bytes_still_share_them(tmp_path: Path) -> None:
     data = raster(tmp_path, cog=False, dtype="uint8")
     whole, _ = tiles_of(data)
     image = whole.images[0]
@@ -246,7 +246,7 @@ CANNOT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", CANNOT)
-def test_it_says_why_a_file_cannot_be_clipped(tmp_path: Path, kind: str) -> None:
+def test_the_message_says_why_a_file_cannot_be_clipped(tmp_path: Path, kind: str) -> None:
     how, why = CANNOT[kind]
     data = raster(tmp_path, **how)
     with pytest.raises(TiffError, match=why):

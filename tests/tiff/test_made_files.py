@@ -156,14 +156,14 @@ def test_variants_of_tifffile(writer: dict[str, Any], options: dict[str, Any]) -
     assert all_differences(by_tifffile(writer=writer, **options)) == {}
 
 
-def test_half_precision_is_what_the_file_says() -> None:
+def test_half_precision_is_read_from_the_file() -> None:
     data = by_tifffile(dtype="float16")
     header = read(data).header
     assert (header.dtype, header.bits_per_sample) == ("float16", 16)
     assert all_differences(data) == {"dtype": ("float16", "float32")}, "GDAL before 3.11 has no half"
 
 
-def test_ground_control_points_are_counted_and_are_no_transform() -> None:
+def test_ground_control_points_are_counted_and_do_not_make_a_transform() -> None:
     points = [
         GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in [(0, 0), (0, 9), (9, 0), (9, 9)]
     ]
@@ -228,7 +228,7 @@ def test_line_ends_are_those_of_xml_where_gdal_keeps_others(
     assert all_differences(data).keys() == {"tags"}
 
 
-def test_what_is_told_of_bands() -> None:
+def test_metadata_of_bands() -> None:
     with MemoryFile() as file:
         with file.open(driver="GTiff", width=8, height=8, count=3, dtype="int16", **UTM) as dataset:
             dataset.scales = (0.0001, 1.0, 2.5)

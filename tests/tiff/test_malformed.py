@@ -133,7 +133,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("data", "message"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_file_that_lies_is_refused_in_a_sentence(data: bytes, message: str) -> None:
+def test_a_file_that_contradicts_itself_is_refused_in_a_sentence(data: bytes, message: str) -> None:
     with pytest.raises(TiffError, match=message):
         read(data)
 
@@ -143,7 +143,7 @@ def test_more_directories_than_any_pyramid_has_are_refused() -> None:
         read(tiff(*[made.IMAGE] * 300))
 
 
-def test_a_header_larger_than_the_limit_is_refused_before_it_is_asked_for() -> None:
+def test_a_header_larger_than_the_limit_is_refused_before_it_is_requested() -> None:
     data = tiff(image(t270=Value(2, b"x", count=3_000_000)))
     segments = Segments(10_000_000)
     segments.add(0, data)
@@ -297,7 +297,7 @@ def test_of_two_equal_tags_the_first_counts_as_in_libtiff() -> None:
     assert (header.software, header.datetime) == ("one", None)
 
 
-def test_a_sparse_image_tells_so_only_where_its_counts_are_at_hand() -> None:
+def test_a_sparse_image_is_recognised_only_if_its_counts_are_at_hand() -> None:
     [one] = _images(tiff(image(t273=Value(4, [0]), t279=Value(4, [0]))))
     assert (one.blocks, one.sparse) == (1, 1)
     [two] = _images(tiff(image(t273=Value(4, [0, 9]), t279=shorts(0, 5))))
@@ -308,7 +308,7 @@ def test_a_sparse_image_tells_so_only_where_its_counts_are_at_hand() -> None:
     assert (none.blocks, none.sparse) == (0, None)
 
 
-def test_lists_of_blocks_are_never_asked_for_even_where_they_lie_outside() -> None:
+def test_lists_of_blocks_are_never_requested_even_if_they_are_outside() -> None:
     lists = {273: Value(4, [8], count=9_000_000, place=HUGE), 279: Value(4, [8], count=9_000_000, place=HUGE)}
     [found] = _images(tiff({**made.IMAGE, **lists}))
     assert (found.blocks, found.sparse) == (9_000_000, None)

@@ -123,7 +123,7 @@ def test_values_of_a_late_directory_come_with_it_however_long_the_file_is(shared
         ("byte_gdal.tif", {"structure": None, "software": None, "description": None}),
     ],
 )
-def test_what_a_real_file_says(shared_data: Path, name: str, expected: dict[str, object]) -> None:
+def test_headers_of_real_files(shared_data: Path, name: str, expected: dict[str, object]) -> None:
     [path] = shared_data.rglob(name)
     header = read(path.read_bytes()).header
     assert {field: getattr(header, field) for field in expected} == expected

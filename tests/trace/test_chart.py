@@ -130,7 +130,7 @@ def test_the_axis_is_the_requested_period(days: list[TileDay], figure: list[Figu
         ([tile_day(3, {}), tile_day(4, {})], "No valid pixel on any of the 2 days with a tile"),
     ],
 )
-def test_an_empty_chart_says_so_and_has_no_ticks(
+def test_an_empty_chart_shows_a_message_and_has_no_ticks(
     days: list[TileDay], stated: str, figure: list[Figure]
 ) -> None:
     chart_bytes(report(*days), "png")

@@ -128,7 +128,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("known", "probe", "verified"), UNKNOWN)
-def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | None, verified: bool):
+def test_a_response_without_a_length(known: dict[str, object], probe: Answer | None, verified: bool):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.once(lambda _: Reply(200, {}, LARGE, "close"))
         received = await fetcher.fetch(job(served.url, **known))
@@ -140,7 +140,7 @@ def test_a_length_that_is_not_told(known: dict[str, object], probe: Answer | Non
     run(probe or (lambda _: Reply(500)), act)
 
 
-def test_a_server_that_fails_when_asked_for_the_end_is_asked_again_later():
+def test_a_failed_request_for_the_end_of_a_file_is_repeated_later():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.once(lambda _: replace(Thing(LARGE)(_), framing="close"))
         await refused(fetcher, job(served.url), FailureKind.SERVER, retryable=True)
@@ -177,7 +177,7 @@ def test_fewer_bytes_than_the_item_states_without_a_length():
 # Going on.
 
 
-def test_what_broke_off_goes_on():
+def test_an_interrupted_body_is_resumed():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, LARGE[:HALF], V1, len(LARGE))
         received = await fetcher.fetch(job(served.url))
@@ -202,7 +202,7 @@ FED = [
 
 
 @pytest.mark.parametrize(("known", "validator", "headers", "times"), FED)
-def test_a_part_is_hashed_before_its_rest_is_asked_for(
+def test_a_part_is_hashed_before_its_rest_is_requested(
     known: dict[str, object],
     validator: Validator,
     headers: dict[str, str],
@@ -335,7 +335,7 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("answer", "expected"), CHANGED)
-def test_another_part_than_asked_for_is_never_appended(answer: Answer, expected: bytes):
+def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, LARGE[:HALF], V1, len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
@@ -355,7 +355,7 @@ def test_a_part_that_is_whole_needs_no_byte():
     run(Thing(LARGE), act)
 
 
-def test_a_range_shorter_than_asked_for_goes_on_next_time():
+def test_a_range_shorter_than_requested_is_continued_next_time():
     def stingy(asked: Asked) -> Reply:
         start = asked.start or 0
         stop = min(start + 2 * LIMIT, len(LARGE))
@@ -494,7 +494,7 @@ def test_every_field_with_a_checksum_is_held_against_the_content(body: bytes, fi
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_the_digest_of_the_whole_is_held_against_a_part_that_goes_on(right: bool):
+def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
     digest = FIELDS["Repr-Digest"](LARGE if right else SMALL)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -576,7 +576,7 @@ def test_gzip_is_undone(body: bytes):
     run(Thing(coded, headers=headers), act)
 
 
-def test_gzip_stays_where_the_size_says_that_it_is_the_asset():
+def test_gzip_is_kept_if_the_size_shows_that_it_is_the_asset():
     coded = gzip.compress(LARGE)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -701,7 +701,7 @@ def test_a_206_that_was_not_requested_and_is_not_the_whole(stated: str):
 
 
 @pytest.mark.parametrize("size", [30, 3 * LIMIT])
-def test_a_login_page_is_no_image(size: int):
+def test_a_login_page_is_not_accepted_as_an_image(size: int):
     page = b"<!DOCTYPE html>".ljust(size)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:

@@ -123,7 +123,7 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("shared_files")
 @pytest.mark.parametrize("profile", ["nosuch", "broken"])
-def test_what_cannot_be_had_is_said(profile: str):
+def test_unavailable_credentials_are_reported(profile: str):
     with pytest.raises(CredentialsError, match="profile"):
         asyncio.run(resolved(S3Options(profile=profile)))
 
@@ -151,7 +151,7 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
     assert len(set(keys)) == 3, keys
 
 
-def test_renewing_reads_everything_anew_once(shared_files: Path):
+def test_renewing_reads_everything_again_once(shared_files: Path):
     async def use() -> None:
         aws = AwsCredentials(S3Options())
         old = await aws.frozen()
@@ -167,7 +167,7 @@ def test_renewing_reads_everything_anew_once(shared_files: Path):
 
 
 @pytest.mark.usefixtures("shared_files")
-def test_credentials_that_cannot_be_had_are_no_matter_where_none_are_asked_for():
+def test_unavailable_credentials_do_not_matter_for_anonymous_requests():
     async def use() -> AwsSettings:
         return await AwsCredentials(S3Options(profile="broken")).settings()
 
@@ -412,7 +412,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str
 
 
 @pytest.mark.parametrize(("scenario", "said", "tried"), SCENARIOS)
-def test_metadata_services_are_asked_only_if_allowed(
+def test_metadata_services_are_requested_only_if_allowed(
     probed: list[tuple[str, list[str]]],
     scenario: tuple[str | None, dict[str, str], bool],
     said: str,

@@ -93,7 +93,7 @@ ACTS = st.lists(
 
 @settings(max_examples=examples(200))
 @given(HAVE, ACTS, st.booleans())
-def test_whoever_comes_and_goes_every_byte_comes_once(
+def test_every_byte_is_received_once_however_connections_begin_and_end(
     have: Spans, acts: list[tuple[str, int, int]], opened: bool
 ) -> None:
     crew = Crew(have, opened=opened)

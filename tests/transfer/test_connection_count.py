@@ -196,7 +196,7 @@ def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
     assert sorted(course.seconds for course in courses)[-3] < 1.3 * 10 * GB / (8 * 20 * MB)
 
 
-def test_rates_that_jump_by_a_third_are_no_gain() -> None:
+def test_rates_that_jump_by_a_third_do_not_count_as_a_gain() -> None:
     links = [Link(each=1e12, together=100 * MB, jitter=1 / 3, draw=random.Random(n)) for n in range(20)]
     courses = [transfer(link, 10 * GB, most=16) for link in links]
     used = sorted(sum(course.connections) / len(course.connections) for course in courses)
@@ -237,7 +237,7 @@ def test_what_is_soon_there_stays_on_one(size: int, each: int) -> None:
     assert set(transfer(Link(each=each), size).connections) == {1}
 
 
-def test_a_host_with_two_permits_is_asked_for_more_only_now_and_then() -> None:
+def test_a_host_with_two_permits_gets_more_requests_only_now_and_then() -> None:
     course = transfer(Link(each=20 * MB, permits=2), 4 * GB)
     assert course.connections[-1] == 2
     assert course.seconds < 1.1 * 4 * GB / (2 * 20 * MB)
@@ -301,5 +301,7 @@ def test_whatever_is_counted_there_are_between_one_and_the_most(
         pytest.param(0.0, 0, 0, 4 * 2**20, id="nothing known"),
     ],
 )
-def test_how_much_is_asked_for_at_once(rate: float, connections: int, rest: int, expected: int) -> None:
+def test_the_number_of_bytes_requested_at_once(
+    rate: float, connections: int, rest: int, expected: int
+) -> None:
     assert piece_size(rate, connections, rest) == expected

@@ -114,7 +114,7 @@ def test_a_directory_stands_for_its_catalog(catalog: Path) -> None:
     assert "does not contain catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
 
 
-def test_resuming_goes_on_only_with_the_same_version(catalog: Path) -> None:
+def test_a_transfer_resumes_only_with_the_same_version(catalog: Path) -> None:
     path = catalog.parent / "data.bin"
     validator = validator_of(get(catalog, path.as_uri()).headers)
     point = ResumePoint(1000, validator, len(BODY))
@@ -154,7 +154,7 @@ def test_head_has_no_body(catalog: Path) -> None:
     assert (got.body, got.headers["Content-Length"]) == (b"", str(len(BODY)))
 
 
-def test_a_file_that_shrinks_meanwhile_is_no_whole_one(catalog: Path) -> None:
+def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:
     path = catalog.parent / "data.bin"
 
     async def main() -> None:

@@ -253,7 +253,7 @@ BREAKING = [
 
 
 @pytest.mark.parametrize("change", BREAKING)
-def test_a_lane_that_fails_is_no_failure_of_the_file(change: Callable[[Asked, Reply], Reply]) -> None:
+def test_a_connection_that_fails_does_not_fail_the_file(change: Callable[[Asked, Reply], Reply]) -> None:
     """Every range fails; what the first response does not bring comes with attempts that go on from there."""
     usual = on_ranges(change)
 
@@ -321,9 +321,7 @@ def test_the_first_response_breaks_and_the_others_bring_it_home() -> None:
     [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
     ids=["longer", "no end"],
 )
-def test_what_a_response_says_at_its_end_counts_if_it_says_that_it_is_too_long(
-    kind: FailureKind, *, fails: bool
-) -> None:
+def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *, fails: bool) -> None:
     """All that was announced is there: an end that is missing is no loss, bytes behind it are a doubt."""
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -367,7 +365,7 @@ def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None
     run(answer, act)
 
 
-def test_a_server_that_is_silent_about_versions_is_not_asked_for_pieces_of_two() -> None:
+def test_a_server_without_versions_gets_no_requests_for_pieces_of_two() -> None:
     """It knows no condition, its ranges no validator; from the second request on the object is another."""
     new = bytes(len(DATA))
     count = 0
@@ -400,7 +398,7 @@ def with_gaps(parts: MemoryParts, *have: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-def test_only_the_gaps_are_asked_for(connections: int) -> None:
+def test_only_the_gaps_are_requested(connections: int) -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         have = ((0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB))
         with_gaps(parts, *have)

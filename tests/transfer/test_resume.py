@@ -56,7 +56,7 @@ def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expec
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 
-def test_a_coded_part_goes_on_if_the_asset_is_stored_in_that_coding():
+def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding():
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
     assert verdict(POINT, 206, coded, stated=100) is ResumeVerdict.APPEND
     assert verdict(POINT, 206, coded, stated=300) is ResumeVerdict.AGAIN

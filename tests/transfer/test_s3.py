@@ -62,7 +62,9 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("bucket", "region", "endpoint", "style", "expected"), PLACES)
-def test_where_a_bucket_is_asked(bucket: str, region: str, endpoint: str | None, style: str, expected: str):
+def test_the_url_of_a_request_to_a_bucket(
+    bucket: str, region: str, endpoint: str | None, style: str, expected: str
+):
     place = endpoint_of(bucket, region, endpoint, style)
     assert place.origin + place.path == expected
     assert place.origin.endswith("://" + place.host)
@@ -216,7 +218,7 @@ def test_a_configured_region_is_used_at_once():
         ("evil.example/x", None, [400, 200]),
     ],
 )
-def test_a_region_that_items_hint_at_is_where_a_bucket_is_asked_first(
+def test_the_first_request_to_a_bucket_goes_to_the_region_in_its_items(
     hint: str, configured: str | None, statuses: list[int]
 ):
     """A hint that is wrong, or no region, costs the request that none would have cost."""
@@ -302,7 +304,7 @@ SAME, OTHER_ETAG, OTHER_DATE = (
     ],
     ids=["its ETag", "another ETag", "an older date", "its date"],
 )
-def test_a_part_goes_on_under_a_condition_that_s3_obeys(
+def test_a_part_resumes_under_a_condition_that_s3_obeys(
     validator: Validator | None, statuses: list[int], condition: str
 ):
     async def act(opened: Client, replica: S3Replica) -> None:
@@ -323,7 +325,7 @@ def test_a_part_goes_on_under_a_condition_that_s3_obeys(
     on_replica(access(), act)
 
 
-def test_checksums_are_asked_for_whole_objects_and_signed():
+def test_checksums_of_whole_objects_are_requested_and_signed():
     async def act(opened: Client, replica: S3Replica) -> None:
         await read(opened, "s3://data/./x")
         async with opened.open(Request("s3://data/./x", headers={"Range": "bytes=0-1"})) as response:

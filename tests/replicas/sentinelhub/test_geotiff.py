@@ -120,7 +120,7 @@ def test_covers_are_exact():
         assert there.any()
 
 
-def test_headers_tell_the_share_of_clear_pixels_and_files_come_after_what_they_show():
+def test_headers_give_the_share_of_clear_pixels_and_files_follow_their_scenes():
     for capture in sample_of(13, 5):
         every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
         told = float(header_tags(capture)["PERCENTAGE_CLEAR"])

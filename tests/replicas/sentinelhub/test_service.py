@@ -229,7 +229,7 @@ def test_a_resolution_that_is_too_fine_names_the_side(asker):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]"])
-def test_bodies_that_are_no_requests(asker, body):
+def test_bodies_that_are_not_requests(asker, body):
     assert asker.ask("POST", "/statistics/v1", data=body).status_code == 400
     assert asker.ask("POST", "/catalog/v1/search", data=body).status_code == 400
 
@@ -364,7 +364,7 @@ def test_files_by_ranges(asker):
     assert asker.tile(capture.id, "/files/other.tif").status_code == 404
 
 
-def test_every_reply_tells_its_units_and_may_be_read_anywhere(asker):
+def test_every_reply_has_its_units_and_allows_cross_origin_reads(asker):
     reply = asker.ask("GET", "/byoc/v1/collections")
     assert reply.headers["x-processingunits-spent"] == "0.01"
     assert reply.headers["access-control-allow-origin"] == "*"
@@ -396,7 +396,7 @@ def test_it_opens_on_a_loop_as_well():
     assert set(replica.exports()) >= {"SH_CLIENT_ID", "SH_CLIENT_SECRET", "SH_TOKEN_URL"}
 
 
-def test_the_area_that_is_told_lies_within_the_tiles(asker):
+def test_the_reported_area_is_within_the_tiles(asker):
     west, south, east, north = map(float, asker.replica.places()["area"].split(","))
     assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
     x, y = to_utm([west, west, east, east], [south, north, south, north], 4326, EPSG)

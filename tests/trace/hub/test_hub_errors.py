@@ -41,7 +41,7 @@ def wrapped(**said: object) -> bytes:
         (b"[1]", "", "[1]"),
     ],
 )  # fmt: skip
-def test_what_an_error_says(body: bytes, code: str, message: str) -> None:
+def test_the_message_of_an_error(body: bytes, code: str, message: str) -> None:
     assert parse_error(400, body) == ServiceError(400, code, message)
 
 
