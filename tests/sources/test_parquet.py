@@ -307,6 +307,40 @@ def file_of(writer: str) -> bytes:
     return _FILES[writer]
 
 
+def test_texts_that_hold_json_are_not_compared() -> None:
+    """Their order is that of the JSON: a quotation mark precedes all letters."""
+    file = by_export([item("a", properties={"p": "m"}), item("b", properties={"p": 1})])
+    found = items_of(FileServer(file), Selection(filter="p = 'm'"))
+    assert [one["properties"]["p"] for one in found] == ["m", 1]
+
+
+def test_numbers_are_compared_as_the_filter_compares_them() -> None:
+    number = 2**53 + 1
+    selection = Selection(filter=f"p = {2**53}.0")
+    one = item("a", properties={"p": number})
+    assert compile_items(selection).judge(one) is Verdict.MATCH
+    assert len(items_of(FileServer(by_export([one])), selection)) == 1
+
+
+@pytest.mark.parametrize("bbox", [(0, 0, 10.1, 5), (0, 0, 20, 0.7), (10.2, 0, 20, 5), (0, 0.8, 20, 5)])
+def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(
+    bbox: tuple[float, float, float, float],
+) -> None:
+    """GeoParquet allows them; rounded to the nearest number they may miss the edge of the geometry."""
+    west, south, east, north = 10.1, 0.7, 10.2, 0.8
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    one = item("a", geometry=geometry, bbox=[west, south, east, north])
+    table = pq.read_table(io.BytesIO(by_export([one])))
+    place = table.schema.get_field_index("bbox")
+    kind = pa.struct([(name, pa.float32()) for name in ("xmin", "ymin", "xmax", "ymax")])
+    file = io.BytesIO()
+    pq.write_table(table.set_column(place, "bbox", table["bbox"].cast(kind)), file)
+    selection = Selection(bbox=bbox)
+    assert compile_items(selection).judge(one) is Verdict.MATCH
+    assert len(items_of(FileServer(file.getvalue()), selection)) == 1
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_walk_resumes_at_every_page(ranges: bool) -> None:
     server = FileServer(by_export(many(250), rows=60), ranges=ranges)

@@ -4,7 +4,9 @@ The footer of the file contains the lowest and highest value of each column in e
 skipped only if these prove that no row passes the filters. Every row that is read is still judged. A column
 that is missing, has no statistics or has another type proves nothing.
 
-Boxes are compared with the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). A box whose
+Boxes are compared with the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). It may have
+single precision, and not all writers round its sides outwards, so that each side may be off by a unit in the
+last place. A box whose
 west exceeds its east crosses the antimeridian. Statistics do not show individual rows, so a row group counts
 as having such a box if a west exceeds an east by 180 degrees or more.
 """
@@ -21,6 +23,8 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 
 _HALF_TURN, _EDGE = 180.0, 180.0
+_SINGLE = 2.0**-23
+"""The largest error of a number that was rounded or cut to single precision, as a share of it."""
 _NUMBER: Final = (int, float)
 Rectangle = tuple[float, float, float, float]
 
@@ -80,11 +84,19 @@ def _meets(ranges: Ranges, box: Rectangle) -> bool:
         return True
     xmin, ymin, xmax, ymax = known
     west, south, east, north = box
-    if ymin.low > north or ymax.high < south:
+    if _below(ymin) > north or _above(ymax) < south:
         return False
     may_cross = xmin.high - xmax.low >= _HALF_TURN
     is_odd = xmin.low < -_EDGE or xmax.high > _EDGE  # the filter handles longitudes beyond 180 degrees
-    return bool(may_cross or is_odd or (xmin.low <= east and xmax.high >= west))
+    return bool(may_cross or is_odd or (_below(xmin) <= east and _above(xmax) >= west))
+
+
+def _below(one: ColumnRange) -> float:
+    return float(one.low - abs(one.low) * _SINGLE)
+
+
+def _above(one: ColumnRange) -> float:
+    return float(one.high + abs(one.high) * _SINGLE)
 
 
 def _is_known(one: ColumnRange) -> bool:
@@ -149,11 +161,18 @@ def _is_comparable(one: ColumnRange, value: object) -> bool:
 
 
 def _in_range(sign: str, one: ColumnRange, value: Any) -> bool:
+    """Compare as the filter does (`filters.cql2_operators`): in double precision if one is a float."""
+    low, high = one.low, one.high
+    if any(isinstance(number, float) for number in (low, high, value)):
+        try:
+            low, high, value = float(low), float(high), float(value)
+        except OverflowError:
+            return True
     tests = {
-        "=": one.low <= value <= one.high,
-        "<": one.low < value,
-        "<=": one.low <= value,
-        ">": one.high > value,
-        ">=": one.high >= value,
+        "=": low <= value <= high,
+        "<": low < value,
+        "<=": low <= value,
+        ">": high > value,
+        ">=": high >= value,
     }
     return bool(tests[sign])

@@ -196,13 +196,15 @@ def _footer(metadata: Any, size: int) -> ParquetFooter:
         raise ParquetError(f"it has {metadata.num_columns:,} columns; at most {_COLUMNS_LIMIT:,} are read")
     stated = metadata.metadata or {}
     _check_encoding(_json_of(stated.get(b"geo")))
-    groups = tuple(_row_group(metadata, number, size) for number in range(metadata.num_row_groups))
     json_text = _json_of(stated.get(JSON_TEXT_KEY)).get("columns")
-    names_of_text = frozenset(json_text if isinstance(json_text, list) else ()) & set(names)
+    names_of_text = frozenset(map(str, json_text if isinstance(json_text, list) else ())) & set(names)
+    numbers = range(metadata.num_row_groups)
+    groups = tuple(_row_group(metadata, number, size, names_of_text) for number in numbers)
     return ParquetFooter(metadata, names_of_text, groups, _collections(stated))
 
 
-def _row_group(metadata: Any, number: int, size: int) -> RowGroup:
+def _row_group(metadata: Any, number: int, size: int, json_text: frozenset[str]) -> RowGroup:
+    """Return a row group. The order of JSON texts says nothing about the values in them."""
     group = metadata.row_group(number)
     starts, ends, ranges = [], [], {}
     for index in range(group.num_columns):
@@ -212,8 +214,9 @@ def _row_group(metadata: Any, number: int, size: int) -> RowGroup:
         start = _start(chunk)
         starts.append(start)
         ends.append(start + chunk.total_compressed_size)
-        if chunk.is_stats_set and metadata.schema.column(index).max_repetition_level == 0:
-            ranges[chunk.path_in_schema] = _range(chunk.statistics)
+        name, is_flat = chunk.path_in_schema, metadata.schema.column(index).max_repetition_level == 0
+        if chunk.is_stats_set and is_flat and name not in json_text:
+            ranges[name] = _range(chunk.statistics)
     start, end = min(starts), max(ends)
     plain = sum(max(0, group.column(index).total_uncompressed_size) for index in range(group.num_columns))
     if not 0 < start <= end <= size:
