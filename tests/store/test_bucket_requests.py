@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -149,6 +149,50 @@ def test_what_a_server_answers_is_read(
 ) -> None:
     for reply in sent(answering(*answers), [request_] * 3):
         assert (reply.status if reply is not None else None) == status
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (INTERIM * 1500 + OK, 200),
+        (INTERIM * 50_000 + OK, None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 6000 + b"\r\n\r\n", 200),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", 200),
+    ],
+    ids=["interim", "interim without end", "long number", "negative number"],
+)
+def test_no_answer_breaks_the_loop(
+    answer: bytes, status: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop would print a traceback: a recursion for each interim reply, a number of too many digits."""
+    (reply,) = sent(answering(answer), [put()])
+    assert (reply.status if reply is not None else None) == status
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("piece", [INTERIM, b"1\r\na\r\n"], ids=["interim", "chunks"])
+def test_a_reply_in_pieces_without_end_is_given_up(piece: bytes) -> None:
+    """It was looked at from its beginning for each of them, and the connection was never silent."""
+    pieces = 0
+
+    def talk(found: socket.socket, _: int) -> None:
+        nonlocal pieces
+        request_of(found)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        found.settimeout(0.0001)
+        if piece is not INTERIM:
+            found.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            found.sendall(piece)
+            pieces += 1
+            with suppress(TimeoutError):  # so that each piece is sent alone
+                found.recv(1)
+
+    assert sent(talk, [ObjectRequest("POST", "key", query="uploads=")]) == [None]
+    assert pieces < 100_000
 
 
 def test_an_answer_in_single_bytes_is_read() -> None:

@@ -51,6 +51,9 @@ _TURN = 5.0
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
 _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
+_MOST_DIGITS = 10
+_MOST_TRIES = 2000
+"""How often the beginning of a reply is looked at. A sensible server sends it in fewer pieces."""
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
 """The header fields that tell where a reply ends, and whether its connection can be kept."""
@@ -412,6 +415,7 @@ class _Connection(asyncio.Protocol):
         "_missing",
         "_owner",
         "_transport",
+        "_tries",
         "_unsent",
     )
 
@@ -424,6 +428,8 @@ class _Connection(asyncio.Protocol):
         """What has come of the reply."""
         self._missing = 0
         """Bytes that its body lacks, as far as it stated its length."""
+        self._tries = 0
+        """How often `_came` was looked at."""
         self._unsent: FilePiece | memoryview | None = None
         self._is_paused = False
         self._is_reused = False
@@ -432,7 +438,7 @@ class _Connection(asyncio.Protocol):
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
         self._exchange = exchange
-        self._came, self._missing = [], 0
+        self._came, self._missing, self._tries = [], 0, 0
         self._heard = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         request = exchange.request
@@ -501,28 +507,34 @@ class _Connection(asyncio.Protocol):
             return
         self._came.append(data)
         self._missing -= len(data)
-        if self._missing > 0:
-            return
+        while self._missing <= 0 and self._exchange is exchange:
+            self._tries += 1
+            if self._tries > _MOST_TRIES:
+                self.abort()
+            elif not self._take(exchange):
+                return
+
+    def _take(self, exchange: _Exchange) -> bool:
+        """Take the reply, if it is complete. Return True after an interim reply: another one follows."""
         came = b"".join(self._came)
         self._came = [came]
         end = came.find(b"\r\n\r\n") + 4
         head = _HEAD.match(came)
         if end < 4 and len(came) < _LONGEST_HEAD:  # noqa: PLR2004 - not found
-            return
+            return False
         if end < 4 or head is None or int(head[2]) == _SWITCHING:  # noqa: PLR2004
             self.abort()
-            return
+            return False
         status = int(head[2])
         if status < _FINAL:  # interim
-            self._came = []
-            self.data_received(came[end:])
-            return
+            self._came = [came[end:]]
+            return True
         framing = {name.lower(): value.strip(b" \t") for name, value in _FRAMING.findall(came, 0, end)}
         try:
             body = self._body(status, framing, came[end:])
         except _IncompleteError as error:
             self._missing = error.missing
-            return
+            return False
         self._exchange = None
         can_be_kept = head[1] == b"1" and framing.get(b"connection", b"").lower() != b"close"
         is_kept = body is not None and can_be_kept and self._unsent is None
@@ -532,6 +544,7 @@ class _Connection(asyncio.Protocol):
         exchange.conclude(ObjectReply(status, came[: end - 4], body))
         if is_kept:
             self._owner.rests(self)
+        return False
 
     def _body(self, status: int, framing: Mapping[bytes, bytes], came: bytes) -> bytes | None:
         """Return the body of a reply, None if it is too long, of unknown length, or malformed.
@@ -544,7 +557,11 @@ class _Connection(asyncio.Protocol):
         length, coding = framing.get(b"content-length", b""), framing.get(b"transfer-encoding")
         if coding is not None:
             return _unchunked(came) if coding.lower() == b"chunked" and len(came) <= _LONGEST_BODY else None
-        if not length.isdigit() or int(length) > _LONGEST_BODY or len(came) > int(length):
+        if (
+            not length.isdigit()
+            or len(length) > _MOST_DIGITS
+            or not len(came) <= int(length) <= _LONGEST_BODY
+        ):
             return None
         if len(came) < int(length):
             raise _IncompleteError(int(length) - len(came))
