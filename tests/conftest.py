@@ -58,7 +58,7 @@ _AWS = {
 
 
 def _isolate_environment() -> None:
-    """Drop what this machine's user has set, before anything of ours or Amazon's reads it."""
+    """Remove the user's settings before stacpull or the AWS libraries read them."""
     kept = {name: os.environ[name] for name in _OF_THE_TESTS if name in os.environ}
     for name in list(os.environ):
         if name.startswith(_FOREIGN_PREFIXES) or name.upper() in _FOREIGN_NAMES:
@@ -293,7 +293,7 @@ def outside_connections() -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True, scope="session")
 def blocking_calls() -> Iterator[None]:
-    """Raise `blockbuster.BlockingError` where code of ours blocks a running event loop.
+    """Raise `blockbuster.BlockingError` where stacpull blocks a running event loop.
 
     The replicas stand for other machines and may run in a thread of the test: they are left out.
     """

@@ -165,7 +165,7 @@ class Module(NamedTuple):
 
     @property
     def room(self) -> str:
-        """The folder directly under the package, or the stem of a file that lies there."""
+        """The folder directly under the package, or the stem of a file directly in the package."""
         return self.place.parts[0] if len(self.place.parts) > 1 else self.place.stem
 
 
@@ -225,7 +225,7 @@ def import_violations(module: Module, package: str, rooms: frozenset[str]) -> It
 
 
 def room_violations(room: str, target: str, rooms: frozenset[str]) -> Iterator[str]:
-    """Tell what is wrong with `room` importing `target`: a name the front gives is nobody's room."""
+    """Yield what is wrong with `room` importing `target`: a public name of the package belongs to no room."""
     if room in EVERYTHING or target == room or target not in rooms:
         return
     if room not in MAY_IMPORT:
@@ -246,7 +246,7 @@ def environment_violations(module: Module) -> Iterator[str]:
 
 
 def task_violations(module: Module) -> Iterator[str]:
-    """A task outside a task group has no owner: nobody sees its exception, nobody ends it."""
+    """A task outside a task group has no owner: no one sees its exception or ends it."""
     if module.place.as_posix() in OWN_TASKS:
         return
     for node in ast.walk(module.tree):

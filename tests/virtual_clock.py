@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 EPOCH = 1_700_000_000.0
-"""What `time()` says at the beginning: 2023-11-14 22:13:20 UTC."""
+"""The initial result of `time()`: 2023-11-14 22:13:20 UTC."""
 
 
 class VirtualClock:
-    """A `stacpull.clock.Clock` that stands still until somebody waits. `sleeps` are the waits asked for."""
+    """A `stacpull.clock.Clock` that only advances when a task waits. `sleeps` are the requested waits."""
 
     def __init__(self) -> None:
         self.now = 0.0

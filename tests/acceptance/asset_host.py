@@ -1,4 +1,4 @@
-"""A host of assets whose connections behave as a test says, in threads of its own, and items for it."""
+"""A host of assets whose connections behave as a test defines, in threads of its own, and items for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Behaviour = Callable[["Connection"], None]
 
 
 def quick(**more: object) -> stacpull.Options:
-    """Options of a run that asks loopback and has little patience."""
+    """Options of a run that connects to loopback and has little patience."""
     told: dict[str, object] = {"allow_private_hosts": True, "stall_timeout": 2.0, "metadata": "none"}
     return stacpull.Options(**(told | more))  # type: ignore[arg-type]
 
@@ -49,7 +49,7 @@ class Connection:
         return path
 
     def answer(self, path: str) -> None:
-        """Answer with what lies at `path`."""
+        """Answer with the content of `path`."""
         status, body = self.host.content(path)
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n\r\n"
         self.sock.sendall(head.encode() + body)
@@ -112,7 +112,7 @@ class AssetHost:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def content(self, path: str) -> tuple[str, bytes]:
-        """Return status and body of what lies at `path`."""
+        """Return status and body of `path`."""
         if path in self.contents:
             return "200 OK", self.contents[path]
         if path.startswith("/assets/"):
@@ -180,7 +180,7 @@ class ApiHost(AssetHost):
     count = 40
 
     def content(self, path: str) -> tuple[str, bytes]:
-        """Return status and body of what lies at `path`."""
+        """Return status and body of `path`."""
         where, _, query = path.partition("?")
         fields = dict(field.split("=", 1) for field in query.split("&") if "=" in field)
         documents = {

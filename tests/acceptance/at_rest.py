@@ -1,4 +1,4 @@
-"""A mirror as it lies there after any end, complete or not, held against the manifest and its own ledger.
+"""A mirror after any end, complete or not, compared with the manifest and its own ledger.
 
 What must hold at every moment: a file under a final name is whole and right, and known to the ledger as done
 or reserved; an asset that the ledger calls done has its file, with the content that the ledger tells. What
@@ -35,7 +35,7 @@ WHERE a.state IN (1, 2)
 
 
 class Row(NamedTuple):
-    """What the ledger says of a file that is done."""
+    """The ledger's record of a file that is done."""
 
     sha256: str | None
     generation: int
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownFiles:
-    """What the ledger says of paths relative to DEST."""
+    """The ledger's records of paths relative to DEST."""
 
     done: Mapping[str, Row] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
@@ -71,7 +71,7 @@ def await_rest(dest: Path) -> None:
 
 
 def before(dest: Path) -> Before:
-    """What lies there now."""
+    """The current contents."""
     await_rest(dest)
     return Before(digests_in(dest), known_files(dest))
 

@@ -1,4 +1,4 @@
-"""What a run that is struck, or loses power, finds at DEST, what it is asked to do, and how it goes on then.
+"""The state of DEST before a run that is struck or loses power, the command, and how it is resumed.
 
 `scene` starts the replica and prepares what is found once; `Scene.lay` leaves a copy of it at any place.
 """
@@ -44,13 +44,13 @@ class Beginning:
     of_whole: bool = False
     """True if a whole mirror is made first."""
     keeps: bool = False
-    """True if what lies there is never taken away, and what is right in it never fetched anew."""
+    """True if existing files are never removed, and correct ones never fetched again."""
     proven: bool = False
     """True if the files need no sync, since they lay there before."""
     meanwhile: Callable[[SmallMirror], SmallMirror] = lambda mirror: mirror
     """What happens upstream when the whole mirror is made."""
     go_on: Callable[[Scene, Path], Iterator[str]] = _again
-    """Brings it to its end, and says what is wrong with that."""
+    """Completes it, and returns what is wrong with the result."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _repaired(found: Scene, dest: Path) -> Iterator[str]:
 
 
 def _rebuilt(found: Scene, dest: Path) -> Iterator[str]:
-    """Made anew unless it was; then mirrored, proven, and the old one is still there."""
+    """Rebuilt unless it was; then mirrored and verified, and the old ledger still exists."""
     ran = found.run(dest)
     if ran.code != 0 and not (ran.code == 2 and " is sound" in ran.err):
         yield f"it was not made anew: {ran.code}, {ran.err[-600:]}"
@@ -193,6 +193,6 @@ BEGINNINGS = {
         _without_a_page, ("--rebuild",), verifies=True, of_whole=True, keeps=True, proven=True, go_on=_rebuilt
     ),
 }
-"""No DEST; a mirror killed before anything was planned; one killed amid its renames; all the files, which are
+"""No DEST; a mirror killed before anything was planned; one killed in its renames; all the files, which are
 to be adopted; a whole mirror of which three files have changed upstream; a damaged one; one whose ledger is
 damaged."""

@@ -108,7 +108,7 @@ def _best_match(name: str, arguments: str) -> str:
 
 
 def _place(name: str, arguments: str, dest: Path) -> str | None:
-    """What a call changes, relative to `dest`; None if that lies elsewhere."""
+    """The path that a call changes, relative to `dest`; None if it is elsewhere."""
     path = Path(_OPEN.findall(arguments)[0]) if name in _BY_FD and _OPEN.search(arguments) else None
     if path is None:
         named = _NAMED.match(arguments)

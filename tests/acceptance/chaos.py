@@ -44,12 +44,12 @@ SIGHTS = {
     "an item about to be placed": ".stacpull/parts/*.item.json",
     "a new directory": "bigearthnet/*",
 }
-"""Chosen points, by what is seen there: of the writer, and of the publisher before and amid its renames."""
+"""Chosen points, by what is seen there: of the writer, and of the publisher before and during its renames."""
 _BODIES = {("blob", "blob"), ("s3", "object")}
 
 
 def catches_signals(pid: int) -> bool:
-    """Return True if the command hears SIGTERM: before, Python itself is starting up (proc(5), SigCgt)."""
+    """Return True if the command handles SIGTERM: before that, Python is starting up (proc(5), SigCgt)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -71,7 +71,7 @@ def events_of(log: Path, dest: Path, *, after: int = 0) -> list[Event]:
 
 
 def events_of_tree(dest: Path) -> list[Event]:
-    """The events that would make what lies at `dest`, all of it brought down."""
+    """The events that would create the contents of `dest`, all of them durable."""
     found: list[Event] = []
     for path in sorted(dest.rglob("*")):
         name = path.relative_to(dest).as_posix()

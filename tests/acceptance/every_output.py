@@ -141,7 +141,7 @@ class Failed(Exception):  # noqa: N818 - the result of a check
 
 
 def accept(output: Output, work: Path, kills: int, moments: random.Random) -> str:
-    """Make an output as the module says.
+    """Make an output as the module describes.
 
     Returns:
         What it took and who read it.
@@ -293,7 +293,7 @@ def read_shards(out: Path, samples: int) -> str:
 
 
 def in_torch(program: str, *arguments: str, modules: Sequence[str]) -> Any:
-    """Run a program in the Python that has torch; return its JSON, or a text that says why it was not run."""
+    """Run a program in the Python that has torch; return its JSON, or the reason why it was not run."""
     if TORCH is None:
         return "torch skipped: STACPULL_TORCHGEO_PYTHON is not set"
     check = subprocess.run([TORCH, "-c", f"import {', '.join(modules)}"], capture_output=True, check=False)

@@ -42,7 +42,7 @@ class Mirrored:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Content by path of everything but `.stacpull`; tokens that the replica draws anew are cut."""
+        """Content by path of everything except `.stacpull`; tokens, which always differ, are cut."""
         found = {name: path.read_bytes() for name, path in files_in(self.dest).items() if path.is_file()}
         return {name: TOKEN.sub(rb"\1", data) for name, data in found.items()}
 
@@ -64,7 +64,7 @@ class Mirrored:
 
     @property
     def damages(self) -> dict[str, str]:
-        """What the last `verify` told, by path."""
+        """The damage that the last `verify` reported, by path."""
         return {event.path: event.what for event in self.heard if isinstance(event, Damage)}
 
     def copy_to(self, dest: Path) -> Mirrored:

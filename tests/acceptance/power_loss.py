@@ -109,7 +109,7 @@ def losses(disk: Disk, random_ones: int, seed: int = 7, *, after: int = 0) -> It
 
 
 def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
-    """Make what the loss leaves, look at it, go on, look again."""
+    """Create the state after the loss, check it, resume, check it again."""
     scene = recorded.scene
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest = Path(temporary, "mirror")

@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 @dataclass
 class RasterHost:
-    """What lies at which path, how it is served, and what was asked for."""
+    """The rasters by path, how they are served, and the requests."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)

@@ -26,7 +26,7 @@ SINGLE = (
     "import sys, stacpull.store.file_sync as sync; sync._MAGIC.clear(); "
     "from stacpull.cli.entry import main; sys.argv[0] = 'stacpull'; main()"
 )
-"""The command on a file system that nobody knows: files and directories are synced one by one."""
+"""The command on an unknown file system: files and directories are synced one by one."""
 
 
 ONE_THREAD = (
@@ -64,12 +64,12 @@ class SmallMirror:
     """True to do all that may block in one thread."""
 
     def run(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
-        """Make it at `dest`, or go on with it, with the command run by another (`under`)."""
+        """Create it at `dest`, or resume it, with the command run by another (`under`)."""
         given = ("-C", "large_files_v1", "--no-progress", *options)
         return self._run(mirror_of(self.replica.base_url, dest, *given), under)
 
     def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
-        """Prove it, repair it, or make its ledger anew."""
+        """Verify it, repair it, or rebuild its ledger."""
         return self._run(["verify", str(dest), "--no-progress", *options], under)
 
     def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:

@@ -1,4 +1,4 @@
-"""A small mirror struck at one system call: killed before it, or told that it failed. Then it must go on.
+"""A small mirror struck at one system call: killed before it, or given an error. Then it must be resumable.
 
 What is held against it: it ends as documented, nothing that lies there afterwards is wrong, and the next
 start completes it to what the manifest says. After a sync that failed, nothing that waited for it is
@@ -59,7 +59,7 @@ def calls_of(scene: Scene) -> list[Call]:
 
 
 def strike(scene: Scene, call: Call, what: str) -> Struck:
-    """Strike a new mirror at `call`, and let it go on."""
+    """Strike a new mirror at `call`, and resume it."""
     with tempfile.TemporaryDirectory(prefix="stacpull-struck-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
         scene.lay(dest)
@@ -101,7 +101,7 @@ def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
 
 
 def _of_readers(dest: Path) -> Iterator[str]:
-    """Whoever looks at it now is told something, or why nothing can be told; a copy is looked at."""
+    """Readers of a struck mirror get a report, or the reason why there is none; a copy is read."""
     copy = dest.with_name("copy")
     if dest.exists():
         shutil.copytree(dest, copy)
@@ -125,7 +125,7 @@ _File = tuple[int, int]
 
 
 def _unrecorded(dest: Path) -> set[_File]:
-    """What lies there whole but is not recorded: what a failed sync leaves unproven."""
+    """Complete files that are not recorded: a failed sync leaves them unproven."""
     done = known_files(dest).done
     parts = dest / ".stacpull" / "parts"
     wholes = [_file(path) for path in parts.glob("*.whole")] if parts.is_dir() else []

@@ -117,7 +117,7 @@ class World:
         }
 
     def stored(self) -> dict[str, Any]:
-        """The item's JSON as it lies in DEST."""
+        """The item's JSON in DEST."""
         (path,) = self.dest.rglob("URN*.json")
         return json.loads(path.read_bytes())
 

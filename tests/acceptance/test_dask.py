@@ -542,7 +542,7 @@ def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatc
 
 @pytest.mark.parametrize("turns", [*range(8), None])
 def test_what_is_given_up_while_it_connects_is_closed(monkeypatch, turns):
-    """The fixture `no_leaks` finds what is not. The other side takes connections and says nothing."""
+    """The fixture `no_leaks` finds leaks. The other side accepts connections and sends nothing."""
     monkeypatch.setattr(dask_cluster, "_ABANDON", 0.05)
 
     async def given_up(connecting: Coroutine[Any, Any, object]) -> None:

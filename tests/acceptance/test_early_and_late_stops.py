@@ -1,4 +1,4 @@
-"""A stop before a run has begun, and one when all is transferred: both are heard within ten seconds."""
+"""A stop before a run has started, and one when all is transferred: both take effect within ten seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOON = 10.0  # seconds
 
 
 class Silent:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections and never sends anything."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
@@ -88,7 +88,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
             def is_last(request: RequestInfo) -> bool:
-                """Match the one document that nobody needs before; ask for the stop when it is read."""
+                """Match the one document that is not needed before; request the stop when it is read."""
                 if not request.path.endswith(f"/collections/{SOURCE}"):
                     return False
                 asked.append(time.monotonic())

@@ -1,4 +1,4 @@
-"""What goes wrong outside, and how it ends: an exit code, one plain sentence, a mirror that can go on."""
+"""External failures, and how they end: an exit code, one plain sentence, a mirror that can be resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTRACT = {
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory with these options; mounted already, it is mounted anew with them."""
+    """Mounts a file system in memory with these options, or mounts it again with them."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = False

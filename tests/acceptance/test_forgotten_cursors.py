@@ -1,4 +1,4 @@
-"""Services that forget a cursor amid a walk: it is walked again, passing over what is known; bounded."""
+"""Services that forget a cursor during a walk: it is repeated, known items are skipped, and it is bounded."""
 
 from __future__ import annotations
 

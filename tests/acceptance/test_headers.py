@@ -80,7 +80,7 @@ def files_of(dataset: Dataset) -> dict[tuple[str, str], bytes]:
 
 
 def by_tifffile(data: bytes) -> dict[str, Any]:
-    """What tifffile says, in the words of the table."""
+    """The values of tifffile, with the names of the table."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         assert isinstance(page, tifffile.TiffPage)
@@ -112,7 +112,7 @@ def by_tifffile(data: bytes) -> dict[str, Any]:
 
 
 def by_rasterio(data: bytes) -> dict[str, Any]:
-    """What rasterio says."""
+    """The values of rasterio."""
     with rasterio.MemoryFile(data) as memory, memory.open() as file:
         left, bottom, right, top = file.bounds
         return {

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("threaded_store")
 
 ITEMS = [str(number) for number in range(8)]
 COLLECTION = "collection"
-"""The last document that a run asks for, when all assets are there and only catalogs are missing."""
+"""The last document that a run requests, when all assets are there and only catalogs are missing."""
 
 
 class Backup(SmallApi):
-    """A source that copies the ledger of the mirror at `dest` when it hears a certain request."""
+    """A source that copies the ledger of the mirror at `dest` at a certain request."""
 
     def __init__(self, dest: Path, when: str) -> None:
         super().__init__({"c": ITEMS}, asset=self._asset)

@@ -1,4 +1,4 @@
-"""Assets that are not ready yet: recorded as ordered, told apart from failures, and asked for again."""
+"""Assets that are not ready yet: recorded as ordered, distinguished from failures, and requested again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not
 
 
 class OrderingHost(AssetHost):
-    """Assets whose number is in `waiting` are answered as `answer` says; items are read one by one."""
+    """Assets whose number is in `waiting` get the response `answer`; items are read one by one."""
 
     def __init__(self, answer: tuple[str, bytes], said: dict[str, Any] | None = None) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def is_whole(dest: Path, replica: MlhubReplica, items: int = ITEMS) -> bool:
 
 
 def is_gone(pid: int) -> bool:
-    """True if a process has ended; a zombie that nobody has asked for has."""
+    """True if a process has ended; a zombie without a wait has."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

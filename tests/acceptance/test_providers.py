@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("threaded_store")
 
 
 class Other(WireServer):
-    """A host that has no login: it answers everything, and what it heard is looked into."""
+    """A host without a login: it answers everything, and its requests are inspected."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -92,7 +92,7 @@ class World:
         return self.tmp_path / "mirror"
 
     def assert_clean(self) -> None:
-        """No secret in DEST, none told to the source or the other host."""
+        """No secret in DEST, none sent to the source or the other host."""
         secrets = [secret for service in self.services for secret in getattr(service, "secrets", [])]
         assert found_under(self.dest, secrets) == []
         assert found_in(told([*self.source.heard, *self.other.heard]), secrets) == []

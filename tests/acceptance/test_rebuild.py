@@ -1,4 +1,4 @@
-"""A ledger that is damaged or lost: every command names it, and `verify --rebuild` makes it anew."""
+"""A damaged or lost ledger: every command names it, and `verify --rebuild` recreates it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_every_command_names_it_with_the_cure(mirrored: Mirrored, command: str, 
 
 @pytest.mark.parametrize("share", [n / 12 for n in range(12)])
 def test_no_torn_page_leads_to_more_than_a_sentence(mirrored: Mirrored, share: float) -> None:
-    """Many commands never meet the page; those that do say so, and nobody falls over it."""
+    """Many commands never read the page; those that do report it, and none crashes."""
     page_zeroed(share)(checkpointed(mirrored.dest))
     for name in ("status", "failures", "resume", "verify quick"):
         try:
@@ -304,7 +304,7 @@ def test_kills_at_each_step_of_the_change(mirrored: Mirrored, monkeypatch: pytes
     rename, steps = Path.rename, []
 
     class KilledError(BaseException):
-        """SIGKILL, as near as it can be had within a process."""
+        """The closest imitation of SIGKILL within a process."""
 
     for at in range(1, 3):
         steps.clear()

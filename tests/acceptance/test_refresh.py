@@ -1,4 +1,4 @@
-"""A mirror that is run again on a collection that has changed: what it asks, fetches, tells and removes."""
+"""A mirror is repeated after its collection has changed: requests, transfers, reports and removals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assets_of(dest: Path) -> dict[str, bytes]:
 
 
 def asked(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
-    """Return a function that tells how many requests of these kinds came since."""
+    """Return a function that returns the number of later requests of these kinds."""
     before = sum(replica.counters["api", kind] for kind in kinds)
     return lambda: sum(replica.counters["api", kind] for kind in kinds) - before
 

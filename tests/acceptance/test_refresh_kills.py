@@ -1,4 +1,4 @@
-"""A refresh that is killed, while its source goes on changing: no old version is ever taken for a new one.
+"""A refresh that is killed, while its source keeps changing: no old version is ever taken for a new one.
 
 `STACPULL_REFRESH_KILLS=200 pytest tests/acceptance/test_refresh_kills.py` kills more often than the suite.
 """
@@ -31,7 +31,7 @@ def answered(replica: EvolvingReplica) -> int:
 
 
 def recorded(dest: Path) -> dict[str, str | None]:
-    """SHA-256 by path of what the ledger says is done."""
+    """SHA-256 by path of the files that are done in the ledger."""
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
             f"SELECT {asset_directory_of()}, a.name, a.key, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
@@ -45,7 +45,7 @@ def content(dest: Path) -> dict[str, bytes]:
 
 
 def test_killed_at_any_moment_it_ends_with_what_is_there_now(tmp_path):
-    """At each kill: a file is one version of it, whole; what is done lies there as recorded."""
+    """At each kill: a file is one complete version, and done files are as recorded."""
     choices = random.Random(KILLS)
     history: defaultdict[str, set[bytes]] = defaultdict(set)
     with run_in_thread(EvolvingReplica(items=30, latency_ms=4)) as replica:

@@ -1,4 +1,4 @@
-"""A refresh never takes an old version for the new: whatever a run leaves out, or a server says."""
+"""A refresh never takes an old version for the new: whatever a run leaves out, or a server answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = 1_600_000_000.0
 
 
 def upstream(dest: Path, scenario: Callable[[OneItem, Again], Awaitable[None]]) -> None:
-    """Run a scenario; `again` mirrors into `dest`, fields of `Selection` and `Options` told by name."""
+    """Run a scenario; `again` mirrors into `dest`, with fields of `Selection` and `Options` by name."""
 
     async def live() -> None:
         async with OneItem() as api:
@@ -190,7 +190,7 @@ def test_another_href_is_fetched_completely(tmp_path: Path, before: Kept, now: K
 
 
 def test_another_href_stored_by_a_narrower_run_is_fetched_completely(tmp_path: Path) -> None:
-    """The item's JSON then tells where the asset is, and no more where the file came from."""
+    """The item's JSON then has the asset's new href, and no longer the one that the file came from."""
 
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"a"'))

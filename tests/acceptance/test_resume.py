@@ -26,7 +26,7 @@ ITEMS = 150
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The documents of a mirror of the same patches that nobody disturbed."""
+    """The documents of an undisturbed mirror of the same patches."""
     dest = tmp_path_factory.mktemp("undisturbed") / "mirror"
     with run_in_thread(MlhubReplica(items=ITEMS, seed=7)) as replica:
         ran = run(mirror_of(replica.base_url, dest), environment(replica))

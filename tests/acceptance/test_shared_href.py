@@ -1,4 +1,4 @@
-"""One href behind many items is fetched once, and lies in every place."""
+"""One href of many items is fetched once, and its file is in every place."""
 
 from __future__ import annotations
 

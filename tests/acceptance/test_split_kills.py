@@ -44,7 +44,7 @@ def content_of(replica: MlhubReplica) -> bytes:
 
 
 def noted(dest: Path) -> Spans:
-    """What the log of the part with gaps says is there; nothing if there are none."""
+    """The ranges in the log of the part with gaps; empty if there is none."""
     for part in (dest / ".stacpull" / "parts").glob("*.part"):
         if log_of(part).exists():
             return read_log(part)

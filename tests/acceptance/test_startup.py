@@ -65,7 +65,7 @@ def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 def test_the_authorities_of_the_system_are_trusted(
     tmp_path: Path, transport: str, trusted: bool, code: int
 ) -> None:
-    """OpenSSL takes those from where SSL_CERT_FILE says."""
+    """OpenSSL reads those from SSL_CERT_FILE."""
     issued = certificate(tmp_path, "127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(issued.server, issued.key)

@@ -1,4 +1,4 @@
-"""What the machine does to a mirror: each ends with the exit code and the sentence it should, and goes on."""
+"""Failures of the machine: each ends with the right exit code and sentence, and the mirror can be resumed."""
 
 from __future__ import annotations
 

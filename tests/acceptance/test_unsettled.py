@@ -1,4 +1,4 @@
-"""What must not be told as whole: a length that nothing proved, a walk that a retry did not finish."""
+"""Results that must not be reported as complete: an unproven length, a walk that a retry did not finish."""
 
 from __future__ import annotations
 
@@ -133,14 +133,14 @@ def test_a_walk_starts_again_if_its_collection_is_no_longer_listed(tmp_path: Pat
 
 
 class _Walked(NamedTuple):
-    """What the second of two runs told, and the pages it asked for."""
+    """The report of the second of two runs, and its page requests."""
 
     notices: list[str]
     asked: list[str]
 
 
 def _broken_off_then_resumed(dest: Path, listed: list[str]) -> _Walked:
-    """Let a walk over a and b break at the second page of b; then go on, with another list."""
+    """Let a walk over a and b break at the second page of b; then resume, with another list."""
     heard: list[object] = []
 
     async def work() -> list[str]:

@@ -1,4 +1,4 @@
-"""What lies in a mirror, and what should: compared file by file, independently of the ledger."""
+"""The actual and the expected contents of a mirror, compared file by file, independently of the ledger."""
 
 from __future__ import annotations
 

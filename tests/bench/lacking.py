@@ -6,7 +6,7 @@ import shutil
 
 
 class Unavailable(Exception):  # noqa: N818 - not an error: the measurement is skipped
-    """Something is missing on this machine; the message says what, and how to install it if possible."""
+    """Something is missing on this machine; the message names it, and how to install it if possible."""
 
 
 def program(name: str) -> str:

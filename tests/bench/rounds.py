@@ -34,7 +34,7 @@ _YARDSTICK = Path(__file__).with_name("yardstick.py")
 
 
 class FailedError(Exception):
-    """A tool failed; the message says how."""
+    """A tool failed; the message gives the reason."""
 
 
 class TooLongError(FailedError):

@@ -1,4 +1,4 @@
-"""Mistakes that people make: each ends with the right exit code and a sentence that says what to do."""
+"""Mistakes of users: each ends with the right exit code and a sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `verify` says to people, from its report."""
+"""The lines that `verify` prints from its report."""
 
 from __future__ import annotations
 

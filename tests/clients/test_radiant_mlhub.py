@@ -84,7 +84,7 @@ def mirrored(folder: Path) -> dict[str, str]:
 
 
 def expected(replica: MlhubReplica) -> dict[str, str]:
-    """What the manifest says, by the names that the client gives."""
+    """The values of the manifest, by the names that the client gives."""
     files: dict[str, str] = {}
     for index in range(replica.dataset.items):
         for file in replica.manifest(index):

@@ -35,7 +35,7 @@ def replica():
 
 @pytest.fixture
 def environment(replica, tmp_path):
-    """The client's config file, as a user has one: nothing in the programs says where the replica is."""
+    """The client's config file, as a user has one: the programs do not contain the address of the replica."""
     profile = {
         "sh_client_id": replica.client_id,
         "sh_client_secret": replica.client_secret,
@@ -173,7 +173,7 @@ def test_values_are_those_of_the_notebook(cells, shown, last_line):
 
 
 def test_the_first_result_is_that_of_the_notebook_but_for_the_size_of_its_box(cells, shown):
-    """Its code asks for a box of 1459 by 1489 pixels, its outputs are of one of 497 by 739."""
+    """Its code requests a box of 1459 by 1489 pixels; its outputs are of one of 497 by 739."""
     (printed,) = [after for code, after in cells if code.endswith("result['data'][0]")]
     wanted = ast.literal_eval(printed.partition("\n\n")[0])
     seen = ast.literal_eval(cell_with(shown, "# Sample the first result")["shown"])

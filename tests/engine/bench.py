@@ -1,4 +1,4 @@
-"""A mirror without a network: assets are planned and arrive as a test says, and are published by steps."""
+"""A mirror without a network: a test plans assets, delivers them and publishes them in steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}
 
 @dataclass
 class RecordingSync:
-    """A sync that tells what it was asked to sync, and fails when told to."""
+    """A sync that records its arguments, and fails on request."""
 
     covers_ledger: bool = True
     fails: bool = False
@@ -122,7 +122,7 @@ class Bench:
 
 
 def tree(dest: Path) -> dict[str, bytes]:
-    """What lies in DEST under final names, item JSON apart."""
+    """The files in DEST under final names, without item JSON."""
     return {
         str(path.relative_to(dest)): path.read_bytes()
         for path in sorted(dest.rglob("*"))

@@ -1,4 +1,4 @@
-"""The course of an asset that is refused: what its item, read again, says about the refusal."""
+"""An asset that is refused: its item is read again, and its new hrefs decide."""
 
 from __future__ import annotations
 

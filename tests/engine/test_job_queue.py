@@ -1,4 +1,4 @@
-"""The queue of jobs: as asyncio's, and it tells what comes and what waits."""
+"""The queue of jobs: it behaves like asyncio's, and signals new and waiting jobs."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
 
 
 def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None:
-    """An hour of throttling lies between the two refusals: each has its one re-read."""
+    """With an hour of throttling between the two refusals, each causes one re-read."""
 
     def answer(wanted: Job, before: int) -> Arrival | Failure:
         if before == 0:

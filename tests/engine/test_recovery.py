@@ -29,7 +29,7 @@ EXPECTED = {f"c/i/{key}.tif": body for key, body in BODIES.items()}
 
 
 class KilledError(BaseException):
-    """SIGKILL, as near as it can be had within a process."""
+    """The closest imitation of SIGKILL within a process."""
 
 
 class Killer:

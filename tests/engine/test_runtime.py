@@ -1,4 +1,4 @@
-"""A process of ours gives large blocks back, where glibc by itself would keep them."""
+"""The process returns large blocks of memory, which glibc would keep."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_batches(waiting: int, free: int, workers: int, size: int) -> None:
 
 
 class Cluster:
-    """Workers that keep to a new limit when they are told to, and what all may be using."""
+    """Workers that confirm new limits, and the permits that all of them may use."""
 
     def __init__(self, per_host: int, slots: int | None = None) -> None:
         self.told: dict[str, tuple[int, int]] = {}

@@ -128,7 +128,7 @@ def test_an_error_of_the_ledger_belongs_to_the_caller(
 
 
 def test_what_is_not_an_operation_or_has_other_arguments_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
-    """The network process parses what servers send: what it asks for is checked."""
+    """The network process parses responses of servers, so its requests are checked."""
 
     async def course() -> None:
         async with opened(tmp_path, Heard()) as store:

@@ -1,4 +1,4 @@
-"""DEST opened for a run: held by one, never another's catalog, its room told."""
+"""Opening DEST for a run: only one process holds it, foreign catalogs are refused, free space is reported."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class FailingLog:
 
 
 def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path, monkeypatch) -> None:
-    """SQLite closes without a word: the log may have a hole then that nobody sees before the power goes."""
+    """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
@@ -135,7 +135,7 @@ def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monke
 def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: bool
 ) -> None:
-    """SQLite asks for it as well, and goes on if it fails."""
+    """SQLite requests it as well, and continues if it fails."""
     if single:
         monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path):

@@ -164,7 +164,7 @@ async def outcome_of(
 
 
 class _Parts:
-    """All that `SharingFetcher` asks of a destination when nothing is shared."""
+    """The methods of a destination that `SharingFetcher` calls when nothing is shared."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

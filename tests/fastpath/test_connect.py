@@ -183,7 +183,7 @@ def test_a_label_that_no_name_can_have() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
 def test_a_connection_given_up_the_moment_it_is_made_is_not_waited_for(loop, monkeypatch):
-    """uvloop closes the transport then, and never tells the protocol."""
+    """uvloop then closes the transport without notifying the protocol."""
 
     async def main() -> None:
         http = fast()

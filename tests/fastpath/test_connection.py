@@ -75,7 +75,7 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) -> None:
-    """Its reader is woken when it is whole: if reading stopped before, nobody would ever go on."""
+    """Its reader is woken when the body is complete; if reading had stopped before, it would hang."""
 
     async def main() -> bytes:
         async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:

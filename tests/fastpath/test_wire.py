@@ -101,7 +101,7 @@ GZIPPED = gzip.compress(bytes(100_000), mtime=0) + gzip.compress(b"hello", mtime
 
 
 def coded(name: bytes, body: bytes, *, missing: int = 0) -> bytes:
-    """Return a response that says how its body is coded, and lacks some bytes at its end."""
+    """Return a response with a content coding and a truncated body."""
     head = OK + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (name, len(body))
     return head + body[: len(body) - missing]
 

@@ -406,7 +406,7 @@ def test_a_shortened_range_is_requested_to_its_end() -> None:
 
 
 def test_a_header_in_too_many_places_fails() -> None:
-    """Each of sixty directories lies after a gap, so that the chain would take a request each."""
+    """Each of sixty directories is after a gap, so that the chain would take one request each."""
     gap = 20 * KIB
     data = bytearray(b"II*\0" + (8).to_bytes(4, "little"))
     for number in range(1, 61):

@@ -109,7 +109,7 @@ class Scene:
         self.hub._planned = PlannedFaults(parse_faults(faults))
 
     def failures(self) -> list[FailureRecord]:
-        """What failed, as `stacpull failures` tells."""
+        """The failures that `stacpull failures` lists."""
         return list(stacpull.failures(self.dest))
 
     def statuses(self, server: str, kind: str | None = None) -> list[int]:
@@ -131,7 +131,7 @@ class Scene:
         }
 
     def assets(self) -> dict[str, bytes]:
-        """What lies in the mirror beside documents."""
+        """The files of the mirror except documents."""
         found = files_in(self.dest) if self.dest.exists() else {}
         return {name: path.read_bytes() for name, path in found.items() if not name.endswith("json")}
 

@@ -1,4 +1,4 @@
-"""Hosts that cannot be reached, connections that end too soon, lengths and versions that nobody tells."""
+"""Unreachable hosts, connections that end too soon, missing lengths and versions."""
 
 from __future__ import annotations
 

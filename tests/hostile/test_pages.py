@@ -82,7 +82,7 @@ NEVER = [
 def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(
     stage: Stage, fault: str, code: int, said: str
 ) -> None:
-    """Page 4 of 6: what came before is mirrored, and the walk goes on from there when the server is well."""
+    """Page 4 of 6 fails: earlier pages are mirrored, and the walk resumes there later."""
     scene = patches(stage, LABEL_PAGE + f"from = 4\n{fault}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ran = scene.mirror("--retries", "1", *SMALL_PAGES)

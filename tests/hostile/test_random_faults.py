@@ -59,7 +59,7 @@ ANYWHERE: list[Fault] = [
     Fields(300),
     Raw(b"SSH-2.0-OpenSSH\r\n"),
 ]
-"""What may happen to any request. Nothing that nobody could notice: a page with an item less looks whole."""
+"""Faults of any request. None is undetectable: a page with one item less looks complete."""
 TO_OBJECTS: list[Fault] = [
     InvertedByte(at=3),
     Truncate(keep=100),
@@ -69,7 +69,7 @@ TO_OBJECTS: list[Fault] = [
     Alter({"Content-Type": "text/html"}),
     Alter(without=("ETag",)),
 ]
-"""What may happen to files: somebody tells their checksum."""
+"""Faults of files whose checksum is known."""
 TO_DOCUMENTS: list[Fault] = [Truncate(keep=100), Status(200, {}, b"null"), Status(200, {}, b"{}")]
 
 
@@ -95,7 +95,7 @@ def seeds() -> range:
 
 
 def commands(scene: Scene) -> Iterator[int]:
-    """Mirror, then do what each end asks for until all is done; give the exit code of each command."""
+    """Mirror, then run the suggested commands until all is done; return the exit code of each command."""
     options = ("--stall-timeout", "0.4", "--min-rate", "500", "--retries", "3")
     selection = [word for key in _ASSETS for word in ("--asset", key)]
     name = "mirror"

@@ -23,7 +23,7 @@ def status(code: int, *more: str, kind: str = "object") -> str:
 
 
 class Throttle(NamedTuple):
-    """How a host asks to be left alone, and how long it is."""
+    """The ways in which a host requests a pause, and their length."""
 
     name: str
     faults: str

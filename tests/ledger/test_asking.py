@@ -153,7 +153,7 @@ def test_an_answer_for_an_older_generation_is_ignored(tmp_path: Path) -> None:
 
 
 def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
-    """The new version was about to be renamed; nobody knows which one lies there."""
+    """The new version was about to be renamed; the version in place is unknown."""
     outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
     outcomes.release(db, [job.row])
 

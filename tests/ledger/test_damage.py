@@ -1,4 +1,4 @@
-"""What a repair claims: counters stay true, whatever the assets were before, however often it is told."""
+"""Claims of a repair: counters stay correct for all states of assets and repeated reports."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
     assert place is not None
 
     def expected() -> tuple[bytes | None, bool]:
-        """What is asked of it, and that it is told where it is missing."""
+        """Check the opened jobs, and the reports of missing files."""
         (one,) = Expectations(db).of([place])
         assert one is not None
         assert [other.row for other in Expectations(db).missing_files() if other.kind is one.kind].count(

@@ -215,7 +215,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), older=st.booleans())
     def confirm(self, data: st.DataObject, older: bool) -> None:
-        """The source says of some that they have not changed; only of those that it was asked about."""
+        """The source reports some assets as unchanged, but only those with a conditional request."""
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         said = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]

@@ -1,4 +1,4 @@
-"""Outcomes: each is counted once, whoever tells it how often."""
+"""Outcomes: each is counted once, however often it is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a job's results: what is asked, what was answered, where to go on; killed, held, damaged."""
+"""The file of a job's results: questions, answers, the position to resume from; killed, locked, damaged."""
 
 from __future__ import annotations
 

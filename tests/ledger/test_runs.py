@@ -1,4 +1,4 @@
-"""Runs: which one is continued, which begins anew, which is of no concern any more."""
+"""Runs: which one continues, which starts again, and which is superseded."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_a_web_page_is_requested_again_once(page: Answer) -> None:
     ],
 )
 def test_a_persistent_web_page_stops_the_run(answers: list[Answer], error: type[StacpullError]) -> None:
-    """If the same credentials worked before and the page asks for no password, they are not the cause."""
+    """If the same credentials worked before and the page needs no password, they are not the cause."""
     desk = Desk({URL: answers}, credential_names=("MLHUB_API_KEY",))
     for token in range(len(answers) - 1):
         desk.read(f"{URL}?token={token}")

@@ -93,7 +93,7 @@ def _item(name: str, base: str) -> dict[str, Any]:
 
 
 def _hostile(chance: random.Random, base: str) -> Any:
-    """A value that nobody expects."""
+    """An unexpected value."""
     deep: Any = []
     for _ in range(chance.choice([10, _DEEP])):
         deep = chance.choice([[deep], {"a": deep}])
@@ -285,7 +285,7 @@ _LISTING = (
 
 
 def _listing(chance: random.Random, base: str) -> Answer:
-    """A page of an object store's listing with one value that nobody expects."""
+    """A page of an object store's listing with one unexpected value."""
     fields = {"count": 1, "more": "false", "token": "", "key": "prefix/x", "tag": "abc", "size": 4}
     value = _hostile(chance, base)
     fields[chance.choice(list(fields))] = (

@@ -1,4 +1,4 @@
-"""A small proxy (RFC 9110, 9.3.6: CONNECT; and whole URLs for http) that notes all it hears.
+"""A small proxy (RFC 9110, 9.3.6: CONNECT; and whole URLs for http) that records everything it receives.
 
 Whatever host is asked for, it connects to one port of loopback: it is the proxy that looks names up.
 """

@@ -181,7 +181,7 @@ def test_a_public_source_leads_to_nothing_inside(
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_the_command_itself_never_tries_a_link_local_address(tmp_path: Path) -> None:
-    """On uvloop, which tells Python's hooks of no connection: the system calls are what is looked at."""
+    """On uvloop, which does not call Python's audit hooks for connections: system calls are inspected."""
     trace = tmp_path / "trace"
     program = "import sys; from stacpull.cli.main import execute; sys.exit(execute(sys.argv[1:]))"
 

@@ -70,7 +70,7 @@ FORMS = {
 
 @dataclass
 class World:
-    """The source, a host at another port, S3: what each heard."""
+    """The requests that the source, a host at another port, and S3 received."""
 
     report: MirrorReport
     source: list[Heard]

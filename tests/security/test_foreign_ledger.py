@@ -1,4 +1,4 @@
-"""A ledger from somebody else is data: nothing in it runs, and it names no file outside of DEST."""
+"""A ledger from another user is data: nothing in it runs, and it names no file outside of DEST."""
 
 from __future__ import annotations
 

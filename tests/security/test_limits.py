@@ -89,7 +89,7 @@ def test_undoing_a_bomb_takes_a_bounded_amount_of_memory(coding: str) -> None:
 
 @asynccontextmanager
 async def emptiness() -> AsyncIterator[str]:
-    """Serve gzip members without content, for as long as somebody reads."""
+    """Serve gzip members without content, as long as they are read."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
     members = zlib_members(1000)
 

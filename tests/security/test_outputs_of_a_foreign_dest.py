@@ -1,4 +1,4 @@
-"""What is made of a mirror from somebody else has only files of that mirror in it."""
+"""Outputs made from a mirror of another user contain only files of that mirror."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies of the environment: used, bypassed, named when they fail; their passwords told to nobody else."""
+"""Proxies of the environment: used, bypassed, named when they fail; their passwords are sent nowhere else."""
 
 from __future__ import annotations
 

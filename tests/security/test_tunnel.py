@@ -1,4 +1,4 @@
-"""HTTPS through the tunnel of a hostile proxy: it hears no secret, and nothing it says is believed."""
+"""HTTPS through the tunnel of a hostile proxy: it receives no secret, and its statements are not trusted."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Watch:
             self.replicas.append(replica)
 
     def secrets(self) -> list[str]:
-        """All that its replicas want to be told, and nobody else may know."""
+        """The secrets that its replicas require and no one else may learn."""
         found = [_secrets_of(one) for one in self.replicas]
         return [secret for secrets in found for secret in secrets if secret]
 
@@ -90,7 +90,7 @@ def _secrets_of(replica: MlhubReplica | SentinelHubReplica) -> tuple[str | None,
 
 
 def _not_for(replica: MlhubReplica | SentinelHubReplica, server: str) -> list[str | None]:
-    """The secrets that a server of a replica is not to be told."""
+    """The secrets that a server of a replica must not receive."""
     if isinstance(replica, SentinelHubReplica):
         return [replica.client_secret]
     found: list[str | None] = [replica.access.secret_key]
@@ -165,7 +165,7 @@ def _command_line(pid: int) -> bytes:
 
 @pytest.fixture(autouse=True, scope="session")
 def every_replica() -> Iterator[None]:
-    """Have replicas tell of themselves when a test asks what to point clients at them with."""
+    """Let replicas report themselves when a test requests what to point clients at them with."""
     with pytest.MonkeyPatch.context() as patch:
         for kind in (MlhubReplica, SentinelHubReplica):
             patch.setattr(kind, "exports", _noted(kind.exports))

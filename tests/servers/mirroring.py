@@ -40,7 +40,7 @@ def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -
 
 
 def files_in(dest: Path) -> dict[str, bytes]:
-    """What lies in a mirror beside its documents."""
+    """The files of a mirror except its documents."""
     paths = (path for path in dest.rglob("*") if path.is_file() and path.suffix != ".json")
     found = {str(path.relative_to(dest)): path.read_bytes() for path in paths}
     return {name: data for name, data in found.items() if not name.startswith(".stacpull/")}

@@ -37,7 +37,7 @@ def found(name: str, *, venv: str | None = None) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now, all different."""
+    """Different ports of loopback that are not in use."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

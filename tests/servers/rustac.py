@@ -1,4 +1,4 @@
-"""rustac's server: a STAC API that says more of itself than it does."""
+"""rustac's server: a STAC API that claims more than it supports."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_blobs_arrive_complete_and_nothing_is_requested_twice(account: Account, 
 
 
 def test_a_body_that_disagrees_with_its_content_md5_is_fetched_again(account: Account, tmp_path: Path):
-    """Cut short under a Content-Length that agrees: only the MD5 tells."""
+    """Truncated, with a matching Content-Length: only the MD5 shows it."""
     account.host.inject(lambda request: True, Truncate(30_000), times=2)
     result = mirrored(account.stac.source, tmp_path / "mirror")
     assert result.files == {"item/small": SMALL, "item/large": LARGE}

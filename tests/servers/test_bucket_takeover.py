@@ -233,7 +233,7 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
 
 
 def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked at before it is written, and a warning says that this is not as safe."""
+    """The existing owner is read before the write, and a warning explains that this is less safe."""
     for name, value in KEYS.environment().items():
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid.uuid4().hex[:12]}"

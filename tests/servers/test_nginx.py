@@ -88,7 +88,7 @@ def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path):
 
 
 def tiff_of(side: int) -> bytes:
-    """A TIFF whose directory lies behind its pixels, as writers make it that do not know its size before."""
+    """A TIFF with its directory after its pixels, as written if its size is not known in advance."""
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((side, side), np.uint8))
     data = file.getvalue()

@@ -1,4 +1,4 @@
-"""What holds for every server of these tests: absent is skipped, broken is told, stubborn is ended."""
+"""Rules for all servers of these tests: absent ones are skipped, broken ones reported, stuck ones ended."""
 
 from __future__ import annotations
 

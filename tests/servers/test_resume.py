@@ -1,4 +1,4 @@
-"""A large file from each kind of server, the mirror killed midway: it goes on where that is proven right.
+"""A large file from each kind of server, the mirror killed midway: it resumes where that is proven correct.
 
 The way back from the server is shut after a few megabytes, so that the kill is sure to land midway; then it
 is opened for the second run. What that had to fetch says whether it went on or began afresh, and the server's
@@ -46,7 +46,7 @@ class Origin:
     href: Callable[[Valve], str]
     keys: Keys | None = None
     answers: Callable[[], list[int]] = field(default=list)
-    """The statuses that the server says it gave for the file."""
+    """The statuses of the file's responses in the server's log."""
 
     def command(self, source: str, dest: Path, gate: Valve) -> list[str]:
         arguments = ["mirror", source, str(dest), "--layout", LAYOUT, "--no-progress", "--retries", "1"]

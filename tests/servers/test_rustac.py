@@ -1,4 +1,4 @@
-"""A sloppy server: it says that it searches, and answers 500 where an answer by GET has a second page."""
+"""A sloppy server: it claims to support search, and answers 500 where a GET response has a second page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that loses its replies, cuts connections, or asks to slow down."""
+"""A proxy in front of an S3 server that loses its replies, cuts connections, or requests to slow down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store of parts does alike, on disk or in memory. A subclass says how one is opened:
+"""The behaviour that all stores of parts share, on disk or in memory. A subclass defines how one is opened:
 
     class TestMyParts(PartsContract):
         @pytest.fixture
@@ -34,7 +34,7 @@ WEAK = Validator('W/"v1"')
 NONE = Validator()
 
 _SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
-"""Each example begins a part anew in the same store, and each subclass runs the same test: both are meant."""
+"""Both are intended: examples start new parts in the same store, and each subclass runs the same test."""
 
 Reopen = Callable[[], Parts]
 
@@ -258,7 +258,7 @@ class PartsContract:
     def test_over_any_stops_and_starts_it_is_the_whole(
         self, reopen: Reopen, stops: list[tuple[int, bool]]
     ) -> None:
-        """Write some, park, go on, with a new store or the old one."""
+        """Write some bytes, park, and resume with a new store or the old one."""
 
         async def scenario() -> None:
             parts = reopen()

@@ -1,4 +1,4 @@
-"""What every `Store` does alike. A subclass says how one is opened:
+"""The behaviour that all `Store` classes share. A subclass defines how one is opened:
 
 class TestMyStore(StoreContract):
     @pytest.fixture

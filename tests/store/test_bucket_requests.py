@@ -35,7 +35,7 @@ Conversation = Callable[[socket.socket, int], None]
 
 
 class RawServer:
-    """Speaks with each connection as `talk` says; what came is in `received`."""
+    """Answers each connection with `talk`; the bytes received are in `received`."""
 
     def __init__(self, talk: Conversation, context: ssl.SSLContext | None = None) -> None:
         self._talk = talk

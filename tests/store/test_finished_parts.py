@@ -1,4 +1,4 @@
-"""A long body that is whole: its name says all that a next start needs to publish it without a request."""
+"""A complete long body: its name has everything that the next start needs to publish it without a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checksums of long parts: of all the bytes or of none, and done in steps, so that a stop is soon heard."""
+"""Checksums of long parts: of all bytes or none, and computed in steps, so that a stop takes effect soon."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_digest_of_a_prefix_is_not_used(tmp_path: Path) -> None:
 
 
 class Watched:
-    """A hasher that tells when it has begun, and then is slow."""
+    """A hasher that signals when it has started, and is then slow."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()

@@ -1,4 +1,4 @@
-"""What somebody else put among the parts, or in place of a file of ours: never followed, never waited for."""
+"""Foreign entries among the parts, or in place of the mirror's files: never followed, never waited for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def parts(tmp_path: Path) -> Path:
 
 
 def write(parts: Path) -> bytes:
-    """Write a part as a fetch does that goes on if it can; return its bytes."""
+    """Write a part like a fetch that resumes if possible; return its bytes."""
 
     async def course() -> bytes:
         store = PartStore(parts)

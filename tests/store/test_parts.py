@@ -73,7 +73,7 @@ def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path)
 def test_a_part_resumes_after_any_stops(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
 ):
-    """Write a piece, park; with a new store or the old one, go on: bytes and hash are those of the whole."""
+    """Write a piece, park, resume with a new store or the old one: bytes and hash are those of the whole."""
     directory = tmp_path_factory.mktemp("parts")
 
     async def use() -> None:

@@ -1,4 +1,4 @@
-"""The memory for pieces that are uploaded: what is held at once is bounded, and nobody waits for ever."""
+"""The memory for pieces of uploads: it is bounded, and no task waits for ever."""
 
 from __future__ import annotations
 

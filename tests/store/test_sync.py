@@ -1,4 +1,4 @@
-"""Sync: the cheapest one that can be trusted, every part and directory, and failures that are told."""
+"""Sync: the cheapest reliable one, of every part and directory; failures are reported."""
 
 from __future__ import annotations
 

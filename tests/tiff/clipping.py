@@ -136,7 +136,7 @@ def clipped(data: bytes, area: Any) -> Part | None:
 
 
 def degrees(crs: Any, bounds: tuple[float, float, float, float]) -> Any:
-    """Return a box of degrees inside of which lies the box `bounds` of a reference system."""
+    """Return a box of degrees that contains the box `bounds` of a reference system."""
     return box(*transform_bounds(crs, CRS.from_epsg(4326), *bounds, densify_pts=41))
 
 

@@ -10,7 +10,7 @@ CODES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 7: "s", 11: "f", 12: "d", 13: 
 
 
 class Value(NamedTuple):
-    """Type, count and bytes of a field; `count` and `place` may be told wrong."""
+    """Type, count and bytes of a field; `count` and `place` may be wrong."""
 
     kind: int
     values: Sequence[float] | bytes

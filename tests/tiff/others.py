@@ -37,7 +37,7 @@ RASTERIO_PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
 
 
 def against_rasterio(header: Header, data: bytes) -> Differences:
-    """Compare everything that rasterio tells."""
+    """Compare everything that rasterio returns."""
     with warnings.catch_warnings(), MemoryFile(data) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter(
@@ -96,7 +96,7 @@ def _of_rasterio(dataset: Any) -> dict[str, Any]:
 
 
 def against_tifffile(header: Header, data: bytes) -> Differences:
-    """Compare everything that tifffile tells."""
+    """Compare everything that tifffile returns."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         theirs = _of_tifffile(file)
     first = header.images[0]

@@ -1,4 +1,4 @@
-"""Reading a file the way a ranged client does: only what the parser asks for."""
+"""Reading a file like a ranged client: only the bytes that the parser requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rasters that lie about their tiles: a sentence that says why, in bounded time and memory."""
+"""Rasters with false tile lists: a sentence that gives the reason, in bounded time and memory."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_any_bytes_behind_a_good_beginning_are_read_or_refused(mark: bytes, rest
 
 @given(st.sampled_from(MADE).flatmap(damages))
 def test_a_prefix_of_a_broken_file_needs_later_bytes_or_is_refused(data: bytes) -> None:
-    """Where nobody told the total, the same holds: progress, or a refusal."""
+    """Without a known total, the same holds: progress, or a refusal."""
     try:
         found = parse_bytes(data)
     except TiffError:

@@ -21,7 +21,7 @@ DIFFERENCES = {
         "is_projected",
     ): "told by WKT in a citation; its model is user-defined",
 }
-"""Where another reader tells something else, and why ours is what the file says."""
+"""Values that another reader returns differently, and why stacpull's are those in the file."""
 
 
 def differences(reader: str, found: dict[str, object], path: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Areas and tiles of whole pixels on a small grid, so that no pixel centre lies on an edge."""
+"""Areas and tiles of whole pixels on a small grid, so that no pixel centre is on an edge."""
 
 from __future__ import annotations
 

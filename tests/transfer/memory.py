@@ -78,7 +78,7 @@ class MemoryPart:
 
 @dataclass
 class MemoryParts:
-    """All parts: those being written, those that wait to go on, those that are whole."""
+    """All parts: those being written, parked ones and complete ones."""
 
     open: dict[Pair, MemoryPart] = field(default_factory=dict)
     parked: dict[Pair, MemoryPart] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback that answers exactly what a scenario says, right or wrong."""
+"""A small HTTP server on loopback that answers exactly as a scenario defines, right or wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Asked:
 
     @property
     def end(self) -> int | None:
-        """Behind which byte it ends; None if it goes on to the end of the object."""
+        """The byte after which it ends; None if it continues to the end of the object."""
         last = self.headers.get("range", "").partition("-")[2]
         return int(last) + 1 if last else None
 

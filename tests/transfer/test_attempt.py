@@ -154,7 +154,7 @@ def test_a_failed_request_for_the_end_of_a_file_is_repeated_later():
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
 def test_closed_early_without_a_length(body: bytes):
-    """The transport sees a complete response; the byte after the last one tells."""
+    """The transport sees a complete response; a request for the byte after the last one shows the truth."""
     thing = Thing(body)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:

@@ -151,7 +151,7 @@ def test_where_no_permit_is_free_one_connection_does_it() -> None:
 
 
 def test_each_piece_takes_the_way_of_the_first_response() -> None:
-    """Hrefs redirect to signed ones: each piece asks the href, and gets the signature of the moment."""
+    """Hrefs redirect to signed ones: each piece requests the href, and gets the current signature."""
     signed: list[str] = []
 
     def answer(asked: Asked) -> Reply:
@@ -254,7 +254,7 @@ BREAKING = [
 
 @pytest.mark.parametrize("change", BREAKING)
 def test_a_connection_that_fails_does_not_fail_the_file(change: Callable[[Asked, Reply], Reply]) -> None:
-    """Every range fails; what the first response does not bring comes with attempts that go on from there."""
+    """Every range fails; the rest of the first response comes with attempts that resume from there."""
     usual = on_ranges(change)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
@@ -388,7 +388,7 @@ def test_a_server_without_versions_gets_no_requests_for_pieces_of_two() -> None:
 
 
 def with_gaps(parts: MemoryParts, *have: tuple[int, int]) -> None:
-    """Leave a part as a kill amid several connections does."""
+    """Leave a part like a kill during several connections."""
     parts.park(1, b"", V1, len(DATA))
     part = parts.parked[1, 1]
     part.data = bytearray(have[-1][1])

@@ -1,4 +1,4 @@
-"""When a part may go on: the decision as a table."""
+"""When a part may be resumed: the decision as a table."""
 
 from __future__ import annotations
 

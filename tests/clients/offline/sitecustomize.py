@@ -1,4 +1,4 @@
-"""Imported by a validator's Python at its start: what it asks of others by https, loopback answers by http.
+"""Imported at the start of a validator's Python: loopback answers its https requests by http.
 
 Validators want schemas from the network. `STACPULL_SCHEMAS_PORT` says where the server is that has them; it
 sees in `Host` who was meant.

@@ -56,7 +56,7 @@ def statistics(script: str, **bounds: object) -> dict:
 
 
 def refusal(action: object) -> str:
-    """What the client says when it is refused."""
+    """The message of the client when it is refused."""
     try:
         action()
     except DownloadFailedException as error:
