@@ -1,9 +1,9 @@
 """A mirror after any end, complete or not, compared with the manifest and its own ledger.
 
 What must hold at every moment: a file under a final name is whole and right, and known to the ledger as done
-or reserved; an asset that the ledger calls done has its file, with the content that the ledger tells. What
-lay there before a run (`Before`) may lie there still. The ledger is read as plain SQLite, from a copy
-(opening it as a writer would recover its log).
+or reserved; a done asset has its file, with the content that the ledger records. Files from before a run
+(`Before`) may still exist. The ledger is read as plain SQLite, from a copy (opening it as a writer would
+recover its log).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from stacpull_replicas.object_store import DATASET_BUCKET
 
 
 def _again(found: Scene, dest: Path) -> Iterator[str]:
-    """What was asked is asked again."""
+    """The same command is run again."""
     yield from _unless_fine(found.run(dest))
 
 
@@ -66,12 +66,12 @@ class Scene:
         self.beginning.lay(self, dest)
 
     def run(self, dest: Path, under: Sequence[str] = ()) -> Ended:
-        """Run what is asked."""
+        """Run the command."""
         run = self.mirror.verify if self.beginning.verifies else self.mirror.run
         return run(dest, *self.beginning.options, under=under)
 
     def go_on(self, dest: Path) -> Iterator[str]:
-        """Bring it to its end, hold it against the manifest, and say what is wrong."""
+        """Complete it, compare it with the manifest, and return what is wrong."""
         yield from self.beginning.go_on(self, dest)
         if wrong := self.mirror.damage(dest):
             yield f"after going on: {wrong}"
@@ -157,7 +157,7 @@ def _other_sizes(mirror: SmallMirror) -> SmallMirror:
     return replace(mirror, expected=expected)
 
 
-# --- how it goes on -----------------------------------------------------------------------------------------
+# --- how it is resumed --------------------------------------------------------------------------------------
 
 
 def _repaired(found: Scene, dest: Path) -> Iterator[str]:

@@ -3,8 +3,8 @@
 The moments are random in what the replica has sent, not in time: so kills land mid-transfer on slow machines
 and fast ones alike. Every fourth life is an early one: it ends within its first half second wherever it is,
 in its start, in its recovery. Every other fourth ends at a chosen point: when a certain file is first seen
-(`SIGHTS`). Those come on top of the kills that were asked for. After each end the mirror is looked at as it
-lies there (`at_rest`); when so many kills have landed that it nears its end, it is completed, judged as a
+(`SIGHTS`). Those are additional to the requested kills. After each end the mirror is inspected as it
+is (`at_rest`); when so many kills have landed that it nears its end, it is completed, judged as a
 whole, and a new one is begun.
 
 What was fetched again is taken from the log of the replica: all that was sent for a file but its last body.
@@ -170,7 +170,7 @@ class Chaos:
         self.looks = 0
 
     def run(self) -> ChaosReport:
-        """Kill until as many as were asked for have landed mid-transfer; complete and judge each mirror."""
+        """Kill until the requested number has landed mid-transfer; complete and judge each mirror."""
         started = time.monotonic()
         reports: list[_Round] = []
         while (left := self.asked - sum(one.mid_transfer for one in reports)) > 0:

@@ -1,4 +1,4 @@
-"""The command `stacpull` as a process, as a user runs it: what it said, how it ended, what it took."""
+"""The command `stacpull` as a process, as a user runs it: its output, its exit code, its resources."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Ran:
 
     @property
     def sentences(self) -> list[str]:
-        """What the command said of itself on standard error."""
+        """The command's own lines on standard error."""
         return [line for line in self.err.splitlines() if line.startswith("stacpull: ")]
 
 
@@ -79,7 +79,7 @@ def environment(*replicas: MlhubReplica, **more: str | None) -> dict[str, str]:
 
 
 def mirror_of(source: str, dest: Path, *options: str) -> list[str]:
-    """The arguments of the main job: the notebook's tree, of all items unless `options` say otherwise."""
+    """The arguments of the main job: the notebook's tree, of all items unless `options` differ."""
     return ["mirror", source, str(dest), "-C", LABELS, "--config", str(BIGEARTHNET), *options]
 
 

@@ -1,4 +1,4 @@
-"""A disk that loses power: from what was done to it, what may lie there afterwards.
+"""A disk that loses power: computes its possible contents from what was done to it.
 
 The model allows more than the file systems it stands for, so that what survives it survives them:
 
@@ -176,7 +176,7 @@ class Disk:
     def lose_power(
         self, at: int, dest: Path, chosen: Choice, damage: Damage, draw: random.Random
     ) -> dict[int, int]:
-        """Make at `dest` what may lie there if power goes before event `at` ends.
+        """Create at `dest` the possible contents if power is lost before event `at` ends.
 
         Returns:
             The number that each file's inode had, by the number it has now.

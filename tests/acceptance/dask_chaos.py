@@ -1,8 +1,8 @@
 """A mirror on a Dask cluster whose scheduler, workers and coordinator are killed at random moments.
 
-The moments are random in what the replica has sent. A worker that is killed is replaced, and the run goes on.
+The moments are random in what the replica has sent. A killed worker is replaced, and the run continues.
 After a kill of the scheduler the whole cluster is replaced; its run may end by itself, or is killed as well.
-After each end the mirror is looked at as it lies there (`at_rest`), and the last run must complete it.
+After each end the mirror is inspected as it is (`at_rest`), and the last run must complete it.
 """
 
 from __future__ import annotations

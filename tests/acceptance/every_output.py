@@ -6,7 +6,7 @@ There are two mirrors: patches of the replica of MLHub, and the sixty recorded i
 `--data` (`../shared/data`) is there. Rasters come from nginx. Each output is made once undisturbed. Then it
 is made again elsewhere: it is killed (SIGKILL to all of its processes) at random moments, and after each kill
 whatever is under a final name must be what it is in the undisturbed output. The last attempt must complete
-it, and give the same bytes. Where a tool is not installed that would read it, the line says so.
+it, and give the same bytes. If a tool that would read it is not installed, the line names it.
 """
 
 from __future__ import annotations

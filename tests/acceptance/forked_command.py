@@ -5,7 +5,7 @@ once and forks a child for each command. The child gets the arguments, environme
 that it would be started with, and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and
 environment of the process that forked it.
 
-A command that mirrors likewise forks its store process and, with `--processes N`, its worker processes,
+A command that mirrors also forks its store process and, with `--processes N`, its worker processes,
 before it begins: children that wait for the socket that they are to serve. In `/proc` they have another name
 (`STORE_NAME`, `WORKER_NAME`) as soon as they do. Further processes (workers in the place of lost ones,
 decoders) are started as always.
@@ -236,7 +236,7 @@ sys.exit(code if code >= 0 else 128 - code)
 
 @contextmanager
 def command_for_shells(forker: Forker, folder: Path) -> Iterator[Path]:
-    """Make a program `stacpull` for shells to run, which has the command forked, and likewise a `python`.
+    """Make a program `stacpull` for shells to run, which has the command forked, and also a `python`.
 
     The latter takes a file.
 
@@ -313,7 +313,7 @@ def read_models_once() -> None:
 
 
 def serve(control: socket.socket, modules: Sequence[str]) -> None:
-    """Fork a child for each command that is asked for, and reap it when that is asked for."""
+    """Fork a child for each requested command, and reap it on request."""
     if not modules:
         sys.modules["tornado"] = None  # type: ignore[assignment] # as the command does
     for module in (*_MODULES, *modules):
@@ -483,7 +483,7 @@ def _process(pid: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(module: str, asked: socket.socket) -> NoReturn:
-    """Run a process of stacpull when that is asked for, or end with the command."""
+    """Run a process of stacpull on request, or end with the command."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

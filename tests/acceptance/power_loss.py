@@ -1,4 +1,4 @@
-"""A small mirror that loses power at any moment: what may lie on the disk then is opened as after a reboot.
+"""A small mirror that loses power at any moment: its possible contents are opened as after a reboot.
 
 One run is traced with all its bytes (`crash_trace`), whatever it finds (`beginnings`). From the trace the
 model of a disk (`crash_disk`) makes states that a power loss may leave; around every sync there are the
@@ -37,7 +37,7 @@ from stacpull.store.destination import Destination
 
 @dataclass(frozen=True)
 class Loss:
-    """Power goes before event `at` ends; what is not synced is lost as `names` and `bytes` say."""
+    """Power is lost before event `at` ends; unsynced data is lost according to `names` and `bytes`."""
 
     at: int
     names: str
@@ -135,7 +135,7 @@ def _go_on(scene: Scene, dest: Path) -> None:
     )
     asked = scene.beginning.options
     if "--rebuild" in asked:
-        with suppress(stacpull.UsageError):  # it is sound: made anew before the power went
+        with suppress(stacpull.UsageError):  # it is sound: rebuilt before the power loss
             asyncio.run(stacpull.verify(dest, rebuild=True))
         for aside in dest.glob(".stacpull/ledger.sqlite.damaged-*"):
             aside.unlink()

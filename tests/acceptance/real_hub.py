@@ -1,7 +1,7 @@
 """The recorded pages of the real service, served as they came, with real patches behind their hrefs.
 
 Only the host of the hrefs is another one; and as the recordings were made with links that repeat from page to
-page, the links of each page are told apart by its number.
+page, the links of each page are distinguished by its number.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Ended:
 
     @property
     def last_line(self) -> str:
-        """The last it said on standard error."""
+        """Its last line on standard error."""
         return self.err.strip().rpartition("\n")[2]
 
 

@@ -1,8 +1,7 @@
 """A small mirror struck at one system call: killed before it, or given an error. Then it must be resumable.
 
-What is held against it: it ends as documented, nothing that lies there afterwards is wrong, and the next
-start completes it to what the manifest says. After a sync that failed, nothing that waited for it is
-believed.
+It must end as documented and leave nothing wrong behind, and the next start must complete it according to the
+manifest. After a failed sync, nothing that waited for it is trusted.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
 def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
     if what == KILL and ran.code in _KILLED:
         return
-    if what == KILL and ran.code != 5:  # 5: the store process was killed, and the other one says so
+    if what == KILL and ran.code != 5:  # 5: the store process was killed, and the other one reports it
         yield f"killed, it ended with {ran.code}"
     if ran.code not in {0, 5}:
         yield f"exit code {ran.code}: {ran.err[-300:]}"

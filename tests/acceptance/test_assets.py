@@ -122,7 +122,7 @@ class World:
         return json.loads(path.read_bytes())
 
     def asked(self) -> list[str]:
-        """The paths that the server was asked for, those of the source left out."""
+        """The requested paths, without those of the source."""
         return [one.target for one in self.server.heard if not one.target.endswith(".json")]
 
     async def failures(self) -> list[FailureRecord]:
@@ -478,7 +478,7 @@ def test_a_prefix_resumes_where_it_was_stopped(live):
         selection, options = Selection(expand_prefix=True), attrs.evolve(world.options(), concurrency=1)
 
         async def pull_the_plug() -> None:
-            while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica tells nobody
+            while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica has no event for it
                 await asyncio.sleep(0.005)
             stop.set()
 

@@ -263,7 +263,7 @@ def test_what_is_outside_is_reported_and_no_failure(tmp_path: Path, host: Raster
     assert stacpull.status(tmp_path).assets_outside == 1
     host.rasters_asked()
     assert mirrored(source, tmp_path, OUTSIDE).assets_outside == 1
-    assert host.rasters_asked() == [("/items.json", None)]  # known: not asked again
+    assert host.rasters_asked() == [("/items.json", None)]  # known: not requested again
     assert mirrored(source, tmp_path, BOX).assets_clipped == 1
     assert is_sound(tmp_path)
 
@@ -506,7 +506,7 @@ def test_a_ledger_from_before_the_option(tmp_path: Path, host: RasterHost, cog: 
     assert mirrored(listed(host, data="/scene.tif", more="/more.tif"), tmp_path, BOX).assets_clipped == 1
 
 
-# --- plan, and what is said -------------------------------------------------------------------------------
+# --- plan, and messages -------------------------------------------------------------------------------------
 
 
 def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) -> None:

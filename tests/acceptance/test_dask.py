@@ -427,7 +427,7 @@ def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
     assert report.total in {6, 7}
 
 
-# --- how it is asked for ------------------------------------------------------------------------------------
+# --- how it is given ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

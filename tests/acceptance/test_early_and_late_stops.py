@@ -111,7 +111,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
 
 
 def description_of(dest: Path) -> object:
-    """What is said of the collection: the source's own document has another text than a made-up one."""
+    """The description of the collection: the source's own document has another one than a generated one."""
     return json.loads((dest / SOURCE / "collection.json").read_bytes())["description"]
 
 

@@ -240,7 +240,7 @@ def test_a_redirect_to_where_it_must_not_go_is_refused_unasked(tmp_path, small_h
     assert named in failure.message
 
 
-# --- what was asked for -------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Forgetful(SmallApi):
         """How many cursors are refused before any is good again."""
 
     def stop_at(self, number: int, stop: asyncio.Event) -> None:
-        """Have `stop` set when the asset of that number is asked for."""
+        """Set `stop` when the asset of that number is requested."""
 
         def asset(_asked: Request) -> Answer:
             if asked_for(self) >= number:

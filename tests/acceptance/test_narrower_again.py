@@ -67,7 +67,7 @@ def failed(dest: Path) -> list[tuple[str, str]]:
 
 
 def is_whole(dest: Path, items: int) -> None:
-    """All that is wanted is there, whoever is asked."""
+    """Everything that is wanted is there, according to every command."""
     status = stacpull.status(dest)
     assert (status.state, status.assets_failed, status.assets_missing, status.assets_pending) == (
         "complete", 0, 0, 0

@@ -25,7 +25,7 @@ COUNT = 150
 @pytest.fixture
 def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("STACPULL_PORTABLE", "1")
-    _renameat2.cache_clear()  # a process asks once
+    _renameat2.cache_clear()  # a process looks it up once
     yield
     _renameat2.cache_clear()
 

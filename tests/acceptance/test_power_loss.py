@@ -44,7 +44,7 @@ def test_nor_when_it_found_something(begin):
 
 @needs_strace
 def test_a_mirror_that_did_not_sync_would_be_found_out(recorded):
-    """The same run without the syncs of its data: the model must tell."""
+    """The same run without the syncs of its data: the model must detect it."""
     spared = [e for e in recorded.events if e.kind is not Kind.SYNC_ALL and _is_of_the_ledger(e)]
     disk = Disk(spared)
     ways = [Loss(disk.length, "all there", damage, 1) for damage in ("none_there", "zeros")]

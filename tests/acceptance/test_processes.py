@@ -211,7 +211,7 @@ def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served,
     assert (report.exit_code, report.retries) == (0, 1)
     (when,) = throttled
     after = [moment - when for moment in asked if moment > when]
-    assert after  # else nothing was left to ask for
+    assert after  # otherwise nothing was left to request
     assert not [moment for moment in after if 0.5 < moment < 1.9]
 
 
@@ -363,7 +363,7 @@ class Half:
         return self.bytes_there() > LARGE // 4
 
     def ranges(self) -> list[str | None]:
-        """What was asked for of the file, request by request."""
+        """The requests for the file, in order."""
         asked = [one.headers for one in self.replica.requests if one.server != "api"]
         return [headers.get("range") for headers in asked]
 
@@ -489,7 +489,7 @@ def test_a_worker_shows_no_secret(tmp_path, served, eager):
         return report, looking.result()
 
     report, shown = asyncio.run(looked_at())
-    assert report.exit_code == 0  # so they had been told
+    assert report.exit_code == 0  # so they had been notified
     assert set(secrets) <= set(os.environ.values())
     assert len(list(filter(None, shown))) == 4
     assert not [data for data in shown for one in secrets if one.encode() in data]

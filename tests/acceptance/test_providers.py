@@ -1,7 +1,7 @@
-"""Mirrors of sources whose assets lie on hosts that want a login, by profiles as users write them.
+"""Mirrors of sources whose assets are on hosts that require a login, by profiles as users write them.
 
 Each provider is played over real sockets as it was recorded (protocols/providers.md, data/stac). After each
-run every secret that a service gave out or wanted is looked for in DEST and in what the other hosts heard.
+run, DEST and the requests to other hosts are searched for every secret that a service issued or required.
 """
 
 from __future__ import annotations
@@ -395,7 +395,7 @@ def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: 
         profile = f'[login.own]\nkind = "{kind}"\nhosts = ["{host.url("")}"]\n{keys}\n'
         hrefs = {"a": host.url("/a"), "m": host.url("/moved"), "o": world.other.url("/o")}
         environ = {"KEY": "planted+key/word", "NETRC": str(world.tmp_path / "netrc")}
-        if kind != "query":  # elsewhere the server says something that it was never told
+        if kind != "query":  # elsewhere the server returns something that it never received
             moved.headers["Location"] = world.other.url("/x?b=2")
         report = await world.mirror(hrefs, profile, **environ)
         assert (report.assets_done, report.assets_failed) == (3, 0)

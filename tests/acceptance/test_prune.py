@@ -88,7 +88,7 @@ def test_what_another_selection_brought_stays_after_a_retry(tmp_path: Path) -> N
         asyncio.run(retry(tmp_path))
         del replica.items["item-0002"]
         assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
-        assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # who listed it may say that it is gone
+        assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
 
 
 def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def test_item_json_proves_its_files_where_the_ledger_is_lost(mirrored: Mirrored)
 
 
 def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> None:
-    """Neither the items nor a ledger tell a size: an empty file is none, and the others may be halves."""
+    """Neither the items nor a ledger state a size: empty files do not count, and others may be truncated."""
     for path in mirrored.dest.rglob("bigearthnet_v1_*/*/*.json"):
         document = orjson.loads(path.read_bytes())
         for asset in document["assets"].values():

@@ -284,7 +284,7 @@ def md5_of(kept: Kept) -> str:
 def test_a_checksum_is_held_against_the_bytes_before_it_proves_anything(
     tmp_path: Path, number: int, says_so: bool
 ) -> None:
-    """It is stated for the first time; the server may even say that nothing has changed."""
+    """It is stated for the first time; the server may even answer that nothing has changed."""
 
     async def scenario(api: OneItem, again: Again) -> None:
         api.item.updated = None

@@ -152,7 +152,7 @@ LARGE = 24_000_000
 
 
 def killed_in_the_middle(replica: MlhubReplica, dest: Path) -> int:
-    """Start to mirror the large file, kill when half of it is there; bytes that lie in its part file."""
+    """Start to mirror the large file, kill when half of it is there; return the bytes in its part file."""
     replica.inject(lambda request: request.server != "api", Stall(after=LARGE // 2, seconds=20))
     parts = dest / ".stacpull" / "parts"
 

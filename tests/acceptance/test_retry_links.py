@@ -135,7 +135,7 @@ def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) 
 class SignedTree(WireServer):
     """A tree whose links are signed again in every reply: root ─▶ catalog ─▶ items a, b; `broken` answer 500.
 
-    What is asked for without a signature of the last minute's replies is refused.
+    Requests without a signature from the replies of the last minute are refused.
     """
 
     def __init__(self) -> None:

@@ -110,7 +110,7 @@ def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
     def is_struck(request: RequestInfo) -> bool:
         return request.path.endswith(("_B03.tif", "_B01.tif"))
 
-    planted.inject(is_struck, Status(403, body=KEY.encode()), times=6)  # a server that tells what it heard
+    planted.inject(is_struck, Status(403, body=KEY.encode()), times=6)  # a server that repeats the key
     planted.inject(lambda request: "/download/" in request.path, Status(500), times=3)
     ran = run(arguments, env)
     assert ran.code == 1, ran.err

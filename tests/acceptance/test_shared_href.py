@@ -19,7 +19,7 @@ ITEMS = [str(number) for number in range(12)]
 
 
 class Sharing(SmallApi):
-    """Every item has the same asset, `/assets/c/0`; `stated` is what items say of it."""
+    """Every item has the same asset, `/assets/c/0`; `stated` is what items state about it."""
 
     stated: dict[str, Any] = {}  # noqa: RUF012 -- set by each test
 
@@ -29,7 +29,7 @@ class Sharing(SmallApi):
 
 
 def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, **options: Any) -> list[str]:
-    """Mirror; return what was asked for of assets."""
+    """Mirror; return the requests for assets."""
 
     async def work() -> list[str]:
         headers = {"ETag": '"1"', "Content-Type": "application/pdf"}

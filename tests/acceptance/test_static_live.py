@@ -42,7 +42,7 @@ class LinkedApi(SmallApi):
 
     @property
     def given(self) -> int:
-        """Assets that were asked for."""
+        """The requested assets."""
         return sum(one.target.startswith("/assets/") for one in self.heard)
 
     def _asset(self, _asked: Request) -> Answer:

@@ -146,7 +146,7 @@ def test_names_that_differ_only_in_case_or_form_are_kept_apart(tmp_path):
 
 
 def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeypatch):
-    """The run did all it should, but the ledger does not say so: the next start will have to look."""
+    """The run did everything, but the ledger does not record it: the next start has to check."""
 
     def fails(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")

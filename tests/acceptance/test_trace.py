@@ -100,7 +100,7 @@ def library(account: Callable[..., None]) -> Library:
 
 @pytest.fixture
 def command(account: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process: the month and the box, unless options say otherwise."""
+    """Runs the command in this process: the month and the box, unless options differ."""
 
     def call(
         replica: SentinelHubReplica, *more: str, changes: Mapping[str, str] | None = None, **asked: Any
@@ -122,7 +122,7 @@ def arguments(
 
 
 def asked(replica: SentinelHubReplica, part: str) -> list[str]:
-    """The targets asked of one part of the service."""
+    """The targets of requests to one part of the service."""
     return [record.target for record in list(replica.requests) if part in record.target]
 
 
@@ -391,7 +391,7 @@ def test_a_spent_quota_stops_and_what_was_paid_for_is_kept(
     again = command(hub, *more, box=AROUND)
     assert again.code == 0, again.err
     tiles = Counter(target for target in asked(hub, "/tiles/") if "/files/" not in target)
-    assert sum(tiles.values()) <= len(tiles) + 1  # only the one that was refused is asked twice
+    assert sum(tiles.values()) <= len(tiles) + 1  # only the refused one is requested twice
 
 
 def test_a_failed_day_is_named_and_the_others_stand(

@@ -33,7 +33,7 @@ from stacpull.net.transport import Request
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
 OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part of it"
-"""No length, no validator, whatever range is asked for; the body ends with the connection."""
+"""No length, no validator, whatever range is requested; the body ends with the connection."""
 
 
 @pytest.mark.parametrize("transport", ["auto", "aiohttp"])
@@ -104,7 +104,7 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
     def lose() -> None:
         with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db, db:
             db.execute("UPDATE runs SET state = 'interrupted'")
-            db.execute("UPDATE assets SET state = 0")  # and nothing tells from where it could be fetched
+            db.execute("UPDATE assets SET state = 0")  # and nothing records from where it could be fetched
 
     async def work() -> None:
         async with SmallApi({"a": ["1"]}) as api:

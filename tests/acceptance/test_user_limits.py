@@ -48,7 +48,7 @@ def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
 def test_the_rate_of_a_run_is_limited(
     tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]
 ) -> None:
-    """Never faster than asked, over everything that is fetched; and a slow rate of one's own is no stall.
+    """Never faster than the limit, over everything that is fetched; and a slow rate by choice is not a stall.
 
     A busy machine can only make it slower. Ten per cent too fast is an error, twice as slow is another.
     """

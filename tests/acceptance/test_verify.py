@@ -313,7 +313,7 @@ def test_random_damage_is_named_exactly_and_repaired(
     shutil.rmtree(mirrored.dest)
     shutil.copytree(mirrored_once.dest, mirrored.dest, symlinks=True)
     left, expected = list(mirrored.assets), {}
-    for kind, pick, at in strikes:  # no file is struck twice: what is wrong with it stays told by one word
+    for kind, pick, at in strikes:  # no file is struck twice: each has one kind of damage
         name = left.pop(pick % len(left))
         other = left.pop(at % len(left))
         _strike(mirrored, kind, name, other, at, expected)

@@ -1,6 +1,6 @@
 """The files of a benchmark: mixes of random files, and the STAC pages that list them.
 
-The files of a mix lie at `<root>/bench/<item>/<name>`; every downloaded tree is compared with them. Their
+The files of a mix are at `<root>/bench/<item>/<name>`; every downloaded tree is compared with them. Their
 bytes are random, so that a swapped, truncated or padded file differs.
 """
 

@@ -2,7 +2,7 @@
 
 nginx serves files and STAC pages over HTTP or HTTPS, with a redirect to each file, or as a public S3 bucket
 that ignores signatures. radosgw is an S3 that verifies signatures. If nginx is not installed, the replica
-takes its place; its speed proves nothing, and the report says so.
+takes its place; its speed proves nothing, and the report notes it.
 """
 
 from __future__ import annotations

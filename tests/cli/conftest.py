@@ -1,4 +1,4 @@
-"""The command line with the library behind it replaced: what is asked of the library, and what is said."""
+"""The command line with the library behind it replaced: the calls of the library, and the output."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_a_check_prints_as_json_what_was_accepted(stacpull_command, home) -> Non
         ran = stacpull_command("credentials", "check", "pc", "--json")
         refused = stacpull_command("credentials", "check", "pc", "--url", blobs.url("/unknown/x.tif"))
     assert (ran.code, json.loads(ran.out)) == (0, {"name": "pc", "accepted": [url]})
-    assert refused.code == 4  # a 404 says nothing of credentials
+    assert refused.code == 4  # a 404 proves nothing about credentials
     assert "sig=" not in ran.out
 
 

@@ -1,4 +1,4 @@
-"""What servers say is shown, not obeyed: terminals act on control characters."""
+"""Text of servers is shown, not obeyed: terminals act on control characters."""
 
 from __future__ import annotations
 

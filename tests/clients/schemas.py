@@ -1,4 +1,4 @@
-"""The schemas that validators ask of the network, served on loopback.
+"""The schemas that validators request from the network, served on loopback.
 
 Those of STAC 1.0.0 and GeoJSON come from the pystac that carries them; schemas of extensions are not to be
 had without a network, and are answered with one that allows everything.
@@ -38,7 +38,7 @@ def bundled() -> dict[str, bytes]:
 
 @dataclass
 class Schemas:
-    """The server, what it served, and what it was asked for and did not have."""
+    """The server, what it served, and the requested schemas that it did not have."""
 
     port: int
     unknown: list[str] = field(default_factory=list)

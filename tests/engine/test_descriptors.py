@@ -40,7 +40,7 @@ def test_this_process_has_its_shares():
 
 
 def open_here() -> int:
-    """How many descriptors this process has (0 where the system does not tell)."""
+    """The number of descriptors of this process (0 if the system does not report it)."""
     place = Path("/proc/self/fd")
     return len(list(place.iterdir())) if place.exists() else 0
 

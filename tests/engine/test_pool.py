@@ -50,7 +50,7 @@ def job(row: int = 1, key: str = "a", *, href: str | None = None, **changes: Any
 
 
 Answer = Callable[[Job, int], Arrival | Failure]
-"""What the origin answers to an href, and how often that asset was asked for before."""
+"""The origin's answer to an href, and the number of earlier requests for that asset."""
 
 
 @dataclass
@@ -180,7 +180,7 @@ def test_the_course_of_an_asset(answer: Answer, attempts: int | None, retried: i
     course = run(job(), answer=answer)
     assert len(course.retried) == retried
     wrong = attempts is not None and course.outcomes.failed[1][0].kind is FailureKind.CHECKSUM
-    assert course.origin.reads == wrong  # what the item states is asked once more before content fails
+    assert course.origin.reads == wrong  # the item is read once more before the content fails
     if attempts is None:
         assert list(course.outcomes.received) == [1]
         assert course.outcomes.failed == {}
@@ -417,7 +417,7 @@ def test_what_the_fast_path_begins_while_the_run_ends_is_dropped() -> None:
     asyncio.run(course())
 
 
-# Refusals are held back until they are known to say something of their asset.
+# Refusals are deferred until they are known to be about their asset.
 
 
 def refused_at(host: str) -> Failure:

@@ -1,7 +1,7 @@
 """Which private addresses a run may connect to: those of the hosts that the user chose, and no others.
 
-Names resolve as a test says. 127.0.0.1, where the test's servers are, stands for a public address where a
-test says so; 127.0.0.2 and the like for private ones.
+Names resolve as a test defines. 127.0.0.1, where the test's servers are, stands for a public address where a
+test defines it; 127.0.0.2 and the like for private ones.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def tried(connections: list[Any]) -> set[str]:
 
 
 def asked(source: str, names: dict[str, list[list[str]]], target: str, **options: Any) -> list[str]:
-    """Return what addresses a run on `source` tries for `target`, after it has asked SOURCE once."""
+    """Return the addresses that a run on `source` tries for `target`, after one request to SOURCE."""
 
     async def course() -> list[str]:
         Names(**names)
@@ -217,7 +217,7 @@ async def interrupted(source: Source, dest: Path, **options: Any) -> None:
 def test_resume_of_a_private_source(
     tmp_path: Path, transport: Any, name: str, options: dict[str, Any], resumed: bool
 ) -> None:
-    """An address in the ledger is the user's; a name may lead anywhere by now: the option is asked for."""
+    """An address in the ledger is the user's; a name may now lead anywhere: the option is required."""
 
     async def course() -> str | None:
         async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:

@@ -68,7 +68,7 @@ class Killer:
 
 
 def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> bool:
-    """Plan three assets, let them arrive and be published, killed at step `at`; tell if it came to that."""
+    """Plan three assets, let them arrive and be published, killed at step `at`; return if it came to that."""
     bench = Bench(dest)
     bench.take_up()
     committed = bench.plan(planned("i", KEYS))
@@ -151,7 +151,7 @@ def _holds_the_body_of_b(path: Path) -> bool:
 
 
 def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system does not tell one boot from another, every start may be the one after a reboot."""
+    """If the system cannot distinguish boots, every start may be the one after a reboot."""
     monkeypatch.setattr(recovery, "boot_id", lambda: "")
     bench = Bench(tmp_path)
     bench.take_up()

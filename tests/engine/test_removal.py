@@ -12,7 +12,7 @@ from stacpull.ledger import pruning
 
 @pytest.fixture
 def forgotten(tmp_path: Path) -> Bench:
-    """A mirror of `i` and `j` that has forgotten `i`; its files lie there still: it was killed."""
+    """A mirror of `i` and `j` that has forgotten `i`, and was killed; its files still exist."""
     bench = Bench(tmp_path)
     for name in ("i", "j"):
         bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs])

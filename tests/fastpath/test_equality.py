@@ -216,7 +216,7 @@ def framed(head: bytes, body: bytes, framing: str) -> bytes:
 def scripts(draw: st.DrawFn) -> Script:
     """A response, more or less well-formed, cut into pieces, perhaps cut off.
 
-    Left out is what depends on how bytes are cut by the network, and what the parser tells apart better than
+    Left out is what depends on how bytes are cut by the network, and what the parser classifies better than
     aiohttp does (`tests/fastpath/test_wire.py`): bytes past the end of short, long and empty bodies. A close
     without a byte is left out, too: on an idle connection the request is sent again for free, on a new one it
     fails, and what the fast path hands over has idle connections of its own.

@@ -71,7 +71,7 @@ class Ran:
 
     @property
     def sentence(self) -> str:
-        """What the command said of its end, if it was an error."""
+        """The command's error message, if there was one."""
         said = (line for line in self.said.splitlines() if line.startswith("stacpull: "))
         return next((line for line in said if not line.startswith("stacpull: warning: ")), "")
 

@@ -1,6 +1,6 @@
 """Servers that send the wrong bytes, too many, too few, or none: whole mirrors of long files.
 
-Each row strikes a file on the blob host (HTTP) and one on S3 alike; what differs between them is told.
+Each row strikes a file on the blob host (HTTP) and one on S3 alike; differences between them are named.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_what_comes_wrong_is_put_right(stage: Stage, transport: str, row: Row) -
     assert ran.code == 0, ran.said
     scene.assert_whole()
     possible = [row.statuses, *([row.or_else] if row.or_else else [])]
-    for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that nobody listens
+    for server in ("blob", "s3"):  # the one that stalls may not have noticed yet that the client is gone
         wait_until(lambda: sorted(scene.statuses(server)) in possible, timeout=2)  # noqa: B023 - at once
         assert sorted(scene.statuses(server)) in possible, server
 

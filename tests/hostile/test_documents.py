@@ -1,4 +1,4 @@
-"""What docs/reliability.md and docs/replicas.md say of tests and faults, held against what there is."""
+"""Statements of docs/reliability.md and docs/replicas.md about tests and faults, checked."""
 
 from __future__ import annotations
 

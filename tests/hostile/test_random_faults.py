@@ -1,7 +1,7 @@
 """Any mixture of faults, from a seed: after enough resumes and retries the tree is the one of the manifest.
 
 Thirty seeds in the suite; `STACPULL_FAULT_SEEDS=2000` (or `3000-3999`) for as many as one likes. A seed that
-fails is a test of its own: its id says which.
+fails is a test of its own: its id names it.
 """
 
 from __future__ import annotations

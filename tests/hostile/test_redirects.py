@@ -1,4 +1,4 @@
-"""Redirects that lead nowhere, round in circles, or to where no mirror may go: nothing is asked there."""
+"""Redirects that lead nowhere, in circles, or to forbidden places: no request is sent there."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_endless_chain_is_left_after_ten_hops(stage: Stage, transport: str) -
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_every_kind_of_redirect_is_followed(stage: Stage, transport: str, code: int) -> None:
-    """To a place of its own: the right one, asked for with another query."""
+    """To a place of its own: the right one, requested with another query."""
     fault = f'per = "path"\nnth = 1\nwhat = "redirect"\ncode = {code}\nlocation = "{{path}}?again"'
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror("--transport", transport)

@@ -1,4 +1,4 @@
-"""Servers that say no, or not now: what is waited out, read again, final, and what stops the run."""
+"""Servers that refuse, or ask to wait: what is waited out, read again, final, and what stops the run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Throttle(NamedTuple):
     name: str
     faults: str
     waited: float | None
-    """Seconds that are waited at least once; None: the host did not say."""
+    """The least seconds of waiting; None: the host gave no time."""
 
 
 def once(code: int, *more: str) -> str:

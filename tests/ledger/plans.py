@@ -1,4 +1,4 @@
-"""Short ways to say what is planned, and what the ledger holds of it."""
+"""Short ways to plan items, and to read the result from the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assets that are here and may have changed: which are asked about, and what becomes of the answer."""
+"""Assets that are here and may have changed: which get conditional requests, and what the answers change."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
         before = row(db)
         run, (job,) = once_more(db, updated="2")
         assert row(db)[0] == 0
-        assert jobs.pending_jobs(db, run, 0, 9) == [job]  # what a kill leaves is asked the same way
+        assert jobs.pending_jobs(db, run, 0, 9) == [job]  # after a kill the request is the same
         outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
@@ -189,7 +189,7 @@ def test_what_may_not_be_the_old_version_any_more_is_fetched_whole(tmp_path: Pat
 
 
 def test_a_reserved_asset_gets_no_conditional_request(tmp_path: Path) -> None:
-    """Its ETag is that of the new version, while the old one may still lie in its place."""
+    """Its ETag is that of the new version, while the old one may still be in its place."""
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")

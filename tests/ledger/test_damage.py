@@ -75,7 +75,7 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     outcomes.reserve(db, arrived)
     assert outcomes.record(db, arrived, [], [], NOW).final_items == [2, 1]
     assert_counted(db, run)
-    assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may say otherwise now
+    assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
 
 
 def test_reporting_damage_twice_changes_nothing(mirrored) -> None:

@@ -119,7 +119,7 @@ def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
     open_writer(dest).close()  # a run was killed before it wrote anything: nothing is lost
     ledger_path(dest).write_bytes(b"")
     (dest / "collection").mkdir()
-    open_writer(dest).close()  # beside files of the user's, as far as anything tells
+    open_writer(dest).close()  # beside files of the user, as far as can be known
     ledger_path(dest).write_bytes(b"")
     (dest / ".stacpull" / "log.ndjson").touch()
     for opened in (open_writer, open_reader):

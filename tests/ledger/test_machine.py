@@ -1,4 +1,4 @@
-"""The ledger as a state machine: whatever happens in whatever order, its counters are what its rows say."""
+"""The ledger as a state machine: after any events in any order, its counters match its rows."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for row, of, generation, path, name, _, _ in chosen
         ]
         self._record(done, [], by_row)
-        self._record(done, [], by_row)  # told twice is told once
+        self._record(done, [], by_row)  # a repeated report changes nothing
 
     @rule(data=st.data(), older=st.booleans())
     def confirm(self, data: st.DataObject, older: bool) -> None:

@@ -125,7 +125,7 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         ]
         commit(planner, failed=[unread("S", "L")])
         assert [(f.key, f.attempts, f.message) for f in views.failures(db)] == [("", 2, BROKEN.message)]
-    with ledger(tmp_path) as db:  # it was stopped, and goes on; this time it can be read
+    with ledger(tmp_path) as db:  # it was stopped, and continues; this time the link can be read
         run, planner = started(db, RETRY)
         assert runs.counters(db, run.id)["items_failed"] == 1
         runs.end(db, run.id, "complete", None, NOW)

@@ -165,7 +165,7 @@ class MemoryExchange:
         return self._answer.status
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body, decoded if the request asked for that.
+        """Return the whole body, decoded if the request requires that.
 
         Raises:
             TransferError: TRUNCATED, STALLED; OVERLONG if it exceeds `limit` bytes.

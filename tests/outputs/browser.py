@@ -20,7 +20,7 @@ SCHEMES: Final = ("light", "dark")
 
 
 class Page:
-    """One tab. What went wrong in it is in `errors`, and every URL that it asked for in `requests`."""
+    """One tab. Its errors are in `errors`, and every URL that it requested in `requests`."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.errors: list[str] = []

@@ -1,6 +1,6 @@
 """A small proxy (RFC 9110, 9.3.6: CONNECT; and whole URLs for http) that records everything it receives.
 
-Whatever host is asked for, it connects to one port of loopback: it is the proxy that looks names up.
+Whatever the requested host, it connects to one port of loopback: the proxy is the one that looks names up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """`async with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is asked for."""
+    """`async with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""
 
     def __init__(self, port: int, *, user: str | None = None) -> None:
         self.heads: list[str] = []

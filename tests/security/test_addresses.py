@@ -1,6 +1,6 @@
 """The address rules, at the address that is connected to: over both transports, no connection even tried.
 
-Names resolve as a test says (the loop's own lookup is replaced); what is connected to is seen by Python's
+Names resolve as a test defines (the loop's own lookup is replaced); connections are seen by Python's
 audit hook, and for the command itself, which runs on uvloop, by strace.
 """
 

@@ -192,7 +192,7 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) ->
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport: str, form: str) -> None:
-    """They are the source's words: the user's credentials are sent, and the href is asked without them."""
+    """The source chose them: the user's credentials are sent, and the href is requested without them."""
 
     def others(asked: Request) -> Answer:
         if asked.url.startswith("/hop"):

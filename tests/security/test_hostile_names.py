@@ -20,7 +20,7 @@ from stacpull import MirrorReport, Options, Selection, failures, mirror
 from stacpull.net.transport import Request
 
 SAYABLE = [name for name in NAMES if name and "\ud800" not in name]
-"""JSON in UTF-8 can say them, lone surrogates it cannot; an item without an id is none."""
+"""JSON in UTF-8 can contain them, but not lone surrogates; an object without an id is not an item."""
 
 
 def contents(number: int) -> bytes:

@@ -54,7 +54,7 @@ def client_of(transport: Transport) -> Client:
 
 
 class Forgetful(MemoryTransport):
-    """Keeps no list of what it was asked."""
+    """Keeps no list of its requests."""
 
     async def answer(self, request: Request) -> Answer:
         found = await super().answer(request)

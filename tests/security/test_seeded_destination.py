@@ -1,7 +1,7 @@
 """A DEST that was in other hands: links, pipes and directories at every level, before a run and between two.
 
 Whatever is there, nothing outside of DEST changes, nothing is written through a link, and no run waits for
-ever: it ends in the documented way (exit 5, or a named failure of the asset), or goes on beside it.
+ever: it ends in the documented way (exit 5, or a named failure of the asset), or continues beside it.
 """
 
 from __future__ import annotations

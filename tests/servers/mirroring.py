@@ -47,5 +47,5 @@ def files_in(dest: Path) -> dict[str, bytes]:
 
 
 def part_bytes(dest: Path) -> int:
-    """How many bytes lie in unfinished parts."""
+    """The number of bytes in unfinished parts."""
     return sum(path.stat().st_size for path in dest.glob(".stacpull/parts/*.part"))

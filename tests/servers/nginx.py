@@ -64,7 +64,7 @@ class Nginx:
         """Write a file at once and return its name.
 
         Each is a second younger than the one before: nginx makes ETags of size and second, so that one of the
-        same length that replaces another within a second cannot be told from it.
+        same length that replaces another within a second cannot be distinguished from it.
         """
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def pgstac(work: Path) -> Iterator[Pgstac]:
 def _postgres(work: Path, port: int) -> Iterator[None]:
     """Run a database without durability: it lives as long as the tests.
 
-    It lies outside of pytest's folders, which every session shuts for all but its own user.
+    It is outside of pytest's folders, which every session shuts for all but its own user.
     """
     with tempfile.TemporaryDirectory(prefix="stacpull-pg-") as home:
         prefix: list[str] = []

@@ -24,7 +24,7 @@ class StacApi:
 
     def __init__(self, *, page_size: int = 10) -> None:
         self.asked: list[str] = []
-        """Paths that were asked for, in order."""
+        """The requested paths, in order."""
         self._items: dict[str, Mapping[str, Json]] = {}
         self._page_size = page_size
         self._loop = asyncio.new_event_loop()

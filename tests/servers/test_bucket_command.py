@@ -1,4 +1,4 @@
-"""The command with a bucket as DEST: what a user gives, and what is said where something is wrong."""
+"""The command with a bucket as DEST: the options of a user, and messages about mistakes."""
 
 from __future__ import annotations
 

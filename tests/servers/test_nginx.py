@@ -1,4 +1,4 @@
-"""Files of a real web server (nginx), mirrored: names, redirects, slowness, and being asked to slow down."""
+"""Files of a real web server (nginx), mirrored: names, redirects, slowness, and requests to slow down."""
 
 from __future__ import annotations
 

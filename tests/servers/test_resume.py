@@ -1,8 +1,8 @@
 """A large file from each kind of server, the mirror killed midway: it resumes where that is proven correct.
 
 The way back from the server is shut after a few megabytes, so that the kill is sure to land midway; then it
-is opened for the second run. What that had to fetch says whether it went on or began afresh, and the server's
-own log, where there is one, says how it was asked.
+is opened for the second run. The bytes it had to fetch show whether it resumed or started again, and the
+server's own log, where there is one, shows the requests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SLACK = 2_000_000
 
 @dataclass
 class Origin:
-    """A server that has one large file: how it gets there, and how it is asked for through a valve."""
+    """A server that has one large file: how it gets there, and how it is requested through a valve."""
 
     port: int
     put: Callable[[bytes], object]

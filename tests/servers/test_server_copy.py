@@ -57,7 +57,7 @@ def mirror(stac: StacApi, work: Path, location: BucketLocation, **more: Any) -> 
 
 
 def sha256(data: bytes) -> bytes:
-    """Return a digest: pytest takes minutes to tell the difference of long bodies."""
+    """Return a digest: pytest takes minutes to show the difference of long bodies."""
     return hashlib.sha256(data).digest()
 
 

@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
-    """Mirror a service whose one page has `size` bytes, whatever it is asked for."""
+    """Mirror a service whose one page has `size` bytes, whatever page size is requested."""
 
     async def course() -> MirrorReport:
         routes = {f"/collections/{COLLECTION}/items": lambda _: Answer(body=pages[0])}

@@ -74,7 +74,7 @@ def test_halving_ends_at_ten(size: PageSize, steps: list[int]) -> None:
     [
         (PageSize(1000), 1000, PAGE_BYTES, 1000),
         (PageSize(1000), 1000, 2 * PAGE_BYTES, 500),
-        (PageSize(1000), 100, 2 * PAGE_BYTES, 50),  # the service gives fewer than it was asked for
+        (PageSize(1000), 100, 2 * PAGE_BYTES, 50),  # the service gives fewer than requested
         (PageSize(1000), 2, 2 * PAGE_BYTES, LEAST_ITEMS),
         (PageSize(1000), 0, 2 * PAGE_BYTES, 1000),
         (PageSize(5), 5, 2 * PAGE_BYTES, 5),

@@ -205,7 +205,7 @@ def test_no_next(document: dict[str, Any]) -> None:
         (HERE, f"{HERE}?key=S&key=S&key=S&key=S&key=S&token=next:a&key=S", f"{HERE}?token=next:a"),
         (HERE, f"{HERE}?token=bWFkZSBieSBlbGFzdGlj&api_key=S", f"{HERE}?token=bWFkZSBieSBlbGFzdGlj"),
         (HERE, "https://user:SECRET@h/v1/collections/x/items?page=2", f"{HERE}?page=2"),
-        # what selects is carried over, unless the link says it itself or leads to another path
+        # selecting parameters are carried over, unless the link has them itself or leads to another path
         (f"{HERE}?limit=9&bbox=1,2&x=1", f"{HERE}?token=next:a", f"{HERE}?token=next:a&limit=9&bbox=1,2"),
         (f"{HERE}?limit=9", f"{HERE}?next=eyJhIjoxfQ&limit=30", f"{HERE}?next=eyJhIjoxfQ&limit=30"),
         (f"{HERE}?datetime=a/c", f"{HERE}?datetime=b/c", f"{HERE}?datetime=b/c"),
@@ -236,7 +236,7 @@ SEARCH = "https://h/search"
 @pytest.mark.parametrize(
     ("current", "link", "expected"),
     [
-        # method in any case; the body is laid over the last one, whatever `merge` says
+        # method in any case; the body is merged into the last one, whatever the value of `merge`
         (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": True}, {"a": 1, "next": "t"}),
         (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": False}, {"a": 1, "next": "t"}),
         (post(SEARCH, {"a": 1, "next": "s"}), {"body": {"next": "t"}}, {"a": 1, "next": "t"}),

@@ -5,7 +5,7 @@
         def reopen(self):  # a function that gives a store of the same parts, as a next start does
             ...
 
-Whatever breaks off an attempt, `park` or nothing at all, a part may go on only under what proves its object.
+Whatever breaks off an attempt, `park` or nothing at all, a part may resume only with proof of its object.
 """
 
 from __future__ import annotations

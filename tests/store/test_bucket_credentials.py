@@ -1,6 +1,6 @@
-"""Where a bucket as DEST gets its credentials: with botocore and without, and who is never asked.
+"""The credentials of a bucket as DEST: with botocore and without, and the services that are never requested.
 
-The metadata services of cloud machines are never asked. This is tried in a process of its own, where
+The metadata services of cloud machines are never requested. This is tried in a process of its own, where
 AWS_EC2_METADATA_DISABLED is not set. A hook sees each connection before it is tried, and refuses those that
 leave this machine.
 """
@@ -138,7 +138,7 @@ print(sorted({"boto3", "botocore", "urllib3"} & sys.modules.keys()))
 
 
 def asked(bucket: S3Bucket) -> tuple[object, ...]:
-    """What a bucket is asked with."""
+    """The credentials of requests to a bucket."""
     requests = bucket.requests
     assert isinstance(requests, BucketRequests)
     return bucket.secrets, requests._credentials(), requests._endpoint, located(bucket.location)

@@ -1,4 +1,4 @@
-"""Names of whole parts: what they say can be read back, whatever servers send."""
+"""Names of complete parts: their fields can be read back, whatever servers send."""
 
 from __future__ import annotations
 

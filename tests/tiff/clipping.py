@@ -99,7 +99,7 @@ class Part(NamedTuple):
 
 
 def tiles_of(data: bytes) -> tuple[TiledFile, int]:
-    """Parse as a transfer does, from what is asked for; return it with the bytes that were read."""
+    """Parse like a transfer, from the requested bytes; return it with the bytes that were read."""
     segments, wanted, read = Segments(), Needs(0, FIRST_READ), 0
     for _ in range(32):
         stop = min(wanted.stop, len(data))

@@ -1,4 +1,4 @@
-"""TIFF files put together field by field, so that any of them can lie."""
+"""TIFF files put together field by field, so that any field can be false."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other readers say of the same file: field by field, what differs from our header."""
+"""Comparison with other readers: field by field, what differs from stacpull's header."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Read(NamedTuple):
 
 
 def read(data: bytes, *, known: int = 0, most_asks: int = 300, tiles: bool = False) -> Read:
-    """Parse `data`, of which the first `known` bytes are there, and fetch exactly what is asked for."""
+    """Parse `data`, of which the first `known` bytes are there, and fetch exactly the requested bytes."""
     segments = Segments(len(data))
     segments.add(0, data[:known])
     asks: list[Needs] = []

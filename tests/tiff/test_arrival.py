@@ -1,4 +1,4 @@
-"""However the bytes come, it is the same header, and what is asked for suffices."""
+"""However the bytes arrive, the header is the same, and the requested bytes suffice."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_short_prefix_needs_the_bytes_after_it() -> None:
 
 
 def test_directories_spread_over_a_long_file_cost_a_read_each() -> None:
-    """Overviews added later (gdaladdo) lie behind the pixels, each directory behind its own."""
+    """Overviews added later (gdaladdo) are behind the pixels, each directory behind its own."""
     spread = made.tiff(*[made.IMAGE] * 4, gap=200_000)
     header, asks = read(spread)
     assert len(header.images) == 1 + 3
@@ -110,7 +110,7 @@ def test_values_near_together_are_one_read_and_values_apart_are_more() -> None:
 
 @pytest.mark.parametrize("bigtiff", [False, True])
 def test_5808_tiles_by_band_cost_one_more_read_and_none_of_the_tile_lists(*, bigtiff: bool) -> None:
-    """A Sentinel-2 tile of 12 bands in 512 pixels: the lists lie between directory and metadata."""
+    """A Sentinel-2 tile of 12 bands in 512 pixels: the lists are between directory and metadata."""
     data = _empty_tiles(bands=12, side=22 * 512, bigtiff=bigtiff)
     header, asks = read(data)
     assert header.images[0].blocks == 5808

@@ -1,4 +1,4 @@
-"""Files that lie: each ends as one sentence that names what and where."""
+"""Files that contradict themselves: each ends as one sentence that names what and where."""
 
 from __future__ import annotations
 

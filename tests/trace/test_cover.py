@@ -128,7 +128,7 @@ def details(**changes: object) -> ByocTile:
         "tile_geometry": None,
         "cover_geometry": None,
     }
-    return ByocTile(**{**values, **changes})  # type: ignore[arg-type]  # as the table says
+    return ByocTile(**{**values, **changes})  # type: ignore[arg-type]  # as in the table
 
 
 def footprint(*some: Cells, epsg: int = 4326) -> Footprint:

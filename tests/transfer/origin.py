@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def start(self) -> int | None:
-        """Where the range that was asked for starts."""
+        """The start of the requested range."""
         value = self.headers.get("range")
         return None if value is None else int(value.removeprefix("bytes=").partition("-")[0])
 

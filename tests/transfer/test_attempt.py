@@ -113,7 +113,7 @@ def test_no_sha256_is_computed_if_none_is_wanted():
     run(Thing(LARGE), act, checksum=None)
 
 
-# Lengths that are not told.
+# Missing lengths.
 
 UNKNOWN = [
     pytest.param({}, lambda _: Reply(404), False, id="nothing proves it"),
@@ -560,7 +560,7 @@ def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail(
     run(Thing(SMALL[1:] + b"!", etag=etag), act)
 
 
-# Content codings that nobody asked for.
+# Content codings that were not requested.
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)

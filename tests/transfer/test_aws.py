@@ -1,4 +1,4 @@
-"""Credentials and settings from what the AWS CLI reads, and who is never asked for them."""
+"""Credentials and settings from the files of the AWS CLI, and services that are never requested."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_metadata_services_that_are_allowed_are_left_to_botocore(tmp_path: Path)
     assert setup_of(S3Options(), keys, allow_instance_metadata=True) is not None
 
 
-# Who is never asked. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
+# Services that are never requested. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
 
 PROBE = """
 import asyncio, json, os, socket, sys
@@ -393,7 +393,7 @@ SCENARIOS = [
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str]]]:
-    """What each scenario said and which addresses it tried: one process for all, imports are slow."""
+    """The output and tried addresses of each scenario: one process for all, because imports are slow."""
     config = tmp_path_factory.mktemp("aws") / "config"
     config.write_text(ROLES)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

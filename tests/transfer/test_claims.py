@@ -49,7 +49,7 @@ class Crew:
         self.next += 1
 
     def ask(self, connection: int, size: int) -> bool:
-        """Let a connection ask for the next range, if there is one."""
+        """Let a connection take the next range, if there is one."""
         span = self.claims.claim(connection, size)
         if span is not None:
             self.at[connection] = span.start

@@ -136,7 +136,7 @@ def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words:
 
 PAGES = [
     (document("p/a&amp;b"), ListedPage((ListedObject("p/a&b", 1),), None)),
-    (document("p/a+b%20c"), ListedPage((ListedObject("p/a+b%20c", 1),), None)),  # not said to be encoded
+    (document("p/a+b%20c"), ListedPage((ListedObject("p/a+b%20c", 1),), None)),  # not marked as encoded
     (document("p/a", token="x&amp;y"), ListedPage((ListedObject("p/a", 1),), "x&y")),
     (b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", None),
     (

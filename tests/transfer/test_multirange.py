@@ -1,4 +1,4 @@
-"""Long files over several connections: servers that cap, count, refuse, break off and lie, over real sockets.
+"""Long files over several connections: servers that cap, count, refuse, disconnect and send false ranges.
 
 The clock runs a hundred times as fast as the wall's, so that what takes seconds in life takes milliseconds.
 Whatever a server does, the file is whole and its checksum right, or the attempt has failed by name.
@@ -41,7 +41,7 @@ class FastClock(SystemClock):
 
 
 class Served(Thing):
-    """An object that comes slowly over each connection, in ranges if asked for, under If-Match."""
+    """An object that comes slowly over each connection, in ranges if requested, under If-Match."""
 
     def __call__(self, asked: Asked) -> Reply:
         wanted = asked.headers.get("if-match")
@@ -75,7 +75,7 @@ def job(served: Origin) -> Job:
 
 
 def ranges(served: Origin) -> list[Span]:
-    """What was asked for in ranges with an end, in order."""
+    """The requested ranges that have an end, in order."""
     return [Span(a.start or 0, a.end or 0) for a in served.asked if a.end is not None]
 
 
@@ -173,7 +173,7 @@ def test_each_piece_takes_the_way_of_the_first_response() -> None:
 
 
 def on_ranges(change: Callable[[Asked, Reply], Reply]) -> Answer:
-    """A server that is fine, but for what is asked for in ranges with an end."""
+    """A server that is fine, except for requests for ranges with an end."""
     usual = thing()
 
     def answer(asked: Asked) -> Reply:
@@ -189,7 +189,7 @@ def said(reply: Reply, content_range: str) -> Reply:
 
 
 def moved(reply: Reply, by: int) -> Reply:
-    """The same bytes, said to lie elsewhere."""
+    """The same bytes with a false position."""
     first, last = reply.headers["Content-Range"].removeprefix("bytes ").partition("/")[0].split("-")
     return said(reply, f"bytes {int(first) + by}-{int(last) + by}/{len(DATA)}")
 
@@ -202,7 +202,7 @@ def without(reply: Reply, *fields: str) -> Reply:
 
 
 def short(reply: Reply) -> Reply:
-    """The first half of the range, properly said."""
+    """The first half of the range, correctly declared."""
     first = int(reply.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
     half = reply.body[: len(reply.body) // 2]
     return replace(said(reply, f"bytes {first}-{first + len(half) - 1}/{len(DATA)}"), body=half)
@@ -231,7 +231,7 @@ UNSERVED = [
 
 @pytest.mark.parametrize("change", UNSERVED)
 def test_a_range_that_is_none_ends_the_splitting(change: Callable[[Asked, Reply], Reply]) -> None:
-    """The first response is still there, and brings the rest; the host is not asked for ranges again."""
+    """The first response is still there, and brings the rest; the host gets no more range requests."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)

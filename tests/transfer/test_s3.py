@@ -127,7 +127,7 @@ def test_urls_without_an_object(url: str):
 
 @dataclass
 class Given:
-    """Credentials and settings as a test gives them; counts how often it is asked to renew them."""
+    """Credentials and settings as a test gives them; counts how often they are renewed."""
 
     credentials: Credentials | None = KEYS
     endpoint_url: str | None = None
@@ -280,7 +280,7 @@ def test_what_is_not_there():
     on_replica(access(), act)
 
 
-# Fetching objects, and going on under If-Match.
+# Fetching objects, and resuming under If-Match.
 
 LARGE = random.Random(3).randbytes(50_000)
 ETAG = f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'
@@ -339,7 +339,7 @@ def test_checksums_of_whole_objects_are_requested_and_signed():
     on_replica(access(), act)
 
 
-# Servers that say other things.
+# Servers that answer differently.
 
 
 def on_origin(

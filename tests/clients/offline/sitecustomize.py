@@ -1,6 +1,6 @@
 """Imported at the start of a validator's Python: loopback answers its https requests by http.
 
-Validators want schemas from the network. `STACPULL_SCHEMAS_PORT` says where the server is that has them; it
+Validators want schemas from the network. `STACPULL_SCHEMAS_PORT` is the port of the server that has them; it
 sees in `Host` who was meant.
 """
 
