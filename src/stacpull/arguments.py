@@ -529,7 +529,7 @@ def hints(kind: Any) -> Mapping[str, Any]:
 
 
 def _expected(hint: Any, value: object) -> str | None:
-    """Return what `hint`, the annotation of an argument, asks for in place of `value`; None if that fits.
+    """Return the type that `hint`, the annotation of an argument, requires; None if `value` has it.
 
     Checks choices, numbers and classes of options; converters check everything else.
     """

@@ -62,6 +62,6 @@ class WorkerError(StacpullError):
 
 
 class InterruptedRunError(StacpullError):
-    """The run was asked to stop (SIGINT, SIGTERM); everything is saved and can be resumed."""
+    """The run was stopped (SIGINT, SIGTERM); everything is saved and can be resumed."""
 
     exit_code = 130

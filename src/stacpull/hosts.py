@@ -2,7 +2,7 @@
 
 Who gets credentials, which gate a request waits at, whether a redirect leaves the host, whether an address
 may be connected to: two readings of one URL would be a way around the answer. A port is one to five digits,
-at most 65535; with any other port a URL has no host, and is not asked.
+at most 65535; with any other port a URL has no host, and is not requested.
 
 An IPv4 address can be written inside an IPv6 one. It is judged as the IPv4 address: mapped (RFC 4291,
 2.5.5.2), compatible (2.5.5.1), translated (RFC 2765, 2.1), 6to4 (RFC 3056), NAT64 (RFC 6052, 2.1; RFC 8215)

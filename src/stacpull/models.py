@@ -162,7 +162,7 @@ class FailureKind(enum.StrEnum):
     EXISTS = "exists"  # a file that the ledger does not know is in the way
     FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
-    ORDERED = "ordered"  # its host is preparing it, or it is in an archive: ask again later
+    ORDERED = "ordered"  # its host is preparing it, or it is in an archive: try again later
     OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 

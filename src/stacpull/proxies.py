@@ -64,7 +64,7 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
 
 
 def may_have_proxies() -> bool:
-    """Return False if it is certain that no program finds a proxy here: `urllib` need not be asked."""
+    """Return False if it is certain that no program finds a proxy here: `urllib` need not look."""
     may_be_of_system = sys.platform in {"darwin", "win32"}
     return may_be_of_system or any(name.lower().endswith("_proxy") for name in os.environ)
 

@@ -83,7 +83,7 @@ class MirrorReport(Counts, frozen=True):
     """The result of a run. The counters refer to this run's selection."""
 
     assets_ordered: int = 0
-    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
     assets_clipped: int = 0
     """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
     assets_whole: int = 0
@@ -151,7 +151,7 @@ class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_ordered: int = 0
-    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` asks again."""
+    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
     assets_clipped: int = 0
     """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
     assets_outside: int = 0

@@ -4,7 +4,7 @@
 of nasa_marine_debris: `root` leads to the collection, `self` is relative, and an item's id names its folder
 and file. Its assets are open blobs. `archives/<collection>.tar.gz` holds the files. Both are made on the
 first request, always with the same bytes, and only for data sets of less than 64 MiB unpacked. Larger ones do
-not exist, as the service also said of archives that were "still generating".
+not exist, as the service also answered for archives that were "still generating".
 
 Inferred: the content of archives, and that a catalog leaves out B10, which does not exist.
 """

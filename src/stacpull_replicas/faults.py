@@ -1,6 +1,6 @@
 """Faults for tests: wrong replies, and connections that fail.
 
-A `Faults` is asked about every request before the reply. `FaultQueue` is the simple one, filled by
+A `Faults` decides about every request before the reply. `FaultQueue` is the simple one, filled by
 `replica.inject`; `fault_plan.PlannedFaults` follows the rules of a file. The values here only describe
 faults: `fault_replies` makes wrong replies, and `replica_server` breaks connections.
 """

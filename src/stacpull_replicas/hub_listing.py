@@ -54,7 +54,7 @@ class SpaceAndTime:
     geometry: BaseGeometry | None = None
 
     @classmethod
-    def asked(cls, *, bbox: list[Any] | None, datetime: Any, intersects: Any = None) -> SpaceAndTime:
+    def of_query(cls, *, bbox: list[Any] | None, datetime: Any, intersects: Any = None) -> SpaceAndTime:
         """Return the filter in a request.
 
         Raises:
@@ -300,7 +300,9 @@ class _Found:
         """Return the items that match the `bbox` and `datetime` of a request."""
         bbox = request.parameter("bbox")
         sides = None if bbox is None else bbox.split(",")
-        return cls(items, collection, SpaceAndTime.asked(bbox=sides, datetime=request.parameter("datetime")))
+        return cls(
+            items, collection, SpaceAndTime.of_query(bbox=sides, datetime=request.parameter("datetime"))
+        )
 
     def after(self, index: int, number: int) -> list[int]:
         """Return the next `number` matching indices after `index`."""
@@ -369,9 +371,9 @@ class HubSearch:
         Raises:
             Refused: The search is invalid.
         """
-        asked = _body(request) if request.method == "POST" else _query(request)
-        wanted = self._wanted(asked)
-        start = self._start(asked.get("token"), wanted)
+        query = _body(request) if request.method == "POST" else _query(request)
+        wanted = self._wanted(query)
+        start = self._start(query.get("token"), wanted)
         found = list(islice(self._matches(wanted, start), wanted.limit + 1))
         shown = found[: wanted.limit]
         links: list[Document] = [
@@ -379,22 +381,22 @@ class HubSearch:
             {"rel": "self", "type": "application/json", "href": f"{self.items.base}/search"},
         ]
         if len(found) > len(shown):
-            links.append(self._next(request, asked, self.items.item_id(*shown[-1])))
+            links.append(self._next(request, query, self.items.item_id(*shown[-1])))
         features = [self.items.item(collection, index) for collection, index in shown]
         return feature_collection(wanted.limit, self._matched(wanted), features, links)
 
-    def _wanted(self, asked: Mapping[str, Any]) -> _Wanted:
+    def _wanted(self, query: Mapping[str, Any]) -> _Wanted:
         known = self.catalog.collection_ids()
         collections = known
-        if asked.get("collections"):
-            collections = tuple(name for name in known if name in asked["collections"])
-        limit = asked.get("limit")
+        if query.get("collections"):
+            collections = tuple(name for name in known if name in query["collections"])
+        limit = query.get("limit")
         return _Wanted(
             limit=read_limit(None if limit is None else str(limit), "2022"),
             collections=collections,
-            ids=tuple(asked["ids"]) if asked.get("ids") else None,
-            place=SpaceAndTime.asked(
-                bbox=asked.get("bbox"), datetime=asked.get("datetime"), intersects=asked.get("intersects")
+            ids=tuple(query["ids"]) if query.get("ids") else None,
+            place=SpaceAndTime.of_query(
+                bbox=query.get("bbox"), datetime=query.get("datetime"), intersects=query.get("intersects")
             ),
         )
 
@@ -430,24 +432,24 @@ class HubSearch:
             return None
         return sum(1 for _ in self._matches(wanted, (0, 0)))
 
-    def _next(self, request: RequestInfo, asked: Mapping[str, Any], last: str) -> Document:
+    def _next(self, request: RequestInfo, query: Mapping[str, Any], last: str) -> Document:
         href = f"{self.items.base}/search"
         link: Document = {"rel": "next", "type": "application/geo+json", "method": request.method}
         if request.method == "POST":
-            return link | {"href": href, "body": {**asked, "token": f"next:{last}"}}
+            return link | {"href": href, "body": {**query, "token": f"next:{last}"}}
         kept = [(name, value) for name, value in request.query if name not in {"key", "token"}]
         return link | {"href": f"{href}?{urlencode([*kept, ('token', f'next:{last}')])}"}
 
 
 def _query(request: RequestInfo) -> dict[str, Any]:
     """Return the parameters of a GET in the form of a POST body."""
-    asked: dict[str, Any] = dict(request.query)
+    query: dict[str, Any] = dict(request.query)
     for name in ("collections", "ids", "bbox"):
-        if name in asked:
-            asked[name] = asked[name].split(",")
-    if "intersects" in asked:
-        asked["intersects"] = _parsed(asked["intersects"])
-    return asked
+        if name in query:
+            query[name] = query[name].split(",")
+    if "intersects" in query:
+        query["intersects"] = _parsed(query["intersects"])
+    return query
 
 
 def _body(request: RequestInfo) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class S3Service:
         return self._list(request, bucket, stamp)
 
     def _list(self, request: RequestInfo, bucket: str, stamp: dict[str, str]) -> ReplicaReply:
-        listing = _Listing.asked(request)
+        listing = _Listing.of_request(request)
         keys, folders, last = self._page(bucket, listing)
         body = [
             f"<Name>{escape(bucket)}</Name><Prefix>{listing.spell(listing.prefix)}</Prefix>",
@@ -187,7 +187,7 @@ class _Listing:
     url_encoded: bool
 
     @classmethod
-    def asked(cls, request: RequestInfo) -> _Listing:
+    def of_request(cls, request: RequestInfo) -> _Listing:
         query = dict(request.query)
         kind = query.get("list-type")
         if kind not in {None, "2"}:
@@ -223,14 +223,14 @@ def _asked_max_keys(request: RequestInfo) -> int:
     if text is None:
         return _MAX_KEYS
     try:
-        asked = int(text)
+        number = int(text)
     except ValueError as error:
         message = "Provided max-keys not an integer or within integer range"
         raise _invalid(request, "max-keys", message) from error
-    if not 0 <= asked <= _LARGEST_INTEGER:
+    if not 0 <= number <= _LARGEST_INTEGER:
         message = f"Argument max-keys must be an integer between 0 and {_LARGEST_INTEGER}"
         raise _invalid(request, "max-keys", message)
-    return asked
+    return number
 
 
 def _last_name(request: RequestInfo, token: str) -> str:
@@ -249,10 +249,10 @@ def _invalid(request: RequestInfo, parameter: str, message: str) -> S3Error:
 
 def _check_sub_resource(request: RequestInfo) -> None:
     """Refuse requests for sub-resources, for which an object or a listing would be a wrong reply."""
-    asked = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
-    if asked is not None:
-        message = f"The sub-resource '{asked}' is not implemented."
-        raise S3Error(501, "NotImplemented", message, {"Resource": asked})
+    sub_resource = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
+    if sub_resource is not None:
+        message = f"The sub-resource '{sub_resource}' is not implemented."
+        raise S3Error(501, "NotImplemented", message, {"Resource": sub_resource})
 
 
 def _check_version(request: RequestInfo, key: str) -> None:

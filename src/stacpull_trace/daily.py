@@ -61,7 +61,7 @@ class DayCounts:
         created: Mapping[str, str],
         stopped: Callable[[], bool],
     ) -> None:
-        self.asked = 0
+        self.requests = 0
         """Requests sent."""
         self._service = service
         self._question = question
@@ -112,7 +112,7 @@ class DayCounts:
 
     async def _once(self, request: PlannedRequest) -> dict[date, Count] | _Refused:
         """Make one request; return the counts of each day that has a tile or valid pixels."""
-        self.asked += 1
+        self.requests += 1
         try:
             reply = await self._service.statistics(self._question.request(request))
         except TransferError as error:

@@ -66,7 +66,7 @@ class TraceResult:
     days: dict[date, list[TileDay]] = field(default_factory=dict)
     tiles: int = 0
     notes: list[str] = field(default_factory=list)
-    asked: int = 0
+    requests: int = 0
     """Statistics requests of this run."""
 
 
@@ -118,16 +118,16 @@ class TraceRun:
         Raises:
             CredentialsError, SourceError, UsageError: Errors of the service.
         """
-        asked = self._question
-        area = asked.area
+        question = self._question
+        area = question.area
         found: dict[str, CatalogTile] = {}
         async for tile in self._service.search(
-            asked.collection,
-            asked.period.interval,
+            question.collection,
+            question.period.interval,
             bbox=area.grid.bbox if area.is_box else None,
             intersects=None if area.is_box else area.geometry,
         ):
-            if tile.time.date() in asked.period:
+            if tile.time.date() in question.period:
                 found.setdefault(tile.id, tile)
             self._report("catalog", len(found), None)
             if self.stopped:
@@ -214,7 +214,7 @@ class TraceRun:
             try:
                 counts[place] = await days.of(planned[place])
             finally:
-                self._found.asked = days.asked
+                self._found.requests = days.requests
 
         await self._each("statistics", range(len(planned)), fetch)
         return counts

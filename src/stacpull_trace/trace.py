@@ -90,11 +90,11 @@ async def trace(
         DestinationError: `out` cannot be written.
     """
     output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
-    asked = await asyncio.to_thread(
+    target = await asyncio.to_thread(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
     try:
-        report = await _trace(asked, method, output, options or Options(), on_event, stop or asyncio.Event())
+        report = await _trace(target, method, output, options or Options(), on_event, stop or asyncio.Event())
     except BaseExceptionGroup as group:
         raise cause(group) from group
     if on_event is not None:
@@ -107,7 +107,7 @@ async def trace(
 
 
 async def _trace(
-    asked: _TraceTarget,
+    target: _TraceTarget,
     method: Method,
     output: TraceOutput | None,
     options: Options,
@@ -117,13 +117,13 @@ async def _trace(
     """Send the requests that have no answer in `output` yet, and return the report."""
     clock = SystemClock()
     start = clock.monotonic()
-    async with _hub(asked.settings, options) as hub, _answers(output, asked.question) as answers:
+    async with _hub(target.settings, options) as hub, _answers(output, target.question) as answers:
         at_once = options.concurrency or _AT_ONCE
-        run = TraceRun(hub, asked.question, answers, on_event=on_event, stop=stop, at_once=at_once)
+        run = TraceRun(hub, target.question, answers, on_event=on_event, stop=stop, at_once=at_once)
         ended = await within_grace(_traced(run, method), stop)
         stopped = ended is None or run.stopped  # a stop after this has no effect
         seconds = clock.monotonic() - start
-        return await asyncio.to_thread(trace_report, asked.question, run.found, hub, seconds, stopped)
+        return await asyncio.to_thread(trace_report, target.question, run.found, hub, seconds, stopped)
 
 
 async def _traced(run: TraceRun, method: Method) -> TraceResult:
@@ -149,12 +149,12 @@ async def trace_estimate(
 
     Arguments and exceptions are those of `trace`.
     """
-    asked = await asyncio.to_thread(
+    target = await asyncio.to_thread(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
-    async with _hub(asked.settings, options or Options()) as hub:
-        catalog = await TraceRun(hub, asked.question, MemoryAnswers(), on_event=on_event).tiles()
-    return await asyncio.to_thread(estimate_of, asked.question, catalog)
+    async with _hub(target.settings, options or Options()) as hub:
+        catalog = await TraceRun(hub, target.question, MemoryAnswers(), on_event=on_event).tiles()
+    return await asyncio.to_thread(estimate_of, target.question, catalog)
 
 
 def _trace_target(
@@ -226,18 +226,18 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 
 @asynccontextmanager
-async def _answers(output: TraceOutput | None, asked: TraceQuestion) -> AsyncIterator[AnswerStore]:
+async def _answers(output: TraceOutput | None, question: TraceQuestion) -> AsyncIterator[AnswerStore]:
     """Open the file of answers beside OUT; without OUT, store them in memory."""
     if output is None:
         yield MemoryAnswers()
         return
     async with AsyncExitStack() as stack:
-        results = await asyncio.to_thread(_results, output, asked)
+        results = await asyncio.to_thread(_results, output, question)
         stack.push_async_callback(asyncio.to_thread, results.close)
         yield FileAnswers(results)
 
 
-def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
+def _results(output: TraceOutput, question: TraceQuestion) -> Results:
     try:
         output.answers.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -246,4 +246,4 @@ def _results(output: TraceOutput, asked: TraceQuestion) -> Results:
     if output.folder and output.answers.parent.is_symlink():
         where = output.answers.parent
         raise DestinationError(f"{where} is a symbolic link. stacpull does not write through it: remove it.")
-    return Results(output.answers, asked.identity())
+    return Results(output.answers, question.identity())

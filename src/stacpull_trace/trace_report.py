@@ -30,14 +30,14 @@ _PAGE: Final = 100
 
 
 def trace_report(
-    asked: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
+    question: TraceQuestion, found: TraceResult, hub: Hub, seconds: float, stopped: bool
 ) -> TraceReport:
     """Return the report of a run; a stopped run has no days. Blocks: it makes the rows."""
     known = {} if stopped else found.days
-    pixels = asked.area.count_pixels()
+    pixels = question.area.count_pixels()
     scenes: tuple[ScenePixels, ...] = ()
     table: tuple[MedianRow, ...] = ()
-    if asked.method == "median":
+    if question.method == "median":
         days = median_series(known, pixels)
         table, notes = median_table(days)
     else:
@@ -48,20 +48,20 @@ def trace_report(
     counters = hub.session.counters
     return TraceReport(
         state="interrupted" if stopped else "complete",
-        collection=asked.collection,
-        period=str(asked.period),
-        resolution=asked.resolution,
-        index=asked.index.name,
-        method=asked.method,
-        width=asked.area.grid.width,
-        height=asked.area.grid.height,
+        collection=question.collection,
+        period=str(question.period),
+        resolution=question.resolution,
+        index=question.index.name,
+        method=question.method,
+        width=question.area.grid.width,
+        height=question.area.grid.height,
         days_found=len(days),
         days_valid=sum(day.valid > 0 for day in days),
         days_unmapped=states.count(DayState.UNMAPPED),
         days_mismatched=states.count(DayState.MISMATCH),
         days_failed=states.count(DayState.FAILED),
         tiles=found.tiles,
-        requests_statistics=found.asked,
+        requests_statistics=found.requests,
         requests=counters.requests,
         retries=counters.retries,
         processing_units=round(hub.processing_units, 6),
@@ -70,29 +70,29 @@ def trace_report(
         scenes=scenes,
         table=table,
         notes=(*found.notes, *notes),
-        question=asked.to_json(),
+        question=question.to_json(),
     )
 
 
-def estimate_of(asked: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
+def estimate_of(question: TraceQuestion, catalog: Sequence[CatalogTile]) -> TraceEstimate:
     """Estimate the requests and cost of a trace of these tiles. Blocks: it divides the area."""
-    tiles = [tile_of(tile, None, asked.area) for tile in catalog]
+    tiles = [tile_of(tile, None, question.area) for tile in catalog]
     days = sorted({tile.day for tile in tiles})
-    if asked.method == "median":
-        planned = list(whole_area_requests(asked.area, asked.period, dict.fromkeys(days, "")))
+    if question.method == "median":
+        planned = list(whole_area_requests(question.area, question.period, dict.fromkeys(days, "")))
         seen = len(days)
     else:
-        planned = list(planned_requests(asked.area, asked.period, pieces_by_day(asked.area, tiles)))
+        planned = list(planned_requests(question.area, question.period, pieces_by_day(question.area, tiles)))
         seen = len(tiles)
     pages = max(1, -(-len(tiles) // _PAGE))
-    units = sum(processing_units(request, asked.index.bands) for request in planned)
+    units = sum(processing_units(request, question.index.bands) for request in planned)
     return TraceEstimate(
-        collection=asked.collection,
-        days=len(asked.period),
+        collection=question.collection,
+        days=len(question.period),
         days_with_tiles=len(days),
         tiles=len(tiles),
-        width=asked.area.grid.width,
-        height=asked.area.grid.height,
+        width=question.area.grid.width,
+        height=question.area.grid.height,
         statistics_requests=len(planned),
         requests=1 + pages + len(planned) + 2 * seen,
         processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),

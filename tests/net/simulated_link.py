@@ -64,10 +64,10 @@ class Host:
 class Sent:
     """A request in flight."""
 
-    __slots__ = ("asked", "left", "size", "uncounted")
+    __slots__ = ("left", "sent_at", "size", "uncounted")
 
-    def __init__(self, asked: float, size: int) -> None:
-        self.asked = asked
+    def __init__(self, sent_at: float, size: int) -> None:
+        self.sent_at = sent_at
         self.size = self.left = size
         self.uncounted = 0
 
@@ -217,7 +217,7 @@ class Simulation:
             self._read(sent)
 
     def _read(self, sent: Sent) -> None:
-        self.gate.succeeded(sent.asked)
+        self.gate.succeeded(sent.sent_at)
         self._count(1)
         self._portion(sent)
 

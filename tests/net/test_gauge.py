@@ -16,13 +16,13 @@ class Bench:
 
     def burst(self, trip: float, *, in_use: int | None = None, size: int = 0) -> None:
         """Answer one request per permit after a round trip."""
-        asked = self.now
+        sent_at = self.now
         self.now += trip
         for _ in range(in_use or self.gauge.limit):
             changed = (
                 self.gauge.piece(size, in_use or self.gauge.limit)
                 if size
-                else self.gauge.answered(asked, in_use or self.gauge.limit)
+                else self.gauge.answered(sent_at, in_use or self.gauge.limit)
             )
             if changed:
                 self.limits.append(self.gauge.limit)

@@ -107,7 +107,7 @@ def test_a_box_among_590326_does_not_count_what_matches(client_of):
 
 
 def in_geometry(geometry):
-    return SpaceAndTime.asked(bbox=None, datetime=None, intersects=geometry).geometry
+    return SpaceAndTime.of_query(bbox=None, datetime=None, intersects=geometry).geometry
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def rate(amount: float, seconds: float) -> str:
 
 def duration(seconds: float) -> str:
     """Write a time by its two largest units: 2 h 5 min."""
-    if seconds < 10:  # noqa: PLR2004 - below, tenths tell something
+    if seconds < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{seconds:.1f} s"
     whole = round(seconds)
     for unit, (name, smaller, smaller_name) in _LARGE.items():

@@ -255,7 +255,7 @@ class SourceTrust:
         """Return why the host of `href` is not trusted for items of a collection; None if it is.
 
         Raises:
-            CredentialsError, SourceError: the source cannot be asked.
+            CredentialsError, SourceError: the source cannot be reached.
         """
         key = (collection, server_of(href))
         if key not in self._known:

@@ -1,6 +1,6 @@
 """The list of URLs that `plan` writes for other tools (`planning.url_lists` has the formats).
 
-Credentials are left out unless they are asked for: signatures and keys in URLs. Header fields are never
+Credentials (signatures and keys in URLs) are left out unless they are requested. Header fields are never
 written, because most tools would send them to every host that a URL redirects to.
 """
 

@@ -145,7 +145,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     url: str
     since: float
     """The time when its first request was queued."""
-    asked: float = 0.0
+    sent_at: float = 0.0
     """The time when the current request was sent."""
     hops: tuple[str, ...] = ()
     outgoing: Request | None = None
@@ -176,7 +176,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             return
         self.sent = request
         path.counters.requests += 1
-        self.asked = origin.gate.now()
+        self.sent_at = origin.gate.now()
         connection = origin.host.pop()
         if connection is None:
             path.connect(self)
@@ -213,7 +213,7 @@ class FastTransfer(msgspec.Struct, eq=False):
                 return False
             path.counters.bytes_fetched += size
             connection.release()
-            gate.answered(self.asked, size)
+            gate.answered(self.sent_at, size)
             path.sink.received(self.job, arrival)
             return True
         location = fields.get(b"location")
@@ -229,7 +229,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.url = target
         self.outgoing = None
         origin = path.origin(target)
-        if gate.answered(self.asked, 0, goes_on=origin is self.origin):
+        if gate.answered(self.sent_at, 0, goes_on=origin is self.origin):
             self.send()
         elif origin is None:
             path.hand_over(self)
@@ -365,7 +365,9 @@ class FastPath:
         if response is not None:
             rewritten = transfer.rewritten
             context = response if rewritten is None else rewritten.opened(plain, response)
-            sent = PendingResponse(transfer.origin.gate, transfer.outgoing or plain, transfer.asked, context)
+            sent = PendingResponse(
+                transfer.origin.gate, transfer.outgoing or plain, transfer.sent_at, context
+            )
         begun = StartedExchange(plain, transfer.hops, sent)
 
         async def attempt(job: Job, /, *, count_refusal: bool) -> Arrival | None:

@@ -91,7 +91,7 @@ class PendingResponse(NamedTuple):
     gate: Gate
     outgoing: Request
     """The request with credentials."""
-    asked: float
+    sent_at: float
     """When it was sent, on the gate's clock."""
     context: AbstractAsyncContextManager[Response]
     """As returned by `Transport.open`: entering it returns the response or raises the failure."""
@@ -250,7 +250,9 @@ class Client:
         travelling = {k: v for k, v in request.headers.items() if k.lower() in _TRAVELLING}
         return Request(target, method, travelling, None, request.decode, redirected=True)
 
-    async def failure(self, response: Response, gate: Gate, asked: float, *, count_refusal: bool) -> Failure:
+    async def failure(
+        self, response: Response, gate: Gate, sent_at: float, *, count_refusal: bool
+    ) -> Failure:
         """Return the failure for a status that is not accepted, and inform the gate. For `Exchange`.
 
         Raises:
@@ -268,7 +270,7 @@ class Client:
         elif failure.kind is FailureKind.REFUSED and response.status in _COUNTED_REFUSALS and count_refusal:
             gate.refused(response.status)
         elif response.status in _GATEWAY_ERRORS:
-            failure = gate.unanswered(asked, failure)
+            failure = gate.unanswered(sent_at, failure)
         elif failure.kind is FailureKind.SERVER:
             gate.troubled()
         return self.clean(failure)
@@ -436,12 +438,12 @@ class Exchange:
         self._url = request.url
         sent = None if self._begun is None else self._begun.sent
         self._begun = None
-        gate, outgoing, asked, self._context = sent or await self._send(request)
+        gate, outgoing, sent_at, self._context = sent or await self._send(request)
         self.is_sent = True
         try:
             response = self._response = await self._context.__aenter__()
         except TransferError as error:
-            failure = _unanswered(gate, asked, client.clean(error.failure))
+            failure = _unanswered(gate, sent_at, client.clean(error.failure))
             gate.release()
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
         except BaseException:
@@ -452,16 +454,16 @@ class Exchange:
         self._gate = gate
         self.status = _effective_status(outgoing, response)
         if self.status in self._accept:
-            self.first_byte = gate.now() - asked
-            gate.succeeded(asked)
+            self.first_byte = gate.now() - sent_at
+            gate.succeeded(sent_at)
             return None
         try:
             if response.status in REDIRECTS:
-                gate.succeeded(asked)
+                gate.succeeded(sent_at)
                 gate.satisfied()
                 await client.beginning(response)
                 return client.following(request, response, hops)
-            failure = await client.failure(response, gate, asked, count_refusal=self._count_refusal)
+            failure = await client.failure(response, gate, sent_at, count_refusal=self._count_refusal)
             raise TransferError(failure)
         finally:
             await self._leave(None, None, None)
@@ -530,10 +532,10 @@ def _no_permit(gate: Gate) -> Failure:
     return Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
 
 
-def _unanswered(gate: Gate, asked: float, failure: Failure) -> Failure:
+def _unanswered(gate: Gate, sent_at: float, failure: Failure) -> Failure:
     """Inform the gate of a request without a response. Return the failure as the gate judges it."""
     if failure.kind in _UNANSWERED:
-        return gate.unanswered(asked, failure)
+        return gate.unanswered(sent_at, failure)
     _inform(gate, failure)
     return failure
 

@@ -8,7 +8,7 @@ decides, `net.gauge` counts), up to the maximum.
 - If a host answers some requests but drops others or leaves them unanswered, it gets more at once than it can
   serve: the limit is halved, and these failures do not use up attempts.
 - If a host leaves 20 requests in a row unanswered, its gate closes as if it had throttled. From then on
-  failures do not use up attempts, since they say nothing about an asset. After the gate's patience without an
+  failures do not use up attempts: they prove nothing about an asset. After the gate's patience without an
   answer the host is given up: requests fail at once with DOWN, except for one probe per minute. The first
   answer ends this state.
 
@@ -220,27 +220,27 @@ class Gate:
         if self._queue:
             self._admit()
 
-    def succeeded(self, asked: float) -> None:
+    def succeeded(self, sent_at: float) -> None:
         """Record a response with an accepted status. Its body may still fail.
 
         Args:
-            asked: When the request was sent, on the clock `now`.
+            sent_at: When the request was sent, on the clock `now`.
         """
         self._pauses = self._unanswered = 0
-        self._answered_at = asked
+        self._answered_at = sent_at
         self._given_up = None
         if self._too_much:
             self._too_much -= 1
-        if self._gauge.answered(asked, self._in_use):
+        if self._gauge.answered(sent_at, self._in_use):
             self._change()
 
-    def answered(self, asked: float, size: int, *, goes_on: bool = False) -> bool:
+    def answered(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
         """Record a complete response and release its permit.
 
         This is `succeeded`, `received`, `satisfied` and `release` in one call.
 
         Args:
-            asked: When the request was sent, on the clock `now`.
+            sent_at: When the request was sent, on the clock `now`.
             size: Bytes of the body.
             goes_on: True if the next request for the same object goes to this host, too: it may have the
                 permit.
@@ -249,12 +249,12 @@ class Gate:
             True if the permit is not released, but left to the next request.
         """
         self._pauses = self._unanswered = self._refusals = 0
-        self._answered_at = asked
+        self._answered_at = sent_at
         self._given_up = None
         if self._too_much:
             self._too_much -= 1
         self.bytes += size
-        if self._gauge.answered(asked, self._in_use, size):
+        if self._gauge.answered(sent_at, self._in_use, size):
             self._change()
         if goes_on and not self.closed_until and self._in_use <= self.limit:
             return True
@@ -282,11 +282,11 @@ class Gate:
         """Record a failure of the network or the server."""
         self._gauge.troubled()
 
-    def unanswered(self, asked: float, failure: Failure) -> Failure:
+    def unanswered(self, sent_at: float, failure: Failure) -> Failure:
         """Record a request that the host did not answer. Its permit is still held.
 
         Args:
-            asked: When the request was sent, on the clock `now`.
+            sent_at: When the request was sent, on the clock `now`.
             failure: Why there is no answer.
 
         Returns:
@@ -300,15 +300,15 @@ class Gate:
         self._unanswered += 1
         if self._unanswered >= MAX_UNANSWERED:
             return self._silent(now, failure)
-        if failure.retryable and self._is_too_much(now, asked):
+        if failure.retryable and self._is_too_much(now, sent_at):
             return replace(failure, kind=FailureKind.THROTTLED, free=True)
         return failure
 
-    def _is_too_much(self, now: float, asked: float) -> bool:
+    def _is_too_much(self, now: float, sent_at: float) -> bool:
         """Return whether overload explains an unanswered request. Lower the limit after several of them."""
         if now - self._answered_at > _RECENT:
             return False
-        if asked < self._cut_at:
+        if sent_at < self._cut_at:
             return True  # it was sent before the limit was lowered
         if self._in_use <= 1:
             return False

@@ -78,11 +78,11 @@ class Gauge:
         self._deadline = self._quickest = math.inf
         self._clear()
 
-    def answered(self, asked: float, in_use: int, size: int = 0) -> bool:
+    def answered(self, sent_at: float, in_use: int, size: int = 0) -> bool:
         """Count a response.
 
         Args:
-            asked: When the request was sent, on the clock `now`.
+            sent_at: When the request was sent, on the clock `now`.
             in_use: Permits in use.
             size: Bytes of the body received so far.
 
@@ -90,7 +90,7 @@ class Gauge:
             Whether the limit or the base has changed.
         """
         now = self._now()
-        taken = now - asked
+        taken = now - sent_at
         self._answers += 1
         self._received += size
         self._first_bytes += taken

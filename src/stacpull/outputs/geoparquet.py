@@ -5,7 +5,7 @@ Sources: https://github.com/radiantearth/stac-geoparquet-spec and https://geopar
 Two passes, so that memory stays flat and no member of any item is lost because it appears late. The first
 turns batches of items into Arrow, each batch with the types that its own values have, and keeps them in the
 spool, from which an export that was killed continues. The second fits all batches to the one schema that
-holds them, and writes row groups. `outputs.arrow` says what becomes of values that differ in kind.
+holds them, and writes row groups. `outputs.arrow` defines the result for values of different types.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class _Raster(NamedTuple):
     """As references have it."""
     size: int | None
     layout: TiffLayout | str
-    """A text says why the file has none."""
+    """A text is the reason why the file has none."""
 
 
 class _RasterGroup(NamedTuple):
@@ -299,7 +299,7 @@ def _mirrored(
 
 
 def _read_layout(files: StoredFiles, path: str) -> TiffLayout | str | None:
-    """Read the header of a file: None if it is not a TIFF, a text that says why it cannot be read."""
+    """Read the header of a file: None if it is not a TIFF, the reason as text if it cannot be read."""
     try:
         with files.open(path) as file:
             size = file.seek(0, os.SEEK_END)

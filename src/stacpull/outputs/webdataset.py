@@ -105,7 +105,7 @@ def export_webdataset(
 
 
 class _ShardWriter:
-    """Writes shards one after the other; `done` and `count` say how far it has come."""
+    """Writes shards one after the other; `done` and `count` are its progress."""
 
     def __init__(
         self,

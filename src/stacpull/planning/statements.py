@@ -100,7 +100,7 @@ _STORAGE_MEMBERS = frozenset({"storage:refs", "storage:region", "storage:request
 
 
 def states_storage(said: object) -> bool:
-    """Return False if the members of an asset, or the properties of its item, say nothing of storage."""
+    """Return False if the members of an asset, or the properties of its item, state nothing about storage."""
     return isinstance(said, dict) and ("alternate" in said or not _STORAGE_MEMBERS.isdisjoint(said))
 
 

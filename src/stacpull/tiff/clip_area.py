@@ -60,7 +60,7 @@ class ClipArea:
             A shapely geometry; None if nothing of the area is in the raster.
 
         Raises:
-            TiffError: Nothing says where the raster is, or where the area is in its reference system.
+            TiffError: The position of the raster, or of the area in its reference system, is unknown.
         """
         transform, bounds, epsg = header.transform, header.bounds, header.epsg
         if transform is None or bounds is None:

@@ -55,7 +55,7 @@ _GAPS = 0.1
 _LEADER = 16
 """A gap that is always read: GDAL's COGs repeat bytes around each tile."""
 _MOST_READ = 8 << 20
-"""Bytes that one request asks for, unless a tile is larger."""
+"""Bytes per request, unless a tile is larger."""
 
 _NOTE = re.compile(rb"STACPULL_CLIP=([0-9a-f]{16}),([0-9]{1,19})\n")
 
@@ -74,7 +74,7 @@ class ClipWindow(NamedTuple):
 
 
 class TileRead(NamedTuple):
-    """One request: the bytes to ask for, half-open, and the tiles in it.
+    """One request: the bytes to request, half-open, and the tiles in it.
 
     `tiles` has a row for each tile, sorted by where it begins in the source: that, its size, where it goes.
     """
@@ -101,7 +101,7 @@ class ClippedFile(NamedTuple):
 
 
 class ClipNote(NamedTuple):
-    """What a clipped file says of itself."""
+    """The description that a clipped file has of itself."""
 
     area: int
     """Digest of the area (`ClipArea.digest`)."""
@@ -151,7 +151,7 @@ def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
 
 
 def read_note(head: bytes) -> ClipNote | None:
-    """Return what a clipped file says of itself in its first bytes; None if it is not one."""
+    """Return the description in the first bytes of a clipped file; None if it is not one."""
     start = 16 if head[2:4] in {b"+\0", b"\0+"} else 8
     if not head.startswith(GHOST, start):
         return None
@@ -417,7 +417,7 @@ def _tags(layout: ByteLayout, cut: _Cut, offsets: Places) -> dict[int, TagField]
 
 
 def _moved(cut: _Cut) -> dict[int, list[float]]:
-    """Return the tags that say where the image is, for one that begins at `cut.shift`."""
+    """Return the tags with the position of the image, for one that begins at `cut.shift`."""
     across, down = cut.shift
     directory, moved = cut.source.directory, dict[int, list[float]]()
     scale = directory.numbers(Tag.ModelPixelScale)

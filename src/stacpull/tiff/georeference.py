@@ -115,7 +115,7 @@ def _lookup(
 
 
 def crs_kind(keys: Mapping[str, GeoValue]) -> str | None:
-    """Return `projected`, `geographic`, `geocentric` or `user-defined`; None if the file does not say.
+    """Return `projected`, `geographic`, `geocentric` or `user-defined`; None if the file does not state it.
 
     A file without a model, but with the code of a projected CRS, is taken to be projected, as by GDAL.
     """

@@ -103,7 +103,7 @@ class Header:
         geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
         transform: Pixel corner to world; None if there is none, or only ground control points.
         gcps: Number of ground control points; 0 if there is a transform.
-        pixel_is_point: GTRasterType says that positions mean pixel centres; `transform` is already shifted.
+        pixel_is_point: GTRasterType defines positions as pixel centres; `transform` is already shifted.
         nodata: Tag 42113 as written.
         tags: What rasterio's `dataset.tags()` shows.
         domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).

@@ -274,7 +274,7 @@ class ConnectionCount:
         return self._received >= _SAMPLE_BYTES * self.active
 
     def _missing(self) -> int:
-        """Return how many more connections to open. The first one asks alone if the host serves ranges."""
+        """Return how many more connections to open. The first one alone checks if the host serves ranges."""
         wanted = self._growth.connections
         return max(0, (wanted if self._has_ranges else min(2, wanted)) - self.active)
 

@@ -45,11 +45,11 @@ class Bins:
         """
         if not isinstance(given, Mapping):
             raise bad_payload("A histogram must be an object.", place)
-        asked = {name: given[name] for name in _KINDS if given.get(name) is not None}
-        if len(asked) != 1:
+        stated = {name: given[name] for name in _KINDS if given.get(name) is not None}
+        if len(stated) != 1:
             raise bad_payload("Exactly one of bins, nBins and binWidth must be set.", place)
         ends = {name: given[name] for name in ("lowEdge", "highEdge") if given.get(name) is not None}
-        found = cls._listed(asked["bins"]) if "bins" in asked else cls._stepped(asked, ends)
+        found = cls._listed(stated["bins"]) if "bins" in stated else cls._stepped(stated, ends)
         if found is None:
             raise bad_payload("The bins of a histogram must be given by ascending numbers.", place)
         return found
@@ -63,18 +63,18 @@ class Bins:
         return cls(tuple(map(float, edges)), whole=all(isinstance(edge, int) for edge in edges))
 
     @classmethod
-    def _stepped(cls, asked: Mapping[str, Any], ends: Mapping[str, Any]) -> Bins | None:
-        if not all(map(_is_number, [*asked.values(), *ends.values()])) or min(asked.values()) <= 0:
+    def _stepped(cls, stated: Mapping[str, Any], ends: Mapping[str, Any]) -> Bins | None:
+        if not all(map(_is_number, [*stated.values(), *ends.values()])) or min(stated.values()) <= 0:
             return None
         low, high = ends.get("lowEdge"), ends.get("highEdge")
         if low is not None and high is not None and low >= high:
             return None
-        count = asked.get("nBins")
+        count = stated.get("nBins")
         if count is not None and (count != int(count) or count > _MOST_BINS):
             return None
-        typed = [*ends.values(), *([asked["binWidth"]] if count is None else [])]
+        typed = [*ends.values(), *([stated["binWidth"]] if count is None else [])]
         whole = all(isinstance(number, int) for number in typed) if typed else None
-        return cls((), None if count is None else int(count), asked.get("binWidth"), low, high, whole)
+        return cls((), None if count is None else int(count), stated.get("binWidth"), low, high, whole)
 
     def document(self, values: NDArray[np.float64]) -> dict[str, Any]:
         """Return the histogram of values as a reply document."""

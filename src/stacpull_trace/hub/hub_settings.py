@@ -86,12 +86,12 @@ def _config_file(variables: Mapping[str, str]) -> Path:
     return Path(folder).expanduser() / "sentinelhub" / "config.toml"
 
 
-def _profile(path: Path, asked: str | None) -> Mapping[str, str]:
+def _profile(path: Path, given: str | None) -> Mapping[str, str]:
     """Return a profile. Only the default profile may be missing."""
     profiles = _profiles(path)
-    name = asked or _DEFAULT_PROFILE
+    name = given or _DEFAULT_PROFILE
     table = profiles.get(name)
-    if table is None and asked is not None:
+    if table is None and given is not None:
         known = ", ".join(profiles) or "none"
         raise UsageError(f"{path} has no profile {name!r}; it has: {known}. See SH_PROFILE.")
     if not isinstance(table, dict | None):

@@ -119,7 +119,7 @@ class ActivationTransport:
     async def _located(self, request: Request) -> BufferedResponse:
         """Return a redirect to the file, or the host's refusal."""
         until = self._clock.monotonic() + self._activation.patience
-        asked = False
+        is_requested = False
         answer = await self._sent(request.url)
         while True:
             if answer.status != _OK:
@@ -131,11 +131,11 @@ class ActivationTransport:
                 return BufferedResponse(request.url, _FOUND, {"Location": location}, b"")
             if status not in _WAITING:
                 raise TransferError(_unread(answer))
-            if status == "inactive" and not asked:
+            if status == "inactive" and not is_requested:
                 refusal = await self._activate(asset, answer)
                 if refusal is not None:
                     return refusal
-                asked = True
+                is_requested = True
             if self._clock.monotonic() + self._activation.every > until:
                 raise TransferError(self._late(answer))
             await self._clock.sleep(self._activation.every)
