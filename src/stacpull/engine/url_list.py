@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from stacpull.engine.network import Network
+from stacpull.engine.together import off_loop
 from stacpull.models import Asset, PlannedItem, path_in_dest
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry
@@ -122,14 +122,8 @@ async def text_output(out: Path | TextIO, *, private: bool) -> AsyncIterator[Tex
     if not isinstance(out, Path):
         yield out
         return
-    context = _text_file(out, private=private)
-    stream = await asyncio.to_thread(context.__enter__)
-    try:
+    async with off_loop(_text_file(out, private=private)) as stream:
         yield stream
-    except BaseException:
-        await asyncio.to_thread(context.__exit__, *sys.exc_info())
-        raise
-    await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 @contextmanager
