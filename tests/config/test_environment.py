@@ -60,6 +60,6 @@ def test_a_worker_gets_no_credentials_from_the_environment() -> None:
 
 
 def test_the_environment_is_replaced_completely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"OLD": "1"})
-    take_over({"NEW": "2"})
-    assert os.environ == {"NEW": "2"}
+    monkeypatch.setattr(os, "environb", {b"OLD": b"1"})
+    take_over({b"NEW": b"2\xe9"})
+    assert os.environb == {b"NEW": b"2\xe9"}

@@ -54,7 +54,7 @@ TO_WORKER: list[ToWorker] = [
     PartsWritten(2),
     messages.LookAgain(),
     messages.NewLimits(4, 2),
-    WholeEnvironment({"A": "b"}),
+    WholeEnvironment({b"A": b"\xe9"}),
     messages.Stop(),
     messages.End(),
     messages.ItemRead(1, b'{"assets": {"a": {"href": "x"}}}', 1.5),

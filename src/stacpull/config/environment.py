@@ -83,7 +83,12 @@ def add_variables(environ: Mapping[str, str]) -> None:
     os.environ.update(environ)
 
 
-def take_over(environ: Mapping[str, str]) -> None:
-    """Replace the environment of this process with `environ`."""
-    os.environ.clear()
-    os.environ.update(environ)
+def own_environment() -> dict[bytes, bytes]:
+    """Return the variables of this process for `take_over`: they may be invalid Unicode."""
+    return dict(os.environb)
+
+
+def take_over(environ: Mapping[bytes, bytes]) -> None:
+    """Replace the environment of this process with `environ`, from `own_environment` of another one."""
+    os.environb.clear()
+    os.environb.update(environ)

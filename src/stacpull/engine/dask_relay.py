@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.child_process import discard, spawn
-from stacpull.config.environment import all_variables
+from stacpull.config.environment import own_environment
 from stacpull.engine.messages import WholeEnvironment, framed
 from stacpull.store.own_parts import token_in
 from stacpull.system import boot_id
@@ -70,7 +70,7 @@ async def relay(comm: Any, session: str = "") -> str:
         try:
             sock.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_sendall(sock, framed(WholeEnvironment(all_variables())))
+            await loop.sock_sendall(sock, framed(WholeEnvironment(own_environment())))
 
             async def up() -> None:
                 while data := await loop.sock_recv(sock, _PIECE):

@@ -114,9 +114,9 @@ class PartsWritten(msgspec.Struct, tag=11, array_like=True):
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    """The first message of the relay of a Dask worker: the environment to use."""
+    """The environment of a worker process: the first message of its parent."""
 
-    variables: dict[str, str]
+    variables: dict[bytes, bytes]
 
 
 class ErrorReport(msgspec.Struct, array_like=True):

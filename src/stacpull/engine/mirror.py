@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from stacpull.child_process import Started
 from stacpull.clock import Clock
-from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fetching import open_fetching, open_parts
@@ -348,7 +347,7 @@ class MirrorRun:
         from stacpull.engine.workers import LocalProcesses, worker_settings  # noqa: PLC0415 -- as above
 
         settings = [
-            worker_settings(network, self._options, work, selection, share, all_variables())
+            worker_settings(network, self._options, work, selection, share)
             for share in network.shares.workers
         ]
         return LocalProcesses(settings, self._workspace.lock, self._clock)

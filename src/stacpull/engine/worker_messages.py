@@ -1,6 +1,6 @@
 """The messages between the first network process and a worker process (`engine.messages`).
 
-    first process ─▶ Start, then Jobs, PartsWritten, ItemRead, Granted, Throttled, LookAgain, …, Stop or End
+    first process ─▶ WholeEnvironment, Start, then Jobs, PartsWritten, ItemRead, Granted, …, Stop or End
     worker        ─▶ Ready, then Arrivals, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
 
 A Dask worker (`engine.dask_cluster`) is on another machine, and only gets these messages.
@@ -45,8 +45,6 @@ class WorkerSettings(NamedTuple):
     slots: int
     """Simultaneous transfers."""
     dest: str
-    environment: Mapping[str, str] | None
-    """The environment to use; None for that of the Dask worker, which then has `credentials`."""
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     clip: str | None = None
@@ -56,9 +54,9 @@ class WorkerSettings(NamedTuple):
     durable: bool = False
     """True if only the worker itself can sync its files."""
     variables: Mapping[str, str] = {}
-    """Added to its own environment."""
+    """Added to the environment of a Dask worker."""
     credentials: CredentialNames | None = None
-    """Credentials of its own environment and files; None if `address` and `options` have all of them."""
+    """Credentials of its environment and files; None if `address` and `options` have all of them."""
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):

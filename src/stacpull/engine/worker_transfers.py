@@ -7,7 +7,6 @@ import json
 import pickle
 import platform
 import socket
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,14 +50,9 @@ async def work(sock: socket.socket) -> None:
     first = FirstProcess(inbox)
     await first.channel.open(sock)
     try:
-        start = await inbox.get()
-        if isinstance(start, WholeEnvironment):
-            take_over(start.variables)
-            start = await inbox.get()
-        pickled = cast("messages.Start", start).settings
+        take_over(cast("WholeEnvironment", await inbox.get()).variables)
+        pickled = cast("messages.Start", await inbox.get()).settings
         settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the parent process
-        if settings.environment is not None:
-            take_over(settings.environment)
         add_variables(settings.variables)
         if settings.credentials is not None:
             settings = with_own_credentials(settings)
@@ -133,8 +127,7 @@ class FirstProcess:
     """
 
     def __init__(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        """Has a result when the worker cannot continue."""
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.channel = Channel(messages.decode_to_worker, self._hear, self.fail)
         self.send = self.channel.send
         self._inbox = inbox
@@ -143,8 +136,16 @@ class FirstProcess:
 
     def fail(self, error: BaseException) -> None:
         """End the worker with `error`."""
-        if not self.broken.done():
-            self.broken.set_result(error)
+        if not self._broken.done():
+            self._broken.set_result(error)
+
+    async def failed(self) -> None:
+        """Wait until the worker cannot continue.
+
+        Raises:
+            BaseException: The reason.
+        """
+        raise await self._broken
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return an item. It is requested once for all processes.
@@ -236,31 +237,21 @@ class Worker(ArrivalSender):
         """
         self.start_writer()
         self._network.events.listen(self._pass_on)
-        async with asyncio.TaskGroup() as group:
-            ticking = group.create_task(self._tick())
-            hearing = group.create_task(self._guarded(self._hear(inbox)))
-            working = group.create_task(self._guarded(self._pool.run()))
-            self._first.send(messages.Ready(self._clock.monotonic()))
-            await self._until(working, group.create_task(self._end.wait()))
-            await asyncio.wait([working])
-            await self._until(group.create_task(self.all_sent()))
-            for task in (ticking, hearing):
-                task.cancel()
-        if self._first.broken.done():
-            raise self._first.broken.result()
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work`. Its error ends the worker."""
         try:
-            await work
-        except Exception as error:  # noqa: BLE001 -- raised by `run`
-            self._first.fail(error)
-
-    async def _until(self, *ends: asyncio.Task[Any]) -> None:
-        """Wait until one of these has ended or the worker has failed, and cancel the others."""
-        await asyncio.wait([*ends, self._first.broken], return_when=asyncio.FIRST_COMPLETED)
-        for task in ends:
-            task.cancel()
+            async with asyncio.TaskGroup() as group:
+                ended = group.create_task(self._end.wait())
+                working = group.create_task(self._pool.run())
+                besides = (self._tick(), self._hear(inbox), self._first.failed())
+                others = [ended, *map(group.create_task, besides)]
+                self._first.send(messages.Ready(self._clock.monotonic()))
+                await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
+                working.cancel()
+                await asyncio.wait([working])
+                await self.all_sent()
+                for task in others:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise cause(errors) from None
 
     async def close(self) -> None:
         """Report everything received."""

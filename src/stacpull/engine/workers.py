@@ -44,11 +44,12 @@ import attrs
 
 from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
+from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Arrivals, PartsWritten, error_of
+from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
@@ -81,7 +82,6 @@ def worker_settings(
     dest: Path,
     selection: Selection,
     share: Share,
-    environment: Mapping[str, str] | None = None,
 ) -> WorkerSettings:
     """Return the settings of a worker of a run.
 
@@ -91,7 +91,6 @@ def worker_settings(
         dest: DEST, or the work directory of a bucket.
         selection: The selection of the run.
         share: The worker's share of the limits.
-        environment: The environment to use; None for a Dask worker, which has its own.
     """
     return WorkerSettings(
         network.address,
@@ -104,7 +103,6 @@ def worker_settings(
         network.addresses,
         share.slots,
         str(dest),
-        environment,
         selection.prefer,
         selection.clip,
     )
@@ -584,6 +582,7 @@ class LocalWorker(WorkerProcess):
         except BaseException:
             _discard(starting)
             raise
+        worker.send(WholeEnvironment(own_environment()))
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker
 
