@@ -69,26 +69,26 @@ def recover(
     Raises:
         InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
-    hashed = _FileHasher(is_stopped)
     store.collect_parts()
     evidence = _evidence(db, store)
     if evidence.had_sync_error:
         checkpoint(db)  # the log may have holes on the disk that the page cache hides
     in_place, lost = [], []
     parts = store.list_parts()
-    names = [parse_complete_part(entry.name) for entry in parts]
-    staged = {(name.row, name.generation) for name in names if name is not None}
+    named = _named(parts)
+    staged = {(name.row, name.generation) for _, name in named}
     for arrival in jobs.reservations(db):
         is_staged = (arrival.row, arrival.generation) in staged
-        if _is_in_place(store, arrival, evidence, hashed, checksum, is_staged=is_staged):
+        if _is_in_place(store, arrival, evidence, is_stopped, checksum, is_staged=is_staged):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
     complete: list[Arrival] = []
     if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
+        named = [one for one in named if one[1].row not in rows]
         trusted = evidence.is_trusted
-        complete = _complete_parts(db, store, parts, rows, hashed, trusted=trusted, checksum=checksum)
+        complete = _complete_parts(db, store, named, is_stopped, trusted=trusted, checksum=checksum)
     outcomes.release(db, lost)
     kept = {part.part for part in complete}
     _sweep(db, store, parts, kept, trusted=evidence.is_trusted)
@@ -122,34 +122,31 @@ def _evidence(db: Connection, store: Store) -> _Evidence:
     return _Evidence(is_trusted=boot != "" and last == boot and not failed, had_sync_error=failed)
 
 
-class _FileHasher:
-    """Computes digests of files, unless it is stopped."""
+def _digest(
+    look_at: Callable[..., Look], path: str, algorithm: str, is_stopped: Callable[[], bool]
+) -> bytes | None:
+    """Return the digest of a regular file or part, None if it cannot be read.
 
-    def __init__(self, is_stopped: Callable[[], bool]) -> None:
-        self._is_stopped = is_stopped
+    Args:
+        look_at: `Store.look_at` or `Store.look_at_part`.
+        path: The file, or the name of the part.
+        algorithm: Of the digest.
+        is_stopped: Called while it is read.
 
-    def __call__(self, look_at: Callable[..., Look], path: str, algorithm: str) -> bytes | None:
-        """Return the digest of a regular file or part, None if it cannot be read.
-
-        Args:
-            look_at: `Store.look_at` or `Store.look_at_part`.
-            path: The file, or the name of the part.
-            algorithm: Of the digest.
-
-        Raises:
-            InterruptedRunError: It was stopped, possibly in the middle of the file.
-        """
-        found = look_at(path, hashed=True, algorithm=algorithm, is_stopped=self._is_stopped)
-        if self._is_stopped():
-            raise InterruptedRunError("Interrupted.")
-        return found.sha256
+    Raises:
+        InterruptedRunError: It was stopped, possibly in the middle of the file.
+    """
+    found = look_at(path, hashed=True, algorithm=algorithm, is_stopped=is_stopped)
+    if is_stopped():
+        raise InterruptedRunError("Interrupted.")
+    return found.sha256
 
 
 def _is_in_place(
     store: Store,
     arrival: Arrival,
     evidence: _Evidence,
-    hashed: _FileHasher,
+    is_stopped: Callable[[], bool],
     checksum: str | None,
     *,
     is_staged: bool,
@@ -167,19 +164,19 @@ def _is_in_place(
     if is_ours and evidence.is_trusted and not is_unverified:
         return True
     may_be_ours = is_ours or not is_staged
-    if may_be_ours and not evidence.had_sync_error and _is_proven_here(store, arrival, hashed):
+    if may_be_ours and not evidence.had_sync_error and _is_proven_here(store, arrival, is_stopped):
         return True
     if is_ours:
         store.remove(arrival.directory, arrival.name)
     return False
 
 
-def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool:
+def _is_proven_here(store: Store, arrival: Arrival, is_stopped: Callable[[], bool]) -> bool:
     """Return True if the file has that content. It is then synced, because a copied file may not be."""
     if arrival.digest is None:
         return False
     algorithm = recorded(arrival.digest).algorithm
-    if hashed(store.look_at, arrival.path, algorithm) != arrival.digest:
+    if _digest(store.look_at, arrival.path, algorithm, is_stopped) != arrival.digest:
         return False
     try:
         store.sync_file(arrival.path)
@@ -188,33 +185,37 @@ def _is_proven_here(store: Store, arrival: Arrival, hashed: _FileHasher) -> bool
     return True
 
 
+def _named(parts: Sequence[PartEntry]) -> list[tuple[PartEntry, CompletePartName]]:
+    """Return the entries with the names of complete parts, and these names."""
+    named = ((entry, parse_complete_part(entry.name)) for entry in parts)
+    return [(entry, name) for entry, name in named if name is not None]
+
+
 def _complete_parts(
     db: Connection,
     store: Store,
-    parts: Sequence[PartEntry],
-    in_place: set[int],
-    hashed: _FileHasher,
+    parts: Sequence[tuple[PartEntry, CompletePartName]],
+    is_stopped: Callable[[], bool],
     *,
     trusted: bool,
     checksum: str | None,
 ) -> list[Arrival]:
+    """Return the open assets with a complete part. Unless parts are trusted, a digest must prove each."""
     proven = {} if trusted else dict(jobs.reserved_checksums(db))
     found: dict[int, Arrival] = {}
-    for entry in parts:
-        name = parse_complete_part(entry.name)
-        if name is None or name.row in in_place or name.row in found:
-            continue
-        job = jobs.job_of(db, name.row, name.generation)
+    for entry, name in parts:
+        job = None if name.row in found else jobs.job_of(db, name.row, name.generation)
         if job is None or not _is_complete(entry, name, job):
             continue
+        known = None if trusted else _known(job, proven.get(name.row))
+        if not trusted and known is None:
+            continue
+        algorithm = checksum if known is None else known.algorithm
         digest = None
-        if not trusted:
-            known = _known(job, proven.get(name.row))
-            if known is None or hashed(store.look_at_part, entry.name, known.algorithm) != known.digest:
-                continue
-            digest = known.digest
-        elif checksum is not None:
-            digest = hashed(store.look_at_part, entry.name, checksum)
+        if algorithm is not None:
+            digest = _digest(store.look_at_part, entry.name, algorithm, is_stopped)
+        if known is not None and digest != known.digest:
+            continue
         found[name.row] = _arrival(job, name, entry, digest)
     return list(found.values())
 
@@ -235,9 +236,7 @@ def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes |
     """Return a complete part as the writer would have reported it."""
     validator, verified = Validator(etag=name.etag), not name.unproven
     filename = name.filename or ""
-    arrival = arrival_of(
-        job, name.size, filename, validator, digest=digest, part=entry.name, verified=verified
-    )
+    arrival = arrival_of(job, name.size, filename, validator, entry.name, digest=digest, verified=verified)
     arrival.identity = entry.identity
     return arrival
 
@@ -258,21 +257,12 @@ def parts_of_lost_worker(
     Raises:
         DestinationError: A part cannot be removed.
     """
-    found = []
-    for entry in store.list_parts():
-        name = parse_complete_part(entry.name)
-        if name is None or name.row not in rows:
-            continue
-        job = jobs.job_of(db, name.row, name.generation)
-        if job is None:
-            continue
-        if not _is_complete(entry, name, job):
+    parts = [one for one in _named(store.list_parts()) if one[1].row in rows]
+    found = _complete_parts(db, store, parts, lambda: False, trusted=True, checksum=checksum)
+    kept = {one.part for one in found}
+    for entry, name in parts:
+        if entry.name not in kept and jobs.job_of(db, name.row, name.generation) is not None:
             store.drop_part(entry.name)
-            continue
-        digest = None
-        if checksum is not None:
-            digest = store.look_at_part(entry.name, hashed=True, algorithm=checksum).sha256
-        found.append(_arrival(job, name, entry, digest))
     return found
 
 
