@@ -29,7 +29,7 @@ from typing import TypeVar
 import msgspec
 
 from stacpull.models import Arrival, HeldBody, Job
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
 from stacpull.store.writer import BodyWriter
 
@@ -165,14 +165,7 @@ class ArrivalSender(TransferSlots, ABC):
         if body is None or arrival.size > self._longest:
             self._writer.put(copy(arrival))  # it is changed there, and `engine.sharing` may still use it
             return
-        arrival.part = complete_part_name(
-            arrival.row,
-            arrival.generation,
-            arrival.size,
-            arrival.etag,
-            arrival.filename,
-            unproven=arrival.unproven,
-        )
+        arrival.part = part_name_of(arrival)
         batch = self._batch
         batch.arrivals.append(arrival)
         batch.size += arrival.size

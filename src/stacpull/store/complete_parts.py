@@ -11,6 +11,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from stacpull.models import Arrival
+
 _MARK = ".whole"
 _UNPROVEN = "~"
 _QUOTE = '"'
@@ -52,6 +54,18 @@ def complete_part_name(
     else:
         name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK
+
+
+def part_name_of(arrival: Arrival) -> str:
+    """Return the name of the complete part of an asset."""
+    return complete_part_name(
+        arrival.row,
+        arrival.generation,
+        arrival.size,
+        arrival.etag,
+        arrival.filename,
+        unproven=arrival.unproven,
+    )
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:

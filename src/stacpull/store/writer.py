@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from stacpull.digests import digest_of
 from stacpull.models import Arrival, Checksum
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
 
 _BATCH = 64
@@ -97,14 +97,7 @@ class BodyWriter:
             The current name of the part; empty for an object that the service of DEST copies.
         """
         part = arrival.part
-        arrival.part = complete_part_name(
-            arrival.row,
-            arrival.generation,
-            arrival.size,
-            arrival.etag,
-            arrival.filename,
-            unproven=arrival.unproven,
-        )
+        arrival.part = part_name_of(arrival)
         if arrival.source is not None:
             return ""
         if arrival.body is None:
