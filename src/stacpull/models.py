@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -409,15 +408,3 @@ class TooLongError(Exception):
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} bytes")
         self.limit = limit
-
-
-class FinishedPart(NamedTuple):
-    """A complete, checked and closed part that waits for the publisher."""
-
-    path: Path | None
-    """None if it is in memory only."""
-    size: int
-    sha256: bytes | None
-    """The SHA-256; None if it was not requested."""
-    body: HeldBody | None = None
-    """The part, if it is in memory only."""

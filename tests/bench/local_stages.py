@@ -118,7 +118,7 @@ def _parts(
 ) -> Iterator[Arrival]:
     validator = Validator('"6560a1b2-1d88"')
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        arrival = arrival_of(job, len(body), "f.tif", validator, digest=digest)
+        arrival = arrival_of(job, len(body), "f.tif", validator, None, digest=digest)
         arrival.part = part_name_of(arrival)
         arrival.identity = destination.write_part(arrival.part, body)
         yield arrival

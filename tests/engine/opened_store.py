@@ -87,7 +87,7 @@ async def opened(
 
 
 def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
-    return arrival_of(job, len(body), filename, Validator(etag), body=body)
+    return arrival_of(job, len(body), filename, Validator(etag), body)
 
 
 async def until(is_so: Callable[[], object]) -> None:

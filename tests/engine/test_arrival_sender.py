@@ -63,7 +63,7 @@ def job(row: int) -> Job:
 
 
 def put(sender: ArrivalSender, row: int, size: int = 10) -> None:
-    sender.put(job(row), arrival_of(job(row), size, "f", Validator(), body=b"x" * size))
+    sender.put(job(row), arrival_of(job(row), size, "f", Validator(), b"x" * size))
 
 
 async def free_slots(sender: ArrivalSender) -> int:
@@ -112,7 +112,7 @@ def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path
             for row in range(3):
                 body = HeldBody(b"x")
                 body.on_taken = partial(taken.append, row)
-                sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body=body))
+                sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body))
             for count in range(3):
                 assert taken == list(range(count))
                 sender.bodies_written(1)

@@ -21,7 +21,7 @@ def job(row: int) -> Job:
 
 
 def arrival(row: int, size: int) -> Arrival:
-    return arrival_of(job(row), size, "f", Validator(), body=b"x" * size)
+    return arrival_of(job(row), size, "f", Validator(), b"x" * size)
 
 
 async def take(flight: TransferSlots, count: int) -> None:
@@ -136,7 +136,7 @@ def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
     errors: list[BaseException] = []
     delivered: list[Arrival] = []
     writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
-    writer.put(arrival_of(job(1), 3, "f", Validator(), part="nowhere.whole"))
+    writer.put(arrival_of(job(1), 3, "f", Validator(), "nowhere.whole"))
     writer.start()
     writer._thread.join(timeout=10)
     writer.put(arrival(2, 1))

@@ -37,7 +37,7 @@ class Fetching(Fetcher):
         await asyncio.sleep(0)
         if len(self.asked) <= self._failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return arrival_of(job, len(BODY), "a.pdf", Validator(), body=BODY)
+        return arrival_of(job, len(BODY), "a.pdf", Validator(), BODY)
 
 
 def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:

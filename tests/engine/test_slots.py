@@ -42,7 +42,7 @@ class Disk(TransferSlots):
         self.in_flight -= 1
         if wanted.row % 7 == 0:
             raise TransferError(refused(404))
-        return arrival_of(wanted, 1, "f", Validator(), body=b"x")
+        return arrival_of(wanted, 1, "f", Validator(), b"x")
 
     def put(self, job: Job, received: Arrival) -> None:
         self.unwritten.append((job, received))

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.models import FinishedPart, Validator
+from stacpull.models import Validator
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.parts import PartStore
 
 
-def finished(
-    directory: Path, filename: str | None, etag: str | None, *, unproven: bool = False
-) -> FinishedPart:
-    async def write() -> FinishedPart:
+def finished(directory: Path, filename: str | None, etag: str | None, *, unproven: bool = False) -> str:
+    async def write() -> str:
         part = await PartStore(directory).create(7, 2, Validator(etag), 3)
         await part.write(b"abc")
         return await part.finish(filename, etag, unproven=unproven)
@@ -29,18 +27,18 @@ def finished(
     ids=["both, odd", "no ETag", "neither"],
 )
 def test_its_name_contains_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
-    part = finished(tmp_path, filename, etag)
-    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, etag, filename)
-    assert [path.name for path in tmp_path.iterdir()] == [part.path.name]
-    assert part.path.read_bytes() == b"abc"
+    name = finished(tmp_path, filename, etag)
+    assert parse_complete_part(name) == CompletePartName(7, 2, 3, etag, filename)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"abc"
 
 
 def test_that_nothing_proved_its_length_outlives_a_kill(tmp_path: Path) -> None:
-    part = finished(tmp_path, "a.zip", None, unproven=True)
-    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, None, "a.zip", unproven=True)
+    name = finished(tmp_path, "a.zip", None, unproven=True)
+    assert parse_complete_part(name) == CompletePartName(7, 2, 3, None, "a.zip", unproven=True)
 
 
 def test_a_name_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
-    part = finished(tmp_path, "é" * 100, '"v1"')
-    assert parse_complete_part(part.path.name) == CompletePartName(7, 2, 3, None, None)
-    assert part.path.is_file()
+    name = finished(tmp_path, "é" * 100, '"v1"')
+    assert parse_complete_part(name) == CompletePartName(7, 2, 3, None, None)
+    assert (tmp_path / name).is_file()

@@ -63,8 +63,8 @@ def write(parts: Path) -> bytes:
         store = PartStore(parts)
         part = await (store.resume(1, 0) if await store.point(1, 0) else store.create(1, 0, V1, 9))
         await part.write(b"nine byte")
-        finished = await part.finish()
-        return await asyncio.to_thread(finished.path.read_bytes)
+        name = await part.finish()
+        return await asyncio.to_thread((parts / name).read_bytes)
 
     return asyncio.run(course())
 

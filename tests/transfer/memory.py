@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.transfer.part_writer import Hasher, Piece
 
@@ -59,13 +58,11 @@ class MemoryPart:
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> FinishedPart:
+    ) -> str:
         assert self.size == beginning(self.have) == len(self.data), "a part with gaps is not whole"
         del self.parts.open[self.pair]
         self.parts.finished[self.pair] = bytes(self.data)
-        digest = self.hashers.get("sha256")
-        path = Path(f"{self.pair[0]}.{self.pair[1]}.{self.size}{'~' if unproven else ''}.whole")
-        return FinishedPart(path, self.size, None if digest is None else digest.digest())
+        return f"{self.pair[0]}.{self.pair[1]}.{self.size}{'~' if unproven else ''}.whole"
 
     async def park(self) -> None:
         del self.parts.open[self.pair]

@@ -141,7 +141,7 @@ class AdoptingFetcher:
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
         digest = None if self._checksum is None else stranger.digests[self._checksum]
-        return arrival_of(job, stranger.size, filename, validator, digest=digest, part=part)
+        return arrival_of(job, stranger.size, filename, validator, part, digest=digest)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""

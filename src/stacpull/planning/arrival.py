@@ -11,10 +11,9 @@ def arrival_of(
     size: int,
     filename: str,
     validator: Validator,
+    content: bytes | str | None,
     *,
     digest: bytes | None = None,
-    body: bytes | None = None,
-    part: str = "",
     source: CopySource | None = None,
     verified: bool = True,
 ) -> Arrival:
@@ -25,9 +24,8 @@ def arrival_of(
         size: In bytes.
         filename: Base name of the resolved URL, percent-decoded.
         validator: Of the response.
+        content: Its bytes, or the name of its part; None if the service of DEST copies it.
         digest: The digest to record, if it is known.
-        body: Its bytes, if they are in memory.
-        part: The name of its part, if it has one.
         source: The object that the service of DEST copies, if it does.
         verified: False if nothing proved its length.
 
@@ -41,6 +39,7 @@ def arrival_of(
     name = job.name
     if name is None:
         name = final_name(None, job.name_template, filename, job.directory)
+    part, body = (content, None) if isinstance(content, str) else ("", content)
     return Arrival(  # by position, for speed
         job.row,
         job.item_row,

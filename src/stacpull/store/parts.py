@@ -33,7 +33,7 @@ from typing import ParamSpec, TypeVar
 import orjson
 
 from stacpull.digests import Hasher
-from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
@@ -208,8 +208,8 @@ class FilePart:
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> FinishedPart:
-        """Close the part under the name of a complete part, for the publisher.
+    ) -> str:
+        """Close the part under the name of a complete part, for the publisher; return that name.
 
         Raises:
             DestinationError: it cannot be closed or renamed.
@@ -218,13 +218,10 @@ class FilePart:
             raise RuntimeError(f"a part with gaps is not complete: {self._sink.path.name}")
         await self.caught_up()
         row, generation = self._pair
-        whole = self._sink.path.with_name(
-            complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
-        )
-        await _off_loop(self._sink.path.parent, self._sink.finish, whole)
+        name = complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
+        await _off_loop(self._sink.path.parent, self._sink.finish, self._sink.path.with_name(name))
         self._known.discard(self._pair)
-        digest = self._hashers.get("sha256")
-        return FinishedPart(whole, self.size, None if digest is None else digest.digest())
+        return name
 
     async def park(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""

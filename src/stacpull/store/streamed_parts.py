@@ -33,7 +33,7 @@ from typing import ParamSpec, TypeVar
 
 from stacpull.digests import Hasher
 from stacpull.errors import DestinationError
-from stacpull.models import FinishedPart, HeldBody, ResumePoint, TooLongError, Validator
+from stacpull.models import HeldBody, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
 from stacpull.store.buffered_parts import new_identity
@@ -478,29 +478,28 @@ class _StreamedPart:
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> FinishedPart:
+    ) -> str | HeldBody:
         """See `PartWriter.finish`.
 
         Raises:
             CredentialsError, DestinationError: It cannot be stored.
         """
         await self.caught_up()
-        digests = {name: one.digest() for name, one in self._hashers.items()}
         if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
             body, self._tail = HeldBody(self._tail), bytearray()
             room, self._room = self._room, 0
             self._on_end(self, is_kept=False)
             body.on_taken = partial(self._budget.release, room)
-            return FinishedPart(None, self.size, digests.get("sha256"), body)
+            return body
         await self._complete()
-        digest = None if self._checksum is None else digests[self._checksum]
+        digest = None if self._checksum is None else self._hashers[self._checksum].digest()
         staged = StagedObject(
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
         )
         name = complete_part_name(*self.pair, self.size, etag, filename, unproven=unproven)
         await self._off_loop(self._staged.finish, self._note, name, staged)
         self._on_end(self, is_kept=False)
-        return FinishedPart(self._store.parts / name, self.size, digests.get("sha256"))
+        return name
 
     async def park(self) -> None:
         """End the transfer and keep the upload, to resume it later. If it cannot be resumed, remove it."""

@@ -223,15 +223,20 @@ class Fetcher:
             validator = self.validator(HeaderFields(fields))
         else:
             validator = Validator(etag.decode().rstrip(" \t"))
-        return arrival_of(job, len(content), name, validator, body=content)
+        return arrival_of(job, len(content), name, validator, content)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        """Return the validator of a response. It will be stored, so one that contains a secret is ignored."""
-        validator, secrets = validator_of(headers), self.secrets
-        if secrets and any(secrets.scrub(field) != field for field in validator if field):
-            return Validator()
+        """Return the validator of a response, to be stored."""
+        validator = self.without_secrets(validator_of(headers))
         if validator.etag is None and validator.last_modified is not None:
             return provable(validator, headers, self.clock.time())
+        return validator
+
+    def without_secrets(self, validator: Validator) -> Validator:
+        """Return a validator that may be stored: an empty one if a field contains a secret."""
+        secrets = self.secrets
+        if secrets and any(secrets.scrub(field) != field for field in validator if field):
+            return Validator()
         return validator
 
 
@@ -386,19 +391,10 @@ class _Attempt:
         name = fetcher.secrets.scrub(filename_of(info.url))
         part, self._part = self._part, None
         if part is None:
-            return arrival_of(self._job, body.size, name, validator, body=body.content, verified=verified)
+            return arrival_of(self._job, body.size, name, validator, body.content, verified=verified)
         finished = await part.writer.finish(name, validator.kept, unproven=not verified)
-        sha256 = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
-        return arrival_of(
-            self._job,
-            finished.size,
-            name,
-            validator,
-            digest=sha256,
-            body=finished.body,
-            part="" if finished.path is None else finished.path.name,
-            verified=verified,
-        )
+        digest = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
+        return arrival_of(self._job, body.size, name, validator, finished, digest=digest, verified=verified)
 
     # --- receiving ---------------------------------------------------------------------------------------
 
@@ -448,7 +444,7 @@ class _Attempt:
             return None
         name = fetcher.secrets.scrub(filename_of(response.url))
         kept = Validator() if job.moved else validator
-        return arrival_of(job, size, name, kept, digest=expected, source=source)
+        return arrival_of(job, size, name, kept, None, digest=expected, source=source)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""

@@ -198,18 +198,12 @@ class ClipFetcher:
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = fetcher.secrets.scrub(filename_of(version.url))
-        validator = Validator() if job.moved else self._kept(version.validator)
+        validator = Validator() if job.moved else fetcher.without_secrets(version.validator)
         if file.size <= fetcher.small_limit:
             body = _MemoryFile(file)
             await _copy(version, file, body.put)
-            return arrival_of(job, file.size, name, validator, body=bytes(body.data))
+            return arrival_of(job, file.size, name, validator, bytes(body.data))
         return await self._into_part(job, version, file, name, validator)
-
-    def _kept(self, validator: Validator) -> Validator:
-        """Return the validator to record; it is empty if a field contains a secret."""
-        secrets = self._fetcher.secrets
-        clean = all(secrets.scrub(field) == field for field in validator if field)
-        return validator if clean else Validator()
 
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
@@ -232,9 +226,8 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        sha256 = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
-        where = "" if finished.path is None else finished.path.name
-        return arrival_of(job, finished.size, name, validator, digest=sha256, part=where)
+        digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
+        return arrival_of(job, file.size, name, validator, finished, digest=digest)
 
 
 def _part_validator(validator: Validator, file: ClippedFile) -> Validator:

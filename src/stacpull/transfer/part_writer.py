@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stacpull.digests import Hasher
-from stacpull.models import FinishedPart, ResumePoint, Validator
+from stacpull.models import HeldBody, ResumePoint, Validator
 from stacpull.spans import Spans
 
 Piece = tuple[int, bytes]
@@ -45,7 +45,7 @@ class PartWriter(Protocol):
         it has hashed everything.
 
         Hashing is done off the loop, together with the write. Bytes after a gap are hashed some time after
-        the gap is closed: `caught_up` waits for that. `finish` reports the digest of the one named `sha256`.
+        the gap is closed: `caught_up` waits for that.
 
         Raises:
             DestinationError: the part cannot be read.
@@ -79,11 +79,14 @@ class PartWriter(Protocol):
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> FinishedPart:
+    ) -> str | HeldBody:
         """Close the part, which has no gaps, as complete and checked. The publisher takes it from here.
 
         File name, ETag and `unproven` (nothing proved its length) are stored with it. With them the next
         start can publish it without a request.
+
+        Returns:
+            The name of the complete part, or the part itself if it is in memory only.
 
         Raises:
             DestinationError: the disk is full, read-only or broken.
