@@ -52,11 +52,11 @@ class Link:
 class Stream:
     """One simulated connection."""
 
+    number: int
     age: float = 0.0
     burst: float = 0.0
     held: float = 0.0
     """Bytes that wait until a portion is complete."""
-    flows: bool = False
 
     def offer(self, link: Link, seconds: float) -> float:
         """Return how many bytes it would bring in so many seconds, if no other connection were there."""
@@ -95,8 +95,7 @@ class Transfer:
         self.link = link
         self.rest = size
         self.count = ConnectionCount(most, 0.0, first_byte=link.first_byte)
-        self.count.opened()
-        self.streams = [Stream(link.first_byte, link.burst, link.portion)]
+        self.streams = [Stream(self.count.opened(), link.first_byte, link.burst, link.portion)]
 
     def tick(self, now: float, step: float, jump: float) -> None:
         """Let `step` seconds pass on the link, at rates that are `jump` times the usual ones."""
@@ -108,20 +107,17 @@ class Transfer:
             if not came:
                 continue
             self.rest -= came
-            if not stream.flows:
-                stream.flows = True
-                missing += self.count.flows(now)
-            missing += self.count.received(now, came, max(0, int(self.rest)))
+            missing += self.count.received(stream.number, now, came, max(0, int(self.rest)))
         for _ in range(missing):
             self.open()
         while len(self.streams) > self.count.wanted:
-            self.count.ended(has_flowed=self.streams.pop().flows)
+            self.count.ended(self.streams.pop().number)
 
     def open(self) -> None:
         """Open another connection, if the host permits it."""
         if len(self.streams) < self.link.permits:
-            self.streams.append(Stream(burst=self.link.burst, held=self.link.portion))
-            self.count.opened()
+            number = self.count.opened()
+            self.streams.append(Stream(number, burst=self.link.burst, held=self.link.portion))
         else:
             self.count.refused()
 
@@ -129,7 +125,7 @@ class Transfer:
         """Break the last connection, unless it is the only one."""
         self.count.troubled()
         if len(self.streams) > 1:
-            self.count.ended(has_flowed=self.streams.pop().flows)
+            self.count.ended(self.streams.pop().number)
 
 
 def transfer(link: Link, size: float, most: int = 8, longest: float = 600.0) -> Course:
@@ -261,16 +257,16 @@ def test_one_connection_is_never_more() -> None:
 
 def test_a_new_connection_that_brings_nothing_is_waited_for_two_seconds() -> None:
     count = ConnectionCount(16, 0.0)
-    count.opened()
-    count.flows(0.0)
+    first = count.opened()
+    count.received(first, 0.0, 0, 10 * GB)
     tenths, opened = 0, 0
     while not opened:
         tenths += 1
-        opened = count.received(tenths / 10, 2 * MB, 10 * GB)
+        opened = count.received(first, tenths / 10, 2 * MB, 10 * GB)
     assert opened == 1
     count.opened()
     for tenth in range(tenths + 1, tenths + 120):
-        assert count.received(tenth / 10, 2 * MB, 10 * GB) == 0
+        assert count.received(first, tenth / 10, 2 * MB, 10 * GB) == 0
         if count.wanted == 1:
             return
     pytest.fail("it was not given up")

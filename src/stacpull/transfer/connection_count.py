@@ -180,37 +180,37 @@ class ConnectionCount:
         """Connections that are open, or being opened."""
         self.rate = 0.0
         """Bytes per second of all connections together, in the last sample."""
-        self._flowing = 0
+        self._opened = 0
+        self._flowing: set[int] = set()
+        """The connections of which bytes have come."""
         self._has_ranges = False
         self._since = now
         self._received = 0
         self._troubled = self._refused = False
 
     def __repr__(self) -> str:
-        return f"<ConnectionCount {self._flowing} of {self.active} flow, {self._growth}>"
+        return f"<ConnectionCount {len(self._flowing)} of {self.active} flow, {self._growth}>"
 
     @property
     def wanted(self) -> int:
         """The number of connections to use."""
         return self._growth.connections
 
-    def opened(self) -> None:
-        """Record that a connection is being opened."""
+    def opened(self) -> int:
+        """Record that a connection is being opened; return its number."""
         self.active += 1
+        self._opened += 1
+        return self._opened
 
-    def flows(self, now: float) -> int:
-        """Record the first bytes of a connection.
+    def _begin_flow(self, connection: int, now: float) -> int:
+        """Record the first bytes of a connection; return how many more connections to open.
 
-        Args:
-            now: The time.
-
-        Returns:
-            How many more connections to open: the second one has shown that the host serves ranges.
+        The second one has shown that the host serves ranges.
         """
-        self._flowing += 1
+        self._flowing.add(connection)
         growth = self._growth
-        shows_ranges = not self._has_ranges and self._flowing > 1
-        is_settled = growth.phase is Phase.SETTLING and self._flowing >= self.active
+        shows_ranges = not self._has_ranges and len(self._flowing) > 1
+        is_settled = growth.phase is Phase.SETTLING and len(self._flowing) >= self.active
         if not is_settled and not (shows_ranges and growth.connections > 1):
             return 0
         # a slow second connection ends the wait of a trial, and only now does that trial have its connections
@@ -221,10 +221,10 @@ class ConnectionCount:
         self._has_ranges = True
         return self._missing()
 
-    def ended(self, *, has_flowed: bool) -> None:
-        """Record the end of a connection, of which bytes have come or not."""
+    def ended(self, connection: int) -> None:
+        """Record the end of a connection."""
         self.active -= 1
-        self._flowing -= has_flowed
+        self._flowing.discard(connection)
 
     def troubled(self) -> None:
         """Record that a connection failed or was throttled."""
@@ -238,10 +238,11 @@ class ConnectionCount:
         """Want one connection from now on, whatever comes."""
         self._growth = Growth(most=1)
 
-    def received(self, now: float, size: int, rest: int) -> int:
+    def received(self, connection: int, now: float, size: int, rest: int) -> int:
         """Record bytes of a body.
 
         Args:
+            connection: The number of the connection.
             now: The time.
             size: How many bytes came.
             rest: How many are missing.
@@ -249,11 +250,12 @@ class ConnectionCount:
         Returns:
             How many more connections to open.
         """
+        more = 0 if connection in self._flowing else self._begin_flow(connection, now)
         self._received += size
         growth = self._growth
         seconds = now - self._since
         if growth.most == 1 or seconds < growth.sample_seconds or not self._is_sample(seconds):
-            return 0
+            return more
         self.rate = self._received / seconds
         sample = RateSample(now, self.rate, self.active, rest, self._troubled, self._refused)
         self._growth = decide(growth, sample)
@@ -269,7 +271,7 @@ class ConnectionCount:
         """Return whether what came in so many seconds can be judged."""
         if self._troubled or self._refused or seconds >= _LONG_SAMPLE_SECONDS:
             return True
-        if self._growth.phase is Phase.SETTLING and self._flowing < self.active:
+        if self._growth.phase is Phase.SETTLING and len(self._flowing) < self.active:
             return False
         return self._received >= _SAMPLE_BYTES * self.active
 

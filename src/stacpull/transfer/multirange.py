@@ -110,11 +110,9 @@ class MultiRangeDownload:
         self._claims = Claims(remote.total, writer.have)
         self._connections = connections
         self._failure: Failure | None = None
-        self._keys = 0  # ever
         self._pending: list[Piece] = []
         self._held = 0
         self._filled, self._written = asyncio.Event(), asyncio.Event()
-        self._flowing: set[int] = set()
 
     async def run(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
         """Receive all missing bytes: the first gap from `response`, whose body is `chunks`.
@@ -131,7 +129,7 @@ class MultiRangeDownload:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 group.create_task(self._write())
-                await self._connection(self._new_key(), (response, chunks))
+                await self._connection(self._count.opened(), (response, chunks))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
         finally:
@@ -140,11 +138,6 @@ class MultiRangeDownload:
             raise TransferError(self._failure)
 
     # --- connections ---------------------------------------------------------------------------------------
-
-    def _new_key(self) -> int:
-        self._keys += 1
-        self._count.opened()
-        return self._keys
 
     async def _connection(self, key: int, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
         """Receive the claimed bytes of `first`, then one piece after another."""
@@ -164,8 +157,7 @@ class MultiRangeDownload:
             self._failure = _more_serious(self._failure, error.failure)
         finally:
             self._claims.release(key)
-            self._count.ended(has_flowed=key in self._flowing)
-            self._flowing.discard(key)
+            self._count.ended(key)
             self._filled.set()
 
     async def _read_open(self, key: int, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
@@ -270,13 +262,8 @@ class MultiRangeDownload:
 
     def _open_more(self, key: int, size: int) -> None:
         """Count what connection `key` received, and open connections if there should be more."""
-        now, more = self._clock.monotonic(), 0
-        if key not in self._flowing:
-            self._flowing.add(key)
-            more = self._count.flows(now)
-        more += self._count.received(now, size, self._claims.rest)
-        for _ in range(more):
-            self._group.create_task(self._connection(self._new_key()))
+        for _ in range(self._count.received(key, self._clock.monotonic(), size, self._claims.rest)):
+            self._group.create_task(self._connection(self._count.opened()))
 
     def _piece_size(self) -> int:
         return self._count.piece_size(self._claims.rest)
