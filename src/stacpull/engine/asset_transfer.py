@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import chain
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -108,15 +108,6 @@ class AttemptCall(Protocol[J_contra, T_co]):
         ...
 
 
-class StartedAttempt(NamedTuple, Generic[J, T]):
-    """A first attempt that the fast path has started."""
-
-    fetch: AttemptCall[J, T]
-    """Completes the attempt."""
-    since: float
-    """Its start, by the monotonic clock."""
-
-
 class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
     """Objects that all transfers share."""
 
@@ -142,13 +133,15 @@ class AssetTransfer(Generic[J, T]):
         "_asked", "_begun", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
     )  # fmt: skip
 
-    def __init__(self, job: J, tools: TransferTools[J, T], begun: StartedAttempt[J, T] | None = None) -> None:
+    def __init__(
+        self, job: J, tools: TransferTools[J, T], begun: AttemptCall[J, T] | None = None, since: float = 0.0
+    ) -> None:
+        """Create the transfer of `job`; `begun` completes a first attempt that was started at `since`."""
         self.job = job
         self.attempts = 0
         self._tools = tools
         self._begun = begun
-        """The first attempt, if the fast path has started it."""
-        self._since = 0.0
+        self._since = since
         self._read_at: float | None = None
         self._wrong = ""
         self._asked = False
@@ -177,8 +170,9 @@ class AssetTransfer(Generic[J, T]):
 
     async def _attempt(self) -> T:
         begun, self._begun = self._begun, None
-        fetch = self._tools.fetcher.fetch if begun is None else begun.fetch
-        self._since = self._tools.clock.monotonic() if begun is None else begun.since
+        fetch = begun or self._tools.fetcher.fetch
+        if begun is None:
+            self._since = self._tools.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:

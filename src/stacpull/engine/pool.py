@@ -17,7 +17,6 @@ from stacpull.engine.asset_transfer import (
     AttemptCall,
     Fetchable,
     J,
-    StartedAttempt,
     T,
     TransferTools,
 )
@@ -155,7 +154,7 @@ class Pool(Generic[J, T]):
 
     def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
         """Take an asset whose first attempt, started at `since`, the general path must complete."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, StartedAttempt(attempt, since))))
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, attempt, since)))
 
     def fetch(self, job: J) -> None:
         """Fetch an asset by the general path, because the fast path could not."""
