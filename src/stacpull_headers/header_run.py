@@ -12,7 +12,6 @@ from typing import Literal
 
 import attrs
 
-from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.lookups import Lookups
@@ -54,7 +53,6 @@ class HeadersRun:
         options: Options,
         *,
         tiles: bool,
-        clock: Clock,
         on_event: Listener | None,
         stop: asyncio.Event | None,
     ) -> None:
@@ -64,11 +62,11 @@ class HeadersRun:
         self._selection = selection
         self._options = options
         self._tiles = tiles
-        self._clock = clock
+        self._clock = network.clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
-        self._started = clock.monotonic()
+        self._started = network.clock.monotonic()
         network.events.hand_over(self._notice)
         self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
@@ -121,7 +119,7 @@ class HeadersRun:
         # prefixes are not TIFFs, so they are skipped and not listed
         unexpanded = attrs.evolve(self._selection, expand_prefix=False)
         lookups = Lookups(
-            self._source, self._network, unexpanded, self._clock, request_payer=self._options.s3.request_payer
+            self._source, self._network, unexpanded, request_payer=self._options.s3.request_payer
         )
         selector = Selector(
             self._selection,

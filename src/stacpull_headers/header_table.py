@@ -20,7 +20,6 @@ import attrs
 from msgspec.structs import replace
 
 from stacpull.catalog.tables import Column, check_table, write_table
-from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, kept_for_now
@@ -112,7 +111,7 @@ async def _headers(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> HeadersReport:
-    address, clock = source_address(source, options, kept), SystemClock()
+    address = source_address(source, options, kept)
     columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
     compile_items(selection)
     question = {
@@ -127,7 +126,7 @@ async def _headers(
         if before is not None and before["ended"]:
             report = await asyncio.to_thread(_stored_report, results, before, address.url)
         else:
-            async with opened_source(address, options, clock, stop, on_event=on_event) as (network, opened):
+            async with opened_source(address, options, stop, on_event=on_event) as (network, opened):
                 run = HeadersRun(
                     results,
                     opened,
@@ -135,7 +134,6 @@ async def _headers(
                     selection,
                     options,
                     tiles=tiles,
-                    clock=clock,
                     on_event=on_event,
                     stop=stop,
                 )

@@ -21,7 +21,6 @@ from tests.net.wire_server import WireServer
 from tests.security.sources import Source, feature, json_answer
 
 from stacpull import StacpullError, failures, mirror, resume
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import open_network, source_address
 from stacpull.models import FailureKind
@@ -77,7 +76,7 @@ def asked(source: str, names: dict[str, list[list[str]]], target: str, **options
         Names(**names)
         given = Options(retries=0, **options)
         address = source_address(source, given)
-        async with open_network(address, given, SystemClock()) as network:
+        async with open_network(address, given) as network:
             for url in (source, target):
                 with watched_connections() as found, suppress(TransferError):
                     async with network.client.open(Request(url)):
@@ -118,7 +117,7 @@ def test_a_name_opens_the_address_that_was_connected_to(transport: str, answer: 
             given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
             address = source_address(f"http://src.lan:{port}/", given)
             found: set[str] = set()
-            async with open_network(address, given, SystemClock()) as network:
+            async with open_network(address, given) as network:
                 for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
                     with watched_connections() as connections, suppress(TransferError):
                         async with network.client.open(Request(url)):

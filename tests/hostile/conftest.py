@@ -12,7 +12,7 @@ from tests.hostile.scene import Cast, HurriedClock, Scene, hub_of
 from tests.net.certificates import certificate
 from tests.security.watch import every_replica, watching
 
-import stacpull.engine.api
+import stacpull.engine.network
 from stacpull_replicas import run_in_thread
 
 __all__ = ["certificate", "clock", "every_replica", "stage", "transport", "watching"]
@@ -29,7 +29,7 @@ class Stage(Protocol):
 def clock(monkeypatch: pytest.MonkeyPatch) -> HurriedClock:
     """The clock of the runs: what is waited for on it passes many times as fast, and is noted."""
     hurried = HurriedClock()
-    monkeypatch.setattr(stacpull.engine.api, "SystemClock", lambda: hurried)
+    monkeypatch.setattr(stacpull.engine.network, "SystemClock", lambda: hurried)
     return hurried
 
 

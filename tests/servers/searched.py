@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
@@ -102,7 +101,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
         asked = attrs.evolve(selection, push_down=push_down)
         keep = compile_items(asked)
         address = source_address(url, options)
-        async with opened_source(address, options, SystemClock()) as (network, source):
+        async with opened_source(address, options) as (network, source):
             for start in await source.starts(asked):
                 async for page in source.pages(
                     start.request,

@@ -169,11 +169,10 @@ async def _mirror(
     options = completed(options, text)
     address = source_address(text, options)
     spec = _spec(address.url, selection, options, address.credential_names)
-    clock = SystemClock()
     try:
         async with (
             started_store(place.bucket) as started,
-            opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+            opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
                 network,
                 opened,
             ),
@@ -182,7 +181,7 @@ async def _mirror(
             async with opened_workspace(place) as workspace:
 
                 def begin() -> Run:
-                    run = runs.begin(workspace.db, spec, clock.time(), flags)
+                    run = runs.begin(workspace.db, spec, network.clock.time(), flags)
                     if is_local(spec.source):
                         note_named_source(workspace.db, spec.source)
                     return run
@@ -195,7 +194,6 @@ async def _mirror(
                     opened,
                     network,
                     options,
-                    clock=clock,
                     on_event=on_event,
                     stop=stop,
                 ).execute()
@@ -215,13 +213,12 @@ async def _mirror_input(
     stop: asyncio.Event,
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
-    clock = SystemClock()
     async with opened_workspace(place) as workspace:
         kept = await kept_in(workspace.destination.work, stop, source)
         spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
-        flags = flags_of(options)
-        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, clock.time(), flags))
-        return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+        flags, now = flags_of(options), SystemClock().time()
+        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, now, flags))
+        return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:
@@ -295,14 +292,14 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     options = _with_client(instance("options", Options, options), client)
-    clock = SystemClock()
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         async with opened_workspace(place) as workspace:
-            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, clock.time()))
+            now = SystemClock().time()
+            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, now))
             if run is not None:
-                return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+                return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
         return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
 
     return await _watched(work, options, place, on_event, stop)
@@ -335,7 +332,6 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     options = _with_client(instance("options", Options, options), client)
-    clock = SystemClock()
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
@@ -348,12 +344,12 @@ async def retry(
                 spec = replace(
                     last, kind="repair" if ordered else "retry"
                 )  # a repair fetches what is pending
-                run = runs.begin(workspace.db, spec, clock.time())
+                run = runs.begin(workspace.db, spec, SystemClock().time())
                 jobs.claim_failures(workspace.db, run.id, ordered=ordered)
                 return run
 
             run = await on_ledger(workspace, begin)
-            return await continue_run(workspace, run, options, clock=clock, on_event=on_event, stop=stop)
+            return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
 
     return await _watched(work, options, place, on_event, stop)
 
@@ -399,17 +395,14 @@ async def plan(
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
-    clock = SystemClock()
     async with kept_for_now(source) as kept:
         options = completed(options, kept.source)
         address = source_address(kept.source, options, kept.path)
-        async with opened_source(address, options, clock, on_event=on_event) as (network, opened):
+        async with opened_source(address, options, on_event=on_event) as (network, opened):
             await validate(opened, selection, layout)
 
             def estimate(listed: UrlList | None = None) -> Estimate:
-                return Estimate(
-                    opened, network, selection, options, clock=clock, on_event=on_event, urls=listed
-                )
+                return Estimate(opened, network, selection, options, on_event=on_event, urls=listed)
 
             if urls is None or out is None:
                 return await estimate().report(place)
@@ -425,7 +418,7 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options, SystemClock()) as (_, opened):
+    async with opened_source(source_address(source, options), options) as (_, opened):
         return await opened.collections()
 
 
@@ -441,7 +434,7 @@ async def classes(
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options, SystemClock()) as (_, opened):
+    async with opened_source(source_address(source, options), options) as (_, opened):
         documents = await class_documents(opened, collection)
         lists = class_list(documents.items, documents.collection)
         counts = await _counted(opened, collection, options) if count else None

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
@@ -40,15 +39,12 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
     """What the service accepted: "a token of HOST", or URLs without secrets."""
 
 
-async def check_credentials(
-    options: Options, url: str | None = None, *, clock: Clock | None = None
-) -> CredentialsCheck:
+async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
     """Check whether the credentials of `options.provider` are accepted.
 
     Args:
         options: With a profile (`config.profiles.with_profile`).
         url: The URL to request; None for the one of the profile.
-        clock: The clock.
 
     Raises:
         UsageError: There is no profile, it has no URL, or no login covers `url`.
@@ -63,7 +59,7 @@ async def check_credentials(
     else:
         urls = (_chosen(url, provider, options),)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
-    async with open_network(place, options, clock or SystemClock(), policy=_POLICY) as network:
+    async with open_network(place, options, policy=_POLICY) as network:
         tokens = [] if network.logins is None else await network.logins.prove()
         for one in urls:
             await _ask(network, one, lambda answered: _is_covered(answered, provider, options))

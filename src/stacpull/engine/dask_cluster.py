@@ -140,7 +140,6 @@ class DaskCluster(WorkerSupply):
         selection: The selection of the run.
         run: The number of the run.
         store: The store process.
-        clock: Where time comes from.
         emit: Called with notices for the user.
     """
 
@@ -153,12 +152,11 @@ class DaskCluster(WorkerSupply):
         run: int,
         *,
         store: StoreClient,
-        clock: Clock,
         emit: Listener,
     ) -> None:
         self.worth_it = 1
         self.most_processes = MOST_WORKERS
-        self._clock = clock
+        self._clock = network.clock
         self._store = store
         self._dest = dest
         self._boot = ""

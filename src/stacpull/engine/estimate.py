@@ -16,7 +16,6 @@ from typing import Literal
 
 import msgspec
 
-from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace
@@ -88,7 +87,6 @@ class Estimate:
         selection: Selection,
         options: Options,
         *,
-        clock: Clock,
         on_event: Listener | None,
         urls: UrlList | None = None,
     ) -> None:
@@ -96,7 +94,7 @@ class Estimate:
         self._network = network
         self._selection = selection
         self._options = options
-        self._clock = clock
+        self._clock = network.clock
         self._listener = on_event
         self._urls = urls
         network.events.hand_over(self._warn)
@@ -200,7 +198,6 @@ class Estimate:
             self._source,
             self._network,
             self._selection,
-            self._clock,
             request_payer=self._options.s3.request_payer,
         )
         layout = Layout.parse(self._options.layout)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.asset_transfer import AssetFetcher
@@ -67,7 +66,6 @@ def open_fetching(
     destination: Store,
     options: Options,
     *,
-    clock: Clock,
     on_detail: Callable[[str], None],
     clip: str | None = None,
 ) -> Fetching:
@@ -78,7 +76,6 @@ def open_fetching(
         parts: The parts of long bodies.
         destination: DEST, which `--adopt` and conditional requests search.
         options: The options of the run.
-        clock: The clock.
         on_detail: Called with messages for `-vv`.
         clip: `Selection.clip`.
     """
@@ -87,7 +84,7 @@ def open_fetching(
         network.client,
         parts,
         checksum=checksum,
-        clock=clock,
+        clock=network.clock,
         connections=CONNECTIONS if isinstance(parts, PartStore) else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
-from stacpull.clock import Clock
 from stacpull.engine.network import Network
 from stacpull.engine.together import cause
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
@@ -65,12 +64,11 @@ class Lookups:
     """The lookups of one selection. A collection is read once."""
 
     def __init__(
-        self, source: Source, network: Network, selection: Selection, clock: Clock, *, request_payer: bool
+        self, source: Source, network: Network, selection: Selection, *, request_payer: bool
     ) -> None:
         """Create the lookups. Without `request_payer`, `notes` names requester-pays buckets."""
         self._source = source
         self._network = network
-        self._clock = clock
         self._request_payer = request_payer
         self._prefer = selection.prefer
         self._assets = compile_assets(selection)
@@ -206,7 +204,7 @@ class Lookups:
             return await attempted(
                 lambda: scheme.list_prefix(network.client, as_prefix(href)),
                 network.policy,
-                self._clock,
+                network.clock,
                 network.note_retry,
             )
         except TransferError as error:

@@ -18,7 +18,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.child_process import Started
-from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fetching import open_fetching, open_parts
@@ -86,7 +85,6 @@ class MirrorRun:
         network: Network,
         options: Options,
         *,
-        clock: Clock,
         on_event: Listener | None,
         stop: asyncio.Event | None,
     ) -> None:
@@ -98,7 +96,7 @@ class MirrorRun:
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
         self._options = options
-        self._clock = clock
+        self._clock = clock = network.clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
@@ -293,7 +291,6 @@ class MirrorRun:
             parts,
             destination,
             self._options,
-            clock=self._clock,
             on_detail=lambda text: self._emit(Notice("debug", text)),
             clip=self._run.spec.selection.clip,
         )
@@ -321,7 +318,6 @@ class MirrorRun:
             network=network,
             store=self._store,
             items=reader,
-            clock=self._clock,
             emit=self._emit,
         )
 
@@ -339,7 +335,6 @@ class MirrorRun:
                 selection,
                 self._run.id,
                 store=self._store,
-                clock=self._clock,
                 emit=self._emit,
             )
         if not network.shares.workers:
@@ -364,7 +359,6 @@ class MirrorRun:
             self._source,
             self._network,
             spec.selection,
-            self._clock,
             request_payer=self._options.s3.request_payer,
         )
         selector = Selector(

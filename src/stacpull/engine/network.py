@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from stacpull.clock import Clock
+from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
@@ -63,6 +63,8 @@ class Network(msgspec.Struct, frozen=True):
     """The limits of each process."""
     events: NetworkEvents
     """The events of the network."""
+    clock: Clock
+    """Where the run has its time from."""
     logins: Logins | None = None
     """The logins of a credential profile."""
     http: Transport | None = None
@@ -125,7 +127,6 @@ def _named(options: Options) -> list[str]:
 async def open_network(
     address: SourceAddress,
     options: Options,
-    clock: Clock,
     *,
     processes: int = 1,
     addresses: AddressPolicy | None = None,
@@ -137,7 +138,6 @@ async def open_network(
     Args:
         address: SOURCE.
         options: The options.
-        clock: The clock.
         processes: The number of processes that share the limits.
         addresses: For a worker: the address policy of the first network process.
         policy: The retry policy; None for the one of the options.
@@ -147,7 +147,7 @@ async def open_network(
     secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
     shares = _shares(options, processes)
     addresses = addresses or _address_policy(address, options)
-    http = http_transport(options, addresses)
+    http, clock = http_transport(options, addresses), SystemClock()
     regions: dict[str, str] = {}
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
     web = {
@@ -175,7 +175,7 @@ async def open_network(
     reader = _reader(client, policy, clock, address, options, events)
     try:
         yield Network(
-            client, reader, secrets, policy, address, addresses, shares, events, logins, http, regions
+            client, reader, secrets, policy, address, addresses, shares, events, clock, logins, http, regions
         )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets

@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from stacpull.clock import Clock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.dest_place import DestPlace, parse_dest
@@ -63,7 +62,6 @@ async def continue_run(
     run: Run,
     options: Options,
     *,
-    clock: Clock,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
@@ -105,13 +103,13 @@ async def continue_run(
     remote = remote_store(workspace.destination)
     async with (
         started_store(None if remote is None else remote.location) as started,
-        opened_source(address, options, clock, stop, processes=options.processes, on_event=on_event) as (
+        opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
             network,
             opened,
         ),
     ):
         return await MirrorRun(
-            workspace, started, run, opened, network, options, clock=clock, on_event=on_event, stop=stop
+            workspace, started, run, opened, network, options, on_event=on_event, stop=stop
         ).execute()
 
 
@@ -132,7 +130,6 @@ def mirror_at(dest: str | Path, options: Options) -> DestPlace:
 async def opened_source(
     address: SourceAddress,
     options: Options,
-    clock: Clock,
     stop: asyncio.Event | None = None,
     *,
     processes: int = 1,
@@ -145,7 +142,7 @@ async def opened_source(
         InterruptedRunError: `stop` was set before the source was open.
     """
     stop = stop or asyncio.Event()
-    async with open_network(address, options, clock, processes=processes) as network:
+    async with open_network(address, options, processes=processes) as network:
         network.events.listen(partial(_warn, on_event))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 

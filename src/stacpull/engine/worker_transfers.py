@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from stacpull.clock import SystemClock
 from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
@@ -75,7 +74,6 @@ async def _transfer(
         async with open_network(
             settings.address,
             settings.options,
-            SystemClock(),
             addresses=settings.addresses,
             reserve=first.reserve,
         ) as network:
@@ -191,7 +189,7 @@ class Worker(ArrivalSender):
         destination: Store,
         parts: PartStore | StreamedParts,
     ) -> None:
-        options, clock = settings.options, SystemClock()
+        options, clock = settings.options, network.clock
         super().__init__(
             settings.slots,
             destination,
@@ -214,7 +212,6 @@ class Worker(ArrivalSender):
             self._parts,
             destination,
             options,
-            clock=clock,
             on_detail=lambda text: first.send(messages.Noticed("debug", text)),
             clip=settings.clip,
         )

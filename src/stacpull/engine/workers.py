@@ -180,7 +180,6 @@ class Workers:
         network: The network of this process.
         store: The store process.
         items: Reads items again for all processes.
-        clock: Where time comes from.
         emit: Called with notices for the user.
     """
 
@@ -193,7 +192,6 @@ class Workers:
         network: Network,
         store: StoreClient,
         items: ItemReader,
-        clock: Clock,
         emit: Listener,
     ) -> None:
         self._queue = queue
@@ -202,7 +200,6 @@ class Workers:
         self._network = network
         self._store = store
         self._items = items
-        self._clock = clock
         self._emit = emit
         self._workers: dict[StartWorker, WorkerProcess] = {}
         """The running workers, by place."""
@@ -394,7 +391,7 @@ class Workers:
                 if self._supply.shares is not None:
                     self._supply.shares.keeps_to(worker, per_host)
             case messages.Ready(now):
-                worker.ahead = now - self._clock.monotonic()
+                worker.ahead = now - self._network.clock.monotonic()
                 self._welcome(worker)
             case messages.Broke(report):
                 error = error_of(report, "worker process")

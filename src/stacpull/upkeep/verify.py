@@ -89,9 +89,7 @@ async def verify(
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
             with timed_stop(stop, options.stop_after, on_event) as stopping:
-                fixed = await continue_run(
-                    workspace, run, options, clock=SystemClock(), on_event=on_event, stop=stopping
-                )
+                fixed = await continue_run(workspace, run, options, on_event=on_event, stop=stopping)
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
