@@ -270,9 +270,7 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
     from tests.bench.simulated_store import SimulatedStore  # noqa: PLC0415
 
     from stacpull import child_process  # noqa: PLC0415
-    from stacpull.engine import mirror, store_client  # noqa: PLC0415
-    from stacpull.engine.fetching import Fetching, open_fetching  # noqa: PLC0415
-    from stacpull.engine.network import Network  # noqa: PLC0415
+    from stacpull.engine import fetching, store_client  # noqa: PLC0415
     from stacpull.schemes import SCHEMES  # noqa: PLC0415
     from stacpull.store import store_choice  # noqa: PLC0415
 
@@ -285,14 +283,12 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
         meter.store = started[0].pid
         return started
 
-    def fetching(network: Network, *given: Any, **named: Any) -> Any:
-        fetcher = open_fetching(network, *given, **named).fetcher
-        counters = network.client.counters
-        return Fetching(fetcher, lambda pool: SimulatedFastPath(https.sent, fetcher, pool, counters))  # type: ignore[arg-type, return-value]
+    def fast_path(client: Any, _web: object, fetcher: Any, pool: Any) -> SimulatedFastPath:
+        return SimulatedFastPath(https.sent, fetcher, pool, client.counters)
 
     with (
         mock.patch.dict(SCHEMES, https=https),
-        mock.patch.object(mirror, "open_fetching", fetching),
+        mock.patch.object(fetching, "FastPath", fast_path),
         mock.patch.object(store_client, "spawn", spawn),
         mock.patch.multiple(store_choice, Destination=SimulatedStore, DirectoryFiles=SimulatedStore),
     ):

@@ -1,18 +1,19 @@
-"""The fetcher of a mirror according to its options, for the process of the command and for workers."""
+"""The pool of a mirror according to its options, for the process of the command and for workers."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
 from stacpull.engine.adoption import AdoptingFetcher
-from stacpull.engine.asset_transfer import AssetFetcher
+from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferTools
 from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
@@ -30,15 +31,6 @@ _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
 """The file-specific part of the reason why a file cannot be clipped."""
 _MOST_KINDS = 20
 """The most kinds of such reasons that are reported."""
-
-
-class Fetching(NamedTuple):
-    """How a mirror fetches its assets."""
-
-    fetcher: AssetFetcher[Job, Arrival | None]
-    """Makes one attempt at an asset."""
-    fast: Callable[[Pool[Job, Arrival | None]], FastPath] | None
-    """Returns the fast path of a pool; None if all assets use the general path."""
 
 
 def open_parts(
@@ -60,24 +52,36 @@ def open_parts(
     return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
-def open_fetching(
+def open_pool(
+    queue: asyncio.Queue[Job | None],
+    sink: OutcomeSink[Job, Arrival | None],
     network: Network,
-    parts: PartStore | StreamedParts,
+    items: ReadsItems,
     destination: Store,
     options: Options,
     *,
+    parts: PartStore | StreamedParts,
+    prefer: tuple[str, ...],
+    clip: str | None,
+    most_deferred: int,
     on_detail: Callable[[str], None],
-    clip: str | None = None,
-) -> Fetching:
-    """Return the fetchers of a run.
+    on_failure: Callable[[], None] = lambda: None,
+) -> Pool[Job, Arrival | None]:
+    """Return the pool of a run in this process.
 
     Args:
+        queue: The queue of jobs.
+        sink: Takes the outcomes.
         network: The network of the run.
-        parts: The parts of long bodies.
+        items: Reads items again.
         destination: DEST, which `--adopt` and conditional requests search.
         options: The options of the run.
-        on_detail: Called with messages for `-vv`.
+        parts: The parts of long bodies.
+        prefer: `Selection.prefer`.
         clip: `Selection.clip`.
+        most_deferred: The most deferred failures per host.
+        on_detail: Called with messages for `-vv`.
+        on_failure: Called for each asset that fails.
     """
     checksum = options.recorded_checksum
     fetcher = Fetcher(
@@ -102,13 +106,14 @@ def open_fetching(
 
         files = parts if isinstance(parts, PartStore) else parts.files
         on_whole = WholeAssets(network.events.warn)
-        return Fetching(ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole), None)
-    if options.adopt:
-        return Fetching(whole, None)
+        whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole)
+    fast: Callable[[Pool[Job, Arrival | None]], FastPath] | None = None
     limits, web = network.client.limits, network.http
-    if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
-        return Fetching(sharing, None)
-    return Fetching(sharing, lambda pool: FastPath(network.client, web, sharing, pool))
+    is_limited = limits.on_bytes or limits.on_requests
+    if whole is sharing and isinstance(web, WebTransport) and not is_limited:
+        fast = lambda pool: FastPath(network.client, web, sharing, pool)  # noqa: E731
+    tools = TransferTools(whole, items, network.policy, network.clock, network.note_retry, prefer)
+    return Pool(queue, sink, tools, most_deferred=most_deferred, on_failure=on_failure, fast=fast)
 
 
 class WholeAssets:

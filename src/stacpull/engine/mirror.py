@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 
 from stacpull.child_process import Started
 from stacpull.config.options import Options
-from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.fetching import open_fetching, open_parts
+from stacpull.engine.fetching import open_parts, open_pool
 from stacpull.engine.item_writer import clean_document
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.pool import JobQueue, Pool, job_queue
+from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats
@@ -285,27 +284,20 @@ class MirrorRun:
 
     def _works(self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
-        network, destination = self._network, self._workspace.destination
-        fetching = open_fetching(
-            network,
-            parts,
-            destination,
-            self._options,
-            on_detail=lambda text: self._emit(Notice("debug", text)),
-            clip=self._run.spec.selection.clip,
-        )
-        selection = self._run.spec.selection
-        tools = TransferTools(
-            fetching.fetcher, reader, network.policy, self._clock, network.note_retry, selection.prefer
-        )
-        supply = self._supply()
-        pool = Pool(
+        network, selection, supply = self._network, self._run.spec.selection, self._supply()
+        pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store,
-            tools,
+            network,
+            reader,
+            self._workspace.destination,
+            self._options,
+            parts=parts,
+            prefer=selection.prefer,
+            clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
+            on_detail=lambda text: self._emit(Notice("debug", text)),
             on_failure=self._failures.failed,
-            fast=fetching.fast,
         )
         if supply is None:
             return pool

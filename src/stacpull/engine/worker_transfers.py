@@ -16,12 +16,10 @@ from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.arrival_sender import ArrivalSender
-from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import open_fetching, open_parts
+from stacpull.engine.fetching import open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
-from stacpull.engine.pool import Pool
 from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError
@@ -189,7 +187,7 @@ class Worker(ArrivalSender):
         destination: Store,
         parts: PartStore | StreamedParts,
     ) -> None:
-        options, clock = settings.options, network.clock
+        options = settings.options
         super().__init__(
             settings.slots,
             destination,
@@ -200,30 +198,25 @@ class Worker(ArrivalSender):
         )
         self._first = first
         self._network = network
-        self._clock = clock
+        self._clock = network.clock
         self._parts = parts
         self._durable = destination.parts if settings.durable else None
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._limits: int | None = None
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
-        fetching = open_fetching(
-            network,
-            self._parts,
-            destination,
-            options,
-            on_detail=lambda text: first.send(messages.Noticed("debug", text)),
-            clip=settings.clip,
-        )
-        tools = TransferTools(
-            fetching.fetcher, first, network.policy, clock, network.note_retry, settings.prefer
-        )
-        self._pool = Pool(
+        self._pool = open_pool(
             self._queue,
             self,
-            tools,
+            network,
+            first,
+            destination,
+            options,
+            parts=parts,
+            prefer=settings.prefer,
+            clip=settings.clip,
             most_deferred=0,  # failures are deferred in the first network process
-            fast=fetching.fast,
+            on_detail=lambda text: first.send(messages.Noticed("debug", text)),
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
