@@ -33,6 +33,7 @@ import logging
 import pickle
 import platform
 import secrets
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -53,7 +54,6 @@ from stacpull.config.environment import aws_keys
 from stacpull.config.options import Options
 from stacpull.engine import dask_relay
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.messages import MessageFrames, framed
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.shares import HostShares, Share
@@ -360,6 +360,9 @@ class DaskCluster(WorkerSupply):
                 settings = self._settings(address, own_parts, durable=durable)
                 session = secrets.token_hex(8)
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
+                busy = self._keep_busy(address, session)
+                worker = DaskWorker(comm, own_parts, hear, self._clock, busy)
+                await worker.connect(self._group)
             except BaseException:
                 comm.abort()
                 raise
@@ -375,8 +378,6 @@ class DaskCluster(WorkerSupply):
                 self._refuse(address, UsageError(text))
             return None
         self._refused.pop(address, None)
-        busy = self._keep_busy(address, session)
-        worker = DaskWorker(comm, own_parts, hear, self._clock, self._group, busy)
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker
 
@@ -463,34 +464,29 @@ class DaskWorker(WorkerProcess):
         own_parts: Its directory among the parts.
         hear: Called with each of its messages.
         clock: Where time comes from.
-        group: The group of the tasks that read and write.
         busy: The task that keeps the Dask worker busy.
     """
 
-    def __init__(
-        self,
-        comm: Any,
-        own_parts: str,
-        hear: Hear,
-        clock: Clock,
-        group: asyncio.TaskGroup,
-        busy: Any,
-    ) -> None:
-        super().__init__(0, clock, own_parts)
-        self.lost = asyncio.get_running_loop().create_future()
+    def __init__(self, comm: Any, own_parts: str, hear: Hear, clock: Clock, busy: Any) -> None:
+        super().__init__(0, hear, clock, own_parts)
         self._comm = comm
-        self._hear = hear
         self._busy = busy
-        self._frames = MessageFrames(messages.decode_from_worker)
-        self._waiting = bytearray()
-        self._news = asyncio.Event()
-        group.create_task(self._read())
-        group.create_task(self._write())
 
-    def send(self, message: messages.ToWorker) -> None:
-        """See `WorkerProcess.send`."""
-        self._waiting += framed(message)
-        self._news.set()
+    async def connect(self, group: asyncio.TaskGroup) -> None:
+        """Start to send and receive in tasks of `group`."""
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        group.create_task(self._pass_bytes(theirs))
+        await self.channel.open(ours)
+
+    async def _pass_bytes(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                await dask_relay.pass_bytes(self._comm, sock)
+            except Exception as error:  # noqa: BLE001 -- raised at the end of the run
+                self.fail(error)
+            finally:
+                self._comm.abort()
 
     def kill(self) -> None:
         """See `WorkerProcess.kill`: the relay ends the process."""
@@ -501,28 +497,3 @@ class DaskWorker(WorkerProcess):
         await self.lost
         self._busy.release()
         return "was lost"
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                for message in self._frames.feed(await self._comm.read()):
-                    self._hear(self, message)
-        except OSError:
-            pass
-        except Exception as error:  # noqa: BLE001 -- raised at the end of the run
-            self.fail(error)
-        finally:
-            self._comm.abort()
-            self.lost.set_result(None)
-            self._news.set()
-
-    async def _write(self) -> None:
-        with suppress(OSError):
-            while not self.lost.done():
-                await self._news.wait()
-                self._news.clear()
-                data, self._waiting = bytes(self._waiting), bytearray()
-                if data and not self.lost.done():
-                    await self._comm.write(data)
-            return
-        self._comm.abort()

@@ -2,6 +2,8 @@
 
     coordinator ══ Dask's own connection (TLS if the cluster has it) ══ relay ══ socket pair ══ worker process
 
+The coordinator has a socket pair and `pass_bytes` as well.
+
 The worker process is the same as for `--processes N` (`engine.worker`). It reads the responses of servers.
 The Dask worker does not: the relay only passes on bytes. When the connection ends for any reason, the worker
 process ends at once. It also ends when the Dask worker ends or is killed.
@@ -12,6 +14,7 @@ This module does not import `distributed`.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from pathlib import Path
@@ -69,28 +72,34 @@ async def relay(comm: Any, session: str = "") -> str:
         process, sock = await asyncio.to_thread(spawn, "stacpull.engine.worker")
         try:
             sock.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_sendall(sock, framed(WholeEnvironment(own_environment())))
-
-            async def up() -> None:
-                while data := await loop.sock_recv(sock, _PIECE):
-                    await comm.write(data)
-
-            async def down() -> None:
-                while True:
-                    await loop.sock_sendall(sock, await comm.read())
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    ends = [group.create_task(up()), group.create_task(down())]
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                    for task in ends:
-                        task.cancel()
-            except* OSError:
-                pass  # the connection has ended
+            environment = framed(WholeEnvironment(own_environment()))
+            await asyncio.get_running_loop().sock_sendall(sock, environment)
+            await pass_bytes(comm, sock)
         finally:
             await asyncio.to_thread(discard, (process, sock))
     finally:
         comm.abort()
         over.set()
     return "dont-reply"
+
+
+async def pass_bytes(comm: Any, sock: socket.socket) -> None:
+    """Pass bytes between a connection and a socket in both directions, until one of them ends."""
+    loop = asyncio.get_running_loop()
+
+    async def up() -> None:
+        while data := await loop.sock_recv(sock, _PIECE):
+            await comm.write(data)
+
+    async def down() -> None:
+        while True:
+            await loop.sock_sendall(sock, await comm.read())
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            ends = [group.create_task(up()), group.create_task(down())]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in ends:
+                task.cancel()
+    except* OSError:
+        pass  # the connection has ended

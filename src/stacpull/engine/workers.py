@@ -442,16 +442,18 @@ class WorkerProcess(ABC):
 
     Args:
         slots: Its simultaneous transfers.
+        hear: Called with each of its messages.
         clock: Where time comes from.
         own_parts: Its directory among the parts (`store.own_parts`), if it has one.
 
     Attributes:
+        channel: This end of its socket.
         lost: Done when it can send no more messages.
     """
 
-    lost: asyncio.Future[None]
-
-    def __init__(self, slots: int, clock: Clock, own_parts: str = "") -> None:
+    def __init__(self, slots: int, hear: Hear, clock: Clock, own_parts: str = "") -> None:
+        self.channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
+        self.send, self.lost = self.channel.send, self.channel.lost
         self.open: dict[int, Job] = {}
         """Its jobs without an outcome, by row."""
         self.ready = False
@@ -466,10 +468,6 @@ class WorkerProcess(ABC):
         self._pace = 0.0
         self._counted = 0
         self._since = clock.monotonic()
-
-    @abstractmethod
-    def send(self, message: messages.ToWorker) -> None:
-        """Send a message. If the worker has ended, the message is lost."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -549,10 +547,8 @@ class LocalWorker(WorkerProcess):
     """A worker process of this machine."""
 
     def __init__(self, process: subprocess.Popen[bytes], slots: int, hear: Hear, clock: Clock) -> None:
-        super().__init__(slots, clock)
+        super().__init__(slots, hear, clock)
         self._process = process
-        self._channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
-        self.lost = self._channel.lost
 
     @classmethod
     async def started(cls, settings: WorkerSettings, lock: int, clock: Clock, hear: Hear) -> LocalWorker:
@@ -575,17 +571,13 @@ class LocalWorker(WorkerProcess):
             raise
         worker = cls(process, settings.slots, hear, clock)
         try:
-            await worker._channel.open(sock)
+            await worker.channel.open(sock)
         except BaseException:
             _discard(starting)
             raise
         worker.send(WholeEnvironment(own_environment()))
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker
-
-    def send(self, message: messages.ToWorker) -> None:
-        """See `WorkerProcess.send`."""
-        self._channel.send(message)
 
     def kill(self) -> None:
         """See `WorkerProcess.kill`."""
