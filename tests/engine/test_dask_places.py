@@ -34,7 +34,7 @@ class Cluster(DaskCluster):
     """A cluster whose scheduler knows `looks` in turn, and the last of them for ever."""
 
     def __init__(self, clock: VirtualClock, *looks: set[str]) -> None:
-        network = SimpleNamespace(shares=SimpleNamespace(own=SimpleNamespace(per_host=8)))
+        network = SimpleNamespace(shares=SimpleNamespace(own=SimpleNamespace(per_host=8)), clock=clock)
         self.looks = list(looks)
         self.outcomes: list[Exception | None] = []
         """Why each worker that is tried cannot be used; None: it can."""
@@ -48,7 +48,6 @@ class Cluster(DaskCluster):
             Selection(),
             1,
             store=cast("Any", None),
-            clock=clock,
             emit=lambda event: self.notices.append(str(event)),
         )
 

@@ -118,12 +118,10 @@ def decide(growth: Growth, sample: RateSample) -> Growth:
         return replace(growth, phase=Phase.JUDGING, judged=())
     if growth.phase is Phase.JUDGING:
         return _judge(replace(growth, judged=(*growth.judged, sample.rate)), sample)
-    known, rate = growth.rate, sample.rate
-    if not known or rate > _RISING * known:
-        return replace(growth, rate=rate)
-    if growth.without_gain:  # there is time to average; the first samples of a file have its initial burst
-        rate = (known + rate) / 2
-    return _try_more(replace(growth, rate=rate), sample)
+    known, growth = growth.rate, replace(growth, rate=sample.rate)
+    if not known or sample.rate > _RISING * known:
+        return growth
+    return _try_more(growth, sample)
 
 
 def _judge(growth: Growth, sample: RateSample) -> Growth:
