@@ -9,7 +9,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine import mirror_operations
 from stacpull.engine.mirror_operations import StopDeadline
-from stacpull.engine.together import within_grace
+from stacpull.engine.together import cause, together, within_grace
+from stacpull.errors import DestinationError, SourceError
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,77 @@ def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pyte
     assert not patience.is_over()
     now = 203.0
     assert patience.is_over()
+
+
+class Pool:
+    """A pool whose jobs take some seconds; it has as many as the walk has found by then."""
+
+    def __init__(self, clock: VirtualClock, seconds: float) -> None:
+        self.given_up_hosts: dict[str, str] = {}
+        self.told: list[tuple[str, float]] = []
+        self._clock = clock
+        self._seconds = seconds
+        self._end = asyncio.Event()
+
+    async def run(self) -> None:
+        try:
+            await self._end.wait()
+            await asyncio.sleep(self._seconds)
+        finally:
+            self.told.append(("ended", round(self._clock.monotonic(), 2)))
+
+    def no_more(self) -> None:
+        self.told.append(("no more", round(self._clock.monotonic(), 2)))
+        self._end.set()
+
+    def stop(self) -> None:
+        self.told.append(("stop", round(self._clock.monotonic(), 2)))
+        self._end.set()
+
+
+@pytest.mark.parametrize(
+    ("walk", "seconds", "stop_at", "broken_at", "told", "error"),
+    [
+        pytest.param(2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], None, id="to the end"),
+        pytest.param(9.0, 3.0, 1.0, None, [("stop", 1), ("ended", 4)], None, id="a stop during the walk"),
+        pytest.param(2.0, 9.0, 3.0, None, [("no more", 2), ("stop", 3), ("ended", 8)], None, id="after it"),
+        pytest.param(-2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], SourceError, id="unreadable"),
+        pytest.param(2.0, 9.0, None, 4.0, [("no more", 2), ("ended", 4)], DestinationError, id="broken"),
+        pytest.param(9.0, 9.0, 1.0, 2.0, [("stop", 1), ("ended", 2)], DestinationError, id="both"),
+    ],
+)
+def test_walk_and_pool_run_until_all_is_done_or_a_stop_or_an_error(
+    walk: float,
+    seconds: float,
+    stop_at: float | None,
+    broken_at: float | None,
+    told: list[tuple[str, float]],
+    error: type[Exception] | None,
+) -> None:
+    """A negative `walk` is one that fails then: what it has found is still transferred."""
+    clock = VirtualClock()
+
+    async def walked() -> None:
+        await asyncio.sleep(abs(walk))
+        if walk < 0:
+            raise SourceError("unreadable")
+
+    async def tick() -> None:
+        await asyncio.sleep(1e6)
+
+    async def main() -> tuple[Pool, BaseException | None]:
+        loop, stop, pool = asyncio.get_running_loop(), asyncio.Event(), Pool(clock, seconds)
+        broken: asyncio.Future[BaseException] = loop.create_future()
+        if stop_at is not None:
+            loop.call_later(stop_at, stop.set)
+        if broken_at is not None:
+            loop.call_later(broken_at, broken.set_result, DestinationError("full"))
+        try:
+            await together(walked, pool, tick, stop=stop, broken=broken)
+        except (SourceError, BaseExceptionGroup) as caught:
+            return pool, cause(caught)
+        return pool, None
+
+    pool, caught = clock.run(main())
+    assert pool.told == told
+    assert type(caught) is (type(None) if error is None else error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
 from stacpull.events import Listener, Notice
@@ -67,13 +67,24 @@ async def together(
         BaseExceptionGroup: The other errors that end the work.
     """
     async with asyncio.TaskGroup() as group:
-        ticker = group.create_task(tick())
+        others = [group.create_task(tick()), group.create_task(_failed(broken))]
         stopped = group.create_task(stop.wait())
-        work = group.create_task(_work(walk, pool, stop))
-        group.create_task(_guard(work, stopped, pool, broken))
-        await asyncio.wait([work])
-        ticker.cancel()
-        stopped.cancel()
+        running = group.create_task(pool.run())
+        walking = group.create_task(_walked(walk))
+        await asyncio.wait([walking, stopped], return_when=asyncio.FIRST_COMPLETED)
+        walking.cancel()
+        if not stop.is_set():
+            pool.no_more()
+            await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            pool.stop()
+            await asyncio.wait([running], timeout=_GRACE)
+            running.cancel()
+        await asyncio.wait([running, walking])
+        for task in (*others, stopped):
+            task.cancel()
+    if not walking.cancelled() and (unreadable := walking.result()) is not None:
+        raise unreadable
     if pool.given_up_hosts and not stop.is_set():
         raise SourceError(
             f"{' '.join(pool.given_up_hosts.values())} Its assets stay pending; everything else is done: "
@@ -81,22 +92,9 @@ async def together(
         )
 
 
-async def _work(walk: Callable[[], Awaitable[None]], pool: TransferPool, stop: asyncio.Event) -> None:
-    """Run walk and pool concurrently; a stop only cancels the walk."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(pool.run())
-        feeding = group.create_task(_walked(walk))
-        stopped = group.create_task(stop.wait())
-        news: list[asyncio.Future[Any]] = [feeding, stopped]
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-        feeding.cancel()
-        stopped.cancel()
-        if stop.is_set():
-            pool.stop()
-        else:
-            pool.no_more()
-    if not feeding.cancelled() and (unreadable := feeding.result()) is not None:
-        raise unreadable
+async def _failed(broken: asyncio.Future[BaseException]) -> NoReturn:
+    """Wait for the error of a thread, and raise it."""
+    raise await broken
 
 
 async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:
@@ -109,23 +107,6 @@ async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | Credenti
     except (SourceError, CredentialsError) as error:
         return error
     return None
-
-
-async def _guard(
-    work: asyncio.Task[None],
-    stopped: asyncio.Task[Any],
-    pool: TransferPool,
-    broken: asyncio.Future[BaseException],
-) -> None:
-    """Wait for an early end: a failed thread, or the end of the grace period after a stop."""
-    news: list[asyncio.Future[Any]] = [work, stopped, broken]
-    await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-    if not work.done() and not broken.done():
-        pool.stop()
-        await asyncio.wait(news[::2], timeout=_GRACE, return_when=asyncio.FIRST_COMPLETED)
-        work.cancel()
-    if broken.done():
-        raise broken.result()
 
 
 class FailureLimit:
