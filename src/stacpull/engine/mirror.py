@@ -95,14 +95,13 @@ class MirrorRun:
         if workspace.lease is not None:
             network.secrets.add(*workspace.lease.secrets)
         self._options = options
-        self._clock = clock = network.clock
+        self._clock = network.clock
         self._listener = on_event
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._journal = Journal(
-            workspace.destination.work / ".stacpull" / "log.ndjson", network.secrets, clock
+            workspace.destination.work / ".stacpull" / "log.ndjson", network.secrets, network.clock
         )
-        self._account = RunStats(run, network.counters, clock, network.client.gates.progress)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
@@ -113,6 +112,7 @@ class MirrorRun:
             on_event=self._emit,
             on_broken=self._break,
         )
+        self._account = RunStats(run, self._store, network)
         network.events.hand_over(self._notice)
         self._summary = WalkSummary()
         self._cut_short = False
@@ -209,8 +209,7 @@ class MirrorRun:
         try:
             await self._store.call(MirrorOperations.finish)
         except Exception as error:  # noqa: BLE001 -- raised at the end of the run
-            if not self._broken.done():
-                self._broken.set_result(error)
+            self._break(error)
 
     async def _warn_of_unproven(self) -> None:
         count = await self._store.call(MirrorOperations.unproven)
@@ -393,7 +392,6 @@ class MirrorRun:
             ticks += 1
             if (lease := self._workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
-            self._account.counters = self._store.counters
             self._emit(self._account.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
@@ -426,7 +424,6 @@ class MirrorRun:
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, if the disk allows it, and return the report."""
-        self._account.counters = self._store.counters
         progress = self._account.progress()
         state = self._end_state(progress, error)
         reason = str(error) if error is not None else self._summary.cut_short

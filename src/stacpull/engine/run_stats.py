@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from stacpull.clock import Clock
-from stacpull.events import HostProgress, Progress
+from stacpull.engine.network import Network
+from stacpull.engine.store_client import StoreClient
+from stacpull.events import Progress
 from stacpull.ledger.runs import Run
-from stacpull.net.client import Counters
 from stacpull.reports import MirrorReport
 
 
@@ -43,28 +43,20 @@ class _Spent(msgspec.Struct, frozen=True):
 class RunStats:
     """The statistics of one run in this process."""
 
-    def __init__(
-        self,
-        run: Run,
-        network: Counters,
-        clock: Clock,
-        hosts: Callable[[], tuple[HostProgress, ...]],
-    ) -> None:
+    def __init__(self, run: Run, store: StoreClient, network: Network) -> None:
         """Start with the counters with which the run was resumed.
 
         Args:
             run: The run.
-            network: The counters of the network.
-            clock: The clock.
-            hosts: Returns `Progress.hosts`.
+            store: Has its counters in the ledger.
+            network: Has the counters of the network, and the clock.
         """
-        self._hosts = hosts
-        self.counters: Mapping[str, int | None] = run.counters
-        """The run's counters in the ledger. The mapping is replaced after each transaction."""
         self._run = run
-        self._network = network
-        self._clock = clock
-        self._started = clock.monotonic()
+        self._store = store
+        self._network = network.counters
+        self._hosts = network.client.gates.progress
+        self._clock = network.clock
+        self._started = network.clock.monotonic()
         self._saved = _Spent()
         self._saved_by_host: dict[str, int] = {}
 
@@ -83,12 +75,12 @@ class RunStats:
             assets_pending=pending,
             bytes_done=self._count("bytes_done"),
             bytes_fetched=self._network.bytes_fetched,
-            items_announced=self.counters["items_announced"],
+            items_announced=self._store.counters["items_announced"],
             items_wanted=self._run.spec.selection.most_items,
             hosts=self._hosts(),
             requests=self._network.requests,
             retries=self._network.retries,
-            walk_ended=bool(self.counters["walk_ended"]),
+            walk_ended=bool(self._store.counters["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._started, 3),
         )
 
@@ -152,7 +144,7 @@ class RunStats:
         )
 
     def _count(self, name: str) -> int:
-        return self.counters[name] or 0
+        return self._store.counters[name] or 0
 
     def _skipped(self) -> int:
         """Return the number of assets that were already done in this process."""
