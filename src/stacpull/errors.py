@@ -18,6 +18,9 @@ exception: it is a `stacpull.models.Failure` value, and the run continues.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StacpullError(Exception):
     """Base class of all exceptions that stop a run. `exit_code` is the exit code of the command."""
@@ -65,3 +68,28 @@ class InterruptedRunError(StacpullError):
     """The run was stopped (SIGINT, SIGTERM); everything is saved and can be resumed."""
 
     exit_code = 130
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the main error of a group: the first `StacpullError`, else the first error."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    flat = list(_leaves(error))
+    return next((one for one in flat if isinstance(one, StacpullError)), flat[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise the main error of a group that the block raises, in place of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise cause(errors) from cause(errors).__cause__

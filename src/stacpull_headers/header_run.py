@@ -18,9 +18,9 @@ from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.selector import Selector
-from stacpull.engine.together import FailureLimit, cause, together
+from stacpull.engine.together import FailureLimit, together
 from stacpull.engine.walk import Position, Walk, WalkSummary
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, cause
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json

@@ -9,8 +9,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine import mirror_operations
 from stacpull.engine.mirror_operations import StopDeadline
-from stacpull.engine.together import cause, together, within_grace
-from stacpull.errors import DestinationError, SourceError
+from stacpull.engine.together import together, within_grace
+from stacpull.errors import DestinationError, SourceError, cause
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.engine.network import Network
-from stacpull.engine.together import cause
-from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.hosts import head_of, scheme_of
 from stacpull.models import Failure, ItemId, Json, PlannedItem
@@ -165,11 +164,9 @@ class Lookups:
             async with slots:
                 return await self._list(href)
 
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(listing(href)) for _, _, href in prefixes]
-        except BaseExceptionGroup as errors:
-            raise cause(errors) from errors
         found: dict[ItemId, dict[str, Listing | Failure]] = {}
         for (item_id, key, _), task in zip(prefixes, tasks, strict=True):
             found.setdefault(item_id, {})[key] = self._wanted(key, task.result())

@@ -31,7 +31,7 @@ from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.together import FailureLimit, TransferPool, cause, together, unless_stopped
+from stacpull.engine.together import FailureLimit, TransferPool, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
@@ -41,6 +41,8 @@ from stacpull.errors import (
     SourceError,
     StacpullError,
     UsageError,
+    cause,
+    ungrouped,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.runs import EndState, Run, RunFlags
@@ -124,15 +126,13 @@ class MirrorRun:
         Raises:
             StacpullError: The error that stopped the run. Finished work is recorded.
         """
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._pass_on_stop())
                 try:
                     return await self._execute()
                 finally:
                     watching.cancel()
-        except BaseExceptionGroup as errors:
-            raise cause(errors) from None
 
     async def _pass_on_stop(self) -> None:
         await self._stop.wait()

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.events import Listener, Notice
 
 _GRACE = 5.0
@@ -214,10 +214,8 @@ async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: async
     """
     if stop.is_set():
         raise InterruptedRunError("Interrupted.")
-    try:
+    with ungrouped():
         working = await _raced(work(), stop, grace=0)
-    except BaseExceptionGroup as errors:
-        raise cause(errors) from None
     if working.cancelled():
         raise InterruptedRunError("Interrupted.")
     return working.result()
@@ -234,18 +232,3 @@ async def _raced(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float
         working.cancel()
         stopped.cancel()
     return working
-
-
-def cause(error: BaseException) -> BaseException:
-    """Return the main error of a group: the first `StacpullError`, else the first error."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    flat = _leaves(error)
-    return next((e for e in flat if isinstance(e, StacpullError)), flat[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found

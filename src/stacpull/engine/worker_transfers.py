@@ -20,9 +20,8 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
-from stacpull.engine.together import cause
 from stacpull.engine.worker_messages import WorkerSettings
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, cause, ungrouped
 from stacpull.events import Notice
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.notices import HostClosed, NetworkEvent
@@ -227,7 +226,7 @@ class Worker(ArrivalSender):
         """
         self.start_writer()
         self._network.events.listen(self._pass_on)
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 ended = group.create_task(self._end.wait())
                 working = group.create_task(self._pool.run())
@@ -240,8 +239,6 @@ class Worker(ArrivalSender):
                 await self.all_sent()
                 for task in others:
                     task.cancel()
-        except BaseExceptionGroup as errors:
-            raise cause(errors) from None
 
     async def close(self) -> None:
         """Report everything received."""

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from stacpull.clock import Clock
+from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
@@ -124,12 +125,10 @@ class ItemReader:
                 weight += weight_of_document(item)
                 found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(_MOST_TASKS, len(distinct))):
                     group.create_task(read_each())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
         return [found[href] for href in hrefs]
 
     async def _fly(self, href: str) -> ReadItem:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import SourceError, UsageError, ungrouped
 from stacpull.models import Failure, Json, Page, PageRequest
 from stacpull.net.json import weight_of_document
 from stacpull.net.json_reader import Document
@@ -242,12 +242,10 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
                     )
                 found[url] = document._replace(body=kept)
 
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(urls))):
                 group.create_task(read_each())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors.exceptions[0].__cause__
     return [found[url] for url in urls if url in found]
 
 

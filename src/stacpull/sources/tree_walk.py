@@ -35,7 +35,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.errors import SourceError
+from stacpull.errors import SourceError, ungrouped
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import SMALL, Document
@@ -277,11 +277,9 @@ class TreeWalk:
     async def _page(self, request: PageRequest, most: int) -> Page:
         """Read until there are `most` items, or to the end of the tree."""
         self._items, self._unread, self._catalogs, self._bytes, self._weight = [], [], 0, 0, 0
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 await self._fill(group, most)
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors.exceptions[0].__cause__
         following = None
         if self._entries:
             following = PageRequest(request.url, headers=request.headers, after=self._place)

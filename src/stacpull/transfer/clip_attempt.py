@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from stacpull.errors import ungrouped
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
@@ -272,12 +273,10 @@ async def _copy(
         DestinationError: As in `put`.
     """
     reads = iter(file.reads)
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_CONNECTIONS, len(file.reads))):
                 group.create_task(_copy_some(version, reads, put))
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
 
 
 async def _copy_some(
@@ -289,8 +288,3 @@ async def _copy_some(
             async for chunk in chunks:
                 await put(list(pieces(read, at, chunk)))
                 at += len(chunk)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from stacpull.clock import Clock
+from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, TooLongError, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
@@ -126,12 +127,11 @@ class MultiRangeDownload:
         self._count = ConnectionCount(self._connections, now, first_byte=response.first_byte)
         self._budget.enter()
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                group.create_task(self._write())
-                await self._connection(self._count.opened(), (response, chunks))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+            with ungrouped():
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    group.create_task(self._write())
+                    await self._connection(self._count.opened(), (response, chunks))
         finally:
             self._budget.leave()
         if self._failure is not None and (self._claims.rest or self._failure.kind is FailureKind.OVERLONG):
