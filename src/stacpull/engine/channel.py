@@ -26,7 +26,7 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     def __init__(
         self,
-        decode: Callable[[memoryview], M],
+        decode: Callable[[bytes], M],
         hear: Callable[[M], None],
         broken: Callable[[BaseException], None],
         on_lost: Callable[[], None] = lambda: None,

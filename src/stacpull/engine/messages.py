@@ -19,9 +19,8 @@ from stacpull.models import Arrival
 
 M = TypeVar("M", bound=msgspec.Struct)
 
-_LENGTH = struct.Struct("<I")
-_ROOM, _KEPT = 1 << 18, 1 << 22
-"""Bytes of a new buffer, and of one that is too large to keep."""
+LENGTH = struct.Struct("<I")
+"""The length of a message, in front of it."""
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -29,10 +28,10 @@ def framed(message: msgspec.Struct) -> bytearray:
     """Return the bytes of a message with its length."""
     data = bytearray()
     try:
-        _ENCODER.encode_into(message, data, _LENGTH.size)
+        _ENCODER.encode_into(message, data, LENGTH.size)
     except UnicodeEncodeError:
-        data = bytearray(_LENGTH.size) + encoded(message)
-    _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
+        data = bytearray(LENGTH.size) + encoded(message)
+    LENGTH.pack_into(data, 0, len(data) - LENGTH.size)
     return data
 
 
@@ -55,50 +54,23 @@ def _escaped(value: Any) -> Any:
 
 
 class MessageFrames(Generic[M]):
-    """Assembles messages from received pieces.
+    """Assembles messages from received pieces."""
 
-    A piece is received into `room`, or passed to `feed`. All messages share one buffer: a `msgspec.Raw` is a
-    view of it, and must be copied to be kept.
-    """
-
-    def __init__(self, decode: Callable[[memoryview], M]) -> None:
+    def __init__(self, decode: Callable[[bytes], M]) -> None:
         self._decode = decode
-        self._buffer = bytearray(_ROOM)
-        self._start = self._end = 0
-        """Start and end of the bytes that are not decoded yet."""
+        self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[M]:
         """Add a piece, and yield the complete messages."""
-        with self.room(len(data)) as room:
-            room[: len(data)] = data
-        yield from self.received(len(data))
-
-    def room(self, least: int = _ROOM) -> memoryview:
-        """Return a buffer for the next piece, with at least `least` bytes."""
-        buffer, start, end = self._buffer, self._start, self._end
-        if len(buffer) - end < least:
-            held = buffer[start:end]
-            if len(buffer) - len(held) < least:
-                buffer = self._buffer = bytearray(2 * (len(held) + least))
-            buffer[: len(held)] = held
-            self._start, self._end = 0, len(held)
-        return memoryview(buffer)[self._end :]
-
-    def received(self, count: int) -> Iterator[M]:
-        """Add `count` bytes that were received into `room`, and yield the complete messages."""
-        self._end += count
-        head = _LENGTH.size
-        while self._end - self._start >= head:
-            begin = self._start + head
-            end = begin + _LENGTH.unpack_from(self._buffer, self._start)[0]
-            if end > self._end:
+        buffer, head = self._buffer, LENGTH.size
+        buffer += data
+        while len(buffer) >= head:
+            end = head + LENGTH.unpack_from(buffer)[0]
+            if end > len(buffer):
                 return
-            self._start = end
-            yield self._decode(memoryview(self._buffer)[begin:end])
-        if self._start == self._end:
-            self._start = self._end = 0
-            if len(self._buffer) > _KEPT:
-                self._buffer = bytearray(_ROOM)
+            message = bytes(memoryview(buffer)[head:end])
+            del buffer[:end]
+            yield self._decode(message)
 
 
 class Arrivals(msgspec.Struct, tag=2, array_like=True):

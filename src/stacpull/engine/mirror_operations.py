@@ -23,7 +23,7 @@ from stacpull.engine.items_parquet import (
     remove_items_parquet,
     update_items_parquet,
 )
-from stacpull.engine.publisher import Publisher
+from stacpull.engine.publisher import Publisher, run_now
 from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -147,6 +147,7 @@ class MirrorOperations:
         on_failed: Callable[[list[AssetFailed]], None],
         on_notice: Callable[[str], None],
         on_stage: Callable[[Stage], None],
+        run_sync: Callable[[Callable[[], None]], None] = run_now,
     ) -> None:
         """Create the object; nothing is written yet.
 
@@ -162,6 +163,7 @@ class MirrorOperations:
             on_failed: Called with the assets that failed for good.
             on_notice: Called with a warning for the user.
             on_stage: Called with the progress of a long operation.
+            run_sync: Runs a sync, and may do other work until it has ended.
         """
         self._db = workspace.db
         self.store = workspace.destination
@@ -186,6 +188,7 @@ class MirrorOperations:
             on_notice=on_notice,
             area=runs.area_of(self._db, run.id),
             checksum=checksum,
+            run_sync=run_sync,
         )
 
     @cached_property

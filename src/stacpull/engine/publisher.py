@@ -52,6 +52,11 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 
+def run_now(sync: Callable[[], None]) -> None:
+    """Run a sync, and do nothing else meanwhile."""
+    sync()
+
+
 class _Group(msgspec.Struct):
     """The assets to publish and the failures to record with the next sync."""
 
@@ -103,6 +108,7 @@ class Publisher:
         on_notice: Callable[[str], None] = lambda _text: None,
         area: int | None = None,
         checksum: str | None = None,
+        run_sync: Callable[[Callable[[], None]], None] = run_now,
     ) -> None:
         self._db = db
         self._run = run
@@ -114,6 +120,7 @@ class Publisher:
         self._on_notice = on_notice
         self._area = area
         self._checksum = checksum
+        self._run_sync = run_sync
         self._group = _Group()
         self._placing: _Placing | None = None
         self._renamed = _Renamed()
@@ -286,7 +293,7 @@ class Publisher:
             raise self._failed_sync
         started = time.monotonic()
         try:
-            self._store.sync(parts)
+            self._run_sync(partial(self._store.sync, parts))
         except DestinationError as error:
             self._distrust(error)
             raise

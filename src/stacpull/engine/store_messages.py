@@ -140,8 +140,8 @@ ToNetwork = (
 )
 
 
-decode_to_store: Callable[[bytes | memoryview], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
-decode_to_network: Callable[[bytes | memoryview], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
+decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
+decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 
 
 class StoreOperation(NamedTuple):

@@ -1,6 +1,9 @@
 """The store process (`main`), which `store_client.py` starts.
 
-    socket ─▶ reader: digests, complete parts ─▶ queue ─▶ store thread: operations, groups ─▶ DEST, ledger
+    socket ─▶ reader: messages ─▶ queue ─▶ store thread: complete parts, operations, groups ─▶ DEST, ledger
+
+One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync has a thread
+of its own. Meanwhile the store thread writes the parts of the next group.
 
 It ends with its socket: when the network process closes that, ends or is killed, everything that was sent is
 published and recorded, and the ledger is closed. Until then it holds the lock of DEST, whose descriptor is in
@@ -15,7 +18,8 @@ import signal
 import socket
 import sys
 import threading
-import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,16 +30,15 @@ from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.messages import (
+    LENGTH,
     Arrivals,
     ErrorReport,
-    MessageFrames,
     PartsWritten,
     encoded,
     error_report,
     framed,
 )
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
-from stacpull.engine.publisher import Publisher
 from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
@@ -49,11 +52,10 @@ from stacpull.store.protocol import RemoteStore, Store, remote_store
 
 _AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
 """Operations that are still called after publishing has failed."""
-_READ = 1 << 18
-_PAUSE = 0.01
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall | None
+_Queued = Arrivals | list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall | None
+"""A list has assets whose parts are written. None is the end."""
 
 
 class StoreServer:
@@ -65,6 +67,8 @@ class StoreServer:
         self._is_process = is_process
         self._sending = threading.Lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
+        self._postponed: deque[_Queued] = deque()
+        """Messages that were taken from the queue during a sync. They come before those in the queue."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
         self._secrets = Secrets()
@@ -86,30 +90,38 @@ class StoreServer:
         self._send(messages.MirrorClosed(failure))
 
     def _listen(self, opened: ExitStack) -> None:
-        frames = MessageFrames(messages.decode_to_store)
-        data, locks, _, _ = socket.recv_fds(self._sock, _READ, 1)
+        start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
         for lock in locks:
             opened.callback(os.close, lock)
-        arrived = frames.feed(data)
-        while True:
-            for message in arrived:
-                if isinstance(message, messages.CloseMirror):
-                    return
-                if isinstance(message, messages.OpenMirror):
-                    self._open(message, opened)
-                else:
-                    self._take(message)
-            count = self._received(frames)
-            if not count:
+        while (message := self._message(start)) is not None:
+            start = b""
+            if isinstance(message, messages.CloseMirror):
                 return
-            arrived = frames.received(count)
+            if isinstance(message, messages.OpenMirror):
+                self._open(message, opened)
+            else:
+                self._take(message)
 
-    def _received(self, frames: MessageFrames[messages.ToStore]) -> int:
-        try:
-            with frames.room() as room:
-                return self._sock.recv_into(room)
-        except OSError:  # reset: the network process was killed
-            return 0
+    def _message(self, start: bytes) -> messages.ToStore | None:
+        """Return the next message, whose `start` was received already; None at the end of the socket."""
+        head = self._exactly(LENGTH.size - len(start))
+        if head is None:
+            return None
+        data = self._exactly(LENGTH.unpack(start + head)[0])
+        return None if data is None else messages.decode_to_store(data)
+
+    def _exactly(self, count: int) -> bytes | None:
+        """Return `count` bytes from the socket; None if it ends before."""
+        data = b""
+        while len(data) < count:
+            try:
+                piece = self._sock.recv(count - len(data), socket.MSG_WAITALL)
+            except OSError:  # reset: the network process was killed
+                return None
+            if not piece:
+                return None
+            data += piece
+        return data
 
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
@@ -137,6 +149,7 @@ class StoreServer:
                 on_failed=lambda failed: self._send(messages.AssetsFailed(failed)),
                 on_notice=lambda text: self._send(messages.StoreWarning(text)),
                 on_stage=lambda stage: self._send(messages.StoreStage(stage)),
+                run_sync=self._run_sync,
             )
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
@@ -155,12 +168,9 @@ class StoreServer:
 
     def _take(self, message: messages.ToStore) -> None:
         match message:
-            case Arrivals(arrivals):
-                self._write(arrivals)
             case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
-            case messages.OperationCall():
-                message.arguments = message.arguments.copy()
+            case Arrivals() | messages.OperationCall():
                 self._queue.put(message)
             case messages.RecordFailure(failure):
                 self._queue.put(failure)
@@ -171,20 +181,96 @@ class StoreServer:
             case messages.StopEarly():
                 self._stopped.set()
 
-    def _write(self, arrivals: list[Arrival]) -> None:
-        """Write the bodies as complete parts, and publish them."""
-        if self._failed is not None or self._operations is None:
-            return
-        store, bodies = self._operations.store, sum(one.body is not None for one in arrivals)
-        while not store.has_room and self._failed is None:
-            time.sleep(_PAUSE)  # the store's thread makes room by publishing
+    # --- the store's thread ------------------------------------------------------------------------------
+
+    def _run(self, operations: MirrorOperations) -> None:
+        while self._step(operations):
+            pass
+        if self._failed is None:
+            try:
+                with operations.translated():
+                    operations.finish()
+            except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
+                operations.publisher.distrust_ledger(error)
+
+    def _step(self, operations: MirrorOperations) -> bool:
+        """Handle one message, or publish a due group; return False at the end."""
+        message = self._next(None if self._failed else operations.publisher.wait())
+        if message is None:
+            return False
+        if isinstance(message, messages.OperationCall):
+            self._answer(operations, message)
+        if self._failed is None:
+            try:
+                with operations.translated():
+                    self._publish(operations, message)
+            except Exception as error:  # noqa: BLE001 -- the network process raises it
+                self._break(error)
+        return True
+
+    def _next(self, timeout: float | None) -> _Queued:
+        """Return the next message, an empty list if none comes in `timeout` seconds."""
+        if self._postponed:
+            return self._postponed.popleft()
         try:
-            self._queue.put([self._staged(one, store) for one in arrivals])
-        except Exception as error:  # noqa: BLE001 -- the network process raises it
-            self._break(error)
-        else:
-            if bodies:
-                self._send(PartsWritten(bodies))
+            return self._queue.get(timeout=timeout)
+        except Empty:
+            return []
+
+    def _publish(self, operations: MirrorOperations, message: _Queued) -> None:
+        publisher = operations.publisher
+        match message:
+            case AssetFailure():
+                publisher.fail(message)
+            case UnchangedAsset():
+                publisher.keep_unchanged(message)
+            case Arrivals(arrivals):
+                while not operations.store.has_room:
+                    publisher.publish()
+                publisher.deliver(self._written(arrivals, operations.store))
+            case list():
+                publisher.deliver(message)
+        publisher.publish_if_due()
+
+    def _run_sync(self, sync: Callable[[], None]) -> None:
+        """Run a sync in a thread of its own, and write the parts of arriving assets meanwhile.
+
+        Raises:
+            DestinationError: The sync failed.
+        """
+        if self._operations is None or not self._operations.store.is_local:
+            sync()
+            return
+        store, is_over, failures = self._operations.store, threading.Event(), list[BaseException]()
+
+        def run() -> None:
+            try:
+                sync()
+            except BaseException as error:  # noqa: BLE001 -- raised below
+                failures.append(error)
+            is_over.set()
+            self._queue.put([])  # wakes the store thread
+
+        threading.Thread(target=run, name="stacpull-sync", daemon=True).start()
+        while not is_over.is_set():
+            message = self._queue.get()
+            if isinstance(message, Arrivals) and self._failed is None:
+                try:
+                    message = self._written(message.arrivals, store)
+                except Exception as error:  # noqa: BLE001 -- the network process raises it
+                    self._break(error)
+                    continue
+            self._postponed.append(message)
+        if failures:
+            raise failures[0]
+
+    def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
+        """Write the bodies of assets as complete parts, confirm that, and return the assets."""
+        bodies = sum(one.body is not None for one in arrivals)
+        written = [self._staged(one, store) for one in arrivals]
+        if bodies:
+            self._send(PartsWritten(bodies))
+        return written
 
     def _staged(self, arrival: Arrival, store: Store) -> Arrival:
         """Write the body of an asset as a complete part, or take its existing part."""
@@ -211,36 +297,6 @@ class StoreServer:
         algorithm = None if self._checksum is None else self._checksum.algorithm
         copy = PendingCopy(source, arrival.size, arrival.digest, algorithm)
         return self._remote.add_copy(arrival.part, copy)
-
-    # --- the store's thread ------------------------------------------------------------------------------
-
-    def _run(self, operations: MirrorOperations) -> None:
-        while self._step(operations):
-            pass
-        if self._failed is None:
-            try:
-                with operations.translated():
-                    operations.finish()
-            except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
-                operations.publisher.distrust_ledger(error)
-
-    def _step(self, operations: MirrorOperations) -> bool:
-        """Handle one message, or publish a due group; return False at the end."""
-        try:
-            message = self._queue.get(timeout=None if self._failed else operations.publisher.wait())
-        except Empty:
-            message = []
-        if message is None:
-            return False
-        if isinstance(message, messages.OperationCall):
-            self._answer(operations, message)
-        if self._failed is None:
-            try:
-                with operations.translated():
-                    _publish(operations.publisher, message)
-            except Exception as error:  # noqa: BLE001 -- the network process raises it
-                self._break(error)
-        return True
 
     def _answer(self, operations: MirrorOperations, call: messages.OperationCall) -> None:
         result, failure = _NOTHING, None
@@ -276,18 +332,6 @@ class StoreServer:
         """Send a message. If the network process has ended, the message is lost."""
         with self._sending, suppress(OSError):
             self._sock.sendall(framed(message))
-
-
-def _publish(
-    publisher: Publisher, message: list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall
-) -> None:
-    if isinstance(message, AssetFailure):
-        publisher.fail(message)
-    elif isinstance(message, UnchangedAsset):
-        publisher.keep_unchanged(message)
-    elif not isinstance(message, messages.OperationCall):
-        publisher.deliver(message)
-    publisher.publish_if_due()
 
 
 def main() -> None:

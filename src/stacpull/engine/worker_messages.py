@@ -204,5 +204,5 @@ FromWorker = (
     | WithinLimits
     | Broke
 )
-decode_to_worker: Callable[[bytes | memoryview], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
-decode_from_worker: Callable[[bytes | memoryview], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
+decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
