@@ -371,12 +371,12 @@ class AssetPlanner:
     def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> Opened:
         """Delete an asset that was not fetched and that its item no longer lists.
 
-        If an earlier version was fetched, that stays. Fetched assets stay even if they are no longer listed.
+        If an earlier version is in place, that stays. Fetched assets stay even if they are no longer listed.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return _NOTHING
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
-        if old.generation == 0:
+        if old.previous_digest is None:  # also if its file was lost
             paths.disown(self._db, old.row)
             self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
             self._db.execute("DELETE FROM clips WHERE asset = ?", (old.row,))
