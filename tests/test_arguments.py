@@ -66,6 +66,8 @@ def test_a_shapely_geometry_is_taken() -> None:
         ("labels", ["a", 5]),
         ("labels", {"a": 1}),
         ("labels", ""),
+        ("labels", "\udcff"),
+        ("filter", "a = '\udcff'"),
         ("bbox", (1, 2, 3)),
         ("bbox", (1, 2, 3, "x")),
         ("bbox", (1, 2, 3, float("nan"))),

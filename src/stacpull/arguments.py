@@ -147,7 +147,7 @@ def read_text(raw: object) -> str:
         raise ValueError(f"must be text in quotes, not {raw!r}")  # noqa: TRY004 - readers raise one error
     if not raw.strip():
         raise ValueError("must not be empty")
-    return raw
+    return _unicode(raw)
 
 
 def read_switch(raw: object) -> bool:
@@ -578,6 +578,14 @@ def text(value: str | None) -> str | None:
     """Return `value` if it is text or None."""
     if not isinstance(value, str | None):
         raise _wrong("text", value)
+    return value if value is None else _unicode(value)
+
+
+def _unicode(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _wrong("text in UTF-8", value) from None
     return value
 
 
@@ -588,7 +596,7 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
     several = (value,) if isinstance(value, str) else _listed(value)
     if several is None or not all(isinstance(one, str) and one for one in several):
         raise _wrong("text or a list of texts, none of them empty", value)
-    return several
+    return tuple(map(_unicode, several))
 
 
 def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import Cast
+from tests.net.memory import Answer
+from tests.net.wire_server import Scripted
+from tests.security.sources import Source, feature
+
+from stacpull import Options, failures, mirror
+from stacpull.net.transport import Request
 
 DOWNLOADS = '[[fault]]\nkind = "download"\n'
 
@@ -88,6 +97,35 @@ def test_an_invalid_redirect_is_a_failure(stage: Stage, code: int) -> None:
     scene = stage(DOWNLOADS + f'what = "status"\ncode = {code}\nheaders = {{Location = "/elsewhere"}}')
     assert scene.mirror().code == 1
     assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        (b"s3://b\xff/x", "scheme"),
+        (b"s3://bucket/\xff", "scheme"),
+        (b"http://h\xff.invalid/x", "network"),
+        (b"/\xff\xfe", "gone"),
+    ],
+)
+def test_a_location_that_is_not_unicode_fails_its_asset_only(
+    location: bytes, kind: str, tmp_path: Path
+) -> None:
+    """A host could end the run, with all assets of other hosts."""
+
+    def answer(request: Request) -> Scripted:
+        if request.url.endswith("/a"):
+            return b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location
+        return Answer(body=b"good") if request.url.endswith("/b") else Answer(404)
+
+    async def course() -> None:
+        async with Source(others=answer) as source:
+            source.features.append(feature("i", {"a": source.url("/a"), "b": source.url("/b")}))
+            report = await mirror(source.api, tmp_path / "m", options=Options(retries=0))
+        assert (report.assets_done, report.assets_failed) == (1, 1)
+
+    asyncio.run(course())
+    assert [one.kind for one in failures(tmp_path / "m")] == [kind]
 
 
 def test_pages_that_redirect_in_a_loop_end_the_run_with_4(stage: Stage) -> None:

@@ -115,7 +115,7 @@ def test_what_to_correct_after_a_rejection(
     assert correction_of(status, headers, body, "us-east-1") == expected
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])
+@pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key", "s3://b/\udcff"])
 def test_urls_without_an_object(url: str):
     with pytest.raises(TransferError) as caught:
         split_s3_url(url)

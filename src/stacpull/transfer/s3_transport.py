@@ -146,15 +146,27 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters.
 
     Raises:
-        TransferError: SCHEME, if the bucket or the key is missing (with `bare` the bucket is enough).
+        TransferError: SCHEME, if it is not Unicode, or if the bucket or the key is missing (with `bare` the
+            bucket is enough).
     """
     bucket, _, key = url[len("s3://") :].partition("/")
-    if not bucket or not (key or bare):
+    if not bucket or not (key or bare) or not _is_unicode(url):
         failure = Failure(
             FailureKind.SCHEME, f"The href {url} does not name an S3 object; it needs a bucket and a key."
         )
         raise TransferError(failure)
     return bucket, key
+
+
+def _is_unicode(url: str) -> bool:
+    """Return False for bytes that are not UTF-8, which a redirect may contain."""
+    if url.isascii():
+        return True
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
@@ -216,7 +228,7 @@ class S3Transport:
         """Return the request that `open` would send for a plain GET; None if it would have to wait."""
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self._credentials.known(signing=False)
-        if not bucket or not key or known is None:
+        if not bucket or not key or known is None or not _is_unicode(url):
             return None
         settings, identity = known
         if may_sign(bucket, settings, self._options, redirected=redirected):
