@@ -24,6 +24,7 @@ from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import COMMAND, LABELS, ROOT, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.dask_chaos import dask_chaos
 from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, metadata_in
 from tests.security.secrets import found_in
@@ -198,6 +199,7 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
 @pytest.mark.slow
 def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
     replica = served(items=12, latency_ms=60, href_ttl=1.5, refused_status=404)
+    expire_once(replica)
     report = mirrored_by(cluster, replica, tmp_path / "m", concurrency=8)
     assert replica.counters["api", "error"] > 0  # else nothing had expired
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import BIGEARTHNET, LABELS, environment, mirror_of, run
+from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
 
@@ -197,14 +197,7 @@ def test_what_passes_is_sat_out(tmp_path, small_hub, match, fault, times):
 def test_expired_hrefs_are_read_again(tmp_path, refused):
     dest = tmp_path / "mirror"
     replica = MlhubReplica(items=12, seed=7, latency_ms=40, href_ttl=0.6, refused_status=refused)
-
-    def are_to_last(_request: RequestInfo) -> bool:
-        """From the first refusal on, hand out hrefs that do not expire, however busy this machine is."""
-        if replica.counters["api", "error"]:
-            replica._sealer = dataclasses.replace(replica._sealer, ttl=600)
-        return False
-
-    replica.inject(are_to_last, Status(500), times=1)
+    expire_once(replica)
     with run_in_thread(replica):
         ran = run(mirror_of(replica.base_url, dest, "--json", "--concurrency", "8"), environment(replica))
         refusals = replica.counters["api", "error"]

@@ -18,6 +18,7 @@ import pytest
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.eager_workers import forked_workers, leave_all_to_workers, start_early
+from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import workers_of
@@ -169,6 +170,7 @@ def test_retry_fetches_what_failed(tmp_path, served, eager):
 
 def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, eager):
     replica = served(items=12, seed=7, latency_ms=60, href_ttl=1.5, refused_status=404)
+    expire_once(replica)
     report = mirrored_by(replica, tmp_path / "m", concurrency=9)
     assert replica.counters["api", "error"] > 0  # else nothing had expired
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)

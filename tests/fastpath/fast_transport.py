@@ -75,6 +75,6 @@ async def serving(answer: Answering, host: str = "127.0.0.1") -> AsyncIterator[s
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition without an event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - it is the inside of the transport that is looked at
             await asyncio.sleep(0.005)

@@ -83,7 +83,7 @@ def test_a_handshake_that_never_ends(cancel: bool, loop: Callable[[], Any]) -> N
         async with serving(answer) as origin:
             http = fast(connect_timeout=30 if cancel else 1.5)
             task = asyncio.create_task(fetch(http, origin.replace("http:", "https:") + "/"))
-            await until(begun.is_set)
+            await until(lambda: begun.is_set() or task.done())
             if cancel:
                 task.cancel()
             (result,) = await asyncio.gather(task, return_exceptions=True)

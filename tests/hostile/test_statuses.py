@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import NamedTuple
 
 import pytest
+from tests.acceptance.expiring_hrefs import expire_once
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import CUT, SIZE, Cast
 
@@ -195,6 +196,7 @@ def test_an_href_that_is_refused_again_is_final(stage: Stage, transport: str, co
 
 def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: Stage, transport: str) -> None:
     scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
+    expire_once(scene.hub)
     ran = scene.mirror("--transport", transport, "--concurrency", "4")
     assert ran.code == 0, ran.said
     scene.assert_whole()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.machine_speed import slowness
 
 from stacpull_replicas import Dataset, manifest
 from stacpull_replicas.acquisitions import tile_name, to_lonlat
@@ -185,9 +186,8 @@ def test_outlines_lie_in_the_extent_of_the_collection():
     assert all(west - 1e-5 <= x <= east and south <= y <= north for x, y in corners)
 
 
-@pytest.mark.alone
 def test_any_patch_is_made_at_once():
-    started = time.perf_counter()
+    started = time.process_time()
     for index in range(MAX_ITEMS - 1000, MAX_ITEMS):
         FULL.patch(index)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5 * slowness()

@@ -7,6 +7,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.machine_speed import slowness
 
 from stacpull_replicas import Dataset, MlhubReplica, run_in_thread
 from stacpull_replicas.dataset import MAX_ITEMS
@@ -180,17 +181,16 @@ def test_the_staging_quirk_piles_up_keys(client_of):
         assert keys == [1, 2, 3, 4, 5, 0]
 
 
-@pytest.mark.alone
 def test_the_last_pages_of_590326_come_at_once(client_of):
     with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
         client, dataset = client_of(replica), Dataset(MAX_ITEMS, 7)
         client.get(f"/collections/{SOURCE}/items")  # the first request fills the caches
-        started = time.perf_counter()
+        started = time.process_time()  # of the replica, too
         last = client.get(
             f"/collections/{SOURCE}/items", token=f"next:{SOURCE}_{dataset.name(MAX_ITEMS - 11)}"
         ).json()
         item = client.get(f"/collections/{LABELS}/items/{LABELS}_{dataset.name(MAX_ITEMS - 1)}").json()
-        assert time.perf_counter() - started < 0.5
+        assert time.process_time() - started < 0.5 * slowness()
         assert last["context"] == {"limit": 10, "matched": MAX_ITEMS, "returned": 10}
         assert last["features"][-1]["id"] == f"{SOURCE}_{dataset.name(MAX_ITEMS - 1)}"
         assert item["id"].endswith(dataset.name(MAX_ITEMS - 1))

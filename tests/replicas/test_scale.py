@@ -57,5 +57,4 @@ def test_a_download_and_its_file_take_a_five_thousandth_of_a_second_each(whole):
     statuses = [blob.respond(RequestInfo("blob", "GET", place, {})).status for place in files]
     serving = (time.process_time() - started) / len(files)
     assert set(statuses) == {200, 404}  # B10 has no file
-    assert redirecting < SECONDS_A_REQUEST
-    assert serving < SECONDS_A_REQUEST
+    assert max(redirecting, serving) < SECONDS_A_REQUEST * slowness()
