@@ -128,6 +128,8 @@ def test_walk_and_pool_run_until_all_is_done_or_a_stop_or_an_error(
             await together(walked, pool, tick, stop=stop, broken=broken)
         except (SourceError, BaseExceptionGroup) as caught:
             return pool, cause(caught)
+        finally:
+            assert not broken.cancelled()
         return pool, None
 
     pool, caught = clock.run(main())

@@ -94,7 +94,8 @@ async def together(
 
 async def _failed(broken: asyncio.Future[BaseException]) -> NoReturn:
     """Wait for the error of a thread, and raise it."""
-    raise await broken
+    await asyncio.wait([broken])  # an `await` would cancel it together with this task
+    raise broken.result()
 
 
 async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:

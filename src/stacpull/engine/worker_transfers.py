@@ -140,7 +140,8 @@ class FirstProcess:
         Raises:
             BaseException: The reason.
         """
-        raise await self._broken
+        await asyncio.wait([self._broken])  # an `await` would cancel it together with the task
+        raise self._broken.result()
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return an item. It is requested once for all processes.
