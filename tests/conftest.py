@@ -77,8 +77,8 @@ settings.load_profile("moderate")  # the long one: scripts/properties, or pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The recorded replies, read in place; nothing of them is part of this project."""
-    told = os.environ.get("STACPULL_SHARED")
-    data = Path(told) if told else ROOT.parent / "shared" / "data"
+    reported = os.environ.get("STACPULL_SHARED")
+    data = Path(reported) if reported else ROOT.parent / "shared" / "data"
     if not data.is_dir():
         pytest.skip(f"no recorded data at {data}: set STACPULL_SHARED to where they are")
     return data

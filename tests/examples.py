@@ -11,5 +11,5 @@ _MANY = 1000
 
 def examples(usually: int) -> int:
     """Return `usually`; in the long profile as many as every property gets there."""
-    told = settings().max_examples
-    return told if told >= _MANY else usually
+    reported = settings().max_examples
+    return reported if reported >= _MANY else usually

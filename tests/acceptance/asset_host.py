@@ -21,8 +21,8 @@ Behaviour = Callable[["Connection"], None]
 
 def quick(**more: object) -> stacpull.Options:
     """Options of a run that connects to loopback and has little patience."""
-    told: dict[str, object] = {"allow_private_hosts": True, "stall_timeout": 2.0, "metadata": "none"}
-    return stacpull.Options(**(told | more))  # type: ignore[arg-type]
+    reported: dict[str, object] = {"allow_private_hosts": True, "stall_timeout": 2.0, "metadata": "none"}
+    return stacpull.Options(**(reported | more))  # type: ignore[arg-type]
 
 
 class Connection:

@@ -133,13 +133,13 @@ def _go_on(scene: Scene, dest: Path) -> None:
     options = Options(
         query={"key": Secret(scene.mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}"
     )
-    asked = scene.beginning.options
-    if "--rebuild" in asked:
+    requested = scene.beginning.options
+    if "--rebuild" in requested:
         with suppress(stacpull.UsageError):  # it is sound: rebuilt before the power loss
             asyncio.run(stacpull.verify(dest, rebuild=True))
         for aside in dest.glob(".stacpull/ledger.sqlite.damaged-*"):
             aside.unlink()
-    if "--repair" in asked:
+    if "--repair" in requested:
         repaired = asyncio.run(stacpull.verify(dest, repair=True, options=options))
         assert repaired.exit_code == 0, repaired
         return
@@ -148,7 +148,7 @@ def _go_on(scene: Scene, dest: Path) -> None:
             scene.mirror.replica.base_url,
             dest,
             selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
-            options=attrs.evolve(options, adopt="--adopt" in asked),
+            options=attrs.evolve(options, adopt="--adopt" in requested),
         )
     )
     assert (report.state, report.assets_failed) == ("complete", 0), report

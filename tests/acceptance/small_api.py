@@ -34,8 +34,8 @@ class SmallApi(WireServer):
         self.items = items
         self.listed = list(items)
         self.refused: set[str] = set()
-        told = asset or Answer(body=b"data")
-        answer = told if callable(told) else lambda _: told
+        reported = asset or Answer(body=b"data")
+        answer = reported if callable(reported) else lambda _: reported
         root = {"type": "Catalog", "stac_version": "1.0.0", "id": "small", "description": "", "links": []}
         routes: dict[str, Callable[[Request], Scripted]] = {
             "/": lambda _: _json({**root, "conformsTo": []}),

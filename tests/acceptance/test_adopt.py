@@ -208,11 +208,11 @@ def test_resume_uses_the_options_of_the_run(
     mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = asyncio.Event()
-    fetch, asked = AdoptingFetcher.fetch, []
+    fetch, requested = AdoptingFetcher.fetch, []
 
     async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        asked.append(job.row)
-        if len(asked) == 5:
+        requested.append(job.row)
+        if len(requested) == 5:
             stop.set()
         return await fetch(self, job, count_refusal=count_refusal)
 
@@ -241,7 +241,7 @@ def test_an_href_behind_many_items_is_fetched_once_with_adopt_too(tmp_path: Path
             assert (report.assets_done, report.assets_failed) == (12, 0)
             return [one.method for one in api.heard if "/assets/" in one.target]
 
-    asked = asyncio.run(work())
-    assert asked.count("GET") == 1
+    requested = asyncio.run(work())
+    assert requested.count("GET") == 1
     assert {path.read_bytes() for path in tmp_path.glob("c/*/data.pdf")} == {b"data"}
     assert len(list(tmp_path.glob("c/*/data.pdf"))) == 12

@@ -159,12 +159,12 @@ def test_status_while_it_runs_and_right_after_it_was_killed(tmp_path, held_hub):
 
 def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None:
     """Existing files keep their paths; only new ones follow the new layout."""
-    heard: list[object] = []
+    received: list[object] = []
     other = Options(layout="flat/{item}_{key}{ext}")
 
     def told() -> list[str]:
-        found = [one.text for one in heard if isinstance(one, Notice) and "layout" in one.text]
-        heard.clear()
+        found = [one.text for one in received if isinstance(one, Notice) and "layout" in one.text]
+        received.clear()
         return found
 
     async def work() -> None:
@@ -172,14 +172,14 @@ def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None
         async with SmallApi({"c": ["1", "2", "3"]}) as api:
             api.items = items
             source = api.url("/collections/c")
-            await mirror(source, tmp_path, on_event=heard.append)
+            await mirror(source, tmp_path, on_event=received.append)
             assert told() == []
             items["c"].append("3")
-            assert (await mirror(source, tmp_path, options=other, on_event=heard.append)).exit_code == 0
+            assert (await mirror(source, tmp_path, options=other, on_event=received.append)).exit_code == 0
             (sentence,) = told()
             assert "'{collection}/{item}/{key}{ext}'" in sentence
             assert "'flat/{item}_{key}{ext}'" in sentence
-            await mirror(source, tmp_path, options=other, on_event=heard.append)
+            await mirror(source, tmp_path, options=other, on_event=received.append)
             assert told() == []
             assert (await verify(tmp_path)).exit_code == 0
 

@@ -563,10 +563,10 @@ def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
 
     def answer(request: Request) -> Answer:
         etag, body = list(versions.items())[-1]
-        told = {"ETag": f'"{etag}"'}
-        if request.headers.get("If-None-Match") == told["ETag"]:
-            return Answer(304, headers=told)
-        return Answer(body=body, headers=told)
+        reported = {"ETag": f'"{etag}"'}
+        if request.headers.get("If-None-Match") == reported["ETag"]:
+            return Answer(304, headers=reported)
+        return Answer(body=body, headers=reported)
 
     return answer
 

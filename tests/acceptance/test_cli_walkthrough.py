@@ -99,10 +99,10 @@ def test_mirror_does_what_plan_predicts(session, tmp_path):
 
 def test_a_plan_in_words(session, tmp_path):
     source, env = session
-    told = run(["plan", *mirror_of(source, tmp_path / "m", *SELECTION)[1:]], env)
-    assert told.code == 0, told.err
+    reported = run(["plan", *mirror_of(source, tmp_path / "m", *SELECTION)[1:]], env)
+    assert reported.code == 0, reported.err
     for word in ("items", "assets", "bytes", "requests", "B10", "to do"):
-        assert word in told.out
+        assert word in reported.out
 
 
 def test_demo_and_the_commands_it_suggests(tmp_path):

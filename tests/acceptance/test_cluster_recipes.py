@@ -129,16 +129,16 @@ class TestDask:
         self, tmp_path: Path, replica: MlhubReplica, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With workers of this machine in place of jobs of Slurm."""
-        asked: dict[str, Any] = {}
+        requested: dict[str, Any] = {}
 
         class SLURMCluster:
             """As much of it as a Client and the example use."""
 
             def __init__(self, **how: Any) -> None:
-                asked.update(how)
+                requested.update(how)
 
             def scale(self, jobs: int) -> None:
-                asked["jobs"] = jobs
+                requested["jobs"] = jobs
 
         code = example("dask.md", "python", "## A batch system: dask-jobqueue")
         code = code.replace("https://api.example.org/v1", replica.base_url)
@@ -163,8 +163,8 @@ class TestDask:
             names: dict[str, Any] = {}
             exec(code, names)  # noqa: S102 - of our documentation
             names["main"]()
-        assert asked["jobs"] == 8
-        assert {"cores", "memory", "walltime", "job_script_prologue"} <= asked.keys()
+        assert requested["jobs"] == 8
+        assert {"cores", "memory", "walltime", "job_script_prologue"} <= requested.keys()
         status = stacpull.status(tmp_path / "m")
         assert (status.state, status.assets_failed) == ("complete", 0)
         assert status.assets_done > ITEMS

@@ -70,17 +70,17 @@ def test_a_server_that_resets_every_connection_beyond_the_first(
 
 def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorReport | str, list[str]]:
     """Mirror, and return the report, or why the source could not be read; and the warnings."""
-    told: list[str] = []
+    reported: list[str] = []
 
     def hear(event: stacpull.Event) -> None:
         if isinstance(event, stacpull.Notice) and event.level == "warning":
-            told.append(event.text)
+            reported.append(event.text)
 
     try:
         report = asyncio.run(stacpull.mirror(source, dest, options=quick(**options), on_event=hear))
     except stacpull.SourceError as error:
-        return str(error), told
-    return report, told
+        return str(error), reported
+    return report, reported
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -92,11 +92,11 @@ def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
         hrefs = [f"{host}/assets/{n}" for n in range(150) for host in (down, good.url)]
         source, dest = local_items(tmp_path, hrefs), tmp_path / "mirror"
         started = time.monotonic()
-        said, told = mirror(source, dest, stall_timeout=0.5, retries=1, processes=processes)
+        message, reported = mirror(source, dest, stall_timeout=0.5, retries=1, processes=processes)
         assert time.monotonic() - started < 60
-        assert "refused" in str(said)
-        assert "resume" in str(said)
-        assert [text for text in told if f"127.0.0.1:{port} does not answer" in text]
+        assert "refused" in str(message)
+        assert "resume" in str(message)
+        assert [text for text in reported if f"127.0.0.1:{port} does not answer" in text]
         before = stacpull.status(dest)
         assert (before.state, before.assets_done, before.assets_failed) == ("failed", 150, 0)
         assert before.assets_pending == 150

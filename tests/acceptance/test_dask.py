@@ -190,8 +190,8 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
     assert bytes_there("*.part") > size // 4  # the directory of the worker is gone
     report = asyncio.run(stacpull.resume(dest, options=options))
     assert (report.exit_code, report.assets_done) == (0, 1)
-    asked = [one.headers.get("range") for one in replica.requests if one.server != "api"]
-    assert int(str(asked[-1]).removeprefix("bytes=").rstrip("-")) > size // 4
+    requested = [one.headers.get("range") for one in replica.requests if one.server != "api"]
+    assert int(str(requested[-1]).removeprefix("bytes=").rstrip("-")) > size // 4
     assert list(parts.iterdir()) == []
     assert asyncio.run(stacpull.verify(dest)).exit_code == 0
 
@@ -209,16 +209,16 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
 
 
 def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served, cluster):
-    asked: list[float] = []
+    requested: list[float] = []
     throttled: list[float] = []
 
     def is_blob(request: RequestInfo) -> bool:
         if request.server == "blob":
-            asked.append(time.monotonic())
+            requested.append(time.monotonic())
         return False
 
     def is_the_fiftieth(request: RequestInfo) -> bool:
-        if request.server != "blob" or len(asked) < 50 or throttled:
+        if request.server != "blob" or len(requested) < 50 or throttled:
             return False
         throttled.append(time.monotonic())
         return True
@@ -229,7 +229,7 @@ def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served,
     report = mirrored_by(cluster, replica, tmp_path / "m", per_host=8)
     assert (report.exit_code, report.retries) == (0, 1)
     (when,) = throttled
-    after = [moment - when for moment in asked if moment > when]
+    after = [moment - when for moment in requested if moment > when]
     assert after
     assert not [moment for moment in after if 1 < moment < 2.9]
 

@@ -51,10 +51,10 @@ def test_what_the_user_deleted_is_fetched_again(tmp_path: Path, change: str, rev
             assert await asyncio.to_thread(content, tmp_path) == before
             return report, sum("/assets/" in one.target for one in api.heard)
 
-    report, asked = asyncio.run(work())
+    report, requested = asyncio.run(work())
     assert (report.exit_code, report.assets_done, report.files_lost) == (0, len(ITEMS), files + documents)
     if not revalidate:
-        assert (asked, report.assets_skipped) == (files, len(ITEMS) - files)
+        assert (requested, report.assets_skipped) == (files, len(ITEMS) - files)
     assert (report.assets_changed, report.items_changed) == (0, 0)
     told = [one.text for one in heard if isinstance(one, Notice) and "lacked" in one.text]
     assert len(told) == (files + documents > 0)

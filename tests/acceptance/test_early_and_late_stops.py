@@ -61,17 +61,17 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     where = [str(tmp_path / "mirror")] if command == "mirror" else []
     with Running([command, silent.url, *where, "-C", "x", "--no-progress"], environment()) as process:
         assert wait_until(lambda: silent.connections)
-        asked = time.monotonic()
+        requested = time.monotonic()
         assert process.signal(number)
         ran = process.ended()
-    assert time.monotonic() - asked < SOON
+    assert time.monotonic() - requested < SOON
     assert ran.code == 130, ran.err
     begun = command == "headers"
-    told = "stacpull: Interrupted"
+    reported = "stacpull: Interrupted"
     assert (
-        ran.sentences[-1] == f"{told}."
+        ran.sentences[-1] == f"{reported}."
         if begun
-        else ran.sentences[-1].startswith(f"{told} before anything started.")
+        else ran.sentences[-1].startswith(f"{reported} before anything started.")
     )
     assert not (tmp_path / "mirror" / ".stacpull").exists()
     assert "Traceback" not in ran.err
@@ -82,7 +82,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica, stall_timeout=60)
-        asked: list[float] = []
+        requested: list[float] = []
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -91,7 +91,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
                 """Match the one document that is not needed before; request the stop when it is read."""
                 if not request.path.endswith(f"/collections/{SOURCE}"):
                     return False
-                asked.append(time.monotonic())
+                requested.append(time.monotonic())
                 loop.call_soon_threadsafe(stop.set)
                 return True
 
@@ -101,7 +101,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
             )
 
         report = asyncio.run(stopped())
-        assert time.monotonic() - asked[0] < SOON
+        assert time.monotonic() - requested[0] < SOON
         assert (report.state, report.exit_code) == ("interrupted", 130)
         assert (report.assets_done, report.assets_pending) == (13, 0)
         before = description_of(dest)

@@ -39,7 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     def mount(options: str) -> Path:
         nonlocal mounted
-        asked = [
+        requested = [
             "mount",
             "-t",
             "tmpfs",
@@ -49,7 +49,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
             str(place),
         ]
         try:
-            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            done = subprocess.run(requested, capture_output=True, text=True, check=False)
         except FileNotFoundError:
             pytest.skip("there is no mount command")
         if done.returncode != 0:
@@ -303,11 +303,11 @@ def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
     few = ["--max-items", "2"]
     quiet = run(mirror_of(hub.base_url, tmp_path / "quiet", *few, "-q"), environment(hub))
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
-    told = run(mirror_of(hub.base_url, tmp_path / "json", *few, "--json"), environment(hub))
-    assert told.code == 0
-    assert len(told.out.splitlines()) == 1
+    reported = run(mirror_of(hub.base_url, tmp_path / "json", *few, "--json"), environment(hub))
+    assert reported.code == 0
+    assert len(reported.out.splitlines()) == 1
     status = run(["status", str(tmp_path / "json"), "--json"], environment())
-    for report in (told.report, status.report):
+    for report in (reported.report, status.report):
         assert report.keys() >= CONTRACT
         assert report["state"] == "complete"
         done, failed, pending = (report[f"assets_{state}"] for state in ("done", "failed", "pending"))
@@ -322,7 +322,7 @@ def test_missing_ok_makes_b10_no_reason_to_fail(tmp_path, hub):
 
 
 def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path):
-    dest, heard = tmp_path / "mirror", []
+    dest, received = tmp_path / "mirror", []
     selection = Selection(collections=(LABELS,), max_items=1, source_links=False)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = Options(query={"key": Secret(replica.key)})
@@ -330,7 +330,7 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         def mirrored() -> stacpull.MirrorReport:
             return asyncio.run(
                 stacpull.mirror(
-                    replica.base_url, dest, selection=selection, options=options, on_event=heard.append
+                    replica.base_url, dest, selection=selection, options=options, on_event=received.append
                 )
             )
 
@@ -342,12 +342,12 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         report = mirrored()
         assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
         assert mine.read_text() == "mine"
-        (warning,) = [event.text for event in heard if isinstance(event, stacpull.Notice)]
+        (warning,) = [event.text for event in received if isinstance(event, stacpull.Notice)]
         assert warning.startswith(f"{LABELS}/{name}/{name}.json exists and is not part of this mirror: ")
         (failed,) = stacpull.failures(dest)
         assert (failed.item, failed.key, failed.kind, failed.message) == (name, "", "exists", warning)
-        told = stacpull.status(dest)
-        assert (told.items_failed, told.last_errors) == (1, (failed,))
+        reported = stacpull.status(dest)
+        assert (reported.items_failed, reported.last_errors) == (1, (failed,))
         mine.unlink()
         assert list(stacpull.failures(dest)) == []
         report = mirrored()

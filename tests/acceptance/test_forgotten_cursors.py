@@ -95,8 +95,10 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path: Path, code: int, l
         10,
         10,
     )
-    told = [one for one in heard if isinstance(one, Notice) and "walking again from the start" in one.text]
-    assert [one.level for one in told] == ["warning", *["info"] * (len(lives) - 2)]
+    reported = [
+        one for one in heard if isinstance(one, Notice) and "walking again from the start" in one.text
+    ]
+    assert [one.level for one in reported] == ["warning", *["info"] * (len(lives) - 2)]
 
 
 @pytest.mark.parametrize("lives", [[3, 3], [3, 2], [1, 2, 2]])
@@ -171,10 +173,10 @@ def test_a_document_whose_pages_expire_is_requested_again(
 
     report = asyncio.run(work())
     assert (report.state, report.exit_code, report.items_seen) == ("complete", 0, count)
-    told = [
+    reported = [
         one for one in heard if isinstance(one, Notice) and "no longer knows the saved position" in one.text
     ]
-    assert [one.level for one in told] == ["warning", *["info"] * (len(lives) - 2)]
+    assert [one.level for one in reported] == ["warning", *["info"] * (len(lives) - 2)]
 
 
 @pytest.mark.parametrize(("place", "count"), PLACES)

@@ -229,12 +229,12 @@ def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_pa
                 assert process.signal(signal.SIGKILL), f"it was done before kill {number}"
             assert not out.exists()
         last = run([*arguments, "--json"], env)
-        asked = blobs(replica)
+        requested = blobs(replica)
     assert last.code == 0, last.err
     assert last.report["headers_done"] == 12 * items
     assert last.report["headers_skipped"] > 0
-    assert len(asked) == 12 * items
-    assert asked.total() - 12 * items <= kills * slots
+    assert len(requested) == 12 * items
+    assert requested.total() - 12 * items <= kills * slots
     rows = rows_of(out)
     assert len({(row["item"], row["asset"]) for row in rows}) == len(rows) == 12 * items
     items_in_order = list(dict.fromkeys(row["item"] for row in rows))
@@ -255,10 +255,10 @@ def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
         assert not out.exists()
         assert "Traceback" not in stopped.err
         resumed = run(arguments, env)
-        asked = blobs(replica)
+        requested = blobs(replica)
     assert resumed.code == 0, resumed.err
     assert resumed.report["headers_skipped"] == stopped.report["headers_done"]
-    assert asked.total() == len(asked) == 12 * 40
+    assert requested.total() == len(requested) == 12 * 40
     assert resumed.report["items_matched"] == 40
     assert out.exists()
 
@@ -284,14 +284,14 @@ def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(
 def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.ndjson"
     assert read(small_hub, out, max_items=3).headers_done == 36
-    written, asked = out.stat().st_mtime_ns, blobs(small_hub).total()
+    written, requested = out.stat().st_mtime_ns, blobs(small_hub).total()
     again = read(small_hub, out, max_items=3)
     assert (again.headers_done, again.headers_skipped, again.requests) == (36, 36, 0)
     assert (again.items_matched, again.state) == (3, "complete")
     assert out.stat().st_mtime_ns == written
     fresh = read(small_hub, out, max_items=3, refresh=True)
     assert (fresh.headers_done, fresh.headers_skipped) == (36, 0)
-    assert blobs(small_hub).total() == asked + 36
+    assert blobs(small_hub).total() == requested + 36
     assert out.stat().st_mtime_ns > written
 
 
@@ -305,10 +305,10 @@ def test_of_a_complete_table_what_failed_is_tried_again(tmp_path: Path, small_hu
     assert [row["failure"] for row in failed] == ["server"] * 5
     assert all("500" in row["error"] and row["width"] is None for row in failed)
     order = [(row["item"], row["asset"]) for row in rows_of(out)]
-    asked = blobs(small_hub).total()
+    requested = blobs(small_hub).total()
     second = read(small_hub, out, no_retries)
     assert (second.exit_code, second.headers_done, second.headers_skipped) == (0, 360, 355)
-    assert blobs(small_hub).total() == asked + 5
+    assert blobs(small_hub).total() == requested + 5
     assert [(row["item"], row["asset"]) for row in rows_of(out)] == order
     assert not [row for row in rows_of(out) if row["failure"]]
 
@@ -341,9 +341,9 @@ def test_an_impossible_output_is_refused_before_any_request(
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "mine.csv").write_text("a,b\n")
-    with pytest.raises(StacpullError, match=sentence) as told:
+    with pytest.raises(StacpullError, match=sentence) as reported:
         read(small_hub, tmp_path / name)
-    assert told.value.exit_code == code
+    assert reported.value.exit_code == code
     assert not small_hub.requests
     assert (tmp_path / "mine.csv").read_text() == "a,b\n"
     assert {path.name for path in tmp_path.iterdir()} == {"folder.csv", "mine.csv"}
@@ -417,7 +417,7 @@ def clean(directory: Path, *printed: str) -> None:
 @pytest.mark.usefixtures("aws")
 def test_headers_behind_a_redirect_to_s3(tmp_path: Path, small_hub: MlhubReplica) -> None:
     report = read(small_hub, tmp_path / "t.csv", max_items=5)
-    asked = Counter(record.kind for record in small_hub.requests)
+    requested = Counter(record.kind for record in small_hub.requests)
     assert (report.exit_code, report.headers_done) == (0, 60)
-    assert asked["object"] > 10
-    assert asked["object"] + asked["blob"] == 60
+    assert requested["object"] > 10
+    assert requested["object"] + requested["blob"] == 60

@@ -48,7 +48,7 @@ def options_for(replica, **more) -> Options:
 
 
 def test_mirror_and_plan(tmp_path, small_hub, aws):
-    heard = []
+    received = []
 
     async def work():
         planned = await plan(small_hub.base_url, selection=FEW, options=options_for(small_hub))
@@ -57,7 +57,7 @@ def test_mirror_and_plan(tmp_path, small_hub, aws):
             str(tmp_path / "m"),
             selection=FEW,
             options=options_for(small_hub),
-            on_event=heard.append,
+            on_event=received.append,
         )
         return planned, report
 
@@ -65,20 +65,20 @@ def test_mirror_and_plan(tmp_path, small_hub, aws):
     assert isinstance(report, MirrorReport)
     assert (report.state, report.exit_code, report.assets_done) == ("complete", 0, planned.assets)
     assert not damage(tmp_path / "m", expected_files(small_hub.dataset, range(4)))
-    assert isinstance(heard[0], RunStarted)
-    assert isinstance(heard[-1], RunEnded)
-    assert heard[-1].state == "complete"
-    last = [event for event in heard if isinstance(event, Progress)][-1]
+    assert isinstance(received[0], RunStarted)
+    assert isinstance(received[-1], RunEnded)
+    assert received[-1].state == "complete"
+    last = [event for event in received if isinstance(event, Progress)][-1]
     assert (last.assets_done, last.walk_ended) == (report.assets_done, True)
 
 
 def test_failures_are_reported_as_they_happen(tmp_path, small_hub, aws):
-    heard = []
+    received = []
     selection = Selection(collections=(LABELS,), max_items=3)
-    settings = {"selection": selection, "options": options_for(small_hub), "on_event": heard.append}
+    settings = {"selection": selection, "options": options_for(small_hub), "on_event": received.append}
     report = asyncio.run(mirror(small_hub.base_url, tmp_path / "m", **settings))
     assert report.exit_code == 1
-    failed = [event for event in heard if isinstance(event, AssetFailed)]
+    failed = [event for event in received if isinstance(event, AssetFailed)]
     assert [event.key for event in failed] == ["B10"] * 3
     assert len(list(stacpull.failures(tmp_path / "m"))) == 3
 
@@ -122,11 +122,11 @@ def test_events_as_a_stream(tmp_path, small_hub, aws):
         )
         return [event async for event in stream]
 
-    heard = asyncio.run(watch())
-    assert isinstance(heard[0], RunStarted)
-    assert isinstance(heard[-1], MirrorReport)
-    assert heard[-1].state == "complete"
-    assert all(isinstance(e, RunStarted | Progress | Notice | RunEnded) for e in heard[:-1])
+    received = asyncio.run(watch())
+    assert isinstance(received[0], RunStarted)
+    assert isinstance(received[-1], MirrorReport)
+    assert received[-1].state == "complete"
+    assert all(isinstance(e, RunStarted | Progress | Notice | RunEnded) for e in received[:-1])
 
 
 def test_leaving_the_stream_early_stops_the_run(tmp_path, busy_hub, monkeypatch):

@@ -22,12 +22,14 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_plan_of_nothing_warns(case: str) -> None:
     selection, expected = CASES[case]
-    heard: list[object] = []
+    received: list[object] = []
 
     async def work() -> int:
         async with SmallApi({"c": ["1", "2"]}) as api:
-            return (await plan(api.url("/collections/c"), selection=selection, on_event=heard.append)).assets
+            return (
+                await plan(api.url("/collections/c"), selection=selection, on_event=received.append)
+            ).assets
 
     assert (asyncio.run(work()) == 0) is (expected is not None)
-    warnings = [one.text for one in heard if isinstance(one, Notice) and one.level == "warning"]
+    warnings = [one.text for one in received if isinstance(one, Notice) and one.level == "warning"]
     assert [one.startswith(expected or "-") for one in warnings] == [True] * (expected is not None)

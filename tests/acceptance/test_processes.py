@@ -192,16 +192,16 @@ def test_what_another_tool_has_downloaded_is_adopted(tmp_path, mirrored, eager):
 
 
 def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served, eager):
-    asked: list[float] = []
+    requested: list[float] = []
     throttled: list[float] = []
 
     def is_blob(request: RequestInfo) -> bool:
         if request.server == "blob":
-            asked.append(time.monotonic())
+            requested.append(time.monotonic())
         return False
 
     def is_the_hundredth(request: RequestInfo) -> bool:
-        if request.server != "blob" or len(asked) < 100 or throttled:
+        if request.server != "blob" or len(requested) < 100 or throttled:
             return False
         throttled.append(time.monotonic())
         return True
@@ -212,7 +212,7 @@ def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served,
     report = mirrored_by(replica, tmp_path / "m")
     assert (report.exit_code, report.retries) == (0, 1)
     (when,) = throttled
-    after = [moment - when for moment in asked if moment > when]
+    after = [moment - when for moment in requested if moment > when]
     assert after  # otherwise nothing was left to request
     assert not [moment for moment in after if 0.5 < moment < 1.9]
 
@@ -366,8 +366,8 @@ class Half:
 
     def ranges(self) -> list[str | None]:
         """The requests for the file, in order."""
-        asked = [one.headers for one in self.replica.requests if one.server != "api"]
-        return [headers.get("range") for headers in asked]
+        requested = [one.headers for one in self.replica.requests if one.server != "api"]
+        return [headers.get("range") for headers in requested]
 
 
 @pytest.mark.parametrize("how", ["the worker is killed", "the run is stopped"])
@@ -398,9 +398,9 @@ def test_a_long_file_resumes_in_its_part(tmp_path, served, eager, how):
         assert half.bytes_there() >= LARGE // 4
         report = asyncio.run(stacpull.resume(dest, options=options))
     assert (report.exit_code, report.assets_done) == (0, 1)
-    asked = half.ranges()
-    assert asked[0] is None or asked[0] == ""
-    assert int(str(asked[-1]).removeprefix("bytes=").rstrip("-")) > LARGE // 4
+    requested = half.ranges()
+    assert requested[0] is None or requested[0] == ""
+    assert int(str(requested[-1]).removeprefix("bytes=").rstrip("-")) > LARGE // 4
     assert list(half.parts.iterdir()) == []
     assert asyncio.run(stacpull.verify(dest)).exit_code == 0
 
@@ -433,11 +433,11 @@ def test_a_signal_to_the_whole_group_stops_gracefully(tmp_path):
         env, bodies = environment(replica), Bodies(replica)
         with Running(mirror_of(replica.base_url, dest, *THREE, "--json"), env) as process:
             workers = settled(process, replica)
-            asked = time.monotonic()
+            requested = time.monotonic()
             for pid in (*workers, process.pid):
                 os.kill(pid, signal.SIGINT)
             ran = process.ended()
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - requested < 10
         assert (ran.code, ran.report["state"]) == (130, "interrupted"), ran.err
         assert are_gone(workers)
         assert "Traceback" not in ran.err
@@ -457,14 +457,14 @@ def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, 
         with Running(mirror_of(small_hub.base_url, dest, *THREE), env) as process:
             assert wait_until(lambda: len(workers_of(process.pid)) == 2, 60)
             workers = workers_of(process.pid)
-            asked = time.monotonic()
+            requested = time.monotonic()
             assert process.signal(signal.SIGTERM)
             if twice:
                 assert wait_until(lambda: "Ctrl-C again" in process.said())
                 assert process.signal(signal.SIGTERM)
             ran = process.ended()
         assert ran.code == 130, ran.err
-        assert time.monotonic() - asked < (4 if twice else 10), (
+        assert time.monotonic() - requested < (4 if twice else 10), (
             "without a second signal it waits for five seconds"
         )
         assert wait_until(partial(are_gone, workers), timeout=1)

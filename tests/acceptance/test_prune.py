@@ -75,8 +75,8 @@ def test_what_another_source_brought_stays_after_a_retry_and_a_repair(
         one.items.clear()
         again(tmp_path)
         before = files_in(tmp_path).keys()
-        told = mirrored(other.base_url, tmp_path)
-        assert (told.items_gone, told.items_pruned) == (0, 0)
+        reported = mirrored(other.base_url, tmp_path)
+        assert (reported.items_gone, reported.items_pruned) == (0, 0)
         assert files_in(tmp_path).keys() == before
 
 
@@ -96,8 +96,8 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
         del other.items["item-0002"]
-        told, heard = heard_of(other.base_url, tmp_path)
-        assert (told.items_gone, told.items_pruned) == (0, 0)
+        reported, heard = heard_of(other.base_url, tmp_path)
+        assert (reported.items_gone, reported.items_pruned) == (0, 0)
         assert "another source has listed them" in warnings(heard)
 
 
@@ -110,8 +110,8 @@ def test_behind_a_link_that_cannot_be_read_nothing_is_gone(tmp_path: Path, lost:
     mirrored(str(catalog), dest, all_collections=True)
     before = files_in(dest).keys()
     (tmp_path / "tree" / lost).parent.rename(tmp_path / "away")
-    told, heard = heard_of(str(catalog), dest, all_collections=True)
-    assert (told.exit_code, told.items_gone, told.items_pruned) == (1, 0, 0)
+    reported, heard = heard_of(str(catalog), dest, all_collections=True)
+    assert (reported.exit_code, reported.items_gone, reported.items_pruned) == (1, 0, 0)
     assert files_in(dest).keys() == before
     assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(heard)
     assert "A link of " in warnings(heard)
@@ -127,8 +127,8 @@ def test_a_source_is_believed_only_if_it_finds_what_it_lists(tmp_path: Path) -> 
         del replica.items["item-0002"]
         listed = {f"/items/{name}" for name in replica.items}
         replica.inject(lambda request: request.path.endswith(tuple(listed)), Status(403), times=9)
-        told, heard = heard_of(replica.base_url, tmp_path)
-        assert (told.items_gone, len(list(tmp_path.glob("evolving/*/data.bin")))) == (0, 3)
+        reported, heard = heard_of(replica.base_url, tmp_path)
+        assert (reported.items_gone, len(list(tmp_path.glob("evolving/*/data.bin")))) == (0, 3)
         assert "which the source has just listed, is not found either." in warnings(heard)
 
 
@@ -250,8 +250,8 @@ def has_wrong_self_links(api: Labels) -> None:
     ],
 )
 def test_each_collection_and_host_answers_for_itself(tmp_path: Path, change: Change, why: str) -> None:
-    told, heard = pruned(tmp_path, change)
-    assert (told.items_gone, told.items_pruned) == (0, 0)
+    reported, heard = pruned(tmp_path, change)
+    assert (reported.items_gone, reported.items_pruned) == (0, 0)
     assert why in warnings(heard)
     assert (tmp_path / "images/T/T.json").exists()
 
@@ -279,8 +279,8 @@ def test_an_item_on_a_page_is_not_gone_whatever_its_url_answers(tmp_path: Path) 
     def cloudy(api: Labels) -> None:
         api.clouds["T"], api.has["images"] = 90, ["S"]
 
-    told, _ = pruned(tmp_path, cloudy, "/collections/images", max_cloud_cover=50)
-    assert (told.items_matched, told.items_gone) == (1, 0)
+    reported, _ = pruned(tmp_path, cloudy, "/collections/images", max_cloud_cover=50)
+    assert (reported.items_matched, reported.items_gone) == (1, 0)
 
 
 # --- source items -------------------------------------------------------------------------------------------
@@ -296,8 +296,8 @@ def still_linked(api: Labels) -> None:
 
 
 def test_a_source_item_is_removed_with_the_link_to_it(tmp_path: Path) -> None:
-    told, _ = pruned(tmp_path, no_more_linked, "/collections/labels", source_links=True)
-    assert (told.items_gone, told.items_pruned) == (1, 1)
+    reported, _ = pruned(tmp_path, no_more_linked, "/collections/labels", source_links=True)
+    assert (reported.items_gone, reported.items_pruned) == (1, 1)
     assert not (tmp_path / "images/T").exists()
     links = orjson.loads((tmp_path / "labels/L/L.json").read_bytes())["links"]
     assert [one["href"] for one in links if one["rel"] == "source"] == ["../../images/S/S.json"]
@@ -305,8 +305,8 @@ def test_a_source_item_is_removed_with_the_link_to_it(tmp_path: Path) -> None:
 
 
 def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_path: Path) -> None:
-    told, heard = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
-    assert (told.items_gone, told.items_pruned, told.exit_code) == (1, 0, 1)
+    reported, heard = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
+    assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, 1)
     assert [(one.item.item, one.removed) for one in heard if isinstance(one, ItemGone)] == [("T", False)]
     assert "another item still links to them" in warnings(heard)
     assert [one.item for one in failures(tmp_path)] == ["T"]
@@ -318,8 +318,8 @@ def test_a_source_item_that_cannot_be_read_makes_the_walk_no_judge(tmp_path: Pat
         drop(api, "M")
         api.refused.add("T")
 
-    told, heard = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
-    assert (told.items_gone, told.items_pruned) == (0, 0)
+    reported, heard = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
+    assert (reported.items_gone, reported.items_pruned) == (0, 0)
     assert "Nothing was pruned: 1 link or item" in warnings(heard)
 
 
@@ -327,8 +327,10 @@ def test_a_source_item_that_cannot_be_read_makes_the_walk_no_judge(tmp_path: Pat
 
 
 def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> None:
-    told, _ = pruned(tmp_path, lambda api: drop(api, "S", "T"), "/collections/images", collection_assets=True)
-    assert told.items_pruned == 2
+    reported, _ = pruned(
+        tmp_path, lambda api: drop(api, "S", "T"), "/collections/images", collection_assets=True
+    )
+    assert reported.items_pruned == 2
     assert files_in(tmp_path).keys() == {"catalog.json", "images/collection.json", "images/thumb"}
     links = orjson.loads((tmp_path / "catalog.json").read_bytes())["links"]
     assert [one["href"] for one in links if one["rel"] == "child"] == ["./images/collection.json"]

@@ -181,8 +181,8 @@ def test_resume_works_with_the_readable_rest_of_a_ledger(mirrored: Mirrored) -> 
     assert received
     assert rebuilt(mirrored).selection_known
     assert bytes_over_time(mirrored.dest) == received
-    told = status(mirrored.dest)
-    assert (told.state, told.selection["collections"]) == ("interrupted", [LABELS])
+    reported = status(mirrored.dest)
+    assert (reported.state, reported.selection["collections"]) == ("interrupted", [LABELS])
     assert asyncio.run(resume(mirrored.dest, options=mirrored.options)).state == "complete"
     assert status(mirrored.dest).assets_done == len(mirrored.assets)
 
@@ -193,8 +193,8 @@ def test_the_message_says_what_to_do_if_nothing_is_readable(mirrored: Mirrored) 
     assert ran.code == 0, ran.err
     assert "78 by checksum" in ran.out
     assert "stacpull mirror SOURCE" in ran.out
-    told = run(["status", str(mirrored.dest), "--json"], environment(mirrored.replica)).report
-    assert (told["assets_done"], told["source"]) == (78, mirrored.replica.base_url)
+    reported = run(["status", str(mirrored.dest), "--json"], environment(mirrored.replica)).report
+    assert (reported["assets_done"], reported["source"]) == (78, mirrored.replica.base_url)
 
 
 @pytest.mark.parametrize(
@@ -361,8 +361,8 @@ def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> N
     assert mirrored.mirror().exit_code == 0
     assert (mirrored.dest / empty).stat().st_size > 0
     assert status(mirrored.dest).assets_unproven == 77
-    told = [event.text for event in mirrored.heard if isinstance(event, Notice)]
-    assert any("may be incomplete: 77." in text and "found them by name only" in text for text in told)
+    reported = [event.text for event in mirrored.heard if isinstance(event, Notice)]
+    assert any("may be incomplete: 77." in text and "found them by name only" in text for text in reported)
 
 
 def test_a_damaged_ledger_of_an_older_version_is_used_as_well(mirrored: Mirrored) -> None:

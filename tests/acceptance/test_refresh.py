@@ -94,13 +94,13 @@ def test_revalidate_requests_every_asset(tmp_path, validators):
         mask = replace(item.files["mask"], data=b"x" * 400)  # with the date that it had
         replica.items[name] = replace(item, files={**item.files, "mask": mask})
         fetched, same = asked(replica, "file"), asked(replica, "unchanged")
-        told = refreshed(replica, tmp_path, revalidate=True)
+        reported = refreshed(replica, tmp_path, revalidate=True)
         seen = {"etag": (1, 15), "date": (0, 16), "none": (16, 0)}[validators]
         assert (fetched(), same()) == seen
-        assert (told.assets_changed, told.assets_revalidated) == (
+        assert (reported.assets_changed, reported.assets_revalidated) == (
             (0, 16) if validators == "date" else (1, 15)
         )
-        assert told.items_changed == 0
+        assert reported.items_changed == 0
         if validators != "date":
             assert assets_of(tmp_path) == replica.files()
         assert is_sound(tmp_path)
@@ -110,8 +110,8 @@ def test_a_lost_file_is_fetched_without_a_conditional_request(tmp_path, replica)
     refreshed(replica, tmp_path)
     name = next(iter(replica.files()))
     (tmp_path / name).unlink()
-    told = refreshed(replica, tmp_path, revalidate=True)
-    assert (told.assets_revalidated, told.files_lost, told.exit_code) == (79, 1, 0)
+    reported = refreshed(replica, tmp_path, revalidate=True)
+    assert (reported.assets_revalidated, reported.files_lost, reported.exit_code) == (79, 1, 0)
     assert assets_of(tmp_path) == replica.files()
 
 
@@ -137,9 +137,9 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
 
 def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
     refreshed(replica, tmp_path)
-    heard: list[object] = []
-    asyncio.run(retry(tmp_path, options=Options(prune=True, yes=True), on_event=heard.append))
-    assert [one.text for one in heard if isinstance(one, Notice) and "pruned" in one.text]
+    received: list[object] = []
+    asyncio.run(retry(tmp_path, options=Options(prune=True, yes=True), on_event=received.append))
+    assert [one.text for one in received if isinstance(one, Notice) and "pruned" in one.text]
 
 
 # --- what is gone -------------------------------------------------------------------------------------------
@@ -156,11 +156,11 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     assert (listed.items_gone, listed.items_pruned, listed.exit_code) == (len(step.gone), 0, 0)
     assert all((tmp_path / f"evolving/{name}/data.bin").exists() for name in step.gone)
     (tmp_path / f"evolving/{step.gone[0]}/notes.txt").write_text("mine")
-    heard: list[object] = []
+    received: list[object] = []
     options = Options(prune=True, yes=True)
-    told = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=heard.append))
-    assert [one.item.item for one in heard if isinstance(one, ItemGone) and one.removed] == step.gone
-    assert (told.items_pruned, told.assets_pruned) == (len(step.gone), 2 * len(step.gone))
+    reported = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=received.append))
+    assert [one.item.item for one in received if isinstance(one, ItemGone) and one.removed] == step.gone
+    assert (reported.items_pruned, reported.assets_pruned) == (len(step.gone), 2 * len(step.gone))
     there = assets_of(tmp_path)
     dropped = [name for name in there if name not in replica.files()]
     assert len(dropped) == len(step.asset_removed)  # its item is there still
@@ -180,8 +180,8 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
 def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
     refreshed(replica, tmp_path, metadata="ndjson")
     replica.items.clear()
-    told = refreshed(replica, tmp_path, metadata="ndjson", prune=True, yes=True)
-    assert told.items_pruned == 40
+    reported = refreshed(replica, tmp_path, metadata="ndjson", prune=True, yes=True)
+    assert reported.items_pruned == 40
     assert files_in(tmp_path).keys() == {"catalog.json"}
     assert is_sound(tmp_path)
 
@@ -216,8 +216,8 @@ def test_what_is_not_surely_gone_stays(tmp_path, replica, upstream):
     refreshed(replica, tmp_path)
     name = "item-0007"
     upstream(replica, name)
-    told = refreshed(replica, tmp_path, prune=True, yes=True, retries=0)
-    assert (told.items_gone, told.items_pruned) == (0, 0)
+    reported = refreshed(replica, tmp_path, prune=True, yes=True, retries=0)
+    assert (reported.items_gone, reported.items_pruned) == (0, 0)
     assert len(assets_of(tmp_path)) == 80
 
 
@@ -227,8 +227,8 @@ def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
     del replica.items["item-0040"]
     options = Options(prune=True, yes=True)
     selection = Selection(**narrower)
-    told = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
-    assert (told.items_gone, len(assets_of(tmp_path))) == (0, 80)
+    reported = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
+    assert (reported.items_gone, len(assets_of(tmp_path))) == (0, 80)
     assert refreshed(replica, tmp_path, prune=True, yes=True).items_pruned == 1
 
 
@@ -239,9 +239,13 @@ def test_s3_and_azure_answer_that_nothing_changed(mirrored):
     """Signed, redirected, with unquoted ETags: the conditions arrive, and no body comes."""
     before, sent = mirrored.files, mirrored.replica.bytes_sent
     options = attrs.evolve(mirrored.options, revalidate=True)
-    told = mirrored.mirror(options=options)
-    assert (told.exit_code, told.assets_revalidated, told.assets_changed) == (0, told.assets_done, 0)
-    assert mirrored.replica.bytes_sent - sent < told.bytes_done / 4  # items, redirects
+    reported = mirrored.mirror(options=options)
+    assert (reported.exit_code, reported.assets_revalidated, reported.assets_changed) == (
+        0,
+        reported.assets_done,
+        0,
+    )
+    assert mirrored.replica.bytes_sent - sent < reported.bytes_done / 4  # items, redirects
     assert is_same(before, mirrored.files) == []
 
 
@@ -249,9 +253,9 @@ def test_worker_processes_send_conditional_requests_too(tmp_path):
     with run_in_thread(EvolvingReplica(items=150, latency_ms=2)) as replica:
         refreshed(replica, tmp_path)
         step = replica.evolve()
-        told = refreshed(replica, tmp_path, revalidate=True, processes=2)
-        assert told.assets_changed == len(step.rewritten) + len(step.resized)
-        assert told.assets_revalidated > 250
+        reported = refreshed(replica, tmp_path, revalidate=True, processes=2)
+        assert reported.assets_changed == len(step.rewritten) + len(step.resized)
+        assert reported.assets_revalidated > 250
         assert {name: data for name, data in assets_of(tmp_path).items() if name in replica.files()} == (
             replica.files()
         )
@@ -272,8 +276,8 @@ def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
     document = orjson.loads(path.read_bytes())
     document["links"] = [link for link in document["links"] if "col1-2" not in link["href"]]
     path.write_bytes(orjson.dumps({**document, "title": "renewed"}))
-    told = again(prune=True, yes=True)
-    assert (told.items_gone, told.items_pruned, told.assets_pruned) == (1, 1, 1)
+    reported = again(prune=True, yes=True)
+    assert (reported.items_gone, reported.items_pruned, reported.assets_pruned) == (1, 1, 1)
     assert not (dest / "col1/col1-2").exists()
     assert orjson.loads((dest / "col1/collection.json").read_bytes())["title"] == "renewed"
     assert is_sound(dest)

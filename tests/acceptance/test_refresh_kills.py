@@ -111,18 +111,18 @@ def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
         assert run(arguments, environment()).code == 0
         del replica.items["item-0002"]
-        heard: list[str] = []
+        received: list[str] = []
 
         def is_the_moment(request: RequestInfo) -> bool:
             about_item = request.path.endswith("/items/item-0002")
             at = request.path.endswith("/items") if killed_at == "the first page" else about_item
             if at:
-                heard.append(request.path)
+                received.append(request.path)
             return at
 
         replica.inject(is_the_moment, Stall(after=0, seconds=30), times=1)
         with Running([*arguments, *options], environment()) as process:
-            assert wait_until(lambda: heard)
+            assert wait_until(lambda: received)
             assert process.signal(signal.SIGKILL)
         resumed = run(["resume", str(tmp_path), "--json"], environment())
     assert resumed.code == 0, resumed.err

@@ -96,11 +96,15 @@ def test_assets_that_a_run_leaves_out_are_requested_by_the_next(
         await again(**narrower)
         assert (lies_there(tmp_path, "a.bin"), lies_there(tmp_path, "b.bin")) == ("v2", "v1")
         publish(2)
-        told = await again()
-        assert (lies_there(tmp_path, "b.bin"), told.assets_changed, told.items_changed) == ("v2", 1, 0)
-        asked = len(api.conditional("/b.bin"))
+        reported = await again()
+        assert (lies_there(tmp_path, "b.bin"), reported.assets_changed, reported.items_changed) == (
+            "v2",
+            1,
+            0,
+        )
+        requested = len(api.conditional("/b.bin"))
         assert (await again()).assets_skipped == 2
-        assert len(api.conditional("/b.bin")) == asked
+        assert len(api.conditional("/b.bin")) == requested
 
     upstream(tmp_path, scenario)
 
@@ -211,8 +215,8 @@ def test_a_renewed_signature_does_not_make_another_href(tmp_path: Path) -> None:
         for number in (1, 2):
             touched(api, f"202{number}-01-01T00:00:00Z")
             api.item.assets["a"]["href"] = f"/a.bin?sig={number}&se=2030"
-            told = await again()
-        assert told.assets_revalidated == 1
+            reported = await again()
+        assert reported.assets_revalidated == 1
         assert api.conditional("/a.bin") == [False, True]
 
     upstream(tmp_path, scenario)

@@ -60,10 +60,10 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
         env, bodies = environment(replica), Bodies(replica)
         with Running(mirror_of(replica.base_url, dest, "--json"), env) as process:
             assert wait_until(lambda: bodies.drain() or bodies.in_life > 100)
-            asked = time.monotonic()
+            requested = time.monotonic()
             assert process.signal(number)
             ran = process.ended()
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - requested < 10
         assert ran.code == 130
         assert ran.report["state"] == "interrupted"
         assert 0 < ran.report["assets_done"] < 60 * 13
@@ -92,11 +92,11 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
         assert process.is_alive()  # it gives what is under way a few seconds
         (store,) = stores_of(process.pid)
         os.kill(store, signal.SIGSTOP)  # it would not end by itself
-        asked = time.monotonic()
+        requested = time.monotonic()
         assert process.signal(number)
         assert process.ended().code == 130
         assert not is_held(dest)
-    assert time.monotonic() - asked < 1.5
+    assert time.monotonic() - requested < 1.5
     small_hub.clear_faults()
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
     assert not damage(dest, expected_files(small_hub.dataset, range(30)))

@@ -69,8 +69,13 @@ def test_what_could_not_be_read_is_read_by_retry(
     assert (again.exit_code, again.items_failed, there(dest)) == (0, 0, EVERY)
     assert again.assets_done == len(without)
     assert not list(failures(dest))
-    told = status(dest)
-    assert (told.state, told.items_failed, told.items_matched, told.items_done) == ("complete", 0, 12, 12)
+    reported = status(dest)
+    assert (reported.state, reported.items_failed, reported.items_matched, reported.items_done) == (
+        "complete",
+        0,
+        12,
+        12,
+    )
     assert all(
         (dest / name.partition("-")[0] / name / "data.bin").read_bytes() == asset_of(name) for name in EVERY
     )
@@ -125,8 +130,8 @@ def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) 
     ran = run(["mirror", str(tree / "catalog.json"), dest], env)
     assert ran.code == 1
     assert "retry" in ran.out + ran.err
-    told = run(["failures", dest], env)
-    assert "col0-1.json" in told.out
+    reported = run(["failures", dest], env)
+    assert "col0-1.json" in reported.out
     tried = run(["retry", dest], env)
     assert tried.code == 1
     assert "col0-1.json" in tried.err

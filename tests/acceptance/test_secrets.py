@@ -51,13 +51,13 @@ def assert_clean(dest: Path, *printed: str) -> None:
 def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
     servers = set()
     for record in replica.requests:
-        said = f"{record.target}\n{record.headers}".encode()
+        message = f"{record.target}\n{record.headers}".encode()
         servers.add(record.server)
-        assert not places(said, SECRET), record
+        assert not places(message, SECRET), record
         if record.server != "api":
-            assert not places(said, KEY), record
+            assert not places(message, KEY), record
         if record.server != "s3":
-            assert not places(said, TOKEN, ACCESS.access_key), record
+            assert not places(message, TOKEN, ACCESS.access_key), record
     assert servers == {"api", "blob", "s3"}  # else nothing was looked at
 
 

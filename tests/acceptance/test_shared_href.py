@@ -39,12 +39,12 @@ def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, *
             assert (report.assets_done, report.items_done) == (12, 12)
             return [one.target for one in api.heard if "/assets/" in one.target]
 
-    asked = asyncio.run(work())
+    requested = asyncio.run(work())
     files = sorted((dest / "c").glob("*/data*"))
     assert [path.read_bytes() for path in files if path.suffix != ".json"] == [body] * 12
     assert asyncio.run(verify(dest)).damaged == 0
     assert status(dest).assets_unproven == 0
-    return asked
+    return requested
 
 
 def inodes(dest: Path) -> set[int]:

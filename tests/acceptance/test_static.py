@@ -78,8 +78,10 @@ def test_over_http_killed_and_resumed(web: Nginx, tmp_path: Path) -> None:
     before = len(web.answers("/files/tree/col"))
     report = killed_and_resumed(f"{web.url}/files/tree/catalog.json", tmp_path / "mirror")
     assert (report["state"], report["items_matched"], report["items_done"]) == ("complete", ITEMS, ITEMS)
-    asked = len(web.answers("/files/tree/col")) - before
-    assert asked < 2 * ITEMS + COLLECTIONS * 3 + 2 * _READ_AGAIN  # each item and asset once, but for the kill
+    requested = len(web.answers("/files/tree/col")) - before
+    assert (
+        requested < 2 * ITEMS + COLLECTIONS * 3 + 2 * _READ_AGAIN
+    )  # each item and asset once, but for the kill
     again = run(
         ["mirror", f"{web.url}/files/tree/catalog.json", str(tmp_path / "mirror"), "--json"], environment()
     )
@@ -191,8 +193,8 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         path.write_text(json.dumps(item))
     ran = run(["mirror", str(source), str(tmp_path / "m"), "--json"], environment())
     assert (ran.code, ran.report["assets_failed"], ran.report["assets_done"]) == (1, 3, 0)
-    told = run(["failures", str(tmp_path / "m")], environment()).out
-    assert told.count("is not below the directory of SOURCE") == 3
+    reported = run(["failures", str(tmp_path / "m")], environment()).out
+    assert reported.count("is not below the directory of SOURCE") == 3
     assert not list((tmp_path / "m").rglob("*.txt"))
 
 
@@ -315,8 +317,8 @@ def test_lines_on_standard_input_name_no_files_of_this_disk(tmp_path: Path) -> N
     items = items_of(root, root.as_uri())
     items[1]["assets"]["data"]["href"] = "./data.bin"
     assert piped(written("items.ndjson", items), dest) == 1
-    told = run(["failures", str(dest)], environment()).out
-    assert told.count("cannot be fetched") == 2
+    reported = run(["failures", str(dest)], environment()).out
+    assert reported.count("cannot be fetched") == 2
     assert not list(dest.rglob("data.bin"))
 
 

@@ -152,15 +152,15 @@ def test_credentials_are_written_only_with_with_credentials(
     }
     host.contents["/items.json?key=the-key-of-the-user"] = json.dumps(document).encode()
     source = f"{host.url}/items.json?key=the-key-of-the-user"
-    asked = ("plan", source, "--urls", form, PRIVATE, "--header", "X-Token: the-token-of-the-user")
-    plain = run(*asked)
+    requested = ("plan", source, "--urls", form, PRIVATE, "--header", "X-Token: the-token-of-the-user")
+    plain = run(*requested)
     assert plain.returncode == 0, plain.stderr
     for secret in ("0123456789abcdef", "hunter2", "the-key-of", "the-token-of"):
         assert secret not in plain.stdout + plain.stderr
     assert "URLs without their signatures or keys, which may be refused: 2." in plain.stderr
     assert "URLs that need the header X-Token, which is not in the list: 2." in plain.stderr
     listed = tmp_path / "list"
-    full = run(*asked, "--with-credentials", "-o", listed)
+    full = run(*requested, "--with-credentials", "-o", listed)
     text = listed.read_text()
     assert signature in text
     assert "the-key-of-the-user" in text

@@ -103,9 +103,9 @@ def test_a_run_stops_after_its_time_and_can_be_resumed(
         arguments = [source, str(dest), "--concurrency", "2", "--stop-after", "2s", *more]
         assert execute(["mirror", *arguments]) == 130
         assert time.monotonic() - started < 20
-        out, said = capsys.readouterr()
+        out, message = capsys.readouterr()
         report = json.loads(out.splitlines()[-1])
-        assert "--stop-after" in said
+        assert "--stop-after" in message
         assert (report["state"], report["assets_failed"]) == ("interrupted", 0)
         assert 0 < report["assets_done"] < 200
         assert execute(["resume", str(dest), "--stop-after", "1h", *more]) == 0

@@ -453,8 +453,8 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     assert plain.code == 1
     assert plain.out.splitlines()[0].startswith(f"short: {name}: expected ")
     assert f"stacpull verify --repair {mirrored.dest}" in plain.out
-    told = run(["verify", str(mirrored.dest), "--json"], env)
-    lines = [json.loads(line) for line in told.out.splitlines()]
+    reported = run(["verify", str(mirrored.dest), "--json"], env)
+    lines = [json.loads(line) for line in reported.out.splitlines()]
     assert (lines[0]["path"], lines[0]["what"], lines[0]["key"]) == (name, "short", "B02")
     assert (lines[-1]["short"], lines[-1]["damaged"], lines[-1]["remaining"]) == (1, 1, 1)
     assert run(["verify", str(mirrored.dest), "-q"], env).out == ""

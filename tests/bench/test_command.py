@@ -68,10 +68,10 @@ def test_a_machine_that_can_run_nothing_reports_why_and_fails(nothing_installed:
 
     monkeypatch.setattr(command, "measure", refuse)
     assert command.main(["--quick", "--json"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["skipped"] == dict.fromkeys(QUICK, "no room anywhere")
-    assert said["scenarios"] == []
-    assert said["machine"]["cores"] > 0
+    message = json.loads(capsys.readouterr().out)
+    assert message["skipped"] == dict.fromkeys(QUICK, "no room anywhere")
+    assert message["scenarios"] == []
+    assert message["machine"]["cores"] > 0
 
 
 def test_quick_divides_its_time_among_the_scenarios():

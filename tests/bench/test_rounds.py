@@ -32,8 +32,8 @@ def scenario(kind: str = "http") -> Scenario:
 
 
 def plan(found: dict[str, list[str]], rounds: int = 1, said: list[str] | None = None, **absent: str) -> Plan:
-    heard = said if said is not None else []
-    return Plan(found, absent, rounds, quick=False, due=FOREVER, latest=FOREVER, say=heard.append)
+    received = said if said is not None else []
+    return Plan(found, absent, rounds, quick=False, due=FOREVER, latest=FOREVER, say=received.append)
 
 
 def stacpull_and_curl() -> dict[str, list[str]]:

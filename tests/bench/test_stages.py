@@ -18,14 +18,14 @@ STAGES = {
 def test_each_stage_takes_time() -> None:
     command = [sys.executable, "-m", "tests.bench.stages", "--items", "3", "--rounds", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    told = json.loads(done.stdout)
+    reported = json.loads(done.stdout)
     found: dict[str, set[str]] = {}
-    for stage in told["stages"]:
+    for stage in reported["stages"]:
         assert stage["microseconds"] > 0, stage
         found.setdefault(stage["table"], set()).add(stage["name"])
     assert found.keys() == STAGES.keys()
     assert all(found[table] >= STAGES[table] for table in STAGES), found
-    assert told["origin"].startswith(("nginx", "stacpull's own replica"))
+    assert reported["origin"].startswith(("nginx", "stacpull's own replica"))
 
 
 def test_a_count_of_zero_is_refused() -> None:

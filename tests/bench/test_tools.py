@@ -79,10 +79,10 @@ def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: st
             tool.invoke(["tool"], asked)
         return
     invocation = tool.invoke(["tool"], asked)
-    told = " ".join([*invocation.command, *invocation.environment.values(), *listed(asked)])
+    reported = " ".join([*invocation.command, *invocation.environment.values(), *listed(asked)])
     assert invocation.command[0] == "tool"
-    assert ("ca.pem" in told) == (kind == "https")
-    assert (KEYS[1] in told) == (kind == "signed")
+    assert ("ca.pem" in reported) == (kind == "https")
+    assert (KEYS[1] in reported) == (kind == "signed")
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=ids)
@@ -94,9 +94,9 @@ def test_tools_that_copy_into_a_bucket_get_its_keys(tool: Tool, kind: str, tmp_p
             tool.invoke(["tool"], asked)
         return
     invocation = tool.invoke(["tool"], asked)
-    told = " ".join([*invocation.command, *listed(asked)])
-    assert f"run/{PREFIX}" in told
-    assert "dest-secret" not in told
+    reported = " ".join([*invocation.command, *listed(asked)])
+    assert f"run/{PREFIX}" in reported
+    assert "dest-secret" not in reported
     assert tool.name == "s5cmd" or "dest-secret" in invocation.environment.values()
 
 

@@ -199,8 +199,8 @@ def test_going_on_leaves_the_selection_of_a_config_aside(
 def test_status(stacpull_command: Command, library: Library) -> None:
     report = status_report(state="running", live=True, checkpoint="http://s?token=x", rate=1000.0)
     library.answers["status"] = report
-    told = json.loads(stacpull_command("status", "out", "--json").out)
-    assert told == {**report.to_json(), "last_errors": []}
+    reported = json.loads(stacpull_command("status", "out", "--json").out)
+    assert reported == {**report.to_json(), "last_errors": []}
     text = stacpull_command("status", "out").out
     assert text.startswith("out: running (a process is working on it)\n")
     assert "continues at http://s?token=x" in text

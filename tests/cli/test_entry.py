@@ -37,12 +37,12 @@ def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
-        asked = time.monotonic()
+        requested = time.monotonic()
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        _, message = process.communicate(timeout=20)
     assert process.returncode == InterruptedRunError.exit_code == _INTERRUPTED
-    assert said.strip() == "stacpull: Interrupted before anything started."
-    assert time.monotonic() - asked < 5
+    assert message.strip() == "stacpull: Interrupted before anything started."
+    assert time.monotonic() - requested < 5
 
 
 IN_A_CLASS = """

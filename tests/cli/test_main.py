@@ -198,8 +198,8 @@ def test_nothing_is_printed_after_the_reader_of_the_output_has_left(tmp_path: Pa
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         process.stdout.close()
-        _, told = process.communicate(timeout=30)
-    assert told == ""
+        _, reported = process.communicate(timeout=30)
+    assert reported == ""
     assert process.returncode in (0, 1)
 
 

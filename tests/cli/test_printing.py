@@ -42,11 +42,11 @@ def test_error_messages_reach_the_terminal_without_control_characters(
     monkeypatch.setattr(main.cli, "main", fails)
     monkeypatch.setattr(main, "Verbosity", lambda: Verbosity(verbose=verbose))
     assert main.execute(["status"]) == 4
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1].startswith("stacpull: The host said a")
-    assert ("Traceback" in said) is (verbose == 2)
-    assert not OBEYED & set(said)
-    assert verbose or said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.splitlines()[-1].startswith("stacpull: The host said a")
+    assert ("Traceback" in message) is (verbose == 2)
+    assert not OBEYED & set(message)
+    assert verbose or message.count("\n") == 1
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--json", "--no-progress"), ("-v",)])

@@ -86,6 +86,6 @@ def test_a_damage_is_one_line() -> None:
 
 
 def test_what_json_holds() -> None:
-    told = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
+    reported = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
     assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
-    assert (told["damaged"], told["remaining"], told["rebuilt"]["done"]) == (2, 2, 390)
+    assert (reported["damaged"], reported["remaining"], reported["rebuilt"]["done"]) == (2, 2, 390)

@@ -71,8 +71,8 @@ def test_it_resumes_an_archive(hub, tmp_path):
 def test_it_understands_that_there_is_no_archive(either_hub, tmp_path):
     without_retries = {"MLHUB_CI": "1", "PYTEST_CURRENT_TEST": "1"}
     env = environment(either_hub) | without_retries
-    said = run_script(VENV, "radiant_mlhub_archive", "no_archive", tmp_path, env=env)
-    assert said.startswith('none: Archive "no_archive" does not exist')
+    message = run_script(VENV, "radiant_mlhub_archive", "no_archive", tmp_path, env=env)
+    assert message.startswith('none: Archive "no_archive" does not exist')
 
 
 def mirrored(folder: Path) -> dict[str, str]:

@@ -70,9 +70,9 @@ def test_it_gets_a_folder(hub, patch, tool, tmp_path):
 @TOOLS
 def test_a_wrong_secret_is_refused(hub, tool):
     listing = (*in_s3(tool), "ls", f"s3://{BUCKET}/")
-    said = tool(hub, *listing, check=False, AWS_SECRET_ACCESS_KEY="wrong")
-    assert "SignatureDoesNotMatch" in said[1]
-    assert said[0] == ""
+    message = tool(hub, *listing, check=False, AWS_SECRET_ACCESS_KEY="wrong")
+    assert "SignatureDoesNotMatch" in message[1]
+    assert message[0] == ""
 
 
 @TOOLS
@@ -85,13 +85,13 @@ def test_an_unsigned_request_is_refused(hub, tool):
 def test_awscli_gets_ranges_and_pages(hub, patch, tmp_path):
     key = f"bigearthnet/{patch}/{patch}_B02.tif"
     place = ("--bucket", BUCKET, "--key", key)
-    said, _ = aws(hub, "s3api", "get-object", *place, "--range", "bytes=100-199", tmp_path / "part")
-    assert json.loads(said)["ContentRange"] == "bytes 100-199/29192"
+    message, _ = aws(hub, "s3api", "get-object", *place, "--range", "bytes=100-199", tmp_path / "part")
+    assert json.loads(message)["ContentRange"] == "bytes 100-199/29192"
     assert (tmp_path / "part").read_bytes() == hub.dataset.band(hub.dataset.patch(0), "B02")[100:200]
-    said, _ = aws(
+    message, _ = aws(
         hub, "s3api", "list-objects-v2", "--bucket", BUCKET, "--page-size", "7", "--query", "length(Contents)"
     )
-    assert int(said) == 25 * 13
+    assert int(message) == 25 * 13
     missing = aws(hub, "s3api", "head-object", "--bucket", BUCKET, "--key", "none", check=False)
     assert "404" in missing[1]
 

@@ -36,11 +36,11 @@ def test_the_end_mark_does_not_count_as_a_job() -> None:
 
 
 def test_the_queue_signals_each_new_job_even_if_a_task_waits_for_it() -> None:
-    heard: list[int] = []
+    received: list[int] = []
 
     async def course() -> None:
         queue = job_queue(share_out(1, 64, 64))
-        queue.on_put = lambda: heard.append(queue.qsize())
+        queue.on_put = lambda: received.append(queue.qsize())
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             taking = group.create_task(queue.get())
             await asyncio.sleep(0)
@@ -49,4 +49,4 @@ def test_the_queue_signals_each_new_job_even_if_a_task_waits_for_it() -> None:
         await queue.put(job(2))
 
     asyncio.run(course())
-    assert heard == [1, 1]
+    assert received == [1, 1]

@@ -32,11 +32,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps that change something, in their order: `reserve a`, `sync`, `place a.tif`, …"""
     found: list[str] = []
 
-    def watch(owner: Any, name: str, told: Callable[..., str]) -> None:
+    def watch(owner: Any, name: str, reported: Callable[..., str]) -> None:
         step = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            found.append(f"{name} {told(*args, **kwargs)}".strip())
+            found.append(f"{name} {reported(*args, **kwargs)}".strip())
             return step(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, watched)
@@ -149,8 +149,8 @@ def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
     row = planned("i", "a")
     document = row.cleaned.replace(b"{}", b'{"n":1}', 1)
     newer = row._replace(updated="2024", cleaned=document)
-    for asked in planner.commit(PlanBatch(items=[newer]), 0).jobs:
-        bench.publisher.take([bench.arrive(asked, b"x")])
+    for requested in planner.commit(PlanBatch(items=[newer]), 0).jobs:
+        bench.publisher.take([bench.arrive(requested, b"x")])
     bench.publisher.publish_all()
     after = (tmp_path / "c/i/i.json").read_bytes()
     assert after != before

@@ -94,10 +94,10 @@ class ScriptedServer:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode()
-                asked = self.heard.count(path)
+                requested = self.heard.count(path)
                 self.heard.append(path)
                 scripts = self.scripts.get(path.partition("?")[0], (HELLO,))
-                script = scripts[min(asked, len(scripts) - 1)]
+                script = scripts[min(requested, len(scripts) - 1)]
                 for piece in script.pieces:
                     writer.write(piece.replace(b"{port}", str(self.port).encode()))
                     await writer.drain()
@@ -221,9 +221,9 @@ async def _outcome_in(
         await client.close()
     left = await asyncio.to_thread(_contents, directory)
     gate = gates[f"127.0.0.1:{server.port}"]
-    told = [(str(one.kind), one.message) for one in retried]
+    reported = [(str(one.kind), one.message) for one in retried]
     state = (gate.in_use, gate.waiting, gate._refusals)
-    return Outcome(outcomes.jobs, left, client.counters.requests, told, server.heard, state)
+    return Outcome(outcomes.jobs, left, client.counters.requests, reported, server.heard, state)
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

@@ -89,8 +89,8 @@ def random_plan(seed: int) -> FaultPlan:
 
 
 def seeds() -> range:
-    told = os.environ.get("STACPULL_FAULT_SEEDS", "30")
-    first, dash, last = told.rpartition("-")
+    reported = os.environ.get("STACPULL_FAULT_SEEDS", "30")
+    first, dash, last = reported.rpartition("-")
     return range(int(first), int(last) + 1) if dash else range(int(last))
 
 

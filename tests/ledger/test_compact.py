@@ -211,8 +211,8 @@ def test_an_asset_takes_so_many_bytes(tmp_path, rows_of, most):
                 ]
                 outcomes.record(db, outcomes.reserve(db, there)[0], [], [], NOW)
         db.execute("DELETE FROM documents")
-        told = ("page_count", "freelist_count", "page_size")
-        pages, free, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in told)
+        reported = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in reported)
     taken = (pages - free) * size / (1000 * 13)
     print(f"{taken:.1f} bytes an asset")  # noqa: T201 - the figure, with pytest -s
     assert taken < most

@@ -218,8 +218,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """The source reports some assets as unchanged, but only those with a conditional request."""
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        said = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]
-        outcomes.record(self.db, [], [], [], NOW, said)
+        message = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]
+        outcomes.record(self.db, [], [], [], NOW, message)
         for row in chosen:
             which = (row[5], row[6])
             if which in self.asked and not older:
@@ -362,14 +362,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
-        told = {
+        reported = {
             (name, key)
             for name, key, row, generation in self.db.execute(
                 "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
             ).fetchall()
             if (job := jobs.job_of(self.db, row, generation)) is not None and job.present is not None
         }
-        assert told == self.asked
+        assert reported == self.asked
 
     @invariant()
     def counters_are_what_counting_gives(self) -> None:

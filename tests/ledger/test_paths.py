@@ -154,8 +154,8 @@ def test_no_two_assets_ever_own_paths_that_meet(
         owned = [fold(f"{job.directory}/{job.name}") for job in committed.jobs]
         assert len(owned) == len(set(owned))
         assert len(owned) + len(committed.failures) == len(wanted)
-        asked = set(wanted)
-        assert len(committed.failures) == len(wanted) - len(asked)
+        requested = set(wanted)
+        assert len(committed.failures) == len(wanted) - len(requested)
 
 
 def test_own_directories_have_no_row_and_are_kept_apart(db: sqlite3.Connection) -> None:

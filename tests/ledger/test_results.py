@@ -120,9 +120,9 @@ def test_another_query_is_rejected_with_the_difference(
 ) -> None:
     results.put([row("a")])
     results.close()
-    with pytest.raises(UsageError, match=f"another query .different: {named}.") as told:
+    with pytest.raises(UsageError, match=f"another query .different: {named}.") as reported:
         Results(path, question)
-    assert str(path) in str(told.value)
+    assert str(path) in str(reported.value)
     with Results(path, QUESTION) as again:
         assert again.known(["a"]) == {"a"}
 
@@ -161,8 +161,8 @@ def test_two_processes_do_not_work_on_one_file(holder: subprocess.Popen[bytes], 
 
 def test_after_a_kill_every_row_that_was_put_is_there(holder: subprocess.Popen[bytes], path: Path) -> None:
     os.kill(holder.pid, signal.SIGKILL)
-    said, _ = holder.communicate()
-    last = int(said.split()[-1]) if said else 4
+    message, _ = holder.communicate()
+    last = int(message.split()[-1]) if message else 4
     with Results(path, QUESTION) as results:
         position = results.position
         assert position is not None
@@ -235,11 +235,11 @@ def test_keys_with_rows_before_a_place_are_found_by_their_prefix(results: Result
     results.put(
         [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
     )
-    asked = ["c/i/", "c/ii/", "c/", "d/", "c/\U0010fffe/"]
-    assert results.begun(asked, 4) == {"c/i/", "c/", "c/\U0010fffe/"}
-    assert results.begun(asked, 3) == {"c/", "c/\U0010fffe/"}
-    assert results.begun(asked, 1) == set()
-    assert results.begun(asked, 10) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
+    requested = ["c/i/", "c/ii/", "c/", "d/", "c/\U0010fffe/"]
+    assert results.begun(requested, 4) == {"c/i/", "c/", "c/\U0010fffe/"}
+    assert results.begun(requested, 3) == {"c/", "c/\U0010fffe/"}
+    assert results.begun(requested, 1) == set()
+    assert results.begun(requested, 10) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))

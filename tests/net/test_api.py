@@ -45,8 +45,8 @@ class Desk:
         self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
 
     def read(self, request: PageRequest | str = URL) -> Document:
-        asked = PageRequest(request) if isinstance(request, str) else request
-        return self.clock.run(self.reader.read(asked))
+        requested = PageRequest(request) if isinstance(request, str) else request
+        return self.clock.run(self.reader.read(requested))
 
 
 def failure_reading(answer: Answer, **options: Any) -> Failure:
@@ -68,26 +68,26 @@ def test_a_page() -> None:
     assert document.bytes == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
     assert document.url == f"{URL}?limit=10"
     assert document.headers["etag"] == '"1"'
-    asked = desk.transport.requests[0]
-    assert asked.decode
-    assert asked.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
+    requested = desk.transport.requests[0]
+    assert requested.decode
+    assert requested.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
 
 
 def test_a_search_by_post() -> None:
     desk = Desk({URL: [PAGE]})
     desk.read(PageRequest(URL, "POST", {"limit": 2, "token": "next:1"}))
-    asked = desk.transport.requests[0]
-    assert asked.method == "POST"
-    assert asked.body is not None
-    assert orjson.loads(asked.body) == {"limit": 2, "token": "next:1"}
-    assert asked.headers["Content-Type"] == "application/json"
+    requested = desk.transport.requests[0]
+    assert requested.method == "POST"
+    assert requested.body is not None
+    assert orjson.loads(requested.body) == {"limit": 2, "token": "next:1"}
+    assert requested.headers["Content-Type"] == "application/json"
 
 
 def test_the_url_is_the_one_after_redirects_without_the_key() -> None:
     moved = Answer(307, headers={"Location": f"{SOURCE}/new?token=next:1&key=planted-key"})
     desk = Desk({URL: [moved], f"{SOURCE}/new": [PAGE]}, query={"key": Secret("planted-key")})
     assert desk.read().url == f"{SOURCE}/new?token=next:1"
-    assert all("key=planted-key" in asked.url for asked in desk.transport.requests)
+    assert all("key=planted-key" in requested.url for requested in desk.transport.requests)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
             found.append(caught.value.failure.kind)
         return found, [request.url for request in transport.requests]
 
-    found, asked = asyncio.run(course())
+    found, requested = asyncio.run(course())
     assert found == [FailureKind.SCHEME, FailureKind.REDIRECT]
-    assert asked == ["http://source.example/redirect"]
+    assert requested == ["http://source.example/redirect"]
 
 
 def test_origins() -> None:

@@ -31,11 +31,11 @@ class Page:
 
     async def listen(self) -> None:
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                self._answers.pop(told["id"]).set_result(told)
+            reported = message.json()
+            if "id" in reported:
+                self._answers.pop(reported["id"]).set_result(reported)
                 continue
-            method, found = told["method"], told["params"]
+            method, found = reported["method"], reported["params"]
             if method == "Network.requestWillBeSent":
                 self.requests.append(found["request"]["url"])
             elif method == "Runtime.exceptionThrown":
@@ -49,9 +49,9 @@ class Page:
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
-        told = await answer
-        assert "error" not in told, told
-        found: dict[str, Any] = told["result"]
+        reported = await answer
+        assert "error" not in reported, reported
+        found: dict[str, Any] = reported["result"]
         return found
 
     async def run(self, script: str) -> Any:

@@ -91,10 +91,10 @@ async def states_of(session: aiohttp.ClientSession) -> AsyncIterator[dict[str, A
 
 
 def test_it_shows_what_the_run_reports_and_passes_it_on() -> None:
-    heard: list[object] = []
+    received: list[object] = []
 
     async def main() -> None:
-        async with served_dashboard(ANY, None, "/data/rice", heard.append) as dashboard:
+        async with served_dashboard(ANY, None, "/data/rice", received.append) as dashboard:
             fill(dashboard)
             dashboard(Stage("writing items.parquet", 1, 9))
             async with client(dashboard) as session:
@@ -115,7 +115,7 @@ def test_it_shows_what_the_run_reports_and_passes_it_on() -> None:
         assert max(len(text) for one in data["failed"] for text in one) == 300
 
     asyncio.run(main())
-    assert len(heard) == 1 + 41 + 90 + 1
+    assert len(received) == 1 + 41 + 90 + 1
 
 
 def test_browsers_get_a_state_every_second_and_the_last_one() -> None:

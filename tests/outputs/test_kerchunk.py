@@ -234,9 +234,9 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
 ) -> None:
     others = {"sound": {}, "text": {"content": b"no raster"}}
     dest = mirror(**others, **{key: profile for key, (profile, _) in LEFT_OUT.items()})
-    heard: list[Any] = []
-    report = export(dest, tmp_path / "refs.json", on_event=heard.append)
-    failed = {event.key: event.message for event in heard if isinstance(event, AssetFailed)}
+    received: list[Any] = []
+    report = export(dest, tmp_path / "refs.json", on_event=received.append)
+    failed = {event.key: event.message for event in received if isinstance(event, AssetFailed)}
     assert failed.keys() == LEFT_OUT.keys()
     for key, message in failed.items():
         assert message.startswith(f"The file is left out: {LEFT_OUT[key][1]}")
@@ -496,8 +496,8 @@ def test_a_table_gives_references_to_the_source_without_another_request(
     host.rasters_asked()
     with opened(tmp_path / "refs.json", "scenes/i/tiles") as dataset:
         assert dataset["tiles"][:16, :32].values.shape == (16, 32)
-    ((path, asked),) = host.rasters_asked()
-    assert (path, (asked or "").startswith("bytes=")) == ("/tiles.tif", True)
+    ((path, requested),) = host.rasters_asked()
+    assert (path, (requested or "").startswith("bytes=")) == ("/tiles.tif", True)
 
 
 def test_a_table_and_a_mirror_give_the_same_arrays(

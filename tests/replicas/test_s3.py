@@ -82,13 +82,13 @@ def test_presigned_urls_of_odd_keys(s3, key):
 
 def test_ranges(s3):
     data = CONTENTS["big"]["file.bin"]
-    for asked, expected in (
+    for requested, expected in (
         ("0-0", data[:1]),
         ("10-99", data[10:100]),
         ("100-", data[100:]),
         ("-7", data[-7:]),
     ):
-        got = s3.get_object(Bucket="big", Key="file.bin", Range=f"bytes={asked}")
+        got = s3.get_object(Bucket="big", Key="file.bin", Range=f"bytes={requested}")
         assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
         assert got["Body"].read() == expected
         assert got["ContentRange"].endswith(f"/{len(data)}")

@@ -302,8 +302,8 @@ async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, select
     answered: list[Routes] = []
 
     class Server(WireServer):
-        def _turn(self, heard: Any) -> Scripted:
-            return answered[0](Request(heard.target, heard.method, heard.headers, heard.body))
+        def _turn(self, received: Any) -> Scripted:
+            return answered[0](Request(received.target, received.method, received.headers, received.body))
 
     async with Server({}) as server:
         answered.append(routes(server.url("")))

@@ -66,8 +66,8 @@ class Names:
 
 
 def made(transport: str, *, allow_private: bool) -> Transport:
-    told: dict[str, Any] = {"policy": AddressPolicy(allow_private=allow_private), "trust_env": False}
-    return HttpTransport(**told) if transport == "aiohttp" else FastTransport(**told)
+    reported: dict[str, Any] = {"policy": AddressPolicy(allow_private=allow_private), "trust_env": False}
+    return HttpTransport(**reported) if transport == "aiohttp" else FastTransport(**reported)
 
 
 async def fetched(http: Transport, url: str) -> bytes | Failure:

@@ -61,11 +61,11 @@ SELECTIONS: dict[str, dict[str, Any]] = {
 
 def mirrored(dest: Path, geometry: Any, **selection: Any) -> tuple[MirrorReport, list[str], float]:
     """Mirror one item; return the report, the warnings, and the longest pause of the event loop."""
-    told: list[str] = []
+    reported: list[str] = []
 
     def note(event: Event) -> None:
         if isinstance(event, Notice):
-            told.append(event.text)
+            reported.append(event.text)
 
     async def course() -> tuple[MirrorReport, float]:
         longest, last, ended = 0.0, time.monotonic(), False
@@ -94,17 +94,17 @@ def mirrored(dest: Path, geometry: Any, **selection: Any) -> tuple[MirrorReport,
         return report, longest
 
     report, longest = asyncio.run(course())
-    return report, told, longest
+    return report, reported, longest
 
 
 @pytest.mark.parametrize("how", SELECTIONS)
 @pytest.mark.parametrize("name", BOXED)
 def test_a_geometry_that_is_too_complex_is_compared_by_its_box(name: str, how: str, tmp_path: Path) -> None:
     began = time.monotonic()
-    report, told, longest = mirrored(tmp_path / "m", BOXED[name], **SELECTIONS[how])
+    report, reported, longest = mirrored(tmp_path / "m", BOXED[name], **SELECTIONS[how])
     assert time.monotonic() - began < SECONDS
     assert report.items_matched == 1
-    assert any("1 item (i) with a geometry that is too complex" in text for text in told), told
+    assert any("1 item (i) with a geometry that is too complex" in text for text in reported), reported
     assert longest < 3
 
 
@@ -119,6 +119,6 @@ def test_a_geometry_nested_too_deeply_ends_nothing(how: str, tmp_path: Path) -> 
 
 def test_a_ring_that_crosses_itself_a_few_times_is_mended_as_before(tmp_path: Path) -> None:
     bow = {"type": "Polygon", "coordinates": [[[2, 2], [3, 3], [3, 2], [2, 3], [2, 2]]]}
-    report, told, _ = mirrored(tmp_path / "m", bow, intersects=AREA)
+    report, reported, _ = mirrored(tmp_path / "m", bow, intersects=AREA)
     assert report.items_matched == 1
-    assert any("crosses itself: it was repaired" in text for text in told), told
+    assert any("crosses itself: it was repaired" in text for text in reported), reported

@@ -63,9 +63,9 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
     assert not any("secret/path" in head or KEY in head for head in proxy.heads)
     assert KEY.encode() not in b"".join(proxy.passed)
     assert any(KEY in heard.target for heard in source.heard)  # inside the tunnel it is sent
-    told = [f"{heard.target}{heard.headers}" for heard in source.heard]
-    assert not any(spelling in text for spelling in SPELLINGS for text in told)
-    assert "proxy-authorization" not in "".join(told)
+    reported = [f"{heard.target}{heard.headers}" for heard in source.heard]
+    assert not any(spelling in text for spelling in SPELLINGS for text in reported)
+    assert "proxy-authorization" not in "".join(reported)
     assert_secret_nowhere(dest, *capfd.readouterr())
 
 
@@ -105,10 +105,10 @@ def test_http_goes_through_it_and_no_proxy_goes_past_it(
 
     report, proxy, source = asyncio.run(course())
     assert report.assets_done == 2
-    asked = [head.split(" ")[1] for head in proxy.heads]
-    assert all(url.startswith("http://far.example:") for url in asked)
-    assert any("/far?key=" in url for url in asked)
-    assert not any("/near" in url for url in asked)
+    requested = [head.split(" ")[1] for head in proxy.heads]
+    assert all(url.startswith("http://far.example:") for url in requested)
+    assert any("/far?key=" in url for url in requested)
+    assert not any("/near" in url for url in requested)
     assert any(heard.target.startswith("/near") for heard in source.heard)
     assert not any("proxy-authorization" in heard.headers for heard in source.heard)
     assert_secret_nowhere(dest)

@@ -107,10 +107,10 @@ def test_a_source_that_echoes_it(tmp_path: Path, name: str, transport: str, echo
     events: list[object] = []
 
     async def course() -> object:
-        def others(asked: Request) -> Scripted:
-            if "/redirect" in asked.url:
+        def others(requested: Request) -> Scripted:
+            if "/redirect" in requested.url:
                 return Answer(302, headers={"Location": f"/?{name}={SENT}&gone=1"})
-            return Answer(404, body=f"no {asked.url} for {SECRET}".encode())
+            return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
 
         async with Source(others=others) as source:
             href = ECHOES[echo](source, name)
@@ -132,8 +132,8 @@ def test_a_plan_of_a_source_that_echoes_it(tmp_path: Path, name: str) -> None:
     events: list[object] = []
 
     async def course() -> list[str]:
-        def others(asked: Request) -> Scripted:
-            return Answer(404, body=f"no {asked.url} for {SECRET}".encode())
+        def others(requested: Request) -> Scripted:
+            return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
 
         async with Source(others=others) as source:
             source.features = [feature("Q7-9", {"a": source.url("/a")})]

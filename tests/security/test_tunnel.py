@@ -75,11 +75,11 @@ def test_a_hostile_proxy(
                 await mirror("https://far.example/collections/c", tmp_path / "m", options=options)
             return str(caught.value)
 
-    said = asyncio.run(asyncio.wait_for(course(), 30))
-    assert said
+    message = asyncio.run(asyncio.wait_for(course(), 30))
+    assert message
     assert heard
     assert all(head.startswith(b"CONNECT far.example:443 ") for head in heard[::2] if b"CONNECT" in head)
     assert found_in(b"".join(heard), [KEY]) == []
-    printed = "".join(capfd.readouterr()) + said
+    printed = "".join(capfd.readouterr()) + message
     assert found_in(printed.encode(), [KEY, PASSWORD]) == []
     assert found_under(tmp_path, [KEY, PASSWORD]) == []

@@ -56,8 +56,8 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
         connected += 1
         writer.close()
 
-    def others(asked: Request) -> Scripted:
-        path = asked.url.partition("?")[0]
+    def others(requested: Request) -> Scripted:
+        path = requested.url.partition("?")[0]
         if path.startswith("/to/"):
             return Answer(302, headers={"Location": f"http://{path[4:]}/latest/meta-data/"})
         return HOSTILE.get(path, Answer(body=b"data"))

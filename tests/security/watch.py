@@ -75,11 +75,11 @@ class Watch:
         new = min(total - self.looked.get(id(replica), 0), len(replica.requests))
         self.looked[id(replica)] = total
         records = list(islice(replica.requests, len(replica.requests) - new, None))
-        told = {server: bytearray() for server in replica.server_names}
+        reported = {server: bytearray() for server in replica.server_names}
         for record in records:
             if record.target not in TOKEN_PATHS:
-                told[record.server] += f"{record.target}\n{record.headers}\n".encode()
-        for server, data in told.items():
+                reported[record.server] += f"{record.target}\n{record.headers}\n".encode()
+        for server, data in reported.items():
             assert found_in(bytes(data), filter(None, _not_for(replica, server))) == [], server
 
 

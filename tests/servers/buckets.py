@@ -28,8 +28,8 @@ class Keys:
 
     def environment(self) -> dict[str, str]:
         """The variables that give them to any AWS client."""
-        told = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        return told | ({"AWS_SESSION_TOKEN": self.token} if self.token else {})
+        reported = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        return reported | ({"AWS_SESSION_TOKEN": self.token} if self.token else {})
 
 
 def client(url: str, keys: Keys, service: str = "s3") -> Any:

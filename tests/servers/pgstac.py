@@ -90,8 +90,8 @@ def _postgres(work: Path, port: int) -> Iterator[None]:
 
 
 def _takes_queries(port: int) -> bool:
-    asked = [str(_POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(asked, check=False).returncode == 0
+    requested = [str(_POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(requested, check=False).returncode == 0
 
 
 def _tool(name: str) -> str:

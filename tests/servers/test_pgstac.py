@@ -81,8 +81,8 @@ def test_pushed_down_or_not_the_same_items(
 @pytest.mark.parametrize("whole", [True, False])
 def test_ids_whole_or_endings(url: str, whole: bool) -> None:
     names = [item["id"] for item in items(COUNT)][5:400:80]
-    asked = tuple(name if whole else name[2:] for name in names)
-    found = walked(url, Selection(collections=COLLECTIONS, ids=asked))
+    requested = tuple(name if whole else name[2:] for name in names)
+    found = walked(url, Selection(collections=COLLECTIONS, ids=requested))
     assert sorted(found.kept) == sorted(names)
     assert found.seen == (len(names) if whole else COUNT)
 

@@ -17,8 +17,8 @@ from stacpull.net.transport import Request
 def test_blanks_around_the_hrefs_of_assets_and_links_are_stripped(tmp_path: Path) -> None:
     """By the URL standard, browsers follow such hrefs."""
 
-    def others(asked: Request) -> Scripted:
-        if asked.url == "/s.json":
+    def others(requested: Request) -> Scripted:
+        if requested.url == "/s.json":
             return json_answer(feature("s", {"b": "\n./b.tif"}))
         return Answer(body=b"data")
 

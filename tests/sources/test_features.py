@@ -43,8 +43,8 @@ def pages_of(
 ) -> list[Page]:
     async def main() -> list[Page]:
         (begin,) = await source.starts(selection or Selection())
-        heard = notices if notices is not None else []
-        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=heard.append)
+        received = notices if notices is not None else []
+        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=received.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -95,10 +95,10 @@ def test_only_selected_collections() -> None:
 
 def test_a_saved_page_of_an_api_is_not_walked() -> None:
     body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
-    heard: list[Notice] = []
-    pages = pages_of(source_of(body, "file:///data/page.json"), notices=heard)
+    received: list[Notice] = []
+    pages = pages_of(source_of(body, "file:///data/page.json"), notices=received)
     assert ids(pages) == ["a"]
-    assert "not followed" in heard[0].text
+    assert "not followed" in received[0].text
 
 
 def test_a_page_that_a_server_gives_leads_on() -> None:

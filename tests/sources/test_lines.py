@@ -91,9 +91,9 @@ def pages_of(
     async def main() -> list[Page]:
         source = LinesSource(URL, reader)
         (begin,) = await source.starts(selection or Selection())
-        heard = notices if notices is not None else []
+        received = notices if notices is not None else []
         pages = source.pages(
-            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=heard.append
+            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=received.append
         )
         return [page async for page in pages]
 
@@ -135,10 +135,10 @@ def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     reader = LinesReader(data)
     assert ids(pages_of(reader, start=first.next)) == ["d", "e", "f"]
     assert reader.asked[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
-    heard: list[Notice] = []
+    received: list[Notice] = []
     changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
-    assert ids(pages_of(changed, start=first.next, notices=heard)) == list("xabcdef")
-    assert "has changed" in heard[0].text
+    assert ids(pages_of(changed, start=first.next, notices=received)) == list("xabcdef")
+    assert "has changed" in received[0].text
 
 
 def test_invalid_lines_are_reported_by_number() -> None:

@@ -30,8 +30,8 @@ def walked(
         request = start or PageRequest(ROOT)
         root = await reader.read(PageRequest(ROOT))
         source = StaticSource(ROOT, root, reader)
-        heard = notices if notices is not None else []
-        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=heard.append)
+        received = notices if notices is not None else []
+        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=received.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -123,13 +123,13 @@ A, B = "https://static.test/root/a.json", "https://static.test/root/b.json"
     ids=["itself", "its parent", "two ways and a circle", "itself, written otherwise"],
 )
 def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
-    heard: list[Notice] = []
+    received: list[Notice] = []
     found = walked(
-        UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}), notices=heard
+        UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}), notices=received
     )
     assert ids(found) == expected
     assert not [one for page in found for one in page.unread]
-    assert "already walked" in heard[-1].text
+    assert "already walked" in received[-1].text
 
 
 def test_many_paths_to_one_catalog_only_cost_reads() -> None:

@@ -164,16 +164,16 @@ def on_quirks(scenario: Callable[[Quirks, str], Coroutine[None, None, None]]) ->
 )
 def test_every_item_is_read_once_despite_faults(quirk: str, warned: str | None, notices: int) -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        heard: list[Notice] = []
+        received: list[Notice] = []
         url = f"{root}/collections/{quirk.replace(' ', '%20')}/items"
         async with opened(url) as source:
-            pages = await walked(source, Selection(), PageSize(20), heard)
+            pages = await walked(source, Selection(), PageSize(20), received)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
-        assert KEY not in repr((pages, heard, source.url))
-        assert len(heard) == notices
+        assert KEY not in repr((pages, received, source.url))
+        assert len(received) == notices
         assert pages[-1].next is None
         assert (pages[-1].cut_short is None) == (warned is None)
-        assert warned is None or warned in heard[0].text
+        assert warned is None or warned in received[0].text
         assert all(keys == [KEY] for keys in quirks.keys)
 
     on_quirks(scenario)
@@ -181,11 +181,11 @@ def test_every_item_is_read_once_despite_faults(quirk: str, warned: str | None, 
 
 def test_the_largest_limit_is_found() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        heard: list[Notice] = []
+        received: list[Notice] = []
         async with opened(f"{root}/collections/small%20limits/items?bbox=1,2,3,4") as source:
-            pages = await walked(source, Selection(), PageSize(), heard)
+            pages = await walked(source, Selection(), PageSize(), received)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
-        assert [notice.text for notice in heard][-1] == "A page of 31 items failed; requesting 15 instead."
+        assert [notice.text for notice in received][-1] == "A page of 31 items failed; requesting 15 instead."
         assert all("bbox=1,2,3,4" in one.request.url and "limit=15" in one.request.url for one in pages)
 
     on_quirks(scenario)
@@ -193,14 +193,14 @@ def test_the_largest_limit_is_found() -> None:
 
 def test_a_key_added_by_a_redirect_is_not_in_the_cursor() -> None:
     async def scenario(quirks: Quirks, root: str) -> None:
-        heard: list[Notice] = []
+        received: list[Notice] = []
         async with opened(f"{root}/old/collections/moved/items") as source:
-            pages = await walked(source, Selection(), PageSize(10), heard)
+            pages = await walked(source, Selection(), PageSize(10), received)
         assert names(pages) == [f"item {n}" for n in range(ITEMS)]
         assert len(pages) == 10
         assert quirks.keys == [[KEY]] * 10
         assert KEY not in repr(pages)
-        assert heard == []
+        assert received == []
 
     on_quirks(scenario)
 
@@ -248,15 +248,15 @@ def test_a_refused_key_is_a_credentials_error(key: str | None) -> None:
 def test_mlhub_is_walked_completely(era: str, echo_key: bool, items: int, size: int, pages: int) -> None:
     async def scenario() -> None:
         async with MlhubReplica(items=items, seed=7, era=era, echo_key=echo_key) as hub:
-            heard: list[Notice] = []
+            received: list[Notice] = []
             selection = Selection(collections=("bigearthnet_v1_labels",))
             async with opened(hub.base_url, hub.key) as source:
-                read = await walked(source, selection, PageSize(size, fixed=True), heard)
+                read = await walked(source, selection, PageSize(size, fixed=True), received)
             expected = [f"bigearthnet_v1_labels_{hub.dataset.name(n)}" for n in range(items)]
             assert names(read) == expected
             assert len(read) == pages
             assert read[0].matched == (items if era == "2022" else None)
-            assert heard == []
+            assert received == []
             assert hub.key not in repr([(p.request, p.next) for p in read])
 
     asyncio.run(scenario())

@@ -73,8 +73,8 @@ def _directory(fields: Fields, at: int, order: str, *, bigtiff: bool, gap: int, 
             place = after + len(values) if value.place is None else value.place
             cell = struct.pack(order + wide, place)
             values += raw + bytes(len(raw) % 2)
-        told = count if value.count is None else value.count
-        entries += struct.pack(order + "HH" + wide, tag, value.kind, told) + cell
+        reported = count if value.count is None else value.count
+        entries += struct.pack(order + "HH" + wide, tag, value.kind, reported) + cell
     following = after + len(values) if end is None else end
     return entries + struct.pack(order + wide, following) + values
 

@@ -145,8 +145,8 @@ def _of_tifffile(file: tifffile.TiffFile) -> dict[str, Any]:
 
 
 def _geokeys(page: tifffile.TiffPage) -> dict[str, Any]:
-    told = page.geotiff_tags or {}
-    keys = {RENAMED.get(name, name): value for name, value in told.items() if name.endswith("GeoKey")}
+    reported = page.geotiff_tags or {}
+    keys = {RENAMED.get(name, name): value for name, value in reported.items() if name.endswith("GeoKey")}
     return {name: int(value) if isinstance(value, int) else value for name, value in keys.items()}
 
 

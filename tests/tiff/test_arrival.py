@@ -145,8 +145,8 @@ def _empty_tiles(*, bands: int, side: int, bigtiff: bool) -> bytes:
 def test_a_directory_at_the_end_of_a_long_file_is_found_in_two_reads() -> None:
     at = 8 + 300_000
     size = len(made.tiff(made.image(t270=made.Value(2, b"moved to the end\0"))))
-    told = made.image(t270=made.Value(2, b"moved to the end\0", place=at + size - 8 - 18))
-    data = b"II*\0" + at.to_bytes(4, "little") + bytes(300_000) + made.tiff(told)[8:]
+    reported = made.image(t270=made.Value(2, b"moved to the end\0", place=at + size - 8 - 18))
+    data = b"II*\0" + at.to_bytes(4, "little") + bytes(300_000) + made.tiff(reported)[8:]
     header, asks = read(data)
     assert header.description == "moved to the end"
     assert [ask.start for ask in asks] == [0, at]

@@ -158,7 +158,7 @@ def test_the_clear_part_of_the_area_is_visible_and_days_with_little_of_it_are_pa
 
 def test_labels(figure: list[Figure]) -> None:
     chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
-    said = words(figure[0])
+    message = words(figure[0])
     for part in (
         "± standard deviation over the area",
         "second largest",
@@ -172,7 +172,7 @@ def test_labels(figure: list[Figure]) -> None:
         "main scene by mode",
         "stacpull ",
     ):
-        assert part in said
+        assert part in message
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])

@@ -79,16 +79,18 @@ class Thing:
 
     def __call__(self, asked: Asked) -> Reply:
         fields = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
-        told = {name: value for name, value in fields.items() if value is not None}
+        reported = {name: value for name, value in fields.items() if value is not None}
         start = asked.start
         condition = asked.headers.get("if-range")
         if start is None or (condition is not None and condition not in (self.etag, self.modified)):
-            return Reply(200, told, self.body)
+            return Reply(200, reported, self.body)
         size = len(self.body)
         if start >= size:
             return Reply(416, {"Content-Range": f"bytes */{size}"})
         end = min(size, asked.end or size)
-        return Reply(206, told | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, self.body[start:end])
+        return Reply(
+            206, reported | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, self.body[start:end]
+        )
 
 
 @dataclass

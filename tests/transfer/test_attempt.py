@@ -294,8 +294,8 @@ def ignores_if_range(asked: Asked) -> Reply:
 
 def silent(reply: Reply) -> Reply:
     """A 206 without any validator, unlike the 200."""
-    told = {"Content-Range": reply.headers.get("Content-Range", "")}
-    return replace(reply, headers=told) if reply.status == 206 else reply
+    reported = {"Content-Range": reply.headers.get("Content-Range", "")}
+    return replace(reply, headers=reported) if reply.status == 206 else reply
 
 
 AFRESH = [

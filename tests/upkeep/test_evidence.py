@@ -102,17 +102,17 @@ def test_hashing_can_be_stopped(tmp_path: Path) -> None:
     }
 
     def digest(stopped_at: int | None) -> tuple[bytes | None, int]:
-        asked = 0
+        requested = 0
 
         def is_stopped() -> bool:
-            nonlocal asked
-            asked += 1
-            return asked == stopped_at
+            nonlocal requested
+            requested += 1
+            return requested == stopped_at
 
         with DirectoryFiles(tmp_path) as files:
             line = examine(files, "items.ndjson", is_stopped, orjson.dumps(document))
         assert line is not None
-        return line.digests[0], asked
+        return line.digests[0], requested
 
     whole, often = digest(None)
     assert whole == bytes.fromhex(stated[6:])

@@ -46,13 +46,13 @@ def statistics(script: str, **bounds: object) -> dict:
     aggregation = SentinelHubStatistical.aggregation(
         evalscript=script, time_interval=november, aggregation_interval="P1D", size=(60, 80)
     )
-    asked = SentinelHubStatistical(
+    requested = SentinelHubStatistical(
         aggregation=aggregation,
         input_data=[SentinelHubStatistical.input_data(collection, maxcc=1)],
         config=config,
         **bounds,
     )
-    return asked.get_data()[0]
+    return requested.get_data()[0]
 
 
 def refusal(action: object) -> str:

@@ -96,8 +96,8 @@ def test_a_failed_login_is_raised_in_all_waiting_tasks(
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda *_: answer
-            asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
-            for one in [*await asyncio.gather(*asked, return_exceptions=True)]:
+            requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(6)]
+            for one in [*await asyncio.gather(*requested, return_exceptions=True)]:
                 assert isinstance(one, error)
                 assert re.search(message, str(one))
             assert w.logins() == logins  # retried by the policy, once for all tasks
@@ -195,8 +195,8 @@ def test_a_session_that_ends_during_the_first_requests_is_not_a_refused_login() 
                 return answer
 
             w.centre.respond = ending
-            asked = [get(w.client, w.centre.url(f"/{number}")) for number in range(8)]
-            found = await asyncio.gather(*asked, return_exceptions=True)
+            requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(8)]
+            found = await asyncio.gather(*requested, return_exceptions=True)
             assert found.count(DATA) >= 3
             assert not any(isinstance(one, CredentialsError) for one in found)
             answered = 4
@@ -233,8 +233,8 @@ def test_a_wrong_password_stops_the_run_and_is_not_retried(status: int) -> None:
     async def main() -> None:
         async with world() as w:
             w.urs.respond = lambda *_: Answer(status, b"no")
-            asked = [get(w.client, host.url("/a.nc")) for host in (w.centre, w.second) * 4]
-            for one in await asyncio.gather(*asked, return_exceptions=True):
+            requested = [get(w.client, host.url("/a.nc")) for host in (w.centre, w.second) * 4]
+            for one in await asyncio.gather(*requested, return_exceptions=True):
                 assert isinstance(one, CredentialsError)
                 assert "EARTHDATA_PASSWORD" in str(one)
                 assert w.urs.secrets[0] not in str(one)

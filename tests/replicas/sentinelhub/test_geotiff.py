@@ -123,8 +123,8 @@ def test_covers_are_exact():
 def test_headers_give_the_share_of_clear_pixels_and_files_follow_their_scenes():
     for capture in sample_of(13, 5):
         every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
-        told = float(header_tags(capture)["PERCENTAGE_CLEAR"])
-        assert (every == 1).mean() * 100 == pytest.approx(told, abs=0.15)
+        reported = float(header_tags(capture)["PERCENTAGE_CLEAR"])
+        assert (every == 1).mean() * 100 == pytest.approx(reported, abs=0.15)
         assert capture.ingested > capture.sensed
 
 
