@@ -17,67 +17,65 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stacpull.config.options import Options, S3Options
-    from stacpull.config.profiles import profile_options
-    from stacpull.engine.api import (
-        ClassInfo,
-        classes,
-        collections,
-        failures,
-        mirror,
-        plan,
-        resume,
-        retry,
-        status,
-    )
-    from stacpull.engine.item_input import SourceLike
-    from stacpull.engine.stream import mirror_events
-    from stacpull.errors import (
-        CredentialsError,
-        DestinationError,
-        InterruptedRunError,
-        NotAMirrorError,
-        SourceError,
-        StacpullError,
-        UsageError,
-    )
-    from stacpull.events import (
-        AssetFailed,
-        Checked,
-        Damage,
-        DamageKind,
-        Event,
-        HostProgress,
-        ItemGone,
-        Notice,
-        Progress,
-        RunEnded,
-        RunStarted,
-        Stage,
-    )
-    from stacpull.models import FailureKind, ItemId
-    from stacpull.notebook import progress_bar
-    from stacpull.outputs.export import export
-    from stacpull.outputs.html_report import report
-    from stacpull.redact import Secret
-    from stacpull.reports import (
-        ExportReport,
-        FailureRecord,
-        HostPlan,
-        MergeReport,
-        MirrorReport,
-        PlanReport,
-        RebuildReport,
-        StatusReport,
-        VerifyReport,
-    )
-    from stacpull.selection import Selection
-    from stacpull.upkeep.shard_merge import merge
-    from stacpull.upkeep.verify import verify
-    from stacpull_headers.header_table import headers
-    from stacpull_headers.headers_report import HeadersReport
-    from stacpull_trace.report import ScenePixels, TraceDay, TraceEstimate, TraceReport
-    from stacpull_trace.trace import trace, trace_estimate
+    from stacpull.config.options import Options as Options
+    from stacpull.config.options import S3Options as S3Options
+    from stacpull.config.profiles import profile_options as profile_options
+    from stacpull.engine.api import ClassInfo as ClassInfo
+    from stacpull.engine.api import classes as classes
+    from stacpull.engine.api import collections as collections
+    from stacpull.engine.api import failures as failures
+    from stacpull.engine.api import mirror as mirror
+    from stacpull.engine.api import plan as plan
+    from stacpull.engine.api import resume as resume
+    from stacpull.engine.api import retry as retry
+    from stacpull.engine.api import status as status
+    from stacpull.engine.item_input import SourceLike as SourceLike
+    from stacpull.engine.stream import mirror_events as mirror_events
+    from stacpull.errors import CredentialsError as CredentialsError
+    from stacpull.errors import DestinationError as DestinationError
+    from stacpull.errors import InterruptedRunError as InterruptedRunError
+    from stacpull.errors import NotAMirrorError as NotAMirrorError
+    from stacpull.errors import SourceError as SourceError
+    from stacpull.errors import StacpullError as StacpullError
+    from stacpull.errors import UsageError as UsageError
+    from stacpull.events import AssetFailed as AssetFailed
+    from stacpull.events import Checked as Checked
+    from stacpull.events import Damage as Damage
+    from stacpull.events import DamageKind as DamageKind
+    from stacpull.events import Event as Event
+    from stacpull.events import HostProgress as HostProgress
+    from stacpull.events import ItemGone as ItemGone
+    from stacpull.events import Notice as Notice
+    from stacpull.events import Progress as Progress
+    from stacpull.events import RunEnded as RunEnded
+    from stacpull.events import RunStarted as RunStarted
+    from stacpull.events import Stage as Stage
+    from stacpull.models import FailureKind as FailureKind
+    from stacpull.models import ItemId as ItemId
+    from stacpull.notebook import progress_bar as progress_bar
+    from stacpull.outputs.export import export as export
+    from stacpull.outputs.html_report import report as report
+    from stacpull.redact import Secret as Secret
+    from stacpull.reports import ExportReport as ExportReport
+    from stacpull.reports import FailureRecord as FailureRecord
+    from stacpull.reports import HostPlan as HostPlan
+    from stacpull.reports import MergeReport as MergeReport
+    from stacpull.reports import MirrorReport as MirrorReport
+    from stacpull.reports import PlanReport as PlanReport
+    from stacpull.reports import RebuildReport as RebuildReport
+    from stacpull.reports import StatusReport as StatusReport
+    from stacpull.reports import VerifyReport as VerifyReport
+    from stacpull.selection import Selection as Selection
+    from stacpull.upkeep.shard_merge import merge as merge
+    from stacpull.upkeep.verify import verify as verify
+    from stacpull_headers.header_table import headers as headers
+    from stacpull_headers.headers_report import HeadersReport as HeadersReport
+    from stacpull_trace.report import ScenePixels as ScenePixels
+    from stacpull_trace.report import TraceDay as TraceDay
+    from stacpull_trace.report import TraceEstimate as TraceEstimate
+    from stacpull_trace.report import TraceReport as TraceReport
+    from stacpull_trace.trace import trace as trace
+    from stacpull_trace.trace import trace_estimate as trace_estimate
 
 __version__ = "0.1.0"
 
@@ -146,68 +144,8 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "AssetFailed",
-    "Checked",
-    "ClassInfo",
-    "CredentialsError",
-    "Damage",
-    "DamageKind",
-    "DestinationError",
-    "Event",
-    "ExportReport",
-    "FailureKind",
-    "FailureRecord",
-    "HeadersReport",
-    "HostPlan",
-    "HostProgress",
-    "InterruptedRunError",
-    "ItemGone",
-    "ItemId",
-    "MergeReport",
-    "MirrorReport",
-    "NotAMirrorError",
-    "Notice",
-    "Options",
-    "PlanReport",
-    "Progress",
-    "RebuildReport",
-    "RunEnded",
-    "RunStarted",
-    "S3Options",
-    "ScenePixels",
-    "Secret",
-    "Selection",
-    "SourceError",
-    "SourceLike",
-    "StacpullError",
-    "Stage",
-    "StatusReport",
-    "TraceDay",
-    "TraceEstimate",
-    "TraceReport",
-    "UsageError",
-    "VerifyReport",
-    "__version__",
-    "classes",
-    "collections",
-    "export",
-    "failures",
-    "headers",
-    "merge",
-    "mirror",
-    "mirror_events",
-    "plan",
-    "profile_options",
-    "progress_bar",
-    "report",
-    "resume",
-    "retry",
-    "status",
-    "trace",
-    "trace_estimate",
-    "verify",
-]
+__all__ = list(_HOME_OF)
+__all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
