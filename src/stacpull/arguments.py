@@ -35,6 +35,7 @@ from typing import (
 import attrs
 import msgspec
 
+from stacpull.boxes import flat
 from stacpull.clock import rfc3339
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
@@ -347,8 +348,7 @@ def spatial_extent(raw: object) -> tuple[float, ...]:
     if len(numbers) not in (4, 6) or None in numbers:
         raise ValueError(f"must be four numbers W,S,E,N (or six, with heights), not {raw!r}")
     sides = tuple(number for number in numbers if number is not None)
-    half = len(sides) // 2
-    west, south, east, north = sides[0], sides[1], sides[half], sides[half + 1]
+    west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside of -180 to 180")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
@@ -431,8 +431,7 @@ def clip_area(raw: object) -> str:
 
 
 def _box_text(sides: Sequence[float]) -> str:
-    half = len(sides) // 2  # six numbers have heights
-    return ",".join(f"{side!r}" for side in (*sides[:2], *sides[half : half + 2]))
+    return ",".join(map(repr, flat(sides)))
 
 
 def expression(raw: object) -> str:
@@ -531,7 +530,7 @@ def hints(kind: Any) -> Mapping[str, Any]:
 def _expected(hint: Any, value: object) -> str | None:
     """Return the type that `hint`, the annotation of an argument, requires; None if `value` has it.
 
-    Checks choices, numbers and classes of options; converters check everything else.
+    Checks plain values, choices and classes of options; converters check everything else.
     """
     kinds = get_args(hint)
     if get_origin(hint) is Literal:
@@ -547,11 +546,18 @@ def _expected(hint: Any, value: object) -> str | None:
     return _expected_of_class(hint, value)
 
 
+_PLAIN: Final = {bool: "True or False", str: "text"}
+
+
 def _expected_of_class(hint: Any, value: object) -> str | None:
     if hint is int:
         return None if hasattr(value, "__index__") and not isinstance(value, bool) else "an integer"
     if hint is float:
         return None if _number(value) is not None and not isinstance(value, str) else "a number"
+    if hint is str and isinstance(value, str):
+        return None if _is_unicode(value) else "text in UTF-8"
+    if hint in _PLAIN:
+        return None if isinstance(value, hint) else _PLAIN[hint]
     if attrs.has(hint) and not isinstance(value, hint):
         return f"stacpull.{hint.__name__}(...)"
     return None
@@ -574,19 +580,18 @@ def _wrong(expected: str, value: object) -> ValueError:
     return ValueError(f"must be {expected}, not {value!r}")
 
 
-def text(value: str | None) -> str | None:
-    """Return `value` if it is text or None."""
-    if not isinstance(value, str | None):
-        raise _wrong("text", value)
-    return value if value is None else _unicode(value)
-
-
 def _unicode(value: str) -> str:
+    if not _is_unicode(value):
+        raise _wrong("text in UTF-8", value)
+    return value
+
+
+def _is_unicode(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _wrong("text in UTF-8", value) from None
-    return value
+        return False
+    return True
 
 
 def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -606,13 +611,6 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
             f"{name}={one if isinstance(one, str) else json.dumps(one)}" for name, one in value.items()
         )
     return texts(value)
-
-
-def switch(value: bool | None) -> bool | None:
-    """Return `value` if it is True, False or None."""
-    if not isinstance(value, bool | None):
-        raise _wrong("True, False or None", value)
-    return value
 
 
 def integer(value: int | None) -> int | None:
@@ -651,11 +649,7 @@ def box(value: str | Iterable[float] | None) -> tuple[float, ...] | None:
     """Return a box of four or six numbers (west, south, east, north; with heights) in degrees."""
     if value is None:
         return None
-    parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
-    numbers = tuple(number for part in parts if (number := _number(part)) is not None)
-    if len(numbers) not in (4, 6) or len(numbers) != len(parts):
-        raise _wrong("four numbers: west, south, east, north", value)
-    return numbers
+    return spatial_extent(value if isinstance(value, str) else list(_listed(value) or ()))
 
 
 def interval(value: Interval | None) -> str | None:

@@ -63,7 +63,6 @@ class Selection:
     )
     label_property: str | None = attrs.field(
         default=None,
-        converter=arguments.text,
         metadata=option("Read labels from this item property.", metavar="NAME"),
     )
     nomenclature: Literal["clc43", "ben19"] | None = attrs.field(
@@ -72,12 +71,10 @@ class Selection:
     )
     cloud_and_shadow: bool | None = attrs.field(
         default=None,
-        converter=arguments.switch,
         metadata=option("Keep only items with / without cloud and shadow.", shown="keep both"),
     )
     seasonal_snow: bool | None = attrs.field(
         default=None,
-        converter=arguments.switch,
         metadata=option("Keep only items with / without seasonal snow.", shown="keep both"),
     )
     bbox: tuple[float, ...] | None = attrs.field(
@@ -126,7 +123,6 @@ class Selection:
     )
     filter: str | None = attrs.field(
         default=None,
-        converter=arguments.text,
         metadata=option(
             "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
             metavar="CQL2",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.places import Box, meets, simple_parts
+from stacpull.boxes import Box
+from stacpull.filters.places import meets, simple_parts
 
 
 def touches(geometry, box):

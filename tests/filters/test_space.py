@@ -8,7 +8,6 @@ import pytest
 from stacpull.errors import UsageError
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
-from stacpull.filters.places import parse_bbox
 from stacpull.selection import Selection
 
 NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}
@@ -58,7 +57,7 @@ def test_verdicts_by_location(item, bbox, matches):
     [("1,2,3,4", (1, 2, 3, 4)), (" -1.5, 2 ,3,4", (-1.5, 2, 3, 4)), ("1,2,0,3,4,9", (1, 2, 0, 3, 4, 9))],
 )
 def test_parsing_a_box(text, numbers):
-    assert parse_bbox(text) == numbers
+    assert Selection(bbox=text).bbox == numbers
 
 
 @pytest.mark.parametrize(
@@ -77,8 +76,8 @@ def test_parsing_a_box(text, numbers):
     ],
 )
 def test_invalid_boxes_are_rejected(text):
-    with pytest.raises(UsageError, match="--bbox"):
-        parse_bbox(text)
+    with pytest.raises(UsageError, match="bbox"):
+        Selection(bbox=text)
 
 
 def test_compared_geometries_are_reported():

@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
+from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.clock import rfc3339
 from stacpull.models import Json, MirroredFile
@@ -158,7 +159,6 @@ _LICENSE = re.compile(r"[\w\-.+]+")
 _LEGACY_LICENSES = frozenset({"proprietary", "various"})  # `other` since STAC 1.1.0
 _ROLES = frozenset({"producer", "licensor", "processor", "host"})
 _WORLD = [-180.0, -90.0, 180.0, 90.0]
-_BBOX_LENGTHS = (4, 6)
 _INTERVAL_LENGTH = 2
 
 
@@ -234,24 +234,10 @@ def _boxes(boxes: object) -> list[list[float]]:
 
 def _enclosing(boxes: list[list[float]]) -> list[float]:
     """Return west, south, east, north around all boxes: all longitudes if one crosses the antimeridian."""
-    west, south, east, north = zip(*(flat_bbox(box) for box in boxes), strict=True)
+    west, south, east, north = zip(*(flat(box) for box in boxes), strict=True)
     if any(w > e for w, e in zip(west, east, strict=True)):
         return [-180.0, min(south), 180.0, max(north)]
     return [min(west), min(south), max(east), max(north)]
-
-
-def flat_bbox(box: list[float]) -> list[float]:
-    """Return west, south, east, north of a bbox that may have heights (RFC 7946, 5)."""
-    return box if len(box) == _BBOX_LENGTHS[0] else [box[0], box[1], box[3], box[4]]
-
-
-def is_bbox(box: object) -> TypeGuard[list[float]]:
-    """Return whether `box` is a list of four numbers, or six with heights."""
-    return (
-        isinstance(box, list)
-        and len(box) in _BBOX_LENGTHS
-        and all(isinstance(edge, (int, float)) and not isinstance(edge, bool) for edge in box)
-    )
 
 
 def _intervals(intervals: object) -> list[list[str | None]]:

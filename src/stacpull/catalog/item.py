@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
+from stacpull.boxes import bounds_of
 from stacpull.catalog.item_assets import (
     REMOTE_ASSETS,
     provenance_links,
@@ -169,35 +170,12 @@ def _place(stored: Json) -> None:
     geometry, bbox = stored.get("geometry"), stored.get("bbox")
     if isinstance(geometry, dict) and isinstance(bbox, list) and len(bbox) in _BBOX_LENGTHS:
         return
-    bounds = _bounds(geometry) if isinstance(geometry, dict) else None
+    bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
     if bounds is None:
         stored["geometry"] = None
         stored.pop("bbox", None)
     else:
-        stored["bbox"] = bounds
-
-
-def _bounds(geometry: Json) -> list[float] | None:
-    """Return [west, south, east, north] of a GeoJSON geometry (RFC 7946, 5); None without a position."""
-    positions = list(_positions(geometry))
-    if not positions:
-        return None
-    xs, ys = zip(*positions, strict=True)
-    return [min(xs), min(ys), max(xs), max(ys)]
-
-
-def _positions(geometry: Json) -> Iterator[tuple[float, float]]:
-    waiting: list[Any] = [geometry]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.get("coordinates"), value.get("geometries")
-        elif isinstance(value, list):
-            match value:
-                case [int() | float() as x, int() | float() as y, *_]:
-                    yield x, y
-                case _:
-                    waiting.extend(value)
+        stored["bbox"] = list(bounds)
 
 
 def _dated(properties: object) -> Json:

@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
-import msgspec
+from msgspec.structs import asdict
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, option
@@ -423,32 +423,23 @@ HOLDERS: Mapping[Scope, type] = {
 }
 
 
-class Option(msgspec.Struct, frozen=True):
-    """One option: `name` in kebab case, `target` is the field that declares it (`s3.region`)."""
+class Option(Declaration, frozen=True, kw_only=True):
+    """One option, as its field declares it, with what follows from the field."""
 
     scope: Scope
     name: str
+    """In kebab case."""
     target: str
-    help: str
-    """The help text, without the default."""
+    """The field that declares it (`s3.region`)."""
     read: Reader
     """Reads one value from text or TOML."""
-    metavar: str = "TEXT"
     many: bool = False
     """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""
-    narrows: bool = False
     switch: bool = False
     """True if it takes no value on the command line."""
     opposite: bool = False
     """True if there is also a switch --no-NAME."""
-    counted: bool = False
-    """True if it takes no value on the command line and its repetitions are counted."""
     choices: tuple[str, ...] = ()
-    short: str = ""
-    environment: tuple[str, ...] = ()
-    """Variables of other programs that set it, in order. Its own STACPULL_ variable comes first."""
-    group: str = ""
-    """The group on help pages."""
     default: str = ""
     """The default for help pages and the reference."""
 
@@ -474,23 +465,20 @@ def _option(field: attrs.Attribute[Any], hint: Any, given: Declaration, scope: S
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     plain = kinds[0] if NoneType in get_args(hint) else hint
     name = given.flag or field.name.replace("_", "-")
-    opposite = plain is bool and field.default is not False
+    derived = {
+        "read": given.read or arguments.reader_of(hint),
+        "metavar": given.metavar or "TEXT",
+        "group": given.group or scope.value,
+    }
     return Option(
-        Scope.LAYOUT if given.fixed else scope,
-        name,
-        prefix + field.name,
-        given.help,
-        given.read or arguments.reader_of(hint),
-        given.metavar or "TEXT",
+        **asdict(given) | derived,
+        scope=Scope.LAYOUT if given.fixed else scope,
+        name=name,
+        target=prefix + field.name,
         many=get_origin(hint) in (tuple, Mapping) and not given.single,
-        narrows=given.narrows,
         switch=plain is bool,
-        opposite=opposite,
-        counted=given.counted,
+        opposite=plain is bool and field.default is not False,
         choices=get_args(plain) if get_origin(plain) is Literal else (),
-        short=given.short,
-        environment=given.environment,
-        group=given.group or scope.value,
         default="" if given.counted else given.shown or _shown(name, field.default, given.unit),
     )
 

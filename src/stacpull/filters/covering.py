@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from stacpull.boxes import flat
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.selection import Selection
 
@@ -94,15 +95,10 @@ def _bbox(wide: Selection, narrow: Selection) -> bool:
         return True
     if narrow.bbox is None:
         return False
-    (west, south, east, north), inner = _corners(wide.bbox), _corners(narrow.bbox)
-    if west > east or inner[0] > inner[2]:  # across the antimeridian
+    (west, south, east, north), inner = flat(wide.bbox), flat(narrow.bbox)
+    if west > east or inner.west > inner.east:  # across the antimeridian
         return False
-    return west <= inner[0] and south <= inner[1] and inner[2] <= east and inner[3] <= north
-
-
-def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    half = len(bbox) // 2  # six numbers have heights
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    return west <= inner.west and south <= inner.south and inner.east <= east and inner.north <= north
 
 
 def _datetime(wide: Selection, narrow: Selection) -> bool:

@@ -82,14 +82,7 @@ class ShardCheck(ItemCheck):
     field = "shard"
 
     def __init__(self, shard: tuple[int, ...]) -> None:
-        """Compile (I, N).
-
-        Raises:
-            UsageError: There is no such shard.
-        """
-        if len(shard) != 2 or not 1 <= shard[0] <= shard[1]:  # noqa: PLR2004 -- I and N
-            text = "/".join(map(str, shard))
-            raise UsageError(f"--shard {text} does not exist: shards of N are 1/N, 2/N, … N/N.")
+        """Compile `Selection.shard`."""
         self._number, self._count = shard[0] - 1, shard[1]
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:

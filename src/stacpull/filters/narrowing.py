@@ -15,13 +15,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from stacpull.boxes import split
 from stacpull.filters.cql2 import parse_filter
 from stacpull.filters.interval import parse_instant, parse_interval
 from stacpull.filters.places import area_geometry
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-_PLANE, _EDGE = 4, 180.0
 _ORDERED: Final = frozenset({"<", "<=", ">", ">="})
 _EQUAL: Final = frozenset({"=", "<>"})
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
@@ -79,12 +79,10 @@ def _place(selection: Selection) -> tuple[tuple[float, float, float, float] | No
         return (None, None) if found is None else (found.bounds, found.geometry)
     if selection.bbox is None:
         return None, None
-    half = len(selection.bbox) // 2
-    west, south, east, north = *selection.bbox[:2], *selection.bbox[half : half + 2]
-    if west <= east:
-        return (west, south, east, north), None
-    boxes = [_ring(west, south, _EDGE, north), _ring(-_EDGE, south, east, north)]
-    return None, {"type": "MultiPolygon", "coordinates": [[box] for box in boxes]}
+    boxes = split(selection.bbox)
+    if len(boxes) == 1:
+        return boxes[0], None
+    return None, {"type": "MultiPolygon", "coordinates": [[_ring(*box)] for box in boxes]}
 
 
 def _ring(west: float, south: float, east: float, north: float) -> list[list[float]]:

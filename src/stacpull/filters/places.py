@@ -6,12 +6,12 @@ large as a continent, so unusual geometries are reported. Geometry is planar on 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from stacpull.boxes import Box, split
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.models import Json
@@ -110,15 +110,6 @@ def _extent(ring: list[tuple[float, float]]) -> float:
 
 
 Position = Sequence[float]
-
-
-class Box(NamedTuple):
-    """A rectangle in degrees, with west <= east and south <= north."""
-
-    west: float
-    south: float
-    east: float
-    north: float
 
 
 def simple_parts(geometry: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -231,25 +222,8 @@ class BboxCheck(ItemCheck):
     field = "bbox"
 
     def __init__(self, bbox: Sequence[float]) -> None:
-        """Compile a box. If W > E it crosses the antimeridian. Heights are ignored.
-
-        Args:
-            bbox: Four numbers W, S, E, N in degrees, or six with heights (W, S, low, E, N, high).
-
-        Raises:
-            UsageError: The numbers are not a valid box.
-        """
-        text = ",".join(f"{number:g}" for number in bbox)
-        if len(bbox) not in (4, 6):
-            raise UsageError(
-                f"--bbox {text!r} has {len(bbox)} numbers: use four, W,S,E,N (or six, with heights)."
-            )
-        west, south, east, north = _plane(bbox)
-        if not all(map(math.isfinite, bbox)) or max(abs(west), abs(east)) > _EDGE:
-            raise UsageError(f"--bbox {text!r}: W and E are longitudes from -180 to 180.")
-        if max(abs(south), abs(north)) > _LATITUDE or south > north:
-            raise UsageError(f"--bbox {text!r}: S and N are latitudes from -90 to 90, S not above N.")
-        self._boxes = _boxes(bbox)
+        """Compile `Selection.bbox`. If W > E it crosses the antimeridian. Heights are ignored."""
+        self._boxes = split(bbox)
         self._places = GeometryNotes()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
@@ -279,24 +253,10 @@ class BboxCheck(ItemCheck):
     def _bbox_meets(self, bbox: Any) -> bool | None:
         """Return whether an item's bbox intersects the box; None if it is absent or invalid."""
         try:
-            others = _boxes(bbox)
+            others = split(bbox)
             return any(_overlap(mine, other) for mine in self._boxes for other in others)
         except _UNREADABLE:
             return None
-
-
-def parse_bbox(text: str) -> tuple[float, ...]:
-    """Parse `W,S,E,N` (or six numbers, with heights), in degrees.
-
-    Raises:
-        UsageError: It is not a valid box.
-    """
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--bbox {text!r} is not four numbers: use W,S,E,N in degrees.") from None
-    BboxCheck(numbers)
-    return numbers
 
 
 def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
@@ -308,24 +268,10 @@ def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
     """
     try:
         return bool(others) and not any(
-            _overlap(mine, box) for other in others for box in _boxes(other) for mine in _boxes(bbox)
+            _overlap(mine, box) for other in others for box in split(other) for mine in split(bbox)
         )
     except _UNREADABLE:
         return False
-
-
-def _plane(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return W, S, E, N of a GeoJSON bbox of 4 or 6 numbers (RFC 7946, 5)."""
-    half = len(bbox) // 2
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
-
-
-def _boxes(bbox: Sequence[float]) -> tuple[Box, ...]:
-    """Return a bbox as one box, or two if it crosses the antimeridian (RFC 7946, 5.2)."""
-    west, south, east, north = _plane(bbox)
-    if west <= east:
-        return (Box(west, south, east, north),)
-    return Box(west, south, _EDGE, north), Box(-_EDGE, south, east, north)
 
 
 def _overlap(one: Box, other: Box) -> bool:
@@ -425,7 +371,7 @@ def clip_geometry(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         area, _ = _area_of(text, shapes, "--clip")
     else:
-        area = shapes.box_shape(parse_bbox(text))
+        area = shapes.box_shape([float(side) for side in text.split(",")])
     found = shapes.on_the_globe(area)
     if found is None:
         raise UsageError("--clip has no area: use a box with width and height, or polygons.")

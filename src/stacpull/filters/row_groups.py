@@ -13,10 +13,11 @@ as having such a box if a west exceeds an east by 180 degrees or more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from stacpull.boxes import split
 from stacpull.filters.interval import Interval, parse_interval
 from stacpull.filters.narrowing import narrowing
 from stacpull.models import Json
@@ -54,7 +55,11 @@ class RowGroupFilter:
         asked = narrowing(selection)
         is_used = selection.push_down
         self._collections = tuple(selection.collections) if is_used else ()
-        self._boxes = _boxes(asked.bbox, asked.area)
+        self._boxes: Sequence[Rectangle] = ()
+        if asked.bbox is not None:
+            self._boxes = (asked.bbox,)
+        elif asked.area is not None and selection.bbox is not None:  # across the antimeridian
+            self._boxes = split(selection.bbox)
         self._condition = asked.condition
         self._interval = parse_interval(selection.datetime) if is_used and selection.datetime else None
 
@@ -66,15 +71,6 @@ class RowGroupFilter:
             and (self._interval is None or _overlaps(ranges, rows, self._interval))
             and (self._condition is None or _possible(self._condition, ranges))
         )
-
-
-def _boxes(bbox: Rectangle | None, area: Json | None) -> list[Rectangle]:
-    if bbox is not None:
-        return [bbox]
-    if area is None:
-        return []
-    rings = [polygon[0] for polygon in area["coordinates"]]  # two boxes, split at the antimeridian
-    return [(ring[0][0], ring[0][1], ring[2][0], ring[2][1]) for ring in rings]
 
 
 def _meets(ranges: Ranges, box: Rectangle) -> bool:

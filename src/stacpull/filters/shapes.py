@@ -20,6 +20,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry import box, shape
 
+from stacpull.boxes import split
 from stacpull.filters.places import GeometryNotes
 from stacpull.models import Json
 
@@ -114,11 +115,7 @@ def box_shape(bbox: Sequence[float]) -> Geometry:
     """
     if len(bbox) not in (_PLANE, _SPACE):
         raise ValueError("a box has four numbers, or six with heights")
-    half = len(bbox) // 2
-    west, south, east, north = bbox[0], bbox[1], bbox[half], bbox[half + 1]
-    if west <= east:
-        return box(west, south, east, north)
-    return shapely.union(box(west, south, _EDGE, north), box(-_EDGE, south, east, north))
+    return united([box(*one) for one in split(bbox)])
 
 
 def read_box(bbox: Any) -> Geometry | None:

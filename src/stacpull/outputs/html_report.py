@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from stacpull.catalog.collection import flat_bbox, is_bbox
+from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.stored import origin_of
 from stacpull.config.dest import dest_path
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -313,7 +313,7 @@ def _cell(box: object) -> tuple[int, int] | None:
     """Return the cell of the finest grid that holds the middle of a bounding box."""
     if not is_bbox(box):
         return None
-    west, south, east, north = flat_bbox(box)
+    west, south, east, north = flat(box)
     if west > east:  # across the antimeridian (RFC 7946, 5.2)
         east += 360
     longitude, latitude = ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2

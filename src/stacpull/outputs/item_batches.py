@@ -25,6 +25,7 @@ from stacpull.child_process import discard, spawn
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
+from stacpull.python_process import hide_pandas
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.system import available_processors
 
@@ -192,7 +193,7 @@ def worker(setup: Setup) -> Iterator[BatchWorker]:
 
 def main() -> None:
     """Run a worker: batches come from the socket that is argument 1, and results go there."""
-    sys.meta_path.insert(0, _NoPandas())
+    hide_pandas()
     with Connection(int(sys.argv[1])) as connection, suppress(EOFError, ConnectionError):
         setup = msgspec.msgpack.decode(connection.recv_bytes(), type=Setup)
         made = _loaded(setup.work, setup.options)
@@ -205,12 +206,3 @@ def main() -> None:
                 except DestinationError as error:
                     result = b"!" + str(error).encode()
                 connection.send_bytes(result)
-
-
-class _NoPandas:
-    """Keeps pyarrow from importing pandas, which takes 47 MB, to see whether a list is a series."""
-
-    @staticmethod
-    def find_spec(name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)

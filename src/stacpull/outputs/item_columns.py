@@ -22,7 +22,7 @@ import pyarrow as pa
 import shapely
 import shapely.geometry
 
-from stacpull.catalog.collection import is_bbox
+from stacpull.boxes import is_bbox
 from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.models import Json

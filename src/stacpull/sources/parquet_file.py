@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from importlib.abc import MetaPathFinder
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from stacpull.models import Json
+from stacpull.python_process import hide_pandas
 from stacpull.urls import join
 
 MEMORY: Final = 2 << 30
@@ -114,22 +114,13 @@ def items_in(
         raise ParquetError(f"row group {number} cannot be decoded: {_first_line(error)}") from error
 
 
-class _WithoutPandas(MetaPathFinder):
-    """Hides pandas from pyarrow, which would import it if installed (a fifth of a second)."""
-
-    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
-        """Refuse to import pandas; leave other imports to the next finder."""
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
 def main(descriptor: int) -> None:
     """Answer requests from standard input with frames: four bytes of length, then JSON.
 
     The answer to `{"footer": [SIZE]}` is one frame. The answer to `{"items": [NUMBER, URL, FIRST, MOST]}` is
     one frame for each batch and a last one with null. The answer to a failed request is `{"error": TEXT}`.
     """
-    sys.meta_path.insert(0, _WithoutPandas())
+    hide_pandas()
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     if sys.platform == "darwin":  # its limit does not count mapped memory

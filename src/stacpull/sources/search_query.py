@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 import orjson
 from msgspec.structs import replace
 
+from stacpull.boxes import bounds_of
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text
@@ -223,22 +224,12 @@ def _truth_of(item: Json, condition: Json) -> Json:
 def _box_of(item: Json) -> list[float] | None:
     """Return the slightly widened bounding box of an item's geometry, or None."""
     geometry = item.get("geometry")
-    positions = list(_positions(geometry.get("coordinates"))) if isinstance(geometry, dict) else []
-    if not positions:
+    bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
+    if bounds is None:
         return None
-    xs, ys = [one[0] for one in positions], [one[1] for one in positions]
-    west, east = max(-_EAST, min(xs) - _WIDENED), min(_EAST, max(xs) + _WIDENED)
-    south, north = max(-_NORTH, min(ys) - _WIDENED), min(_NORTH, max(ys) + _WIDENED)
+    west, east = max(-_EAST, bounds.west - _WIDENED), min(_EAST, bounds.east + _WIDENED)
+    south, north = max(-_NORTH, bounds.south - _WIDENED), min(_NORTH, bounds.north + _WIDENED)
     return [west, south, east, north] if west < east and south < north else None
-
-
-def _positions(coordinates: Any) -> list[tuple[float, float]]:
-    if not isinstance(coordinates, list):
-        return []
-    match coordinates:
-        case [int() | float() as x, int() | float() as y, *_]:
-            return [(x, y)]
-    return [position for part in coordinates for position in _positions(part)]
 
 
 def period_of(item: Json) -> str | None:

@@ -1,0 +1,66 @@
+"""Bounding boxes in degrees: W, S, E, N, or six numbers with heights, W, S, low, E, N, high (RFC 7946, 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+from stacpull.models import Json
+
+_LENGTHS = (4, 6)
+_EDGE = 180.0
+
+
+class Box(NamedTuple):
+    """A rectangle in degrees. A west above its east means that it crosses the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+def is_bbox(value: object) -> TypeGuard[list[float]]:
+    """Return whether `value` is a list of four numbers, or six with heights."""
+    return (
+        isinstance(value, list)
+        and len(value) in _LENGTHS
+        and all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value)
+    )
+
+
+def flat(bbox: Sequence[float]) -> Box:
+    """Return a bbox without its heights."""
+    half = len(bbox) // 2
+    return Box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
+
+
+def split(bbox: Sequence[float]) -> tuple[Box, ...]:
+    """Return a bbox as one box, or two if it crosses the antimeridian (RFC 7946, 5.2)."""
+    box = flat(bbox)
+    if box.west <= box.east:
+        return (box,)
+    return box._replace(east=_EDGE), box._replace(west=-_EDGE)
+
+
+def bounds_of(geometry: Json) -> Box | None:
+    """Return the bounding box of the positions in a GeoJSON geometry; None if it has none."""
+    positions = list(_positions(geometry))
+    if not positions:
+        return None
+    xs, ys = zip(*positions, strict=True)
+    return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def _positions(geometry: Json) -> Iterator[tuple[float, float]]:
+    waiting: list[Any] = [geometry]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.get("coordinates"), value.get("geometries")
+        elif isinstance(value, list):
+            match value:
+                case [int() | float() as x, int() | float() as y, *_]:
+                    yield x, y
+                case _:
+                    waiting.extend(value)
