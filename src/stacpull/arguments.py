@@ -6,7 +6,7 @@
 - A *converter* takes one argument as people write it in Python: `labels="Rice fields"` becomes a tuple of
   one text, a `date` the text that STAC uses, a geometry GeoJSON. It raises ValueError like a reader; `named`
   adds the name of the argument.
-- `option` declares the command-line option of a field, next to the field's type and default.
+- `option` is a field with its command-line option; `declaration` declares the option of another field.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Geometry(Protocol):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """The command-line option, config key and variable of a field (`option`)."""
+    """The command-line option, config key and variable of a field."""
 
     help: str
     """One sentence for help pages and the reference. The default is added from the field."""
@@ -108,9 +108,17 @@ class Declaration(msgspec.Struct, frozen=True):
     """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
 
 
-def option(help_: str, **given: Any) -> dict[str, Declaration]:
+def declaration(help_: str, **given: Any) -> dict[str, Declaration]:
     """Return the metadata of a field that declares its option: the members of `Declaration`."""
     return {"option": Declaration(help_, **given)}
+
+
+def option(default: Any, help_: str, **given: Any) -> Any:
+    """Return a field with its option. One with a converter is an `attrs.field` with a `declaration`.
+
+    Type checkers find a converter only in `attrs.field` itself.
+    """
+    return attrs.field(default=default, metadata=declaration(help_, **given))
 
 
 def reader_of(hint: Any) -> Reader:

@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 from stacpull import arguments
-from stacpull.arguments import option
+from stacpull.arguments import declaration, option
 
 
 @attrs.frozen(field_transformer=arguments.named)
@@ -32,7 +32,7 @@ class Selection:
     collections: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Select this collection. May be repeated.",
             flag="collection",
             short="C",
@@ -40,47 +40,39 @@ class Selection:
             narrows=True,
         ),
     )
-    all_collections: bool = attrs.field(default=False, metadata=option("Select every collection of the API."))
+    all_collections: bool = option(False, "Select every collection of the API.")
     labels: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Keep items with this label class; case does not matter. May be repeated.",
             flag="label",
             metavar="NAME",
             narrows=True,
         ),
     )
-    label_mode: Literal["any", "all"] = attrs.field(
-        default="any", metadata=option("Keep items with any or with all of the labels.")
-    )
+    label_mode: Literal["any", "all"] = option("any", "Keep items with any or with all of the labels.")
     exclude_labels: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Drop items with this label class. May be repeated.", flag="exclude-label", metavar="NAME"
         ),
     )
-    label_property: str | None = attrs.field(
-        default=None,
-        metadata=option("Read labels from this item property.", metavar="NAME"),
+    label_property: str | None = option(None, "Read labels from this item property.", metavar="NAME")
+    nomenclature: Literal["clc43", "ben19"] | None = option(
+        None, "Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19)."
     )
-    nomenclature: Literal["clc43", "ben19"] | None = attrs.field(
-        default=None,
-        metadata=option("Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19)."),
+    cloud_and_shadow: bool | None = option(
+        None, "Keep only items with / without cloud and shadow.", shown="keep both"
     )
-    cloud_and_shadow: bool | None = attrs.field(
-        default=None,
-        metadata=option("Keep only items with / without cloud and shadow.", shown="keep both"),
-    )
-    seasonal_snow: bool | None = attrs.field(
-        default=None,
-        metadata=option("Keep only items with / without seasonal snow.", shown="keep both"),
+    seasonal_snow: bool | None = option(
+        None, "Keep only items with / without seasonal snow.", shown="keep both"
     )
     bbox: tuple[float, ...] | None = attrs.field(
         default=None,
         converter=arguments.box,
-        metadata=option(
+        metadata=declaration(
             "Keep items whose geometry intersects this box, in degrees.",
             metavar="W,S,E,N",
             read=arguments.spatial_extent,
@@ -89,7 +81,7 @@ class Selection:
     intersects: str | None = attrs.field(
         default=None,
         converter=arguments.geometry,
-        metadata=option(
+        metadata=declaration(
             "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
             read=arguments.area,
@@ -98,7 +90,7 @@ class Selection:
     datetime: str | None = attrs.field(
         default=None,
         converter=arguments.interval,
-        metadata=option(
+        metadata=declaration(
             "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
             metavar="INTERVAL",
         ),
@@ -106,7 +98,7 @@ class Selection:
     max_cloud_cover: float | None = attrs.field(
         default=None,
         converter=arguments.ratio,
-        metadata=option(
+        metadata=declaration(
             "Keep items whose eo:cloud_cover is known and at most this.",
             metavar="PERCENT",
             read=arguments.percentage,
@@ -115,24 +107,22 @@ class Selection:
     where: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.where,
-        metadata=option(
+        metadata=declaration(
             "Keep items whose property has this value. Repeat it for other values or properties.",
             metavar="PROPERTY=VALUE",
             narrows=True,
         ),
     )
-    filter: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
-            metavar="CQL2",
-            read=arguments.expression,
-        ),
+    filter: str | None = option(
+        None,
+        "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
+        metavar="CQL2",
+        read=arguments.expression,
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Keep items with this id or id ending, or with those listed in a file (@FILE). May be repeated.",
             metavar="ID|@FILE",
             read=arguments.item_ids,
@@ -142,7 +132,7 @@ class Selection:
     assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Fetch only assets whose key matches. May be repeated.",
             flag="asset",
             metavar="GLOB",
@@ -152,7 +142,7 @@ class Selection:
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Skip assets whose key matches; '' skips none. May be repeated.",
             flag="exclude-asset",
             metavar="GLOB",
@@ -161,14 +151,14 @@ class Selection:
     roles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Fetch only assets with this role. May be repeated.", flag="role", metavar="ROLE", narrows=True
         ),
     )
     media_types: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Fetch only assets of this media type. May be repeated.",
             flag="media-type",
             metavar="TYPE",
@@ -178,68 +168,56 @@ class Selection:
     prefer: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Prefer hrefs with these schemes, in this order, `alternate` hrefs included.",
             metavar="SCHEME[,SCHEME]",
             read=arguments.schemes,
             single=True,
         ),
     )
-    include_pages: bool = attrs.field(
-        default=False, metadata=option("Also fetch assets that are web pages or endpoints.")
-    )
-    expand_prefix: bool = attrs.field(
-        default=False, metadata=option("Fetch every object under assets that are S3 prefixes.")
-    )
+    include_pages: bool = option(False, "Also fetch assets that are web pages or endpoints.")
+    expand_prefix: bool = option(False, "Fetch every object under assets that are S3 prefixes.")
     clip: str | None = attrs.field(
         default=None,
         converter=arguments.clip,
-        metadata=option(
+        metadata=declaration(
             "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
             metavar="W,S,E,N|@GEOJSON",
             read=arguments.clip_area,
         ),
     )
-    collection_assets: bool = attrs.field(
-        default=False, metadata=option("Also fetch the assets of collections (thumbnails, documents).")
-    )
-    source_links: bool = attrs.field(
-        default=True, metadata=option("Also fetch the source imagery that label items link to.")
-    )
+    collection_assets: bool = option(False, "Also fetch the assets of collections (thumbnails, documents).")
+    source_links: bool = option(True, "Also fetch the source imagery that label items link to.")
     follow: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Also fetch the items that links of this relation lead to, like source items. May be repeated.",
             metavar="REL",
             read=arguments.relation,
         ),
     )
-    push_down: bool = attrs.field(
-        default=True,
-        metadata=option("Let the source filter what it can; all filters are checked locally too."),
-    )
-    split_walk: arguments.Positive = attrs.field(
-        default=1,
-        metadata=option("Split a large collection by time and list this many parts at once.", metavar="N"),
+    push_down: bool = option(True, "Let the source filter what it can; all filters are checked locally too.")
+    split_walk: arguments.Positive = option(
+        1, "Split a large collection by time and list this many parts at once.", metavar="N"
     )
     max_items: arguments.Positive | None = attrs.field(
         default=None,
         converter=arguments.integer,
-        metadata=option("Stop after this many matching items.", metavar="N"),
+        metadata=declaration("Stop after this many matching items.", metavar="N"),
     )
     sample: arguments.Positive | None = attrs.field(
         default=None,
         converter=arguments.integer,
-        metadata=option(
+        metadata=declaration(
             "Take a random sample of this many matching items, the same one in every run.", metavar="N"
         ),
     )
-    seed: int = attrs.field(default=0, metadata=option("Random seed for --sample.", metavar="S"))
+    seed: int = option(0, "Random seed for --sample.", metavar="S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
         converter=arguments.pair,
-        metadata=option(
+        metadata=declaration(
             "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",
             read=arguments.shard,

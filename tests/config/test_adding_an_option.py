@@ -14,9 +14,7 @@ import stacpull
 
 PACKAGE = Path(stacpull.__file__).parent
 FIELD = """
-    greeting: str = attrs.field(
-        default="hello", metadata=option("Begin the output with this word.", metavar="WORD")
-    )
+    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD")
     retries: """
 PLACE = "    report = session.run_cancelled(work)\n"
 EFFECT = f'    print(f"greeting: {{session.options.greeting}}")\n{PLACE}'

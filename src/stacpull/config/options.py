@@ -17,7 +17,7 @@ import attrs
 from msgspec.structs import asdict
 
 from stacpull import arguments
-from stacpull.arguments import Declaration, Reader, option
+from stacpull.arguments import Declaration, Reader, declaration, option
 from stacpull.net.logins.provider import Provider
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -33,43 +33,33 @@ _OUTPUT = "Output"
 class S3Options:
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
 
-    no_sign_request: bool = attrs.field(
-        default=False, metadata=option("Send S3 requests without credentials.", group=_NETWORK)
+    no_sign_request: bool = option(False, "Send S3 requests without credentials.", group=_NETWORK)
+    request_payer: bool = option(
+        False, "Agree to pay for requests to requester-pays buckets.", group=_NETWORK
     )
-    request_payer: bool = attrs.field(
-        default=False,
-        metadata=option("Agree to pay for requests to requester-pays buckets.", group=_NETWORK),
+    endpoint_url: str | None = option(
+        None,
+        "Use this S3 endpoint instead of Amazon's.",
+        metavar="URL",
+        read=arguments.web_address,
+        environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        group=_NETWORK,
     )
-    endpoint_url: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Use this S3 endpoint instead of Amazon's.",
-            metavar="URL",
-            read=arguments.web_address,
-            environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-            group=_NETWORK,
-        ),
+    region: str | None = option(
+        None, "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"), group=_NETWORK
     )
-    region: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"), group=_NETWORK
-        ),
-    )
-    profile: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Log in with this profile (see `stacpull credentials list`), or with an AWS profile for S3.",
-            flag="credentials",
-            metavar="NAME",
-            environment=("AWS_PROFILE",),
-            group=_NETWORK,
-        ),
+    profile: str | None = option(
+        None,
+        "Log in with this profile (see `stacpull credentials list`), or with an AWS profile for S3.",
+        flag="credentials",
+        metavar="NAME",
+        environment=("AWS_PROFILE",),
+        group=_NETWORK,
     )
     buckets: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=option(
+        metadata=declaration(
             "Also sign requests for this S3 bucket when a redirect leads to it. May be repeated.",
             flag="sign-bucket",
             metavar="NAME",
@@ -101,83 +91,64 @@ class Options:
         UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    layout: str = attrs.field(
-        default=DEFAULT_LAYOUT,
-        metadata=option("Path of assets in DEST.", metavar="TEMPLATE", fixed=True, group=_DEST),
+    layout: str = option(
+        DEFAULT_LAYOUT, "Path of assets in DEST.", metavar="TEMPLATE", fixed=True, group=_DEST
     )
-    metadata: Literal["item", "ndjson", "none"] = attrs.field(
-        default="item",
-        metadata=option(
-            "Write item documents as one file each, as NDJSON, or not at all.", fixed=True, group=_DEST
-        ),
+    metadata: Literal["item", "ndjson", "none"] = option(
+        "item", "Write item documents as one file each, as NDJSON, or not at all.", fixed=True, group=_DEST
     )
     concurrency: arguments.AtOnce | None = attrs.field(
         default=None,
         converter=arguments.integer,
-        metadata=option(
+        metadata=declaration(
             "Simultaneous transfers.", metavar="N|auto", read=arguments.auto_or_at_once, shown="auto"
         ),
     )
-    per_host: arguments.Positive = attrs.field(
-        default=64, metadata=option("Simultaneous transfers per host.", metavar="N")
-    )
-    processes: arguments.Positive = attrs.field(
-        default=1,
-        metadata=option(
-            "Download with this many processes, to use several cores for many small files.", metavar="N"
-        ),
+    per_host: arguments.Positive = option(64, "Simultaneous transfers per host.", metavar="N")
+    processes: arguments.Positive = option(
+        1, "Download with this many processes, to use several cores for many small files.", metavar="N"
     )
     dask: str | None = attrs.field(
         default=None,
         converter=arguments.cluster,
-        metadata=option(
+        metadata=declaration(
             "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
             metavar="ADDRESS|FILE|N",
             read=arguments.dask_cluster,
         ),
     )
-    retries: arguments.NotNegative = attrs.field(
-        default=5, metadata=option("Retries per asset before it is marked failed.", metavar="N")
+    retries: arguments.NotNegative = option(5, "Retries per asset before it is marked failed.", metavar="N")
+    stall_timeout: float = option(
+        30.0,
+        "Abort an attempt after this many seconds without data.",
+        metavar="SECONDS",
+        read=arguments.seconds,
     )
-    stall_timeout: float = attrs.field(
-        default=30.0,
-        metadata=option(
-            "Abort an attempt after this many seconds without data.",
-            metavar="SECONDS",
-            read=arguments.seconds,
-        ),
+    min_rate: float = option(
+        100.0,
+        "Abort an attempt that stays slower than this for --stall-timeout.",
+        metavar="BYTES[K|M|G]",
+        read=arguments.byte_rate,
+        unit="bytes per second",
     )
-    min_rate: float = attrs.field(
-        default=100.0,
-        metadata=option(
-            "Abort an attempt that stays slower than this for --stall-timeout.",
-            metavar="BYTES[K|M|G]",
-            read=arguments.byte_rate,
-            unit="bytes per second",
-        ),
+    limit_rate: float = option(
+        0.0,
+        "Fetch at most this many bytes per second, over all hosts and processes.",
+        metavar="BYTES[K|M|G]",
+        read=arguments.byte_rate,
+        shown="no limit",
     )
-    limit_rate: float = attrs.field(
-        default=0.0,
-        metadata=option(
-            "Fetch at most this many bytes per second, over all hosts and processes.",
-            metavar="BYTES[K|M|G]",
-            read=arguments.byte_rate,
-            shown="no limit",
-        ),
-    )
-    requests_per_second: float = attrs.field(
-        default=0.0,
-        metadata=option(
-            "Send each host at most this many requests per second.",
-            metavar="N",
-            read=arguments.above_zero("number"),
-            shown="no limit",
-        ),
+    requests_per_second: float = option(
+        0.0,
+        "Send each host at most this many requests per second.",
+        metavar="N",
+        read=arguments.above_zero("number"),
+        shown="no limit",
     )
     stop_after: float | None = attrs.field(
         default=None,
         converter=arguments.ratio,
-        metadata=option(
+        metadata=declaration(
             "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
             metavar="TIME",
             read=arguments.duration,
@@ -186,31 +157,31 @@ class Options:
     max_failures: arguments.NotNegative | None = attrs.field(
         default=None,
         converter=arguments.integer,
-        metadata=option("Stop when more assets than this have failed; the rest stays pending.", metavar="N"),
+        metadata=declaration(
+            "Stop when more assets than this have failed; the rest stays pending.", metavar="N"
+        ),
     )
     page_size: arguments.Positive | None = attrs.field(
         default=None,
         converter=arguments.integer,
-        metadata=option(
+        metadata=declaration(
             "Items per page; auto starts large and shrinks after errors.",
             metavar="N|auto",
             read=arguments.auto_or_whole,
             shown="auto",
         ),
     )
-    max_page_size: int = attrs.field(
-        default=64 * 1024 * 1024,
-        metadata=option(
-            "Largest page or JSON document to read, for services that ignore --page-size.",
-            metavar="BYTES[K|M|G]",
-            read=arguments.byte_count,
-            unit="M",
-        ),
+    max_page_size: int = option(
+        64 * 1024 * 1024,
+        "Largest page or JSON document to read, for services that ignore --page-size.",
+        metavar="BYTES[K|M|G]",
+        read=arguments.byte_count,
+        unit="M",
     )
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.secrets,
-        metadata=option(
+        metadata=declaration(
             "Send this header to SOURCE's host only; ${NAME} is an environment variable. May be repeated.",
             flag="header",
             metavar="'K: V'|@FILE",
@@ -221,97 +192,69 @@ class Options:
     credential_names: tuple[str, ...] = ()
     provider: Provider | None = None
     s3: S3Options = attrs.field(factory=S3Options)
-    transport: Literal["auto", "aiohttp"] = attrs.field(
-        default="auto", metadata=option("HTTP client: auto uses the fast one if possible.")
-    )
+    transport: Literal["auto", "aiohttp"] = option("auto", "HTTP client: auto uses the fast one if possible.")
     ca_bundle: Path | None = attrs.field(
         default=None,
         converter=arguments.file_path,
-        metadata=option(
+        metadata=declaration(
             "Trust the certificate authorities in this PEM file.",
             metavar="FILE",
             read=arguments.existing_file,
             group=_NETWORK,
         ),
     )
-    checksum: Literal["sha256", "crc64nvme", "none"] = attrs.field(
-        default="sha256",
-        metadata=option(
-            "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
-        ),
+    checksum: Literal["sha256", "crc64nvme", "none"] = option(
+        "sha256", "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
     )
-    missing: Literal["fail", "ok"] = attrs.field(
-        default="fail",
-        metadata=option(
-            "Count listed assets that the source does not have as failed, or accept them.", group=_DEST
-        ),
+    missing: Literal["fail", "ok"] = option(
+        "fail", "Count listed assets that the source does not have as failed, or accept them.", group=_DEST
     )
-    revalidate: bool = attrs.field(
-        default=False,
-        metadata=option(
-            "Re-check every local asset with the server, not only those whose item was updated.",
-            group=_DEST,
-        ),
+    revalidate: bool = option(
+        False,
+        "Re-check every local asset with the server, not only those whose item was updated.",
+        group=_DEST,
     )
-    items_parquet: bool | None = attrs.field(
-        default=None,
-        metadata=option(
-            "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
-            group=_DEST,
-        ),
+    items_parquet: bool | None = option(
+        None,
+        "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
+        group=_DEST,
     )
-    prune: bool = attrs.field(
-        default=False,
-        metadata=option(
-            "List the items in DEST that the source no longer has; with --yes, remove them.", group=_DEST
-        ),
+    prune: bool = option(
+        False, "List the items in DEST that the source no longer has; with --yes, remove them.", group=_DEST
     )
-    yes: bool = attrs.field(
-        default=False, metadata=option("With --prune: remove the listed items.", group=_DEST)
-    )
+    yes: bool = option(False, "With --prune: remove the listed items.", group=_DEST)
     work: Path | None = attrs.field(
         default=None,
         converter=arguments.file_path,
-        metadata=option(
+        metadata=declaration(
             "With a bucket as DEST: the directory for the ledger and for notes of unfinished uploads.",
             metavar="DIR",
             read=arguments.directory,
             group=_DEST,
         ),
     )
-    dest_endpoint_url: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "With a bucket as DEST: use this S3 endpoint for it.",
-            metavar="URL",
-            read=arguments.web_address,
-            group=_DEST,
-        ),
+    dest_endpoint_url: str | None = option(
+        None,
+        "With a bucket as DEST: use this S3 endpoint for it.",
+        metavar="URL",
+        read=arguments.web_address,
+        group=_DEST,
     )
-    dest_profile: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "With a bucket as DEST: use the credentials of this AWS profile for it.",
-            metavar="NAME",
-            group=_DEST,
-        ),
+    dest_profile: str | None = option(
+        None,
+        "With a bucket as DEST: use the credentials of this AWS profile for it.",
+        metavar="NAME",
+        group=_DEST,
     )
-    dest_region: str | None = attrs.field(
-        default=None,
-        metadata=option("With a bucket as DEST: its region.", metavar="NAME", group=_DEST),
-    )
-    adopt: bool = attrs.field(
-        default=False,
-        metadata=option("Reuse existing files if size and checksum (or date) match.", group=_DEST),
-    )
-    allow_private_hosts: bool = attrs.field(
-        default=False,
-        metadata=option("Follow links and redirects to private and loopback addresses.", group=_NETWORK),
+    dest_region: str | None = option(None, "With a bucket as DEST: its region.", metavar="NAME", group=_DEST)
+    adopt: bool = option(False, "Reuse existing files if size and checksum (or date) match.", group=_DEST)
+    allow_private_hosts: bool = option(
+        False, "Follow links and redirects to private and loopback addresses.", group=_NETWORK
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
         converter=arguments.listening,
-        metadata=option(
+        metadata=declaration(
             "Serve a web page that shows the run; port 0 selects a free port.",
             metavar="[HOST:]PORT",
             read=arguments.listen_address,
@@ -321,7 +264,7 @@ class Options:
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=arguments.token,
-        metadata=option(
+        metadata=declaration(
             "Ask browsers for this token; required if HOST is not a loopback address.",
             metavar="TOKEN|@FILE",
             read=arguments.access_token,
@@ -348,40 +291,31 @@ class Options:
 class TraceOptions:
     """Options of `stacpull.trace`, except for its period."""
 
-    geometry: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
-            metavar="GEOJSON|FILE",
-        ),
+    geometry: str | None = option(
+        None,
+        "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
+        metavar="GEOJSON|FILE",
     )
-    resolution: float = attrs.field(
-        default=3.0,
-        metadata=option("Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")),
+    resolution: float = option(
+        3.0, "Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")
     )
-    index: str | None = attrs.field(
-        default=None,
-        metadata=option("Compute this index: ndwi, ndvi, gndvi, evi or savi.", metavar="NAME", shown="ndwi"),
+    index: str | None = option(
+        None, "Compute this index: ndwi, ndvi, gndvi, evi or savi.", metavar="NAME", shown="ndwi"
     )
-    evalscript: Path | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
-            metavar="FILE",
-            read=arguments.existing_file,
-        ),
+    evalscript: Path | None = option(
+        None,
+        "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
+        metavar="FILE",
+        read=arguments.existing_file,
     )
-    method: Literal["mode", "median"] = attrs.field(
-        default="mode",
-        metadata=option("Name each day's most frequent scene (mode), or give only the median index."),
+    method: Literal["mode", "median"] = option(
+        "mode", "Name each day's most frequent scene (mode), or give only the median index."
     )
-    base_url: str | None = attrs.field(
-        default=None,
-        metadata=option(
-            "Sentinel Hub deployment; tokens come from its own identity service.",
-            metavar="URL",
-            read=arguments.web_address,
-        ),
+    base_url: str | None = option(
+        None,
+        "Sentinel Hub deployment; tokens come from its own identity service.",
+        metavar="URL",
+        read=arguments.web_address,
     )
 
 
@@ -389,12 +323,10 @@ class TraceOptions:
 class Output:
     """What a command prints."""
 
-    json: bool = attrs.field(default=False, metadata=option("Print one JSON object as the last line."))
-    no_progress: bool = attrs.field(default=False, metadata=option("Show no progress."))
-    quiet: bool = attrs.field(default=False, metadata=option("Print errors only.", short="q"))
-    verbose: int = attrs.field(
-        default=0, metadata=option("Verbose; -vv adds tracebacks.", short="v", counted=True)
-    )
+    json: bool = option(False, "Print one JSON object as the last line.")
+    no_progress: bool = option(False, "Show no progress.")
+    quiet: bool = option(False, "Print errors only.", short="q")
+    verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True)
 
 
 class Scope(enum.Enum):
