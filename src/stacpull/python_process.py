@@ -29,9 +29,16 @@ def import_early(modules: Sequence[str]) -> None:
         threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
 
 
+class _WithoutPandas:
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
 def hide_pandas() -> None:
     """Keep pyarrow from importing pandas, which takes 47 MB and a fifth of a second."""
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type] # an import of it then fails
+    sys.meta_path.insert(0, _WithoutPandas())
 
 
 def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

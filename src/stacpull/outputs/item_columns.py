@@ -16,7 +16,6 @@ from urllib.parse import quote, unquote
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import shapely
@@ -37,8 +36,6 @@ FLAT = ("xmin", "ymin", "xmax", "ymax")
 _WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 BBOX = pa.struct([(name, pa.float64()) for name in FLAT])
 _BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in _WITH_HEIGHT])
-_FEWEST_POINTS = 4
-"""Of a closed ring."""
 _MOST_BYTES = 2 << 20
 """Bytes of documents that are held in memory, about."""
 _TIMES = (
@@ -235,11 +232,6 @@ class _TakenApart:
         return {f"properties:{n}" if n in MEMBERS else n: texts for n, texts in columns.items()}
 
     def _geometries(self, values: Sequence[msgspec.Raw]) -> pa.Array:
-        rings = _plain_polygons(values)
-        if rings is not None:
-            self.facts.geometry_types.add("Polygon")
-            self.facts.bounds = [*rings.min(axis=(0, 1)).tolist(), *rings.max(axis=(0, 1)).tolist()]
-            return _polygon_wkb(rings)
         texts = [None if value == _NULL else bytes(value) for value in values]
         shapes = shapely.from_geojson(texts, on_invalid="ignore")
         is_there = np.array([text is not None for text in texts], dtype=bool)
@@ -263,40 +255,6 @@ def _members_of(properties: msgspec.Raw) -> dict[str, msgspec.Raw]:
         return _MEMBERS_OF.decode(properties)
     except msgspec.ValidationError:  # it is not an object
         return {}
-
-
-def _plain_polygons(texts: Sequence[msgspec.Raw]) -> npt.NDArray[np.float64] | None:
-    """Return the rings of geometries that are polygons of one ring, all with as many points, as most are.
-
-    Returns:
-        Polygon, point, longitude and latitude; None if any of the geometries is different.
-    """
-    geometries = decoded(texts)
-    try:
-        found = np.array([one["coordinates"] for one in geometries if one["type"] == "Polygon"])
-    except (TypeError, KeyError, ValueError):
-        return None
-    is_plain = (
-        found.dtype.kind in "fi"
-        and found.ndim == 4  # noqa: PLR2004 - polygon, ring, point, coordinate
-        and found.shape[0] == len(geometries)
-        and found.shape[1] == 1
-        and found.shape[2] >= _FEWEST_POINTS
-        and found.shape[3] == 2  # noqa: PLR2004 - longitude and latitude
-    )
-    rings = found[:, 0].astype(np.float64) if is_plain else found
-    return rings if is_plain and (rings[:, 0] == rings[:, -1]).all() else None
-
-
-def _polygon_wkb(rings: npt.NDArray[np.float64]) -> pa.Array:
-    count, points, _ = rings.shape
-    fields = [("order", "u1"), ("type", "<u4"), ("rings", "<u4"), ("points", "<u4")]
-    wkb = np.empty(count, np.dtype([*fields, ("ring", "<f8", (points, 2))]))
-    wkb["order"], wkb["type"], wkb["rings"], wkb["points"], wkb["ring"] = 1, 3, 1, points, rings
-    data = pa.py_buffer(wkb.tobytes())
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(wkb.itemsize), count, [None, data]).cast(
-        pa.binary()
-    )
 
 
 def _closed(geometry: Any) -> shapely.Geometry | None:
