@@ -163,7 +163,6 @@ def test_the_table_sets_every_field() -> None:
     assert targets <= fields
     assert fields - targets == {
         "s3",  # a part by itself
-        "is_complete",  # set by the readers
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived

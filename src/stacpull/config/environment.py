@@ -20,21 +20,17 @@ _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
-    """Return `options` with unset fields taken from the environment.
-
-    Options from the command line are already complete: the environment is read once per run.
+    """Return `options` with unset fields taken from the environment. Complete options do not change.
 
     Args:
         options: The caller's options.
         source: SOURCE. A key in it takes precedence over one in the environment.
         environ: The environment; None for the environment of the process.
     """
-    if options.is_complete:
-        return options
     variables = os.environ if environ is None else environ
-    options = attrs.evolve(options, s3=_s3(options.s3, variables), is_complete=True)
+    options = attrs.evolve(options, s3=_s3(options.s3, variables))
     parts = urlsplit(source)
-    if options.headers or options.query or "key" in parse_qs(parts.query):
+    if options.headers or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
         return options
     found = builtin_query(parts, variables)
     names = [name for credential in found for name in credential.sources]

@@ -273,8 +273,6 @@ class Options:
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
-    is_complete: bool = attrs.field(default=False, eq=False, repr=False)
-    """True if unset fields were completed from the environment (`config.environment.completed`)."""
 
     @property
     def uses_dask(self) -> bool:

@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from stacpull.config import credentials, toml
-from stacpull.config.environment import allows_instance_metadata
+from stacpull.config.environment import completed
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
@@ -69,9 +69,8 @@ def resolve(
     options = _options(
         values[Scope.LAYOUT] | values[Scope.TRANSFER],
         _credentials(settings.get("header"), config, source, variables),
-        variables,
-        is_complete=source is not None,
     )
+    options = completed(options, source or "", variables)
     return Resolved(
         _consistent(Selection(**values[Scope.SELECTION])),
         _with_profile(options, settings.get("credentials"), variables),
@@ -140,18 +139,11 @@ def _flat(values: Iterable[object]) -> Iterator[object]:
             yield value
 
 
-def _options(
-    values: dict[str, Any],
-    credential_values: Mapping[str, Any],
-    variables: Mapping[str, str],
-    *,
-    is_complete: bool,
-) -> Options:
+def _options(values: dict[str, Any], credential_values: Mapping[str, Any]) -> Options:
     """Build the options; `s3.NAME` goes into the S3 part."""
     s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
-    s3["allow_instance_metadata"] = allows_instance_metadata(variables)
     rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
-    return Options(**rest, **credential_values, s3=S3Options(**s3), is_complete=is_complete)
+    return Options(**rest, **credential_values, s3=S3Options(**s3))
 
 
 def _consistent(selection: Selection) -> Selection:
@@ -167,16 +159,13 @@ def _credentials(
 ) -> dict[str, Any]:
     """Return the fields of `Options` for credentials.
 
-    Parameters in SOURCE take precedence over the config file. The built-in key is used if there is no other.
+    Parameters in SOURCE take precedence over the config file.
     """
-    parts = _split(source)
-    carried = parse_qs(parts.query, keep_blank_values=True)
+    carried = parse_qs(_split(source).query, keep_blank_values=True)
     wanted = {name: setting for name, setting in config.query.items() if name not in carried}
     given = [] if header is None else [Setting(value, header.where) for value in _elements(header)]
     headers = credentials.header_fields(given, variables)
     query = credentials.query_parameters(wanted, variables)
-    if not (headers or query or "key" in carried):
-        query = credentials.builtin_query(parts, variables)
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},

@@ -10,8 +10,6 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-
 from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
@@ -102,7 +100,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     options = settings.options
     if wanted.profile is not None:
         options = profile_options(options, wanted.profile)
-    options = completed(attrs.evolve(options, is_complete=False), address.url)
+    options = completed(options, address.url)
     found = source_address(address.url, options, address.kept, named=address.named)
     missing = [name for name in wanted.names if name not in found.credential_names]
     if missing:
