@@ -77,22 +77,29 @@ class Counts(ReportTable, frozen=True):
     seconds: float
     requests: int
     retries: int
-
-
-class MirrorReport(Counts, frozen=True):
-    """The result of a run. The counters refer to this run's selection."""
-
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
     assets_clipped: int = 0
     """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
-    assets_whole: int = 0
-    """With `--clip`: the part of `assets_done` that is whole: not clippable, or mirrored before."""
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
     """Source items that could not be read (`failures` lists them), and items whose JSON could not be written
     because another file has its name (a warning names it)."""
+    run: int = 0
+    source: str = ""
+    dest: str = ""
+    work: str | None = None
+    """The work directory, if DEST is a bucket. Other commands accept it as DEST."""
+    reason: str | None = None
+    """Why the run (in `status`: the last one) stopped early, if it did: one plain sentence."""
+
+
+class MirrorReport(Counts, frozen=True):
+    """The result of a run. The counters refer to this run's selection."""
+
+    assets_whole: int = 0
+    """With `--clip`: the part of `assets_done` that is whole: not clippable, or mirrored before."""
     items_unseen: int = 0
     """Items that the source announced but the walk did not find."""
     items_without_label: int = 0
@@ -120,13 +127,6 @@ class MirrorReport(Counts, frozen=True):
     """The part of `items_gone` that was removed."""
     assets_pruned: int = 0
     """Asset files that were removed with these items."""
-    run: int = 0
-    source: str = ""
-    dest: str = ""
-    work: str | None = None
-    """The work directory, if DEST is a bucket. Other commands accept it as DEST."""
-    reason: str | None = None
-    """Why the run stopped early, if it did: one plain sentence."""
     missing_ok: bool = False
     """True if missing assets do not cause exit code 1 (`--missing ok`)."""
     dashboard: str | None = None
@@ -150,22 +150,10 @@ class MirrorReport(Counts, frozen=True):
 class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
-    assets_ordered: int = 0
-    """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
-    assets_clipped: int = 0
-    """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
-    assets_outside: int = 0
-    """The part of `assets_failed` that has nothing in that area."""
-    items_failed: int = 0
     assets_unproven: int = 0
     """Assets whose length could not be proved: the server stated none, or `verify --rebuild` recognised the
     file by its name only."""
-    run: int = 0
     runs: int = 0
-    source: str = ""
-    dest: str = ""
-    work: str | None = None
-    """The work directory, if DEST is a bucket."""
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
     walk_ended: bool = False
@@ -177,8 +165,6 @@ class StatusReport(Counts, frozen=True):
     """Bytes per second in the last run."""
     selection: Mapping[str, Any] = msgspec.field(default_factory=dict)
     last_errors: tuple[FailureRecord, ...] = ()
-    reason: str | None = None
-    """Why the last run stopped early, if it did."""
 
 
 class FailureRecord(PublicValue, frozen=True):

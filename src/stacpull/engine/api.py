@@ -241,16 +241,8 @@ def _nothing_to_resume(dest: Path, *, missing_ok: bool) -> MirrorReport:
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     effort = {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0}
     return MirrorReport(
-        **{**counts, **effort, "assets_skipped": there.assets_done},
-        assets_ordered=there.assets_ordered,
-        assets_clipped=there.assets_clipped,
+        **{**counts, **effort, "assets_skipped": there.assets_done, "reason": None},
         assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
-        assets_outside=there.assets_outside,
-        items_failed=there.items_failed,
-        run=there.run,
-        source=there.source,
-        dest=there.dest,
-        work=there.work,
         nothing_to_resume=True,
         missing_ok=missing_ok,
     )
