@@ -42,6 +42,7 @@ from stacpull.engine.mirror_operations import MirrorOperations, as_destination_e
 from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
+from stacpull.ledger.database import bind_plainly
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, CopySource
 from stacpull.python_process import import_early
@@ -345,6 +346,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     give_back_large_blocks()
     collect_seldom()
+    bind_plainly()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock, is_process=True).serve()
     os._exit(0)  # everything is closed; freeing each object would take 15 ms

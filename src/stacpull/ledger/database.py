@@ -139,6 +139,16 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
+def bind_plainly() -> None:
+    """Let `sqlite3` bind None and bytes without a search for adapters, which takes longer than storing them.
+
+    This holds for all connections of the interpreter, so only the store process does it.
+    """
+    nothing: dict[None, None] = {}
+    sqlite3.register_adapter(type(None), nothing.get)
+    sqlite3.register_adapter(bytes, bytes.__bytes__)
+
+
 def sync_each_commit(db: sqlite3.Connection) -> None:
     """Make every later commit wait until it is on disk."""
     db.execute("PRAGMA synchronous = FULL")
