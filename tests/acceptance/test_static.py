@@ -205,6 +205,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         (".", 4, "does not contain catalog.json"),
         ("broken.json", 4, "broken.json is not JSON"),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
+        ("page.json", 4, "page.json is not JSON"),
         ("landing.json", 2, "use the API itself: https://api.test/v1."),
         ("list.json", 4, "is not STAC"),
         ("gs://bucket/catalog.json", 2, "use http, https, s3 or file"),
@@ -217,6 +218,7 @@ def test_a_source_that_cannot_be_read_is_one_sentence(
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "empty.json").touch()
+    (tmp_path / "page.json").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
     links = [{"rel": "self", "href": "https://api.test/v1"}]
     (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": links}))
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)

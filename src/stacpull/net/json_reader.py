@@ -260,7 +260,7 @@ class ApiReader:
             raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host)) from error
         except ValueError as error:
             host = host_of(response.url)
-            if is_login_page(response.headers, body[:1024]):
+            if host and is_login_page(response.headers, body[:1024]):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
                 # on another host it may be a wrong link and not a matter of credentials
                 kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
