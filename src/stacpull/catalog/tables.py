@@ -6,7 +6,6 @@ A kill leaves the old file unchanged (`store.atomic`). Only one batch of rows is
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import orjson
 
 from stacpull.clock import rfc3339
 from stacpull.errors import DestinationError, UsageError
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.store.atomic import whole_file
 
 Kind = Literal["text", "integer", "integers", "real", "boolean", "json", "date", "time"]
@@ -58,11 +58,8 @@ def check_table(path: Path) -> None:
     if suffix not in _WRITERS:
         known = ", ".join(_WRITERS)
         raise UsageError(f"Cannot write {path}: use a name that ends with one of {known}.")
-    if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]', "
-            "or write .csv or .ndjson."
-        )
+    if suffix == ".parquet":
+        require_pyarrow("Parquet", otherwise=", or write .csv or .ndjson")
     if path.is_dir():
         raise DestinationError(f"{path} is a directory: use a file.")
     if not path.parent.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stacpull.models import FailureKind, ItemId
 from stacpull.outputs.formats import FORMATS
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.store_choice import refuse_bucket
 
@@ -69,10 +69,8 @@ async def export(
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
-    if FORMATS[format].needs_pyarrow and find_spec("pyarrow") is None:
-        raise UsageError(
-            f"{format} needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
-        )
+    if FORMATS[format].needs_pyarrow:
+        require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
     options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}

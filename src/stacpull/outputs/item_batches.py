@@ -25,7 +25,7 @@ from stacpull.child_process import discard, spawn
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
-from stacpull.python_process import hide_pandas
+from stacpull.pyarrow_import import hide_pandas
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.system import available_processors
 

@@ -16,7 +16,6 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -38,6 +37,7 @@ from stacpull.outputs.tiff_as_zarr import (
 )
 from stacpull.outputs.training_samples import SampleOptions, local_files
 from stacpull.planning.names import safe_segment
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.protocol import StoredFiles
@@ -334,8 +334,8 @@ def _tabled(
     reader = {".parquet": _parquet_rows, ".ndjson": _ndjson_rows}.get(table.suffix.lower())
     if reader is None:
         raise UsageError(f"{table} is not a .parquet or .ndjson table of `stacpull headers --tiles`.")
-    if reader is _parquet_rows and find_spec("pyarrow") is None:
-        raise UsageError("Parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'.")
+    if reader is _parquet_rows:
+        require_pyarrow("Parquet")
     for number, (row, total) in enumerate(reader(table), 1):
         if number <= state.get("rows", 0):
             continue

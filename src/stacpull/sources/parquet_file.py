@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from stacpull.models import Json
-from stacpull.python_process import hide_pandas
+from stacpull.pyarrow_import import hide_pandas
 from stacpull.urls import join
 
 MEMORY: Final = 2 << 30

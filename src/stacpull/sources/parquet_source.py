@@ -19,19 +19,19 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
-from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.fields import content_range
 from stacpull.net.json import TooManyValuesError, decode
 from stacpull.net.transport import Response, TransferError
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
 from stacpull.sources.items_file import ItemsFile
@@ -89,11 +89,7 @@ class ParquetSource(ItemsFile):
     """
 
     def __init__(self, url: str, reader: JsonReader) -> None:
-        if find_spec("pyarrow") is None:
-            raise UsageError(
-                "A Parquet file as SOURCE needs pyarrow, which is not installed: "
-                "pip install 'stacpull[geoparquet]'."
-            )
+        require_pyarrow("A Parquet file as SOURCE")
         super().__init__(url, reader)
         self._filter: RowGroupFilter | None = None
         self._collections: dict[str, Json] | None = None
