@@ -85,7 +85,7 @@ class Capture:
         words = f"tile {self.seed} {self.square.name} {self.day} {self.version}"
         return str(uuid.UUID(bytes=sha256(words.encode()).digest()[:16], version=4))
 
-    @property
+    @cached_property
     def sensed(self) -> datetime:
         """The time in the catalog: midnight of the day."""
         return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
