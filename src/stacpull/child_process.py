@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from stacpull.errors import WorkerError
 from stacpull.python_process import python_command, python_environment
@@ -28,6 +29,29 @@ _BLOCKED = (signal.SIGINT, signal.SIGTERM)
 
 Started = tuple["subprocess.Popen[bytes]", socket.socket]
 """A process, and this process's end of its socket."""
+_early: dict[str, Started] = {}
+"""Processes that were started before they are needed, by module."""
+
+
+@contextmanager
+def started_early(module: str) -> Iterator[None]:
+    """Start a process now, so that its imports take place beside those of this process.
+
+    The first call of `spawn` in the block for the same module, without arguments, returns it. If there is no
+    such call, the process is killed at the end of the block.
+
+    Args:
+        module: See `spawn`.
+
+    Raises:
+        WorkerError: The process cannot be started.
+    """
+    _early[module] = spawn(module)
+    try:
+        yield
+    finally:
+        if (unused := _early.pop(module, None)) is not None:
+            discard(unused)
 
 
 def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Started:
@@ -44,6 +68,8 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
     Raises:
         WorkerError: The process cannot be started.
     """
+    if not (inherited or arguments) and (started := _early.pop(module, None)) is not None:
+        return started
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:

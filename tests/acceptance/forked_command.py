@@ -30,7 +30,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -428,6 +428,8 @@ def _fork_children(command: Sequence[str], module: str) -> None:
     spawn = partial(_spawn, waiting)
     for user in users if wanted else ():
         mock.patch.object(import_module(f"stacpull.engine.{user}"), "spawn", spawn).start()
+    if wanted:
+        mock.patch.object(import_module("stacpull.child_process"), "started_early", nullcontext).start()
 
 
 def _worker_count(command: Sequence[str]) -> int:

@@ -6,11 +6,13 @@ A run that is continued keeps its own selection and layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from stacpull import child_process
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
@@ -43,18 +45,20 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     NDJSON on standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to
     date.
     """
-    from stacpull.engine import api
+    is_directory = isinstance(dest, Path)
+    with child_process.started_early("stacpull.engine.store_server") if is_directory else nullcontext():
+        from stacpull.engine import api
 
-    report = session.run(
-        lambda stop: api.mirror(
-            source,
-            dest,
-            selection=session.selection,
-            options=session.options,
-            on_event=session.show,
-            stop=stop,
+        report = session.run(
+            lambda stop: api.mirror(
+                source,
+                dest,
+                selection=session.selection,
+                options=session.options,
+                on_event=session.show,
+                stop=stop,
+            )
         )
-    )
     return session.finish(report, mirror_lines(report, session.show.failed))
 
 
