@@ -42,7 +42,8 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull.sources import parquet_file, parquet_source
-from stacpull.sources.parquet_source import ParquetSource, is_parquet
+from stacpull.sources.parquet_source import ParquetSource
+from stacpull.sources.source_url import is_parquet
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 import click
@@ -42,12 +41,12 @@ def json_line(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":")).translate(_ESCAPED))
 
 
-@dataclass(slots=True)
 class Verbosity:
     """How much to print: `-q` and `-v`, given before or after the name of the command."""
 
-    quiet: bool = False
-    verbose: int = 0
+    def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
 
 
 # --- numbers ---

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -39,6 +38,7 @@ from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import FailureKind, Json
 from stacpull.planning.layout import Layout
+from stacpull.public_value import PublicValue
 from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -53,8 +53,7 @@ _LAST_ERRORS = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ClassInfo:
+class ClassInfo(PublicValue, frozen=True):
     """One list of label classes. `counts` is the number of items with each class, if they were counted."""
 
     name: str

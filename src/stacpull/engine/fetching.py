@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
-from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferTools
 from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
@@ -99,6 +98,8 @@ def open_pool(
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
     whole: AssetFetcher[Job, Arrival | None] = sharing
     if options.adopt:
+        from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
+
         whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
     area = clip_area(clip)
     if area is not None:

@@ -27,7 +27,6 @@ from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
-from stacpull.engine.prune import Pruning
 from stacpull.engine.run_stats import RunOutcome, RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
@@ -276,6 +275,8 @@ class MirrorRun:
         if self._run.spec.kind != "mirror" or not is_done:
             self._emit(Notice("warning", "Nothing was pruned: --prune needs a `mirror` run that completes."))
             return
+        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
+
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
         gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)

@@ -335,8 +335,8 @@ def _field(template: str, token: re.Match[str]) -> Field:
     name, *filters = token["field"].split("|")
     if not _NAME.fullmatch(name):
         raise _error(template, token.start(), f"{token.group()} is not a field; fields are {_listed()}")
-    near = similar(name, FIELDS, cutoff=_TOO_NEAR)
-    if near and near[0] != name:
+    near = [] if name in FIELDS else similar(name, FIELDS, cutoff=_TOO_NEAR)
+    if near:
         raise _error(template, token.start(), f"{token.group()} is not a field; did you mean {{{near[0]}}}")
     prefixes = []
     for text in filters:

@@ -22,9 +22,8 @@ from stacpull.sources.documents import (
     tree_hrefs,
 )
 from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
-from stacpull.sources.parquet_source import ParquetSource, is_parquet
 from stacpull.sources.source import JsonReader, Source
-from stacpull.sources.source_url import ApiPlace, api_place
+from stacpull.sources.source_url import ApiPlace, api_place, is_parquet
 from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.sources.static import StaticSource
 from stacpull.urls import is_web
@@ -53,7 +52,11 @@ def _lines(url: str, reader: JsonReader) -> Source | None:
 
 
 def _parquet(url: str, reader: JsonReader) -> Source | None:
-    return ParquetSource(url, reader) if is_parquet(url) else None
+    if not is_parquet(url):
+        return None
+    from stacpull.sources.parquet_source import ParquetSource  # noqa: PLC0415 -- it imports compressors
+
+    return ParquetSource(url, reader)
 
 
 def _items_of_api(url: str, reader: JsonReader) -> Source | None:

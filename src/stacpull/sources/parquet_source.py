@@ -20,7 +20,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, BinaryIO, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -38,7 +37,6 @@ from stacpull.sources.items_file import ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
-_SUFFIXES: Final = (".parquet", ".geoparquet")
 _PAGE_ITEMS: Final = 200
 """Items per page, by default."""
 _CHUNK: Final = 1 << 18
@@ -56,11 +54,6 @@ _MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"
 _END: Final = 8
 """Bytes after the footer: its length, and the magic number."""
-
-
-def is_parquet(url: str) -> bool:
-    """Return whether `url` is Parquet, by its file name."""
-    return urlsplit(url).path.lower().endswith(_SUFFIXES)
 
 
 class _Place(NamedTuple):

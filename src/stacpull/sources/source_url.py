@@ -23,6 +23,7 @@ from stacpull.urls import is_local, is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
 """The SOURCE for NDJSON on standard input."""
+_PARQUET: Final = (".parquet", ".geoparquet")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _HOST = re.compile(
@@ -147,3 +148,8 @@ def _basic(user: str | None, password: str | None) -> Secret | None:
         return None
     pair = f"{unquote(user or '')}:{unquote(password or '')}"
     return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+
+def is_parquet(url: str) -> bool:
+    """Return whether `url` is Parquet, by its file name."""
+    return urlsplit(url).path.lower().endswith(_PARQUET)

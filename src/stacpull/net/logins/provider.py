@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from stacpull.arguments import read_text
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
@@ -90,8 +92,7 @@ def is_address(url: str, *, web: bool = True) -> bool:
 # --- declarations of a kind of login ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """A TOML key of a kind of login.
 
     Attributes:
@@ -245,8 +246,7 @@ def service_address(*places: str) -> Callable[[object], str]:
 # --- profiles ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HostLogin:
+class HostLogin(msgspec.Struct, frozen=True):
     """A `[login.NAME]` of a profile: a kind of login and its hosts."""
 
     name: str
@@ -256,8 +256,7 @@ class HostLogin:
     """The origins of its secrets, for messages: names of variables, a netrc file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(msgspec.Struct, frozen=True):
     """A credential profile with its secrets. The first login that covers a host is used."""
 
     name: str
