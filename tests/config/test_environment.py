@@ -21,6 +21,14 @@ MLHUB = "https://api.radiant.earth/mlhub/v1"
             {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
             S3Options(endpoint_url="http://b"),
         ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"},
+            S3Options(),
+        ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"},
+            S3Options(endpoint_url="http://b"),
+        ),
         ({"AWS_PROFILE": "work"}, S3Options(profile="work")),
         ({"AWS_EC2_METADATA_DISABLED": "False"}, S3Options(allow_instance_metadata=True)),
         ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),

@@ -284,6 +284,14 @@ def test_a_box_with_heights_is_accepted() -> None:
             {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
             S3Options(endpoint_url="http://b"),
         ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"},
+            S3Options(),
+        ),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"},
+            S3Options(endpoint_url="http://b"),
+        ),
         ({"STACPULL_NO_SIGN_REQUEST": "1"}, S3Options(no_sign_request=True)),
         ({"AWS_REQUEST_PAYER": "requester"}, S3Options()),
         ({"AWS_EC2_METADATA_DISABLED": "false"}, S3Options(allow_instance_metadata=True)),

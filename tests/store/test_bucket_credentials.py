@@ -187,6 +187,20 @@ def test_the_authorities_are_those_of_botocore(
     assert found[0] == found[1] == (own or bundle or get_cert_path(verify=True))
 
 
+@pytest.mark.parametrize(
+    ("ignored", "expected"),
+    [(None, "http://127.0.0.1:9"), ("false", "http://127.0.0.1:9"), ("true", None)],
+)
+@pytest.mark.usefixtures("aws_files")
+def test_the_endpoint_of_the_environment_can_be_ignored(
+    ignored: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    if ignored is not None:
+        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
+    assert located(BucketLocation("bucket", "p", region="us-east-1")).endpoint_url == expected
+
+
 def test_keys_in_the_environment_need_no_botocore(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), str(tmp_path / "none"))

@@ -17,6 +17,7 @@ from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
 
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_AWS_ENDPOINTS = frozenset({"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"})
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
@@ -27,7 +28,7 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
         source: SOURCE. A key in it takes precedence over one in the environment.
         environ: The environment; None for the environment of the process.
     """
-    variables = os.environ if environ is None else environ
+    variables = with_active_endpoints(os.environ if environ is None else environ)
     options = attrs.evolve(options, s3=_s3(options.s3, variables))
     parts = urlsplit(source)
     if options.headers or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
@@ -49,6 +50,13 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
             unset[name] = next((variables[v] for v in option.environment if variables.get(v)), None)
     asked = options.allow_instance_metadata or allows_instance_metadata(variables)
     return attrs.evolve(options, **unset, allow_instance_metadata=asked)
+
+
+def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
+    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        return variables
+    return {name: value for name, value in variables.items() if name not in _AWS_ENDPOINTS}
 
 
 def allows_instance_metadata(variables: Mapping[str, str]) -> bool:

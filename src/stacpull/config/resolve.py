@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from stacpull.config import credentials, toml
-from stacpull.config.environment import completed
+from stacpull.config.environment import completed, with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
@@ -61,7 +61,7 @@ def resolve(
         UsageError: A value is invalid, a key is unknown, or two options contradict each other.
         CredentialsError: A credential contains a variable that is not set.
     """
-    variables = os.environ if environ is None else environ
+    variables = with_active_endpoints(os.environ if environ is None else environ)
     file = flags.get("config")
     config = toml.load(toml.config_path(str(file))) if file else Config()
     settings = _settings(flags, variables, config, scopes)

@@ -821,7 +821,7 @@ def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> 
         read_timeout=60,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        ignore_configured_endpoint_urls=not is_new,
+        ignore_configured_endpoint_urls=None if is_new else True,  # None: as the AWS configuration says
         s3={
             "payload_signing_enabled": True,
             "addressing_style": "path" if location.endpoint_url else "auto",
