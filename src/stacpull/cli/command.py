@@ -57,7 +57,7 @@ _HINTS = {
     ("-r", "--recursive"): "leave it out: all matching items are fetched",
 }
 """Options of similar tools, and what to use here. Used only where a command has no such option."""
-_TAKES_BUCKETS = {"mirror", "plan"}
+_TAKES_BUCKETS = {"mirror", "plan", "merge"}
 """Commands that hand the URL of a bucket on. The others are given its work directory."""
 _NEVER_SUGGESTED = {"--prune", "--yes"}
 """Options that remove files: never suggested for a mistyped option."""

@@ -19,7 +19,7 @@ from stacpull.cli.printing import count, duration, size
     examples=["merge bigearthnet shard-1 shard-2 shard-3"],
     noun="items",
 )
-def merge(session: CommandSession, dest: Path, shards: tuple[Path, ...]) -> int:
+def merge(session: CommandSession, dest: Path | str, shards: tuple[Path, ...]) -> int:
     """Join the mirrors of several shards into DEST.
 
     Each SHARD is a finished mirror, usually made by `mirror --shard I/N`. DEST is created if it does not

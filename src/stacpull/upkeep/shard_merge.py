@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.clock import SystemClock
-from stacpull.config.dest import dest_path
+from stacpull.config.dest import bucket_url, dest_path
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
@@ -87,12 +87,16 @@ async def merge(
         What was merged.
 
     Raises:
-        UsageError: A shard is named twice, is DEST, or is not finished; or DEST is not finished.
+        UsageError: A shard is named twice, is DEST, or is not finished; DEST is not finished; or one of them
+            is in a bucket.
         NotAMirrorError: A shard is not a mirror.
         DestinationError: A ledger cannot be read, a run is using one of the mirrors, or DEST cannot be
             written.
         InterruptedRunError: `stop` was set.
     """
+    for one in (dest, *shards):
+        if (bucket := bucket_url(one)) is not None:
+            raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` only joins directories yet.")
     reporter = Reporter(on_event, stop or asyncio.Event())
     paths = dest_path(dest), [dest_path(shard) for shard in shards]
     return await reporter.off_loop(lambda: _merge(*paths, reporter))
