@@ -18,10 +18,12 @@ from botocore.config import Config
 from botocore.session import Session
 from tests.bench.authority import certificate
 
+from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.store import bucket_requests as room
+from stacpull.store import s3_bucket
 from stacpull.store.bucket_requests import (
     BucketRequests,
     FilePiece,
@@ -429,6 +431,47 @@ def test_a_bucket_in_another_region_gets_one_request_only() -> None:
     with closing(RawServer(answering(moved))) as server, sender(server.port) as found:
         assert [reply.status for reply in found.send([HEAD]) if reply] == [301]
         assert found.send([HEAD, put()]) == [None, None]
+
+
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_service_that_has_failed_is_not_waited_for_again(
+    is_silent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends still releases its lease and aborts its uploads: each would take as long again."""
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr(s3_bucket, "ATTEMPTS", 4)
+    asked: list[int] = []
+
+    def talk(found: socket.socket, number: int) -> None:
+        while True:
+            request_of(found)
+            asked.append(number)
+            if is_silent:
+                return
+            found.sendall(UNAVAILABLE)
+
+    with closing(RawServer(talk)) as server:
+        location = BucketLocation("bucket", "", f"http://127.0.0.1:{server.port}", "us-east-1")
+        with closing(S3Bucket(location)) as bucket:
+            counts = []
+            for path in ("a", "b", "c"):
+                with pytest.raises(DestinationError, match="stacpull resume"):
+                    bucket.head(path)
+                counts.append(len(asked))
+                asked.clear()
+            bucket.failing_until = 0.0
+            monkeypatch.setattr(s3_bucket, "_PATIENCE", -1.0)
+            with pytest.raises(DestinationError, match="stacpull resume"):
+                bucket.bucket_named("other").head("d")
+            counts.append(len(asked))
+    assert counts == [1 + 4, 1 + 1, 1 + 1, 1 + 1]
 
 
 def test_the_body_of_a_reply_is_given_if_it_is_short() -> None:

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, size_of
 from stacpull.store.regular import open_regular, read_regular
@@ -303,9 +303,7 @@ class MultipartUploads:
         (reply,) = self._bucket.send([request], "remove")
         if reply is not None and reply.status == NO_CONTENT:
             return
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - 0.15 s
-
-        with suppress(BotoCoreError, ClientError):
+        with suppress(StacpullError, OSError), self._bucket.errors("remove", self._bucket.path(key)):
             self._bucket.s3.abort_multipart_upload(**self._bucket.at(key), UploadId=upload)
 
     def listed(self, prefix: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import io
 import re
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,10 @@ READ = 1 << 20
 SHA256, PART = "stacpull-sha256", "stacpull-part"
 """Metadata of an object: its digest, and the identity of its part."""
 ATTEMPTS = 8
+_PATIENCE, _FAILING = 120.0, 60.0
+"""Seconds for which boto3 repeats a request; and for which it repeats none after the service has failed."""
+_UNAVAILABLE = frozenset({500, 502, 503, 504})
+_BEGUN = "stacpull-begun"
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
 DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
@@ -127,6 +132,7 @@ class S3Bucket:
         prefix: The prefix of the mirror's keys, including `/`; it may be empty.
         names: Listed keys.
         opening: A lock for creating a client.
+        failing_until: The service has failed: until then (`time.monotonic`), boto3 repeats no request.
     """
 
     def __init__(self, location: BucketLocation, origin: S3Bucket | None = None) -> None:
@@ -144,6 +150,7 @@ class S3Bucket:
         self._others: dict[str, S3Bucket] = {}
         """Other buckets by name, the least recently used first."""
         self._is_closed = False
+        self.failing_until = 0.0
 
     @_locked_property
     def session(self) -> Any:
@@ -153,7 +160,24 @@ class S3Bucket:
     @_locked_property
     def s3(self) -> Any:
         """A client of boto3."""
-        return _client(self.session, self.location) if self._origin is None else self._origin.s3
+        if self._origin is not None:
+            return self._origin.s3
+        client = _client(self.session, self.location)
+        client.meta.events.register_first("request-created.s3", self._before_attempt)
+        return client
+
+    def _before_attempt(self, request: Any, **_: object) -> None:
+        """End a request of boto3 instead of repeating it for too long.
+
+        Once the service has failed for one request, others that it fails are not repeated for a minute. So a
+        run ends soon, although it still aborts uploads and releases its lease.
+        """
+        now = time.monotonic()
+        is_first, begun = _BEGUN not in request.context, request.context.setdefault(_BEGUN, now)
+        if not is_first and (now > begun + _PATIENCE or now < self.failing_until):
+            from botocore.exceptions import ReadTimeoutError  # noqa: PLC0415 - imported already
+
+            raise ReadTimeoutError(endpoint_url=request.url)
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
@@ -308,6 +332,11 @@ class S3Bucket:
         """Raise an error of botocore's as `errors` does; return if it is another one."""
         from botocore import exceptions  # noqa: PLC0415 - only where it is imported already
 
+        is_failing = isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
+        if isinstance(error, exceptions.ClientError):
+            is_failing = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _UNAVAILABLE
+        if is_failing:
+            (self._origin or self).failing_until = time.monotonic() + _FAILING
         unusable = (
             exceptions.NoCredentialsError,
             exceptions.PartialCredentialsError,
