@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import io
+import shutil
 import signal
 import sys
 import threading
@@ -98,6 +99,28 @@ def test_a_work_directory_takes_its_own_lease_again_after_a_kill(
         with pytest.raises(DestinationError, match="If it was killed, try again in"):
             machines.lease("two").__enter__()
         assert again.lost is None
+
+
+def test_a_copy_of_a_work_directory_is_refused_while_the_other_is_at_work(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both belong to the same mirror, and each has its own lock."""
+    with machines.lease("one", has_ledger=True):
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        with pytest.raises(DestinationError, match="Another run is writing to s3://"):
+            machines.lease("two", has_ledger=True).__enter__()
+    with machines.lease("two", has_ledger=True) as moved:
+        assert (moved.continues, moved.before) == (False, None)
+    killed = machines.lease("one", has_ledger=True)
+    killed.__enter__()
+    (tmp_path / "one").rename(tmp_path / "renamed")
+    with machines.lease("renamed", has_ledger=True):
+        pass
+    killed = machines.lease("renamed", has_ledger=True)
+    killed.__enter__()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    with machines.lease("two", has_ledger=True):
+        pass
 
 
 def test_a_lease_that_is_not_renewed_expires_and_its_holder_gets_an_error(

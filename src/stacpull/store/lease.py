@@ -6,9 +6,14 @@ and if it was not renewed for a minute. Its age is measured by the clock of the 
 
     no owner                          taken (`If-None-Match`)
     this work directory               always taken: the lock of the directory excludes other processes
+    a copy of it, active              rejected; a work directory may be moved to another place between runs
+    a copy of it, inactive            taken
     another one, active               rejected
     another one, inactive             taken by a work directory without a ledger, which continues from the
                                       copy in the bucket; rejected for one with a ledger, which is outdated
+
+A work directory is known by the identity of its mirror. Its copies have the same identity, but another inode
+or another host.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ LEASE_SECONDS = 60.0
 _USED = 2 / 3
 """The share of that time for which a lease is trusted after a read. The rest is for requests in flight."""
 _OWNER = ".stacpull/owner.json"
-_NAMES = ("mirror", "host", "work", "run")
+_NAMES = ("mirror", "host", "work", "inode", "run")
 _ATTEMPTS = 4
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended (on macOS, the monotonic one does)."""
@@ -65,6 +70,7 @@ class Lease:
             "mirror": store.location.mirror,
             "host": platform.node(),
             "work": str(store.work.absolute()),
+            "inode": str(store.parts.stat().st_ino),
             "run": os.urandom(16).hex(),
         }
         self._ended = threading.Event()
@@ -115,10 +121,11 @@ class Lease:
     def _judge(self, note: Note) -> None:
         """Raise an error if another mirror is active there, or has a newer ledger."""
         owner = _read(self._store, note)
-        if owner["mirror"] == self._about["mirror"]:
+        is_same = owner["mirror"] == self._about["mirror"]
+        if is_same and all(owner[name] == self._about[name] for name in ("host", "inode")):
             return
         other = f"{owner['work']} on {owner['host']}"
-        if self._has_ledger:
+        if self._has_ledger and not is_same:
             raise DestinationError(
                 f"{self._store.name} belongs to the mirror whose ledger is in {other}. The ledger in "
                 f"{self._store.work} is outdated, or belongs to another mirror: run stacpull there, or use "
@@ -126,10 +133,12 @@ class Lease:
             )
         if owner.get("held") and note.age < LEASE_SECONDS:
             raise DestinationError(
-                f"Another mirror is writing to {self._store.name}, with its ledger in {other}: wait for it, "
-                f"or stop it first. If it was killed, try again in {LEASE_SECONDS - note.age:.0f} seconds."
+                f"Another {'run' if is_same else 'mirror'} is writing to {self._store.name}, with its ledger "
+                f"in {other}: wait for it, or stop it first. If it was killed, try again in "
+                f"{LEASE_SECONDS - note.age:.0f} seconds."
             )
-        self.before = other
+        if not is_same:
+            self.before = other
 
     def _keep(self) -> None:
         """Renew the lease until the run ends or another mirror has taken it."""

@@ -162,9 +162,7 @@ class S3Bucket:
         """A client of boto3."""
         if self._origin is not None:
             return self._origin.s3
-        client = _client(self.session, self.location)
-        client.meta.events.register_first("request-created.s3", self._before_attempt)
-        return client
+        return _client(self.session, self.location, self._before_attempt)
 
     def _before_attempt(self, request: Any, **_: object) -> None:
         """End a request of boto3 instead of repeating it for too long.
@@ -827,12 +825,19 @@ def _region(session: Any, location: BucketLocation) -> str:
     return location.region or session.get_config_variable("region") or _USUAL_REGION
 
 
-def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> Any:
+def _client(
+    session: Any,
+    location: BucketLocation,
+    before_attempt: Callable[..., None] | None = None,
+    *,
+    is_new: bool = False,
+) -> Any:
     """Return a boto3 client for a bucket, with the credentials of the AWS configuration.
 
     Args:
         session: Of botocore.
         location: The bucket.
+        before_attempt: Called before each attempt of a request; what it raises ends the request.
         is_new: True to use the endpoint of the AWS environment if `location` has none.
 
     Raises:
@@ -857,7 +862,7 @@ def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> 
         },
     )
     try:
-        return boto3.Session(botocore_session=session).client(
+        client = boto3.Session(botocore_session=session).client(
             "s3",
             endpoint_url=location.endpoint_url,
             region_name=_region(session, location),
@@ -865,3 +870,6 @@ def _client(session: Any, location: BucketLocation, *, is_new: bool = False) -> 
         )
     except (BotoCoreError, ValueError) as error:
         raise DestinationError(f"{location.url} cannot be used: {error}") from error
+    if before_attempt is not None:
+        client.meta.events.register_first("request-created.s3", before_attempt)
+    return client
