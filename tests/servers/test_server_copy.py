@@ -170,10 +170,10 @@ def store(location: BucketLocation, tmp_path: Path) -> Iterator[BucketStore]:
 
 
 def placed(
-    store: BucketStore, source: CopySource, data: bytes, digest: bytes | None = None
+    store: BucketStore, source: CopySource, data: bytes, digest: bytes | None = None, *, replace: bool = False
 ) -> Failure | None:
     store.add_copy("1.0.whole", PendingCopy(source, len(data), digest, "sha256"))
-    return store.place("1.0.whole", "c", "copy", replace=False)
+    return store.place("1.0.whole", "c", "copy", replace=replace)
 
 
 def etag_of(source: Bucket, key: str) -> str:
@@ -278,6 +278,32 @@ def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, sourc
     assert failure.kind is FailureKind.EXISTS
 
 
+@pytest.mark.parametrize("is_single", [True, False])
+def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
+    store: BucketStore, source: Bucket, s3: Any, monkeypatch: pytest.MonkeyPatch, is_single: bool
+) -> None:
+    if not is_single:
+        monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
+        monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    assert placed(store, CopySource(source.href("long.bin"), etag_of(source, "long.bin")), LONG) is None
+    source.put("newer", VERY_LONG)
+    newer = CopySource(source.href("newer"), etag_of(source, "newer"))
+    for copy, digest, kind in (
+        (newer._replace(etag='"0123"'), None, FailureKind.CHANGED),
+        (newer._replace(url=source.href("gone")), None, FailureKind.CHANGED),
+        (newer, sha256(b"other"), FailureKind.CHECKSUM),
+    ):
+        failure = placed(store, copy, VERY_LONG, digest, replace=True)
+        assert failure is not None
+        assert failure.kind is kind
+        assert store.look_at("c/copy", hashed=True).sha256 == sha256(LONG)
+    assert placed(store, newer, VERY_LONG, sha256(VERY_LONG), replace=True) is None
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+    assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
+    assert "stacpull-sha256" in s3.head_object(**store.bucket.object_args("c/copy"))["Metadata"]
+    assert keys_of(s3, store.location) == ["c/copy"]
+
+
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_what_the_service_does_not_copy_passes_through(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +349,7 @@ def test_a_staged_object_that_the_service_does_not_copy_passes_through(
 def stage(store: BucketStore, name: str, data: bytes) -> None:
     """Make a part that is an object, as a transfer does that streams."""
     staged = store.staged
-    note = UploadNote(upload_name((1, 0)), staged.new_key((1, 0)), 8 << 20, len(data))
+    note = UploadNote(upload_name((1, 0)), staged.new_key(upload_name((1, 0))), 8 << 20, len(data))
     etag = staged.send_whole(note, bytearray(data))
     whole = StagedObject(note.key, etag, len(data), "sha256", sha256(data), new_identity())
     staged.finish(note, name, whole)

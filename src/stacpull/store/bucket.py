@@ -488,20 +488,28 @@ class BucketStore(BufferedParts, BucketFiles):
         raise DestinationError(f"{self.name} does not store {one.path}: other programs are writing there.")
 
     def _copied(self, one: _PartToStore, copy: PendingCopy) -> Failure | None:
-        """Let the service copy an object. If it refuses, download and store the object."""
+        """Let the service copy an object. If it refuses, download and store the object.
+
+        A copy that replaces an object is staged first: if it is incorrect, the old version stays.
+        """
+        stages = one.replace and not copy.is_staged
+        path = self.bucket.path(self.staged.new_key(one.part)) if stages else one.path
         at_service = ServerCopy(
-            self.bucket,
-            self._lease.check,
-            self.uploads,
-            one.path,
-            one.identity,
-            copy,
-            replace=one.replace,
+            self.bucket, self._lease.check, self.uploads, path, one.identity, copy, replace=one.replace
         )
         try:
-            return at_service.run()
+            failure = at_service.run()
+            if failure is not None or not stages:
+                return failure
+            return self._copied(one, at_service.as_staged())
         except CopyRefusedError:
-            pass
+            return self._passed_through(one, copy, at_service)
+        finally:
+            if stages:
+                self.bucket.delete(path)
+
+    def _passed_through(self, one: _PartToStore, copy: PendingCopy, at_service: ServerCopy) -> Failure | None:
+        """Download and store an object that the service does not copy."""
         through = f"{uuid.uuid4().hex}.tmp"
         try:
             with self.open_part(one.part) as source, self.new_part(through) as file:

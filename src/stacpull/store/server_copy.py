@@ -63,6 +63,8 @@ class ServerCopy:
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
+        self._found: tuple[str, bytes | None] = "", None
+        """ETag and digest of the copy."""
         is_amazon = bucket.location.endpoint_url is None
         self._is_single = copy.size <= (_SINGLE_COPY_AT_AMAZON if is_amazon else _SINGLE_COPY)
 
@@ -125,6 +127,7 @@ class ServerCopy:
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")
+        self._found = found.etag, None
         if copy.algorithm is None:
             return None
         digest = found.digests.get(copy.algorithm)
@@ -133,11 +136,18 @@ class ServerCopy:
             digest = bucket.look_at(self._path, hashed=True, algorithm=copy.algorithm).sha256
         if digest is None or copy.digest not in {None, digest}:
             return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than stated")
+        self._found = found.etag, digest
         if not is_stated and self._is_single:
             noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
-            url = f"s3://{bucket.location.bucket}/{bucket.key(self._path)}"
-            bucket.copy(self._path, CopySource(url, found.etag), noted)
+            bucket.copy(self._path, self.as_staged().source, noted)
         return None
+
+    def as_staged(self) -> PendingCopy:
+        """Return the verified copy as a source to copy from."""
+        bucket, (etag, digest) = self._bucket, self._found
+        url = f"s3://{bucket.location.bucket}/{bucket.key(self._path)}"
+        copy = self._copy
+        return PendingCopy(CopySource(url, etag), copy.size, digest, copy.algorithm, is_staged=True)
 
     def removed(self, kind: FailureKind, what: str) -> Failure:
         """Remove the copy, if it exists, and return the failure."""

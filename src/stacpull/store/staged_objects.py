@@ -74,9 +74,9 @@ class StagedObjects:
 
     # --- uploads -----------------------------------------------------------------------------------------
 
-    def new_key(self, pair: Pair) -> str:
-        """Return a new, unique key of an object."""
-        return self._bucket.key(f"{_STAGING}{upload_name(pair)}.{os.urandom(8).hex()}")
+    def new_key(self, name: str) -> str:
+        """Return a new, unique key of an object; it begins with the name of a part."""
+        return self._bucket.key(f"{_STAGING}{name}.{os.urandom(8).hex()}")
 
     def noted_uploads(self) -> set[Pair]:
         """Return the rows and generations of the assets with a noted upload."""

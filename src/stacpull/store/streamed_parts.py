@@ -163,7 +163,7 @@ class StreamedParts:
         piece = _LONGEST_PIECE if total is None else max(PIECE, -(-total // MOST_PIECES))
         if piece > _LONGEST_PIECE:
             return await self.files.create(row, generation, validator, total)
-        key = self._store.staged.new_key(pair)
+        key = self._store.staged.new_key(upload_name(pair))
         note = UploadNote(
             upload_name(pair), key, piece, total, etag=validator.etag, last_modified=validator.last_modified
         )
