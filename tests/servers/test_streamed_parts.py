@@ -27,6 +27,7 @@ from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Keys
 from tests.servers.long_files import LongFiles, long_files
 from tests.servers.mirroring import OPTIONS
+from tests.servers.radosgw import STRANGER
 from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
 
@@ -194,6 +195,33 @@ def test_nothing_of_small_files_from_workers_is_on_the_disk(
     assert received == [24]
     assert digests(s3, location) == expected
     assert parts_of(tmp_path / "work") == []
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_dask_worker_with_other_keys_leaves_the_uploads_to_the_coordinator(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own keys are those of another service, or of a user who may not write there."""
+    pytest.importorskip("distributed")
+    leave_all_to_workers(monkeypatch)
+    stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", SMALL)})
+    others = tmp_path / "others"
+    for number, keys in enumerate((STRANGER, Keys("AKIANOBODYNOBODYNOBO", "secret"))):
+        others.write_text(
+            f"[dest]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n"
+        )
+        env = environment(AWS_SHARED_CREDENTIALS_FILE=str(others))
+        at, work = replace(location, prefix=f"p{number}"), tmp_path / f"work{number}"
+        with DaskProcesses(tmp_path / f"dask{number}", env=env) as cluster:
+            report = mirror(stac, work, at, dask=cluster.address)
+        assert (report.exit_code, report.assets_done) == (0, 2)
+        assert digests(s3, at) == {"a/long": digest(LONG), "a/small": digest(SMALL)}
+        assert (left(s3, at), parts_of(work)) == ([], [])
 
 
 def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:

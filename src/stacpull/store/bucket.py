@@ -49,6 +49,7 @@ from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
+    DENIALS,
     EXISTS,
     FAILED_CONDITION,
     NOT_FOUND,
@@ -271,9 +272,7 @@ class BucketStore(BufferedParts, BucketFiles):
         self, files: PartStore, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
         """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
-        try:
-            self.bucket.secrets  # noqa: B018 - it raises
-        except CredentialsError:
+        if not self._may_write:
             return None
         from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
 
@@ -305,6 +304,21 @@ class BucketStore(BufferedParts, BucketFiles):
             with suppress(DestinationError):
                 self.bucket.delete(f".stacpull/{name}")
         return not EXISTS.isdisjoint(codes)
+
+    @cached_property
+    def _may_write(self) -> bool:
+        """False in a Dask worker whose environment has no credentials for the bucket, or others."""
+        try:
+            self.bucket.secrets  # noqa: B018 - it raises
+            if self.shared_parts is not None:
+                self._is_conditional  # noqa: B018 - it writes an object
+        except CredentialsError:
+            return False
+        except DestinationError as error:
+            if code_behind(error) not in DENIALS:
+                raise
+            return False
+        return True
 
     # --- the mirror's own objects below `.stacpull/` -----------------------------------------------------
 
@@ -541,7 +555,7 @@ class BucketStore(BufferedParts, BucketFiles):
             size: In bytes.
         """
         place = object_address(source)
-        if place["Bucket"] in self._unreadable:
+        if place["Bucket"] in self._unreadable or not self._may_write:
             return False
         other = self.bucket.bucket_named(place["Bucket"])
         try:
