@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import shutil
 import threading
 import time
 import zlib
@@ -88,7 +87,8 @@ class LedgerCopies:
                 gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
                 raw.open("rb") as of,
             ):
-                shutil.copyfileobj(of, into, _PIECE)
+                while data := of.read(_PIECE):
+                    into.write(data)
             raw.unlink()
             with packed.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").digest()
@@ -115,7 +115,8 @@ def fetch_copy(store: RemoteStore) -> bool:
             return False
         with store.open(COPY) as packed, gzip.open(packed) as source, whole_file(path) as file:
             os.fchmod(file.fileno(), 0o600)
-            shutil.copyfileobj(source, file, _PIECE)
+            while data := source.read(_PIECE):
+                file.write(data)
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

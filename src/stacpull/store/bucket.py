@@ -26,7 +26,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -527,7 +526,8 @@ class BucketStore(BufferedParts, BucketFiles):
         through = f"{uuid.uuid4().hex}.tmp"
         try:
             with self.open_part(one.part) as source, self.new_part(through) as file:
-                shutil.copyfileobj(source, file, READ)
+                while data := source.read(READ):
+                    file.write(data)
         except ObjectChangedError:
             return at_service.removed(FailureKind.CHANGED, "changed before it was copied")
         try:

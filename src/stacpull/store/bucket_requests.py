@@ -402,12 +402,21 @@ class _Exchange(NamedTuple):
         self.batch.conclude(self.number, reply)
 
 
+class _Headed(NamedTuple):
+    """The head of a reply."""
+
+    status: int
+    head: bytes
+    can_be_kept: bool
+
+
 class _Connection(asyncio.Protocol):
     """One connection. Any error, or data without a request, closes it."""
 
     __slots__ = (
         "_came",
         "_exchange",
+        "_headed",
         "_heard",
         "_is_paused",
         "_is_reused",
@@ -425,9 +434,11 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
         self._came: list[bytes] = []
-        """What has come of the reply."""
+        """What has come of the reply; of its body once the head is known."""
+        self._headed: _Headed | None = None
+        """The head of a reply whose body has a stated length, and is incomplete."""
         self._missing = 0
-        """Bytes that its body lacks, as far as it stated its length."""
+        """Bytes that this body lacks."""
         self._tries = 0
         """How often `_came` was looked at."""
         self._unsent: FilePiece | memoryview | None = None
@@ -438,7 +449,7 @@ class _Connection(asyncio.Protocol):
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
         self._exchange = exchange
-        self._came, self._missing, self._tries = [], 0, 0
+        self._came, self._missing, self._headed, self._tries = [], 0, None, 0
         self._heard = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         request = exchange.request
@@ -506,8 +517,12 @@ class _Connection(asyncio.Protocol):
             self.abort()
             return
         self._came.append(data)
-        self._missing -= len(data)
-        while self._missing <= 0 and self._exchange is exchange:
+        if self._headed is not None:
+            self._missing -= len(data)
+            if self._missing <= 0:
+                self._end(exchange, self._headed, None if self._missing else b"".join(self._came))
+            return
+        while self._exchange is exchange:
             self._tries += 1
             if self._tries > _MOST_TRIES:
                 self.abort()
@@ -530,21 +545,27 @@ class _Connection(asyncio.Protocol):
             self._came = [came[end:]]
             return True
         framing = {name.lower(): value.strip(b" \t") for name, value in _FRAMING.findall(came, 0, end)}
+        can_be_kept = head[1] == b"1" and framing.get(b"connection", b"").lower() != b"close"
+        headed = _Headed(status, came[: end - 4], can_be_kept)
         try:
             body = self._body(status, framing, came[end:])
         except _IncompleteError as error:
-            self._missing = error.missing
+            if error.missing:
+                self._headed, self._missing, self._came = headed, error.missing, [came[end:]]
             return False
+        self._end(exchange, headed, body)
+        return False
+
+    def _end(self, exchange: _Exchange, headed: _Headed, body: bytes | None) -> None:
+        """Conclude a request with its reply, and keep the connection if possible."""
         self._exchange = None
-        can_be_kept = head[1] == b"1" and framing.get(b"connection", b"").lower() != b"close"
-        is_kept = body is not None and can_be_kept and self._unsent is None
+        is_kept = body is not None and headed.can_be_kept and self._unsent is None
         self._is_reused = is_kept
         if not is_kept:
             self.abort()
-        exchange.conclude(ObjectReply(status, came[: end - 4], body))
+        exchange.conclude(ObjectReply(headed.status, headed.head, body))
         if is_kept:
             self._owner.rests(self)
-        return False
 
     def _body(self, status: int, framing: Mapping[bytes, bytes], came: bytes) -> bytes | None:
         """Return the body of a reply, None if it is too long, of unknown length, or malformed.

@@ -21,7 +21,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from html import escape, unescape
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -47,6 +46,7 @@ from stacpull.store.s3_bucket import (
     error_code,
     named_by_boto3,
     object_address,
+    unescaped,
 )
 
 Note = TypeVar("Note", bound=msgspec.Struct)
@@ -165,7 +165,7 @@ class MultipartUploads:
         metadata = {f"x-amz-meta-{name}": value for name, value in note.metadata.items()}
         text = self._bucket.document("POST", note.key, "uploads=", {**metadata, **checksums})
         if text is not None and (created := _UPLOAD_ID.search(text)):
-            upload = unescape(created[1])
+            upload = unescaped(created[1])
         else:
             with self._bucket.errors("write", self._bucket.path(note.key)):
                 upload = self._bucket.s3.create_multipart_upload(
@@ -258,14 +258,14 @@ class MultipartUploads:
         self._check_lease()
         fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
         parts = "".join(
-            f"<Part>{''.join(f'<{name}>{escape(str(value))}</{name}>' for name, value in one.items())}</Part>"
+            f"<Part>{''.join(f'<{name}>{_escaped(value)}</{name}>' for name, value in one.items())}</Part>"
             for one in fields
         )
         body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
         query = _upload_query(note.upload)
         text = self._bucket.document("POST", note.key, query, condition, body.encode())
         if text is not None and (found := _ETAG.search(text)):  # radosgw does not send it
-            return '"' + unescape(found[1]).strip('"') + '"'
+            return '"' + unescaped(found[1]).strip('"') + '"'
         path, refusal = self._bucket.path(note.key), None
         if text is None or _COMPLETED not in text:
             try:
@@ -315,7 +315,7 @@ class MultipartUploads:
         text = bucket.document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
         if text is not None and "<IsTruncated>false</IsTruncated>" in text:
             return [
-                (unescape(one[1]), unescape(two[1]))
+                (unescaped(one[1]), unescaped(two[1]))
                 for each in text.split("<Upload>")[1:]
                 if (one := KEY.search(each)) and (two := _UPLOAD_ID.search(each))
             ]
@@ -435,6 +435,11 @@ def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:
 def _piece(number: int, size: int, fields: Mapping[str, Any]) -> UploadedPiece:
     checksums = {name: str(fields[name]) for name in _CHECKSUMS if name in fields}
     return UploadedPiece(number, fields["ETag"], size, checksums)
+
+
+def _escaped(value: object) -> str:
+    """Return a value as content of an XML element."""
+    return str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _upload_query(upload: str) -> str:

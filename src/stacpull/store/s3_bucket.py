@@ -17,9 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC, datetime
 from functools import cached_property
-from html import unescape
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_plus
 
@@ -86,6 +85,8 @@ _USUAL_REGION = "us-east-1"
 _RANGE, _RANGES = 1 << 19, 8
 """Bytes of a range that is read, and number of ranges that are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
+_TIME = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 
 
@@ -505,7 +506,7 @@ class S3Bucket:
         text = self.document("GET", "", f"{query}&start-after={quote(after, safe='')}" if after else query)
         truncated = None if text is None else _IS_TRUNCATED.search(text)
         if text is not None and truncated is not None:
-            keys = [unescape(key) for key in KEY.findall(text)]
+            keys = [unescaped(key) for key in KEY.findall(text)]
             is_encoded = "<EncodingType>url</EncodingType>" in text
             return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
         page = self.call("list_objects_v2", Prefix=prefix, **({"StartAfter": after} if after else {}))
@@ -711,8 +712,27 @@ def object_of(headers: Mapping[str, str]) -> StoredObject | None:
 
 def time_in(headers: Mapping[str, str], name: str) -> float | None:
     """Return the time in a header field, in seconds since 1970; None if there is none."""
-    found = parsedate_tz(headers.get(name, ""))
+    text = headers.get(name, "")
+    usual = _TIME.fullmatch(text)
+    if usual is not None:
+        day, month, year, hour, minute, second = usual.groups()
+        with suppress(ValueError):
+            number = _MONTHS.index(month) + 1
+            moment = datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+            return moment.timestamp()
+    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 - slow to import and rarely needed
+
+    found = parsedate_tz(text)
     return None if found is None else mktime_tz(found)
+
+
+def unescaped(text: str) -> str:
+    """Replace the character references of XML."""
+    if "&" not in text:
+        return text
+    from html import unescape  # noqa: PLC0415 - slow to import and rarely needed
+
+    return unescape(text)
 
 
 def _digests_in(headers: Mapping[str, str]) -> Mapping[str, bytes]:
