@@ -17,7 +17,7 @@ from typing import Protocol
 
 from stacpull.models import Checksum
 
-_Crc = Callable[[bytes | bytearray, int], int]
+_Crc = Callable[[bytes | bytearray | memoryview, int], int]
 """A function of bytes and the checksum of all bytes before them."""
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
@@ -30,7 +30,7 @@ def area_digest(area: str) -> int:
 class Hasher(Protocol):
     """A running checksum, with the interface of `hashlib`."""
 
-    def update(self, data: bytes | bytearray, /) -> None:
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Add `data`."""
         ...
 
@@ -49,7 +49,7 @@ class _CrcHasher:
         self._size = size
         self._value = 0
 
-    def update(self, data: bytes | bytearray, /) -> None:
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Take in the next bytes."""
         self._value = self._crc(data, self._value)
 

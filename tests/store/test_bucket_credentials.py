@@ -133,7 +133,7 @@ from stacpull.store.s3_bucket import located
 
 with BucketFiles(located(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1"))) as files:
     assert files.secrets and files.bucket.requests is not None
-print(sorted({"boto3", "botocore", "urllib3"} & sys.modules.keys()))
+print(sorted({"boto3", "botocore", "email", "html", "shutil", "urllib3"} & sys.modules.keys()))
 """
 
 

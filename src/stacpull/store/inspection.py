@@ -176,7 +176,7 @@ def digest_in(
 
 
 def digest_by(
-    read: Callable[[int], bytes], checksum: Checksum, is_stopped: Callable[[], bool]
+    read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: Callable[[], bool]
 ) -> tuple[int, bytes | None]:
     """Return the number of bytes that `read` yields, and their digest (None if stopped)."""
     data = read(_READ)

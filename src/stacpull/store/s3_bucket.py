@@ -460,8 +460,8 @@ class S3Bucket:
             return Look(found.size)
         if algorithm in found.digests:
             return Look(found.size, found.digests[algorithm])
-        with self.open(path, found.size, found.etag) as file:
-            return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
+        with ObjectReader(self, path, found.size, found.etag) as file:
+            return Look(*digest_by(file.take, Checksum(algorithm, b""), is_stopped))
 
     def copy(
         self, path: str, source: CopySource, noted: Mapping[str, str], algorithm: str | None = None
@@ -586,20 +586,26 @@ class ObjectReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes."""
+        data = self.take(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def take(self, most: int) -> bytes | memoryview:
+        """Return the next bytes without copying them, `most` or fewer. There are none at the end."""
         if self._at >= self._size:
-            return 0
+            return b""
         if not self._ranges and self._body is None and self._has_ranges:
             self._ranges.extend(self._received())
+        data: bytes | memoryview
         if self._ranges:
-            data = self._ranges[0][: len(buffer)]
+            data = self._ranges[0][:most]
             self._ranges[0] = self._ranges[0][len(data) :]
             if not self._ranges[0]:
                 self._ranges.popleft()
         else:
-            data = memoryview(self._read_by_boto3(min(len(buffer), self._size - self._at)))
-        buffer[: len(data)] = data
+            data = self._read_by_boto3(min(most, self._size - self._at))
         self._at += len(data)
-        return len(data)
+        return data
 
     def _received(self) -> Iterator[memoryview]:
         """Request the next ranges at once; yield them up to the first that is missing or wrong."""
