@@ -364,9 +364,10 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     name, gone = "1.0.5.whole", "2.0.5.whole"
     stage(store, name, b"there")
     stage(store, gone, b"there")
-    copy = store.staged.copy_of(gone)
-    assert copy is not None
-    s3.delete_object(**object_address(copy[1].source))
+    found = store.find(gone)
+    assert found is not None
+    assert isinstance(found.content, PendingCopy)
+    s3.delete_object(**object_address(found.content.source))
     names = [one.name for one in store.list_parts()]
     assert (name in names, gone in names) == (True, False)
     assert store.part_identity(gone) is None

@@ -37,12 +37,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self, cast
 
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
-from stacpull.models import BucketLocation, Checksum, CopySource, Failure, FailureKind, path_in_dest
+from stacpull.models import BucketLocation, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
-from stacpull.store.buffered_parts import BufferedParts, PendingCopy
+from stacpull.store.buffered_parts import BufferedParts, PartWithoutFile, PendingCopy
 from stacpull.store.disk_errors import foreign_file
-from stacpull.store.inspection import digest_by
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
@@ -431,8 +430,10 @@ class BucketStore(BufferedParts, BucketFiles):
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed during the run.")
-        held, copy = self.held(one.part), self._copy_of(one.part)
-        body = held if isinstance(held, bytes) else None
+        found = self.find(one.part)
+        content = None if found is None else found.content
+        copy = content if isinstance(content, PendingCopy) else None
+        body = content if isinstance(content, bytes) else None
         if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
@@ -572,46 +573,13 @@ class BucketStore(BufferedParts, BucketFiles):
 
     # --- parts that are objects --------------------------------------------------------------------------
 
-    def _copy_of(self, name: str) -> PendingCopy | None:
-        """Return the source of a part that the service copies, None if its bytes are here."""
-        held = self.held(name)
-        if held is not None:
-            return held if isinstance(held, PendingCopy) else None
-        staged = self.staged.copy_of(name)
-        return None if staged is None else staged[1]
+    def find(self, name: str) -> PartWithoutFile | None:
+        """Return a part that is not a file: in memory, or an object."""
+        return super().find(name) or self.staged.find(name)
 
-    def open_part(self, name: str) -> BinaryIO:
-        """See `Store.open_part`: a part that the service copies is read from its source."""
-        copy = self._copy_of(name)
-        if copy is None:
-            return super().open_part(name)
+    def open_copy(self, copy: PendingCopy) -> BinaryIO:
+        """Open the source of a part that the service will copy."""
         return self.bucket.open_source(copy.source, copy.size)
-
-    def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
-        """See `Store.look_at_part`."""
-        copy = self._copy_of(name)
-        if copy is None:
-            return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
-        if not hashed:
-            return Look(copy.size)
-        if copy.is_staged and copy.algorithm == algorithm:
-            return Look(copy.size, copy.digest)
-        with self.open_part(name) as file:
-            return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
-
-    def part_identity(self, name: str) -> tuple[int, int] | None:
-        """See `Store.part_identity`."""
-        found = super().part_identity(name)
-        if found is None and (staged := self.staged.copy_of(name)) is not None:
-            return staged[0], staged[1].size
-        return found
 
     def rename_part(self, old: str, new: str) -> int:
         """See `Store.rename_part`."""
@@ -624,7 +592,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
-        if self.held(name) is not None or not self.staged.drop(name):
+        if super().find(name) is not None or not self.staged.drop(name):
             super().drop_part(name)
 
     def list_parts(self) -> list[PartEntry]:
@@ -634,7 +602,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def sync_parts(self, names: Sequence[str]) -> None:
         """See `Store.sync_parts`: objects are durable, and losing their notes does no harm."""
-        super().sync_parts([name for name in names if self.staged.copy_of(name) is None])
+        super().sync_parts([name for name in names if self.staged.find(name) is None])
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`."""

@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, CopySource
+from stacpull.store.inspection import digest_by
 from stacpull.store.part_files import UNFINISHED
 from stacpull.store.protocol import LONGEST_HELD, Look, PartEntry
 from stacpull.store.staging import StagedParts
@@ -38,7 +39,9 @@ class PendingCopy(NamedTuple):
     """True if the mirror uploaded the source object; its digest is known, and it is removed afterwards."""
 
 
-class _BufferedPart(NamedTuple):
+class PartWithoutFile(NamedTuple):
+    """A part that is in memory, or that the service of DEST will copy."""
+
     identity: int
     size: int
     content: bytes | PendingCopy
@@ -69,7 +72,7 @@ class BufferedParts(StagedParts):
         """
         super().__init__(work, own_parts)
         self._in_memory = in_memory
-        self._held: dict[str, _BufferedPart] = {}
+        self._held: dict[str, PartWithoutFile] = {}
         self._size = 0
         self._counting = threading.Lock()
         self._identities = count(new_identity())
@@ -96,7 +99,7 @@ class BufferedParts(StagedParts):
         return self._hold(name, copy.size, copy)
 
     def _hold(self, name: str, size: int, content: bytes | PendingCopy) -> int:
-        part = self._held[name] = _BufferedPart(next(self._identities), size, content)
+        part = self._held[name] = PartWithoutFile(next(self._identities), size, content)
         self._count(part.weight)
         return part.identity
 
@@ -107,10 +110,13 @@ class BufferedParts(StagedParts):
         with super().new_part(name) as file:
             yield file
 
-    def held(self, name: str) -> bytes | PendingCopy | None:
-        """Return the bytes of a part, or the source to copy it from; None if it is not in memory."""
-        part = self._held.get(name)
-        return None if part is None else part.content
+    def find(self, name: str) -> PartWithoutFile | None:
+        """Return a part that is not a file; None if it is a file, or does not exist."""
+        return self._held.get(name)
+
+    def open_copy(self, copy: PendingCopy) -> BinaryIO:
+        """Open the source of a part that the service will copy, for a store that has such parts."""
+        raise NotImplementedError(f"{copy.source.url} cannot be read")
 
     def rename_part(self, old: str, new: str) -> int:
         """See `Store.rename_part`."""
@@ -146,15 +152,23 @@ class BufferedParts(StagedParts):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `Store.look_at_part`."""
-        body = self.held(name)
-        if not isinstance(body, bytes):
+        found = self.find(name)
+        if found is None:
             return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
-        return Look(len(body), digest_of(Checksum(algorithm, b""), body) if hashed else None)
+        content = found.content
+        if not hashed:
+            return Look(found.size)
+        if isinstance(content, bytes):
+            return Look(found.size, digest_of(Checksum(algorithm, b""), content))
+        if content.is_staged and content.algorithm == algorithm:
+            return Look(found.size, content.digest)
+        with self.open_copy(content) as file:
+            return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""
-        held = self._held.get(name)
-        return super().part_identity(name) if held is None else (held.identity, held.size)
+        found = self.find(name)
+        return super().part_identity(name) if found is None else (found.identity, found.size)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`: parts in memory have no description, so they cannot be resumed."""
@@ -164,8 +178,11 @@ class BufferedParts(StagedParts):
 
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`."""
-        body = self.held(name)
-        return io.BytesIO(body) if isinstance(body, bytes) else super().open_part(name)
+        found = self.find(name)
+        if found is None:
+            return super().open_part(name)
+        content = found.content
+        return io.BytesIO(content) if isinstance(content, bytes) else self.open_copy(content)
 
 
 def new_identity() -> int:

@@ -19,7 +19,7 @@ import msgspec
 
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import ObjectRequest
-from stacpull.store.buffered_parts import PendingCopy
+from stacpull.store.buffered_parts import PartWithoutFile, PendingCopy
 from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.multipart import MultipartUploads, UploadNote, load_note, save_note
 from stacpull.store.part_files import Pair
@@ -111,16 +111,15 @@ class StagedObjects:
 
     # --- whole objects -----------------------------------------------------------------------------------
 
-    def copy_of(self, part: str) -> tuple[int, PendingCopy] | None:
-        """Return identity and source of a part that is an object, None for other parts."""
+    def find(self, part: str) -> PartWithoutFile | None:
+        """Return a part that is an object, None for other parts."""
         found = load_note(self._path(part), StagedObject)
         if found is None:
             return None
         source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
         is_staged = self._is_staged(found.key)
-        return found.identity, PendingCopy(
-            source, found.size, found.digest, found.algorithm, is_staged=is_staged
-        )
+        copy = PendingCopy(source, found.size, found.digest, found.algorithm, is_staged=is_staged)
+        return PartWithoutFile(found.identity, found.size, copy)
 
     def rename(self, old: str, new: str) -> bool:
         """Give a part another name; return False if it is not an object."""
