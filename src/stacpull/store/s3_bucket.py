@@ -335,7 +335,7 @@ class S3Bucket:
         if isinstance(error, exceptions.ClientError):
             is_failing = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _UNAVAILABLE
         if is_failing:
-            (self._origin or self).failing_until = time.monotonic() + _FAILING
+            self.failing_until = time.monotonic() + _FAILING
         unusable = (
             exceptions.NoCredentialsError,
             exceptions.PartialCredentialsError,
