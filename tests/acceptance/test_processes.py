@@ -311,9 +311,9 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
             "_note_lost",
         ),
         (
-            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "take", "def"),
+            BROKEN.format("stacpull.transfer.attempt", "Fetcher", "accept", "def"),
             "A worker process failed, which should not have happened: ZeroDivisionError.",
-            "in take",
+            "in accept",
         ),
     ],
     ids=["they end at their start", "a mistake in them"],
