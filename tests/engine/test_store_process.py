@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.arrivals import part_name_of
@@ -182,6 +184,92 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
     run(course)
     assert [str(error) for error in heard.broken] == ["The disk is full."]
     assert heard.written == 0
+
+
+class SlowSync:
+    """Replaces the sync of a group: it begins, and ends only when it may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self._failure = failure
+        self._sync = GroupSync.sync
+        monkeypatch.setattr(GroupSync, "sync", lambda *given: self._run(*given))  # noqa: PLW0108 - it gets the GroupSync
+
+    def _run(self, *given: Any) -> None:
+        self.begun.set()
+        assert self.may_end.wait(20)
+        if self._failure is not None:
+            raise self._failure
+        self._sync(*given)
+
+
+def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            slow = SlowSync(monkeypatch)
+            store.put(jobs[0], received(jobs[0], b"first"))
+            await until(slow.begun.is_set)
+            store.put(jobs[1], received(jobs[1], b"second"))
+            await until(lambda: heard.written == 2)
+            assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
+            call = asyncio.create_task(store.call(MirrorOperations.publish_all))
+            store.put(jobs[2], received(jobs[2], b"third"))
+            await until(lambda: heard.written == 3)
+            assert (heard.published, call.done(), tree(tmp_path)) == (0, False, {})
+            slow.may_end.set()
+            await call
+            assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
+
+    run(course)
+    assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
+    assert (heard.published, heard.broken, parts(tmp_path)) == (3, [], [])
+
+
+def test_a_mirror_that_is_closed_during_a_sync_publishes_what_it_received(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            slow = SlowSync(monkeypatch)
+            store.put(jobs[0], received(jobs[0], b"first"))
+            await until(slow.begun.is_set)
+            store.put(jobs[1], received(jobs[1], b"second"))
+            asyncio.get_running_loop().call_later(0.2, slow.may_end.set)
+
+    run(course)
+    assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second"}
+    assert heard.broken == []
+
+
+@pytest.mark.parametrize("sync_fails", [False, True])
+def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
+) -> None:
+    heard = Heard()
+
+    def full(*_: object) -> int:
+        raise DestinationError("The disk is full.")
+
+    async def course() -> None:
+        async with opened(tmp_path, heard) as store:
+            slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
+            store.put(jobs[0], received(jobs[0], b"first"))
+            await until(slow.begun.is_set)
+            monkeypatch.setattr(Destination, "write_part", full)
+            store.put(jobs[1], received(jobs[1], b"second"))
+            await until(lambda: heard.broken)
+            slow.may_end.set()
+
+    run(course)
+    assert [str(error) for error in heard.broken] == ["The disk is full."]
+    assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
+    assert heard.written == 1
 
 
 def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:

@@ -291,13 +291,20 @@ class Publisher:
         """
         if self._failed_sync is not None:
             raise self._failed_sync
-        started = time.monotonic()
+        seconds = 0.0
+
+        def sync() -> None:
+            nonlocal seconds
+            started = time.monotonic()
+            self._store.sync(parts)
+            seconds = time.monotonic() - started
+
         try:
-            self._run_sync(partial(self._store.sync, parts))
+            self._run_sync(sync)
         except DestinationError as error:
             self._distrust(error)
             raise
-        self._judge_pace(time.monotonic() - started)
+        self._judge_pace(seconds)
 
     def distrust_ledger(self, error: BaseException) -> None:
         """Distrust files that wait for their sync if SQLite had a disk error, because it also syncs."""

@@ -242,19 +242,17 @@ class StoreServer:
         if self._operations is None or not self._operations.store.is_local:
             sync()
             return
-        store, is_over, failures = self._operations.store, threading.Event(), list[BaseException]()
+        store, over, failures = self._operations.store, list[Arrival](), list[BaseException]()
 
         def run() -> None:
             try:
                 sync()
             except BaseException as error:  # noqa: BLE001 -- raised below
                 failures.append(error)
-            is_over.set()
-            self._queue.put([])  # wakes the store thread
+            self._queue.put(over)
 
         threading.Thread(target=run, name="stacpull-sync", daemon=True).start()
-        while not is_over.is_set():
-            message = self._queue.get()
+        while (message := self._queue.get()) is not over:
             if isinstance(message, Arrivals) and self._failed is None:
                 try:
                     message = self._written(message.arrivals, store)
@@ -320,10 +318,10 @@ class StoreServer:
 
     def _break(self, error: Exception) -> None:
         """Record that nothing can be published any more."""
+        if self._operations is not None:
+            self._operations.publisher.distrust_ledger(error)
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
-            if self._operations is not None:
-                self._operations.publisher.distrust_ledger(error)
             self._send(messages.StoreBroken(error_report(self._failed)))
 
     def _error(self) -> ErrorReport | None:
