@@ -54,7 +54,8 @@ class MemoryPart:
         end = beginning(self.have)
         for hasher in self.hashers.values():
             hasher.update(bytes(self.data[self.hashed : end]))
-        self.hashed = end
+        if self.hashers:
+            self.hashed = end
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False

@@ -94,6 +94,7 @@ async def merge(
             written.
         InterruptedRunError: `stop` was set.
     """
+    shards = list(shards)
     for one in (dest, *shards):
         if (bucket := bucket_url(one)) is not None:
             raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` only joins directories yet.")
