@@ -10,7 +10,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull import Options, Selection, UsageError
-from stacpull.engine.dask_cluster import DaskCluster
+from stacpull.engine.dask_cluster import DaskCluster, DaskWorker
 
 pytest.importorskip("distributed")
 OLD = UsageError("The Dask worker tcp://a has another version of stacpull.")
@@ -40,6 +40,8 @@ class Cluster(DaskCluster):
         """Why each worker that is tried cannot be used; None: it can."""
         self.is_reachable = True
         self.prepared: list[str] = []
+        self.released: list[str] = []
+        """The sessions whose tasks were released."""
         self.notices: list[str] = []
         super().__init__(
             Options(),
@@ -70,7 +72,8 @@ class Cluster(DaskCluster):
         return Comm()
 
     def _keep_busy(self, address: str, session: str) -> Any:
-        del address, session
+        del address
+        return SimpleNamespace(release=lambda: self.released.append(session))
 
     def _settings(self, address: str, own_parts: str, *, durable: bool) -> Any:
         del address, own_parts, durable
@@ -117,6 +120,25 @@ def test_nothing_is_prepared_for_a_worker_that_cannot_be_reached() -> None:
     clock.run(work())
     assert cluster.prepared == []
     assert "cannot be reached from here: tcp://a refuses." in cluster.notices[0]
+
+
+def test_the_task_of_a_worker_that_cannot_be_connected_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"})
+    cluster.outcomes = [None]
+
+    async def connect(*_: object) -> None:
+        raise OSError("too many open files")
+
+    async def work() -> None:
+        async with cluster._group:
+            async for start in cluster.places():
+                assert await start(lambda *_: None) is None
+                break
+
+    monkeypatch.setattr(DaskWorker, "connect", connect)
+    clock.run(work())
+    assert len(cluster.released) == 1
 
 
 def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhile() -> None:

@@ -362,7 +362,11 @@ class DaskCluster(WorkerSupply):
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
                 busy = self._keep_busy(address, session)
                 worker = DaskWorker(comm, own_parts, hear, self._clock, busy)
-                await worker.connect(self._group)
+                try:
+                    await worker.connect(self._group)
+                except BaseException:
+                    busy.release()
+                    raise
             except BaseException:
                 comm.abort()
                 raise
