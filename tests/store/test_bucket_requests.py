@@ -450,19 +450,73 @@ def test_the_times_of_a_server(text: str, moment: float | None) -> None:
 
 
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+GONE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
-@pytest.mark.parametrize("is_silent", [False, True])
-def test_a_service_that_has_failed_is_not_waited_for_again(
-    is_silent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that ends still releases its lease and aborts its uploads: each would take as long again."""
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 repeats a request three times, without pauses."""
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
     monkeypatch.setattr(s3_bucket, "ATTEMPTS", 4)
+
+
+def bucket_at(server: RawServer) -> S3Bucket:
+    return S3Bucket(BucketLocation("bucket", "", f"http://127.0.0.1:{server.port}", "us-east-1"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_request_is_repeated_although_its_first_attempt_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_bucket, "_PATIENCE", 0.5)
+    asked: list[int] = []
+
+    def talk(found: socket.socket, number: int) -> None:
+        while True:
+            request_of(found)
+            asked.append(number)
+            if len(asked) == 2:  # the first of boto3
+                threading.Event().wait(0.7)
+            found.sendall(UNAVAILABLE if len(asked) < 4 else GONE)
+
+    with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
+        assert bucket.head("a") is None
+    assert len(asked) == 4
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_requests_are_repeated_again_once_the_service_has_replied(
+    is_direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = [UNAVAILABLE] * 5 + [GONE] + [UNAVAILABLE] * 4 + [GONE]
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            request_of(found)
+            found.sendall(replies.pop(0))
+
+    with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
+        with pytest.raises(DestinationError):
+            bucket.head("a")
+        with monkeypatch.context() as patch:
+            if not is_direct:
+                patch.setattr(bucket, "send", lambda requests, _: [None] * len(requests))
+            assert bucket.head("b") is None
+        assert bucket.head("c") is None
+    assert replies == []
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_service_that_has_failed_is_not_waited_for_again(
+    is_silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends still releases its lease and aborts its uploads: each would take as long again."""
+    reason = "cannot be reached" if is_silent else "503"
     asked: list[int] = []
 
     def talk(found: socket.socket, number: int) -> None:
@@ -473,20 +527,18 @@ def test_a_service_that_has_failed_is_not_waited_for_again(
                 return
             found.sendall(UNAVAILABLE)
 
-    with closing(RawServer(talk)) as server:
-        location = BucketLocation("bucket", "", f"http://127.0.0.1:{server.port}", "us-east-1")
-        with closing(S3Bucket(location)) as bucket:
-            counts = []
-            for path in ("a", "b", "c"):
-                with pytest.raises(DestinationError, match="stacpull resume"):
-                    bucket.head(path)
-                counts.append(len(asked))
-                asked.clear()
-            bucket.failing_until = 0.0
-            monkeypatch.setattr(s3_bucket, "_PATIENCE", -1.0)
-            with pytest.raises(DestinationError, match="stacpull resume"):
-                bucket.bucket_named("other").head("d")
+    with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
+        counts = []
+        for path in ("a", "b", "c"):
+            with pytest.raises(DestinationError, match=f"{reason}.* `stacpull resume`"):
+                bucket.head(path)
             counts.append(len(asked))
+            asked.clear()
+        bucket.failing_until = 0.0
+        monkeypatch.setattr(s3_bucket, "_PATIENCE", -1.0)
+        with pytest.raises(DestinationError, match=f"{reason}.* `stacpull resume`"):
+            bucket.bucket_named("other").head("d")
+        counts.append(len(asked))
     assert counts == [1 + 4, 1 + 1, 1 + 1, 1 + 1]
 
 

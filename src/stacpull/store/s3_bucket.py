@@ -50,13 +50,15 @@ SHA256, PART = "stacpull-sha256", "stacpull-part"
 """Metadata of an object: its digest, and the identity of its part."""
 ATTEMPTS = 8
 _PATIENCE, _FAILING = 120.0, 60.0
-"""Seconds for which boto3 repeats a request; and for which it repeats none after the service has failed."""
+"""Seconds for which boto3 repeats a request after its first failure; and for which it repeats none after a
+request has failed for good."""
 _UNAVAILABLE = frozenset({500, 502, 503, 504})
-_BEGUN = "stacpull-begun"
+_FAILED_AT = "stacpull-failed-at"
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
 DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION = 200, 204, 206, 404, 412
+_FIRST_ERROR = 300
 EXISTS = frozenset({"412", "PreconditionFailed"})
 REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
 _PARAMETERS = {
@@ -133,7 +135,8 @@ class S3Bucket:
         prefix: The prefix of the mirror's keys, including `/`; it may be empty.
         names: Listed keys.
         opening: A lock for creating a client.
-        failing_until: The service has failed: until then (`time.monotonic`), boto3 repeats no request.
+        failing_until: The service has failed: until then (`time.monotonic`), boto3 repeats no request. A
+            normal reply resets it.
     """
 
     def __init__(self, location: BucketLocation, origin: S3Bucket | None = None) -> None:
@@ -163,20 +166,33 @@ class S3Bucket:
         """A client of boto3."""
         if self._origin is not None:
             return self._origin.s3
-        return _client(self.session, self.location, self._before_attempt)
+        return _client(self.session, self.location, self._after_attempt)
 
-    def _before_attempt(self, request: Any, **_: object) -> None:
+    def _after_attempt(
+        self,
+        response: Any,
+        caught_exception: Exception | None,
+        operation: Any,
+        request_dict: dict[str, Any],
+        **_: object,
+    ) -> None:
         """End a request of boto3 instead of repeating it for too long.
 
         Once the service has failed for one request, others that it fails are not repeated for a minute. So a
         run ends soon, although it still aborts uploads and releases its lease.
         """
+        reply = {} if response is None else response[1]
+        status = _status_in(reply)
+        if status is not None and status not in _UNAVAILABLE:
+            self.failing_until = 0.0
+            if status < _FIRST_ERROR:
+                return
         now = time.monotonic()
-        is_first, begun = _BEGUN not in request.context, request.context.setdefault(_BEGUN, now)
-        if not is_first and (now > begun + _PATIENCE or now < self.failing_until):
-            from botocore.exceptions import ReadTimeoutError  # noqa: PLC0415 - imported already
+        failed_at = request_dict["context"].setdefault(_FAILED_AT, now)
+        if now > failed_at + _PATIENCE or now < self.failing_until:
+            from botocore.exceptions import ClientError  # noqa: PLC0415 - imported already
 
-            raise ReadTimeoutError(endpoint_url=request.url)
+            raise caught_exception or ClientError(reply, operation.name)
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
@@ -295,7 +311,10 @@ class S3Bucket:
             return ()
         with self.errors(what, ""):
             sender = self.requests
-            return [None] * len(requests) if sender is None else sender.send(requests)
+            replies = [None] * len(requests) if sender is None else sender.send(requests)
+        if self.failing_until and any(one and one.status not in _UNAVAILABLE for one in replies):
+            self.failing_until = 0.0
+        return replies
 
     def pages(self, **arguments: str) -> Iterator[Mapping[str, Any]]:
         """List objects."""
@@ -331,10 +350,9 @@ class S3Bucket:
         """Raise an error of botocore's as `errors` does; return if it is another one."""
         from botocore import exceptions  # noqa: PLC0415 - only where it is imported already
 
-        is_failing = isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
-        if isinstance(error, exceptions.ClientError):
-            is_failing = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _UNAVAILABLE
-        if is_failing:
+        is_unreachable = isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
+        status = _status_in(error.response) if isinstance(error, exceptions.ClientError) else None
+        if is_unreachable or status in _UNAVAILABLE:
             self.failing_until = time.monotonic() + _FAILING
         unusable = (
             exceptions.NoCredentialsError,
@@ -356,7 +374,7 @@ class S3Bucket:
             raise DestinationError(
                 f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
             ) from error
-        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
+        if is_unreachable:
             raise DestinationError(
                 f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
@@ -640,7 +658,7 @@ class ObjectReader(io.RawIOBase):
             raise changed from error
         except DestinationError as error:
             reply = error.__cause__.response if isinstance(error.__cause__, ClientError) else {}
-            if reply.get("ResponseMetadata", {}).get("HTTPStatusCode") != FAILED_CONDITION:
+            if _status_in(reply) != FAILED_CONDITION:
                 raise
             raise changed from error
         return data
@@ -764,6 +782,12 @@ def error_code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def _status_in(reply: Mapping[str, Any]) -> int | None:
+    """Return the status code of a reply that botocore has parsed."""
+    status: int | None = reply.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
 def code_behind(error: BaseException) -> str:
     """Return the code of the `ClientError` that an error was raised from, "" if there is none."""
     if error.__cause__ is None:
@@ -854,7 +878,7 @@ def _region(session: Any, location: BucketLocation) -> str:
 def _client(
     session: Any,
     location: BucketLocation,
-    before_attempt: Callable[..., None] | None = None,
+    after_attempt: Callable[..., None] | None = None,
     *,
     is_new: bool = False,
 ) -> Any:
@@ -863,7 +887,7 @@ def _client(
     Args:
         session: Of botocore.
         location: The bucket.
-        before_attempt: Called before each attempt of a request; what it raises ends the request.
+        after_attempt: Called after each attempt of a request; what it raises ends the request.
         is_new: True to use the endpoint of the AWS environment if `location` has none.
 
     Raises:
@@ -896,6 +920,6 @@ def _client(
         )
     except (BotoCoreError, ValueError) as error:
         raise DestinationError(f"{location.url} cannot be used: {error}") from error
-    if before_attempt is not None:
-        client.meta.events.register_first("request-created.s3", before_attempt)
+    if after_attempt is not None:
+        client.meta.events.register_first("needs-retry.s3", after_attempt)
     return client
