@@ -24,6 +24,7 @@ from tests.servers.stac_api import StacApi
 
 import stacpull
 from stacpull.engine.fetching import _copier
+from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
 from stacpull.reports import MirrorReport
 from stacpull.store import s3_bucket
@@ -302,6 +303,95 @@ def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
     assert store.look_at("c/copy", hashed=True).sha256 == sha256(VERY_LONG)
     assert "stacpull-sha256" in s3.head_object(**store.bucket.object_args("c/copy"))["Metadata"]
     assert keys_of(s3, store.location) == ["c/copy"]
+
+
+class Copies:
+    """Copies of a service that states no digests; `before` is called before each that has a final key."""
+
+    def __init__(self, store: BucketStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.before: Callable[[CopySource], object] = lambda _: None
+        self.paths: list[str] = []
+        self._copy = store.bucket.copy
+        monkeypatch.setattr(store.bucket, "copy", self)
+
+    def __call__(
+        self, path: str, source: CopySource, noted: dict[str, str], algorithm: str | None = None
+    ) -> None:
+        del algorithm
+        self.paths.append(path)
+        if path == "c/copy":
+            self.before(source)
+        self._copy(path, source, noted)
+
+
+@pytest.fixture
+def copies(store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch) -> Copies:
+    """The copies that replace an older version."""
+    found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
+    assert placed(store, found, LONG) is None
+    source.put("newer", VERY_LONG)
+    return Copies(store, monkeypatch)
+
+
+def replaced(store: BucketStore, source: Bucket) -> Failure | None:
+    newer = CopySource(source.href("newer"), etag_of(source, "newer"))
+    return placed(store, newer, VERY_LONG, sha256(VERY_LONG), replace=True)
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_staged_copy_is_not_copied_onto_itself(store: BucketStore, source: Bucket, copies: Copies) -> None:
+    """Its ETag might change, and the copy to the final key adds the digest anyway."""
+    assert replaced(store, source) is None
+    assert len(copies.paths) == 2
+    assert copies.paths[0].startswith(".stacpull/parts/")
+    assert copies.paths[1] == "c/copy"
+    found = store.bucket.head("c/copy")
+    assert found is not None
+    assert found.digests["sha256"] == sha256(VERY_LONG)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_copy_that_fails_at_last_names_its_source(
+    store: BucketStore, source: Bucket, s3: Any, copies: Copies
+) -> None:
+    copies.before = lambda staged: s3.delete_object(**object_address(staged))
+    failure = replaced(store, source)
+    assert failure is not None
+    assert failure.kind is FailureKind.CHANGED
+    assert failure.message == f"{source.href('newer')} changed before it was copied."
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_staged_copy_that_cannot_be_removed_is_removed_at_the_next_start(
+    store: BucketStore, source: Bucket, s3: Any, copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store.bucket, "delete", failing(DestinationError("denied")))
+        assert replaced(store, source) is None
+        copies.before = failing(CredentialsError("expired"))
+        with pytest.raises(CredentialsError, match="expired"):
+            replaced(store, source)
+    assert len(keys_of(s3, store.location)) == 3
+    store.sweep_parts(lambda *_: True)
+    assert keys_of(s3, store.location) == ["c/copy"]
+    assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_staged_copy_stays_once_the_lease_is_lost(
+    store: BucketStore, source: Bucket, s3: Any, copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        copies.before = lambda _: patch.setattr(store._lease, "check", failing(DestinationError("lost")))
+        assert replaced(store, source) is None
+    assert len(keys_of(s3, store.location)) == 2
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

@@ -508,19 +508,24 @@ class BucketStore(BufferedParts, BucketFiles):
         """
         stages = one.replace and not copy.is_staged
         path = self.bucket.path(self.staged.new_key(one.part)) if stages else one.path
+        url = (one.copy or copy).source.url
         at_service = ServerCopy(
-            self.bucket, self._lease.check, self.uploads, path, one.identity, copy, replace=one.replace
+            self.bucket, self._lease.check, self.uploads, path, one.identity, copy, url, replace=one.replace
         )
         try:
             failure = at_service.run()
-            if failure is not None or not stages:
-                return failure
-            return self._copied(one, at_service.as_staged())
+            if failure is None and stages:
+                failure = self._copied(one, at_service.as_staged())
+            elif failure is None:
+                at_service.add_digest()
         except CopyRefusedError:
-            return self._passed_through(one, copy, at_service)
+            failure = self._passed_through(one, copy, at_service)
         finally:
             if stages:
-                self.bucket.delete(path)
+                with suppress(StacpullError, OSError):  # `StagedObjects.sweep` removes it at the next start
+                    self._lease.check()
+                    self.bucket.delete(path)
+        return failure
 
     def _passed_through(self, one: _PartToStore, copy: PendingCopy, at_service: ServerCopy) -> Failure | None:
         """Download and store an object that the service does not copy."""

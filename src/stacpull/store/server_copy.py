@@ -27,8 +27,8 @@ class ServerCopy:
     """One copy by the service, and its verification.
 
     Some services ignore `x-amz-copy-source-if-match`, so the source is checked again afterwards. The digest
-    of the copy is the one that the service states. If it states none, the copy is read once, and the digest
-    is added to its metadata.
+    of the copy is the one that the service states. If it states none, the copy is read once, and `add_digest`
+    adds the digest to its metadata.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class ServerCopy:
         path: str,
         identity: int,
         copy: PendingCopy,
+        url: str,
         *,
         replace: bool,
     ) -> None:
@@ -51,6 +52,7 @@ class ServerCopy:
             path: The path of the copy.
             identity: The identity of the part.
             copy: The source.
+            url: The URL of the object in messages. That of `copy` may be of a staged copy of the object.
             replace: True if an existing object may be replaced.
         """
         self._bucket = bucket
@@ -59,12 +61,15 @@ class ServerCopy:
         self._path = path
         self._identity = identity
         self._copy = copy
+        self._url = url
         self._replace = replace
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
             self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
         self._found: tuple[str, bytes | None] = "", None
         """ETag and digest of the copy."""
+        self._is_stated = True
+        """False if the service states no digest of the copy."""
         is_amazon = bucket.location.endpoint_url is None
         self._is_single = copy.size <= (_SINGLE_COPY_AT_AMAZON if is_amazon else _SINGLE_COPY)
 
@@ -131,16 +136,27 @@ class ServerCopy:
         if copy.algorithm is None:
             return None
         digest = found.digests.get(copy.algorithm)
-        is_stated = digest is not None
+        self._is_stated = digest is not None
         if digest is None:
             digest = bucket.look_at(self._path, hashed=True, algorithm=copy.algorithm).sha256
         if digest is None or copy.digest not in {None, digest}:
             return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than stated")
         self._found = found.etag, digest
-        if not is_stated and self._is_single:
-            noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
-            bucket.copy(self._path, self.as_staged().source, noted)
         return None
+
+    def add_digest(self) -> None:
+        """Add the digest to the metadata of the verified copy, unless the service states it.
+
+        The service copies the object onto itself, which may change its ETag.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        copy, (_, digest) = self._copy, self._found
+        if digest is None or self._is_stated or not self._is_single:
+            return
+        noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
+        self._bucket.copy(self._path, self.as_staged().source, noted)
 
     def as_staged(self) -> PendingCopy:
         """Return the verified copy as a source to copy from."""
@@ -155,4 +171,4 @@ class ServerCopy:
         if found is not None and found.identity == self._identity:
             self._check_lease()
             self._bucket.delete(self._path)
-        return Failure(kind, f"{self._copy.source.url} {what}.")
+        return Failure(kind, f"{self._url} {what}.")
