@@ -305,7 +305,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     @cached_property
     def _may_write(self) -> bool:
-        """False in a Dask worker whose environment has no credentials for the bucket, or others."""
+        """False in a Dask worker whose credentials are missing or may not write to the bucket."""
         try:
             self.bucket.secrets  # noqa: B018 - it raises
             if self.shared_parts is not None:

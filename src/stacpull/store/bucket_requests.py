@@ -53,7 +53,7 @@ _BUFFERED = 1 << 20
 _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
 _MOST_DIGITS = 10
 _MOST_TRIES = 2000
-"""How often the beginning of a reply is looked at. A sensible server sends it in fewer pieces."""
+"""The most times an incomplete reply is parsed. Servers send replies in far fewer pieces."""
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
 """The header fields that tell where a reply ends, and whether its connection can be kept."""
@@ -434,7 +434,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
         self._came: list[bytes] = []
-        """What has come of the reply; of its body once the head is known."""
+        """The received bytes of the reply; of its body once the head is known."""
         self._headed: _Headed | None = None
         """The head of a reply whose body has a stated length, and is incomplete."""
         self._missing = 0
