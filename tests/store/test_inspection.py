@@ -124,6 +124,23 @@ def test_no_file_outside_is_read(tmp_path: Path, path: str, found: str) -> None:
                 files.open(path)
 
 
+@pytest.mark.parametrize("missing", ["c", "c/d"])
+def test_a_directory_that_was_missing_is_checked_again(tmp_path: Path, missing: str) -> None:
+    """A link may have taken its place in the meantime."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x").write_bytes(b"secret")
+    (tmp_path / "dest" / missing).parent.mkdir(parents=True)
+    path = f"{missing}/x"
+    with DirectoryFiles(tmp_path / "dest") as files:
+        assert files.look_at(path, hashed=True) == Look()
+        assert files.read(path) is None
+        (tmp_path / "dest" / missing).symlink_to(tmp_path / "outside")
+        assert files.look_at(path, hashed=True) == Look(obstacle=f"a link at {missing}")
+        assert files.read(path) is None
+        with pytest.raises(OSError, match="a link at"):
+            files.open(path)
+
+
 def test_the_directories_that_are_remembered_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

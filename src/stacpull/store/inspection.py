@@ -49,7 +49,7 @@ _KINDS = (
 class DirectoryFiles:
     """The files of a mirror in a directory, for reading (`StoredFiles`).
 
-    No file is read through a link: whoever could write to DEST would choose which file that is.
+    No file is read through a link: otherwise anyone who can write to DEST could have any file read.
     """
 
     def __init__(self, dest: Path) -> None:
@@ -102,8 +102,8 @@ class DirectoryFiles:
         directory = path.rpartition("/")[0]
         if directory in self._checked:
             return None
-        in_the_way = _obstacle_at(self.fd, directory)
-        if in_the_way is None:
+        is_there, in_the_way = _look_at_directory(self.fd, directory)
+        if is_there:
             if len(self._checked) >= _MOST_CHECKED:
                 self._checked = {""}
             self._checked.add(directory)
@@ -317,7 +317,7 @@ def obstacle(root: int, path: str) -> str | None:
     Returns:
         For example "a link at bigearthnet"; None if there is nothing or a regular file.
     """
-    in_the_way = _obstacle_at(root, path.rpartition("/")[0])
+    _, in_the_way = _look_at_directory(root, path.rpartition("/")[0])
     if in_the_way is not None:
         return in_the_way
     try:
@@ -327,18 +327,21 @@ def obstacle(root: int, path: str) -> str | None:
     return None if stat.S_ISREG(mode) else _kind(mode)
 
 
-def _obstacle_at(root: int, directory: str) -> str | None:
-    """Return the obstacle in the place of a directory or of one of its parents, the topmost one."""
+def _look_at_directory(root: int, directory: str) -> tuple[bool, str | None]:
+    """Return whether a directory and all its parents are directories, and the topmost obstacle.
+
+    The result is (False, None) if one of them is missing: a link may take its place later.
+    """
     segments = directory.split("/") if directory else []
     for count in range(1, len(segments) + 1):
         place = "/".join(segments[:count])
         if segments[count - 1] in _NO_NAMES:
-            return f"a path that leads out of it at {place}"
+            return False, f"a path that leads out of it at {place}"
         try:
             mode = os.stat(place, dir_fd=root, follow_symlinks=False).st_mode
         except OSError:
-            return None
+            return False, None
         if not stat.S_ISDIR(mode):
             what = "a file" if stat.S_ISREG(mode) else _kind(mode)
-            return f"{what} at {place}"
-    return None
+            return False, f"{what} at {place}"
+    return True, None
