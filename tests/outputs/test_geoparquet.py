@@ -300,3 +300,50 @@ def test_names_without_number_take_few_columns(mirrored: Mirror, tmp_path: Path)
         stacpull.mirror(str(tmp_path / "out.parquet"), again, selection=stacpull.Selection(max_items=1))
     )
     assert found.items_done == 1
+
+
+WIDE = {
+    "one column": {"wide": {f"m{n}": {f"k{k}": n for k in range(100)} for n in range(900)}},
+    "all columns": {f"p{p}": {f"m{n}": {"k": n} for n in range(900)} for p in range(20)},
+    "in a list": {"wide": [{f"m{n}": [{f"k{k}": n for k in range(100)}]} for n in range(900)]},
+    "null members": {"wide": {f"m{n}": dict.fromkeys(f"k{k}" for k in range(100)) for n in range(900)}},
+}
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one item", "over items"])
+@pytest.mark.parametrize("name", WIDE)
+def test_objects_in_objects_take_few_columns(
+    mirrored: Mirror, tmp_path: Path, monkeypatch: Any, name: str, apart: bool
+) -> None:
+    """A file of too many columns would be refused as SOURCE. What has no column is JSON text."""
+    properties = WIDE[name]
+    some = [properties]
+    if apart:
+        monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
+        some = [parts for n in range(6) if (parts := _sixth(properties, n))]
+    out = tmp_path / "items.parquet"
+    report = export(mirrored([item(f"i{n}", properties=one) for n, one in enumerate(some)]), out)
+    assert pq.ParquetFile(out).metadata.num_columns <= 5_000 + 1_008
+    assert any("objects that would need more than 5,000 columns" in note for note in report.notes)
+    found = asyncio.run(stacpull.mirror(str(out), tmp_path / "again", selection=stacpull.Selection()))
+    assert found.items_done == len(some)
+    for n, one in enumerate(some):
+        path = tmp_path / "again" / "c" / f"i{n}" / f"i{n}.json"
+        again = json.loads(path.read_bytes())["properties"]
+        for key, value in one.items():
+            assert again[key] == _without_nulls(value)
+
+
+def _sixth(properties: dict[str, Any], n: int) -> dict[str, Any]:
+    """Return a sixth of the properties, or of the members of the only one."""
+    if len(properties) > 1:
+        return dict([*properties.items()][n::6])
+    value = properties["wide"]
+    return {"wide": value[n::6] if isinstance(value, list) else dict([*value.items()][n::6])}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value as the file has it, which does not distinguish null from absent."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

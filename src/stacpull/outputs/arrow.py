@@ -10,6 +10,7 @@ batches, these rules decide:
     lists                 become a list of what their elements become
     anything else         becomes text that holds the JSON of each value
 
+A type with more than 5,000 leaf columns, at all levels together, becomes JSON text, too.
 An object that has no member in any document cannot be a struct, and becomes JSON text as well.
 """
 
@@ -30,7 +31,10 @@ JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
 MOST_MEMBERS = 1_000
 """Members of a struct. A source can name any number, and each takes space in every row."""
+MOST_LEAVES = 5_000
+"""Leaf columns of a file in which values with several of them, such as objects, are stored."""
 _MANY = f"objects with more than {MOST_MEMBERS:,} different members"
+_MANY_LEAVES = f"objects that would need more than {MOST_LEAVES:,} columns"
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 Mixed = dict[str, set[str]]
@@ -49,36 +53,39 @@ def decoded(texts: Sequence[bytes | msgspec.Raw]) -> list[Any]:
     return values
 
 
-def text_array(texts: Sequence[bytes | msgspec.Raw], path: str, mixed: Mixed) -> pa.Array:
+def text_array(
+    texts: Sequence[bytes | msgspec.Raw], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES
+) -> pa.Array:
     """Return JSON texts as an array, as `json_array` does; a text that repeats is decoded once.
 
     Raises:
         orjson.JSONDecodeError: One is not a JSON value.
     """
     if texts and texts.count(texts[0]) == len(texts):  # as the classes of label items, which are long
-        return json_array(decoded(texts[:1]), path, mixed).take(pa.repeat(0, len(texts)))
+        return json_array(decoded(texts[:1]), path, mixed, most_leaves).take(pa.repeat(0, len(texts)))
     places = {text: place for place, text in enumerate(dict.fromkeys(map(bytes, texts)))}
     if len(places) * 4 < len(texts):
         rows = pa.array([places[bytes(text)] for text in texts])
-        return json_array(decoded([*places]), path, mixed).take(rows)
-    return json_array(decoded(texts), path, mixed)
+        return json_array(decoded([*places]), path, mixed, most_leaves).take(rows)
+    return json_array(decoded(texts), path, mixed, most_leaves)
 
 
-def json_array(values: Sequence[Any], path: str, mixed: Mixed) -> pa.Array:
+def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES) -> pa.Array:
     """Return JSON values as an array of the type that holds all of them.
 
     Args:
         values: As `orjson.loads` gives them.
         path: The place of the values in a document; members are separated by dots.
         mixed: Receives the places at or below `path` whose values became JSON text.
+        most_leaves: Leaf columns of the type; a value of a single one has a column in any case.
     """
     try:
-        if not _has_many_members(values) and not _is_wide((array := pa.array(values)).type):
-            return array
+        if not _has_many_members(values) and not _is_wide(kind := pa.infer_type(values), most_leaves):
+            return pa.array(values, kind)
     except _REFUSED:
         pass
     types = (_type_of(value, path, mixed) for value in values)
-    kind = reduce(lambda one, other: merged_type(one, other, path, mixed), types)
+    kind = reduce(lambda one, other: merged_type(one, other, path, mixed, most_leaves), types, pa.null())
     return pa.array([_as_type(value, kind) for value in values], kind)
 
 
@@ -92,19 +99,42 @@ def _has_many_members(values: Sequence[Any]) -> bool:
     return False
 
 
-def _is_wide(kind: pa.DataType) -> bool:
-    """Return True if a struct in this type has too many members."""
+def _is_wide(kind: pa.DataType, most_leaves: int) -> bool:
+    """Return True if this type has too many leaf columns, or a struct in it too many members."""
+    return leaves(kind) > max(1, most_leaves) or _has_wide_struct(kind)
+
+
+def _has_wide_struct(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind):
-        return _is_wide(kind.value_type)
+        return _has_wide_struct(kind.value_type)
     if not pa.types.is_struct(kind):
         return False
-    return kind.num_fields > MOST_MEMBERS or any(_is_wide(field.type) for field in kind)
+    return kind.num_fields > MOST_MEMBERS or any(_has_wide_struct(field.type) for field in kind)
 
 
-def merged_type(  # noqa: PLR0911 - one return per rule
-    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed
+def leaves(kind: pa.DataType) -> int:
+    """Return the number of columns of a type in Parquet. A null, which may become any type, is one."""
+    if pa.types.is_list(kind):
+        return leaves(kind.value_type)
+    if not pa.types.is_struct(kind):
+        return 1
+    return sum(leaves(field.type) for field in kind) or 1
+
+
+def merged_type(
+    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES
 ) -> pa.DataType:
     """Return the type that holds the values of both types; the arguments are those of `json_array`."""
+    kind = _merged_type(one, other, path, mixed)
+    if leaves(kind) <= max(1, most_leaves):
+        return kind
+    mixed.setdefault(path, set()).add(_MANY_LEAVES)
+    return JSON_TEXT
+
+
+def _merged_type(  # noqa: PLR0911 - one return per rule
+    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed
+) -> pa.DataType:
     if one.equals(other) or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -119,14 +149,16 @@ def merged_type(  # noqa: PLR0911 - one return per rule
         for field in other:
             known = fields.get(field.name)
             fields[field.name] = (
-                field.type if known is None else merged_type(known, field.type, f"{path}.{field.name}", mixed)
+                field.type
+                if known is None
+                else _merged_type(known, field.type, f"{path}.{field.name}", mixed)
             )
         if len(fields) <= MOST_MEMBERS:
             return pa.struct(list(fields.items()))
         mixed.setdefault(path, set()).add(_MANY)
         return JSON_TEXT
     if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(merged_type(one.value_type, other.value_type, path, mixed))
+        return pa.list_(_merged_type(one.value_type, other.value_type, path, mixed))
     mixed.setdefault(path, set()).update(_kind(kind) for kind in (one, other) if kind != JSON_TEXT)
     return JSON_TEXT
 
@@ -172,7 +204,7 @@ def _type_of(value: Any, path: str, mixed: Mixed) -> pa.DataType:
         return pa.struct([(name, _type_of(one, f"{path}.{name}", mixed)) for name, one in value.items()])
     if isinstance(value, list):
         types = (_type_of(one, path, mixed) for one in value)
-        return pa.list_(reduce(lambda a, b: merged_type(a, b, path, mixed), types, pa.null()))
+        return pa.list_(reduce(lambda a, b: _merged_type(a, b, path, mixed), types, pa.null()))
     try:
         return pa.scalar(value).type
     except _REFUSED:

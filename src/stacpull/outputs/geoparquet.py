@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
-from stacpull.outputs.arrow import JSON_TEXT, fitted, merged_type, storable_type
+from stacpull.outputs.arrow import JSON_TEXT, MOST_LEAVES, fitted, leaves, merged_type, storable_type
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import batch_results
 from stacpull.outputs.item_columns import (
@@ -122,6 +122,7 @@ class _Build:
             "assets": pa.null(),
             "collection": pa.string(),
         }  # fmt: skip
+        self._leaves = sum(map(leaves, self._types.values()))
 
     def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
         """Return sentences about data that the file does not hold as the items state it.
@@ -181,8 +182,15 @@ class _Build:
             if field.name not in self._types and len(self._types) == MOST_PROPERTIES + len(MEMBERS):
                 self.facts.is_too_wide = True
                 continue
-            known = self._types.get(field.name, pa.null())
-            self._types[field.name] = merged_type(known, field.type, field.name, self.facts.mixed)
+            known = self._types.get(field.name)
+            if known is not None and known.equals(field.type):
+                continue
+            before = pa.null() if known is None else known
+            others = self._leaves - (0 if known is None else leaves(known))
+            left = MOST_LEAVES if field.name == "bbox" else MOST_LEAVES - others
+            kind = merged_type(before, field.type, field.name, self.facts.mixed, left)
+            self._types[field.name] = kind
+            self._leaves = others + leaves(kind)
 
     def schema(self) -> pa.Schema:
         """Return the schema of the file, with the metadata of GeoParquet and stac-geoparquet."""

@@ -25,7 +25,7 @@ from stacpull.boxes import is_bbox
 from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.models import Json
-from stacpull.outputs.arrow import TIME, Mixed, decoded, json_array, text_array
+from stacpull.outputs.arrow import MOST_LEAVES, TIME, Mixed, decoded, json_array, leaves, text_array
 from stacpull.outputs.item_batches import Work
 from stacpull.outputs.mirrored_items import ListedItem, parsed
 from stacpull.urls import is_remote
@@ -214,8 +214,10 @@ class _TakenApart:
         for name in MEMBERS:
             if name not in columns:
                 columns[name] = text_array(texts[name], name, mixed)
+        left = MOST_LEAVES - sum(leaves(array.type) for array in columns.values())
         for name, values in self._properties().items():
-            array = text_array(values, name, mixed)
+            array = text_array(values, name, mixed, left)
+            left -= leaves(array.type)
             columns[name] = _times(array) if name in _TIMES else array
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
