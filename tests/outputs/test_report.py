@@ -186,12 +186,34 @@ def test_names_without_number_take_bounded_memory() -> None:
         properties = {"labels": names, "datetime": f"{number:07d}"}
         tally.add(MirroredItem("c", "i", "c/i/i.json", {"properties": properties, "assets": assets}))
     whole.merge(tally)
-    for counts in (whole.labels, whole.keys, whole.hosts):
-        assert len(counts) == 10_000
-        assert max(map(len, counts)) == 300
-    assert len(whole.months) == 12
-    assert len(whole.pairs) == 12 * 100 * 99 // 2
+    for counts in (whole.labels, whole.files, whole.sizes, whole.hosts):
+        assert len(counts.numbers) == 10_000
+        assert max(map(len, counts.numbers)) == 300
+    assert len(whole.months.numbers) == 12
+    assert len(whole.pairs.numbers) == 12 * 100 * 99 // 2
     assert whole.collections["c"] == [12, 12_000, 12_000]
+    kinds = "labels, pairs of labels, asset keys, hosts"
+    assert whole.notes() == [f"Not everything is counted, because there are too many: {kinds}."]
+
+
+def test_the_page_says_if_not_all_names_are_counted(mirrored: Any, tmp_path: Path) -> None:
+    items = [item(f"i{n}", properties={"labels": [f"{n}-{k}" for k in range(90)]}) for n in range(120)]
+    note = "Not everything is counted, because there are too many: labels, pairs of labels."
+    data = data_of(written(Path(mirrored(items[:3])), tmp_path / "few.html"))
+    assert data["notes"] == []
+    data = data_of(written(Path(mirrored(items)), tmp_path / "many.html"))
+    assert data["notes"] == [note]
+    assert data["labels_left_out"] == 10_000 - 60
+
+
+def test_every_collection_is_counted() -> None:
+    tally, whole = _Tally(), _Tally()
+    for number in range(10_001):
+        tally.add(MirroredItem(f"c{number}", "i", "c/i/i.json", {}))
+    whole.merge(tally)
+    whole.merge(tally)
+    assert whole.collections == {f"c{number}": [2, 0, 0] for number in range(10_001)}
+    assert whole.charts({})["collections_left_out"] == 10_001 - 200
 
 
 def test_rates_are_those_of_the_hosts_that_sent_most() -> None:

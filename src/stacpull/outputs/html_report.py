@@ -11,11 +11,11 @@ import hashlib
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -46,7 +46,7 @@ _MOST_LABELS = 60
 _CELLS_ACROSS = 90
 """Cells of the map along its longer side, at most."""
 _MOST_COUNTED = 10_000
-"""Names of a kind that are counted, the first ones: a source can have any number."""
+"""The most names counted per kind; later ones are ignored. A source can have any number."""
 _MOST_PAIRED = 100
 """Labels of an item that are counted in pairs."""
 _MOST_PAIRS = 100_000
@@ -153,7 +153,7 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         "runs": runs[-_MOST_ROWS:],
         "rates": rate_series(rates.intervals(contents.db)),
         "failures": _failures(contents),
-        "notes": contents.notes(),
+        "notes": [*contents.notes(), *tally.notes()],
     }
 
 
@@ -181,6 +181,40 @@ def _counted(data: bytes, checksum: _Hash) -> _Tally:
     return tally
 
 
+class _Counts(msgspec.Struct, Generic[_K]):
+    """A number for each name.
+
+    Attributes:
+        most: The most names; later ones are ignored.
+        numbers: By name.
+        is_complete: False if a name was ignored.
+    """
+
+    most: int = _MOST_COUNTED
+    numbers: dict[_K, int] = {}
+    is_complete: bool = True
+
+    def add(self, name: _K, number: int = 1) -> None:
+        """Add to the number of a name, unless it is new and there are too many."""
+        before = self.numbers.get(name)
+        if before is not None:
+            self.numbers[name] = before + number
+        elif len(self.numbers) < self.most:
+            self.numbers[name] = number
+        else:
+            self.is_complete = False
+
+    def merge(self, more: _Counts[_K]) -> None:
+        """Add the numbers of items that follow."""
+        for name, number in more.numbers.items():
+            self.add(name, number)
+        self.is_complete = self.is_complete and more.is_complete
+
+
+def _pair_counts() -> _Counts[tuple[str, str]]:
+    return _Counts(_MOST_PAIRS)
+
+
 class _Tally(msgspec.Struct):
     """Counts over items.
 
@@ -194,7 +228,8 @@ class _Tally(msgspec.Struct):
         pairs: Items by two labels.
         cells: Items by cell of the finest grid.
         months: Items by month.
-        keys: Files and bytes by asset key.
+        files: Files by asset key.
+        sizes: Bytes by asset key.
         hosts: Bytes by host.
     """
 
@@ -203,12 +238,13 @@ class _Tally(msgspec.Struct):
     unreadable_path: str = ""
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
-    labels: dict[str, int] = {}
-    pairs: dict[tuple[str, str], int] = {}
+    labels: _Counts[str] = msgspec.field(default_factory=_Counts)
+    pairs: _Counts[tuple[str, str]] = msgspec.field(default_factory=_pair_counts)
     cells: dict[tuple[int, int], int] = {}
-    months: dict[str, int] = {}
-    keys: dict[str, list[int]] = {}
-    hosts: dict[str, int] = {}
+    months: _Counts[str] = msgspec.field(default_factory=_Counts)
+    files: _Counts[str] = msgspec.field(default_factory=_Counts)
+    sizes: _Counts[str] = msgspec.field(default_factory=_Counts)
+    hosts: _Counts[str] = msgspec.field(default_factory=_Counts)
 
     def add(self, item: MirroredItem) -> bytes:
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
@@ -216,11 +252,14 @@ class _Tally(msgspec.Struct):
         properties = item.document.get("properties")
         properties = properties if isinstance(properties, dict) else {}
         labels = sorted({label[:_LONGEST_NAME] for label in item_labels(properties)})
-        _count(self.labels, labels)
-        _count(self.pairs, combinations(labels[:_MOST_PAIRED], 2), _MOST_PAIRS)
+        for label in labels:
+            self.labels.add(label)
+        for pair in combinations(labels[:_MOST_PAIRED], 2):
+            self.pairs.add(pair)
+        self.pairs.is_complete = self.pairs.is_complete and len(labels) <= _MOST_PAIRED
         time = properties.get("datetime") or properties.get("start_datetime")
         if isinstance(time, str):
-            _count(self.months, [time[:7]])
+            self.months.add(time[:7])
         if (cell := _cell(item.document.get("bbox"))) is not None:
             self.cells[cell] = self.cells.get(cell, 0) + 1
         collection = self.collections.setdefault(item.collection, [0, 0, 0])
@@ -230,8 +269,9 @@ class _Tally(msgspec.Struct):
         for key, file in sorted(local_files(item.path, item.document)):
             collection[1] += 1
             collection[2] += file.size
-            _add_numbers(self.keys, key[:_LONGEST_NAME], [1, file.size])
-            _add_number(self.hosts, _host(assets[key])[:_LONGEST_NAME], file.size)
+            self.files.add(key[:_LONGEST_NAME])
+            self.sizes.add(key[:_LONGEST_NAME], file.size)
+            self.hosts.add(_host(assets[key])[:_LONGEST_NAME], file.size)
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
@@ -240,21 +280,38 @@ class _Tally(msgspec.Struct):
         """Add the counts of items that follow."""
         self.items += more.items
         self.is_proven = self.is_proven and more.is_proven
-        _add_counts(self.labels, more.labels)
-        _add_counts(self.pairs, more.pairs, _MOST_PAIRS)
+        self.labels.merge(more.labels)
+        self.pairs.merge(more.pairs)
         for cell, number in more.cells.items():
             self.cells[cell] = self.cells.get(cell, 0) + number
-        _add_counts(self.months, more.months)
-        _add_counts(self.hosts, more.hosts)
-        for mine, others in ((self.collections, more.collections), (self.keys, more.keys)):
-            for name, numbers in others.items():
-                _add_numbers(mine, name, numbers)
+        self.months.merge(more.months)
+        self.files.merge(more.files)
+        self.sizes.merge(more.sizes)
+        self.hosts.merge(more.hosts)
+        for name, numbers in more.collections.items():
+            before = self.collections.get(name, [0, 0, 0])
+            self.collections[name] = [a + b for a, b in zip(before, numbers, strict=True)]
+
+    def notes(self) -> list[str]:
+        """Return a sentence about what is not counted, if anything."""
+        is_complete = {
+            "labels": self.labels.is_complete,
+            "pairs of labels": self.pairs.is_complete,
+            "months": self.months.is_complete,
+            "asset keys": self.files.is_complete,
+            "hosts": self.hosts.is_complete,
+        }
+        if names := [name for name, is_whole in is_complete.items() if not is_whole]:
+            return [f"Not everything is counted, because there are too many: {', '.join(names)}."]
+        return []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
         """Return the part of the page's data that is counted over items."""
-        most = Counter(self.labels).most_common(_MOST_LABELS)
+        most = Counter(self.labels.numbers).most_common(_MOST_LABELS)
         rank = {name: number for number, (name, _) in enumerate(most)}
-        keys = sorted(self.keys.items(), key=lambda one: -one[1][1])[:_MOST_ROWS]
+        hosts = Counter(self.hosts.numbers).most_common(_MOST_ROWS)
+        pairs = self.pairs.numbers.items()
+        sizes = Counter(self.sizes.numbers).most_common(_MOST_ROWS)
         return {
             "collections": [
                 {
@@ -269,44 +326,16 @@ class _Tally(msgspec.Struct):
             ],
             "collections_left_out": max(0, len(self.collections) - _MOST_ROWS),
             "labels": [(shown(name), count) for name, count in most],
-            "labels_left_out": len(self.labels) - len(most),
-            "pairs": [[rank[a], rank[b], n] for (a, b), n in self.pairs.items() if a in rank and b in rank],
-            "months": sorted(self.months.items())[-_MOST_ROWS:],
-            "keys": [[shown(key), *numbers] for key, numbers in keys],
-            "hosts": [(shown(host), count) for host, count in Counter(self.hosts).most_common(_MOST_ROWS)],
+            "labels_left_out": len(self.labels.numbers) - len(most),
+            "pairs": [[rank[a], rank[b], n] for (a, b), n in pairs if a in rank and b in rank],
+            "months": sorted(self.months.numbers.items())[-_MOST_ROWS:],
+            "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],
+            "hosts": [(shown(host), count) for host, count in hosts],
             "map": _map(self.cells),
         }
 
 
 _COUNTED = msgspec.msgpack.Decoder(tuple[_Tally, bytes])
-
-
-def _count(counts: dict[_K, int], keys: Iterable[_K], most: int = _MOST_COUNTED) -> None:
-    for key in keys:
-        _add_number(counts, key, 1, most)
-
-
-def _add_counts(counts: dict[_K, int], more: Mapping[_K, int], most: int = _MOST_COUNTED) -> None:
-    for key, number in more.items():
-        _add_number(counts, key, number, most)
-
-
-def _add_number(counts: dict[_K, int], key: _K, number: int, most: int = _MOST_COUNTED) -> None:
-    """Add to the count of a name, unless it is new and too many are counted."""
-    before = counts.get(key)
-    if before is not None:
-        counts[key] = before + number
-    elif len(counts) < most:
-        counts[key] = number
-
-
-def _add_numbers(counts: dict[str, list[int]], key: str, numbers: Sequence[int]) -> None:
-    """Do the same for several numbers."""
-    before = counts.get(key)
-    if before is not None:
-        counts[key] = [a + b for a, b in zip(before, numbers, strict=True)]
-    elif len(counts) < _MOST_COUNTED:
-        counts[key] = list(numbers)
 
 
 def _cell(box: object) -> tuple[int, int] | None:
