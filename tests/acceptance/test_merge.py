@@ -390,7 +390,7 @@ def test_the_same_mirror_twice_and_no_mirror_are_refused(shards: list[Path], tmp
 def test_a_bucket_is_refused(names: tuple[str, ...], tmp_path: Path) -> None:
     ran = run(["merge", *names], environment(), tmp_path)
     assert (ran.code, len(ran.sentences)) == (2, 1), ran.err
-    assert "s3://bucket/a is a bucket: `stacpull merge` only joins directories yet." in ran.err
+    assert "s3://bucket/a is a bucket: `stacpull merge` can only join directories." in ran.err
     with pytest.raises(stacpull.UsageError, match="s3://bucket/a is a bucket"):
         sync.merge(names[0], list(names[1:]))
     assert list(tmp_path.iterdir()) == []

@@ -117,7 +117,9 @@ class Options:
             read=arguments.dask_cluster,
         ),
     )
-    retries: arguments.NotNegative = option(5, "Retries per asset before it is marked failed.", metavar="N")
+    retries: arguments.NotNegative = option(
+        5, "Retries per request, and per asset before it is marked failed.", metavar="N"
+    )
     stall_timeout: float = option(
         30.0,
         "Abort an attempt after this many seconds without data.",

@@ -3,7 +3,8 @@
     received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
               └▶ any other ──▶ thread: part file ─▶ message with names
 
-The network process of a run and each worker process have a `ArrivalSender`. Its memory and files are limited:
+The network process of a run and each worker process have an `ArrivalSender`. Its memory and files are
+limited:
 
 - Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
   on the disk as a complete part, when the store process has them, or when it has failed. So there are never

@@ -6,9 +6,8 @@ that is missing, has no statistics or has another type proves nothing.
 
 Boxes are compared with the column `bbox`, which covers the geometry (GeoParquet 1.1, "covering"). It may have
 single precision, and not all writers round its sides outwards, so that each side may be off by a unit in the
-last place. A box whose
-west exceeds its east crosses the antimeridian. Statistics do not show individual rows, so a row group counts
-as having such a box if a west exceeds an east by 180 degrees or more.
+last place. A box whose west exceeds its east crosses the antimeridian. Statistics do not show individual
+rows, so a row group counts as having such a box if a west exceeds an east by 180 degrees or more.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class BatchWorker:
         self._process = process
 
     def send(self, message: list[ListedItem] | Setup) -> None:
-        """Send it its task, or a batch."""
+        """Send the worker its task, or a batch."""
         try:
             self.connection.send_bytes(msgspec.msgpack.encode(message))
         except OSError as error:

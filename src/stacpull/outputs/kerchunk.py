@@ -68,7 +68,7 @@ class _Raster(NamedTuple):
     """As references have it."""
     size: int | None
     layout: TiffLayout | str
-    """A text is the reason why the file has none."""
+    """Text: why the file has no layout."""
 
 
 class _RasterGroup(NamedTuple):

@@ -212,7 +212,7 @@ class _Tree:
         """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""
         source = self._dest / path
         if (in_the_way := self._files.obstacle(path)) is not None:
-            raise DestinationError(f"{source} cannot be read: {in_the_way} is in its place.")
+            raise DestinationError(f"{source} cannot be read: there is {in_the_way}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             there = target.lstat() if os.path.lexists(target) else None

@@ -40,8 +40,8 @@ class Destination(StagedParts, DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
-    the parts directory. They only use the descriptor of the parts directory. One thread does everything else,
-    with the directories that are held open.
+    the parts directory. They only use the descriptor of the parts directory. One thread does everything else.
+    While a sync runs in another thread, which uses the held directories, it only writes parts.
     """
 
     is_local = True

@@ -97,7 +97,7 @@ async def merge(
     shards = list(shards)
     for one in (dest, *shards):
         if (bucket := bucket_url(one)) is not None:
-            raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` only joins directories yet.")
+            raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` can only join directories.")
     reporter = Reporter(on_event, stop or asyncio.Event())
     paths = dest_path(dest), [dest_path(shard) for shard in shards]
     return await reporter.off_loop(lambda: _merge(*paths, reporter))
