@@ -181,7 +181,7 @@ def _counted(data: bytes, checksum: _Hash) -> _Tally:
     return tally
 
 
-class _Counts(msgspec.Struct, Generic[_K]):
+class _NameCounts(msgspec.Struct, Generic[_K]):
     """A number for each name.
 
     Attributes:
@@ -204,15 +204,15 @@ class _Counts(msgspec.Struct, Generic[_K]):
         else:
             self.is_complete = False
 
-    def merge(self, more: _Counts[_K]) -> None:
+    def merge(self, more: _NameCounts[_K]) -> None:
         """Add the numbers of items that follow."""
         for name, number in more.numbers.items():
             self.add(name, number)
         self.is_complete = self.is_complete and more.is_complete
 
 
-def _pair_counts() -> _Counts[tuple[str, str]]:
-    return _Counts(_MOST_PAIRS)
+def _pair_counts() -> _NameCounts[tuple[str, str]]:
+    return _NameCounts(_MOST_PAIRS)
 
 
 class _Tally(msgspec.Struct):
@@ -238,13 +238,13 @@ class _Tally(msgspec.Struct):
     unreadable_path: str = ""
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
-    labels: _Counts[str] = msgspec.field(default_factory=_Counts)
-    pairs: _Counts[tuple[str, str]] = msgspec.field(default_factory=_pair_counts)
+    labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=_pair_counts)
     cells: dict[tuple[int, int], int] = {}
-    months: _Counts[str] = msgspec.field(default_factory=_Counts)
-    files: _Counts[str] = msgspec.field(default_factory=_Counts)
-    sizes: _Counts[str] = msgspec.field(default_factory=_Counts)
-    hosts: _Counts[str] = msgspec.field(default_factory=_Counts)
+    months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    sizes: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    hosts: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
 
     def add(self, item: MirroredItem) -> bytes:
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
