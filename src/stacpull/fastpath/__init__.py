@@ -3,10 +3,14 @@
 Callbacks of a connection read each response and send the next request. Everything unusual is handed over to
 the general path, which continues at that point: nothing is requested twice.
 
-    path.py         selects assets, sends their requests, follows redirects, hands over
-    connection.py   one connection: plain responses are read in one step, others by the parser
-    message.py      the parser for responses that are not plain
-    response.py     a response for the general path, on a connection of the fast path
-    connect.py      lookup, address rules, connection, TLS
-    requests.py     the bytes of a request
+    fast_path.py      selects assets, sends their requests, follows redirects, hands over
+    connections.py    the connections to each host
+    connection.py     one connection: plain responses are read in one step, others by the parser
+    plain_head.py     the heads of plain responses
+    message.py        the parser for responses that are not plain
+    blocks.py         memory into which long bodies are received
+    response.py       a response for the general path, on a connection of the fast path
+    web_transport.py  documents and ranges on connections of the fast path
+    connect.py        lookup, address rules, connection, TLS
+    requests.py       the bytes of a request
 """
