@@ -30,11 +30,11 @@ def test_a_process_that_was_started_early_and_is_not_needed_is_killed() -> None:
     assert child_process._running == set()
 
 
-def test_a_process_with_arguments_is_not_one_that_was_started_early() -> None:
+def test_a_process_with_arguments_replaces_the_one_that_was_started_early() -> None:
     with started_early(STORE):
         (early,) = child_process._running
         process, sock = spawn(STORE, arguments=["more"])
         assert process is not early
+        assert early.returncode is not None
         sock.close()
         reap(process)
-    assert early.returncode is not None

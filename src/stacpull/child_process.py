@@ -37,8 +37,8 @@ _early: dict[str, Started] = {}
 def started_early(module: str) -> Iterator[None]:
     """Start a process now, so that its imports take place beside those of this process.
 
-    The first call of `spawn` in the block for the same module, without arguments, returns it. If there is no
-    such call, the process is killed at the end of the block.
+    The first call of `spawn` in the block for the same module returns it. If that call has arguments, or
+    there is none, the process is killed.
 
     Args:
         module: See `spawn`.
@@ -68,8 +68,10 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
     Raises:
         WorkerError: The process cannot be started.
     """
-    if not (inherited or arguments) and (started := _early.pop(module, None)) is not None:
-        return started
+    if (started := _early.pop(module, None)) is not None:
+        if not (inherited or arguments):
+            return started
+        discard(started)
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
