@@ -271,9 +271,11 @@ class BucketRequests:
         with self._handing_over:
             if not self._is_useless:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="stacpull-requests", daemon=True)
-                    self._thread.start()
-                    self._started.result()
+                    self._started = Future()
+                    thread = threading.Thread(target=self._work, name="stacpull-requests", daemon=True)
+                    thread.start()
+                    self._started.result()  # if it raises, the next request starts a loop
+                    self._thread = thread
                 self._loop.call_soon_threadsafe(self._take, exchanges)
                 return
         for one in exchanges:
