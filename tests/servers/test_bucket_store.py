@@ -455,6 +455,58 @@ def test_a_lost_reply_or_a_request_to_wait_is_resolved(
         store.close()
 
 
+def test_a_service_that_refuses_conditions_of_a_completion_gets_each_piece_once(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the refusal, the key is looked at: an object of another writer stays."""
+    act_as(OWNER)
+    with unreliable(gateway.url, "no conditional completion") as proxy:
+        store = BucketStore(tmp_path, BucketLocation(bucket.name, "", proxy.url, REGION), publishes=True)
+        sent = sent_pieces(store, monkeypatch)
+        assert put(store, "c/long", LONG) is None
+        assert sent == [1, 2, 3]
+        assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(LONG).digest()
+        assert notes_of(tmp_path) == []
+        sent.clear()
+        complete = store.uploads.complete
+
+        def complete_late(*arguments: Any) -> str:
+            bucket.put("c/other", b"foreign")
+            return complete(*arguments)
+
+        monkeypatch.setattr(store.uploads, "complete", complete_late)
+        failure = put(store, "c/other", LONG)
+        assert failure is not None
+        assert failure.kind is FailureKind.EXISTS
+        assert (sent, store.read("c/other")) == ([1, 2, 3], b"foreign")
+        assert notes_of(tmp_path) == []
+        store.close()
+
+
+def test_a_service_that_refuses_conditions_of_a_completion_replaces_own_objects(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    act_as(OWNER)
+    with unreliable(gateway.url, "no conditional completion") as proxy:
+        store = BucketStore(tmp_path, BucketLocation(bucket.name, "", proxy.url, REGION), publishes=True)
+        sent = sent_pieces(store, monkeypatch)
+        for data in (LONG, LONG[::-1]):
+            (tmp_path / "own").write_bytes(data)
+            with (tmp_path / "own").open("rb") as file:
+                assert store.store_own("c/own", file, len(data), hashlib.sha256(data).digest())
+            assert store.look_at("c/own", hashed=True).sha256 == hashlib.sha256(data).digest()
+        assert sent == [1, 2, 3] * 2
+        store.close()
+
+
 def test_a_bucket_that_denies_writes_is_named(
     bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
 ) -> None:

@@ -11,12 +11,17 @@ from threading import Thread
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["500 after storing", "cut after storing", "SlowDown", "AccessDenied"]
+Fault = Literal[
+    "500 after storing", "cut after storing", "SlowDown", "AccessDenied", "no conditional completion"
+]
 _ERROR = '<?xml version="1.0"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
 
 
 class Unreliable(ThreadingHTTPServer):
-    """Passes requests on; the first `times` PUTs of each key meet a fault."""
+    """Passes requests on; the first `times` PUTs of each key meet a fault.
+
+    With "no conditional completion", every conditional POST is refused, and no PUT.
+    """
 
     daemon_threads = True
 
@@ -46,6 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             self.server.puts[key] += 1
         fault = self.server.fault if is_faulty else None
+        is_conditional = "If-None-Match" in self.headers or "If-Match" in self.headers
+        if self.server.fault == "no conditional completion" and self.command == "POST" and is_conditional:
+            self._reply(501, {}, _ERROR.format("NotImplemented").encode())
+            return
         if fault in {"SlowDown", "AccessDenied"}:
             self._reply(503 if fault == "SlowDown" else 403, {}, _ERROR.format(fault).encode())
             return

@@ -13,7 +13,7 @@ durable when the server confirms it. So `sync` does nothing, and a rename of the
 The response to a PUT may be lost. The PUT is repeated, fails because its object already exists (412), and
 HEAD shows that the object has the same content. A probe finds servers that ignore `If-None-Match`. There, a
 HEAD precedes each PUT, which leaves a moment in which an object of another writer could be overwritten. The
-same is done for every multipart upload and copy, because some servers ignore the condition only there.
+same is done for every multipart upload and copy, because some servers ignore or refuse the condition there.
 
 A long asset of the same service is copied by the service (`store.server_copy`).
 
@@ -497,7 +497,7 @@ class BucketStore(BufferedParts, BucketFiles):
                 code = send(one.path, one.content(file), condition)
                 if not code:
                     return None
-                if code in EXISTS:
+                if code in EXISTS or self.bucket.head(one.path) is not None:
                     return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other programs are writing there.")
 

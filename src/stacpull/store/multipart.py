@@ -40,8 +40,10 @@ from stacpull.store.s3_bucket import (
     OK,
     READ,
     REFUSED_CONDITIONS,
+    UNKNOWN_CONDITIONS,
     ObjectContent,
     S3Bucket,
+    StoredObject,
     code_behind,
     error_code,
     named_by_boto3,
@@ -253,7 +255,8 @@ class MultipartUploads:
             note: The note of the upload.
             pieces: All pieces, in order.
             condition: The condition of the request. If it is not met, the upload no longer exists, and
-                `code_behind` returns the code of the error.
+                `code_behind` returns the code of the error. If the service refuses conditions, the object is
+                looked at instead, which leaves a moment for another writer.
         """
         self._check_lease()
         fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
@@ -283,7 +286,10 @@ class MultipartUploads:
             return made.etag
         if refusal is None:
             raise DestinationError(f"{self._bucket.name} has lost pieces of {note.key}.")
-        if condition and code_behind(refusal) in REFUSED_CONDITIONS:
+        code = code_behind(refusal)
+        if condition and code in UNKNOWN_CONDITIONS and _is_met(condition, made):
+            return self.complete(note, pieces)
+        if condition and code in REFUSED_CONDITIONS:
             self.abort(note)
         raise refusal
 
@@ -440,6 +446,13 @@ def _piece(number: int, size: int, fields: Mapping[str, Any]) -> UploadedPiece:
 def _escaped(value: object) -> str:
     """Return a value as content of an XML element."""
     return str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _is_met(condition: Mapping[str, str], there: StoredObject | None) -> bool:
+    """Return True if the object, None if there is none, meets the condition of a request."""
+    if "if-none-match" in condition:
+        return there is None
+    return there is not None and there.etag.strip('"') == condition["if-match"].strip('"')
 
 
 def _upload_query(upload: str) -> str:

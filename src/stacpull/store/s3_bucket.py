@@ -60,7 +60,9 @@ DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION = 200, 204, 206, 404, 412
 _FIRST_ERROR = 300
 EXISTS = frozenset({"412", "PreconditionFailed"})
-REFUSED_CONDITIONS = EXISTS | {"ConditionalRequestConflict", "NotImplemented"}
+UNKNOWN_CONDITIONS = frozenset({"501", "NotImplemented"})
+"""The codes of services that refuse every condition of a request."""
+REFUSED_CONDITIONS = EXISTS | UNKNOWN_CONDITIONS | {"ConditionalRequestConflict"}
 _PARAMETERS = {
     "if-match": "IfMatch",
     "if-none-match": "IfNoneMatch",
