@@ -29,6 +29,7 @@ from tests.store.store_contract import put
 import stacpull
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
+from stacpull.ledger.database import open_writer
 from stacpull.models import BucketLocation, ResumePoint, Validator
 from stacpull.store import bucket as room
 from stacpull.store import lease as leases
@@ -283,6 +284,20 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
         with machines.lease("one", has_ledger=True), (tmp_path / "copy").open("rb") as file:
             assert store.store_own(ledger_copy.COPY, file, len(data), hashlib.sha256(data).digest())
         assert body(s3, location, ledger_copy.COPY) == data
+
+
+def test_a_copy_of_the_ledger_that_is_not_stored_is_reported(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = machines.store("one")
+    open_writer(store.work).close()
+    monkeypatch.setattr(store, "store_own", lambda *_: False)
+    with (
+        machines.lease("one") as lease,
+        pytest.raises(DestinationError, match="copy of the ledger was not stored"),
+        ledger_copy.LedgerCopies(store, lease),
+    ):
+        pass
 
 
 _COPY = gzip.compress(b"ledger", mtime=0)

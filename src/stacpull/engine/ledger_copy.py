@@ -95,7 +95,11 @@ class LedgerCopies:
                 if self._store.look_at(COPY, hashed=True).sha256 == sha256:
                     return
                 file.seek(0)
-                self._store.store_own(COPY, file, packed.stat().st_size, sha256)
+                if not self._store.store_own(COPY, file, packed.stat().st_size, sha256):
+                    raise DestinationError(
+                        f"The copy of the ledger was not stored in {self._store.name} ({COPY}): another "
+                        "program is writing there. Run `stacpull resume` to store it."
+                    )
         finally:
             for left in (raw, packed):
                 left.unlink(missing_ok=True)
