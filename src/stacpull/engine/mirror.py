@@ -160,7 +160,7 @@ class MirrorRun:
                 error = self._left_over()
             report = await self._conclude(error)
         finally:
-            with suppress(*([] if error is None else [DestinationError])):  # the first error counts
+            with suppress(*([] if error is None else [Exception])):  # the first error counts
                 await self._store.close()
         if error is not None:
             raise error
