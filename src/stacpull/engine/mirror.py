@@ -438,14 +438,16 @@ class MirrorRun:
             dest = self._workspace.destination.name
             what = f"{lost:,} files" if lost > 1 else "1 file"
             self._emit(Notice("warning", f"{dest} lacked {what} of this mirror; restored."))
-        self._emit(RunEnded(self._run.id, state))
+        ended: EndState = "failed"
         try:
             await self._save_effort()
             await self._store.call(MirrorOperations.end_run, state, reason)
+            ended = state
         except DestinationError:
             if error is None:  # otherwise the disk is full or gone, and that error is raised
                 raise
         finally:
+            self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._journal.flush)
         ending = RunOutcome(
             state,
