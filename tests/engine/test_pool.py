@@ -430,6 +430,22 @@ def test_refusals_are_handed_in_at_the_end() -> None:
     assert sorted(course.outcomes.failed) == list(range(1, 50))
 
 
+def test_what_a_host_refused_stays_pending_after_a_stop() -> None:
+    async def course() -> None:
+        async def fetch(_job: Job) -> Arrival:
+            pool.stop()
+            raise TransferError(refused_at("h"))
+
+        pool, queue, outcomes = bare_pool(2, 4, fetch)
+        queue.put_nowait(job(1, item_href=None))
+        async with asyncio.timeout(5):
+            await pool.run()
+        assert outcomes.failed == {}
+        assert await outcomes.slots(2) == 2
+
+    asyncio.run(course())
+
+
 def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
     refusals = iter(range(1000))
 

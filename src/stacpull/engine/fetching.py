@@ -64,7 +64,7 @@ def open_pool(
     clip: str | None,
     most_deferred: int,
     on_detail: Callable[[str], None],
-    on_failure: Callable[[], None] = lambda: None,
+    on_failure: Callable[[], bool] = lambda: False,
 ) -> Pool[Job, Arrival | None]:
     """Return the pool of a run in this process.
 

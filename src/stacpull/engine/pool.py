@@ -79,7 +79,7 @@ class Pool(Generic[J, T]):
         tools: TransferTools[J, T],
         *,
         most_deferred: int = MAX_REFUSALS - 1,
-        on_failure: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], bool] = lambda: False,
         fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
     ) -> None:
         """Create the pool.
@@ -89,7 +89,7 @@ class Pool(Generic[J, T]):
             sink: Takes the outcomes, and has a slot for each job.
             tools: Objects that transfers share.
             most_deferred: The most deferred failures per host (`DeferredFailures`).
-            on_failure: Called for each asset that fails.
+            on_failure: Called for each asset that fails; returns True if too many have failed.
             fast: Returns the fast path, which passes received assets to this pool; None for no fast path.
         """
         self._queue = queue
@@ -125,7 +125,8 @@ class Pool(Generic[J, T]):
         finally:
             if self._fast is not None:
                 await self._fast.close()
-        self._failures.report_all()
+        if not self._stopping:
+            self._failures.report_all()
 
     def no_more(self) -> None:
         """Mark the end of the queue. The pool ends after the last job."""
@@ -244,14 +245,15 @@ class DeferredFailures(Generic[J]):
     Args:
         report: Called with a job, its failure and the number of attempts.
         most: The most deferred failures per host; with 0 everything is reported at once, including DOWN.
-        on_failure: Called for each final failure, even if it is deferred.
+        on_failure: Called for each final failure, even if it is deferred. If it returns True, too many have
+            failed: the run stops, and its failures are not deferred, because they say why.
     """
 
     def __init__(
         self,
         report: Callable[[J, Failure, int], None],
         most: int = MAX_REFUSALS - 1,
-        on_failure: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], bool] = lambda: False,
     ) -> None:
         self._on_failure = on_failure
         self._report = report
@@ -267,9 +269,10 @@ class DeferredFailures(Generic[J]):
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[failure.host] = failure.message
             return
-        if failure.kind not in _NO_FAULT:
-            self._on_failure()
-        if failure.kind not in _MAY_BE_OF_HOST:
+        are_too_many = failure.kind not in _NO_FAULT and self._on_failure()
+        if are_too_many:
+            self.report_all()
+        if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self._report(job, failure, attempts)
             return
         if failure.host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
@@ -281,7 +284,7 @@ class DeferredFailures(Generic[J]):
             self._report(*waiting.popleft())
 
     def report_all(self) -> None:
-        """Report all deferred failures, because the work has ended without being stopped."""
+        """Report all deferred failures: the work has ended without being stopped, or too many have failed."""
         for waiting in self._waiting.values():
             while waiting:
                 self._report(*waiting.popleft())

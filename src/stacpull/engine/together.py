@@ -123,11 +123,12 @@ class FailureLimit:
         self._stop = stop
         self._failed = 0
 
-    def failed(self) -> None:
-        """Count a failed asset."""
+    def failed(self) -> bool:
+        """Count a failed asset; return True if too many have failed."""
         self._failed += 1
         if self._is_exceeded():
             self._stop.set()
+        return self._is_exceeded()
 
     def check(self) -> None:
         """Raise if too many have failed.
