@@ -82,20 +82,22 @@ async def headers(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     options = options or Options()
-    with timed_stop(stop, options.stop_after, on_event) as stopping:
-        async with kept_for_now(source, stopping) as kept:
-            return await _headers(
-                kept.source,
-                out,
-                kept=kept.path,
-                selection=selection or Selection(),
-                options=completed(options, kept.source),
-                refresh=refresh,
-                tiles=tiles,
-                on_row=on_row,
-                on_event=on_event,
-                stop=stopping,
-            )
+    async with (
+        timed_stop(stop, options.stop_after, on_event) as stopping,
+        kept_for_now(source, stopping) as kept,
+    ):
+        return await _headers(
+            kept.source,
+            out,
+            kept=kept.path,
+            selection=selection or Selection(),
+            options=completed(options, kept.source),
+            refresh=refresh,
+            tiles=tiles,
+            on_row=on_row,
+            on_event=on_event,
+            stop=stopping,
+        )
 
 
 async def _headers(

@@ -135,7 +135,7 @@ async def _watched(
         UsageError: The dashboard cannot be served; also what `work` raises.
     """
     if options.dashboard is None:
-        with timed_stop(stop, options.stop_after, on_event) as stopping:
+        async with timed_stop(stop, options.stop_after, on_event) as stopping:
             return await work(on_event, stopping)
     from stacpull.outputs.dashboard import served_dashboard  # noqa: PLC0415 - few runs have one
 
@@ -143,7 +143,7 @@ async def _watched(
     async with served_dashboard(options.dashboard, options.dashboard_token, name, on_event) as dashboard:
         if on_event is not None:
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
-        with timed_stop(stop, options.stop_after, dashboard) as stopping:
+        async with timed_stop(stop, options.stop_after, dashboard) as stopping:
             report = await work(dashboard, stopping)
     return replace(report, dashboard=dashboard.url)
 

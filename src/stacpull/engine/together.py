@@ -10,8 +10,8 @@ error is raised after them. A failed thread ends everything at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
@@ -146,26 +146,38 @@ class FailureLimit:
         return self._most is not None and self._failed > self._most
 
 
-@contextmanager
-def timed_stop(
+@asynccontextmanager
+async def timed_stop(
     stop: asyncio.Event | None, seconds: float | None, on_event: Listener | None
-) -> Iterator[asyncio.Event]:
-    """Give the event that stops the work: `stop`, or a new one. It is set after `seconds` at the latest."""
-    stop = stop or asyncio.Event()
-    if seconds is None:
-        yield stop
-        return
+) -> AsyncIterator[asyncio.Event]:
+    """Give a new event that stops the work. It is set when `stop` is set, and after `seconds` at the latest.
+
+    `stop` belongs to the caller, who may use it for several runs: it is never set here.
+    """
+    stopping, stop = asyncio.Event(), stop or asyncio.Event()
+    if stop.is_set():
+        stopping.set()
 
     def on_time() -> None:
-        if on_event is not None and not stop.is_set():
+        if on_event is not None and not stopping.is_set():
             on_event(Notice("info", f"Stopping after {seconds:,.0f} s (--stop-after): resume to continue."))
-        stop.set()
+        stopping.set()
 
-    timer = asyncio.get_running_loop().call_later(seconds, on_time)
-    try:
-        yield stop
-    finally:
-        timer.cancel()
+    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, on_time)
+    with ungrouped():
+        async with asyncio.TaskGroup() as group:
+            passing = group.create_task(_pass_on(stop, stopping))
+            try:
+                yield stopping
+            finally:
+                passing.cancel()
+                if timer is not None:
+                    timer.cancel()
+
+
+async def _pass_on(stop: asyncio.Event, stopping: asyncio.Event) -> None:
+    await stop.wait()
+    stopping.set()
 
 
 async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:

@@ -88,7 +88,7 @@ async def verify(
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
             run = await on_ledger(workspace, lambda: check.claim(workspace))
-            with timed_stop(stop, options.stop_after, on_event) as stopping:
+            async with timed_stop(stop, options.stop_after, on_event) as stopping:
                 fixed = await continue_run(workspace, run, options, on_event=on_event, stop=stopping)
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))

@@ -1,0 +1,91 @@
+"""How a run ends: whose stop it obeys, what it tells its listeners, and what it leaves to `resume`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.acceptance.asset_host import AssetHost, Connection, local_items, quick
+from tests.store_in_thread import store_on_thread
+from tests.virtual_clock import VirtualClock
+
+import stacpull
+from stacpull.engine.together import FailureLimit, timed_stop
+from stacpull.errors import DestinationError
+from stacpull.ledger import runs
+
+
+def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
+    async def course() -> None:
+        stop = asyncio.Event()
+        async with timed_stop(stop, 0.001, None) as stopping:
+            await stopping.wait()
+        assert not stop.is_set()
+        async with timed_stop(stop, None, None) as stopping:
+            FailureLimit(0, stopping).failed()
+        assert (stopping.is_set(), stop.is_set()) == (True, False)
+        async with asyncio.timeout(5), timed_stop(stop, None, None) as stopping:
+            assert not stopping.is_set()
+            stop.set()
+            await stopping.wait()
+        async with timed_stop(stop, None, None) as stopping:
+            assert stopping.is_set()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(course())
+
+
+def test_what_the_block_raises_comes_out_of_a_timed_stop() -> None:
+    async def course(error: BaseException) -> None:
+        async with timed_stop(asyncio.Event(), 1.0, None):
+            raise error
+
+    with pytest.raises(DestinationError, match="full"):
+        VirtualClock().run(course(DestinationError("full")))
+    with pytest.raises(asyncio.CancelledError):
+        VirtualClock().run(course(asyncio.CancelledError()))
+
+
+def refused(connection: Connection) -> None:
+    while connection.request() is not None:
+        connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_a_run_with_too_many_failures_leaves_the_event_for_the_next_one(tmp_path: Path) -> None:
+    """Also refused assets, which may be the host's failures, say why the run stopped."""
+
+    async def course(source: str, others: str) -> stacpull.MirrorReport:
+        stop = asyncio.Event()
+        options = quick(max_failures=2, concurrency=2)
+        with pytest.raises(stacpull.StacpullError, match="max-failures 2"):
+            await stacpull.mirror(source, tmp_path / "m", options=options, stop=stop)
+        return await stacpull.mirror(others, tmp_path / "n", options=options, stop=stop)
+
+    with AssetHost(refused) as refusing, AssetHost() as host, store_on_thread():
+        source = local_items(tmp_path, [f"{refusing.url}/assets/{n}" for n in range(40)])
+        (tmp_path / "others").mkdir()
+        others = local_items(tmp_path / "others", [f"{host.url}/assets/{n}" for n in range(3)])
+        report = asyncio.run(course(source, others))
+    assert (report.state, report.assets_done) == ("complete", 3)
+    failed = list(stacpull.failures(tmp_path / "m"))
+    assert 3 <= len(failed) < 40
+    assert {str(one.kind) for one in failed} == {"refused"}
+
+
+def test_an_end_that_cannot_be_recorded_is_not_announced_as_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DestinationError("The disk is full.")
+
+    heard: list[object] = []
+    monkeypatch.setattr(runs, "end", full)
+    with AssetHost() as host, store_on_thread():
+        source = local_items(tmp_path, [f"{host.url}/assets/1"])
+        with pytest.raises(DestinationError, match="full"):
+            asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick(), on_event=heard.append))
+    assert heard[-1] == stacpull.RunEnded(1, "failed")
+    lines = (tmp_path / "m" / ".stacpull" / "log.ndjson").read_text().splitlines()
+    assert '"failed"' in lines[-1]
+    assert '"complete"' not in lines[-1]
