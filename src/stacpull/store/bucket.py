@@ -57,6 +57,7 @@ from stacpull.store.s3_bucket import (
     REFUSED_CONDITIONS,
     SHA256,
     THREADS,
+    UNKNOWN_CONDITIONS,
     ObjectContent,
     S3Bucket,
     code_behind,
@@ -497,7 +498,8 @@ class BucketStore(BufferedParts, BucketFiles):
                 code = send(one.path, one.content(file), condition)
                 if not code:
                     return None
-                if code in EXISTS or self.bucket.head(one.path) is not None:
+                is_unknown = code in UNKNOWN_CONDITIONS
+                if code in EXISTS or (is_unknown and self.bucket.head(one.path) is not None):
                     return self._unless_held(one)
         raise DestinationError(f"{self.name} does not store {one.path}: other programs are writing there.")
 
