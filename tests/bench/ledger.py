@@ -53,7 +53,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
                 replace(arrival(job, size=_SIZE), etag=etag(job), identity=None, digest=random.randbytes(32))
                 for job in some
             ]
-            final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0).final_items
+            final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0)
             outcomes.record(db, [], [], [Written(row, random.randbytes(32)) for row in final], 0)
 
         for start in range(0, assets // _PER_ITEM, _STRETCH):

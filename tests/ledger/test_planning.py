@@ -177,7 +177,7 @@ def test_a_label_item_is_done_when_its_source_item_is(tmp_path: Path) -> None:
         assert (standing(db, "L"), standing(db, "S")) == ((1, 0), (1, 0))
         done, _ = outcomes.reserve(db, [arrival(by_key["b"])])
         recorded = outcomes.record(db, done, [], [], NOW)
-        assert recorded.final_items == [by_key["a"].item_row, by_key["l"].item_row]
+        assert recorded == [by_key["a"].item_row, by_key["l"].item_row]
         assert runs.counters(db, run.id)["items_done"] == 1
 
 

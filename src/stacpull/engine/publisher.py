@@ -39,7 +39,7 @@ from stacpull.models import Arrival, Clip, Failure
 from stacpull.store.protocol import StagedFile, Store
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 GROUP = 512
 """Waiting files with which a group is started. It takes all waiting files."""
@@ -81,14 +81,19 @@ class _Renamed(msgspec.Struct):
 
 
 class _Placing(NamedTuple):
-    """A group that is being renamed or uploaded."""
+    """The files of a group that get their final names."""
 
-    results: Callable[[], list[Failure | None]]
-    """Waits for the results: of the assets, then of the items."""
-    is_done: Callable[[], bool]
     assets: Sequence[Arrival]
     items: Sequence[WrittenItem]
     delivered: int
+
+
+class _Upload(NamedTuple):
+    """A group that is being uploaded to a bucket."""
+
+    group: _Placing
+    results: Future[list[Failure | None]]
+    """Of the assets, then of the items."""
 
 
 class Publisher:
@@ -122,7 +127,7 @@ class Publisher:
         self._checksum = checksum
         self._run_sync = run_sync
         self._group = _Group()
-        self._placing: _Placing | None = None
+        self._upload: _Upload | None = None
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
@@ -140,7 +145,7 @@ class Publisher:
     def publish_if_due(self) -> None:
         """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
-        if is_due and self._placing is not None and not self._placing.is_done():
+        if is_due and self._upload is not None and not self._upload.results.done():
             is_due, self._deadline = False, time.monotonic() + _TURN
         if is_due or len(self._group) >= GROUP:
             self.publish()
@@ -149,7 +154,7 @@ class Publisher:
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(len(self._group) or self._placing or self._renamed or self._final_items)
+        return bool(len(self._group) or self._upload or self._renamed or self._final_items)
 
     def deliver(self, parts: Sequence[Arrival]) -> None:
         """Add complete parts that the network process has sent; `on_published` counts them."""
@@ -204,7 +209,7 @@ class Publisher:
             DestinationError: It cannot be renamed.
         """
         directory, _, name = path.rpartition("/")
-        self._finish_placing()
+        self._finish_upload()
         meta.claim_file(self._db, path)
         self._sync_all([part])
         failure = self._store.place(part, directory, name, replace=True)
@@ -219,7 +224,7 @@ class Publisher:
         Raises:
             DestinationError: they cannot be removed.
         """
-        self._finish_placing()
+        self._finish_upload()
         remove_listed(self._db, self._store, lambda: self._sync_all(()))
 
     def sync_renamed(self) -> None:
@@ -234,7 +239,7 @@ class Publisher:
     def publish(self) -> None:
         """Rename one group, and record the previous one."""
         self._deadline = None
-        self._finish_placing()
+        self._finish_upload()
         group, self._group = self._group, _Group()
         before, self._renamed = self._renamed, _Renamed()
         written = self._items.write_parts(self._final_items, adopting=self.adopting)
@@ -243,11 +248,9 @@ class Publisher:
         self._sync_all([one.part for one in ready] + [item.part for item in written])
         self._record(before, group.failures, group.unchanged)
         if ready or written:
-            self._placing = self._begun(ready, written, group.delivered)
+            self._place(_Placing(ready, written, group.delivered))
         else:
             self._on_published(group.delivered)
-        if self._store.is_local:
-            self._finish_placing()
         self.publish_if_due()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> Sequence[Arrival]:
@@ -333,7 +336,7 @@ class Publisher:
     ) -> None:
         if not renamed and not failures and not unchanged:
             return
-        recorded = outcomes.record(
+        final_items = outcomes.record(
             self._db,
             done=renamed.done,
             failed=failures,
@@ -342,7 +345,7 @@ class Publisher:
             unchanged=unchanged,
             area=self._area,
         )
-        self._final_items.extend(recorded.final_items)
+        self._final_items.extend(final_items)
         self.refresh_counters()
         if failures:
             self._on_failed([self._failed_event(one) for one in failures])
@@ -351,18 +354,17 @@ class Publisher:
         item, key = views.name_of_asset(self._db, one.row)
         return AssetFailed(item, key, one.failure.kind, one.failure.message)
 
-    def _begun(self, assets: Sequence[Arrival], items: Sequence[WrittenItem], delivered: int) -> _Placing:
+    def _place(self, group: _Placing) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
-        for one in assets:  # an earlier version, or a file of the user with the same content
+        for one in group.assets:  # an earlier version, or a file of the user with the same content
             one.may_replace = one.generation > 0 or (
                 one.identity is None and self._store.holds_same(one.part, one.directory, one.name)
             )
-        placements: list[StagedFile] = [*assets, *items]
+        files: list[StagedFile] = [*group.assets, *group.items]
         if self._store.is_local:
-            results = self._store.place_all(placements)
-            return _Placing(lambda: results, lambda: True, assets, items, delivered)
-        sent = self._sender.submit(self._store.place_all, placements)
-        return _Placing(sent.result, sent.done, assets, items, delivered)
+            self._placed(group, self._store.place_all(files))
+        else:
+            self._upload = _Upload(group, self._sender.submit(self._store.place_all, files))
 
     @cached_property
     def _sender(self) -> ThreadPoolExecutor:
@@ -371,17 +373,19 @@ class Publisher:
 
         return ThreadPoolExecutor(1, "stacpull-placing")
 
-    def _finish_placing(self) -> None:
-        """Wait for the group that is being renamed. It can be recorded after the next sync.
+    def _finish_upload(self) -> None:
+        """Wait for the group that is being uploaded.
 
         Raises:
             DestinationError: The store fails.
         """
-        placing, self._placing = self._placing, None
-        if placing is None:
-            return
-        results = placing.results()
-        for arrival, failure in zip(placing.assets, results[: len(placing.assets)], strict=True):
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            self._placed(upload.group, upload.results.result())
+
+    def _placed(self, group: _Placing, results: Sequence[Failure | None]) -> None:
+        """Take the results of a group: its assets, then its items. It is recorded after the next sync."""
+        for arrival, failure in zip(group.assets, results[: len(group.assets)], strict=True):
             if failure is None:
                 if arrival.digest is None:
                     self._note_digest(arrival)
@@ -391,8 +395,8 @@ class Publisher:
             else:
                 self._store.drop_part(arrival.part)
                 self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
-        self._renamed.items.extend(self._items.placed(placing.items, results[len(placing.assets) :]))
-        self._on_published(placing.delivered)
+        self._renamed.items.extend(self._items.placed(group.items, results[len(group.assets) :]))
+        self._on_published(group.delivered)
 
     def _note_digest(self, arrival: Arrival) -> None:
         """Record the digest of a file that the service of DEST has copied, which was unknown before."""

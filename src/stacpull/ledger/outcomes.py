@@ -59,12 +59,6 @@ class Written(NamedTuple):
     sha256: bytes | None = None
 
 
-class Recorded(msgspec.Struct):
-    """The changes of a transaction: items that are final now (their JSON can be written)."""
-
-    final_items: list[int] = msgspec.field(default_factory=list)
-
-
 def reserve(
     db: sqlite3.Connection,
     arrivals: list[Arrival],
@@ -280,7 +274,7 @@ def record(
     now: float,
     unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
-) -> Recorded:
+) -> list[int]:
     """Record durable outcomes in one transaction. An asset counts for the last run that planned it.
 
     Args:
@@ -291,6 +285,9 @@ def record(
         now: seconds since 1970.
         unchanged: assets that are in place and current at the source.
         area: the digest of the area of the run's `--clip`, if it has one.
+
+    Returns:
+        The rows of the items that are final now: their JSON can be written.
     """
     found: defaultdict[int, _Compared] = defaultdict(_Compared)
     with transaction(db):
@@ -305,7 +302,7 @@ def record(
         _record_written(db, written_items)
         for run, one in found.items():
             runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
-    return Recorded(final)
+    return final
 
 
 def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
