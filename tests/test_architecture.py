@@ -22,8 +22,8 @@ BASE = frozenset(
     {
         "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "digests", "errors",
         "events", "hosts", "models", "proxies", "public_value", "pyarrow_import", "python_process",
-        "redact", "reports", "s3_endpoint", "schemes", "selection", "sigv4", "spans", "speed", "spelling",
-        "system", "urls",
+        "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4", "spans", "speed",
+        "spelling", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 
 from stacpull.errors import WorkerError
 from stacpull.python_process import python_command, python_environment
+from stacpull.system import GARBAGE_AFTER
 
-_START = "import gc; gc.set_threshold(100_000); from {} import main; main()"
-"""Imports make many objects, and none of them is garbage."""
+_START = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
 _PATIENCE = 2.0
 """Seconds that a process has to end by itself once its socket is closed."""
 _KILL_SECONDS = 1.0

@@ -298,9 +298,9 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
 def run_step(step: str, dest: Path, assets: int, say: Callable[[dict[str, Any]], None]) -> None:
     """Run a step in this process and pass its rows and figures to `say`."""
     import stacpull  # noqa: PLC0415 -- the parent process does not need it
-    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415
     from stacpull.events import Event, Progress, RunEnded  # noqa: PLC0415
     from stacpull.ledger.database import ledger_path  # noqa: PLC0415
+    from stacpull.runtime import run_on_loop  # noqa: PLC0415
 
     patches = Patches.of(assets)
     if step == "prune":

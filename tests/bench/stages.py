@@ -34,7 +34,6 @@ from stacpull.clock import SystemClock
 from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
-from stacpull.engine.runtime import run_on_loop
 from stacpull.engine.sharing import SharingFetcher
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
@@ -45,6 +44,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request
+from stacpull.runtime import run_on_loop
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
 

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
+from stacpull import runtime
 from stacpull.cli.progress import Display
 from stacpull.cli.running import run, run_until_stopped
 from stacpull.config.options import Output
-from stacpull.engine import runtime
 from stacpull.errors import InterruptedRunError
 
 STUBBORN = """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -269,20 +270,19 @@ def test_a_server_that_is_not_there_gives_no_reply() -> None:
 def test_a_sender_whose_loop_did_not_start_starts_it_for_the_next_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(work: Coroutine[Any, Any, None]) -> None:
-        work.close()
+    def fail() -> asyncio.Runner:
         raise OSError(errno.EMFILE, "too many open files")
 
     with closing(RawServer(answering(OK))) as server, sender(server.port) as found:
         with monkeypatch.context() as patched:
-            patched.setattr(room, "_run_on_loop", fail)
+            patched.setattr(room, "loop_runner", fail)
             for _ in range(2):
                 with pytest.raises(OSError, match="too many open files"):
                     found.send([put()])
         (reply,) = found.send([put()])
         assert reply is not None
     with sender(1) as found, monkeypatch.context() as patched:
-        patched.setattr(room, "_run_on_loop", fail)
+        patched.setattr(room, "loop_runner", fail)
         with pytest.raises(OSError, match="too many open files"):
             found.send([put()])
         found.close()

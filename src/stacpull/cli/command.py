@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from stacpull.cli import printing
-from stacpull.cli.entry import begun
+from stacpull.cli.entry import mark_begun
 from stacpull.cli.parameters import FIXED, OptionParameter
 from stacpull.cli.printing import Verbosity
 from stacpull.config.options import OPTIONS, Scope
@@ -148,7 +148,7 @@ class CommandSession:
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
         """Print a result: a JSON document with --json, otherwise lines."""
-        begun()
+        mark_begun()
         if self.output.json:
             printing.json_line(document)
         else:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from stacpull.system import require_posix
+from stacpull.system import GARBAGE_AFTER, require_posix
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,8 +32,6 @@ _MISUSED = 2
 _NOT_WRITTEN = 5
 """`errors.DestinationError.exit_code`, likewise."""
 _NOTHING_BEGUN = b"stacpull: Interrupted before anything started.\n"
-_GARBAGE_AFTER = 100_000
-"""Objects made before the cycle collector looks: imports make many, and none is garbage (50 ms of 350)."""
 
 
 def main() -> NoReturn:
@@ -47,7 +45,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     output = _open_streams()
-    gc.set_threshold(_GARBAGE_AFTER)
+    gc.set_threshold(GARBAGE_AFTER)
     sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
     from stacpull.cli.main import execute
 
@@ -84,7 +82,7 @@ def _use_utf8() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very process
 
 
-def begun() -> None:
+def mark_begun() -> None:
     """Let a signal that comes now, or after the command has done its work, end the process silently."""
     global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
     _has_begun = True

@@ -14,7 +14,7 @@ import click
 
 from stacpull import __version__
 from stacpull.cli.printing import Verbosity, plain
-from stacpull.errors import InterruptedRunError, StacpullError, UsageError
+from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause
 from stacpull.spelling import similar
 
 
@@ -155,21 +155,12 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
     if verbosity.verbose > 1:
         for line in "".join(traceback.format_exception(problem)).split("\n"):
             click.echo(plain(line), err=True)
-    expected = _expected(problem)
-    if expected is None:
+    error = cause(problem)
+    if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
     # a usage error may quote the input on lines of its own; messages of servers stay on one line
-    lines = str(expected).split("\n") if isinstance(expected, UsageError) else [str(expected)]
+    lines = str(error).split("\n") if isinstance(error, UsageError) else [str(error)]
     click.echo("\n".join(map(plain, [f"stacpull: {lines[0]}", *lines[1:]])), err=True)
-    return expected.exit_code
-
-
-def _expected(problem: BaseException) -> StacpullError | None:
-    """Return the `StacpullError` in `problem`, which may be a group that a task group raised."""
-    if isinstance(problem, StacpullError):
-        return problem
-    if isinstance(problem, BaseExceptionGroup):
-        return next(filter(None, map(_expected, problem.exceptions)), None)
-    return None
+    return error.exit_code

@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from stacpull.child_process import kill_all
-from stacpull.cli.entry import begun
+from stacpull.cli.entry import mark_begun
 from stacpull.cli.progress import Display
-from stacpull.engine.runtime import run_on_loop
 from stacpull.errors import InterruptedRunError
+from stacpull.runtime import run_on_loop
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -117,7 +117,7 @@ def _signals(show: Display | None) -> Iterator[_Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals  # signals reach the main thread only, whose program decides about them
         return
-    begun()
+    mark_begun()
     before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
     try:
         yield signals

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.engine import runtime
 from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
@@ -38,6 +37,7 @@ from stacpull.ledger.runs import EndState, RunFlags, StoredRun
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import FailureKind, ItemId, Job
 from stacpull.redact import Secrets
+from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ class MirrorOperations:
             InterruptedRunError: The time after a stop is over.
         """
         self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
-        runtime.trim()
+        trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
         notes: tuple[str, ...] = ()

@@ -39,7 +39,6 @@ from stacpull.engine.messages import (
     framed,
 )
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
-from stacpull.engine.runtime import collect_seldom, give_back_large_blocks
 from stacpull.engine.workspace import opened_ledger
 from stacpull.ledger import runs
 from stacpull.ledger.database import bind_plainly
@@ -47,6 +46,7 @@ from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, CopySource
 from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
+from stacpull.runtime import tune_memory
 from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
@@ -342,8 +342,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    give_back_large_blocks()
-    collect_seldom()
+    tune_memory()
     bind_plainly()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         StoreServer(sock, is_process=True).serve()

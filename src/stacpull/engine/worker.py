@@ -29,8 +29,8 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with_socket, args=(sock.fileno(),), daemon=True).start()
 
-    from stacpull.engine.runtime import run_on_loop  # noqa: PLC0415 -- the thread above comes first
     from stacpull.engine.worker_transfers import work  # noqa: PLC0415 -- likewise
+    from stacpull.runtime import run_on_loop  # noqa: PLC0415 -- the thread above comes first
 
     run_on_loop(work(sock))
 

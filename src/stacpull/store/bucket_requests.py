@@ -26,7 +26,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from stacpull.proxies import may_have_proxies
+from stacpull.runtime import loop_runner
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
 
@@ -283,7 +284,8 @@ class BucketRequests:
 
     def _work(self) -> None:
         try:
-            _run_on_loop(self._run())
+            with loop_runner() as runner:
+                runner.run(self._run())
         except BaseException as error:  # a loop needs descriptors
             if self._started.done():
                 raise
@@ -359,17 +361,6 @@ class BucketRequests:
         if connection in self._idle:
             self._idle.remove(connection)
         self._take(())
-
-
-def _run_on_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it is installed."""
-    try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - may be missing
-    except ImportError:
-        asyncio.run(work)
-        return
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(work)
 
 
 class _Batch:

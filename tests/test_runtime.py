@@ -10,7 +10,7 @@ import pytest
 
 _CHILD = """
 import ctypes, sys
-from stacpull.engine.runtime import give_back_large_blocks
+from stacpull.runtime import give_back_large_blocks
 if sys.argv[1] == "ours":
     assert give_back_large_blocks()
 libc = ctypes.CDLL(None)

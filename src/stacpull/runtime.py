@@ -14,7 +14,12 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stacpull.system import GARBAGE_AFTER
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -24,15 +29,17 @@ _LARGE = 2 * 1024 * 1024
 _SLACK = 8 * 1024 * 1024
 """Bytes that may be free at the end of a heap before it shrinks. The default is 128 KiB."""
 
-_GARBAGE_AFTER = 100_000
-"""New objects after which the cycle collector runs. With the default of 700 it takes 5 % of the time of a run
-with millions of small assets, because it visits the same long-lived objects thousands of times."""
+
+def tune_memory() -> None:
+    """Make this process collect garbage rarely, and return large blocks of memory to the system."""
+    give_back_large_blocks()
+    collect_seldom()
 
 
 def collect_seldom() -> None:
     """Make the cycle collector ignore existing objects and run rarely."""
     gc.freeze()
-    gc.set_threshold(_GARBAGE_AFTER, 50, 100)
+    gc.set_threshold(GARBAGE_AFTER, 50, 100)
 
 
 def give_back_large_blocks() -> bool:
@@ -53,14 +60,18 @@ def trim() -> None:
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop if it is installed, which halves the CPU time of small transfers."""
+    """Run the work of this process on an event loop, and return its result."""
+    tune_memory()
+    with loop_runner() as runner:
+        return runner.run(work)
+
+
+def loop_runner() -> asyncio.Runner:
+    """Return a runner of uvloop if it is installed, which halves the CPU time of small transfers."""
     import asyncio  # noqa: PLC0415 - not in the store process
 
-    give_back_large_blocks()
-    collect_seldom()
     try:
         from uvloop import new_event_loop  # noqa: PLC0415 - may be missing
     except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=new_event_loop)
