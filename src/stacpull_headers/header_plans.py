@@ -115,9 +115,8 @@ class HeaderPlans:
         found = {item for item in ids if book.is_open(item)}
         prefixes = {key_prefix(item): item for item in ids if item not in found}
         if before and prefixes:
-            found |= {
-                prefixes[prefix] for prefix in await asyncio.to_thread(book.results.begun, prefixes, before)
-            }
+            known = await asyncio.to_thread(book.results.found_before, before, prefixes)
+            found |= {prefixes[prefix] for prefix in known}
         return found
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:

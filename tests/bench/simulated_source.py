@@ -314,9 +314,6 @@ class SimulatedFastPath:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
 
-    async def open(self) -> None:
-        await self._assets.open()
-
     def begin(self, job: Job) -> bool:
         """Receive an asset in the next iteration of the loop; return False if it needs the general path."""
         if job.stale or job.present is not None or (claim := self._assets.claim(job)) is None:

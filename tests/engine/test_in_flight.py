@@ -76,7 +76,7 @@ def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.
         flight.written(3)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             waiting = [group.create_task(flight.slots(1)) for _ in (4, 5)]
-            waiting.append(group.create_task(flight.may_continue()))
+            waiting.append(group.create_task(flight.wait_for_publisher()))
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
             flight.published(1)

@@ -7,19 +7,19 @@ from pathlib import Path
 
 from msgspec import structs
 from tests.engine.bench import Bench, parts, planned, tree
+from tests.store.opened_parts import opened_parts
 
 from stacpull.engine import recovery
 from stacpull.ledger import views
 from stacpull.models import Job, Validator
 from stacpull.store.complete_parts import complete_part_name
-from stacpull.store.parts import PartStore
 
 
 def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
     """Leave a finished part, as the fetcher does; the writer thread never comes to it."""
 
     async def write() -> None:
-        part = await PartStore(bench.destination.parts).create(
+        part = await (await opened_parts(bench.destination.parts)).create(
             job.row, job.generation, Validator('"v1"'), len(body)
         )
         await part.write(body)

@@ -30,9 +30,9 @@ class Fetching(Fetcher):
         self._failing = failing
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
+        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
     ) -> Arrival:
-        del count_refusal, begun
+        del count_refusal, started
         self.asked.append(job.row)
         await asyncio.sleep(0)
         if len(self.asked) <= self._failing:

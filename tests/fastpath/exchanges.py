@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from msgspec.structs import replace
+from tests.store.opened_parts import opened_parts
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
@@ -31,7 +32,6 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.destination import Destination
-from stacpull.store.parts import PartStore
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3_transport import S3Transport
@@ -184,7 +184,7 @@ async def _outcome_in(
     retries: int,
     stall_timeout: float,
 ) -> Outcome:
-    clock, parts = HurriedClock(), PartStore(directory)
+    clock, parts = HurriedClock(), await opened_parts(directory)
     kind = WebTransport if fast else HttpTransport
     http = kind(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
     gates = Gates(workers, workers, clock)

@@ -236,10 +236,10 @@ def test_keys_with_rows_before_a_place_are_found_by_their_prefix(results: Result
         [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
     )
     requested = ["c/i/", "c/ii/", "c/", "d/", "c/\U0010fffe/"]
-    assert results.begun(requested, 4) == {"c/i/", "c/", "c/\U0010fffe/"}
-    assert results.begun(requested, 3) == {"c/", "c/\U0010fffe/"}
-    assert results.begun(requested, 1) == set()
-    assert results.begun(requested, 10) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
+    assert results.found_before(4, requested) == {"c/i/", "c/", "c/\U0010fffe/"}
+    assert results.found_before(3, requested) == {"c/", "c/\U0010fffe/"}
+    assert results.found_before(1, requested) == set()
+    assert results.found_before(10, requested) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))

@@ -24,6 +24,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options
 from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.buckets import client
 from tests.servers.rclone import KEYS, rclone
+from tests.store.opened_parts import opened_parts
 from tests.store.store_contract import put
 
 import stacpull
@@ -37,7 +38,6 @@ from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
-from stacpull.store.parts import PartStore
 from stacpull.store.store_choice import open_store, remember_bucket
 from stacpull.store.streamed_parts import StreamedParts
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -232,7 +232,8 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
     one, now_lost = machines.store("one"), machines.lease("two")
 
     async def scenario() -> None:
-        parts = StreamedParts(one, PartStore(tmp_path / "files"), checksum="sha256")
+        files = await opened_parts(tmp_path / "files")
+        parts = await asyncio.to_thread(StreamedParts, one, files, checksum="sha256")
         part = await parts.create(1, 0, Validator('"v"'), 19 << 20)
         await part.feed({"sha256": hashlib.sha256()})
         await part.write(bytes(9 << 20))

@@ -30,6 +30,7 @@ from tests.servers.mirroring import OPTIONS
 from tests.servers.radosgw import STRANGER
 from tests.servers.stac_api import StacApi
 from tests.servers.unreliable import Fault, unreliable
+from tests.store.opened_parts import opened_parts
 
 import stacpull
 from stacpull.engine.messages import Arrivals
@@ -507,7 +508,8 @@ def test_an_object_of_another_writer_stays(
 
 async def begun(store: BucketStore, tmp_path: Path) -> PartWriter:
     """The part of one transfer that has received all of LONG."""
-    parts = StreamedParts(store, PartStore(tmp_path / "files"), checksum="sha256")
+    files = await opened_parts(tmp_path / "files")
+    parts = await asyncio.to_thread(StreamedParts, store, files, checksum="sha256")
     part = await parts.create(1, 0, Validator('"v"'), len(LONG))
     await part.feed({"sha256": hashlib.sha256()})
     await part.write(LONG)
@@ -603,8 +605,10 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
     body, budget = random.Random(size).randbytes(size), PieceBudget(12 << 20)
 
     async def received(store: BucketStore) -> tuple[str | HeldBody, bool, bool]:
-        files = PartStore(tmp_path / "files")
-        parts = StreamedParts(store, files, checksum="sha256", in_memory=True, budget=budget)
+        files = await opened_parts(tmp_path / "files")
+        parts = await asyncio.to_thread(
+            StreamedParts, store, files, checksum="sha256", in_memory=True, budget=budget
+        )
         part = await parts.create(1, 0, Validator('"v"'), len(body))
         hashers = await part.feed({"sha256": hashlib.sha256()})
         await part.write(body)

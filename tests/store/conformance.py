@@ -2,7 +2,7 @@
 
     class TestMyParts(PartsContract):
         @pytest.fixture
-        def reopen(self):  # a function that gives a store of the same parts, as a next start does
+        def reopen(self):  # an async function that gives a store of the same parts, as a next start does
             ...
 
 Whatever breaks off an attempt, `park` or nothing at all, a part may resume only with proof of its object.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -36,7 +36,7 @@ NONE = Validator()
 _SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 """Both are intended: examples start new parts in the same store, and each subclass runs the same test."""
 
-Reopen = Callable[[], Parts]
+Reopen = Callable[[], Awaitable[Parts]]
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -61,13 +61,13 @@ class PartsContract:
 
     def test_there_is_nothing_to_resume_at_first(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            assert await reopen().point(1, 1) is None
+            assert await (await reopen()).point(1, 1) is None
 
         run(scenario())
 
     def test_what_is_finished_is_whole_and_hashed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
             hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
             await part.feed(hashers)
@@ -85,7 +85,7 @@ class PartsContract:
 
     def test_a_part_is_whole_without_a_hasher(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            part = await reopen().create(1, 1, NONE, None)
+            part = await (await reopen()).create(1, 1, NONE, None)
             await part.write(DATA)
             assert await part.finish()
             assert (part.size, part.hashed) == (len(DATA), 0)
@@ -98,29 +98,29 @@ class PartsContract:
         self, reopen: Reopen, validator: Validator, total: int | None
     ) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             part = await parts.create(3, 2, validator, total)
             await part.write(DATA[:1000])
             await part.park()
             expected = ResumePoint(1000, validator, total)
             assert await parts.point(3, 2) == expected
-            assert await reopen().point(3, 2) == expected
+            assert await (await reopen()).point(3, 2) == expected
 
         run(scenario())
 
     @pytest.mark.parametrize("validator", [WEAK, NONE])
     def test_a_part_that_nothing_proves_is_not_kept(self, reopen: Reopen, validator: Validator) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             await parked(parts, DATA, validator)
             assert await parts.point(1, 1) is None
-            assert await reopen().point(1, 1) is None
+            assert await (await reopen()).point(1, 1) is None
 
         run(scenario())
 
     def test_a_part_without_bytes_cannot_be_resumed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             await parked(parts, b"")
             assert await parts.point(1, 1) is None
 
@@ -128,7 +128,7 @@ class PartsContract:
 
     def test_rows_and_generations_do_not_meet(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             await parked(parts, DATA[:10], row=1, generation=1)
             await parked(parts, DATA[:20], row=1, generation=2)
             await parked(parts, DATA[:30], row=11, generation=1)
@@ -139,8 +139,8 @@ class PartsContract:
 
     def test_creating_a_part_again_removes_the_old_one(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            await parked(reopen(), DATA)
-            parts, other = reopen(), Validator('"v2"')
+            await parked(await reopen(), DATA)
+            parts, other = await reopen(), Validator('"v2"')
             part = await parts.create(1, 1, other, None)
             assert part.size == 0
             await part.write(b"new")
@@ -151,17 +151,17 @@ class PartsContract:
 
     def test_what_is_discarded_is_gone(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             await parked(parts, DATA)
             await (await parts.resume(1, 1)).discard()
             assert await parts.point(1, 1) is None
-            assert await reopen().point(1, 1) is None
+            assert await (await reopen()).point(1, 1) is None
 
         run(scenario())
 
     def test_pieces_out_of_order_are_whole_and_hashed_in_order(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            part = await reopen().create(1, 1, STRONG, len(DATA))
+            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             hashers = await part.feed({"sha256": hashlib.sha256()})
             for start in (0, 30_000, 20_000, 40_000, 10_000):
                 await part.put([(start, DATA[start : start + 10_000])])
@@ -173,11 +173,11 @@ class PartsContract:
 
     def test_a_part_with_gaps_has_a_beginning_and_resumes_with_all_ranges(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            part = await reopen().create(1, 1, STRONG, len(DATA))
+            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.put([(0, DATA[:1000]), (20_000, DATA[20_000:30_000])])
             assert (part.size, part.have) == (11_000, (Span(0, 1000), Span(20_000, 30_000)))
             await part.park()
-            parts = reopen()
+            parts = await reopen()
             assert await parts.point(1, 1) == ResumePoint(1000, STRONG, len(DATA))
             part = await parts.resume(1, 1)
             assert part.have == (Span(0, 1000), Span(20_000, 30_000))
@@ -190,19 +190,19 @@ class PartsContract:
 
     def test_a_part_without_a_beginning_cannot_be_resumed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            part = await reopen().create(1, 1, STRONG, len(DATA))
+            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.put([(10, DATA[10:20])])
             await part.park()
-            assert await reopen().point(1, 1) is None
+            assert await (await reopen()).point(1, 1) is None
 
         run(scenario())
 
     def test_a_part_that_starts_again_has_no_gaps_of_the_old_one(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            part = await reopen().create(1, 1, STRONG, len(DATA))
+            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.put([(0, b"old"), (20_000, b"old")])
             await part.park()
-            parts = reopen()
+            parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
             await part.write(DATA[:5000])
             await part.park()
@@ -228,7 +228,7 @@ class PartsContract:
         whole = DATA[: edges[-1]]
 
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(whole))
             hashers = await part.feed({"sha256": hashlib.sha256()})
             rest = spans[1:]
@@ -238,7 +238,7 @@ class PartsContract:
                 if stop:
                     before = part.have
                     await part.park()
-                    part = await reopen().resume(1, 1)
+                    part = await (await reopen()).resume(1, 1)
                     assert part.have == before
                     hashers = await part.feed({"sha256": hashlib.sha256()})
             await part.finish()
@@ -248,8 +248,8 @@ class PartsContract:
 
     def test_a_hasher_that_comes_late_takes_in_what_is_there(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            await parked(reopen(), DATA[:20_000])
-            part = await reopen().resume(1, 1)
+            await parked(await reopen(), DATA[:20_000])
+            part = await (await reopen()).resume(1, 1)
             await part.write(DATA[20_000:30_000])
             hashers = await part.feed({"sha256": hashlib.sha256()})
             await part.write(DATA[30_000:])
@@ -266,7 +266,7 @@ class PartsContract:
         """Write some bytes, park, and resume with a new store or the old one."""
 
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
             done = 0
             for length, is_new_start in stops:
@@ -274,7 +274,7 @@ class PartsContract:
                 await part.write(piece)
                 done += len(piece)
                 await part.park()
-                parts = reopen() if is_new_start else parts
+                parts = await reopen() if is_new_start else parts
                 point = await parts.point(1, 1)
                 assert (point.size if point else 0) == done
                 part = await (parts.resume(1, 1) if point else parts.create(1, 1, STRONG, len(DATA)))
@@ -288,7 +288,7 @@ class PartsContract:
 
     def test_many_parts_at_once_do_not_mix(self, reopen: Reopen) -> None:
         async def scenario() -> None:
-            parts = reopen()
+            parts = await reopen()
 
             async def one(row: int) -> bytes:
                 part = await parts.create(row, 1, STRONG, None)

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 from tests.store.conformance import DATA, STRONG, PartsContract, Reopen, run
+from tests.store.opened_parts import opened_parts
 from tests.transfer.memory import MemoryParts
 
 from stacpull.models import ResumePoint
-from stacpull.store.parts import PartStore
 
 
 class TestPartStore(PartsContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Reopen:
-        return lambda: PartStore(tmp_path / "parts")
+        return lambda: opened_parts(tmp_path / "parts")
 
     def test_a_kill_leaves_what_was_written(self, reopen: Reopen) -> None:
         """Nobody parks or closes anything: the next start goes by what is on disk."""
 
         async def scenario() -> None:
-            part = await reopen().create(1, 1, STRONG, len(DATA))
+            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.write(DATA[:30_000])
-            assert await reopen().point(1, 1) == ResumePoint(30_000, STRONG, len(DATA))
+            assert await (await reopen()).point(1, 1) == ResumePoint(30_000, STRONG, len(DATA))
             await part.discard()
 
         run(scenario())
@@ -33,4 +33,8 @@ class TestMemoryParts(PartsContract):
     @pytest.fixture
     def reopen(self) -> Reopen:
         parts = MemoryParts()
-        return lambda: parts
+
+        async def reopened() -> MemoryParts:
+            return parts
+
+        return reopened

@@ -6,15 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.store.opened_parts import opened_parts
 
 from stacpull.models import Validator
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
-from stacpull.store.parts import PartStore
 
 
 def finished(directory: Path, filename: str | None, etag: str | None, *, unproven: bool = False) -> str:
     async def write() -> str:
-        part = await PartStore(directory).create(7, 2, Validator(etag), 3)
+        part = await (await opened_parts(directory)).create(7, 2, Validator(etag), 3)
         await part.write(b"abc")
         return await part.finish(filename, etag, unproven=unproven)
 

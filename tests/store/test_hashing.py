@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from tests.store.opened_parts import opened_parts
 from tests.transfer.origin import Asked, Reply, Thing, client, origin
 from tests.transfer.test_multirange import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
 
 from stacpull.errors import DestinationError
 from stacpull.models import Checksum, Validator
-from stacpull.store.parts import PartStore
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.checks import Body, ResponseInfo
 
@@ -50,7 +50,7 @@ def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of
 ) -> None:
     async def live() -> None:
         async with origin(slow_at_first) as served, client() as opened:
-            fetcher = Fetcher(opened, PartStore(tmp_path), connections=4, clock=FastClock())
+            fetcher = Fetcher(opened, await opened_parts(tmp_path), connections=4, clock=FastClock())
             received = await fetcher.fetch(structs.replace(job(served), **stated))
             assert ranges(served), "it was not split"
         assert received.digest == SHA256
@@ -64,7 +64,7 @@ def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of
 @pytest.mark.usefixtures("small_steps")
 def test_a_digest_of_a_prefix_is_not_used(tmp_path: Path) -> None:
     async def live() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         hashers = {"sha256": hashlib.sha256()}
         await part.feed(hashers)
         await part.put([(MIB, DATA[MIB:])])
@@ -100,7 +100,7 @@ class Watched:
 @pytest.mark.parametrize("step", ["feed", "caught_up", "finish"])
 def test_a_stop_waits_for_one_step_of_hashing_and_not_for_the_part(tmp_path: Path, step: str) -> None:
     async def live() -> int:
-        store, watched = PartStore(tmp_path), Watched()
+        store, watched = await opened_parts(tmp_path), Watched()
         part = await store.create(1, 1, V1, None)
         if step == "feed":
             await part.put([(0, DATA)])
@@ -131,7 +131,7 @@ def test_a_stop_waits_for_one_step_of_hashing_and_not_for_the_part(tmp_path: Pat
 
 def test_a_part_that_became_shorter_meanwhile_is_an_error_of_the_destination(tmp_path: Path) -> None:
     async def live() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, None)
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, None)
         await part.put([(0, DATA[:1000])])
         await asyncio.to_thread((tmp_path / "1.1.part").write_bytes, b"short")
         with pytest.raises(DestinationError):

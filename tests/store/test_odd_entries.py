@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.store.opened_parts import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import Validator
@@ -60,7 +61,7 @@ def write(parts: Path) -> bytes:
     """Write a part like a fetch that resumes if possible; return its bytes."""
 
     async def course() -> bytes:
-        store = PartStore(parts)
+        store = await opened_parts(parts)
         part = await (store.resume(1, 0) if await store.point(1, 0) else store.create(1, 0, V1, 9))
         await part.write(b"nine byte")
         name = await part.finish()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.store.opened_parts import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator
@@ -25,7 +26,7 @@ HAVE = (Span(0, 10_000), Span(40_000, 60_000))
 
 def park_with_gaps(directory: Path) -> None:
     async def write() -> None:
-        part = await PartStore(directory).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(directory)).create(1, 1, V1, len(DATA))
         await part.put([(start, DATA[start:end]) for start, end in HAVE])
         await part.park()
 
@@ -38,7 +39,7 @@ def point(directory: Path) -> ResumePoint | None:
 
 def test_there_is_a_log_only_while_there_are_gaps(tmp_path: Path) -> None:
     async def write() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         await part.put([(0, DATA[:10]), (10, DATA[10:20])])
         assert not (tmp_path / "1.1.have").exists()
         await part.put([(20, DATA[20:30]), (50, DATA[50:])])
@@ -113,7 +114,7 @@ def test_a_sweep_keeps_the_log_of_what_it_keeps(tmp_path: Path) -> None:
 
 def test_a_part_with_gaps_is_never_finished(tmp_path: Path) -> None:
     async def write() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         await part.put([(0, DATA[:10]), (20, DATA[20:30])])
         with pytest.raises(RuntimeError, match="gaps"):
             await part.finish()
@@ -126,7 +127,7 @@ def test_a_part_with_gaps_is_never_finished(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_under_the_log(tmp_path: Path) -> None:
     async def use() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         await part.put([(0, DATA[:10]), (20, DATA[20:30])])
         log = part._sink._log
         assert log is not None
@@ -148,7 +149,7 @@ def test_more_is_read_again_for_the_checksum_than_one_hop_may(
     monkeypatch.setattr("stacpull.store.parts._CAUGHT_UP", 1000)
 
     async def write() -> None:
-        part = await PartStore(tmp_path).create(1, 1, V1, len(DATA))
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         hashers = await part.feed({"sha256": hashlib.sha256()})
         await part.put([(10, DATA[10:50_000])])
         await part.put([(0, DATA[:10])])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.store.opened_parts import opened_parts
 from tests.transfer.origin import Origin, Thing, client, origin
 
 from stacpull.errors import DestinationError
@@ -34,7 +35,7 @@ def listed(directory: Path) -> list[str]:
 
 def write_parked(directory: Path, row: int, data: bytes, validator: Validator = V1) -> None:
     async def write() -> None:
-        part = await PartStore(directory).create(row, 1, validator, len(DATA))
+        part = await (await opened_parts(directory)).create(row, 1, validator, len(DATA))
         await part.write(data)
         await part.park()
 
@@ -50,7 +51,7 @@ def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path)
     directory = tmp_path / "not" / "there yet"
 
     async def use() -> None:
-        store = PartStore(directory)
+        store = await opened_parts(directory)
         part = await store.create(12, 3, V1, None)
         hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
         await part.feed(hashers)
@@ -77,7 +78,7 @@ def test_a_part_resumes_after_any_stops(
     directory = tmp_path_factory.mktemp("parts")
 
     async def use() -> None:
-        store = PartStore(directory)
+        store = await opened_parts(directory)
         written = b""
         part = await store.create(1, 1, V1, len(DATA))
         for length, same_store in steps:
@@ -85,7 +86,7 @@ def test_a_part_resumes_after_any_stops(
             await part.write(piece)
             written += piece
             await part.park()
-            store = store if same_store else PartStore(directory)
+            store = store if same_store else await opened_parts(directory)
             point = await store.point(1, 1)
             assert point == (ResumePoint(len(written), V1, len(DATA)) if written else None)
             part = await store.resume(1, 1)
@@ -109,7 +110,7 @@ def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
     write_parked(tmp_path, 1, DATA)
 
     async def use() -> None:
-        store = PartStore(tmp_path)
+        store = await opened_parts(tmp_path)
         part = await store.create(1, 1, Validator('"v2"'), None)
         await part.write(b"new")
         await part.park()
@@ -126,19 +127,10 @@ def test_old_bytes_are_gone_before_there_is_a_new_description(tmp_path: Path):
 
     async def use() -> None:
         with pytest.raises(DestinationError):
-            await PartStore(tmp_path).create(1, 1, Validator('"v2"'), None)
+            await (await opened_parts(tmp_path)).create(1, 1, Validator('"v2"'), None)
 
     asyncio.run(use())
     assert not (tmp_path / "1.1.part").exists()
-
-
-def test_the_first_questions_at_once_get_one_index(tmp_path: Path):
-    async def use() -> None:
-        store = PartStore(tmp_path)
-        first, second = await asyncio.gather(store._index(), store._index())
-        assert first is second
-
-    asyncio.run(use())
 
 
 @pytest.mark.parametrize("validator", [Validator(), Validator('W/"weak"')])
@@ -149,7 +141,7 @@ def test_a_part_that_can_never_be_resumed_is_not_kept(tmp_path: Path, validator:
 
 def test_a_discarded_part_leaves_nothing(tmp_path: Path):
     async def use() -> None:
-        store = PartStore(tmp_path)
+        store = await opened_parts(tmp_path)
         part = await store.create(1, 1, V1, None)
         await part.write(DATA)
         await part.discard()
@@ -204,7 +196,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "parts").write_bytes(b"a file in its place")
 
     async def use() -> None:
-        await PartStore(tmp_path / "parts").create(1, 1, V1, None)
+        await (await opened_parts(tmp_path / "parts")).create(1, 1, V1, None)
 
     with pytest.raises(DestinationError):
         asyncio.run(use())
@@ -217,7 +209,7 @@ def test_a_full_disk(tmp_path: Path, act: str):
     (tmp_path / "1.1.part").touch()
 
     async def use() -> None:
-        part = await PartStore(tmp_path).resume(1, 1)
+        part = await (await opened_parts(tmp_path)).resume(1, 1)
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, part._sink.fileno())
         os.close(full)
@@ -245,7 +237,7 @@ def fetching(act: Act, directory: Path) -> None:
 
     async def live() -> None:
         async with origin(Thing(LONG)) as served, client(stall_timeout=0.3) as opened:
-            store = PartStore(directory)
+            store = await opened_parts(directory)
             served.cut(5 << 20, "stall")
             job = Job(1, 1, 1, "k", served.url + "/k", None, "d", "k")
             await act(Fetcher(opened, store, small_limit=1000), store, served, job)
@@ -307,7 +299,7 @@ def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
 
 def test_parts_that_another_process_left_are_found_when_looked_for_again(tmp_path: Path):
     async def course() -> list[ResumePoint | None]:
-        store = PartStore(tmp_path)
+        store = await opened_parts(tmp_path)
         found = [await store.point(1, 1)]
         await asyncio.to_thread(write_parked, tmp_path, 1, DATA[:500])
         found.append(await store.point(1, 1))

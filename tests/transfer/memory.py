@@ -88,9 +88,6 @@ class MemoryParts:
         part = self.parked.get((row, generation))
         return None if part is None else ResumePoint(beginning(part.have), part.validator, part.total)
 
-    async def load(self) -> None:
-        """All parts are known."""
-
     def is_fresh(self, row: int, generation: int) -> bool:
         return (row, generation) not in self.parked
 

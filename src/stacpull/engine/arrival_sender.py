@@ -98,7 +98,7 @@ class TransferSlots:
         self._unpublished -= count
         self._changed.set()
 
-    async def may_continue(self) -> None:
+    async def wait_for_publisher(self) -> None:
         """Wait while too many complete parts wait to be published."""
         while self._unpublished >= _MOST_UNPUBLISHED:
             self._changed.clear()

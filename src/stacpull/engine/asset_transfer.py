@@ -8,7 +8,7 @@ determines what an attempt yields: the whole asset for `mirror`, its header for 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
 from typing import Generic, Protocol, Self, TypeVar
@@ -100,14 +100,6 @@ class ReadsItems(Protocol):
         ...
 
 
-class AttemptCall(Protocol[J_contra, T_co]):
-    """A function that makes one attempt, as `AssetFetcher.fetch`."""
-
-    def __call__(self, job: J_contra, /, *, count_refusal: bool) -> Awaitable[T_co]:
-        """Fetch `job`."""
-        ...
-
-
 class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
     """Objects that all transfers share."""
 
@@ -130,21 +122,22 @@ class AssetTransfer(Generic[J, T]):
     """
 
     __slots__ = (
-        "_asked", "_begun", "_document", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts", "job",
+        "_document", "_first", "_is_reread", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts",
+        "job",
     )  # fmt: skip
 
     def __init__(
-        self, job: J, tools: TransferTools[J, T], begun: AttemptCall[J, T] | None = None, since: float = 0.0
+        self, job: J, tools: TransferTools[J, T], first: AssetFetcher[J, T] | None = None, since: float = 0.0
     ) -> None:
-        """Create the transfer of `job`; `begun` completes a first attempt that was started at `since`."""
+        """Create the transfer of `job`; `first` completes a first attempt that was started at `since`."""
         self.job = job
         self.attempts = 0
         self._tools = tools
-        self._begun = begun
+        self._first = first
         self._since = since
         self._read_at: float | None = None
         self._wrong = ""
-        self._asked = False
+        self._is_reread = False
         """True if the item was read again for its size and checksum."""
         self._document: Json | None = None
         """Its item, if it was read again."""
@@ -169,9 +162,9 @@ class AssetTransfer(Generic[J, T]):
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
 
     async def _attempt(self) -> T:
-        begun, self._begun = self._begun, None
-        fetch = begun or self._tools.fetcher.fetch
-        if begun is None:
+        first, self._first = self._first, None
+        fetcher = first or self._tools.fetcher
+        if first is None:
             self._since = self._tools.clock.monotonic()
         if self.job.stale:
             await self._renew()
@@ -181,9 +174,9 @@ class AssetTransfer(Generic[J, T]):
             try:
                 # if there is another href, a refusal does not stop the run
                 count = not (may_be_stale or self.job.alternates or self.job.unready)
-                return await fetch(self.job, count_refusal=count)
+                return await fetcher.fetch(self.job, count_refusal=count)
             except TransferError as error:
-                fetch = self._tools.fetcher.fetch
+                fetcher = self._tools.fetcher
                 refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
                 if refused and may_be_stale and await self._renewed(error.failure):
                     continue
@@ -222,9 +215,9 @@ class AssetTransfer(Generic[J, T]):
 
         If it cannot be read, or no longer has the asset, the received content is wrong.
         """
-        if self._asked or self.job.item_href is None:
+        if self._is_reread or self.job.item_href is None:
             return False
-        self._asked = True
+        self._is_reread = True
         try:
             document = await self._renew(self._since)
         except TransferError:

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from stacpull.engine.asset_transfer import (
+    AssetFetcher,
     AssetTransfer,
-    AttemptCall,
     Fetchable,
     J,
     T,
@@ -55,10 +55,6 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
 
 class Fast(Protocol[J_contra]):
     """Fetches without a task (`fastpath.fast_path.FastPath`)."""
-
-    async def open(self) -> None:
-        """Load the required data."""
-        ...
 
     def begin(self, job: J_contra) -> bool:
         """Start to fetch `job`; return False if the general path must fetch it."""
@@ -117,8 +113,6 @@ class Pool(Generic[J, T]):
             CredentialsError: A host refused 50 requests in a row. The refused assets stay pending.
             StacpullError: Another error stops the run.
         """
-        if self._fast is not None:
-            await self._fast.open()
         try:
             async with self._group:
                 await self._feed()
@@ -153,9 +147,9 @@ class Pool(Generic[J, T]):
         if not self._open:
             self._end()
 
-    def handed_over(self, job: J, attempt: AttemptCall[J, T], since: float) -> None:
+    def handed_over(self, job: J, transfer: AssetFetcher[J, T], since: float) -> None:
         """Take an asset whose first attempt, started at `since`, the general path must complete."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, attempt, since)))
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, transfer, since)))
 
     def fetch(self, job: J) -> None:
         """Fetch an asset by the general path, because the fast path could not."""

@@ -89,10 +89,6 @@ class SharingFetcher:
 
     # On the fast path (`fastpath.fast_path.SmallBodyFetcher`).
 
-    async def open(self) -> None:
-        """Load the data that `claim` needs."""
-        await self._within.load()
-
     def claim(self, job: Job) -> _SharedDownload | None:
         """Start to fetch an asset. Return None if `fetch` must do it: it has a part, or a shared href."""
         href = job.href
@@ -117,14 +113,16 @@ class SharingFetcher:
         return received
 
     async def continue_attempt(
-        self, job: Job, claim: _SharedDownload, begun: StartedExchange, *, count_refusal: bool
+        self, job: Job, claim: _SharedDownload, started: StartedExchange | None, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue an attempt that the fast path has started.
 
         Raises:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
-        return await self._landed(claim, self._within.fetch(job, count_refusal=count_refusal, begun=begun))
+        return await self._landed(
+            claim, self._within.fetch(job, count_refusal=count_refusal, started=started)
+        )
 
     def _begin(self, job: Job) -> _SharedDownload:
         self._forget(job.href)

@@ -325,7 +325,7 @@ class Workers:
     async def _feed(self) -> None:
         """Send jobs until none are left here and in the workers, or until a stop."""
         while not self._stopping:
-            await self._store.may_continue()
+            await self._store.wait_for_publisher()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)

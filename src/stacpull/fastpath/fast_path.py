@@ -41,10 +41,6 @@ _DRAINED = 64 * 1024
 class SmallBodyFetcher(Protocol):
     """Decides about assets (`engine.sharing.SharingFetcher`)."""
 
-    async def open(self) -> None:
-        """Load the data for `claim`."""
-        ...
-
     def claim(self, job: Job) -> Any | None:
         """Return a mark that the asset is started; None if the general path must fetch it."""
         ...
@@ -56,17 +52,9 @@ class SmallBodyFetcher(Protocol):
         ...
 
     async def continue_attempt(
-        self, job: Job, claim: Any, begun: StartedExchange, *, count_refusal: bool
+        self, job: Job, claim: Any, started: StartedExchange | None, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue the first attempt at an asset where the fast path stopped."""
-        ...
-
-
-class RestOfAttempt(Protocol):
-    """A function that completes a first attempt."""
-
-    async def __call__(self, job: Job, /, *, count_refusal: bool) -> Arrival | None:
-        """Fetch `job`."""
         ...
 
 
@@ -77,7 +65,7 @@ class TransferSink(Protocol):
         """Take a received asset."""
         ...
 
-    def handed_over(self, job: Job, attempt: RestOfAttempt, since: float) -> None:
+    def handed_over(self, job: Job, transfer: FastTransfer, since: float) -> None:
         """Take an asset whose first attempt, started at `since`, the general path must complete."""
         ...
 
@@ -152,6 +140,13 @@ class FastTransfer(msgspec.Struct, eq=False):
     """The request with credentials, if the host is SOURCE's own."""
     rewritten: Rewritten | None = None
     sent: bytes = b""
+    started: StartedExchange | None = None
+    """Where the general path continues, once it was handed over."""
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        """Complete the attempt on the general path (`engine.asset_transfer.AssetFetcher`)."""
+        assets, started = self.path.assets, self.started
+        return await assets.continue_attempt(job, self.claim, started, count_refusal=count_refusal)
 
     def ask(self) -> None:
         """Send the request as soon as its host has a permit."""
@@ -291,10 +286,6 @@ class FastPath:
         """The starts of URLs whose transport was prepared."""
         self.is_closed = False
 
-    async def open(self) -> None:
-        """Load the data of `assets`."""
-        await self.assets.open()
-
     async def close(self) -> None:
         """End all transfers."""
         self.is_closed = True
@@ -359,7 +350,6 @@ class FastPath:
         self, transfer: FastTransfer, response: StreamedResponse | FailedResponse | None = None
     ) -> None:
         """Hand over a transfer: with the response to its request, or before that request."""
-        claim = transfer.claim
         plain = transfer.request()
         sent = None
         if response is not None:
@@ -368,12 +358,8 @@ class FastPath:
             sent = PendingResponse(
                 transfer.origin.gate, transfer.outgoing or plain, transfer.sent_at, context
             )
-        begun = StartedExchange(plain, transfer.hops, sent)
-
-        async def attempt(job: Job, /, *, count_refusal: bool) -> Arrival | None:
-            return await self.assets.continue_attempt(job, claim, begun, count_refusal=count_refusal)
-
-        self.sink.handed_over(transfer.job, attempt, transfer.since)
+        transfer.started = StartedExchange(plain, transfer.hops, sent)
+        self.sink.handed_over(transfer.job, transfer, transfer.since)
 
     # Requests and origins.
 

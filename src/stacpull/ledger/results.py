@@ -150,14 +150,14 @@ class Results:
                 found.update(key for (key,) in self._db.execute(sql, tuple(some)))
         return found
 
-    def begun(self, prefixes: Iterable[str], before: int) -> set[str]:
-        """Return the `prefixes` of keys whose place is below `before`."""
+    def found_before(self, place: int, prefixes: Iterable[str]) -> set[str]:
+        """Return the `prefixes` of keys whose place is below `place`."""
         sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
         with self._alone():
             return {
                 prefix
                 for prefix in prefixes
-                if self._db.execute(sql, (prefix, prefix + _LAST, before)).fetchone()[0]
+                if self._db.execute(sql, (prefix, prefix + _LAST, place)).fetchone()[0]
             }
 
     def get(self, key: str) -> Result | None:

@@ -179,14 +179,16 @@ class Client:
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
 
     def continue_exchange(
-        self, begun: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
+        self, started: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
     ) -> Exchange:
         """Continue an exchange that `fastpath` started; otherwise the same as `open`.
 
         Raises:
             TransferError, CredentialsError: As `open`.
         """
-        return Exchange(self, begun.request, accept, count_refusal=count_refusal, wait=True, begun=begun)
+        return Exchange(
+            self, started.request, accept, count_refusal=count_refusal, wait=True, started=started
+        )
 
     @property
     def has_credentials(self) -> bool:
@@ -319,7 +321,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_accept", "_begun", "_client", "_context", "_count_refusal", "_gate", "_request", "_response",
+        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_started",
         "_url", "_wait", "first_byte", "is_sent", "redirected", "status",
     )  # fmt: skip
     _response: Response
@@ -338,14 +340,14 @@ class Exchange:
         *,
         count_refusal: bool,
         wait: bool,
-        begun: StartedExchange | None = None,
+        started: StartedExchange | None = None,
     ) -> None:
         self._client = client
         self._request = request
         self._accept = accept
         self._count_refusal = count_refusal
         self._wait = wait
-        self._begun = begun
+        self._started = started
         self._gate = None
         self._url = request.url
         self.is_sent = False
@@ -357,7 +359,7 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         request = self._request
-        hops = [] if self._begun is None else list(self._begun.hops)
+        hops = [] if self._started is None else list(self._started.hops)
         self.redirected = bool(hops)
         while True:
             following = await self._ask(request, hops)
@@ -436,8 +438,8 @@ class Exchange:
         """Send one hop. Return the next request, or None if this response is the final one and stays open."""
         client = self._client
         self._url = request.url
-        sent = None if self._begun is None else self._begun.sent
-        self._begun = None
+        sent = None if self._started is None else self._started.sent
+        self._started = None
         gate, outgoing, sent_at, self._context = sent or await self._send(request)
         self.is_sent = True
         try:

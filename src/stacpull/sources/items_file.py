@@ -349,7 +349,7 @@ class LinesSource(ItemsFile):
         async with self._reader.stream(self.url, headers) as response:
             if response.status == _UNSATISFIABLE:
                 return  # the position is the end of the file
-            chunks, zipped = await _begun(response.chunks(_CHUNK))
+            chunks, zipped = await _checked_for_gzip(response.chunks(_CHUNK))
             if response.status == _PARTIAL:
                 version, skipped = place.version, 0
             else:
@@ -371,7 +371,7 @@ def _version(response: Response, *, zipped: bool) -> str:
     return f"{_GZIPPED}{strong}" if zipped else strong
 
 
-async def _begun(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
+async def _checked_for_gzip(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
     """Return the same chunks, and whether they start like gzip."""
     head = b""
     async for chunk in chunks:

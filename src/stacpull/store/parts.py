@@ -56,7 +56,7 @@ class PartStore:
     """The parts of one mirror, in one directory that nothing else writes to.
 
     Args:
-        directory: The directory, which is created with the first part.
+        directory: The directory, which is created with the first part. It is read at once, which blocks.
         shared: The directory with the parts of earlier runs, if it is not `directory`.
         durable: True to sync each part before it gets the name of a complete one.
     """
@@ -65,14 +65,15 @@ class PartStore:
         self._directory = directory
         self._shared = shared
         self._durable = durable
-        self._known: set[Pair] | None = None
+        self._known = self._scan()
+        """The parts with a description."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return the resume point of a part, or None if it cannot be resumed.
 
         This is called for every long asset, so it only reads the disk if there is such a part.
         """
-        if (row, generation) not in await self._index():
+        if (row, generation) not in self._known:
             return None
         return await asyncio.to_thread(self._read_point, row, generation)
 
@@ -85,13 +86,9 @@ class PartStore:
                     old.rename(new)
         return read_point(path)
 
-    async def load(self) -> None:
-        """Read the directory of the parts."""
-        await self._index()
-
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if there are no bytes of the part; False also if that is not known yet."""
-        return self._known is not None and (row, generation) not in self._known
+        """Return True if there are no bytes of the part."""
+        return (row, generation) not in self._known
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
         """Start an empty part. The files of an earlier attempt are replaced.
@@ -99,10 +96,9 @@ class PartStore:
         Raises:
             DestinationError: it cannot be created.
         """
-        known = await self._index()
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
         sink.durable = self._durable
-        return FilePart(sink, known, (row, generation), resumable=validator.resumable)
+        return FilePart(sink, self._known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> FilePart:
         """Open the part that `point` describes, for appending.
@@ -110,31 +106,16 @@ class PartStore:
         Raises:
             DestinationError: it cannot be opened.
         """
-        known = await self._index()
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
         sink.durable = self._durable
-        return FilePart(sink, known, (row, generation), resumable=True)
+        return FilePart(sink, self._known, (row, generation), resumable=True)
 
     async def look_again(self) -> None:
         """Read the directory again, to find parts of other processes."""
-        known = await self._index()
-        known |= await asyncio.to_thread(self._scan)
-
-    async def _index(self) -> set[Pair]:
-        """Return the parts with a description. The directory is read once."""
-        if self._known is not None:
-            return self._known
-        found = await asyncio.to_thread(self._scan)
-        return self._set_index(found)
+        self._known |= await asyncio.to_thread(self._scan)
 
     def _scan(self) -> set[Pair]:
         return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
-
-    def _set_index(self, found: set[Pair]) -> set[Pair]:
-        """Use `found` as the index, unless another task was faster and may have parked parts since."""
-        if self._known is None:
-            self._known = found
-        return self._known
 
     def _path(self, row: int, generation: int) -> Path:
         return part_path(self._directory, row, generation)

@@ -103,7 +103,7 @@ class StreamedParts:
         in_memory: bool = False,
         budget: PieceBudget | None = None,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Read the noted uploads, which blocks. Nothing is sent yet.
 
         Args:
             store: The bucket.
@@ -117,13 +117,13 @@ class StreamedParts:
         self._checksum = checksum
         self._in_memory = in_memory
         self._budget = budget or PieceBudget()
-        self._known: set[Pair] | None = None
+        self._known = _with_disk_errors(store, store.staged.noted_uploads)
         self._parked: dict[Pair, _StreamedPart] = {}
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return the resume point of a part, or None if it cannot be resumed."""
         pair = row, generation
-        if pair not in await self._index():
+        if pair not in self._known:
             return await self.files.point(row, generation)
         part = self._parked.get(pair)
         if part is None:
@@ -133,15 +133,9 @@ class StreamedParts:
             self._parked[pair] = part
         return ResumePoint(part.size, part.validator, part.total) if part.size else None
 
-    async def load(self) -> None:
-        """Read the noted uploads and the part files."""
-        await self._index()
-        await self.files.load()
-
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if there are no bytes of the part; False also if that is not known yet."""
-        is_known = self._known is None or (row, generation) in self._known
-        return not is_known and self.files.is_fresh(row, generation)
+        """Return True if there are no bytes of the part."""
+        return (row, generation) not in self._known and self.files.is_fresh(row, generation)
 
     async def create(
         self, row: int, generation: int, validator: Validator, total: int | None
@@ -155,7 +149,7 @@ class StreamedParts:
         if total is not None and total > _LONGEST_OBJECT:
             raise TooLongError(_LONGEST_OBJECT)
         pair = row, generation
-        if pair in await self._index():
+        if pair in self._known:
             left = self._parked.pop(pair, None)
             left = left or await _off_loop(self._store, self._taken_up, row, generation)
             if left is not None:
@@ -177,20 +171,7 @@ class StreamedParts:
     async def look_again(self) -> None:
         """Read the notes again, to find uploads of other processes."""
         await self.files.look_again()
-        known = await self._index()
-        known |= await _off_loop(self._store, self._store.staged.noted_uploads)
-
-    async def _index(self) -> set[Pair]:
-        """Return the noted uploads. The disk is read once."""
-        if self._known is not None:
-            return self._known
-        return self._settle(await _off_loop(self._store, self._store.staged.noted_uploads))
-
-    def _settle(self, found: set[Pair]) -> set[Pair]:
-        """Use `found` as the index, unless another task was faster and may have parked parts since."""
-        if self._known is None:
-            self._known = found
-        return self._known
+        self._known |= await _off_loop(self._store, self._store.staged.noted_uploads)
 
     def _part(self, pair: Pair, note: UploadNote) -> _StreamedPart:
         return _StreamedPart(
@@ -199,11 +180,10 @@ class StreamedParts:
 
     def _ended(self, part: _StreamedPart, *, is_kept: bool) -> None:
         """Record the end of a part, which is kept or not."""
-        known = self._settle(set())
         if not is_kept:
-            known.discard(part.pair)
+            self._known.discard(part.pair)
             return
-        known.add(part.pair)
+        self._known.add(part.pair)
         self._parked[part.pair] = part
         for one in [one for one in self._parked.values() if one.has_tail][:-_MOST_TAILS]:
             one.drop_tail()

@@ -159,14 +159,14 @@ class Fetcher:
         """Hosts for which a message said that long files cannot be resumed."""
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, begun: StartedExchange | None = None
+        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
     ) -> Arrival | None:
         """Make one attempt at `job`.
 
         Args:
             job: The asset; its href is used unchanged.
             count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
-            begun: An exchange for the whole asset that the fast path has started.
+            started: An exchange for the whole asset that the fast path has started.
 
         Returns:
             The asset; None if the source says that it has not changed since `job.present`.
@@ -176,11 +176,7 @@ class Fetcher:
             DestinationError: A part cannot be written.
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
-        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
-
-    async def load(self) -> None:
-        """Load the data that `is_fresh` needs."""
-        await self.parts.load()
+        return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
 
     def is_fresh(self, job: Job) -> bool:
         """Return True if an asset has no part that could be resumed."""
@@ -289,19 +285,19 @@ class _Attempt:
     """One attempt: runs the state machine, and owns the open part."""
 
     def __init__(
-        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, begun: StartedExchange | None = None
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: StartedExchange | None = None
     ) -> None:
         self._fetcher = fetcher
         self._job = job
         self._count_refusal = count_refusal
-        self._begun = begun
+        self._started = started
         self._part: _OpenPart | None = None
 
     async def run(self) -> Arrival | None:
         """Run the state machine; keep or remove an open part if the attempt fails."""
         job = self._job
         state: _State | Arrival | None
-        if self._begun is None:
+        if self._started is None:
             state = _Start(job.size is None or job.size > self._fetcher.small_limit)
         else:
             state = _FetchAll()
@@ -399,9 +395,9 @@ class _Attempt:
     # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        client, begun, self._begun = self._fetcher.client, self._begun, None
-        if begun is not None:
-            return client.continue_exchange(begun, accept=accept, count_refusal=self._count_refusal)
+        client, started, self._started = self._fetcher.client, self._started, None
+        if started is not None:
+            return client.continue_exchange(started, accept=accept, count_refusal=self._count_refusal)
         request = Request(self._job.href, headers=headers)
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
 

@@ -109,10 +109,6 @@ class Parts(Protocol):
         """Return the state of the part up to its first gap, or None if it cannot be resumed."""
         ...
 
-    async def load(self) -> None:
-        """Load the data that `is_fresh` needs."""
-        ...
-
     def is_fresh(self, row: int, generation: int) -> bool:
         """Return True if there are no bytes of the part."""
         ...

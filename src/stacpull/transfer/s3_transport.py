@@ -80,7 +80,7 @@ class Credentialed(Protocol):
         ...
 
 
-class _Begun(NamedTuple):
+class _SentRequest(NamedTuple):
     """A request that `fastpath` has sent: its endpoint, its credentials, and the context of its response."""
 
     endpoint: Endpoint
@@ -264,7 +264,7 @@ class S3Transport:
         request: Request,
         context: AbstractAsyncContextManager[Response],
     ) -> AbstractAsyncContextManager[Response]:
-        return self._exchange(request, _Begun(place, identity, context))
+        return self._exchange(request, _SentRequest(place, identity, context))
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`, and again if the response names another region or the credentials were renewed.
@@ -276,7 +276,7 @@ class S3Transport:
         return self._exchange(request, None)
 
     @asynccontextmanager
-    async def _exchange(self, request: Request, begun: _Begun | None) -> AsyncIterator[Response]:
+    async def _exchange(self, request: Request, sent: _SentRequest | None) -> AsyncIterator[Response]:
         """Send `request`, unless `fastpath` has sent it, and repeat it after a correction.
 
         Raises:
@@ -286,8 +286,8 @@ class S3Transport:
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
-        if begun is not None:
-            place, identity, sending = begun
+        if sent is not None:
+            place, identity, sending = sent
         else:
             place = self._place(bucket, settings)
             identity = await self._credentials.frozen() if signing else None
