@@ -188,3 +188,70 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
     told = [event.text for event in heard if isinstance(event, Notice) and "were on no page" in event.text]
     assert report.state == "complete"
     assert (report.items_unseen, len(told)) == ((2, 1) if limit is None else (0, 0))
+
+
+class Barren(SmallApi):
+    """An API whose collections have the given pages of ids. Those in `endless` never end."""
+
+    pages: dict[str, list[list[str]]]
+    endless: frozenset[str] = frozenset()
+
+    def _page(self, name: str, asked: Request) -> Answer:
+        _, _, query = asked.url.partition("?")
+        number = int(dict(field.split("=") for field in query.split("&")).get("page", "1"))
+        pages = self.pages[name]
+        ids = pages[(number - 1) % len(pages)] if name in self.endless or number <= len(pages) else []
+        goes_on = name in self.endless or number < len(pages)
+        href = self.url(f"/collections/{name}/items?page={number + 1}")
+        links = [{"rel": "next", "href": href}] if goes_on else []
+        found = {
+            "type": "FeatureCollection",
+            "features": [self._item(name, one) for one in ids],
+            "links": links,
+        }
+        return Answer(body=orjson.dumps(found), headers={"Content-Type": "application/json"})
+
+
+def _barren_walk(
+    dest: Path, pages: dict[str, list[list[str]]], endless: str = ""
+) -> tuple[MirrorReport, list[str], list[str]]:
+    """Mirror all collections. Return the report, the ids in the mirror and the requested pages."""
+
+    async def work() -> tuple[MirrorReport, list[str]]:
+        async with Barren(
+            {name: sorted({one for page in held for one in page}) for name, held in pages.items()}
+        ) as api:
+            api.pages, api.endless = pages, frozenset(endless.split())
+            report = await mirror(api.url("/"), dest, selection=Selection(all_collections=True))
+            return report, [_page_of(one.target) for one in api.heard if "/items" in one.target]
+
+    report, asked = asyncio.run(work())
+    return report, sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in dest.glob("*/*/data")), asked
+
+
+def test_empty_pages_before_the_items_do_not_end_a_walk(tmp_path: Path) -> None:
+    """Neither three of one collection nor any number over several collections."""
+    pages: dict[str, list[list[str]]] = {"a": [[]], "b": [[]], "c": [[]], "d": [[], [], [], ["1"]]}
+    report, found, _ = _barren_walk(tmp_path / "m", pages)
+    assert (report.reason, found) == (None, ["d/1"])
+
+
+ENDLESS = [
+    pytest.param([[]], 4, id="empty pages"),
+    pytest.param([["1", "2"], ["2", "1"], ["1"], ["2"], ["1", "1"], ["2", "2"]], 5, id="known items"),
+]
+
+
+@pytest.mark.parametrize(("endless", "requested"), ENDLESS)
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_collection_without_an_end_does_not_end_the_walk_of_others(
+    tmp_path: Path, endless: list[list[str]], requested: int, order: str
+) -> None:
+    pages = {"a": endless, "b": [["1"], ["2"]]}
+    report, found, asked = _barren_walk(tmp_path / "m", {name: pages[name] for name in order}, "a")
+    assert report.state == "complete"
+    assert report.reason is not None
+    assert "4 pages in a row" in report.reason
+    assert [one for one in found if one.startswith("b")] == ["b/1", "b/2"]
+    assert sum(one.startswith("a:") for one in asked) <= requested + 1  # one page is read ahead
+    assert status(tmp_path / "m").walk_ended

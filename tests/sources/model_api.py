@@ -45,8 +45,8 @@ def item(number: int, collection: str) -> dict[str, Any]:
 class ModelApi:
     """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
-    `ignores`: returns everything · `empty`: returns nothing · `fails`: 500 · `refuses`: 400 · `fails later`:
-    500 for the second page.
+    `ignores`: returns everything · `mixes`: searches all collections · `empty`: returns nothing ·
+    `fails`: 500 · `refuses`: 400 · `fails later`: 500 for the second page.
     """
 
     count: int = 25
@@ -76,7 +76,10 @@ class ModelApi:
             case ["collections", "a" | "b" as name, "items"]:
                 return self._page(request, {**_query(request), "collections": [name]})
             case ["search"]:
-                return self._page(request, _query(request))
+                query = _query(request)
+                return self._page(
+                    request, {**query, "collections": ["a", "b"]} if self.fault == "mixes" else query
+                )
         return failed(FailureKind.GONE, 404)
 
     def _landing(self) -> dict[str, Any]:

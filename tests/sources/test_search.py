@@ -192,7 +192,7 @@ apis = st.builds(
         [(*SEARCHES, *FEATURES), SEARCHES[:1], (*SEARCHES[:2], SEARCHES[3]), FEATURES, ()]
     ),
     post=st.booleans(),
-    fault=st.sampled_from(["", "", "ignores", "empty", "fails", "refuses"]),
+    fault=st.sampled_from(["", "", "ignores", "mixes", "empty", "fails", "refuses"]),
 )
 URLS = (API, f"{API}/search", f"{API}/search?limit=7")
 
@@ -257,6 +257,53 @@ def test_a_result_is_trusted_only_if_the_source_proves_that_it_filters(
     matching = [text for text in found.warnings if "walking everything" in text]
     assert len(matching) == (warned is not None)
     assert warned is None or warned in matching[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "selection", "warned"),
+    [
+        (API, Selection(collections=ONE, bbox=(2, 0, 8, 1)), "walking everything"),
+        (API, Selection(collections=ONE, ids=("a_3", "b_3")), None),  # the search for the ids is not trusted
+        (API, Selection(collections=("a", "b"), bbox=(2, 0, 8, 1)), "walking everything"),
+        (API, Selection(collections=ONE, bbox=(2, 0, 8, 1), split_walk=4), "does not filter by collection"),
+        (f"{API}/search", Selection(collections=ONE), "which are left out"),
+        (f"{API}/search?limit=5", Selection(collections=ONE, bbox=(2, 0, 8, 1)), "which are left out"),
+    ],
+)
+def test_a_search_that_ignores_the_collections_adds_no_items(
+    url: str, selection: Selection, warned: str | None
+) -> None:
+    found = Walked(ModelApi(fault="mixes"), selection, url)
+    assert list(dict.fromkeys(found.names)) == kept(selection)
+    assert warned is None or any(warned in text for text in found.warnings)
+
+
+def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
+    """CMR accepts an earlier name of a collection in a search."""
+    model = ModelApi()
+
+    def answer(request: PageRequest) -> object:
+        found = model.answer(request)
+        if isinstance(found, dict):
+            for one in found.get("features", ()):
+                one["collection"] = "a.v2"
+        return found
+
+    async def walk(selection: Selection) -> list[str]:
+        source = await open_source(API, MemoryReader(answer))
+        return [
+            item["id"]
+            for start in await source.starts(selection)
+            async for page in source.pages(start.request, page_size=PageSize(10), on_notice=lambda _: None)
+            for item in page.items
+        ]
+
+    for selection in (
+        Selection(collections=ONE, bbox=(2, 0, 8, 1)),
+        Selection(collections=ONE, ids=("a_3",)),
+    ):
+        found = asyncio.run(walk(selection))
+        assert set(found) >= set(kept(selection))
 
 
 @pytest.mark.parametrize("fault", ["fails", "refuses"])

@@ -27,12 +27,9 @@ from stacpull.planning.item_plan import Problem
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.pages import is_forgotten, prefetch
-from stacpull.sources.paging import PageSize, allowed_headers
+from stacpull.sources.paging import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
-
-_BARREN = 3
-"""Pages in a row without a new item, after which the walk is considered a cycle."""
 
 
 class Position(NamedTuple):
@@ -155,6 +152,7 @@ class Walk:
         self._on_event = on_event
         self._selection_checked = False
         self._barren = 0
+        """Pages in a row of one collection that brought no new item."""
         self._over = False
         """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
@@ -203,7 +201,6 @@ class Walk:
         self._selector.matched = await self._sink.restart()
         self._selector.verdicts.clear()
         self.summary.cut_short = None
-        self._barren = 0
 
     async def _walk_from(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
@@ -231,6 +228,7 @@ class Walk:
             resumed or start.request, page_size=self._page_size, on_notice=self._on_event
         )
         was_named = resumed is not None
+        self._barren = 0
         try:
             async with prefetch(pages) as ahead:
                 async for page in ahead:
@@ -239,8 +237,11 @@ class Walk:
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
                     after = Position(start.collection if page.next else following, page.next)
                     ends_walk = following is None and page.next is None
-                    await self._page(start.collection, page, after, ends_walk=ends_walk)
+                    new = await self._page(start.collection, page, after, ends_walk=ends_walk)
                     if self._over:
+                        break
+                    if self._is_circle(page, new):
+                        await self._leave_circle(start.collection, page, following)
                         break
                     was_named = True
         except SourceError as error:
@@ -248,7 +249,8 @@ class Walk:
                 raise _ForgottenCursorError(str(error)) from error
             raise
 
-    async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> None:
+    async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> int:
+        """Pass on the items of a page, and return how many of them were not seen before."""
         if not self._selection_checked:  # before anything is planned
             self._selection_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
@@ -275,8 +277,8 @@ class Walk:
             self._report_left_out(selected)
             if selected.enough:
                 self._over = True
-                return
-        await self._judge_barren(page, new)
+                break
+        return new
 
     def _report_left_out(self, selected: Selected) -> None:
         links = {(one.collection, one.name) for one in selected.unread}
@@ -293,19 +295,22 @@ class Walk:
             text = f"Left out, no label in {self._selection.nomenclature}: {names}"
             self._on_event(Notice("info", text))
 
-    async def _judge_barren(self, page: Page, new: int) -> None:
-        """End a walk whose pages bring no new items.
+    def _is_circle(self, page: Page, new: int) -> bool:
+        """Return True if too many pages of a collection in a row brought no new item.
 
-        Positions in a tree or a file always move forward, so known items are not a cycle there.
+        Positions in a tree or a file always move forward, so known items are not a circle there.
         """
         is_placed = page.next is not None and page.next.after
         self._barren = 0 if new or is_placed else self._barren + 1
-        if self._barren >= _BARREN and page.next is not None:
-            text = f"The walk ends: {_BARREN} pages in a row brought no new item."
-            self._on_event(Notice("warning", text))
-            self.summary.cut_short = text
-            self._over = True
-            await self._end()
+        return self._barren > FRUITLESS_PAGES and page.next is not None
+
+    async def _leave_circle(self, collection: str, page: Page, following: str | None) -> None:
+        """End the walk of a collection before its last page. The walk continues with `following`."""
+        text = f"The walk ends at {page.request.url}: {self._barren} pages in a row brought no new item."
+        self._on_event(Notice("warning", text))
+        self.summary.cut_short = text
+        reached = WalkProgress(Position(following), walked=collection)
+        await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     async def _end(self) -> None:
         await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))

@@ -1,6 +1,6 @@
 """Pushes filters down to an API: its capabilities, a query that it supports, and a walk of the result.
 
-    first request fails ─▶ walk without filters
+    first request fails, or items of another collection ─▶ walk without filters
     empty result ─▶ query for an item that the API has: returned? yes ─▶ the result is empty
                                                                   no  ─▶ walk without filters
 
@@ -13,7 +13,8 @@ may return too many.
 
 Some services answer a filter that they do not understand with an error or an empty result. So an empty result
 is verified by a query that differs only in its values and that an item of the source must match. A service
-that returns only some of the items cannot be detected.
+that returns only some of the items cannot be detected. If a result has items of other collections than those
+searched, the walk continues without filters: the collection may have another name in its items.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ class SearchEndpoint(NamedTuple):
     """The query of `url` as a body; None if only GET is supported."""
     json_filter: bool = False
     """True if a filter is sent as JSON in a body, False if as text."""
+    collections: frozenset[str] = frozenset()
+    """The collections that are searched; empty for all."""
 
     def request(self, asked: Json) -> PageRequest:
         """Return the request for a query with the members `asked`."""
@@ -142,7 +145,17 @@ def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capab
     as_json = capabilities.post and capabilities.cql2_json
     if as_json or capabilities.cql2_text:
         takes.add("filter")
-    return SearchEndpoint(url, frozenset(takes), body if capabilities.post else None, as_json)
+    post_body = body if capabilities.post else None
+    return SearchEndpoint(url, frozenset(takes), post_body, as_json, frozenset(collections))
+
+
+def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
+    """Return the items that state no collection, or one of `collections` (empty: any)."""
+    if not collections:
+        return items
+    return [
+        one for one in items if not isinstance(one.get("collection"), str) or one["collection"] in collections
+    ]
 
 
 def items_endpoint(url: str) -> SearchEndpoint:
@@ -275,9 +288,17 @@ async def walk_verified(
         async with aclosing(read_pages(reader, query.request, size, on_notice, home=home)) as answer:
             async for page in answer:
                 pages, items = pages + 1, items + len(page.items)
-                if page.next is None and not items:
+                kept = page
+                if len(without_others(page.items, query.endpoint.collections)) < len(page.items):
+                    doubt, kept = (
+                        "it returns items of other collections",
+                        replace(page, items=[], matched=None),
+                    )
+                elif page.next is None and not items:
                     doubt = await _verify_empty(reader, query)
-                yield page if doubt is None else replace(page, next=query.plain)
+                yield kept if doubt is None else replace(kept, next=query.plain)
+                if doubt is not None:
+                    break
     except SourceError as error:
         if not _is_answer(error):
             raise

@@ -12,8 +12,11 @@ pushed down, and the walk itself reports the problem.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from functools import partial
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
@@ -37,6 +40,7 @@ from stacpull.sources.search_query import (
     members,
     search_endpoint,
     walk_verified,
+    without_others,
 )
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.sources.source_url import api_place
@@ -72,6 +76,8 @@ class StacApi:
         """The walks of queries. The first element returns whether a request belongs to the walk."""
         self._unsplit: list[tuple[PageRequest, Notice]] = []
         """The first requests of walks that cannot be split, and the reason."""
+        self._selected: frozenset[str] = frozenset()
+        """The collections of the selection; empty for all."""
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, which is read only once."""
@@ -90,7 +96,26 @@ class StacApi:
         return document.body
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size."""
+        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size.
+
+        A page of a search has only items of the selected collections, even if the service ignores them.
+        """
+        return self._of_selected(self._pages(start, page_size, on_notice), on_notice)
+
+    async def _of_selected(self, pages: AsyncGenerator[Page], on_notice: OnNotice) -> AsyncGenerator[Page]:
+        is_reported = False
+        async with aclosing(pages):
+            async for page in pages:
+                own = page.items
+                if api_place(page.request.url).search:
+                    own = without_others(page.items, self._selected)
+                if len(own) < len(page.items) and not is_reported:
+                    is_reported = True
+                    text = f"{page.request.url} returns items of other collections, which are left out."
+                    on_notice(Notice("warning", text))
+                yield page if len(own) == len(page.items) else replace(page, items=own)
+
+    def _pages(self, start: PageRequest, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         size = page_size.at_most(self._most_items)
         for first, notice in self._unsplit:
             if first == start:
@@ -202,6 +227,7 @@ class ApiSource(StacApi):
 
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
         """Return one start per collection. If possible, leave out collections without the selected ids."""
+        self._selected = frozenset(() if selection.all_collections else names)
         narrow = narrowing(selection)
         split = selection.split_walk > 1
         if split and not selection.push_down:
@@ -236,6 +262,8 @@ class ApiSource(StacApi):
                 for item in page.items:
                     if not isinstance(named := item.get("collection"), str):
                         return None
+                    if endpoint.collections and named not in endpoint.collections:
+                        return None  # the service does not search only these
                     if item["id"] in ids:
                         found.add(named)
                         missing.discard(item["id"])
@@ -311,6 +339,7 @@ class SearchSource(StacApi):
         if selection.split_walk > 1:
             raise UsageError("--split-walk needs a collection: use the API's root and -C.")
         asked = tuple(dict.fromkeys(selection.collections))
+        self._selected = frozenset(asked)
         for name in asked:
             if self._named and name not in self._named:
                 raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")

@@ -30,7 +30,7 @@ from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, with_limit
-from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
+from stacpull.sources.search_query import SearchQuery, period_of, walk_verified, without_others
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import parameter, parts_of
 
@@ -170,7 +170,11 @@ async def _probe(
         body = await _body(reader, endpoint.request(asked))
         if again:
             return _Probe(announced_total(body))
-        times = [period_of(item) for item in body["features"] if isinstance(item, dict)]
+        items = [item for item in body["features"] if isinstance(item, dict)]
+        if len(without_others(items, endpoint.collections)) < len(items):
+            on_notice(unsplit("the source does not filter by collection"))
+            return None
+        times = [period_of(item) for item in items]
         known = next((time for time in times if time is not None), None)
         if known is None:
             if body["features"]:
@@ -274,7 +278,7 @@ class _PartReader(NamedTuple):
 
 
 async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> AsyncGenerator[Page]:
-    """Yield the pages of all parts in order, without empty ones except the last page."""
+    """Yield the pages of all parts in order, without empty ones unless they end the walk or a part early."""
     waiting, active, seen = deque(requests), deque[_Part](), set[int]()
     try:
         while waiting or active:
@@ -291,7 +295,7 @@ async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> Asy
                 if page.next is None:
                     following = active[1].first if len(active) > 1 else next(iter(waiting), None)
                     page = replace(page, next=following)
-                if page.items or page.next is None:
+                if page.items or page.next is None or page.cut_short is not None:
                     yield replace(page, matched=reader.total)
             if not head.pages and head.ended and head.error is None:
                 active.popleft()
