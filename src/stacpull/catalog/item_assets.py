@@ -18,7 +18,7 @@ from stacpull.urls import is_remote, join, without_blanks
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
-FILE_FIELDS = ("file:size", "file:checksum")
+FILE_FIELDS = _SIZE, _CHECKSUM = "file:size", "file:checksum"
 _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
@@ -198,17 +198,19 @@ def _local_asset(
     origin, so that storing twice gives the same result.
     """
     source, stored = asset, {**asset, "href": reference(file.path, directory)}
-    if not _REPLACED.isdisjoint(stored):  # they are added at the end, in a fixed order
+    if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
         stored = {key: value for key, value in stored.items() if key not in _REPLACED}
     if file.clip is not None:
         stored = _clipped(stored, file.clip)
         asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole file
-    measured = file.size, None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex()
-    for name, value in zip(FILE_FIELDS, measured, strict=True):  # in a fixed order, for equal bytes
-        if value is not None:
-            stored[name] = value
-        elif name in asset:
-            stored[name] = asset[name]
+    if file.size is not None:
+        stored[_SIZE] = file.size
+    elif _SIZE in asset:
+        stored[_SIZE] = asset[_SIZE]
+    if file.sha256 is not None:
+        stored[_CHECKSUM] = (_SHA256_MULTIHASH + file.sha256).hex()
+    elif _CHECKSUM in asset:
+        stored[_CHECKSUM] = asset[_CHECKSUM]
     alternates = _with_origin(source, remote, base)
     if alternates:
         stored["alternate"] = alternates
