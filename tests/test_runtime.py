@@ -32,7 +32,7 @@ print(libc.mallinfo2().hblkhd >> 20)
         pytest.param("glibc's", range(4), id="by itself glibc takes it from the heap"),
     ],
 )
-def test_a_large_block_after_a_larger_one(whose, mapped):
+def test_freed_large_blocks_are_returned_to_the_system(whose, mapped):
     if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
         pytest.skip("this is no glibc of 2.33 or later")
     ran = subprocess.run([sys.executable, "-c", _CHILD, whose], capture_output=True, text=True, check=True)

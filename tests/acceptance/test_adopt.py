@@ -44,7 +44,7 @@ def inodes(mirrored: Mirrored) -> dict[str, int]:
     return {name: (mirrored.dest / name).stat().st_ino for name in mirrored.assets}
 
 
-def test_what_another_tool_downloaded_is_taken(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+def test_identical_files_of_another_tool_are_adopted(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
     before = inodes(downloaded)
     report = downloaded.mirror()
     assert (report.exit_code, report.assets_done) == (0, len(before))
@@ -56,7 +56,7 @@ def test_what_another_tool_downloaded_is_taken(mirrored_once: Mirrored, download
     assert downloaded.verify().exit_code == 0
 
 
-def test_without_it_they_are_in_the_way(downloaded: Mirrored) -> None:
+def test_without_adopt_existing_files_are_failures(downloaded: Mirrored) -> None:
     before = {name: (downloaded.dest / name).read_bytes() for name in downloaded.assets}
     downloaded.options = evolve(downloaded.options, adopt=False)
     report = downloaded.mirror()
@@ -84,7 +84,7 @@ def as_link(path: Path) -> None:
     ],
     ids=["short", "long", "empty", "altered", "link"],
 )
-def test_what_is_not_the_asset_stays_and_is_named(
+def test_a_file_that_differs_from_its_asset_is_kept_and_reported(
     mirrored_once: Mirrored, downloaded: Mirrored, change: Change, why: str
 ) -> None:
     name = next(name for name in downloaded.assets if name.endswith("_B02.tif"))
@@ -100,14 +100,16 @@ def test_what_is_not_the_asset_stays_and_is_named(
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-def test_what_is_missing_is_fetched(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+def test_files_missing_from_the_existing_tree_are_fetched(
+    mirrored_once: Mirrored, downloaded: Mirrored
+) -> None:
     for name in downloaded.assets[::2]:
         (downloaded.dest / name).unlink()
     assert downloaded.mirror().exit_code == 0
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-def test_where_head_is_refused_the_same_bytes_are_taken(
+def test_files_are_adopted_if_head_requests_are_refused(
     mirrored_once: Mirrored, downloaded: Mirrored
 ) -> None:
     altered = next(name for name in downloaded.assets if name.endswith("_B03.tif"))
@@ -137,7 +139,7 @@ def test_the_control_files_of_a_tool_are_left_alone(downloaded: Mirrored) -> Non
 
 
 @pytest.mark.skipif(os.name != "posix", reason="hard links")
-def test_without_hard_links_they_are_copied(
+def test_files_are_copied_where_hard_links_are_unsupported(
     mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> None:
@@ -148,7 +150,7 @@ def test_without_hard_links_they_are_copied(
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-def test_the_command_takes_it(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
+def test_the_command_accepts_adopt(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
     env = environment(downloaded.replica)
     ran = run(mirror_of(downloaded.replica.base_url, downloaded.dest, "--adopt", "--json"), env)
     assert (ran.code, BIGEARTHNET.exists()) == (0, True), ran.err
@@ -179,7 +181,7 @@ def test_two_names_of_one_file_are_two_assets(
     assert list((tmp_path / ".stacpull/parts").iterdir()) == []
 
 
-def test_a_disk_that_fails_takes_none_of_the_files(
+def test_a_failed_sync_removes_no_existing_file(
     downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, sync = downloaded.files, GroupSync.sync

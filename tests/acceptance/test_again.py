@@ -75,7 +75,7 @@ def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_h
         assert not damage(dest, there), name
 
 
-def test_retry_fetches_what_was_mended(tmp_path, small_hub):
+def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
 
     def is_broken(request: RequestInfo) -> bool:
@@ -135,7 +135,7 @@ def test_a_second_process_on_the_same_dest_is_refused(tmp_path, held_hub, comman
     assert not damage(dest, expected_files(held_hub.dataset, range(30)))
 
 
-def test_status_while_it_runs_and_right_after_it_was_killed(tmp_path, held_hub):
+def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):
     dest, env = tmp_path / "mirror", environment(held_hub)
     seen = []
     with Running(mirror_of(held_hub.base_url, dest), env) as process:

@@ -225,7 +225,7 @@ def test_an_asset_that_is_gone_at_each_address_states_both_reasons_and_retry_beg
     live(scenario)
 
 
-def test_refusals_at_the_preferred_place_stop_no_run_that_has_others(live):
+def test_refusals_at_preferred_hrefs_do_not_stop_a_run_with_alternates(live):
     """Sixty refusals in a row from one host would stop the run, were they all there is."""
 
     async def scenario(world: World) -> None:
@@ -263,7 +263,7 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_what_the_item_states_is_held_against_what_comes(live):
+def test_bodies_are_checked_against_size_and_checksum_of_the_item(live):
     async def scenario(world: World) -> None:
         href = world.server.url("/b.tif")
         world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
@@ -328,7 +328,7 @@ UNDER_39 = {
 }
 
 
-def test_a_prefix_is_a_named_failure_and_the_run_continues(live):
+def test_a_prefix_is_a_reported_failure_and_the_run_continues(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
         assert (await world.plan()).assets_refused == 1
@@ -410,7 +410,7 @@ async def _is_whole(dest: Path) -> bool:
     return (await verify(dest)).damaged == 0
 
 
-def test_prefixes_are_listed_as_far_as_items_are_wanted(live):
+def test_prefixes_beyond_max_items_are_not_listed(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})
         page = orjson.loads(world.routes["/items.json"](None).body)
@@ -496,7 +496,7 @@ def test_a_prefix_resumes_where_it_was_stopped(live):
     live(scenario, latency_ms=60)
 
 
-def test_a_prefix_under_which_nothing_is_fails_by_name(live):
+def test_an_empty_prefix_is_a_failure_that_names_it(live):
     async def scenario(world: World) -> None:
         world.offer({"data": {**PREFIX, "href": "s3://EODATA/none/"}})
         report = await world.mirror(Selection(expand_prefix=True))
@@ -541,7 +541,7 @@ def test_a_collections_own_assets_are_mirrored_once(live):
 
 
 @pytest.mark.parametrize(("now", "done"), [(10, 1), (9, 0), (8, 0)])
-def test_the_size_that_its_item_states_now_counts(live, now, done):
+def test_the_size_is_checked_against_the_current_item(live, now, done):
     async def scenario(world: World) -> None:
         asset = {"href": world.server.url("/b.tif"), "file:size": 9}
         own = [{"rel": "self", "href": world.server.url("/i.json")}]
@@ -689,7 +689,7 @@ def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(live):
 # --- odd hrefs, keys and ids ------------------------------------------------------------------------------
 
 
-def test_odd_hrefs_keys_and_ids_come_out_right_or_are_named(live):
+def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(live):
     printed = "/odata/v1/Products(('f6b6584e', 'n/a', -1, 'Sinergise Solutions'))/Nodes(B02.tif)/$value"
 
     async def scenario(world: World) -> None:
@@ -733,7 +733,7 @@ def test_requester_pays_is_reported_and_never_accepted_automatically(live, agree
     live(scenario, requester_pays=True)
 
 
-def test_a_rebuilt_mirror_takes_up_objects_and_the_collections_assets(live):
+def test_a_rebuilt_ledger_contains_prefix_objects_and_collection_assets(live):
     async def scenario(world: World) -> None:
         world.routes["/thumb.png"] = [Answer(body=b"png")]
         world.offer({"data": PREFIX}, {"assets": {"thumbnail": {"href": "./thumb.png"}}})

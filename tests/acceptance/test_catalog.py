@@ -74,7 +74,7 @@ def test_a_mirror_can_be_mirrored(mirror, hub, tmp_path):
     assert run(["verify", str(copy)], environment(hub)).code == 0
 
 
-def test_a_copy_of_a_copy_is_a_mirror_of_its_own(hub, tmp_path):
+def test_a_mirror_of_a_mirror_does_not_depend_on_its_source(hub, tmp_path):
     """No link of a copy leads to the mirror that it was made from: that may be deleted."""
     mirrors = [tmp_path / name for name in ("mirror", "a copy", "copy2")]
     first = run(mirror_of(hub.base_url, mirrors[0], "--max-items", "3"), environment(hub))
@@ -84,7 +84,7 @@ def test_a_copy_of_a_copy_is_a_mirror_of_its_own(hub, tmp_path):
         ran = run(["mirror", str(here / "catalog.json"), str(there), "--all-collections"], environment(hub))
         assert ran.code == 0, ran.err
         assert assets_of(there) == original
-        test_every_link_leads_somewhere_in_the_mirror(there)
+        test_every_relative_link_refers_to_a_file_of_the_mirror(there)
     for gone in mirrors[:2]:
         shutil.rmtree(gone)
     assert assets_of(mirrors[2]) == original
@@ -106,7 +106,7 @@ def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:
     }
 
 
-def test_every_link_leads_somewhere_in_the_mirror(mirror):
+def test_every_relative_link_refers_to_a_file_of_the_mirror(mirror):
     for path in mirror.glob("**/*.json"):
         if path.name.endswith("_labels_metadata.json") or path.name == "labels.json":
             continue
@@ -129,7 +129,7 @@ def test_source_links_lead_to_the_local_source_items(mirror):
         assert Path(href).resolve().is_relative_to(mirror.resolve())
 
 
-def test_it_is_core_valid_as_far_as_can_be_checked_offline(mirror):
+def test_documents_have_the_required_core_fields(mirror):
     catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
     for thing in [catalog, *catalog.get_children(), *catalog.get_items(recursive=True)]:
         document = thing.to_dict(include_self_link=False)
@@ -144,7 +144,7 @@ FERNET = "gAAAAA" + 100 * "B" + "=="
 
 
 @pytest.mark.parametrize("why", ["excluded", "failed"])
-def test_an_asset_that_is_not_in_the_mirror_keeps_its_href_where_that_lasts(tmp_path, why):
+def test_an_asset_outside_the_mirror_keeps_a_permanent_href(tmp_path, why):
     """Whoever opens the item finds every asset, and no href that leads nowhere."""
     with AssetHost() as host:
         lasting = {"https": f"{host.url}/gone/a.tif?v=2", "s3": "s3://bucket/a.tif"}

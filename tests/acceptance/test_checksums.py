@@ -133,7 +133,7 @@ def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str
     assert digests(dest) == expected(checksum)
 
 
-def test_only_the_bytes_that_were_mirrored_are_taken_for_a_repair(tmp_path: Path) -> None:
+def test_a_repair_accepts_only_the_bytes_that_were_mirrored(tmp_path: Path) -> None:
     dest = tmp_path / "m"
 
     async def act(_source: Source, options: Options) -> None:

@@ -121,7 +121,7 @@ def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost
     assert is_sound(tmp_path)
 
 
-def test_its_item_has_the_clipped_extent_and_nothing_of_the_whole_file(
+def test_the_item_describes_the_clipped_file_and_not_the_whole(
     tmp_path: Path, host: RasterHost, cog: bytes
 ) -> None:
     mirrored(listed(host), tmp_path, BOX)
@@ -252,7 +252,7 @@ def test_one_warning_for_each_reason(tmp_path: Path, host: RasterHost) -> None:
     assert len(heard.warnings()) == 1
 
 
-def test_what_is_outside_is_reported_and_no_failure(tmp_path: Path, host: RasterHost) -> None:
+def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path, host: RasterHost) -> None:
     source = listed(host)
     report = mirrored(source, tmp_path, OUTSIDE, max_failures=0)
     assert (report.assets_failed, report.assets_outside, report.exit_code) == (1, 1, 0)
@@ -280,7 +280,7 @@ def test_a_second_run_requests_no_raster(tmp_path: Path, host: RasterHost) -> No
     assert host.rasters_asked() == [("/items.json", None)]
 
 
-def test_another_area_is_fetched_again_and_all_of_it_too(
+def test_another_area_or_no_area_fetches_the_raster_again(
     tmp_path: Path, host: RasterHost, cog: bytes
 ) -> None:
     source = listed(host)
@@ -297,7 +297,9 @@ def test_another_area_is_fetched_again_and_all_of_it_too(
     assert is_sound(tmp_path)
 
 
-def test_a_whole_raster_stays_whole(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(
+    tmp_path: Path, host: RasterHost, cog: bytes
+) -> None:
     source = listed(host)
     mirrored(source, tmp_path, None)
     host.rasters_asked()
@@ -379,7 +381,9 @@ def broken_off(tmp_path: Path, host: RasterHost, large: bytes) -> tuple[Path, se
     return dest, set(asked[3:-1])  # behind the items and two reads of the header
 
 
-def test_ranges_that_came_in_are_not_fetched_again(tmp_path: Path, host: RasterHost, large: bytes) -> None:
+def test_ranges_already_received_are_not_fetched_again(
+    tmp_path: Path, host: RasterHost, large: bytes
+) -> None:
     dest, there = broken_off(tmp_path, host, large)
     assert there
     assert asyncio.run(stacpull.retry(dest)).assets_clipped == 1
@@ -544,9 +548,7 @@ def test_the_command_prints_what_it_did(tmp_path: Path, host: RasterHost) -> Non
         ("nowhere.geojson", "cannot read nowhere.geojson"),
     ],
 )
-def test_an_area_that_is_none_is_refused_before_anything_is_made(
-    tmp_path: Path, clip: str, sentence: str
-) -> None:
+def test_an_invalid_area_is_refused_before_dest_is_created(tmp_path: Path, clip: str, sentence: str) -> None:
     ran = run(["mirror", "http://127.0.0.1:9/", str(tmp_path / "m"), "--clip", clip], environment(), tmp_path)
     assert ran.code == 2
     assert sentence in ran.err

@@ -105,7 +105,7 @@ def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
     assert (report.assets_done, report.assets_failed, report.assets_pending) == (300, 0, 0)
 
 
-def test_a_host_that_is_back_in_time_costs_no_attempt(tmp_path: Path) -> None:
+def test_a_host_that_recovers_within_the_stall_timeout_costs_no_attempt(tmp_path: Path) -> None:
     with refusing_port() as port:
         source = local_items(tmp_path, [f"http://127.0.0.1:{port}/assets/{n}" for n in range(60)])
     host: list[AssetHost] = []

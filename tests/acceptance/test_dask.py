@@ -307,7 +307,7 @@ def in_this_process(
         return mirrored_by(cluster, replica, dest)
 
 
-def test_credentials_are_not_sent_where_they_can_be_read_on_the_way(tmp_path, served, cluster, monkeypatch):
+def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served, cluster, monkeypatch):
     """A worker takes them from its own environment; what it lacks is named."""
     monkeypatch.setattr(dask_cluster, "is_private", lambda _address: False)
     replica = served()
@@ -357,7 +357,7 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
 
 
-def test_a_coordinator_or_a_scheduler_that_is_killed_costs_what_was_in_flight(tmp_path, served):
+def test_killing_coordinator_or_scheduler_costs_only_transfers_in_flight(tmp_path, served):
     """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
     replica, dest = served(items=40, latency_ms=SLOW_MS), tmp_path / "m"
     bodies = Bodies(replica)
@@ -423,7 +423,7 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # half a minute on an idle machine: Dask waits for what was killed
-def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
+def test_killing_any_process_loses_nothing_and_repeats_little():
     report = dask_chaos(items=30, kills=6, afresh=6, seed=3)
     assert report.complaints == []
     assert report.total in {6, 7}
@@ -433,7 +433,7 @@ def test_whoever_is_killed_nothing_is_lost_and_little_fetched_again():
 
 
 @pytest.mark.slow
-def test_a_number_starts_workers_here(tmp_path, served):
+def test_a_number_starts_local_workers(tmp_path, served):
     replica, dest = served(), tmp_path / "m"
     ran = run(mirror_of(replica.base_url, dest, "--dask", "2", "--json"), environment(replica), timeout=120)
     assert ran.code == 0, ran.err
@@ -513,7 +513,7 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
         (["--dask", "nothing.json"], "--dask must be an address such as tcp://host:8786, a scheduler file"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, arguments, said):
+def test_invalid_dask_options_are_refused_before_dest_is_created(tmp_path, arguments, said):
     ran = run(
         mirror_of("http://127.0.0.1:9/", tmp_path / "m", *arguments), environment(MLHUB_API_KEY="k" * 20)
     )
@@ -543,7 +543,7 @@ def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatc
 
 
 @pytest.mark.parametrize("turns", [*range(8), None])
-def test_what_is_given_up_while_it_connects_is_closed(monkeypatch, turns):
+def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
     """The fixture `no_leaks` finds leaks. The other side accepts connections and sends nothing."""
     monkeypatch.setattr(dask_cluster, "_ABANDON", 0.05)
 

@@ -35,7 +35,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("revalidate", [False, True])
-def test_what_the_user_deleted_is_fetched_again(tmp_path: Path, change: str, revalidate: bool) -> None:
+def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str, revalidate: bool) -> None:
     delete, files, documents = CHANGES[change]
     heard: list[object] = []
 

@@ -115,7 +115,7 @@ def description_of(dest: Path) -> object:
     return json.loads((dest / SOURCE / "collection.json").read_bytes())["description"]
 
 
-def test_a_stop_while_what_a_kill_left_is_read_leaves_it_to_resume(tmp_path, monkeypatch):
+def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatch):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)

@@ -112,7 +112,7 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_files_of_others_are_not_overwritten(tmp_path, small_hub):
+def test_files_of_the_user_are_not_overwritten(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     wanted = expected_files(small_hub.dataset, range(30))
     taken = next(name for name in wanted if name.endswith("_B05.tif"))
@@ -180,7 +180,7 @@ def is_source_item(request: RequestInfo) -> bool:
         pytest.param(of("blob", "s3"), Status(408), 10, id="408"),
     ],
 )
-def test_what_passes_is_sat_out(tmp_path, small_hub, match, fault, times):
+def test_temporary_failures_are_retried_until_they_pass(tmp_path, small_hub, match, fault, times):
     small_hub.inject(match, fault, times)
     dest = tmp_path / "mirror"
     started = time.monotonic()
@@ -220,7 +220,7 @@ def test_expired_hrefs_are_read_again(tmp_path, refused):
         ("", "redirect", ""),
     ],
 )
-def test_a_redirect_to_where_it_must_not_go_is_refused_unasked(tmp_path, small_hub, location, kind, named):
+def test_a_forbidden_redirect_is_refused_without_a_request(tmp_path, small_hub, location, kind, named):
     headers = {"Location": location} if location else {}
     small_hub.inject(is_download, Status(302, headers), times=10_000)
     selection = Selection(collections=(LABELS,), max_items=1, source_links=False)
@@ -315,7 +315,7 @@ def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
         assert report["bytes_fetched"] >= report["bytes_done"] > 0
 
 
-def test_missing_ok_makes_b10_no_reason_to_fail(tmp_path, hub):
+def test_with_missing_ok_the_missing_b10_does_not_fail_the_run(tmp_path, hub):
     arguments = mirror_of(hub.base_url, tmp_path / "m", "--max-items", "2", "--exclude-asset", "", "--json")
     ran = run([*arguments, "--missing", "ok"], environment(hub))
     assert (ran.code, ran.report["assets_missing"], ran.report["assets_done"]) == (0, 2, 26)

@@ -102,7 +102,7 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path: Path, code: int, l
 
 
 @pytest.mark.parametrize("lives", [[3, 3], [3, 2], [1, 2, 2]])
-def test_walks_that_get_no_further_end_with_a_sentence(tmp_path: Path, lives: list[int]) -> None:
+def test_walks_without_progress_end_with_a_message(tmp_path: Path, lives: list[int]) -> None:
     async def work() -> int:
         async with Forgetful(lives) as api:
             with pytest.raises(
@@ -115,7 +115,7 @@ def test_walks_that_get_no_further_end_with_a_sentence(tmp_path: Path, lives: li
     assert status(tmp_path / "m").assets_done == 2 * max(lives)
 
 
-def test_a_walk_that_was_given_up_is_gone_on_with_when_cursors_last(tmp_path: Path) -> None:
+def test_resume_continues_an_abandoned_walk_once_cursors_last(tmp_path: Path) -> None:
     async def work() -> MirrorReport:
         async with Forgetful([3, 3, 99]) as api:
             with pytest.raises(SourceError):
@@ -129,7 +129,7 @@ def test_a_walk_that_was_given_up_is_gone_on_with_when_cursors_last(tmp_path: Pa
 
 
 @pytest.mark.parametrize("most", [7, 3])
-def test_the_first_items_are_the_same_over_a_walk_that_begins_again(tmp_path: Path, most: int) -> None:
+def test_max_items_selects_the_same_items_if_the_walk_restarts(tmp_path: Path, most: int) -> None:
     async def work() -> MirrorReport:
         async with Forgetful([2, 99]) as api:
             chosen = Selection(max_items=most)
@@ -140,7 +140,7 @@ def test_the_first_items_are_the_same_over_a_walk_that_begins_again(tmp_path: Pa
     assert {path.name for path in (tmp_path / "m" / "a").iterdir() if path.is_dir()} == set(IDS[:most])
 
 
-def test_a_sample_is_the_same_over_a_walk_that_begins_again(tmp_path: Path) -> None:
+def test_a_sample_is_the_same_if_the_walk_restarts(tmp_path: Path) -> None:
     def drawn(lives: list[int], dest: Path) -> set[str]:
         async def work() -> None:
             async with Forgetful(lives) as api:
@@ -198,9 +198,7 @@ def test_a_stopped_mirror_resumes_although_its_cursor_has_expired(
 
 
 @pytest.mark.parametrize("lives", [[2, 2], [1, 2, 2]])
-def test_a_document_that_gets_no_further_ends_with_advice_that_can_be_followed(
-    tmp_path: Path, lives: list[int]
-) -> None:
+def test_an_item_list_without_progress_ends_with_usable_advice(tmp_path: Path, lives: list[int]) -> None:
     async def work() -> None:
         async with Forgetful(lives) as api:
             with pytest.raises(SourceError, match="name one that lists less at a time") as raised:
@@ -215,7 +213,7 @@ def test_a_document_that_gets_no_further_ends_with_advice_that_can_be_followed(
 
 
 @pytest.mark.parametrize(("place", "count"), [("/collections/a", 10), *PLACES])
-def test_a_plan_begins_again_as_a_mirror_does(place: str, count: int) -> None:
+def test_plan_restarts_a_walk_as_mirror_does(place: str, count: int) -> None:
     async def work() -> None:
         async with Forgetful([1, 2, 99]) as api:
             report = await plan(api.url(place), options=HASTY)
@@ -228,7 +226,7 @@ def test_a_plan_begins_again_as_a_mirror_does(place: str, count: int) -> None:
     asyncio.run(work())
 
 
-def test_a_plan_that_gets_no_further_ends() -> None:
+def test_a_plan_without_progress_ends() -> None:
     async def work() -> None:
         async with Forgetful([2, 2]) as api:
             with pytest.raises(SourceError, match="could not be read"):

@@ -296,7 +296,7 @@ def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_h
 
 
 @pytest.mark.usefixtures("aws")
-def test_of_a_complete_table_what_failed_is_tried_again(tmp_path: Path, small_hub: MlhubReplica) -> None:
+def test_failed_rows_of_a_complete_table_are_retried(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out, no_retries = tmp_path / "t.ndjson", Options(retries=0)
     small_hub.inject(lambda request: request.server in {"blob", "s3"}, Status(500), times=5)
     first = read(small_hub, out, no_retries)
@@ -350,7 +350,7 @@ def test_an_impossible_output_is_refused_before_any_request(
 
 
 @pytest.mark.usefixtures("aws")
-def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
+def test_another_query_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.csv"
     read(small_hub, out, max_items=1)
     with pytest.raises(UsageError, match=r"another query \(different: selection\)"):
@@ -359,7 +359,7 @@ def test_another_question_is_refused_for_the_same_output(tmp_path: Path, small_h
     assert len(out.read_text().splitlines()) == 25
 
 
-def test_two_at_once_on_one_output_are_refused(tmp_path: Path) -> None:
+def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=200, record=True)) as replica:
         env = environment(replica)
@@ -372,7 +372,7 @@ def test_two_at_once_on_one_output_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--layout", "--metadata"])
-def test_options_of_a_tree_are_none_of_its_own(small_hub: MlhubReplica, option: str) -> None:
+def test_options_for_a_mirror_directory_are_refused(small_hub: MlhubReplica, option: str) -> None:
     ran = run(headers_of(small_hub, None, option, "none"), environment(small_hub))
     assert ran.code == 2
 
@@ -390,7 +390,7 @@ def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
         yield running
 
 
-def test_no_secret_is_written_down(tmp_path: Path, planted: MlhubReplica) -> None:
+def test_no_secret_is_written_to_any_file(tmp_path: Path, planted: MlhubReplica) -> None:
     out, env = tmp_path / "t.ndjson", environment(planted)
     arguments = headers_of(planted, out, "--exclude-asset", "", "--page-size", "5", "-vv")
     with Running(arguments, env) as process:

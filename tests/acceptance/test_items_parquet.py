@@ -78,7 +78,7 @@ def test_the_file_lists_all_items_and_the_collection_refers_to_it(source: Source
     assert report.files == 2 + 2 + 3  # assets, items, two catalogs and the file itself
 
 
-def test_writing_it_is_a_stage_that_is_shown_and_not_logged(source: Source, tmp_path: Path) -> None:
+def test_writing_the_index_is_a_stage_that_is_shown_and_not_logged(source: Source, tmp_path: Path) -> None:
     dest, events = tmp_path / "mirror", list[stacpull.Event]()
     work = stacpull.mirror(str(source([item("a"), item("b")])), dest, options=KEPT, on_event=events.append)
     asyncio.run(work)
@@ -119,7 +119,7 @@ def test_pruned_items_are_not_in_it(tmp_path: Path) -> None:
     assert gone not in ids_in(dest)
 
 
-def test_it_is_removed_when_it_is_not_wanted_any_more(source: Source, tmp_path: Path) -> None:
+def test_the_index_is_removed_when_the_option_is_switched_off(source: Source, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     here = source([item("a")])
     mirrored(here, dest, KEPT)
@@ -189,7 +189,7 @@ def test_it_needs_item_documents_and_pyarrow(
     assert not (tmp_path / "mirror").exists()
 
 
-def test_a_kill_while_it_is_written_leaves_the_one_before(source: Source, tmp_path: Path) -> None:
+def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     mirrored(source([item("a")]), dest, KEPT)
     before = (dest / "items.parquet").read_bytes()

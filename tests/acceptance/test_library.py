@@ -147,7 +147,7 @@ def test_leaving_the_stream_early_stops_the_run(tmp_path, busy_hub, monkeypatch)
     assert stacpull.status(tmp_path / "m").state == "interrupted"
 
 
-def test_without_a_loop(tmp_path, small_hub, aws):
+def test_functions_of_stacpull_sync_need_no_event_loop(tmp_path, small_hub, aws):
     from stacpull import sync  # noqa: PLC0415 - what this test is about
 
     settings = {"selection": FEW, "options": options_for(small_hub)}
@@ -167,7 +167,7 @@ def test_without_a_loop(tmp_path, small_hub, aws):
         (Selection(), stacpull.UsageError),
     ],
 )
-def test_errors_are_those_of_the_tree(tmp_path, small_hub, selection, error):
+def test_errors_are_subclasses_of_stacpull_error(tmp_path, small_hub, selection, error):
     with pytest.raises(error) as caught:
         asyncio.run(mirror(small_hub.base_url, tmp_path, selection=selection, options=options_for(small_hub)))
     assert isinstance(caught.value, stacpull.StacpullError)

@@ -224,7 +224,9 @@ def test_a_failed_asset_is_fetched_by_retry(
     is_whole(tmp_path / "m", made)
 
 
-def test_what_a_shard_has_fills_what_failed_in_dest(made: Path, shards: list[Path], tmp_path: Path) -> None:
+def test_a_failed_asset_is_taken_from_a_shard_that_has_it(
+    made: Path, shards: list[Path], tmp_path: Path
+) -> None:
     dest = tmp_path / "m"
     sync.merge(dest, shards)
     gone = next(dest.rglob("*_B03.tif"))
@@ -244,7 +246,9 @@ def test_what_a_shard_has_fills_what_failed_in_dest(made: Path, shards: list[Pat
     is_whole(dest, made)
 
 
-def test_other_content_is_a_conflict_and_stays(made: Path, shards: list[Path], tmp_path: Path) -> None:
+def test_different_content_is_a_conflict_and_dest_keeps_its_file(
+    made: Path, shards: list[Path], tmp_path: Path
+) -> None:
     dest = tmp_path / "m"
     sync.merge(dest, shards)
     path = next(shards[1].rglob("*_B04.tif"))
@@ -262,7 +266,7 @@ def test_other_content_is_a_conflict_and_stays(made: Path, shards: list[Path], t
     is_whole(dest, made)
 
 
-def test_a_file_of_the_users_stays(made: Path, shards: list[Path], tmp_path: Path) -> None:
+def test_a_file_of_the_user_is_kept(made: Path, shards: list[Path], tmp_path: Path) -> None:
     dest = tmp_path / "m"
     name = str(next(shards[0].rglob("*_B05.tif")).relative_to(shards[0]))
     mine = dest / name
@@ -441,7 +445,7 @@ def test_a_job_array_makes_the_mirror_of_everything(
         ("auto", {"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "3"}, "SLURM_ARRAY_TASK_ID"),
     ],
 )  # fmt: skip
-def test_a_shard_that_cannot_be_found_out_is_an_error(
+def test_a_shard_number_that_cannot_be_determined_is_an_error(
     tmp_path: Path, shard: str, variables: dict[str, str], says: str
 ) -> None:
     ran = run(

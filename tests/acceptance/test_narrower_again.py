@@ -104,7 +104,7 @@ def test_a_retry_in_between_changes_nothing(host: AssetHost, tmp_path: Path, int
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-def test_a_run_that_is_stopped_there_ends_the_same(
+def test_a_stop_while_failures_are_forgotten_gives_the_same_mirror(
     host: AssetHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     """Stopped right before or after the failures are forgotten, `resume` gives the same mirror."""
@@ -138,7 +138,7 @@ def test_a_run_that_is_stopped_there_ends_the_same(
     ],
     ids=["labels", "first label", "first max", "max", "bbox", "datetime", "collection"],
 )
-def test_items_that_are_not_chosen_any_more_do_not_count(
+def test_failures_of_deselected_items_do_not_count(
     host: AssetHost, tmp_path: Path, wide: dict[str, Any], narrow: dict[str, Any], left: list[str]
 ) -> None:
     source, dest = written(tmp_path, host), tmp_path / "m"
@@ -169,7 +169,7 @@ def test_other_selections_keep_their_failures(host: AssetHost, tmp_path: Path, r
     is_whole(dest, 4)
 
 
-def test_what_was_still_to_do_is_not_once_it_is_not_wanted(host: AssetHost, tmp_path: Path) -> None:
+def test_pending_assets_outside_the_narrower_selection_are_dropped(host: AssetHost, tmp_path: Path) -> None:
     source, dest = written(tmp_path, host), tmp_path / "m"
     with suppress(stacpull.StacpullError):
         sync.mirror(source, dest, options=quick(metadata="item", retries=0, max_failures=0, concurrency=1))
@@ -210,7 +210,7 @@ def failed_after(source: str, dest: Path) -> list[tuple[str, str]]:
     return failed(dest)
 
 
-def test_only_the_source_makes_items_changed(host: AssetHost, tmp_path: Path) -> None:
+def test_a_different_selection_does_not_count_items_as_changed(host: AssetHost, tmp_path: Path) -> None:
     source, dest = written(tmp_path, host), tmp_path / "m"
     mirror(source, dest, assets="B10")
     assert mirror(source, dest, assets="B02").items_changed == 0

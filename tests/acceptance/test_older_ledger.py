@@ -126,7 +126,7 @@ def test_without_adopt_the_message_explains_recovery_and_rebuild_works(tmp_path:
     with_an_older_ledger(tmp_path / "m", when, work)
 
 
-def test_rebuild_is_the_first_thing_that_helps_too(tmp_path: Path) -> None:
+def test_rebuild_also_works_as_the_first_command(tmp_path: Path) -> None:
     async def work(_api: Backup, _source: str) -> None:
         assert (await verify(tmp_path / "m", strict=True)).exit_code == 1
         assert (await verify(tmp_path / "m", rebuild=True)).rebuilt is not None

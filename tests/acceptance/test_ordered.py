@@ -102,7 +102,7 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(
         assert (after.state, after.assets_done, after.assets_ordered) == ("complete", count, 0)
 
 
-def test_an_order_that_is_over_without_its_asset_is_a_failure(tmp_path: Path) -> None:
+def test_an_order_that_ends_without_its_asset_is_a_failure(tmp_path: Path) -> None:
     dest = tmp_path / "m"
     with OrderingHost(("404 Not Found", b"{}"), {"order:status": "ordered"}) as host:
         asyncio.run(stacpull.mirror(host.source(tmp_path), dest, options=quick()))
@@ -111,9 +111,7 @@ def test_an_order_that_is_over_without_its_asset_is_a_failure(tmp_path: Path) ->
     assert (report.assets_failed, report.assets_ordered, report.assets_missing) == (3, 0, 3)
 
 
-def test_retry_of_what_is_ordered_leaves_failures_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_retry_ordered_does_not_retry_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dest = tmp_path / "m"
     more = ["--allow-private-hosts", "--no-progress"]
     with OrderingHost(("202 Accepted", b"")) as host:

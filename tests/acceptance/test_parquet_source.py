@@ -59,7 +59,7 @@ def everything() -> dict[str, bytes]:
     return {f"i{number:03}": f"content {number}".encode() for number in range(COUNT)}
 
 
-def test_from_the_disk(published: Path, tmp_path: Path) -> None:
+def test_a_local_parquet_file_is_mirrored(published: Path, tmp_path: Path) -> None:
     dest = tmp_path / "m"
     ran = run(["mirror", str(published / "bucket" / "items.parquet"), str(dest), "--json"], environment())
     assert ran.code == 0, ran.err
@@ -140,7 +140,7 @@ def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None
     ("content", "why"),
     [(b"", "it is empty"), (b"no Parquet at all", "it is not a Parquet file"), (None, "could not be read")],
 )
-def test_what_cannot_be_read_exits_4(tmp_path: Path, content: bytes | None, why: str) -> None:
+def test_an_unreadable_parquet_file_exits_4(tmp_path: Path, content: bytes | None, why: str) -> None:
     source = tmp_path / "items.parquet"
     if content is not None:
         source.write_bytes(content)

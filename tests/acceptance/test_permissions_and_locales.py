@@ -77,7 +77,7 @@ def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path) -> None:
     assert any("Zürich" in str(path) for path in trees["posix"])
 
 
-def test_the_library_names_the_cure_where_python_cannot_write_such_names(tmp_path: Path) -> None:
+def test_the_library_explains_how_to_enable_non_ascii_names(tmp_path: Path) -> None:
     write_tree(tmp_path / "tree", 1, 1)
     document = json.loads((tmp_path / "tree/col0/col0-0/col0-0.json").read_bytes())
     href = (tmp_path / "tree/col0/col0-0/data.bin").as_uri()

@@ -20,7 +20,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_plan_of_nothing_warns(case: str) -> None:
+def test_plan_warns_if_nothing_is_selected(case: str) -> None:
     selection, expected = CASES[case]
     received: list[object] = []
 

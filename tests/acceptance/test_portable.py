@@ -31,7 +31,7 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("portable")
-def test_nothing_is_used_that_only_linux_has(tmp_path: Path) -> None:
+def test_portable_mode_uses_no_linux_features(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         (tmp_path / "old").write_bytes(b"x")
@@ -44,7 +44,7 @@ def test_nothing_is_used_that_only_linux_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
-def test_linux_has_what_the_switch_forces_off() -> None:
+def test_linux_provides_the_features_that_portable_disables() -> None:
     fd = os.open("/dev/shm", os.O_RDONLY)  # noqa: S108 - tmpfs, which syncfs is trusted on
     try:
         assert isinstance(choose(fd, fd), GroupSync)
@@ -59,7 +59,7 @@ def slowly(connection: Connection) -> None:
         connection.answer(path)
 
 
-def test_a_mirror_survives_kills_without_what_only_linux_has(tmp_path: Path) -> None:
+def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
     """Two kills, each resumed; in the end every file is there and verified."""
     env = environment(STACPULL_PORTABLE="1")
     dest = tmp_path / "mirror"

@@ -37,13 +37,13 @@ def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recor
 
 @needs_strace
 @pytest.mark.parametrize("begin", ["adopt", "refresh", "repair", "rebuild"])
-def test_nor_when_it_found_something(begin):
+def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin):
     with scene(begin) as found:
         assert after_some(record(found), 4) == []
 
 
 @needs_strace
-def test_a_mirror_that_did_not_sync_would_be_found_out(recorded):
+def test_the_model_detects_a_mirror_that_does_not_sync(recorded):
     """The same run without the syncs of its data: the model must detect it."""
     spared = [e for e in recorded.events if e.kind is not Kind.SYNC_ALL and _is_of_the_ledger(e)]
     disk = Disk(spared)
@@ -99,11 +99,11 @@ def left(events: list[Event], *, names: bool, damage, at: Path) -> dict[str, byt
          {"d/part": b"ac" + b"a" * 510 + b"b" * 512}),
     ],
 )  # fmt: skip
-def test_what_a_loss_of_power_leaves(tmp_path, more, names, damage, expected):
+def test_files_left_by_a_power_loss(tmp_path, more, names, damage, expected):
     assert left([*MADE, *more], names=names, damage=damage, at=tmp_path / "left") == expected
 
 
 @pytest.mark.parametrize("damage", [torn, some])
-def test_what_is_torn_is_a_part_of_what_was_written(tmp_path, damage):
+def test_torn_files_contain_only_written_sectors(tmp_path, damage):
     found = {left(MADE, names=True, damage=damage, at=tmp_path / "left")["d/part"]}
     assert found <= {b"", b"a" * 512, b"a" * 512 + b"b" * 512, bytes(512) + b"b" * 512}

@@ -140,7 +140,7 @@ def test_two_processes_make_the_mirror_that_one_makes(tmp_path, slow_hub):
     assert two["bytes_fetched"] >= two["bytes_done"]
 
 
-def test_what_is_there_is_not_fetched_again_and_what_is_lost_is_repaired(tmp_path, served, eager):
+def test_existing_files_are_not_fetched_again_and_lost_ones_are(tmp_path, served, eager):
     replica, dest = served(items=6, seed=5), tmp_path / "m"
     report = mirrored_by(replica, dest)
     assert (report.exit_code, report.assets_done) == (0, 78)
@@ -177,7 +177,7 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, eager):
     assert is_whole(tmp_path / "m", replica, 12)
 
 
-def test_what_another_tool_has_downloaded_is_adopted(tmp_path, mirrored, eager):
+def test_files_downloaded_by_another_tool_are_adopted(tmp_path, mirrored, eager):
     dest = tmp_path / "other"
     assets = {name: mirrored.files[name] for name in mirrored.assets}
     for name, data in assets.items():
@@ -318,7 +318,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
     ],
     ids=["they end at their start", "a mistake in them"],
 )
-def test_workers_of_no_use_end_the_run_with_a_sentence(tmp_path, slow_hub, code, said, shown):
+def test_a_run_without_working_workers_ends_with_a_message(tmp_path, slow_hub, code, said, shown):
     """With -vv it is shown where, in whichever process that was."""
     dest = tmp_path / "mirror"
     env = environment(slow_hub, **in_workers(tmp_path, code))

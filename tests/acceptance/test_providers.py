@@ -138,7 +138,7 @@ key = "${{SUBSCRIPTION}}"
 """
 
 
-def test_planetary_computer_is_signed_for_and_the_mirror_holds_no_signature(within) -> None:
+def test_planetary_computer_urls_are_signed_and_signatures_not_stored(within) -> None:
     async def scenario(world: World) -> None:
         signing = Signing()
         blobs = Blobs(signing, world.other.url("/elsewhere"))
@@ -159,7 +159,7 @@ def test_planetary_computer_is_signed_for_and_the_mirror_holds_no_signature(with
     within(scenario)
 
 
-def test_a_later_run_has_a_signature_of_its_own_when_old_ones_are_worth_nothing(within) -> None:
+def test_a_later_run_gets_a_new_signature_after_a_key_rollover(within) -> None:
     async def scenario(world: World) -> None:
         signing = Signing()
         blobs = Blobs(signing)

@@ -65,7 +65,7 @@ def repaired(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [retried, repaired])
-def test_what_another_source_brought_stays_after_a_retry_and_a_repair(
+def test_items_of_another_source_are_kept_after_retry_and_repair(
     tmp_path: Path, again: Callable[[Path], None]
 ) -> None:
     with two_sources() as (one, other):
@@ -80,7 +80,7 @@ def test_what_another_source_brought_stays_after_a_retry_and_a_repair(
         assert files_in(tmp_path).keys() == before
 
 
-def test_what_another_selection_brought_stays_after_a_retry(tmp_path: Path) -> None:
+def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
         mirrored(replica.base_url, tmp_path)
@@ -105,7 +105,7 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("lost", ["col1/collection.json", "col1/col1-2/col1-2.json"])
-def test_behind_a_link_that_cannot_be_read_nothing_is_gone(tmp_path: Path, lost: str) -> None:
+def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: str) -> None:
     catalog, dest = write_tree(tmp_path / "tree", 2, 3), tmp_path / "m"
     mirrored(str(catalog), dest, all_collections=True)
     before = files_in(dest).keys()
@@ -121,7 +121,7 @@ def test_behind_a_link_that_cannot_be_read_nothing_is_gone(tmp_path: Path, lost:
 # --- whom to believe ----------------------------------------------------------------------------------------
 
 
-def test_a_source_is_believed_only_if_it_finds_what_it_lists(tmp_path: Path) -> None:
+def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         mirrored(replica.base_url, tmp_path)
         del replica.items["item-0002"]
@@ -249,7 +249,7 @@ def has_wrong_self_links(api: Labels) -> None:
         (hides_a_collection, "does not show that collection"),
     ],
 )
-def test_each_collection_and_host_answers_for_itself(tmp_path: Path, change: Change, why: str) -> None:
+def test_collections_and_hosts_are_judged_separately(tmp_path: Path, change: Change, why: str) -> None:
     reported, heard = pruned(tmp_path, change)
     assert (reported.items_gone, reported.items_pruned) == (0, 0)
     assert why in warnings(heard)
@@ -275,7 +275,7 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
     assert "the API does not deny them" in warnings(heard)
 
 
-def test_an_item_on_a_page_is_not_gone_whatever_its_url_answers(tmp_path: Path) -> None:
+def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -> None:
     def cloudy(api: Labels) -> None:
         api.clouds["T"], api.has["images"] = 90, ["S"]
 
@@ -313,7 +313,7 @@ def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_pat
     assert asyncio.run(verify(tmp_path)).damaged == 0
 
 
-def test_a_source_item_that_cannot_be_read_makes_the_walk_no_judge(tmp_path: Path) -> None:
+def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path: Path) -> None:
     def refuse(api: Labels) -> None:
         drop(api, "M")
         api.refused.add("T")
@@ -337,7 +337,7 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
     assert asyncio.run(verify(tmp_path)).damaged == 0
 
 
-def test_verify_knows_what_a_killed_pruning_did_not_get_to(tmp_path: Path) -> None:
+def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         mirrored(replica.base_url, tmp_path)
         with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:

@@ -67,7 +67,7 @@ def test_sixty_real_items(shared_data, tmp_path, layout, path_of):
     assert opened == expected.keys()
 
 
-def test_what_is_written_keeps_what_was_recorded(shared_data, tmp_path):
+def test_written_items_keep_the_recorded_fields(shared_data, tmp_path):
     hub, dest = RealHub(shared_data), tmp_path / "mirror"
     asyncio.run(mirrored(hub, dest, Options()))
     page = shared_data / "mlhub" / "prod2021" / f"{COLLECTION}_items_page1.json"

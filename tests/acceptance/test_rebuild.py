@@ -119,7 +119,9 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("harm", [Path.unlink, truncated(0.3)])
-def test_every_command_names_it_with_the_cure(mirrored: Mirrored, command: str, harm: Harm) -> None:
+def test_every_command_reports_the_damaged_ledger_and_suggests_rebuild(
+    mirrored: Mirrored, command: str, harm: Harm
+) -> None:
     harm(checkpointed(mirrored.dest))
     before = mirrored.files
     with pytest.raises(DestinationError, match=r"`stacpull verify --rebuild .*`") as caught:
@@ -129,7 +131,7 @@ def test_every_command_names_it_with_the_cure(mirrored: Mirrored, command: str, 
 
 
 @pytest.mark.parametrize("share", [n / 12 for n in range(12)])
-def test_no_torn_page_leads_to_more_than_a_sentence(mirrored: Mirrored, share: float) -> None:
+def test_a_torn_ledger_page_causes_at_most_an_error_message(mirrored: Mirrored, share: float) -> None:
     """Many commands never read the page; those that do report it, and none crashes."""
     page_zeroed(share)(checkpointed(mirrored.dest))
     for name in ("status", "failures", "resume", "verify quick"):
@@ -139,7 +141,7 @@ def test_no_torn_page_leads_to_more_than_a_sentence(mirrored: Mirrored, share: f
             assert "verify --rebuild" in str(error)  # noqa: PT017 - where a command does not meet the page
 
 
-def test_what_is_damaged_too_is_fetched_and_nothing_else(mirrored: Mirrored) -> None:
+def test_after_a_rebuild_only_damaged_files_are_fetched(mirrored: Mirrored) -> None:
     before = mirrored.files
     first, second, third = (mirrored.assets[n] for n in (0, 20, 40))
     path = checkpointed(mirrored.dest)
@@ -207,7 +209,7 @@ def test_the_message_says_what_to_do_if_nothing_is_readable(mirrored: Mirrored) 
         ("flat/{item}_{key}{ext}", "flat/{item}_{key}{ext}"),
     ],
 )
-def test_any_layout(
+def test_a_ledger_is_rebuilt_for_any_layout(
     mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, recognised: str
 ) -> None:
     made = _made(mirrored_once, tmp_path, monkeypatch, layout=layout)
@@ -343,7 +345,7 @@ def test_item_json_proves_its_files_where_the_ledger_is_lost(mirrored: Mirrored)
     assert mirrored.verify().exit_code == 0
 
 
-def test_what_is_trusted_by_name_is_counted_as_unproven(mirrored: Mirrored) -> None:
+def test_files_recognised_by_name_only_are_counted_as_unproven(mirrored: Mirrored) -> None:
     """Neither the items nor a ledger state a size: empty files do not count, and others may be truncated."""
     for path in mirrored.dest.rglob("bigearthnet_v1_*/*/*.json"):
         document = orjson.loads(path.read_bytes())
@@ -413,7 +415,7 @@ def test_a_kill_at_any_moment_leaves_the_old_ledger_or_the_new(mirrored: Mirrore
     assert mirrored.verify().exit_code == 0
 
 
-def test_nothing_outside_and_no_stranger_gets_into_it(mirrored: Mirrored) -> None:
+def test_documents_that_name_foreign_files_add_nothing_to_the_ledger(mirrored: Mirrored) -> None:
     """Documents that name files outside of DEST, in `.stacpull`, or of another item, are believed nothing."""
     outside = mirrored.dest.parent / "outside.tif"
     outside.write_bytes(b"secret")
@@ -444,7 +446,7 @@ def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:
     assert [one.name for one in own if one.name.startswith("ledger")] == ["ledger.sqlite"]
 
 
-def test_parts_of_the_old_ledger_go(mirrored: Mirrored) -> None:
+def test_parts_of_the_old_ledger_are_removed(mirrored: Mirrored) -> None:
     """A whole part is published by the row in its name, which is another asset's in the new ledger."""
     (mirrored.dest / ".stacpull/parts/1.0.4.whole").write_bytes(b"evil")
     ledger_path(mirrored.dest).unlink()
@@ -462,7 +464,7 @@ def test_a_damaged_document_is_read_again_from_where_the_old_ledger_has_it(mirro
     assert is_same(before, mirrored.files) == []
 
 
-def test_a_document_that_is_lost_is_known_by_the_catalog(mirrored: Mirrored) -> None:
+def test_a_lost_document_is_detected_by_the_catalog(mirrored: Mirrored) -> None:
     name, before = document_of(mirrored), mirrored.files
     rewritten(lambda data: data[:100])(mirrored.dest / name)
     ledger_path(mirrored.dest).unlink()

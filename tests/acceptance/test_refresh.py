@@ -212,7 +212,7 @@ def announces_more(replica: EvolvingReplica, name: str) -> None:
 
 
 @pytest.mark.parametrize("upstream", [still_answers, withheld, broken, denies_everything, announces_more])
-def test_what_is_not_surely_gone_stays(tmp_path, replica, upstream):
+def test_items_not_proven_gone_are_kept(tmp_path, replica, upstream):
     refreshed(replica, tmp_path)
     name = "item-0007"
     upstream(replica, name)

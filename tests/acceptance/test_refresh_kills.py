@@ -44,7 +44,7 @@ def content(dest: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
 
 
-def test_killed_at_any_moment_it_ends_with_what_is_there_now(tmp_path):
+def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path):
     """At each kill: a file is one complete version, and done files are as recorded."""
     choices = random.Random(KILLS)
     history: defaultdict[str, set[bytes]] = defaultdict(set)

@@ -123,7 +123,7 @@ def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(tmp_p
     upstream(tmp_path, scenario)
 
 
-def test_what_failed_and_was_left_out_is_tried_again(tmp_path: Path) -> None:
+def test_an_asset_that_failed_and_was_left_out_is_tried_again(tmp_path: Path) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
         api.add("a", version(1, etag='"a"'))
         api.item.assets["b"] = {"href": "/b.bin"}
@@ -139,7 +139,7 @@ def test_what_failed_and_was_left_out_is_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", [True, False])
 @pytest.mark.parametrize("listed", [False, True], ids=["not listed just then", "not expanded"])
-def test_a_prefix_that_was_not_looked_into_is_by_the_next(
+def test_a_prefix_not_listed_by_a_run_is_listed_by_the_next(
     tmp_path: Path, listed: bool, changed: bool
 ) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
@@ -262,7 +262,7 @@ def test_an_asset_from_another_href_is_fetched_completely_from_the_first_one(tmp
     ],
     ids=["ETag", "date"],
 )
-def test_a_304_that_names_another_version_is_not_believed(
+def test_a_304_with_another_version_fetches_the_asset_again(
     tmp_path: Path, before: Kept, names: dict[str, str]
 ) -> None:
     async def scenario(api: OneItem, again: Again) -> None:
@@ -285,7 +285,7 @@ def md5_of(kept: Kept) -> str:
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["304", "200"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_checksum_is_held_against_the_bytes_before_it_proves_anything(
+def test_a_new_checksum_is_verified_before_it_proves_a_file_unchanged(
     tmp_path: Path, number: int, says_so: bool
 ) -> None:
     """It is stated for the first time; the server may even answer that nothing has changed."""

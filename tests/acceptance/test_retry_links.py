@@ -54,7 +54,7 @@ EVERY = {f"col{c}-{n}" for c in range(2) for n in range(6)}
     ],
     ids=["an item", "two items", "a collection"],
 )
-def test_what_could_not_be_read_is_read_by_retry(
+def test_retry_reads_unread_links_again(
     tree: Path, tmp_path: Path, lost: list[str], without: set[str]
 ) -> None:
     gone, dest = [away(tree / name) for name in lost], tmp_path / "m"
@@ -83,7 +83,7 @@ def test_what_could_not_be_read_is_read_by_retry(
     assert sync.mirror(str(tree / "catalog.json"), dest).assets_skipped == 12
 
 
-def test_a_catalog_that_is_back_with_a_link_that_is_not(tree: Path, tmp_path: Path) -> None:
+def test_retry_records_a_broken_link_of_a_recovered_catalog(tree: Path, tmp_path: Path) -> None:
     collection, dest = away(tree / "col1" / "collection.json"), tmp_path / "m"
     sync.mirror(str(tree / "catalog.json"), dest)
     back(collection)
@@ -106,7 +106,7 @@ def test_retry_brings_no_more_than_max_items(tree: Path, tmp_path: Path, most: i
     assert there(dest) == (before if most == 3 else EVERY)
 
 
-def test_what_is_not_selected_is_not_brought_by_retry(tree: Path, tmp_path: Path) -> None:
+def test_retry_applies_the_selection(tree: Path, tmp_path: Path) -> None:
     collection, dest = away(tree / "col1" / "collection.json"), tmp_path / "m"
     chosen = Selection(ids=("col0-1", "col1-2"))
     sync.mirror(str(tree / "catalog.json"), dest, selection=chosen)
@@ -115,7 +115,7 @@ def test_what_is_not_selected_is_not_brought_by_retry(tree: Path, tmp_path: Path
     assert there(dest) == {"col0-1", "col1-2"}
 
 
-def test_a_next_mirror_that_reads_them_leaves_nothing_to_retry(tree: Path, tmp_path: Path) -> None:
+def test_links_read_by_a_later_mirror_are_no_longer_failures(tree: Path, tmp_path: Path) -> None:
     item, dest = away(tree / "col0" / "col0-1" / "col0-1.json"), tmp_path / "m"
     sync.mirror(str(tree / "catalog.json"), dest)
     back(item)
@@ -171,7 +171,7 @@ class SignedTree(WireServer):
 @pytest.mark.parametrize(
     ("broken", "unread"), [({"a"}, 1), ({"a", "last"}, 2), ({"sub"}, 1), ({"sub", "a", "b"}, 1)]
 )
-def test_links_that_are_signed_are_read_again_through_what_leads_to_them(
+def test_expired_signed_links_are_read_again_from_their_parent(
     tmp_path: Path, broken: set[str], unread: int
 ) -> None:
     dest, options = tmp_path / "m", Options(retries=0)

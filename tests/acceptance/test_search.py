@@ -27,7 +27,7 @@ def options_for(hub, **more):
     return Options(query={"key": Secret(hub.key)}, **more)
 
 
-def test_a_search_is_mirrored_stopped_and_gone_on_with_and_its_key_is_not_written_down(small_hub, tmp_path):
+def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path):
     source = f"{small_hub.base_url}/search?collections={LABELS}&bbox={WIDE}&limit=7&key={small_hub.key}"
     chosen = Selection(source_links=False)
     dest = tmp_path / "m"

@@ -93,7 +93,7 @@ def with_key(form: str, replica: MlhubReplica, dest: Path) -> tuple[list[str], d
 
 
 @pytest.mark.parametrize("form", ["query", "header", "source", "another name"])
-def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
+def test_a_secret_is_not_written_anywhere(tmp_path, planted, form):
     dest = tmp_path / "mirror"
     arguments, env = with_key(form, planted, dest)
 
@@ -123,7 +123,7 @@ def test_a_planted_secret_turns_up_nowhere(tmp_path, planted, form):
 
 
 @pytest.mark.parametrize("form", ["query", "header", "source", "another name"])
-def test_not_even_when_it_is_refused(tmp_path, form):
+def test_a_refused_secret_is_not_written_anywhere(tmp_path, form):
     dest = tmp_path / "mirror"
     with run_in_thread(MlhubReplica(items=5, seed=7, key="another", access=ACCESS, record=True)) as replica:
         arguments, env = with_key(form, replica, dest)

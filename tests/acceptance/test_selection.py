@@ -29,7 +29,7 @@ def planned(hub, env, *options):
     return ran.report
 
 
-def test_a_filter_a_place_and_a_list_of_ids(hub, env, tmp_path):
+def test_select_by_filter_area_and_id_list(hub, env, tmp_path):
     patches = list(hub.dataset.patches())
     snowy = planned(hub, env, "--filter", "seasonal_snow = TRUE OR seasonal_snow = 'true'")
     assert snowy["items_matched"] == planned(hub, env, "--seasonal-snow")["items_matched"] > 0
@@ -64,7 +64,7 @@ def test_status_shows_the_selection(hub, env, tmp_path):
     assert (refused.code, "--sample cannot be given to resume" in refused.err) == (2, True)
 
 
-def test_the_tree_that_torchgeo_reads(hub, env, tmp_path):
+def test_the_torchgeo_config_makes_the_tree_that_torchgeo_reads(hub, env, tmp_path):
     """As its loader reads it: the folder of each line of a split, all its *.tif, and its one *.json."""
     wanted = list(hub.dataset.patches())[:3]
     split = tmp_path / "bigearthnet-train.csv"

@@ -54,20 +54,20 @@ def inodes(dest: Path) -> set[int]:
 @pytest.mark.parametrize("size", [700, 3_000_000], ids=["in memory", "in a part"])
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
 @pytest.mark.parametrize("concurrency", [1, 12])
-def test_it_is_fetched_once(tmp_path: Path, size: int, checksum: str, concurrency: int) -> None:
+def test_a_shared_href_is_fetched_once(tmp_path: Path, size: int, checksum: str, concurrency: int) -> None:
     assert len(mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency)) == 1
     if size > 1 << 20:
         assert len(inodes(tmp_path)) == 1
 
 
-def test_what_is_stated_otherwise_is_fetched_by_itself(tmp_path: Path) -> None:
+def test_an_asset_with_a_different_checksum_is_fetched_separately(tmp_path: Path) -> None:
     sizes = {name: {"file:size": 700} for name in ITEMS}
     checksum = {"3": {"file:checksum": "1220" + hashlib.sha256(b"p" * 700).hexdigest()}}
     assert len(mirrored(tmp_path, b"p" * 700, stated={**sizes, **checksum}, concurrency=1)) == 2
 
 
 @pytest.mark.parametrize("there", [b"q" * 700, b"p" * 3])
-def test_a_strangers_file_in_the_first_place_is_never_shared(tmp_path: Path, there: bytes) -> None:
+def test_a_file_of_the_user_is_never_shared(tmp_path: Path, there: bytes) -> None:
     (tmp_path / "c/0").mkdir(parents=True)
     (tmp_path / "c/0/data.pdf").write_bytes(there)
 

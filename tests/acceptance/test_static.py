@@ -169,7 +169,7 @@ def tree_over_http(base: str, kind: str, directory: Path) -> None:
     tree(base).save(kind, stac_io=Written(base, directory))
 
 
-def test_what_is_broken_is_named_and_the_rest_is_mirrored(tmp_path: Path) -> None:
+def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) -> None:
     source = write_tree(tmp_path / "tree", 2, 5)
     (tmp_path / "tree" / "col0" / "col0-1" / "col0-1.json").unlink()
     (tmp_path / "tree" / "col0" / "col0-2" / "col0-2.json").write_text("<html>not JSON</html>")
@@ -212,7 +212,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         ("", 2, "SOURCE is empty"),
     ],
 )
-def test_a_source_that_cannot_be_read_is_one_sentence(
+def test_an_unreadable_source_is_reported_in_one_sentence(
     tmp_path: Path, source: str, code: int, said: str
 ) -> None:
     (tmp_path / "broken.json").write_text("{")
@@ -282,7 +282,7 @@ def written(form: str, items: list[dict[str, Any]]) -> bytes:
     return gzip.compress(lines) if form.endswith(".gz") else lines
 
 
-def test_standard_input_is_kept_and_gone_on_with(web: Nginx, tmp_path: Path) -> None:
+def test_standard_input_is_stored_for_resume(web: Nginx, tmp_path: Path) -> None:
     root, dest = web.root / "stdin", tmp_path / "m"
     write_tree(root, 2, 60)
     lines = written("items.ndjson", items_of(root, f"{web.url}/slow/stdin"))

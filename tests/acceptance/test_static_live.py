@@ -63,7 +63,7 @@ ALL = {*(f"a/a{n}" for n in range(7)), *(f"b/b{n}" for n in range(5)), "tree/fir
 
 
 @pytest.mark.parametrize("after", [1, 4, 9, 12])
-def test_a_tree_with_an_api_in_it_stopped_and_gone_on_with(tmp_path: Path, after: int) -> None:
+def test_a_stopped_mirror_of_a_tree_with_an_api_resumes(tmp_path: Path, after: int) -> None:
     async def work() -> tuple[str, MirrorReport, int]:
         async with LinkedApi() as api:
             api.stops_after = after

@@ -75,7 +75,7 @@ def test_a_ledger_sync_that_fails_at_the_end_is_reported():
         ("rebuild", "rename", "fsync"),
     ],
 )
-def test_what_lay_there_stays_right_whatever_befalls(begin, killed, failing):
+def test_existing_files_survive_a_struck_call(begin, killed, failing):
     with scene(begin) as there:
         calls = calls_of(there)
         kills, failures = ([c for c in calls if c.name == name] for name in (killed, failing))
@@ -86,7 +86,7 @@ def test_what_lay_there_stays_right_whatever_befalls(begin, killed, failing):
 
 
 @needs_strace
-def test_the_calls_of_a_run_are_what_it_must_make(calls):
+def test_a_run_makes_the_expected_system_calls(calls):
     names = {call.name for call in calls}
     assert names >= {
         "mkdir",

@@ -39,7 +39,7 @@ def limited(descriptors: int, arguments: list[str], env: dict[str, str]) -> Ran:
 
 
 @pytest.mark.parametrize("descriptors", [64, 256])
-def test_few_file_descriptors_are_shared_out(tmp_path, small_hub, descriptors):
+def test_a_mirror_succeeds_with_few_file_descriptors(tmp_path, small_hub, descriptors):
     dest = tmp_path / "mirror"
     ran = limited(descriptors, mirror_of(small_hub.base_url, dest), environment(small_hub))
     assert ran.code == 0, ran.err
@@ -90,7 +90,7 @@ def test_the_second_of_two_mirrors_is_refused_with_the_name_of_the_first(tmp_pat
     assert is_whole(dest, small_hub)
 
 
-def test_a_lock_that_a_kill_left_is_not_in_the_way(tmp_path, small_hub):
+def test_a_lock_left_by_a_kill_does_not_block_the_next_run(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: list(dest.glob("bigearthnet/*/*")))

@@ -252,7 +252,7 @@ def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
         (7, {"bbox": (-122.4405, 37.7602, -122.4375, 37.7632)}, "2023-10-27/2023-11-08"),
     ],
 )
-def test_counts_are_those_of_the_rasters_wherever_one_looks(
+def test_counts_equal_those_of_the_rasters_at_any_location(
     seed: int,
     asked_for: dict[str, Any],
     period: str,
@@ -362,7 +362,7 @@ def test_an_evalscript_is_checked_and_then_computed(
         ({"SH_BASE_URL": "http://127.0.0.1:1", "SH_TOKEN_URL": "http://127.0.0.1:1/token"}, 4, "127.0.0.1"),
     ],
 )
-def test_what_stops_a_trace_is_one_sentence(
+def test_an_error_that_stops_a_trace_is_one_sentence(
     change: dict[str, str], code: int, words: str, replica: SentinelHubReplica, command: Command
 ) -> None:
     changes = dict(change)
@@ -377,7 +377,7 @@ def test_what_stops_a_trace_is_one_sentence(
     assert ran.out == ""
 
 
-def test_a_spent_quota_stops_and_what_was_paid_for_is_kept(
+def test_a_spent_quota_stops_the_trace_and_keeps_paid_answers(
     own_replica: Make, command: Command, tmp_path: Path
 ) -> None:
     hub = own_replica(quota=0.6)
@@ -394,7 +394,7 @@ def test_a_spent_quota_stops_and_what_was_paid_for_is_kept(
     assert sum(tiles.values()) <= len(tiles) + 1  # only the refused one is requested twice
 
 
-def test_a_failed_day_is_named_and_the_others_stand(
+def test_a_failed_day_is_reported_and_other_days_are_unaffected(
     replica: SentinelHubReplica, own_replica: Make, command: Command, tmp_path: Path
 ) -> None:
     hub = own_replica(failing_days=("2023-11-07", "2023-11-22"))
@@ -499,7 +499,7 @@ def test_an_interrupted_trace_is_reported_and_resumes(
     assert out.exists()
 
 
-def test_another_question_for_the_same_out_is_refused(
+def test_another_query_for_the_same_output_is_refused(
     replica: SentinelHubReplica, command: Command, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.csv"
@@ -514,7 +514,9 @@ def test_another_question_for_the_same_out_is_refused(
     assert len(table_of(out)) == 3
 
 
-def test_what_is_kept_holds_no_secret(replica: SentinelHubReplica, command: Command, tmp_path: Path) -> None:
+def test_stored_files_contain_no_secret(
+    replica: SentinelHubReplica, command: Command, tmp_path: Path
+) -> None:
     ran = command(replica, "-o", str(tmp_path / "out"), "-vv", "--datetime", "2023-11-02")
     assert ran.code == 0
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -60,7 +60,7 @@ def test_an_unproven_length_is_reported(tmp_path: Path, transport: str) -> None:
     assert status(tmp_path / "m").assets_unproven == 1
 
 
-def test_a_proven_length_is_not(tmp_path: Path) -> None:
+def test_a_proven_length_is_not_reported(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallApi({"a": ["1"]}) as api:
             await mirror(api.url("/collections/a"), tmp_path / "m")

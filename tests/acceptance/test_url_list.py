@@ -119,7 +119,7 @@ def test_files_are_where_mirror_puts_them(form: str, host: AssetHost, tmp_path: 
     assert files_below(tmp_path / "fetched") == files_below(tmp_path / "mirror")
 
 
-def test_csv_names_every_asset_and_its_place(host: AssetHost, tmp_path: Path) -> None:
+def test_csv_lists_every_asset_with_its_path(host: AssetHost, tmp_path: Path) -> None:
     source = tmp_path / "items.json"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": [item(host.url)]}))
     ran = run("plan", source, "--urls", "csv", PRIVATE)
@@ -168,7 +168,7 @@ def test_credentials_are_written_only_with_with_credentials(
     assert listed.stat().st_mode & 0o077 == 0
 
 
-def test_what_a_format_cannot_hold_is_named_and_exits_1(host: AssetHost, tmp_path: Path) -> None:
+def test_assets_unsupported_by_a_format_are_reported_with_exit_1(host: AssetHost, tmp_path: Path) -> None:
     document = item(host.url)
     document["assets"] = {
         "web": {"href": f"{host.url}/assets/a"},

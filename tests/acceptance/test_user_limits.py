@@ -142,7 +142,7 @@ def test_a_run_stops_when_too_many_assets_have_failed(
         assert stacpull.status(dest).assets_pending == 0
 
 
-def test_headers_are_limited_alike(tmp_path: Path) -> None:
+def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
     with ApiHost() as host:
         source = f"{host.url}/collections/c"
         with pytest.raises(stacpull.StacpullError, match="max-failures 3") as caught:
@@ -151,7 +151,7 @@ def test_headers_are_limited_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "3h50", "h", "", "1h 5m x"])
-def test_a_time_that_is_none_is_refused(
+def test_an_invalid_stop_after_is_refused(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["mirror", "x.json", str(tmp_path / "m"), "--stop-after", text]) == 2

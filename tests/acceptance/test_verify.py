@@ -130,7 +130,7 @@ def test_a_linked_directory_obstructs_all_that_should_be_in_it(mirrored: Mirrore
     assert mirrored.damages == {**dict.fromkeys(inside, "obstructed"), link: "unknown"}
 
 
-def test_quick_looks_at_sizes_only(mirrored: Mirrored) -> None:
+def test_quick_checks_sizes_only(mirrored: Mirrored) -> None:
     first, second, third = mirrored.assets[:3]
     rewritten(flipped)(mirrored.dest / first)
     rewritten(lambda data: data[:-1])(mirrored.dest / second)
@@ -237,7 +237,7 @@ def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: P
 
 
 @pytest.mark.parametrize("metadata", ["ndjson", "none"])
-def test_without_an_item_json_each(
+def test_files_are_verified_without_item_json(
     mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: str
 ) -> None:
     for name, value in mirrored_once.replica.exports().items():
@@ -331,7 +331,7 @@ def test_random_damage_is_named_exactly_and_repaired(
 # --- what a repair may not do ------------------------------------------------------------------------------
 
 
-def test_bytes_that_are_not_those_mirrored_are_refused(mirrored: Mirrored) -> None:
+def test_a_repair_refuses_bytes_that_differ_from_those_mirrored(mirrored: Mirrored) -> None:
     name = an_asset(mirrored)
     rewritten(flipped)(mirrored.dest / name)
     damaged = (mirrored.dest / name).read_bytes()
@@ -470,19 +470,21 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
         (["--layout", "{key}"], 2, "--layout"),
     ],
 )
-def test_what_it_refuses(mirrored: Mirrored, arguments: list[str], code: int, said: str) -> None:
+def test_invalid_arguments_are_refused(
+    mirrored: Mirrored, arguments: list[str], code: int, said: str
+) -> None:
     ran = run(["verify", str(mirrored.dest), *arguments], environment())
     assert (ran.code, said in ran.err) == (code, True)
 
 
-def test_it_needs_a_mirror(tmp_path: Path) -> None:
+def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
     for more in ({}, {"repair": True}, {"rebuild": True}):
         with pytest.raises(NotAMirrorError):
             asyncio.run(verify(tmp_path, **more))
     assert run(["verify", str(tmp_path)], environment()).code == 2
 
 
-def test_it_is_refused_while_a_run_is_at_work(mirrored: Mirrored) -> None:
+def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:
     with MirrorLock(mirrored.dest):
         for more in ({}, {"repair": True}):
             with pytest.raises(DestinationError, match="is running on"):
@@ -514,7 +516,7 @@ def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
     assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)  # type: ignore[attr-defined]
 
 
-def test_cancelled_it_leaves_no_thread_at_work(mirrored: Mirrored) -> None:
+def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) -> None:
     async def work() -> None:
         task = asyncio.ensure_future(verify(mirrored.dest))
         await asyncio.sleep(0)

@@ -61,7 +61,7 @@ def test_a_collection_document_gives_the_same_file_again(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"id": "another"}', None])
-def test_a_catalog_of_another_program_is_none(tmp_path: Path, content: bytes | None) -> None:
+def test_a_catalog_of_another_program_is_not_read(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "catalog.json").write_bytes(content)
     with DirectoryFiles(tmp_path) as files:

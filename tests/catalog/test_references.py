@@ -37,7 +37,7 @@ PATH = st.lists(SEGMENT.filter(lambda s: s not in {".", ".."}), min_size=1, max_
 
 
 @given(path=PATH, directory=st.just("") | PATH)
-def test_pystac_opens_the_path_meant(path: str, directory: str) -> None:
+def test_pystac_resolves_references_to_the_original_path(path: str, directory: str) -> None:
     document = posixpath.join("/dest", directory, "x.json")
     assert make_absolute_href(reference(path, directory), document) == f"/dest/{path}"
 

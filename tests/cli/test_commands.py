@@ -115,7 +115,7 @@ def test_a_signal_stops_a_mirror(stacpull_command: Command, library: Library, nu
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_cancels_what_cannot_be_resumed(
+def test_a_signal_cancels_commands_that_cannot_be_resumed(
     stacpull_command: Command, library: Library, number: signal.Signals
 ) -> None:
     cleaned = []
@@ -150,7 +150,7 @@ def test_plan_without_a_destination(stacpull_command: Command, library: Library)
 
 
 @pytest.mark.parametrize("name", ["resume", "retry"])
-def test_going_on_takes_the_built_in_key_of_the_runs_source(
+def test_continuing_a_run_uses_the_built_in_key_of_its_source(
     stacpull_command: Command, library: Library, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLHUB_API_KEY", "k")
@@ -178,7 +178,7 @@ def test_going_on_takes_the_built_in_key_of_the_runs_source(
     ],
     ids=" ".join,
 )
-def test_going_on_refuses_what_the_run_keeps(
+def test_continuing_a_run_refuses_options_that_the_run_keeps(
     stacpull_command: Command, library: Library, name: str, option: list[str]
 ) -> None:
     ran = stacpull_command(name, "out", *option)
@@ -186,7 +186,7 @@ def test_going_on_refuses_what_the_run_keeps(
     assert f"cannot be given to {name}" in ran.err
 
 
-def test_going_on_leaves_the_selection_of_a_config_aside(
+def test_continuing_a_run_ignores_the_selection_of_the_config_file(
     stacpull_command: Command, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLHUB_API_KEY", "k")

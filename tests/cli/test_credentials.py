@@ -59,7 +59,7 @@ def write(home: Path, name: str, text: str) -> None:
     (home / "stacpull/providers" / f"{name}.toml").write_text(text)
 
 
-def test_a_list_names_what_is_ready_and_what_the_others_need(
+def test_list_shows_ready_profiles_and_missing_variables(
     stacpull_command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PL_API_KEY", "planted-planet-key")
@@ -160,7 +160,7 @@ def test_a_login_is_checked_by_a_real_request(
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
-def test_what_is_secret_in_an_url_is_not_printed_and_its_own_login_not_sent(
+def test_secrets_in_a_url_are_not_printed_and_its_password_not_sent(
     stacpull_command, home, monkeypatch, json_too: list[str]
 ) -> None:
     monkeypatch.setenv("WORD", "planted+pass/word")
@@ -205,7 +205,7 @@ def test_an_invalid_url_is_a_usage_error(stacpull_command, home, url: str) -> No
         (Answer(503, headers={"Retry-After": "0"}), "sent no token: .* 503 Service Unavailable"),
     ],
 )
-def test_a_service_that_wants_to_be_left_alone_is_not_waited_for(
+def test_a_long_retry_after_of_the_login_service_is_an_error(
     stacpull_command, home, monkeypatch, answer: Answer, says: str
 ) -> None:
     monkeypatch.setenv("WORD", "planted+pass/word")
@@ -219,7 +219,7 @@ def test_a_service_that_wants_to_be_left_alone_is_not_waited_for(
     assert len(identity.heard) <= 2
 
 
-def test_a_check_prints_as_json_what_was_accepted(stacpull_command, home) -> None:
+def test_check_prints_accepted_urls_as_json(stacpull_command, home) -> None:
     signing = Signing()
     blobs = Blobs(signing)
     with serving(signing, blobs):
@@ -306,7 +306,9 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
         (["check", "q"], 2, "The profile q has no URL to check: give --url URL."),
     ],
 )
-def test_what_cannot_be_checked_is_a_matter_of_usage(stacpull_command, home, arguments, code, says) -> None:
+def test_credentials_that_cannot_be_checked_are_a_usage_error(
+    stacpull_command, home, arguments, code, says
+) -> None:
     write(home, "p", "login = 1\n")
     write(home, "q", '[login.n]\nkind = "header"\nhosts = ["h.example"]\nname = "X"\nvalue = "${HOME}"\n')
     ran = stacpull_command("credentials", *arguments)

@@ -69,6 +69,6 @@ def test_a_signal_while_a_class_is_made_is_130(number: signal.Signals) -> None:
     assert (ran.returncode, ran.stderr) == (130, "stacpull: Interrupted before anything started.\n")
 
 
-def test_it_is_what_the_command_starts() -> None:
+def test_the_console_script_starts_main() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert EntryPoint("stacpull", project["scripts"]["stacpull"], "console_scripts").load() is main

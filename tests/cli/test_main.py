@@ -108,7 +108,7 @@ def test_a_stacpull_error_in_a_group_is_found(stacpull_command: Command, library
     assert (ran.code, ran.err) == (4, "stacpull: the source is gone\n")
 
 
-def test_anything_else_shows_no_text_that_may_hold_a_secret(
+def test_unexpected_errors_are_printed_without_their_text(
     stacpull_command: Command, library: Library
 ) -> None:
     library.answers["status"] = ValueError("http://x/?key=planted")

@@ -126,7 +126,7 @@ def typed(hub: MlhubReplica, arguments: tuple[str, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named_with_what_to_do(
+def test_a_mistake_is_reported_with_advice(
     hub: MlhubReplica,
     stacpull_command: Command,
     mistake: Mistake,
@@ -189,7 +189,7 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
         ('max-items = 3\n\nlabel = "x\nretries = 1\n', "line 3: this is not TOML: Illegal character"),
     ],
 )
-def test_what_is_not_closed_in_a_config_file_is_named_with_its_line(
+def test_an_unclosed_bracket_in_a_config_file_is_reported_with_its_line(
     stacpull_command: Command, text: str, said: str
 ) -> None:
     Path("c.toml").write_text(text)

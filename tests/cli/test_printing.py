@@ -16,14 +16,14 @@ HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f
 OBEYED = set("\x1b\x07\r\x9b\x7f\u202e\u2066\u2028")
 
 
-def test_lines_hold_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_lines_contain_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     printing.lines([HOSTILE])
     out = capsys.readouterr().out
     assert not OBEYED & set(out)
     assert out.count("\n") == 1
 
 
-def test_json_stays_what_it_is_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     printing.json_line({HOSTILE: [HOSTILE, "Ærø 😀"]})
     out = capsys.readouterr().out
     assert json.loads(out) == {HOSTILE: [HOSTILE, "Ærø 😀"]}

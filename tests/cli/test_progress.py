@@ -24,7 +24,9 @@ class Terminal(io.StringIO):
         (Output(json=True), io.StringIO(), Lines),
     ],
 )
-def test_which_display(output: Output, stream: io.StringIO, kind: type[Display]) -> None:
+def test_the_display_depends_on_terminal_and_options(
+    output: Output, stream: io.StringIO, kind: type[Display]
+) -> None:
     assert type(display(output, stream)) is kind
 
 
@@ -61,7 +63,7 @@ def test_the_text_of_a_line() -> None:
     )
 
 
-def test_a_plan_without_events_leaves_nothing_behind() -> None:
+def test_a_display_without_events_prints_nothing() -> None:
     stream = Terminal()
     display(Output(), stream).close()
     assert stream.getvalue() == ""
@@ -85,7 +87,9 @@ def test_progress_of_a_check_is_printed_as_lines() -> None:
     )
 
 
-def test_a_check_gives_way_to_a_repair_and_leaves_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_progress_replaces_the_check_and_keeps_printed_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     stream = Terminal()
     live = display(Output(), stream)
     assert isinstance(live, Live)
@@ -103,7 +107,7 @@ def test_a_check_gives_way_to_a_repair_and_leaves_its_lines(capsys: pytest.Captu
     assert shown.endswith("\r\x1b[J")
 
 
-def test_what_was_there_already_counts_as_no_speed() -> None:
+def test_files_already_present_do_not_count_towards_speed() -> None:
     stream = Terminal()
     live = display(Output(), stream)
     assert isinstance(live, Live)

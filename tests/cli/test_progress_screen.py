@@ -64,7 +64,7 @@ def running(steps: int = 60, after: str = "await stop.wait()") -> list[str]:
     return script(textwrap.dedent(RUNNING).replace("{steps}", str(steps)).replace("{after}", after))
 
 
-def test_what_is_shown_at_80_columns() -> None:
+def test_the_screen_at_80_columns() -> None:
     with Terminal(running()) as terminal:
         terminal.wait_for("762 of 1,560")
         first, second, third, fourth, fifth = terminal.lines
@@ -106,7 +106,7 @@ def test_resizing_leaves_no_line_behind() -> None:
         assert "fetching" not in terminal.text
 
 
-def test_ctrl_c_is_answered_and_leaves_no_stray_output() -> None:
+def test_ctrl_c_stops_the_run_and_leaves_no_stray_output() -> None:
     with Terminal(running(10_000, "pass")) as terminal:
         terminal.wait_for("listing")
         terminal.press_ctrl_c()

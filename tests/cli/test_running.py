@@ -90,7 +90,7 @@ def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(
             process.kill()
 
 
-def test_signal_handlers_are_put_back() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert run(asyncio.sleep(0, "done")) == "done"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

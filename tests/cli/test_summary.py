@@ -53,7 +53,7 @@ def failures(**counts: int) -> Failed:
     return failed
 
 
-def test_a_mirror_that_went_well() -> None:
+def test_the_summary_of_a_complete_mirror() -> None:
     assert list(mirror_lines(mirror_report(assets_skipped=3), Failed())) == [
         "complete: 65 of 65 files in out dir",
         "  fetched  62 files, 829.0 kB in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
@@ -103,7 +103,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
         ({"assets_failed": 3}, "out: finished with 3 failures"),
     ],
 )
-def test_status_does_not_call_failed_what_is_gone(counts: dict[str, int], first: str) -> None:
+def test_status_does_not_count_missing_assets_as_failed(counts: dict[str, int], first: str) -> None:
     assert next(iter(status_lines(status_report(**counts)))) == first
 
 
@@ -134,7 +134,7 @@ def test_status_names_the_process_that_is_running() -> None:
         ({"items_new": 2, "assets_skipped": 1}, "news     2 new items"),
     ],
 )
-def test_remarks_of_a_summary(changes: dict[str, Any], line: str) -> None:
+def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(mirror_lines(mirror_report(**changes), Failed()))
     assert line not in "\n".join(mirror_lines(mirror_report(), Failed()))
 
@@ -148,7 +148,7 @@ def test_failures_by_kind_the_most_frequent_first() -> None:
     ]
 
 
-def test_of_many_keys_the_first_are_named() -> None:
+def test_only_the_first_of_many_failed_keys_are_named() -> None:
     failed = Failed()
     for number in range(1000):
         failed.note(FailureKind.NETWORK, f"B{number}")
@@ -201,7 +201,7 @@ def test_plan(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(plan_lines(plan_report(**changes), Path("out")))
 
 
-def test_room_that_suffices_is_not_spoken_of() -> None:
+def test_sufficient_disk_space_is_not_mentioned() -> None:
     assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6)), None))
 
 

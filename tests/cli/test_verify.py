@@ -71,7 +71,7 @@ def report(**changes: Any) -> VerifyReport:
         ({"rebuilt": REBUILT, "unknown": 2}, ["may belong to the mirror"], 0),
     ],
 )
-def test_what_is_said(changes: dict[str, Any], said: list[str], code: int) -> None:
+def test_report_lines_and_exit_codes(changes: dict[str, Any], said: list[str], code: int) -> None:
     made = report(**changes)
     text = "\n".join(verify_lines(made))
     assert [part for part in said if part not in text] == [], text
@@ -85,7 +85,7 @@ def test_a_damage_is_one_line() -> None:
     assert damage_line(stranger) == "unknown: x: a link that is not in the ledger"
 
 
-def test_what_json_holds() -> None:
+def test_fields_of_the_json_report() -> None:
     reported = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
     assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
     assert (reported["damaged"], reported["remaining"], reported["rebuilt"]["done"]) == (2, 2, 390)

@@ -68,7 +68,7 @@ def test_it_resumes_an_archive(hub, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_it_understands_that_there_is_no_archive(either_hub, tmp_path):
+def test_the_client_recognises_a_missing_archive(either_hub, tmp_path):
     without_retries = {"MLHUB_CI": "1", "PYTEST_CURRENT_TEST": "1"}
     env = environment(either_hub) | without_retries
     message = run_script(VENV, "radiant_mlhub_archive", "no_archive", tmp_path, env=env)

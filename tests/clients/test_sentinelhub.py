@@ -172,7 +172,7 @@ def test_values_are_those_of_the_notebook(cells, shown, last_line):
     assert ast.literal_eval(shown[code]["shown"]) == ast.literal_eval(after.partition("\n\n")[0])
 
 
-def test_the_first_result_is_that_of_the_notebook_but_for_the_size_of_its_box(cells, shown):
+def test_the_first_result_equals_the_notebook_except_for_the_box_size(cells, shown):
     """Its code requests a box of 1459 by 1489 pixels; its outputs are of one of 497 by 739."""
     (printed,) = [after for code, after in cells if code.endswith("result['data'][0]")]
     wanted = ast.literal_eval(printed.partition("\n\n")[0])

@@ -71,7 +71,7 @@ def test_an_unset_variable_is_reported(name: str) -> None:
         fields(f"X: ${{{name}}}")
 
 
-def test_a_value_cannot_smuggle_another_field() -> None:
+def test_a_value_with_a_line_break_is_rejected() -> None:
     with pytest.raises(UsageError, match="line break"):
         fields("X: ${ODD}")
 

@@ -37,7 +37,9 @@ def check(algorithm: str, digest: bytes, *, sure: bool = True) -> Check:
         (ExpectedContent(9, (check("sha256", SHA), check("md5", MD5[::-1]))), "its md5 is not", True),
     ],
 )
-def test_what_speaks_for_and_against_it(stated: ExpectedContent, why: str | None, proven: bool) -> None:
+def test_evidence_for_and_against_adopting_a_file(
+    stated: ExpectedContent, why: str | None, proven: bool
+) -> None:
     found = disagreement(stated, len(BODY), DIGESTS)
     assert found == why or (why is not None and found is not None and found.startswith(why))
     assert is_proven(stated, len(BODY), 1000.5, DIGESTS) is proven

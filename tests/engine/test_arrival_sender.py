@@ -74,7 +74,7 @@ async def free_slots(sender: ArrivalSender) -> int:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_so_many_bytes_are_under_way_and_the_next_follow_in_order(tmp_path: Path) -> None:
+def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Path) -> None:
     async def course() -> Sender:
         async with sender_at(tmp_path) as sender:
             assert await sender.slots(8) == 8
@@ -92,7 +92,7 @@ def test_so_many_bytes_are_under_way_and_the_next_follow_in_order(tmp_path: Path
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_body_that_is_larger_than_that_is_sent_alone(tmp_path: Path) -> None:
+def test_a_body_larger_than_the_limit_is_sent_alone(tmp_path: Path) -> None:
     async def course() -> None:
         async with sender_at(tmp_path) as sender:
             put(sender, 1, LONGEST)
@@ -105,7 +105,7 @@ def test_a_body_that_is_larger_than_that_is_sent_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path) -> None:
+def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path) -> None:
     async def course() -> None:
         taken: list[int] = []
         async with sender_at(tmp_path) as sender:
@@ -122,7 +122,7 @@ def test_the_room_of_a_body_is_free_when_the_store_process_has_it(tmp_path: Path
 
 
 @pytest.mark.usefixtures("at_once")
-def test_its_user_can_wait_until_everything_is_sent(tmp_path: Path) -> None:
+def test_all_sent_waits_until_everything_is_sent(tmp_path: Path) -> None:
     async def course() -> None:
         async with sender_at(tmp_path) as sender, asyncio.timeout(10):
             for row in range(5):
@@ -139,7 +139,7 @@ def test_its_user_can_wait_until_everything_is_sent(tmp_path: Path) -> None:
     asyncio.run(course())
 
 
-def test_bodies_are_gathered_and_longer_ones_written(tmp_path: Path) -> None:
+def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
     async def course() -> Sender:
         async with sender_at(tmp_path) as sender:
             assert await sender.slots(3) == 3

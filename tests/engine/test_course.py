@@ -39,7 +39,7 @@ def apart(jobs: list[Job]) -> list[Job]:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_host_whose_hrefs_do_not_change_is_believed_from_then_on(
+def test_hrefs_of_a_stable_host_are_read_again_only_once(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
@@ -48,7 +48,7 @@ def test_a_host_whose_hrefs_do_not_change_is_believed_from_then_on(
     assert [counted for _, counted in course.origin.asked] == [False, True, True, True, True]
 
 
-def test_a_host_is_believed_by_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLAIN, "b1", "https://another.example/b1.tif")
     jobs = apart(plain_jobs())
     course = run_plain(never(403), monkeypatch, *jobs)
@@ -90,7 +90,7 @@ SIZES = Failure(FailureKind.CHECKSUM, "303 bytes, but the item states 300.", ret
         pytest.param(None, False, 2, 1, id="its item is gone"),
     ],
 )
-def test_content_that_is_not_as_stated_is_held_against_what_the_item_states_now(
+def test_mismatching_content_is_checked_against_the_current_item(
     states: Json | None, received: bool, asked: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may be from an earlier run: then its item may be a newer one."""
@@ -118,7 +118,7 @@ UNREAD = Failure(FailureKind.GONE, "The item is gone.", status=404)
 
 
 @pytest.mark.parametrize("unread", [UNREAD, Failure(FailureKind.ITEM, "The item is gone.")])
-def test_a_refusal_stands_where_the_item_cannot_be_read_again(unread: Failure) -> None:
+def test_a_refusal_is_final_if_the_item_cannot_be_read_again(unread: Failure) -> None:
     course = run(job(), answer=expired(403), read_fails=[unread])
     failure, attempts = course.outcomes.failed[1]
     assert (failure.kind, failure.status, attempts) == (FailureKind.REFUSED, 403, 1)
@@ -126,14 +126,14 @@ def test_a_refusal_stands_where_the_item_cannot_be_read_again(unread: Failure) -
     assert len(course.origin.asked) == 1
 
 
-def test_an_item_that_cannot_be_read_just_now_is_waited_for() -> None:
+def test_reading_the_item_again_is_retried() -> None:
     later = Failure(FailureKind.SERVER, "503.", status=503, retryable=True)
     course = run(job(), answer=expired(403), read_fails=[later])
     assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
     assert course.retried == [later]
 
 
-def test_a_stale_href_whose_item_is_gone_proves_nothing_about_the_asset() -> None:
+def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
     stale = job(href="https://blob.example/a", stale=True)
     course = run(stale, answer=expired(403), read_fails=[UNREAD])
     failure, _ = course.outcomes.failed[1]
@@ -170,14 +170,14 @@ def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failu
     [((f"{S3}?sig=2",), HERE, False), ((HTTPS,), None, True), ((S3, HTTPS), HERE, False)],
     ids=["its signature renewed", "the next place", "the same"],
 )
-def test_a_validator_goes_to_no_other_place(
+def test_a_validator_is_sent_only_to_the_href_it_came_from(
     hrefs: tuple[str, ...], present: Present | None, moved: bool
 ) -> None:
     found = placed(present=HERE).at(hrefs)
     assert (found.present, found.moved, found.at((S3,)).moved) == (present, moved, moved)
 
 
-def test_a_place_is_left_only_when_trying_again_did_not_help() -> None:
+def test_the_next_href_is_tried_only_after_all_retries() -> None:
     course = run(placed(), answer=by_scheme(BROKEN, BODY), retries=2)
     assert [href for href, _ in course.origin.asked] == [S3, S3, S3, HTTPS]
 
@@ -191,7 +191,7 @@ def test_a_place_is_left_only_when_trying_again_did_not_help() -> None:
         (Failure(FailureKind.CHECKSUM, "Another."), refused(403), FailureKind.CHECKSUM),
     ],
 )
-def test_an_asset_is_gone_only_if_it_is_gone_everywhere(
+def test_an_asset_is_gone_only_if_all_its_hrefs_are_gone(
     first: Failure, second: Failure, kind: FailureKind
 ) -> None:
     failure, attempts = run(placed(), answer=by_scheme(first, second)).outcomes.failed[1]

@@ -106,7 +106,7 @@ def test_a_worker_that_could_not_be_reached_is_tried_again() -> None:
     assert "cannot be reached from here: refused." in cluster.notices[0]
 
 
-def test_nothing_is_prepared_for_a_worker_that_cannot_be_reached() -> None:
+def test_an_unreachable_worker_is_not_prepared() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"})
     cluster.is_reachable = False
@@ -141,7 +141,7 @@ def test_the_task_of_a_worker_that_cannot_be_connected_is_released(monkeypatch: 
     assert len(cluster.released) == 1
 
 
-def test_a_refused_worker_is_tried_again_once_the_scheduler_has_lost_it_meanwhile() -> None:
+def test_a_refused_worker_is_tried_again_after_it_left_and_returned() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"}, {"tcp://a"}, set(), {"tcp://a"})
     assert tried(cluster, clock, [OLD, None]) == [0.0, 1.5]
@@ -156,7 +156,7 @@ def test_a_run_ends_where_all_workers_are_refused_for_long() -> None:
     assert 10 < clock.monotonic() < 12
 
 
-def test_workers_that_came_back_are_not_held_to_what_was_there_before() -> None:
+def test_the_refusal_deadline_restarts_when_workers_return() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"}, set(), {"tcp://a"}, *[{"tcp://a"}] * 40, {"tcp://a", "tcp://b"})
     times = tried(cluster, clock, [OLD, None, None])

@@ -20,7 +20,7 @@ def held(session: str) -> threading.Thread:
     return thread
 
 
-def test_it_lasts_as_long_as_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     thread = held("a")
     monkeypatch.setitem(dask_relay._sessions, "a", over)
@@ -31,7 +31,7 @@ def test_it_lasts_as_long_as_its_session(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not thread.is_alive()
 
 
-def test_it_does_not_wait_for_a_session_that_is_over() -> None:
+def test_the_task_ends_at_once_if_its_session_has_ended() -> None:
     thread = held("a")
     thread.join(5)
     assert not thread.is_alive()

@@ -13,7 +13,7 @@ def refusal(host: str = "h") -> Failure:
 
 
 @pytest.mark.parametrize(("held", "count", "handed_in"), [(0, 3, 3), (2, 2, 0), (2, 5, 3), (49, 49, 0)])
-def test_the_last_ones_of_a_host_are_held_back(held: int, count: int, handed_in: int) -> None:
+def test_the_latest_refusals_of_a_host_are_deferred(held: int, count: int, handed_in: int) -> None:
     seen: list[tuple[int, Failure, int]] = []
     refusals: DeferredFailures[int] = DeferredFailures(lambda *failed: seen.append(failed), held)
     for number in range(count):
@@ -24,7 +24,7 @@ def test_the_last_ones_of_a_host_are_held_back(held: int, count: int, handed_in:
     assert seen == [(number, refusal(), number) for number in range(count)]
 
 
-def test_each_host_has_its_own_and_other_failures_go_in_at_once() -> None:
+def test_refusals_are_deferred_per_host_and_other_failures_are_not() -> None:
     seen: list[int] = []
     refusals: DeferredFailures[int] = DeferredFailures(lambda number, *_: seen.append(number), 1)
     refusals.fail(1, refusal("a"), 1)

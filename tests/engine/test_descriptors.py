@@ -23,19 +23,19 @@ from stacpull.store.destination import Destination
         (1_000_000, DescriptorShares(80, 64)),
     ],
 )
-def test_the_limits_that_there_are(limit, expected):
+def test_shares_for_known_limits(limit, expected):
     assert descriptor_shares(limit) == expected
 
 
 @given(st.integers(min_value=45, max_value=2_000_000))
-def test_the_shares_fit_into_any_limit(limit):
+def test_shares_fit_into_any_limit(limit):
     found = descriptor_shares(limit)
     assert 1 <= found.slots <= 80
     assert 2 <= found.directories <= 64
     assert 36 + 5 * found.slots + 2 * found.directories <= limit
 
 
-def test_this_process_has_its_shares():
+def test_this_process_has_at_least_one_slot():
     assert descriptors_here().slots >= 1
 
 
@@ -45,7 +45,7 @@ def open_here() -> int:
     return len(list(place.iterdir())) if place.exists() else 0
 
 
-def test_no_more_directories_are_held_than_allowed(tmp_path: Path) -> None:
+def test_open_directories_are_limited(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "dest", most_held=3)
     before = open_here()
     for number in range(20):

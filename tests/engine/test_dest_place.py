@@ -58,7 +58,7 @@ def test_the_url_of_a_bucket(text: str, found: tuple[str, str] | None) -> None:
         "s3://bucket/" + "a" * 600,
     ],
 )
-def test_what_is_not_the_url_of_a_bucket_is_refused(text: str) -> None:
+def test_an_invalid_bucket_url_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="DEST is s3:") as caught:
         bucket_url(text)
     assert "secret" not in str(caught.value)
@@ -108,9 +108,7 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "must not contain a user"),
     ],
 )
-def test_what_contradicts_itself_is_refused(
-    work: Path, dest: str, options: dict[str, str], said: str
-) -> None:
+def test_contradictory_options_are_refused(work: Path, dest: str, options: dict[str, str], said: str) -> None:
     mirror = work.parent / "mirror"
     ledger_path(mirror).parent.mkdir(parents=True)
     ledger_path(mirror).touch()
@@ -128,7 +126,7 @@ def test_a_work_directory_that_was_never_used_may_be_given_to_another_bucket(tmp
     assert place.bucket == BucketLocation("right", "one")
 
 
-def test_a_damaged_note_of_the_bucket_is_an_error(work: Path) -> None:
+def test_a_damaged_bucket_file_is_an_error(work: Path) -> None:
     (work / ".stacpull" / "bucket.json").write_text('{"bucket"')
     with pytest.raises(DestinationError, match="cannot be read"):
         parse_dest(URL, Options(work=work))

@@ -39,14 +39,14 @@ def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
         ({"properties": {"note": "the key is TOP-SECRET"}}, "TOP-SECRET"),
     ],
 )
-def test_what_is_stored_carries_no_credential(document: dict[str, Any], gone: str) -> None:
+def test_stored_documents_contain_no_credentials(document: dict[str, Any], gone: str) -> None:
     data = clean_document({"id": "i", **document}, Secrets((Secret("TOP-SECRET"),)))
     assert gone.encode() not in data
     assert orjson.loads(data)["id"] == "i"
 
 
 @pytest.mark.parametrize("where", ["properties", "assets", "bbox"])
-def test_a_document_nested_too_deeply_keeps_what_can_be_kept(where: str) -> None:
+def test_a_document_nested_too_deeply_keeps_its_other_members(where: str) -> None:
     deep: Any = "https://h/x?sig=SIGNATURE"
     for _ in range(100_000):
         deep = [deep]
@@ -86,7 +86,7 @@ def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
     bench.close()
 
 
-def test_an_item_of_which_nothing_is_known_any_more_is_left_out(tmp_path: Path) -> None:
+def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
     outcomes.record(bench.db, [], [], [outcomes.Written(1)], NOW)

@@ -36,7 +36,7 @@ def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
     asyncio.run(course())
 
 
-def test_what_the_block_raises_comes_out_of_a_timed_stop() -> None:
+def test_errors_of_the_block_pass_through_a_timed_stop() -> None:
     async def course(error: BaseException) -> None:
         async with timed_stop(asyncio.Event(), 1.0, None):
             raise error

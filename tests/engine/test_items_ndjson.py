@@ -35,7 +35,7 @@ def ids(dest: Path) -> list[str]:
     return [orjson.loads(line)["id"] for line in (dest / PATH).read_bytes().splitlines()]
 
 
-def test_a_line_each_and_nothing_left_behind(bench: Bench, tmp_path: Path) -> None:
+def test_items_are_one_per_line_and_no_part_is_left(bench: Bench, tmp_path: Path) -> None:
     bench.plan(planned("i1", ["a"]), planned("i2", ["a"]))
     write(bench)
     assert ids(tmp_path) == ["i1", "i2"]
@@ -113,7 +113,7 @@ def test_a_collection_behind_a_link_is_refused(bench: Bench, tmp_path: Path) -> 
     assert not list(elsewhere.iterdir())
 
 
-def test_items_are_not_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_items(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.plan(*(planned(f"i{number}", ["a"]) for number in range(3000)))
     monkeypatch.setattr(ItemWriter, "encode", lambda *_: b"x" * 10_000)
     tracemalloc.start()

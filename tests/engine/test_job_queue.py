@@ -16,7 +16,7 @@ def job(row: int) -> Job:
 
 
 @pytest.mark.parametrize(("processes", "room"), [(1, 128), (2, 64 + 256)])
-def test_it_is_bounded_and_gives_what_it_took(processes: int, room: int) -> None:
+def test_the_queue_is_bounded_and_keeps_order(processes: int, room: int) -> None:
     queue = job_queue(share_out(processes, 64, 64))
     for row in range(room):
         assert (queue.qsize(), queue.waiting(), queue.full()) == (row, row, False)

@@ -49,7 +49,7 @@ def test_events_become_lines_and_progress_does_not(tmp_path: Path) -> None:
 
 
 @given(secret=st.text(min_size=8, max_size=20), before=st.text(max_size=3), after=st.text(max_size=3))
-def test_no_secret_is_written_whatever_it_is_made_of(
+def test_no_secret_of_any_text_is_written(
     tmp_path_factory: pytest.TempPathFactory, secret: str, before: str, after: str
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "log"
@@ -142,7 +142,7 @@ def test_a_position_keeps_its_token_and_no_credential() -> None:
     assert request.url == "https://api.example/items?token=next:abc&limit=10"
 
 
-def test_no_position_is_the_beginning() -> None:
+def test_a_missing_position_is_the_start_of_the_walk() -> None:
     assert Position.from_json(None) == Position(None, None)
 
 

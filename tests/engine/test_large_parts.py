@@ -28,7 +28,7 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
     asyncio.run(write())
 
 
-def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path) -> None:
+def test_a_part_whose_file_name_comes_from_the_url_is_published(tmp_path: Path) -> None:
     row = planned("i", ["archive"])
     late = structs.replace(row.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)
@@ -47,7 +47,7 @@ def test_one_whose_name_its_url_gives_is_published_from_the_part(tmp_path: Path)
     bench.close()
 
 
-def test_that_nothing_proved_a_length_survives_a_kill(tmp_path: Path) -> None:
+def test_an_unproven_length_is_still_reported_after_a_kill(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(planned("i", ["a"])).jobs[0]

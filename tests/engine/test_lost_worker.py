@@ -28,7 +28,7 @@ def jobs_of(bench: Bench, *keys: str) -> list[Job]:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
-def test_a_complete_part_is_published_with_everything_in_its_name(bench: Bench, checksum: str | None) -> None:
+def test_a_complete_part_is_published_with_the_fields_of_its_name(bench: Bench, checksum: str | None) -> None:
     bench.store._checksum = checksum
     (job,) = jobs_of(bench, "a")
     name = complete_part_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)
@@ -53,7 +53,7 @@ def test_a_complete_part_is_published_with_everything_in_its_name(bench: Bench, 
         pytest.param(False, 1, 10, "x", True, id="of another generation"),
     ],
 )
-def test_anything_else_is_not(
+def test_other_parts_are_not_published(
     bench: Bench, others: bool, generation: int, size: int, filename: str, stays: bool
 ) -> None:
     mine, of_another = jobs_of(bench, "a", "b")

@@ -176,7 +176,7 @@ def expired(status: int) -> Answer:
         pytest.param(failing(RESET, FINAL), 2, 1, id="later, too"),
     ],
 )
-def test_the_course_of_an_asset(answer: Answer, attempts: int | None, retried: int) -> None:
+def test_attempts_and_retries_of_an_asset(answer: Answer, attempts: int | None, retried: int) -> None:
     course = run(job(), answer=answer)
     assert len(course.retried) == retried
     wrong = attempts is not None and course.outcomes.failed[1][0].kind is FailureKind.CHECKSUM
@@ -213,7 +213,7 @@ def test_the_item_is_read_once_for_all_its_assets(workers: int) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_refused_again_it_is_final(status: int) -> None:
+def test_a_refusal_after_reading_the_item_again_is_final(status: int) -> None:
     course = run(job(), answer=lambda _job, _before: refused(status))
     assert course.outcomes.failed[1] == (refused(status), 2)
     assert (course.origin.reads, len(course.origin.asked)) == (1, 2)
@@ -233,7 +233,7 @@ def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
     assert course.origin.reads == 1
 
 
-def test_an_href_that_expires_again_during_a_long_course_is_read_again() -> None:
+def test_an_href_that_expires_twice_is_read_again_twice() -> None:
     """With an hour of throttling between the two refusals, each causes one re-read."""
 
     def answer(wanted: Job, before: int) -> Arrival | Failure:
@@ -301,7 +301,7 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
     assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
 
 
-def test_a_host_that_wants_to_be_left_alone_ends_the_run() -> None:
+def test_a_retry_after_of_an_hour_ends_the_run() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         run(job(), answer=failing(replace(THROTTLED, retry_after=3600.0, host="blob.example")))
     assert caught.group_contains(SourceError, match="asks to wait for 60 minutes")
@@ -334,7 +334,7 @@ async def _never() -> Json:
 @pytest.mark.parametrize("size", [1, 2, 10])
 @pytest.mark.parametrize("workers", [1, 3, 8])
 @pytest.mark.parametrize("idle", [True, False], ids=["waiting at the queue", "not begun"])
-def test_workers_always_come_to_an_end(workers: int, size: int, queued: int, end: str, idle: bool) -> None:
+def test_workers_end_in_every_situation(workers: int, size: int, queued: int, end: str, idle: bool) -> None:
     async def course() -> None:
         async def fetch(_job: Job) -> Arrival:
             await asyncio.sleep(0)
@@ -359,7 +359,7 @@ def test_workers_always_come_to_an_end(workers: int, size: int, queued: int, end
     asyncio.run(course())
 
 
-def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
+def test_a_stop_finishes_running_transfers_and_starts_no_others() -> None:
     async def course() -> None:
         landing = asyncio.Event()
 
@@ -391,7 +391,7 @@ def test_a_stop_lets_what_is_under_way_come_in_and_takes_nothing_else() -> None:
     asyncio.run(course())
 
 
-def test_what_the_fast_path_begins_while_the_run_ends_is_dropped() -> None:
+def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
     """Its connections still get data while the tasks of the pool are being cancelled."""
 
     async def course() -> None:
@@ -424,13 +424,13 @@ def refused_at(host: str) -> Failure:
     return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
 
 
-def test_refusals_are_handed_in_at_the_end() -> None:
+def test_deferred_refusals_are_reported_at_the_end() -> None:
     jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 50)]
     course = run(*jobs, answer=lambda *_: refused_at("h"))
     assert sorted(course.outcomes.failed) == list(range(1, 50))
 
 
-def test_what_a_host_refused_stays_pending_after_a_stop() -> None:
+def test_refused_assets_stay_pending_after_a_stop() -> None:
     async def course() -> None:
         async def fetch(_job: Job) -> Arrival:
             pool.stop()
@@ -446,7 +446,7 @@ def test_what_a_host_refused_stays_pending_after_a_stop() -> None:
     asyncio.run(course())
 
 
-def test_what_a_host_refused_that_refuses_everything_stays_pending() -> None:
+def test_assets_of_a_host_that_refuses_everything_stay_pending() -> None:
     refusals = iter(range(1000))
 
     def answer(_job: Job, _before: int) -> Failure:

@@ -41,11 +41,11 @@ def starts(*names: str) -> list[WalkStart]:
         "an API in a tree",
     ],
 )
-def test_a_position_comes_back_as_it_was_stored(position: Position) -> None:
+def test_a_position_round_trips_through_json(position: Position) -> None:
     assert Position.from_json(position.to_json()) == position
 
 
-def test_nothing_stored_is_the_beginning() -> None:
+def test_no_stored_position_is_the_start_of_the_walk() -> None:
     assert Position.from_json(None) == Position(None, None)
 
 
@@ -77,13 +77,13 @@ def test_no_signature_of_a_link_is_stored() -> None:
     ],
     ids=["in the URL", "in the body", "in a field", "in an API of a tree"],
 )
-def test_a_page_into_which_a_service_echoes_a_key_is_not_kept(request_of_next: PageRequest) -> None:
+def test_a_page_that_echoes_a_secret_is_not_stored(request_of_next: PageRequest) -> None:
     position = Position("b", request_of_next)
     assert not position.may_be_kept(Secrets([Secret("KEY-of-mine"), Secret("KEY%2Dof-mine")]))
     assert position.may_be_kept(Secrets([Secret("another-key")]))
 
 
-def test_a_key_that_is_cut_by_its_name_does_not_hinder() -> None:
+def test_a_page_with_a_removable_key_may_be_stored() -> None:
     position = Position("b", PageRequest("https://a.example/items?key=KEY-of-mine&token=next:7"))
     assert position.may_be_kept(Secrets([Secret("KEY-of-mine")]))
 
@@ -98,7 +98,7 @@ def test_a_walk_continues_in_the_collection_with_that_id(listed: tuple[str, ...]
 
 
 @pytest.mark.parametrize("listed", [(), ("a", "c")])
-def test_a_collection_that_is_not_listed_any_more_is_a_position_forgotten(listed: tuple[str, ...]) -> None:
+def test_a_position_in_an_unlisted_collection_is_a_forgotten_cursor(listed: tuple[str, ...]) -> None:
     with pytest.raises(_ForgottenCursorError, match="the collection b is no longer listed"):
         _number_of(Position("b", NEXT), starts(*listed))
 

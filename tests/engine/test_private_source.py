@@ -99,7 +99,7 @@ def asked(source: str, names: dict[str, list[list[str]]], target: str, **options
         ("http://127.0.0.2:1/", {"a_lan": [[OTHER]]}, "http://a.lan:2/x", []),
     ],
 )  # fmt: skip
-def test_a_private_source_opens_its_own_address_alone(
+def test_a_private_source_allows_only_its_own_address(
     transport: str, source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
 ) -> None:
     assert asked(source, names, target, transport=transport) == expected
@@ -249,7 +249,7 @@ def page() -> Callable[[Request], Answer]:
     return lambda _: json_answer({"type": "FeatureCollection", "features": [feature("i", {})], "links": []})
 
 
-def test_a_page_posts_to_no_other_host_and_sets_no_fields(tmp_path: Path) -> None:
+def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path) -> None:
     sent = {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "60", "Metadata-Flavor": "Google", "X-Auth": "me",
             "Search-After": "LC08", "Accept-Language": "de"}  # fmt: skip
 
@@ -280,7 +280,7 @@ def test_a_page_posts_to_no_other_host_and_sets_no_fields(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("answer", "heard"), [([INSIDE, FAR], 0), ([FAR], 0), (["127.0.0.1"], 1)], ids=["both", "public", "near"]
 )
-def test_the_key_of_mlhub_is_for_a_replica_that_is_near(
+def test_the_mlhub_key_is_sent_only_to_a_local_replica(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: Any,

@@ -53,7 +53,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_nothing_is_renamed_unsynced_and_nothing_recorded_before_the_rename_is_synced(
+def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     bench: Bench, steps: list[str]
 ) -> None:
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
@@ -111,7 +111,7 @@ def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("moment", ["before", "amid"])
-def test_an_unknown_item_json_is_kept_too(
+def test_an_unknown_item_json_is_never_overwritten(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_an_unknown_item_json_is_kept_too(
     assert bench.store.findings().unwritten == []
 
 
-def test_our_own_json_is_renewed(bench: Bench, tmp_path: Path) -> None:
+def test_item_json_of_the_mirror_is_replaced(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     before = (tmp_path / "c/i/i.json").read_bytes()
@@ -169,7 +169,7 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
     assert parts(tmp_path) == []
 
 
-def test_an_etag_that_is_not_valid_text_stops_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_an_etag_that_is_invalid_text_is_stored_escaped(bench: Bench, tmp_path: Path) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher.take([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
     bench.publisher.publish_all()
@@ -177,7 +177,7 @@ def test_an_etag_that_is_not_valid_text_stops_nothing(bench: Bench, tmp_path: Pa
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
 
 
-def test_a_failure_message_that_is_not_valid_text_stops_nothing(bench: Bench) -> None:
+def test_a_failure_message_that_is_invalid_text_is_stored(bench: Bench) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher._group.failures.append(
         outcomes.AssetFailure(job.row, job.item_row, replace(BROKEN, message="went to \udcff"))

@@ -105,7 +105,7 @@ def test_a_kill_at_any_step_loses_nothing(
 
 
 @pytest.mark.parametrize(("at", "after"), MOMENTS)
-def test_a_second_kill_while_the_first_is_put_in_order(
+def test_a_kill_during_recovery_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
     publish_all(tmp_path, monkeypatch, 4, after=False)  # before the second of three renames
@@ -122,7 +122,7 @@ def test_a_second_kill_while_the_first_is_put_in_order(
 
 
 @pytest.mark.parametrize("at", range(12))
-def test_after_a_reboot_only_what_its_sha256_proves_is_taken(
+def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     publish_all(tmp_path, monkeypatch, at, after=False)
@@ -164,7 +164,7 @@ def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytes
     bench.close()
 
 
-def test_without_checksums_nothing_survives_a_reboot_unrecorded(
+def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(tmp_path)
@@ -184,7 +184,7 @@ def test_without_checksums_nothing_survives_a_reboot_unrecorded(
     bench.close()
 
 
-def test_after_a_failed_sync_nothing_that_waited_is_trusted(tmp_path: Path) -> None:
+def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) -> None:
     sync = RecordingSync()
     bench = Bench(tmp_path, sync)
     bench.take_up()
@@ -252,7 +252,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench.close()
 
 
-def test_another_file_in_a_reserved_place_is_neither_taken_nor_removed(tmp_path: Path) -> None:
+def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
@@ -285,7 +285,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is
     bench.close()
 
 
-def test_a_file_of_an_older_version_is_never_taken_for_the_new_one(tmp_path: Path) -> None:
+def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
@@ -323,7 +323,7 @@ def test_another_runs_leftovers_are_published_and_counted_for_that_run(tmp_path:
     later.close()
 
 
-def test_what_a_kill_left_in_place_is_synced_before_it_is_recorded(tmp_path: Path) -> None:
+def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path: Path) -> None:
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
     bench = Bench(tmp_path)
     bench.take_up()
@@ -365,7 +365,7 @@ def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, name: str) 
     bench.close()
 
 
-def test_two_whole_parts_of_one_asset_are_one_asset(tmp_path: Path) -> None:
+def test_two_whole_parts_of_one_asset_are_published_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
     job = bench.plan(planned("i", ["a"])).jobs[0]
@@ -415,7 +415,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
     bench.close()
 
 
-def test_late_names_survive_a_kill_in_the_name_of_the_part(tmp_path: Path) -> None:
+def test_a_late_file_name_is_recovered_from_the_part_name(tmp_path: Path) -> None:
     row = planned("i", ["late"])
     late = replace(row.assets[0], name=None, name_template="{filename}")
     bench = Bench(tmp_path)

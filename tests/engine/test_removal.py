@@ -27,14 +27,14 @@ def files(dest: Path) -> list[str]:
     return sorted(found)
 
 
-def test_what_is_listed_goes_with_its_directory(forgotten: Bench, tmp_path: Path) -> None:
+def test_listed_files_are_removed_with_their_empty_directory(forgotten: Bench, tmp_path: Path) -> None:
     (tmp_path / "c/i/a.tif").unlink()  # it had got so far
     forgotten.publisher.remove_listed()
     assert files(tmp_path) == ["c/j", "c/j/a.tif", "c/j/b.tif", "c/j/j.json"]
     assert pruning.listed(forgotten.db) == []
 
 
-def test_what_others_put_there_stays(forgotten: Bench, tmp_path: Path) -> None:
+def test_files_of_others_are_not_removed(forgotten: Bench, tmp_path: Path) -> None:
     (tmp_path / "c/i/notes.txt").write_text("mine")
     (tmp_path / "c/i/a.tif").unlink()
     (tmp_path / "c/i/a.tif").symlink_to(tmp_path / "c/j/a.tif")
@@ -45,7 +45,7 @@ def test_what_others_put_there_stays(forgotten: Bench, tmp_path: Path) -> None:
     assert (tmp_path / "c/j/a.tif").read_bytes() == b"x"
 
 
-def test_a_directory_that_went_is_made_again(forgotten: Bench, tmp_path: Path) -> None:
+def test_a_removed_directory_is_created_again(forgotten: Bench, tmp_path: Path) -> None:
     forgotten.publisher.remove_listed()
     jobs = forgotten.plan(planned("i", "a")).jobs
     forgotten.publisher.take([forgotten.arrive(job, b"y") for job in jobs])

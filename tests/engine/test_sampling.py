@@ -76,7 +76,7 @@ def test_a_sample_larger_than_the_collection_is_all_of_it(tmp_path):
     assert (report.items_matched, items_in(tmp_path)) == (23, set(IDS))
 
 
-def test_a_sample_is_of_what_matches(tmp_path):
+def test_a_sample_is_drawn_from_matching_items(tmp_path):
     wanted = IDS[::2]
     mirrored(SmallApi({"a": IDS}), tmp_path, sample=4, ids=tuple(wanted))
     assert items_in(tmp_path) == smallest(wanted, 4)
@@ -106,7 +106,7 @@ def test_drawing_a_sample_continues_after_an_interrupted_walk(tmp_path):
     assert len(pages) == 6, "pages 7 to 12 only"
 
 
-def test_what_was_drawn_is_planned_after_a_stop_without_a_walk(tmp_path):
+def test_a_drawn_sample_is_planned_after_a_stop_without_another_walk(tmp_path):
     """The mirror is stopped at its first asset, when the walk is over; nothing is walked again."""
 
     async def work():
@@ -162,7 +162,7 @@ def test_plan_and_headers_draw_the_same_sample(tmp_path):
     assert items == smallest(IDS, 5)
 
 
-def test_shards_share_a_collection_out(tmp_path):
+def test_shards_divide_a_collection_without_overlap(tmp_path):
     parts = []
     for number in (1, 2, 3):
         report = mirrored(SmallApi({"a": IDS}), tmp_path / str(number), shard=(number, 3))
@@ -171,7 +171,7 @@ def test_shards_share_a_collection_out(tmp_path):
     assert sorted(name for part in parts for name in part) == IDS
 
 
-def test_what_filters_left_out_is_counted_once_over_stops(tmp_path):
+def test_filtered_items_are_counted_once_over_stops(tmp_path):
     async def work():
         async with SmallApi({"a": IDS}) as api:
             api.refused.add("a:7")

@@ -16,7 +16,7 @@ from stacpull.engine.session import opened_workspace
 from stacpull.engine.together import off_loop
 
 
-def test_the_error_of_a_run_is_raised_although_the_disk_fails_at_its_end(
+def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(_db: sqlite3.Connection) -> None:

@@ -35,9 +35,7 @@ def test_shares(asked: tuple[int, int, int], shares: Shares) -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
-def test_all_shares_together_are_what_one_process_would_have(
-    processes: int, slots: int, per_host: int
-) -> None:
+def test_shares_add_up_to_the_limits_of_one_process(processes: int, slots: int, per_host: int) -> None:
     shares = share_out(processes, slots, per_host)
     everyone = [shares.own, *shares.workers]
     assert sum(one.slots for one in everyone) == slots
@@ -60,12 +58,12 @@ def test_all_shares_together_are_what_one_process_would_have(
         pytest.param(1, 900, 0.0, 0, id="slower than it was"),
     ],
 )
-def test_room(slots: int, open_jobs: int, pace: float, more: int) -> None:
+def test_jobs_that_a_worker_may_still_get(slots: int, open_jobs: int, pace: float, more: int) -> None:
     assert room(slots, open_jobs, pace) == more
 
 
 @given(st.integers(1, 64), st.integers(0, 2000), st.floats(0, 1e6))
-def test_a_worker_with_a_free_slot_has_room_and_what_waits_with_it_is_bounded(
+def test_a_worker_with_a_free_slot_gets_jobs_and_its_queue_is_bounded(
     slots: int, open_jobs: int, pace: float
 ) -> None:
     more = room(slots, open_jobs, pace)
@@ -126,7 +124,7 @@ def test_limits_are_divided_again_when_workers_join_and_leave() -> None:
     assert cluster.limits == {"b": 10}
 
 
-def test_more_workers_than_a_host_takes_at_once_get_no_share() -> None:
+def test_workers_beyond_the_limit_of_a_host_get_no_share() -> None:
     cluster = Cluster(2)
     for name in "abc":
         cluster.shares.joined(name)
@@ -138,7 +136,9 @@ def test_more_workers_than_a_host_takes_at_once_get_no_share() -> None:
 
 
 @given(st.integers(1, 70), st.lists(st.tuples(st.sampled_from("jlk"), st.integers(0, 9)), max_size=40))
-def test_all_together_never_use_more_than_one_would(per_host: int, moves: list[tuple[str, int]]) -> None:
+def test_all_workers_together_never_exceed_the_limit_of_one_process(
+    per_host: int, moves: list[tuple[str, int]]
+) -> None:
     cluster = Cluster(per_host)
     there: set[str] = set()
     for move, number in moves:

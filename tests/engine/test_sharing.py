@@ -65,7 +65,7 @@ def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Arri
     return asyncio.run(work())
 
 
-def test_it_is_a_link_where_the_first_is_in_place(destination: Destination) -> None:
+def test_a_repeated_href_is_linked_to_the_first_file(destination: Destination) -> None:
     within = Fetching()
     inode = placed(destination)
     _, second, third = in_turn(destination, within, job(1), job(2), job(3))
@@ -97,20 +97,20 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
     ],
     ids=["another href", "another size", "a checksum of its own", "what was damaged"],
 )
-def test_it_is_fetched_where_it_may_be_another(destination: Destination, other: Job) -> None:
+def test_an_asset_that_may_differ_is_fetched(destination: Destination, other: Job) -> None:
     within = Fetching()
     in_turn(destination, within, job(1), other)
     assert within.asked == [1, 2]
 
 
-def test_hrefs_with_a_query_are_not_remembered(destination: Destination) -> None:
+def test_hrefs_with_a_query_are_not_shared(destination: Destination) -> None:
     within = Fetching()
     href = "https://h.example/a.pdf?sig=1"
     in_turn(destination, within, job(1, href), job(2, href))
     assert within.asked == [1, 2]
 
 
-def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination) -> None:
+def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) -> None:
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
@@ -124,7 +124,7 @@ def test_who_waits_for_one_that_fails_fetches_by_itself(destination: Destination
     assert within.asked == [1, 2]
 
 
-def test_those_who_wait_for_one_that_fails_fetch_once(destination: Destination) -> None:
+def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destination) -> None:
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
@@ -138,7 +138,7 @@ def test_those_who_wait_for_one_that_fails_fetch_once(destination: Destination) 
     assert within.asked == [1, 2]
 
 
-def test_an_attempt_is_never_its_own_first(destination: Destination) -> None:
+def test_a_repeated_job_is_fetched_again(destination: Destination) -> None:
     """The same job comes again after a failure of what is done with it."""
     within = Fetching()
     in_turn(destination, within, job(1), job(1))

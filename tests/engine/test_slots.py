@@ -68,7 +68,7 @@ async def _never(_href: str) -> Json:
 
 
 @pytest.mark.parametrize("workers", [1, 4, 16])
-def test_in_flight_and_unwritten_are_never_more_than_there_are_workers(workers: int) -> None:
+def test_assets_in_flight_and_unwritten_never_exceed_the_slots(workers: int) -> None:
     async def course() -> Disk:
         disk, clock = Disk(workers), VirtualClock()
         tools = TransferTools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)

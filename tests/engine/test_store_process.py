@@ -71,7 +71,7 @@ def test_groups_are_published_in_time_without_a_request(
     assert parts(tmp_path) == []
 
 
-def test_a_failure_is_recorded_and_leaves_no_room_that_is_not_there(tmp_path: Path, jobs: list[Job]) -> None:
+def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
     heard, secrets = Heard(), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
 
@@ -108,7 +108,7 @@ def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
     run(course)
 
 
-def test_an_error_of_the_ledger_belongs_to_the_caller(
+def test_an_error_of_the_ledger_is_raised_in_the_caller(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Heard()
@@ -129,7 +129,7 @@ def test_an_error_of_the_ledger_belongs_to_the_caller(
     assert heard.broken == []
 
 
-def test_what_is_not_an_operation_or_has_other_arguments_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
+def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
 
     async def course() -> None:
@@ -229,7 +229,7 @@ def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     assert (heard.published, heard.broken, parts(tmp_path)) == (3, [], [])
 
 
-def test_a_mirror_that_is_closed_during_a_sync_publishes_what_it_received(
+def test_closing_during_a_sync_publishes_received_bodies(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Heard()
@@ -305,7 +305,7 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
     assert [type(error) for error in heard.broken] == [DestinationError]
 
 
-def test_a_store_process_that_is_killed_while_it_closes_has_not_closed(tmp_path: Path) -> None:
+def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> None:
     async def course() -> None:
         async with opened(tmp_path, Heard(), process=True) as store:
             assert store._process is not None
@@ -321,7 +321,7 @@ async def refused(store: StoreClient) -> None:
         await store.call(MirrorOperations.newest_job)
 
 
-def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path, jobs: list[Job]) -> None:
+def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
     """The lock is held until then, and no longer."""
     lock = MirrorLock(tmp_path)
     process, ours = spawn("stacpull.engine.store_server")
@@ -342,7 +342,7 @@ def test_when_the_network_process_dies_what_it_sent_is_published(tmp_path: Path,
     bench.close()
 
 
-def test_a_stop_reaches_an_operation_under_way(
+def test_a_stop_reaches_a_running_operation(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[bool] = []

@@ -41,7 +41,7 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
-def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: str | None) -> None:
+def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, checksum: str | None) -> None:
     left_by_a_failed_sync(tmp_path)
     assert tree(tmp_path)["c/i/a.tif"] == b"a" * 9  # whole as it looks
     assert any(name.endswith(".whole") for name in parts(tmp_path))
@@ -53,7 +53,9 @@ def test_nothing_that_a_failed_sync_left_is_taken(tmp_path: Path, checksum: str 
     bench.close()
 
 
-def test_after_a_restart_of_the_machine_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_left_by_a_failed_sync_are_removed_after_a_reboot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left_by_a_failed_sync(tmp_path)
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     bench = Bench(tmp_path)
@@ -63,7 +65,7 @@ def test_after_a_restart_of_the_machine_neither(tmp_path: Path, monkeypatch: pyt
     bench.close()
 
 
-def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
+def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> None:
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     bench.take_up()
@@ -79,7 +81,7 @@ def test_what_comes_in_afterwards_is_believed_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
-def test_nothing_is_trusted_if_the_ledger_could_not_record_the_failure(
+def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None
 ) -> None:
     """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
@@ -99,7 +101,7 @@ def test_nothing_is_trusted_if_the_ledger_could_not_record_the_failure(
 
 
 @pytest.mark.parametrize("killed_at", ["trust", "set_boot"])
-def test_a_kill_while_trust_is_restored_restores_none(
+def test_a_kill_while_trust_is_restored_leaves_it_withdrawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
 ) -> None:
     left_by_a_failed_sync(tmp_path)
@@ -117,7 +119,7 @@ def test_a_kill_while_trust_is_restored_restores_none(
     bench.close()
 
 
-def test_the_log_of_the_ledger_is_restarted_after_a_failed_sync(
+def test_the_ledger_log_is_restarted_after_a_failed_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pages may be lost behind the cache: what is appended behind a hole would be lost with it."""
@@ -143,7 +145,7 @@ def test_the_log_of_the_ledger_is_restarted_after_a_failed_sync(
     ("code", "is_believed"),
     [(sqlite3.SQLITE_IOERR_FSYNC, False), (sqlite3.SQLITE_IOERR_WRITE, False), (sqlite3.SQLITE_FULL, True)],
 )
-def test_a_sync_of_sqlites_own_that_fails_withdraws_trust(
+def test_a_failed_sync_by_sqlite_withdraws_trust(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_believed: bool, asked: bool
 ) -> None:
     """It syncs its log at a checkpoint, or each commit where the group sync does not cover it."""

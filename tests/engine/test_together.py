@@ -17,7 +17,7 @@ from stacpull.errors import DestinationError, SourceError, cause
     ("needs", "stop_at", "said", "ends"),
     [(1, None, "done", 1), (1, 0.5, "done", 1), (5, 1, "done", 5), (60, 1, None, 6), (60, 0, None, 5)],
 )
-def test_work_has_a_few_seconds_after_a_stop(
+def test_work_is_cancelled_a_few_seconds_after_a_stop(
     needs: float, stop_at: float | None, said: str | None, ends: float
 ) -> None:
     clock = VirtualClock()
@@ -37,7 +37,7 @@ def test_work_has_a_few_seconds_after_a_stop(
     assert now == pytest.approx(ends, abs=0.01)
 
 
-def test_what_the_work_raises_comes_out() -> None:
+def test_errors_of_the_work_are_raised() -> None:
     async def work() -> None:
         raise ValueError
 
@@ -46,7 +46,7 @@ def test_what_the_work_raises_comes_out() -> None:
     assert isinstance(caught.value.exceptions[0], ValueError)
 
 
-def test_another_thread_has_a_while_after_it_has_seen_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_deadline_starts_when_the_thread_sees_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(mirror_operations.time, "monotonic", lambda: now)
     stop = asyncio.Event()
@@ -98,7 +98,7 @@ class Pool:
         pytest.param(9.0, 9.0, 1.0, 2.0, [("stop", 1), ("ended", 2)], DestinationError, id="both"),
     ],
 )
-def test_walk_and_pool_run_until_all_is_done_or_a_stop_or_an_error(
+def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
     walk: float,
     seconds: float,
     stop_at: float | None,

@@ -82,7 +82,9 @@ CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 
 @given(st.lists(st.sampled_from(TO_WORKER), max_size=12), CUTS)
-def test_a_worker_gets_what_was_sent_however_it_is_cut(sent: list[ToWorker], cuts: list[int]) -> None:
+def test_messages_to_a_worker_are_received_however_they_are_split(
+    sent: list[ToWorker], cuts: list[int]
+) -> None:
     assert in_pieces(MessageFrames(messages.decode_to_worker), sent, cuts) == sent
 
 
@@ -101,7 +103,7 @@ def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[
     return heard
 
 
-def test_a_message_longer_than_a_piece_is_received_and_its_memory_freed() -> None:
+def test_a_message_longer_than_a_chunk_is_received_and_its_memory_freed() -> None:
     sent = [StoreWarning("y" * 9_000_000), StoreWarning("end")]
     data, frames, heard = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
     for start in range(0, len(data), 100_000):
@@ -111,13 +113,13 @@ def test_a_message_longer_than_a_piece_is_received_and_its_memory_freed() -> Non
 
 
 @pytest.mark.parametrize("sent", [b"\x80\x04N.", framed(messages.Stop())[4:], pickle.dumps(SETTINGS)])
-def test_nothing_else_is_taken_from_a_worker(sent: bytes) -> None:
+def test_unknown_messages_of_a_worker_are_rejected(sent: bytes) -> None:
     """Neither a pickle nor an order."""
     with pytest.raises(msgspec.DecodeError):
         messages.decode_from_worker(sent)
 
 
-def test_the_settings_of_a_worker_are_the_same_in_it() -> None:
+def test_a_worker_receives_equal_settings() -> None:
     (heard,) = MessageFrames(messages.decode_to_worker).feed(framed(messages.Start(pickle.dumps(SETTINGS))))
     assert isinstance(heard, messages.Start)
     settings = pickle.loads(heard.settings)  # noqa: S301 -- of this test
@@ -126,7 +128,7 @@ def test_the_settings_of_a_worker_are_the_same_in_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [SourceError, CredentialsError, DestinationError, WorkerError])
-def test_an_error_of_stacpull_is_the_same_on_the_other_side(kind: type[StacpullError]) -> None:
+def test_a_stacpull_error_keeps_its_type_and_message(kind: type[StacpullError]) -> None:
     error = error_of(error_report(kind("A sentence.")), "worker process")
     assert (type(error), str(error)) == (kind, "A sentence.")
 

@@ -23,7 +23,7 @@ from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 
 
-def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> None:
+def test_a_workspace_is_locked_and_can_be_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
         with open_workspace(tmp_path / "m") as workspace:
             assert is_held(tmp_path / "m")
@@ -36,7 +36,7 @@ def test_a_workspace_is_held_by_one_and_can_be_opened_again(tmp_path: Path) -> N
         assert not is_held(tmp_path / "m")
 
 
-def test_another_catalog_is_not_written_into(tmp_path: Path) -> None:
+def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_bytes(b"{}")
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_workspace(tmp_path):
         pass
@@ -71,7 +71,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
 
 
 @pytest.mark.parametrize("options", ["size=4k", "size=1m,nr_inodes=3"])
-def test_a_disk_that_is_full_from_the_start_is_named(tmp_path: Path, options: str) -> None:
+def test_a_disk_full_from_the_start_is_an_error(tmp_path: Path, options: str) -> None:
     with small_disk(tmp_path / "disk", options) as disk:
         (disk / "filler").write_bytes(b"x" * 4096) if "4k" in options else None
         with pytest.raises(DestinationError, match=r"full|free space") as caught, open_workspace(disk):
@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_from_the_start_is_named(tmp_path: Path, options: st
         assert caught.value.exit_code == 5
 
 
-def test_a_read_only_mirror_is_named(tmp_path: Path) -> None:
+def test_a_read_only_mirror_is_an_error(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=4m") as disk:
         with open_workspace(disk):
             pass
@@ -88,7 +88,7 @@ def test_a_read_only_mirror_is_named(tmp_path: Path) -> None:
             pass
 
 
-def test_the_room_at_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_free_space_for_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=10") as disk:
         assert disk_of(disk / "not" / "yet") == Disk(bytes_free=1 << 20, inodes_free=9)
 
@@ -123,7 +123,7 @@ def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.M
     assert not is_held(tmp_path)
 
 
-def test_no_room_for_the_ledger_at_the_very_end_is_nothing(tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
         one.destination.trust("this boot")

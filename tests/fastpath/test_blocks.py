@@ -17,7 +17,7 @@ from stacpull.net.transport import Request
 MIB = 1 << 20
 
 
-def test_memory_is_used_again_once_the_last_view_of_it_is_gone() -> None:
+def test_a_block_is_reused_once_its_last_view_is_gone() -> None:
     pool = BlockPool()
     block = pool.take()
     block[:3] = b"abc"
@@ -33,7 +33,7 @@ def test_memory_is_used_again_once_the_last_view_of_it_is_gone() -> None:
     assert bytes(again[:3]) in {b"abc", b"xyz"}
 
 
-def test_views_may_be_given_up_in_any_thread() -> None:
+def test_views_may_be_released_in_any_thread() -> None:
     pool = BlockPool()
     for _ in range(50):
         views = [pool.take()[:1] for _ in range(4)]
@@ -45,7 +45,7 @@ def test_views_may_be_given_up_in_any_thread() -> None:
         assert repr(pool).startswith("<BlockPool 0 lent")
 
 
-def test_blocks_are_shorter_while_many_are_lent_and_few_are_kept() -> None:
+def test_blocks_are_shorter_while_many_are_lent_and_free_ones_limited() -> None:
     pool = BlockPool()
     blocks = [pool.take() for _ in range(40)]
     assert [len(block) for block in blocks] == [MIB] * 16 + [MIB // 4] * 24

@@ -85,7 +85,7 @@ def test_addresses_are_tried_in_turn() -> None:
     assert len(tried) == 3
 
 
-def test_one_that_hangs_gets_its_share_of_the_time_once() -> None:
+def test_a_hanging_address_delays_only_the_first_connection() -> None:
     with hanging() as hung:
         answers, tried, _ = reached([hung], times=4, connect_timeout=0.4)
     assert answers == [b"hello"] * 4
@@ -93,7 +93,7 @@ def test_one_that_hangs_gets_its_share_of_the_time_once() -> None:
 
 
 @pytest.mark.parametrize("refused", ["169.254.169.254", "fe80::1"])
-def test_a_refused_address_is_passed_over(refused: str) -> None:
+def test_a_refused_address_is_skipped(refused: str) -> None:
     answers, tried, _ = reached([info(refused, 80)])
     assert answers == [b"hello"]
     assert len(tried) == 1
@@ -106,7 +106,7 @@ def test_all_refused() -> None:
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
 
 
-def test_all_that_wait_for_a_lookup_share_its_failure() -> None:
+def test_tasks_waiting_for_a_lookup_share_its_failure() -> None:
     async def main() -> tuple[list[Any], int, Any, int]:
         names = Names([])
         http = fast()
@@ -122,7 +122,7 @@ def test_all_that_wait_for_a_lookup_share_its_failure() -> None:
     assert (asked, asked_later) == (1, 2)
 
 
-def test_names_are_looked_up_once_in_a_while() -> None:
+def test_lookups_are_cached() -> None:
     _, _, asked = reached([], times=5)
     assert asked == 1
 
@@ -169,7 +169,7 @@ def test_an_unknown_name() -> None:
     assert "looked up" in failure.message
 
 
-def test_a_label_that_no_name_can_have() -> None:
+def test_an_overlong_label_is_a_network_failure() -> None:
     async def main() -> bytes | Failure:
         http = fast()
         failure = await fetch(http, f"http://{'a' * 70}.example/")
@@ -182,7 +182,7 @@ def test_a_label_that_no_name_can_have() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
-def test_a_connection_given_up_the_moment_it_is_made_is_not_waited_for(loop, monkeypatch):
+def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
     """uvloop then closes the transport without notifying the protocol."""
 
     async def main() -> None:

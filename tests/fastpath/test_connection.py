@@ -34,7 +34,7 @@ def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("head", [b"Content-Length: 20971520\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-def test_long_bodies_arrive_complete_in_pieces_of_the_requested_size(
+def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(
     head: bytes, loop: Callable[[], Any]
 ) -> None:
     async def main() -> list[bytes]:
@@ -161,7 +161,7 @@ def test_a_reader_with_a_limit_stops_early(head: bytes, limit: int) -> None:
     assert (failure.kind, failure.status, failure.retryable) == (FailureKind.OVERLONG, 200, False)
 
 
-def test_a_server_that_speaks_first_is_understood() -> None:
+def test_a_server_that_sends_first_is_a_failure() -> None:
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         writer.write(b"220 mail.example.org ESMTP\r\n")
 
@@ -177,7 +177,7 @@ def test_a_server_that_speaks_first_is_understood() -> None:
     assert failure.kind is FailureKind.SERVER
 
 
-def test_the_response_stands_when_rubbish_follows_later() -> None:
+def test_a_complete_response_is_kept_if_garbage_follows() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HELLO)

@@ -77,7 +77,7 @@ def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], An
     assert run(main(), loop) == [1] * 6
 
 
-def test_as_many_connections_as_exchanges_at_once() -> None:
+def test_concurrent_requests_use_one_connection_each() -> None:
     async def main() -> list[int]:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
             http = fast()
@@ -102,7 +102,7 @@ def test_as_many_connections_as_exchanges_at_once() -> None:
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-def test_a_connection_is_not_used_again_after(raw: bytes) -> None:
+def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while await reader.readuntil(b"\r\n\r\n"):
             writer.write(raw if number == 1 else HELLO)
@@ -120,7 +120,7 @@ def test_a_connection_is_not_used_again_after(raw: bytes) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"], ids=["closed", "timeout"])
-def test_a_connection_that_ends_while_idle_is_left_alone(after: bytes, loop: Callable[[], Any]) -> None:
+def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Callable[[], Any]) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HELLO)
@@ -194,7 +194,7 @@ def test_ipv6_literals() -> None:
         ("http://h", False),
     ],
 )
-def test_which_urls_are_left_to_the_general_path(url: str, is_taken: bool) -> None:
+def test_urls_that_the_fast_path_leaves_to_the_general_path(url: str, is_taken: bool) -> None:
     async def main() -> bool:
         http = fast()
         origin = path_over(http, _Sink()).origin(url)
@@ -222,7 +222,7 @@ def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_closing_ends_what_is_awaited(loop: Callable[[], Any]) -> None:
+def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, list[bytes | Failure]]:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
             http = fast(stall_timeout=30)

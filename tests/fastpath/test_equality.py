@@ -47,7 +47,7 @@ def alike(
 @pytest.mark.parametrize(
     "raw", [*SOUND, *BROKEN, OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"], ids=lambda raw: repr(raw[:40])
 )
-def test_wire(raw: bytes, loop: Any) -> None:
+def test_raw_responses(raw: bytes, loop: Any) -> None:
     alike({"/a": [Script((raw,), closes=True)]}, job(1, "/a"), job(2, "/b"), loop=loop)
 
 
@@ -71,14 +71,14 @@ STATED = {
 
 @pytest.mark.parametrize("size", [None, len(BODY), 3])
 @pytest.mark.parametrize("fields", STATED.values(), ids=STATED.keys())
-def test_what_is_stated(fields: dict[str, str], size: int | None) -> None:
+def test_response_header_fields(fields: dict[str, str], size: int | None) -> None:
     alike(
         {"/a": [Script((response(BODY, **fields),))]}, job(1, "/a", size=size), job(2, "/a?2"), job(3, "/b")
     )
 
 
 @pytest.mark.parametrize("checksum", [Checksum("md5", MD5), Checksum("sha256", bytes(32))])
-def test_what_the_item_states(checksum: Checksum) -> None:
+def test_item_checksums(checksum: Checksum) -> None:
     alike({"/a": [Script((response(BODY),))]}, job(1, "/a", checksum=checksum))
 
 
@@ -144,7 +144,7 @@ def test_bodies_that_break_off(at: int, closes: bool) -> None:
     alike({"/a": [broken, Script((raw,))]}, job(1, "/a"), job(2, "/b"))
 
 
-def test_a_page_to_log_in_at() -> None:
+def test_a_login_page() -> None:
     page = Script((response(PAGE, Content_Type="text/html"),))
     alike({"/a.tif": [page]}, *(job(n, f"/a.tif?{n}") for n in range(1, 6)))
 
@@ -153,7 +153,7 @@ def test_connections_that_are_closed_when_idle() -> None:
     alike({"/a": [Script((response(),), closes=True)]}, *(job(n, f"/a?{n}") for n in range(6)))
 
 
-def test_many_side_by_side() -> None:
+def test_many_concurrent_jobs() -> None:
     scripts = {
         "/a": [Script((response(b"", "302 F", Location="/b"),))],
         "/c": [Script((response(b"no", "404 N"),))],
@@ -276,7 +276,7 @@ def test_a_redirect_to_an_object() -> None:
     alike(scripts, job(1, "s3://b/first"), job(2, "/a"), job(3, "/a?2"))
 
 
-def test_objects_are_signed_alike_and_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_signed_equally_and_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
     alike({}, *(job(n, f"s3://b/{n}") for n in range(5)))

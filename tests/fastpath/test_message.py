@@ -33,7 +33,7 @@ def received(pieces: list[bytes], message: ParsedMessage | None = None) -> Seen:
 
 
 @pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))
-def test_split_at_every_byte(raw: bytes) -> None:
+def test_responses_split_in_two_parse_equally(raw: bytes) -> None:
     whole = received([raw])
     for at in range(1, len(raw)):
         seen = received([raw[:at], raw[at:]])
@@ -45,7 +45,7 @@ def test_split_at_every_byte(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))
-def test_byte_by_byte(raw: bytes) -> None:
+def test_responses_received_byte_by_byte_parse_equally(raw: bytes) -> None:
     seen, whole = received([raw[at : at + 1] for at in range(len(raw))]), received([raw])
     assert seen == whole or whole[3] is FailureKind.OVERLONG
 
@@ -66,7 +66,7 @@ def test_bytes_past_the_end_of_a_long_body(size: int) -> None:
     assert (seen[2], seen[3], seen[4]) == (bytes(2_000_000), FailureKind.OVERLONG, False)
 
 
-def test_the_next_response_is_read_afresh() -> None:
+def test_each_response_is_parsed_independently() -> None:
     message = ParsedMessage("h")
     long = OK + b"Content-Length: 2000000\r\n\r\n"
     for pieces, size in [
@@ -81,7 +81,7 @@ def test_the_next_response_is_read_afresh() -> None:
 
 
 @given(pieces=st.lists(HOSTILE, max_size=12))
-def test_no_bytes_break_it(pieces: list[bytes]) -> None:
+def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     status, fields, body, kind, keep = received(pieces)
     assert kind is not None or status >= 100
     assert not (keep and kind is not None)
@@ -102,7 +102,7 @@ def test_no_bytes_break_it(pieces: list[bytes]) -> None:
         (CHUNKED, b"0" * 1000),
     ],
 )
-def test_what_brings_no_body_has_an_end(start: bytes, again: bytes) -> None:
+def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) -> None:
     message = ParsedMessage("h")
     message.feed(start)
     for _ in range(300_000 // len(again) + 2):
@@ -124,7 +124,7 @@ def test_what_brings_no_body_has_an_end(start: bytes, again: bytes) -> None:
         (OK + b"\r\nuntil", True, FailureKind.TRUNCATED, False),
     ],
 )
-def test_a_reset_is_free_only_before_the_first_byte_on_a_used_connection(
+def test_a_reset_is_free_only_before_the_first_byte_of_a_reused_connection(
     come: bytes, reused: bool, kind: FailureKind, free: bool
 ) -> None:
     message = ParsedMessage("h")
@@ -134,7 +134,7 @@ def test_a_reset_is_free_only_before_the_first_byte_on_a_used_connection(
     assert (message.failure.kind, message.failure.free, message.failure.retryable) == (kind, free, True)
 
 
-def test_a_short_body_is_worth_waking_for_when_it_is_whole() -> None:
+def test_a_short_body_is_announced_when_complete() -> None:
     message = ParsedMessage("h")
     message.feed(OK + b"Content-Length: 5\r\n\r\nhell")
     assert not message.is_answered

@@ -29,7 +29,7 @@ def learned(*lines: bytes) -> PlainHeads:
     return heads
 
 
-def test_what_is_read_of_a_head_with_remembered_fields() -> None:
+def test_a_head_with_remembered_fields_is_read() -> None:
     data = head(b"Server: x", b"Content-Length: 7", b"ETag: W/1 ", b"Connection: Keep-Alive", status=b"200 ")
     fields = {b"server": b"x", b"content-length": b"7", b"etag": b"W/1 ", b"connection": b"Keep-Alive"}
     for heads in (PlainHeads(), learned(*USUAL)):
@@ -73,7 +73,7 @@ LINES = st.lists(
 
 
 @given(LINES, LINES, st.sampled_from([b"200 OK", b"302 Found", b"404 No"]))
-def test_the_order_that_is_remembered_changes_nothing(
+def test_remembered_field_orders_do_not_change_the_result(
     before: list[bytes], lines: list[bytes], status: bytes
 ) -> None:
     data = head(*lines, status=status)

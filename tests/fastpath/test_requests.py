@@ -26,12 +26,12 @@ from stacpull.hosts import host_of
         ("nonsense", "nonsense", "/"),
     ],
 )
-def test_a_url_is_split_to_the_letter(url: str, origin: str, target: str) -> None:
+def test_a_url_is_split_into_origin_and_target(url: str, origin: str, target: str) -> None:
     assert split_url(url) == (origin, target)
 
 
 @given(st.text(max_size=60))
-def test_a_target_always_fits_into_a_request_line(text: str) -> None:
+def test_a_target_is_always_valid_in_a_request_line(text: str) -> None:
     origin, target = split_url(f"http://h/{text}")
     assert origin == "http://h"
     assert target.startswith("/")
@@ -56,7 +56,7 @@ def test_a_target_always_fits_into_a_request_line(text: str) -> None:
         ),
     ],
 )
-def test_plain_places(origin: str, place: RemoteHost, authority: str) -> None:
+def test_plain_origins(origin: str, place: RemoteHost, authority: str) -> None:
     assert parse_origin(origin) == place
     assert place.authority == authority
     assert place.name == host_of(f"{origin}/x")
@@ -72,12 +72,12 @@ def test_plain_places(origin: str, place: RemoteHost, authority: str) -> None:
         "http://[:::]", "http://h\n",
     ],
 )  # fmt: skip
-def test_odd_places(origin: str) -> None:
+def test_invalid_origins(origin: str) -> None:
     assert parse_origin(origin) is None
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_a_plain_place_or_none(text: str) -> None:
+def test_any_text_is_a_plain_origin_or_none(text: str) -> None:
     place = parse_origin(f"http://{text}")
     if place is not None:
         assert place.host

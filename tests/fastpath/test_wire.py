@@ -169,7 +169,7 @@ def aiohttp_transport(stall_timeout: float = 0.3) -> HttpTransport:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("raw", SOUND, ids=lambda raw: repr(raw[:40]))
-def test_sound_responses_are_read_alike(raw: bytes, loop: Callable[[], Any]) -> None:
+def test_valid_responses_are_read_equally(raw: bytes, loop: Callable[[], Any]) -> None:
     result = of(fast, raw, loop)
     assert isinstance(result, Outcome)
     assert result == of(aiohttp_transport, raw, loop)
@@ -185,14 +185,14 @@ def test_two_hundred_cookies_are_read(make: str, loop: Callable[[], Any]) -> Non
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("raw", BROKEN, ids=lambda raw: repr(raw[:40]))
-def test_broken_responses_fail_alike(raw: bytes, loop: Callable[[], Any]) -> None:
+def test_broken_responses_fail_equally(raw: bytes, loop: Callable[[], Any]) -> None:
     result = of(fast, raw, loop)
     assert isinstance(result, Failure)
     assert result == of(aiohttp_transport, raw, loop)
 
 
 @pytest.mark.parametrize("raw", [*SOUND, *BROKEN, *CODED], ids=lambda raw: repr(raw[:60]))
-def test_documents_are_read_alike(raw: bytes) -> None:
+def test_documents_are_read_equally(raw: bytes) -> None:
     fast_one, other = (
         of(make, raw, uvloop.new_event_loop, decode=True) for make in (fast, aiohttp_transport)
     )
@@ -292,7 +292,7 @@ HOSTILE = st.one_of(
     st.sampled_from([fast, aiohttp_transport]),
     st.sampled_from(LOOPS),
 )
-def test_whatever_comes_ends_in_a_response_or_a_failure(
+def test_any_bytes_end_in_a_response_or_a_failure(
     answers: list[bytes], make: Callable[..., Transport], loop: Callable[[], Any]
 ) -> None:
     """Each connection answers all of its requests with arbitrary bytes, then falls silent or closes."""

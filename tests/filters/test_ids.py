@@ -34,7 +34,7 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
         ("", ("a",), False),
     ],
 )
-def test_an_id_or_its_ending(item_id, asked, matches):
+def test_items_match_by_id_or_by_its_ending(item_id, asked, matches):
     verdict = compile_items(Selection(ids=asked)).judge({"id": item_id})
     assert verdict is (Verdict.MATCH if matches else Verdict.IDS)
 
@@ -72,7 +72,7 @@ def test_endings_agree_with_a_naive_model(item_id, asked):
         (("b", "a_b"), ("a_b",), None),
     ],
 )
-def test_ids_without_an_item_are_reported_after_a_whole_walk(asked, seen, note):
+def test_unmatched_ids_are_reported_after_a_complete_walk(asked, seen, note):
     selected = compile_items(Selection(ids=asked, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})

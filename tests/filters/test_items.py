@@ -88,7 +88,7 @@ GEOMETRY = st.fixed_dictionaries(
     ),
     number=st.integers(0, 4),
 )
-def test_no_item_however_odd_raises(item, number):
+def test_no_malformed_item_raises(item, number):
     selection = [
         EVERYTHING,
         Selection(bbox=(0, 0, 10, 10)),
@@ -109,7 +109,7 @@ def test_notes_state_how_many_items_were_left_out_and_why():
     assert selected.notes({}) == []
 
 
-def test_recorded_pages_are_judged(shared_data: Path):
+def test_recorded_pages_are_filtered(shared_data: Path):
     pages = sorted((shared_data / "mlhub/prod2021").glob("bigearthnet_v1_source_items_page*.json"))
     items = [item for page in pages for item in json.loads(page.read_text())["features"]]
     judge = compile_items(Selection(datetime="2018-05-01/2018-05-31", ids=(items[0]["id"][22:],))).judge

@@ -34,7 +34,7 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
         (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
     ],
 )
-def test_what_is_pushed_down(selection: Selection, asked: Narrowing) -> None:
+def test_filters_that_are_pushed_down(selection: Selection, asked: Narrowing) -> None:
     assert narrowing(selection) == asked
     assert bool(narrowing(selection)) == (asked != Narrowing())
 

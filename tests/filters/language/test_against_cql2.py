@@ -67,7 +67,7 @@ def theirs(text, item):
 
 
 @given(text=EXPRESSIONS, properties=PROPERTIES)
-def test_the_library_agrees(text, properties):
+def test_results_equal_those_of_the_library(text, properties):
     item = {"properties": properties}
     assert ours(text, item) is theirs(text, item)
 

@@ -220,7 +220,7 @@ PLACES = [
     ("text", "expected"),
     [*NAMES, *COMPARISONS, *LOGIC, *LISTS_AND_PATTERNS, *ARITHMETIC, *ARRAYS, *PLACES],
 )
-def test_judgement(text, expected):
+def test_results_of_expressions(text, expected):
     assert judge(text) is expected
 
 
@@ -292,7 +292,7 @@ def test_json_and_text_are_equivalent(tree, expected):
         ("T_INTERSECTS(platform, DATE('2020-01-01'))", None),
     ],
 )
-def test_judgement_of_times(text, expected):
+def test_results_of_time_expressions(text, expected):
     assert judge(text) is expected
 
 
