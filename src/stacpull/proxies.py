@@ -4,17 +4,25 @@
 variable. Names in upper case also work; lower case takes precedence, as in curl. `HTTP_PROXY` in upper case
 is ignored in a CGI script, where a client can set it (CVE-2016-5386). If the environment has none, the
 settings of the system apply (macOS).
+
+An entry of `no_proxy` is a name, which includes the names below it, or an address, each also with a port; a
+network (`10.0.0.0/8`); or `*` for all hosts.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from stacpull.hosts import host_of, scheme_of
 from stacpull.redact import cut_url
+
+_WITH_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})")
 
 
 class Proxy(NamedTuple):
@@ -74,8 +82,56 @@ def _whole(proxy: str) -> str:
     return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
 
 
-def is_bypassed(host: str) -> bool:
-    """Return True if connections to `host` bypass the proxy (`no_proxy`)."""
-    from urllib.request import proxy_bypass  # noqa: PLC0415 -- heavy: http.client, email
+def is_bypassed(host: str, port: int) -> bool:
+    """Return True if connections to `host` bypass the proxy (`no_proxy`).
 
-    return bool(proxy_bypass(host))
+    Args:
+        host: A name or a literal address, with or without brackets.
+        port: The port of the connection.
+    """
+    text = os.environ.get("no_proxy", os.environ.get("NO_PROXY"))
+    if text is None and sys.platform == "darwin":
+        from urllib.request import proxy_bypass  # noqa: PLC0415 -- heavy: http.client, email
+
+        return bool(proxy_bypass(host))
+    name = host.strip("[]").rstrip(".").lower()
+    return any(entry.covers(name, port) for entry in _bypasses(text or ""))
+
+
+class _Bypass(NamedTuple):
+    """An entry of `no_proxy`."""
+
+    host: str
+    """A name in lower case without leading dots, an address, or `*`."""
+    port: int | None = None
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
+    """The entry as a network, or the address as a network of one."""
+
+    def covers(self, name: str, port: int) -> bool:
+        if self.host == "*":
+            return True
+        if self.port not in {None, port}:
+            return False
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return name == self.host or name.endswith(f".{self.host}")
+        return self.network is not None and address in self.network
+
+
+@lru_cache(maxsize=8)
+def _bypasses(text: str) -> tuple[_Bypass, ...]:
+    """Return the entries of `no_proxy`, which are separated by commas or blanks."""
+    return tuple(_bypass(entry) for entry in text.lower().replace(",", " ").split())
+
+
+def _bypass(entry: str) -> _Bypass:
+    if entry == "*":
+        return _Bypass(entry)
+    match = _WITH_PORT.fullmatch(entry)
+    host, port = (match["host"], int(match["port"])) if match else (entry, None)
+    host = host.strip("[]")
+    try:
+        return _Bypass(host, port, ipaddress.ip_network(host, strict=False))
+    except ValueError:
+        return _Bypass(host.removeprefix("*").strip("."), port)

@@ -108,7 +108,7 @@ class FastConnections:
             None if the fast path cannot connect to it: its name has an unusual form, or it has a proxy.
         """
         place = parse_origin(head)
-        if place is None or (place.scheme in self._proxies and not is_bypassed(place.host)):
+        if place is None or (place.scheme in self._proxies and not is_bypassed(place.host, place.port)):
             return None
         host = self._hosts.get(place)
         if host is None:

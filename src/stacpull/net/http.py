@@ -405,17 +405,17 @@ class _Proxies:
 
     def __init__(self, found: Mapping[str, Proxy]) -> None:
         self._proxies = dict(found)
-        self._known: dict[tuple[str, str], Proxy | None] = {}
+        self._known: dict[tuple[str, str, int], Proxy | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._proxies)
 
     def of(self, url: URL) -> Proxy | None:
         """Return the proxy to use for `url`, or None for a direct connection."""
-        key = (url.scheme, url.raw_host or "")
+        key = (url.scheme, url.raw_host or "", url.port or 0)
         if key not in self._known:
             forget_hosts(self._known)
-            bypass = is_bypassed(key[1])
+            bypass = is_bypassed(key[1], key[2])
             self._known[key] = None if bypass else self._proxies.get(key[0])
         proxy = self._known[key]
         if proxy is not None and proxy.problem is not None:
