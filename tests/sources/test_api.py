@@ -8,6 +8,7 @@ from tests.sources.memory import API, MemoryReader, failed, item, page
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -188,6 +189,14 @@ def test_an_unreadable_collection(table: dict[str, object], error: type[Exceptio
 def test_an_item_is_read_from_its_href() -> None:
     api, _ = source()
     assert asyncio.run(api.item(f"{LABELS}/items/a%2Fb%3F"))["id"] == "a/b?"
+
+
+def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None:
+    asked, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
+    body = {**item("a"), "assets": {"b": {"href": "./b.tif"}}}
+    api, _ = source(table={asked: Document(body, 9, found, {}), found: Document(body, 9, found, {})})
+    assert asyncio.run(api.item(asked))["assets"]["b"]["href"] == "https://files.test/deep/b.tif"
+    assert asyncio.run(api.item(found)) == body
 
 
 @pytest.mark.parametrize(

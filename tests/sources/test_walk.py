@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, broken_json, failed, page
+from tests.sources.memory import MemoryReader, broken_json, failed, item, page
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
@@ -226,6 +226,28 @@ def test_relative_links_are_relative_to_the_redirected_url() -> None:
     first = Document(page(["a"], "?token=t"), 9, f"{moved}?limit=10", {})
     found, _ = walked({at(): first, f"{moved}?token=t&limit=10": page(["b"])})
     assert found.names == ["a", "b"]
+
+
+def test_assets_of_a_redirected_page_are_relative_to_the_redirected_url() -> None:
+    assets = {
+        "a": {"href": "../a.tif", "alternate": {"s3": {"href": "s3://b/a"}, "near": {"href": "n"}}},
+        "b": 1,
+    }
+    links = [{"rel": "source", "href": "s.json"}, {"rel": "self", "href": "x"}, None]
+    one = {**item("a"), "assets": assets, "links": links}
+    own = {**one, "id": "b", "links": [{"rel": "self", "href": "https://own.test/b"}]}
+    body = {"type": "FeatureCollection", "features": [one, own, 5], "links": []}
+    found, _ = walked({at(): Document(body, 9, "https://files.test/v2/items?limit=10", {})})
+    first, second = found.pages[0].items
+    assert first["assets"] == {
+        "a": {
+            "href": "https://files.test/a.tif",
+            "alternate": {"s3": {"href": "s3://b/a"}, "near": {"href": "https://files.test/v2/n"}},
+        },
+        "b": 1,
+    }
+    assert first["links"] == [{"rel": "source", "href": "https://files.test/v2/s.json"}, *links[1:]]
+    assert second == own
 
 
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Final
+from typing import Any, Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of
+from stacpull.planning.hrefs import links_of, self_href
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
@@ -105,6 +105,37 @@ def located(document: Json, url: str) -> Json:
     """
     others = without_links(document, "self")
     return {**others, "links": [{"rel": "self", "href": url}, *others["links"]]}
+
+
+def redirected_item(item: Json, url: str) -> Json:
+    """Return an item with absolute hrefs, because a redirect led to `url`, which they are relative to.
+
+    This is for items of APIs: their own URL stays the one that redirects. Hrefs of an item with an absolute
+    `self` link are relative to that link, and unchanged.
+    """
+    if self_href(item) is not None:
+        return item
+    assets, links = item.get("assets"), item.get("links")
+    found = dict(item)
+    if isinstance(assets, dict):
+        found["assets"] = {key: _with_absolute_href(asset, url) for key, asset in assets.items()}
+    if isinstance(links, list):
+        found["links"] = [_with_absolute_href(link, url) for link in links]
+    return found
+
+
+def _with_absolute_href(entry: Any, base: str) -> Any:
+    """Return an asset, an alternate or a link with an absolute href. A `self` link stays relative."""
+    if not isinstance(entry, dict) or entry.get("rel") == "self":
+        return entry
+    found = dict(entry)
+    href, alternates = entry.get("href"), entry.get("alternate")
+    url = join(base, href) if isinstance(href, str) and href.strip() else None
+    if url is not None:
+        found["href"] = url
+    if isinstance(alternates, dict):
+        found["alternate"] = {name: _with_absolute_href(one, base) for name, one in alternates.items()}
+    return found
 
 
 def without_links(document: Json, *unwanted: str) -> Json:

@@ -19,8 +19,8 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.redact import cut_url
-from stacpull.sources.documents import valid_item
+from stacpull.redact import cut_cursor, cut_url
+from stacpull.sources.documents import redirected_item, valid_item
 from stacpull.sources.paging import (
     LEAST_ITEMS,
     PageSize,
@@ -241,6 +241,8 @@ def _page(request: PageRequest, document: Document) -> Page:
     features = body.get("features")
     if not isinstance(features, list):
         raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
+    if document.url != cut_cursor(request.url):
+        features = [redirected_item(one, document.url) if isinstance(one, dict) else one for one in features]
     total = announced_total(body)
     try:
         following = next_request(body, request, document.url)

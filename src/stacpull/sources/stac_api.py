@@ -25,8 +25,9 @@ from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.documents import read_item
+from stacpull.sources.documents import read_item, redirected_item
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.search_query import (
@@ -127,7 +128,8 @@ class StacApi:
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`, of this API or another."""
-        return (await read_item(self._reader, href))[0]
+        item, url = await read_item(self._reader, href)
+        return item if url == cut_cursor(href) else redirected_item(item, url)
 
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
