@@ -56,7 +56,7 @@ def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str
     if not revalidate:
         assert (requested, report.assets_skipped) == (files, len(ITEMS) - files)
     assert (report.assets_changed, report.items_changed) == (0, 0)
-    told = [one.text for one in heard if isinstance(one, Notice) and "lacked" in one.text]
+    told = [one.text for one in heard if isinstance(one, Notice) and "and restored" in one.text]
     assert len(told) == (files + documents > 0)
     assert asyncio.run(verify(tmp_path)).exit_code == 0
 
@@ -72,7 +72,7 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         for path in tmp_path.glob("evolving/*/data.bin"):
             path.unlink()
         ran = run(arguments, environment())
-        assert "lacked 3 files of this mirror; restored." in ran.err
+        assert f"3 files of this mirror were missing in {tmp_path} and restored." in ran.err
         assert (ran.code, "3 files missing from DEST, restored" in ran.out) == (0, True), ran.out
         path.unlink()
         assert json.loads(run([*arguments, "--json"], environment()).out)["files_lost"] == 1

@@ -259,7 +259,10 @@ def test_throttled_requests_are_retried() -> None:
     report, _, events = read(api, options=Options(retries=2))
     assert (report.headers_done, report.retries) == (1, 2)
     notices = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
-    assert notices == ["throttled: 8 at once, again in 0 s.", "throttled: 4 at once, again in 0 s."]
+    assert notices == [
+        "throttles: 8 requests at once, after a pause of 0 s.",
+        "throttles: 4 requests at once, after a pause of 0 s.",
+    ]
 
 
 def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:

@@ -92,7 +92,9 @@ def test_a_host_that_throttles_is_left_alone_by_all_workers(stage: Stage) -> Non
     assert refused_at <= in_flight
     assert max(scene.clock.sleeps) >= 18
     log = (scene.dest / ".stacpull" / "log.ndjson").read_text()
-    assert re.search(r'"level":"debug","text":"\S+ throttled: 8 at once, again in 20 s."', log)
+    assert re.search(
+        r'"level":"debug","text":"\S+ throttles: 8 requests at once, after a pause of 20 s."', log
+    )
 
 
 @pytest.mark.parametrize("code", [429, 503])

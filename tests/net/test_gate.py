@@ -270,9 +270,9 @@ def test_large_changes_are_reported() -> None:
     served(bench, 3)
     bench.gate.throttled(7)
     assert bench.reported == [
-        "h: 32 at once, 320 answers per second.",
-        "h: 64 at once, 640 answers per second.",
-        "h throttled: 32 at once, again in 7 s.",
+        "h: 32 requests at once; it answers 320 per second.",
+        "h: 64 requests at once; it answers 640 per second.",
+        "h throttles: 32 requests at once, after a pause of 7 s.",
     ]
 
 

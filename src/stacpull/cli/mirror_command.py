@@ -40,11 +40,16 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     DEST is a directory, or a bucket: s3://bucket/prefix with --work DIR.
 
-    SOURCE is the root of a STAC API (name a collection with -C), or one of its collections; a static catalog,
-    collection or item, or a file of items (ItemCollection, NDJSON, Parquet), as URL, s3:// or path; or - for
-    NDJSON on standard input. An unfinished mirror resumes where it stopped; a finished one is brought up to
-    date.
-    """
+    SOURCE is one of these, as a URL, s3:// or a path:
+
+    \b
+      the root of a STAC API (name a collection with -C), or one of its collections
+      a static catalog, collection or item
+      a file of items: an ItemCollection, NDJSON or Parquet
+      - for NDJSON on standard input
+
+    An unfinished mirror resumes where it stopped; a finished one is brought up to date.
+    """  # noqa: D301 -- \b keeps the lines of click
     is_directory = isinstance(dest, Path)
     with child_process.started_early("stacpull.engine.store_server") if is_directory else nullcontext():
         from stacpull.engine import api

@@ -50,7 +50,7 @@ class S3Options:
     )
     profile: str | None = option(
         None,
-        "Log in with this profile (see `stacpull credentials list`), or with an AWS profile for S3.",
+        "The profile to log in with: one of `stacpull credentials list`, or an AWS profile for S3.",
         flag="credentials",
         metavar="NAME",
         environment=("AWS_PROFILE",),
@@ -194,7 +194,9 @@ class Options:
     credential_names: tuple[str, ...] = ()
     provider: Provider | None = None
     s3: S3Options = attrs.field(factory=S3Options)
-    transport: Literal["auto", "aiohttp"] = option("auto", "HTTP client: auto uses the fast one if possible.")
+    transport: Literal["auto", "aiohttp"] = option(
+        "auto", "HTTP client: auto is stacpull's own where possible, which is faster, and aiohttp elsewhere."
+    )
     ca_bundle: Path | None = attrs.field(
         default=None,
         converter=arguments.file_path,
@@ -209,7 +211,9 @@ class Options:
         "sha256", "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
     )
     missing: Literal["fail", "ok"] = option(
-        "fail", "Count listed assets that the source does not have as failed, or accept them.", group=_DEST
+        "fail",
+        "If the source lists an asset but does not have it: count it as failed, or accept that.",
+        group=_DEST,
     )
     revalidate: bool = option(
         False,

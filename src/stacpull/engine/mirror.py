@@ -140,7 +140,8 @@ class MirrorRun:
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if (lease := self._workspace.lease) is not None and lease.before is not None:
-            self._emit(Notice("warning", f"Taken over from {lease.before}, which must stop using DEST."))
+            text = f"This run takes over from {lease.before}, which must not use DEST any more."
+            self._emit(Notice("warning", text))
         if advice := login_advice(self._run.spec.source, self._options):
             self._emit(Notice("warning", advice))
         error: BaseException | None = None
@@ -258,8 +259,8 @@ class MirrorRun:
         parts = await asyncio.to_thread(
             open_parts, self._workspace.destination, self._options, in_memory=True
         )
-        works = self._works(queue, reader, parts)
-        await together(producer.run, works, self._tick, stop=self._stop, broken=self._broken)
+        pool = self._transfer_pool(queue, reader, parts)
+        await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
         await self._store.flush()
         if not self._summary.items_unseen:
             await self._store.call(MirrorOperations.forget_unwanted)
@@ -282,7 +283,9 @@ class MirrorRun:
         gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
-    def _works(self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts) -> TransferPool:
+    def _transfer_pool(
+        self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts
+    ) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
         pool = open_pool(
@@ -436,8 +439,8 @@ class MirrorRun:
         found = findings.changes
         if lost := found.get("files_lost"):
             dest = self._workspace.destination.name
-            what = f"{lost:,} files" if lost > 1 else "1 file"
-            self._emit(Notice("warning", f"{dest} lacked {what} of this mirror; restored."))
+            what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+            self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
         ended: EndState = "failed"
         try:
             await self._save_effort()

@@ -37,8 +37,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ENDED = (
-    "The process that writes to the destination ended unexpectedly. Everything that it recorded is safe. "
-    "Run `stacpull resume`."
+    "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
+    "What it recorded is safe. Run `stacpull resume`."
 )
 _PROCESS = "store process"
 """The process as errors name it."""

@@ -372,7 +372,9 @@ class Gate:
         pause = _pause(self._pauses) if retry_after is None else retry_after
         if open_before:
             self._lower(pause)
-            self._report(f"{self.host} throttled: {self.limit} at once, again in {pause:.0f} s.")
+            self._report(
+                f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
+            )
         if self._close(pause) and not from_other_process:
             self._on_closed(self.host, pause)
 
@@ -462,7 +464,9 @@ class Gate:
         self._admit()
         base = self._gauge.base
         if not _REPORTED_CHANGE < base / self._reported < 1 / _REPORTED_CHANGE:
-            self._report(f"{self.host}: {base} at once, {self._gauge.rate:,.0f} answers per second.")
+            self._report(
+                f"{self.host}: {base} requests at once; it answers {self._gauge.rate:,.0f} per second."
+            )
 
     def _report(self, sentence: str) -> None:
         self._reported = self._gauge.base
