@@ -94,7 +94,7 @@ def default_port(scheme: str) -> int | None:
     return None if known is None else known.default_port
 
 
-def head_of(url: str) -> str:
+def origin_text(url: str) -> str:
     """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
     start = url.find("://")
     end = url.find("/", start + 3)
@@ -115,13 +115,13 @@ def origin_of(url: str) -> Origin:
 
 
 def _read(url: str) -> tuple[str, Origin]:
-    head = head_of(url)
-    return _read_head(head) if len(head) < _LONGEST else _parsed(head)
+    server = origin_text(url)
+    return _read_server(server) if len(server) < _LONGEST else _parsed(server)
 
 
-def _parsed(head: str) -> tuple[str, Origin]:
-    scheme = scheme_of(head)
-    _, found, rest = head.partition("://")
+def _parsed(server: str) -> tuple[str, Origin]:
+    scheme = scheme_of(server)
+    _, found, rest = server.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if found else ""
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > _MOST_PORTS:
@@ -130,7 +130,7 @@ def _parsed(head: str) -> tuple[str, Origin]:
     return authority, Origin(scheme, match["host"].rstrip("."), port)
 
 
-_read_head = lru_cache(maxsize=1024)(_parsed)
+_read_server = lru_cache(maxsize=1024)(_parsed)
 
 
 def literal_address(host: str) -> str | None:

@@ -253,7 +253,7 @@ class Validator(NamedTuple):
         return self.etag if self.etag is not None else self.last_modified
 
 
-class Present(NamedTuple):
+class VersionInDest(NamedTuple):
     """The version of an asset in DEST, for a conditional request."""
 
     validator: str
@@ -284,7 +284,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
     """Other hrefs to try if `href` cannot be fetched, in this order."""
-    present: Present | None = None
+    present: VersionInDest | None = None
     """The version in DEST: the request is conditional."""
     moved: bool = False
     """True if `href` is not the planned one: its response proves nothing about the planned one."""

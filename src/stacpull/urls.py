@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
-from stacpull.hosts import default_port, head_of, host_of, origin_of, scheme_of
+from stacpull.hosts import default_port, host_of, origin_of, origin_text, scheme_of
 from stacpull.schemes import SCHEMES, Scheme
 
 _AROUND: Final = "".join(map(chr, range(0x21)))
@@ -97,7 +97,7 @@ def gate_name(url: str) -> str:
     port = default_port(scheme_of(url))
     host = host_of(url)
     if port is None:
-        return head_of(url)
+        return origin_text(url)
     return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
 
 
@@ -121,7 +121,7 @@ def same_site(url: str, other: str) -> bool:
     return theirs.port == mine.port or (mine.port, theirs.port) == defaults
 
 
-def has_same_head(url: str, other: str) -> bool:
+def has_same_origin_text(url: str, other: str) -> bool:
     """Return True if `other` starts with the same scheme and host as `url`, compared literally.
 
     This is a fast test. If it returns True, both URLs have the same host.

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json, Present
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json, VersionInDest
 from stacpull.net.transport import TransferError
 
 PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
@@ -143,7 +143,7 @@ def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
 
 # --- other places (`--prefer`) ------------------------------------------------------------------------------
 
-HERE = Present('"e"', 10)
+HERE = VersionInDest('"e"', 10)
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)
 DOWN = Failure(FailureKind.DOWN, "Silent for long.")
@@ -171,7 +171,7 @@ def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failu
     ids=["its signature renewed", "the next place", "the same"],
 )
 def test_a_validator_is_sent_only_to_the_href_it_came_from(
-    hrefs: tuple[str, ...], present: Present | None, moved: bool
+    hrefs: tuple[str, ...], present: VersionInDest | None, moved: bool
 ) -> None:
     found = placed(present=HERE).at(hrefs)
     assert (found.present, found.moved, found.at((S3,)).moved) == (present, moved, moved)

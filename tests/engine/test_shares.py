@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.shares import BATCH, HostShares, Share, Shares, batch_size, room, share_out
+from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, Share, Shares, batch_size, room, share_out
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_worker_with_a_free_slot_gets_jobs_and_its_queue_is_bounded(
         pytest.param(20, 30, 2, 10, id="each its part"),
         pytest.param(21, 30, 2, 11, id="and what is over"),
         pytest.param(100, 30, 2, 30, id="no more than there is room for"),
-        pytest.param(1000, 900, 2, BATCH, id="no more than a message holds"),
+        pytest.param(1000, 900, 2, MOST_JOBS_SENT, id="no more than a message holds"),
     ],
 )
 def test_batches(waiting: int, free: int, workers: int, size: int) -> None:

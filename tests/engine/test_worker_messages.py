@@ -29,14 +29,14 @@ from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Present
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, VersionInDest
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
 
 JOB = Job(
     7, 3, 1, "B02", "https://b.example/x?sig=1", "https://a.example/i", "c/i", None, "{filename}", 12,
     Checksum("md5", b"\0" * 16), "image/tiff", stale=True, sha256=b"\1" * 32, alternates=("s3://b/x",),
-    present=Present('"e"', 12),
+    present=VersionInDest('"e"', 12),
 )  # fmt: skip
 PLAIN = Job(8, 3, 0, "ä", "https://b.example/x", None, "", "x.tif")
 SETTINGS = WorkerSettings(

@@ -242,7 +242,6 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
             http, sink = fast(stall_timeout=30), _Sink()
             path = path_over(http, sink)
-            await path.open()
             origin = path.origin(server.url("/"))
             assert origin is not None
             for row in range(3):

@@ -146,5 +146,5 @@ def test_a_body_of_unknown_length_wakes_the_reader_as_requested() -> None:
     message = ParsedMessage("h")
     message.feed(OK + b"\r\nhello")
     assert message.is_answered
-    assert message.is_worth(5)
-    assert not message.is_worth(6)
+    assert message.has_enough(5)
+    assert not message.has_enough(6)

@@ -27,11 +27,11 @@ from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
-from stacpull.models import Checksum, Job, Present
+from stacpull.models import Checksum, Job, VersionInDest
 
 SHA = Checksum("sha256", bytes(32))
 MD5 = Checksum("md5", b"1" * 16)
-HERE = Present('"e"', 10)
+HERE = VersionInDest('"e"', 10)
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
@@ -226,7 +226,7 @@ def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated
     ids=["at the same place", "at another place"],
 )
 def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_href(
-    tmp_path: Path, href: str, present: Present | None
+    tmp_path: Path, href: str, present: VersionInDest | None
 ) -> None:
     """`retry` brings it from the href it was planned with, and the row knows that place."""
     with ledger(tmp_path) as db:

@@ -454,7 +454,7 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     name, gone = "1.0.5.whole", "2.0.5.whole"
     stage(store, name, b"there")
     stage(store, gone, b"there")
-    found = store.find(gone)
+    found = store.part_without_file(gone)
     assert found is not None
     assert isinstance(found.content, PendingCopy)
     s3.delete_object(**object_address(found.content.source))

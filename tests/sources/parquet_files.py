@@ -168,7 +168,7 @@ def pages_of(
     async def read() -> list[Page]:
         source = ParquetSource(URL, server)  # type: ignore[arg-type]
         (first,) = await source.starts(selection)
-        size = PageSize.asked(more.get("page_size"))
+        size = PageSize.requested(more.get("page_size"))
         notices: list[Notice] = more.get("notices", [])
         pages = source.pages(start or first.request, page_size=size, on_notice=notices.append)
         return [page async for page in pages]

@@ -10,8 +10,8 @@ from stacpull.sources.paging import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSiz
 
 
 def test_values_of_the_option() -> None:
-    assert PageSize.asked(None) == PageSize(AUTO_ITEMS)
-    assert PageSize.asked(30) == PageSize(30, fixed=True)
+    assert PageSize.requested(None) == PageSize(AUTO_ITEMS)
+    assert PageSize.requested(30) == PageSize(30, fixed=True)
 
 
 @pytest.mark.parametrize(

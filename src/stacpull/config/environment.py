@@ -48,8 +48,8 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
         part, _, name = option.target.rpartition(".")
         if part == "s3" and option.environment and getattr(options, name) is None:
             unset[name] = next((variables[v] for v in option.environment if variables.get(v)), None)
-    asked = options.allow_instance_metadata or allows_instance_metadata(variables)
-    return attrs.evolve(options, **unset, allow_instance_metadata=asked)
+    allowed = options.allow_instance_metadata or allows_instance_metadata(variables)
+    return attrs.evolve(options, **unset, allow_instance_metadata=allowed)
 
 
 def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:

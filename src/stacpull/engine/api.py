@@ -452,7 +452,7 @@ async def _counted(source: Source, collection: str, options: Options) -> dict[st
     counts: dict[str, int] = {}
     for start in await source.starts(Selection(collections=(collection,))):
         pages = source.pages(
-            start.request, page_size=PageSize.asked(options.page_size), on_notice=lambda _: None
+            start.request, page_size=PageSize.requested(options.page_size), on_notice=lambda _: None
         )
         async for page in pages:
             for item in page.items:

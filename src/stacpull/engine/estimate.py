@@ -123,7 +123,7 @@ class Estimate:
         await self._walk()
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
-        sizes, asked, hops = await self._sizes()
+        sizes, sampled, hops = await self._sizes()
         unknown = self._of_unknown_size(sizes)
         total, basis = self._bytes(sizes, unknown, sampled=sampled_links)
         assets = self._primary.assets + self._linked.assets
@@ -151,7 +151,7 @@ class Estimate:
             assets_excluded=sum(excluded.values()),
             bytes_total=total,
             bytes_basis=basis,
-            bytes_sampled=asked,
+            bytes_sampled=sampled,
             unknown_keys=unknown,
             requests=requests,
             hosts=tuple(

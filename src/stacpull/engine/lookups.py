@@ -14,7 +14,7 @@ from stacpull.caches import Recent
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
 from stacpull.filters.asset_filter import compile_assets
-from stacpull.hosts import head_of, scheme_of
+from stacpull.hosts import origin_text, scheme_of
 from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import attempted
@@ -115,7 +115,7 @@ class Lookups:
             if not is_in_object_store(planned.href):
                 continue
             storage = storage_at(item.document, asset, planned.href)
-            bucket = head_of(planned.href)
+            bucket = origin_text(planned.href)
             if storage.region is not None:
                 self._network.regions.setdefault(bucket, storage.region)
             if storage.requester_pays:

@@ -20,7 +20,7 @@ from stacpull.engine.asset_transfer import (
     T,
     TransferTools,
 )
-from stacpull.engine.shares import BATCH, Shares
+from stacpull.engine.shares import MOST_JOBS_SENT, Shares
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
@@ -338,4 +338,4 @@ _DASK_WORKERS = 16
 def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue:
     """Return a queue that is long enough to keep all workers busy: with processes, for several messages."""
     workers = _DASK_WORKERS if dask else len(shares.workers)
-    return JobQueue(2 * shares.own.slots + 4 * BATCH * workers)
+    return JobQueue(2 * shares.own.slots + 4 * MOST_JOBS_SENT * workers)

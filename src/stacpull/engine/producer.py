@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.selector import BATCH, Candidate, Selected, Selector, SourceLink
+from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
@@ -125,8 +125,10 @@ class Producer:
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read earlier."""
         failed = await self._store.call(MirrorOperations.failed_items)
-        for start in range(0, len(failed), BATCH):
-            links = [SourceLink(one.href, one.parent, one.id) for one in failed[start : start + BATCH]]
+        for start in range(0, len(failed), ITEMS_AT_ONCE):
+            links = [
+                SourceLink(one.href, one.parent, one.id) for one in failed[start : start + ITEMS_AT_ONCE]
+            ]
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
             await self._selector.plan_sources(links, documents, selected)
@@ -156,7 +158,7 @@ class Producer:
         An item that cannot be read stays marked in the ledger, because the next walk may find it.
         """
         after = 0
-        while items := await self._store.call(MirrorOperations.damaged_documents, after, BATCH):
+        while items := await self._store.call(MirrorOperations.damaged_documents, after, ITEMS_AT_ONCE):
             known = [one for one in items if one.href is not None]
             found = await self._reader.read_many([one.href or "" for one in known])
             documents = dict(zip((one.row for one in known), found, strict=True))
@@ -173,7 +175,7 @@ class Producer:
         """Plan the sample in order of rank. After a kill, planned items are skipped."""
         last: SampledItem | None = None
         while True:
-            kept = await self._store.call(MirrorOperations.sample_candidates, last, BATCH)
+            kept = await self._store.call(MirrorOperations.sample_candidates, last, ITEMS_AT_ONCE)
             if not kept:
                 break
             selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))

@@ -96,7 +96,7 @@ class Pruning:
         self._secrets = secrets
         self._on_event = on_event
         self._stop = stop
-        self._trust = SourceTrust(source, self._asked, self._examples)
+        self._trust = SourceTrust(source, self._read_items, self._examples)
         self._kept = _Kept()
 
     async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:
@@ -158,7 +158,7 @@ class Pruning:
     ) -> tuple[list[UnseenItem], int]:
         """Return the items whose URL (by `href`) returns 404 or 410, and the number of unclear ones."""
         named = [(one, url) for one in stretch if (url := href(one)) is not None]
-        answers = await self._asked([url for _, url in named])
+        answers = await self._read_items([url for _, url in named])
         unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
         denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
         return denied, unanswered
@@ -179,7 +179,7 @@ class Pruning:
             if label.row not in rows
         ]
         hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
-        answers = dict(zip(hrefs, await self._asked(hrefs), strict=True))
+        answers = dict(zip(hrefs, await self._read_items(hrefs), strict=True))
         renewed: dict[int, bytes] = {}
         for label in labels:
             document = answers.get(label.href or "")
@@ -189,7 +189,7 @@ class Pruning:
                 del rows[label.source]
         return list(rows.values()), renewed
 
-    async def _asked(self, hrefs: Sequence[str]) -> list[Json | Failure]:
+    async def _read_items(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
     async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ from stacpull.sources.item_reader import ItemReader
 Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
 """Returns the given items that the run has already planned."""
 
-BATCH = 100
+ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""
 _MOST_KEYS = 20
 """Asset keys that a message lists."""
@@ -92,8 +92,8 @@ class MemorySample:
     def batches(self) -> Iterator[list[Candidate]]:
         """Yield the sample in order of rank."""
         ordered = [self._kept[key] for key in sorted(self._kept)]
-        for start in range(0, len(ordered), BATCH):
-            yield ordered[start : start + BATCH]
+        for start in range(0, len(ordered), ITEMS_AT_ONCE):
+            yield ordered[start : start + ITEMS_AT_ONCE]
 
 
 class Selected(msgspec.Struct):

@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 SLOTS = 80
 """Default number of assets in flight. The gates limit each host separately, to at most 64 requests. Some
 assets wait for the store process, so fewer slots would leave permits unused."""
-BATCH = 64
+MOST_JOBS_SENT = 64
 """The most jobs per message."""
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
@@ -149,7 +149,7 @@ def room(slots: int, open_jobs: int, pace: float) -> int:
 
 def batch_size(waiting: int, room: int, processes: int) -> int:
     """Return how many of `waiting` jobs to send to one of `processes`: an equal part for each."""
-    return min(room, BATCH, -(-waiting // processes))
+    return min(room, MOST_JOBS_SENT, -(-waiting // processes))
 
 
 class DescriptorShares(NamedTuple):

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from stacpull.engine.selection_checks import selection_warnings
-from stacpull.engine.selector import BATCH, Selected, Selector
+from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest
@@ -148,7 +148,7 @@ class Walk:
         self._selector = selector
         self._sink = sink
         self._selection = selection
-        self._page_size = PageSize.asked(page_size)
+        self._page_size = PageSize.requested(page_size)
         self._on_event = on_event
         self._selection_checked = False
         self._barren = 0
@@ -255,7 +255,9 @@ class Walk:
             self._selection_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
                 self._on_event(Notice("warning", warning))
-        batches = [page.items[i : i + BATCH] for i in range(0, len(page.items), BATCH)] or [[]]
+        batches = [page.items[i : i + ITEMS_AT_ONCE] for i in range(0, len(page.items), ITEMS_AT_ONCE)] or [
+            []
+        ]
         new = 0
         for batch in batches:
             ends_page = batch is batches[-1]

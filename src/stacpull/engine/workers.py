@@ -399,24 +399,24 @@ class Workers:
                 worker.fail(error)
         self._news.set()
 
-    async def _read_item(self, worker: WorkerProcess, asked: messages.RequestItem) -> None:
+    async def _read_item(self, worker: WorkerProcess, request: messages.RequestItem) -> None:
         """Read an item for a worker.
 
         Raises:
             CredentialsError, SourceError: An error that ends the run.
         """
         try:
-            newer_than = None if asked.newer_than is None else asked.newer_than - worker.ahead
-            document, read_at = await self._items.read(asked.href, newer_than=newer_than)
+            newer_than = None if request.newer_than is None else request.newer_than - worker.ahead
+            document, read_at = await self._items.read(request.href, newer_than=newer_than)
         except TransferError as error:
-            worker.send(messages.ItemRead(asked.number, error.failure, 0.0))
+            worker.send(messages.ItemRead(request.number, error.failure, 0.0))
         else:
             found = {
                 "assets": document.get("assets"),
                 "properties": statements_of(document.get("properties")),
             }
             read_at += worker.ahead
-            worker.send(messages.ItemRead(asked.number, json.dumps(found).encode(), read_at))
+            worker.send(messages.ItemRead(request.number, json.dumps(found).encode(), read_at))
 
     def _hear_of_host(self, event: NetworkEvent) -> None:
         if isinstance(event, HostClosed):

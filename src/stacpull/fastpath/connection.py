@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stacpull.fastpath.connections import FastConnections, FastHost
 
 _MOST_HELD = 1 << 19
-_WORTHWHILE = 1 << 18
+_MOST_AWAITED = 1 << 18
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 _NO_FIELDS: Mapping[bytes, bytes] = {}
@@ -78,7 +78,7 @@ class FastConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_at", "_came", "_chunks", "_fields", "_has_blocks", "_is_paused", "_is_plain", "_is_streamed",
-        "_loop", "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_worth",
+        "_loop", "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_wanted",
         "exchange", "host", "message", "transport",
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ class FastConnection(asyncio.Protocol):
         self._missing = self._body_at = 0
         self._status = b""
         self._fields = _NO_FIELDS
-        self._quiet = self._came = self._worth = 0
+        self._quiet = self._came = self._wanted = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -248,7 +248,7 @@ class FastConnection(asyncio.Protocol):
         if self._is_streamed:
             if message.failure is not None:
                 self.abort()
-            if message.is_worth(self._worth):
+            if message.has_enough(self._wanted):
                 self._wake()
             if message.held > _MOST_HELD and not message.is_short and not self._is_paused:
                 self._pause()
@@ -325,9 +325,9 @@ class FastConnection(asyncio.Protocol):
 
     # Called by the general path while it reads the response.
 
-    def arrival(self, worth: int) -> asyncio.Future[None]:
-        """Return a future that ends on an error, or when about `worth` bytes or the whole body arrived."""
-        self._worth = min(worth, _WORTHWHILE)
+    def wait_for_bytes(self, count: int) -> asyncio.Future[None]:
+        """Return a future that ends on an error, or when about `count` bytes or the whole body arrived."""
+        self._wanted = min(count, _MOST_AWAITED)
         self._waiter = waiter = self._loop.create_future()
         return waiter
 

@@ -28,7 +28,7 @@ from stacpull.fastpath.connections import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
-from stacpull.hosts import forget_hosts, head_of
+from stacpull.hosts import forget_hosts, origin_text
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
 from stacpull.net.redirects import next_hop
@@ -99,13 +99,19 @@ class FastOrigin:
     )
 
     def __init__(
-        self, head: str, sent_head: str, host: FastHost, route: Route, tail: bytes, rewrites: Rewrites | None
+        self,
+        server: str,
+        sent_server: str,
+        host: FastHost,
+        route: Route,
+        tail: bytes,
+        rewrites: Rewrites | None,
     ) -> None:
-        self.base = f"{head}/"
+        self.base = f"{server}/"
         """The start of its URLs."""
-        self.sent_base = f"{sent_head}/"
+        self.sent_base = f"{sent_server}/"
         """The start of the URLs that are requested from `host`."""
-        self.start = len(sent_head)
+        self.start = len(sent_server)
         """The offset of the request target in those URLs."""
         self.host = host
         self.rewrites = rewrites
@@ -315,28 +321,28 @@ class FastPath:
 
     def _awaits_transport(self, job: Job) -> bool:
         """Keep a job while its transport is prepared. Return False if it need not wait."""
-        head = head_of(job.href)
-        waiting = self._preparing.get(head)
+        server = origin_text(job.href)
+        waiting = self._preparing.get(server)
         if waiting is not None:
             waiting.append(job)
             return True
-        if head in self._prepared or len(head) > LONGEST_KEY or len(job.href) > LONGEST_URL:
+        if server in self._prepared or len(server) > LONGEST_KEY or len(job.href) > LONGEST_URL:
             return False
-        self._prepared[head] = None
+        self._prepared[server] = None
         try:
             transport = self._client.route(job.href).transport
         except TransferError:
             return False
-        if not isinstance(transport, Rewrites) or head in self._origins:
+        if not isinstance(transport, Rewrites) or server in self._origins:
             return False
-        self._preparing[head] = [job]
-        self.sink.spawn(self._prepare(head, job.href, transport))
+        self._preparing[server] = [job]
+        self.sink.spawn(self._prepare(server, job.href, transport))
         return True
 
-    async def _prepare(self, head: str, url: str, transport: Rewrites) -> None:
+    async def _prepare(self, server: str, url: str, transport: Rewrites) -> None:
         with suppress(StacpullError):  # the general path reports the error
             await transport.prepare(url)
-        for job in self._preparing.pop(head):
+        for job in self._preparing.pop(server):
             if not self.begin(job):
                 self.sink.fetch(job)
 
@@ -386,7 +392,7 @@ class FastPath:
             or not (rewritten.headers is origin.headers or self._renew_tail(origin, rewritten))
         ):
             # the bucket has moved, or credentials must be renewed
-            self._origins = {head: one for head, one in self._origins.items() if one is not origin}
+            self._origins = {server: one for server, one in self._origins.items() if one is not origin}
             self._last = None
             return None
         transfer.rewritten = rewritten
@@ -417,19 +423,19 @@ class FastPath:
         end = url.find("/", url.find("://") + 3)
         if end < 0 or len(url) > LONGEST_URL:
             return None
-        head, self._last = url[:end], None
+        server, self._last = url[:end], None
         try:
-            origin = self._origins[head]
+            origin = self._origins[server]
         except KeyError:
-            origin = self._new_origin(head, url)
+            origin = self._new_origin(server, url)
         if origin is None or origin.route.gets_credentials or not self._client.has_credentials:
             self._last = origin
             return origin
         is_clean = self._client.prepare(Request(url), origin.route).url == url
         return origin if is_clean else None  # a server may have copied a secret into it
 
-    def _new_origin(self, head: str, url: str) -> FastOrigin | None:
-        if len(head) > LONGEST_KEY or "?" in head or "#" in head:
+    def _new_origin(self, server: str, url: str) -> FastOrigin | None:
+        if len(server) > LONGEST_KEY or "?" in server or "#" in server:
             return None
         try:
             route = self._client.route(url)
@@ -441,24 +447,24 @@ class FastPath:
             ready = transport.ready(url, redirected=False)
             if ready is None:
                 return None  # the general path prepares the transport first
-            origin = self._made(head, Request(ready.url, headers=_all_headers(ready)), route, transport)
+            origin = self._made(server, Request(ready.url, headers=_all_headers(ready)), route, transport)
         elif transport is self._web:
-            origin = self._made(head, Request(url), route, None)
+            origin = self._made(server, Request(url), route, None)
         forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.gate.in_use))
-        self._origins[head] = origin
+        self._origins[server] = origin
         return origin
 
-    def _made(self, head: str, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
+    def _made(self, server: str, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
         """Return the origin of a request as it would be sent, None if the fast path cannot send it."""
-        sent_head = head_of(sent.url)
-        host = self._connections.host(sent_head)
+        sent_server = origin_text(sent.url)
+        host = self._connections.host(sent_server)
         if host is None:
             return None
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
         if not is_plain(headers):
             return None
         tail = request_tail(headers, self._connections.fields(host.place))
-        return FastOrigin(head, sent_head, host, route, tail, rewrites)
+        return FastOrigin(server, sent_server, host, route, tail, rewrites)
 
     async def _connect(self, transfer: FastTransfer) -> None:
         origin = transfer.origin

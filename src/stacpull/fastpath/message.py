@@ -76,7 +76,7 @@ class ParsedMessage:
     @property
     def is_answered(self) -> bool:
         """True once the fields (and a short body) are complete, or there is an error."""
-        return self.is_worth(0)
+        return self.has_enough(0)
 
     @property
     def is_ended(self) -> bool:
@@ -88,7 +88,7 @@ class ParsedMessage:
         """True if the connection may be reused (RFC 9112, 9.3)."""
         return self._keep and self._state is _WHOLE and self.failure is None
 
-    def is_worth(self, size: int) -> bool:
+    def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken; a short body is not split."""
         state = self._state
         if state is _WHOLE or self.failure is not None:

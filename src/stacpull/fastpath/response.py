@@ -82,7 +82,7 @@ class StreamedResponse:
         size = message.held
         pieces = connection.take()
         while size <= limit and not message.is_ended:
-            await connection.arrival(limit - size + 1)
+            await connection.wait_for_bytes(limit - size + 1)
             size += message.held
             pieces += connection.take()
         if size > limit:
@@ -122,7 +122,7 @@ class StreamedResponse:
             if is_last:
                 break
             if not taken:  # else more may have come meanwhile, and reading may have paused
-                await connection.arrival(size - held)
+                await connection.wait_for_bytes(size - held)
         if pieces:
             yield _joined(pieces)
         if message.failure is not None:

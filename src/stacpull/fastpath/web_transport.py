@@ -128,15 +128,15 @@ class DocumentExchange:
         tail = request_tail(self._request.headers, self._connections.fields(place) | coding)
         request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
         connection = self._host.pop()
-        if connection is not None and (answered := await self._asked(connection, request)) is not None:
+        if connection is not None and (answered := await self._response_on(connection, request)) is not None:
             return answered
         connection = await self._connections.connect(self._host)
-        answered = await self._asked(connection, request, is_new=True)
+        answered = await self._response_on(connection, request, is_new=True)
         if answered is None:
             raise RuntimeError("a new connection was used before")
         return answered
 
-    async def _asked(
+    async def _response_on(
         self, connection: FastConnection, request: bytes, *, is_new: bool = False
     ) -> FastConnection | None:
         """Send the request on `connection`; return None if the server had closed it."""

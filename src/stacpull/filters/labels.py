@@ -228,15 +228,15 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     Raises:
         UsageError: A label is in no class list. The message contains the nearest ones.
     """
-    asked = (*selection.labels, *selection.exclude_labels)
+    wanted = (*selection.labels, *selection.exclude_labels)
     known = _known(selection, classes)
-    if not asked:
+    if not wanted:
         return []
     if not known:
-        quoted = ", ".join(repr(label) for label in asked)
+        quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
     folded = {fold(name) for name in known}
-    for label in asked:
+    for label in wanted:
         if fold(label) not in folded:
             raise UsageError(_unknown(label, known, selection.nomenclature))
     return []

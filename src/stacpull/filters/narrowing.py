@@ -120,8 +120,8 @@ def _conditions(text: str | None) -> list[Json]:
         node = pending.pop(0)
         if _operation(node) == "and":
             pending[:0] = node["args"]
-        elif (asked := _condition(node)) is not None:
-            found.append(asked)
+        elif (condition := _condition(node)) is not None:
+            found.append(condition)
     return found
 
 
@@ -136,8 +136,8 @@ def _condition(node: Any, *, negated: bool = False) -> Json | None:
     arguments = node["args"]
     if name in {"and", "or", "not"}:
         negated = negated or name == "not"
-        asked = [_condition(argument, negated=negated) for argument in arguments]
-        parts = [part for part in asked if part is not None]
+        conditions = [_condition(argument, negated=negated) for argument in arguments]
+        parts = [part for part in conditions if part is not None]
         return {"op": name, "args": parts} if len(parts) == len(arguments) and parts else None
     if name == "between":
         value, low, high = arguments

@@ -51,15 +51,15 @@ class RowGroupFilter:
         Raises:
             UsageError: A filter is invalid.
         """
-        asked = narrowing(selection)
+        wanted = narrowing(selection)
         is_used = selection.push_down
         self._collections = tuple(selection.collections) if is_used else ()
         self._boxes: Sequence[Rectangle] = ()
-        if asked.bbox is not None:
-            self._boxes = (asked.bbox,)
-        elif asked.area is not None and selection.bbox is not None:  # across the antimeridian
+        if wanted.bbox is not None:
+            self._boxes = (wanted.bbox,)
+        elif wanted.area is not None and selection.bbox is not None:  # across the antimeridian
             self._boxes = split(selection.bbox)
-        self._condition = asked.condition
+        self._condition = wanted.condition
         self._interval = parse_interval(selection.datetime) if is_used and selection.datetime else None
 
     def may_match(self, ranges: Ranges, rows: int) -> bool:

@@ -16,7 +16,7 @@ import re
 import sqlite3
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.models import Present
+from stacpull.models import VersionInDest
 
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
@@ -152,7 +152,7 @@ def true_etag(kept: str | bytes | None) -> str | None:
     return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
 
 
-def present(kept: str | bytes | None, size: int | None, *, checksum_unverified: bool) -> Present | None:
+def present(kept: str | bytes | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
     """Return the version of an asset that is in place, by its stored ETag."""
     etag = true_etag(kept)
-    return None if etag is None or size is None else Present(etag, size, checksum_unverified)
+    return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)

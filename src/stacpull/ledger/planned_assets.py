@@ -116,7 +116,7 @@ class Existing(NamedTuple):
         return self.sha256 if self.sha256 is not None else self.previous_digest or None
 
 
-class Opened(NamedTuple):
+class AssetChanges(NamedTuple):
     """The changes that planning the assets of a known item has made."""
 
     any: bool = False
@@ -125,8 +125,8 @@ class Opened(NamedTuple):
     """An asset is new, or has another size or checksum."""
 
 
-_NOTHING = Opened()
-_RENEWED = Opened(any=True)
+_NOTHING = AssetChanges()
+_RENEWED = AssetChanges(any=True)
 
 
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
@@ -243,7 +243,7 @@ class AssetPlanner:
         *,
         touched: bool,
         fresh_is_change: bool,
-    ) -> Opened:
+    ) -> AssetChanges:
         """Plan the assets of a known item; `keep` completes the planning for a batch.
 
         Args:
@@ -275,9 +275,9 @@ class AssetPlanner:
             hashes = self.path_hashes(asset for _, asset in fresh)
             self.prepare(fresh, hashes)
             is_open = self.insert(fresh, hashes) > 0
-            opened.append(Opened(is_open, fresh_is_change))
+            opened.append(AssetChanges(is_open, fresh_is_change))
         self.fail(place, item.problems, existing)
-        return Opened(any(one.any for one in opened), any(one.changed for one in opened))
+        return AssetChanges(any(one.any for one in opened), any(one.changed for one in opened))
 
     def _is_lost(self, item: ItemPlace, key: str, old: Existing) -> bool:
         """Return True if an asset is done and its file is missing in DEST."""
@@ -308,13 +308,13 @@ class AssetPlanner:
         self._db.executemany(_CHECKED, [(old.row,) for old, _ in self._unchanged if old.unchecked])
         self._unchanged = []
 
-    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> Opened:
+    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> AssetChanges:
         """Plan an asset whose file is missing: it is fetched completely."""
         self.committed.files_lost += 1
         changed = is_changed(old, asset.size, asset.checksum)
         return self._open_again(item, asset, old._replace(etag=None), is_lost=True, changed=changed)
 
-    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> Opened:
+    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> AssetChanges:
         """Plan an asset that is open, changed or failed, or that must be revalidated."""
         is_of_other_area = self._is_of_other_area(old)
         if old.state >= STATE_FAILED and not touched and not is_of_other_area:
@@ -329,7 +329,7 @@ class AssetPlanner:
 
     def _open_again(
         self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
-    ) -> Opened:
+    ) -> AssetChanges:
         """Make an asset pending, whatever its state. One that is done may only need revalidation."""
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.needs_revalidation else None
@@ -354,7 +354,7 @@ class AssetPlanner:
         if old.unchecked:
             self._db.execute(_CHECKED, (old.row,))
         self.committed.jobs.append(job)
-        return Opened(old.state >= STATE_DONE, was_done and changed)
+        return AssetChanges(old.state >= STATE_DONE, was_done and changed)
 
     def _locate(self, item: ItemPlace, asset: Asset, old: Existing) -> tuple[str, str | None]:
         """Return the directory and name of a known asset. One that never had a name gets the planned one."""
@@ -368,7 +368,7 @@ class AssetPlanner:
         )
         return directory, asset.name
 
-    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> Opened:
+    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> AssetChanges:
         """Delete an asset that was not fetched and that its item no longer lists.
 
         If an earlier version is in place, that stays. Fetched assets stay even if they are no longer listed.

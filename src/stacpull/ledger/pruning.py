@@ -326,15 +326,15 @@ def forget_unwanted(
 
 
 def _replaced(
-    asked: Sequence[_RunTask], run: int, covers: Callable[[Selection, Selection], bool]
+    tasks: Sequence[_RunTask], run: int, covers: Callable[[Selection, Selection], bool]
 ) -> list[int]:
     """Return the runs that `run` replaces.
 
     A retry has taken over assets of all runs before it. So it is replaced once all of those are replaced, by
     this run or by others. A mirror that ended after the retry has taken back the assets that it selects.
     """
-    now = next(one for one in asked if one.run == run)
-    walks = [one for one in asked if one.kind not in ("retry", "repair") and one.run != run]
+    now = next(one for one in tasks if one.run == run)
+    walks = [one for one in tasks if one.kind not in ("retry", "repair") and one.run != run]
     wider = {
         one.run
         for one in walks
@@ -345,7 +345,7 @@ def _replaced(
     others = [one for one in walks if one.run not in wider and one.state != "superseded"]
     claims = [
         one.run
-        for one in asked
+        for one in tasks
         if one.kind in ("retry", "repair")
         and any(walk < one.run for walk in wider)
         and not any(other.run < one.run or other.state != "complete" for other in others)

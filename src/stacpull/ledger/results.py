@@ -213,17 +213,17 @@ class Results:
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
         """Store the query, or compare it with the stored one."""
-        asked = orjson.loads(orjson.dumps(question))
+        now = orjson.loads(orjson.dumps(question))
         if start_over:
             with transaction(self._db) as db:
                 db.execute("DELETE FROM results")
                 db.execute("DELETE FROM meta")
         stored = self._meta("question")
         if stored is None:
-            self._set_meta("question", orjson.dumps(asked))
+            self._set_meta("question", orjson.dumps(now))
             return
         before = orjson.loads(stored)
-        different = sorted(name for name in {*asked, *before} if asked.get(name) != before.get(name))
+        different = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
         if different:
             raise UsageError(
                 f"{self.path} has results of another query (different: {', '.join(different)}): "

@@ -161,8 +161,8 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags = _
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = load(db, last[0])
-        asked = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
-        if asked == spec and last[1] != "complete":
+        wanted = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
+        if wanted == spec and last[1] != "complete":
             return _continue(db, run, spec, flags)
     return _insert(db, spec, now, flags)
 

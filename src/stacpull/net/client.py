@@ -31,7 +31,7 @@ from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
-from stacpull.urls import gate_name, has_same_head, same_site
+from stacpull.urls import gate_name, has_same_origin_text, same_site
 
 OK = frozenset({200, 206})
 
@@ -244,7 +244,7 @@ class Client:
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))
         method, body = _method_after(response.status, request)
-        if has_same_head(request.url, target) or same_site(request.url, target):
+        if has_same_origin_text(request.url, target) or same_site(request.url, target):
             return Request(target, method, request.headers, body, request.decode, redirected=True)
         if body is not None:
             message = f"{host_of(request.url)} redirects a request with a body to another host; not followed."

@@ -78,15 +78,15 @@ class Decoded(NamedTuple):
         if not self.repairs:
             return None
         first = self.repairs[0]
-        said = f"{first.path or 'it'} {first.what}"
+        problem = f"{first.path or 'it'} {first.what}"
         items = list(dict.fromkeys(_cut(one.item) for one in self.repairs if one.item is not None))
         if not items:
-            return f"{name} is not strict JSON: {said}."
+            return f"{name} is not strict JSON: {problem}."
         if len(items) == 1:
-            return f"The item {items[0]} of {name} is not strict JSON: {said}."
+            return f"The item {items[0]} of {name} is not strict JSON: {problem}."
         more = len(items) - _NAMED
         shown = ", ".join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        return f"{len(items)} items of {name} are not strict JSON ({shown}); in the first one, {said}."
+        return f"{len(items)} items of {name} are not strict JSON ({shown}); in the first one, {problem}."
 
 
 class RepairWarnings:

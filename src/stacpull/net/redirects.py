@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from stacpull.hosts import host_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import cut_url
-from stacpull.urls import has_same_head, is_encrypted, rules_of
+from stacpull.urls import has_same_origin_text, is_encrypted, rules_of
 
 MAX_HOPS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -35,7 +35,7 @@ def next_hop(
         followed.
     """
     location = "" if location is None else location.strip()
-    if not hops and location != current_url and has_same_head(current_url, location):
+    if not hops and location != current_url and has_same_origin_text(current_url, location):
         return location  # the common case: a first hop to another path on the same host
     if not location:
         return _refusal(current_url, "answered with a redirect that has no Location")

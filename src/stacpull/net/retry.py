@@ -92,16 +92,16 @@ def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float
     """Return the decision after `failure`; `draw` is a random number between 0 and 1 for the jitter."""
     if not failure.retryable:
         return GiveUp()
-    asked = failure.retry_after
-    if asked is not None and asked > policy.longest_wait:
-        return StopRun(asked, failure.host)
+    requested = failure.retry_after
+    if requested is not None and requested > policy.longest_wait:
+        return StopRun(requested, failure.host)
     if _is_free(policy, state, failure):
         wait = backoff(policy, state.throttles, draw)
-        return Wait(wait if asked is None else asked, charged=False)
+        return Wait(wait if requested is None else requested, charged=False)
     charged = _charged(state, failure)
     if charged >= policy.retries:
         return GiveUp()
-    return Wait(backoff(policy, charged, draw) if asked is None else asked, charged=True)
+    return Wait(backoff(policy, charged, draw) if requested is None else requested, charged=True)
 
 
 def backoff(policy: RetryPolicy, earlier: int, draw: float) -> float:

@@ -308,8 +308,8 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
     )
 
 
-def _updated(said: Any) -> str | None:
-    updated = said.get("updated") if isinstance(said, dict) else None
+def _updated(properties: Any) -> str | None:
+    updated = properties.get("updated") if isinstance(properties, dict) else None
     return updated if isinstance(updated, str) else None
 
 

@@ -99,9 +99,9 @@ _NOTHING = Storage()
 _STORAGE_MEMBERS = frozenset({"storage:refs", "storage:region", "storage:requester_pays"})
 
 
-def states_storage(said: object) -> bool:
+def states_storage(member: object) -> bool:
     """Return False if the members of an asset, or the properties of its item, state nothing about storage."""
-    return isinstance(said, dict) and ("alternate" in said or not _STORAGE_MEMBERS.isdisjoint(said))
+    return isinstance(member, dict) and ("alternate" in member or not _STORAGE_MEMBERS.isdisjoint(member))
 
 
 def storage_at(item: Json, asset: Json, href: str) -> Storage:

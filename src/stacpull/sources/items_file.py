@@ -144,13 +144,13 @@ class FeaturesSource(ItemsFile):
     Args:
         document: An item or a FeatureCollection.
         reader: Reads their collections and source items.
-        asked: The URL that was requested, if it redirected to the document's URL.
+        requested_url: The URL that was requested, if it redirected to the document's URL.
     """
 
-    def __init__(self, document: Document, reader: JsonReader, asked: str | None = None) -> None:
+    def __init__(self, document: Document, reader: JsonReader, requested_url: str | None = None) -> None:
         super().__init__(document.url, reader)
         self._document = document
-        self._asked = asked or document.url
+        self._requested_url = requested_url or document.url
         self._is_fresh = True
         """True until the first walk begins."""
 
@@ -175,7 +175,7 @@ class FeaturesSource(ItemsFile):
                     yield page
 
     async def _read_again(self) -> None:
-        document = await read_root(self._reader, self._asked)
+        document = await read_root(self._reader, self._requested_url)
         if kind_of(document.body) is not kind_of(self._document.body):
             raise SourceError(f"{self.url} has changed: it no longer contains items.")
         self._document = document

@@ -140,7 +140,7 @@ class LiveWalk:
         """
         try:
             source = await live_source(self._document, self._reader)
-            starts = await source.starts(self._asked(source))
+            starts = await source.starts(self._selection_of(source))
         except (SourceError, UsageError) as error:
             yield LivePage(_unread(self._document.url, NO_COLLECTION, error), None, None)
             return
@@ -157,7 +157,7 @@ class LiveWalk:
                     async for page in pages:
                         yield page
 
-    def _asked(self, source: Source) -> Selection:
+    def _selection_of(self, source: Source) -> Selection:
         """Return the selection for the API: all collections that the link leads to, without a split."""
         whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)

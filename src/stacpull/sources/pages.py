@@ -146,9 +146,9 @@ async def read_pages(
     request: PageRequest | None = start
     last = PageRequest(home or start.url)
     while request is not None:
-        asked, document, size = await _read_at_home(reader, request, last, size, notices)
-        last = asked
-        page = _checked(notices.reachable(_page(asked, document)), guard, notices)
+        sent, document, size = await _read_at_home(reader, request, last, size, notices)
+        last = sent
+        page = _checked(notices.reachable(_page(sent, document)), guard, notices)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
@@ -196,15 +196,15 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
     no other size is tried (each would take all its retries).
     """
     first: TransferError | SourceError | None = None
-    broken, asked = 0, request
+    broken, sent = 0, request
     while True:
-        asked = with_limit(asked, size.items)
-        size = replace(size, items=limit_of(asked) or size.items)
+        sent = with_limit(sent, size.items)
+        size = replace(size, items=limit_of(sent) or size.items)
         try:
-            return _PageRead(asked, await reader.read(asked), size)
+            return _PageRead(sent, await reader.read(sent), size)
         except TransferError as error:
             smaller = size.after_failure(error.failure)
-            if first is None and smaller is not None and not await _smallest_works(reader, asked, smaller):
+            if first is None and smaller is not None and not await _smallest_works(reader, sent, smaller):
                 smaller = None
             first = first or error
         except SourceError as error:
@@ -220,12 +220,12 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
         size = smaller
 
 
-async def _smallest_works(reader: JsonReader, asked: PageRequest, smaller: PageSize) -> bool:
+async def _smallest_works(reader: JsonReader, request: PageRequest, smaller: PageSize) -> bool:
     """Return whether the service returns the smallest page, or `smaller` is the smallest size anyway."""
     if smaller.smaller() is None:
         return True
     try:
-        await reader.read(with_limit(asked, LEAST_ITEMS))
+        await reader.read(with_limit(request, LEAST_ITEMS))
     except (TransferError, SourceError):
         return False
     return True

@@ -130,7 +130,7 @@ class PageSize(msgspec.Struct, frozen=True):
     fixed: bool = False
 
     @classmethod
-    def asked(cls, option: int | None) -> PageSize:
+    def requested(cls, option: int | None) -> PageSize:
         """Return the page size for `--page-size`: a number of items, or None for `auto`."""
         return cls() if option is None else cls(option, fixed=True)
 
@@ -266,13 +266,13 @@ def with_true_offset(following: PageRequest, current: PageRequest, given: int) -
     A service may return fewer items than requested, and still advance its position by the requested number.
     Then the items between would be lost.
     """
-    asked = limit_of(current)
-    if asked is None or not 0 < given < asked:
+    limit = limit_of(current)
+    if limit is None or not 0 < given < limit:
         return following
     for name in _OFFSETS:
         there = _whole_number(following, name)
-        if there is not None and there - (_whole_number(current, name) or 0) in {asked, asked + 1}:
-            return _with(following, name, there - asked + given)
+        if there is not None and there - (_whole_number(current, name) or 0) in {limit, limit + 1}:
+            return _with(following, name, there - limit + given)
     return following
 
 
@@ -338,15 +338,15 @@ def _carry_parameters(current: PageRequest, url: str) -> str:
     """Add the selection's parameters to the next URL if it has the same path and lacks them."""
     if parts_of(current.url).path != parts_of(url).path:
         return url
-    asked = [p for p in _asked(current) if p.name in _CARRIED]
-    names = {p.name for p in asked}
+    carried = [p for p in _parameters_of(current) if p.name in _CARRIED]
+    names = {p.name for p in carried}
     broken = {p.name for p in parameters(url) if p.name in names and p.value.startswith(_JAVASCRIPT_OBJECT)}
     url = drop_parameters(url, broken.__contains__)
     present = {p.name for p in parameters(url)}
-    return add_parameters(url, (p for p in asked if p.name not in present))
+    return add_parameters(url, (p for p in carried if p.name not in present))
 
 
-def _asked(request: PageRequest) -> list[Parameter]:
+def _parameters_of(request: PageRequest) -> list[Parameter]:
     """Return the query of a request as parameters of a URL."""
     return parameters_of(request.body or {}) if request.method == "POST" else parameters(request.url)
 
@@ -359,10 +359,10 @@ def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
     """
     if current.method == "POST":
         return current.body or {}
-    asked = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
+    carried = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
     collection = _ITEMS_OF.search(parts_of(current.url).path)
     within = {} if collection is None else {"collections": [unquote(collection[1])]}
-    return {**within, **members_of(asked)}
+    return {**within, **members_of(carried)}
 
 
 def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:

@@ -117,22 +117,22 @@ class SearchEndpoint(NamedTuple):
     collections: frozenset[str] = frozenset()
     """The collections that are searched; empty for all."""
 
-    def request(self, asked: Json) -> PageRequest:
-        """Return the request for a query with the members `asked`."""
-        url = add_parameters(self.url, parameters_of(asked))
-        if self.body is None or not (len(url) > _LONG_URL or isinstance(asked.get("filter"), dict)):
+    def request(self, members: Json) -> PageRequest:
+        """Return the request for a query with these members."""
+        url = add_parameters(self.url, parameters_of(members))
+        if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
             return PageRequest(url)
-        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **asked})
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
 
-    def fits(self, asked: Json) -> bool:
-        """Return whether the members `asked` can be sent: with POST, or in a URL that is not too long."""
-        return self.body is not None or len(self.request(asked).url) <= _LONG_URL
+    def fits(self, members: Json) -> bool:
+        """Return whether these members can be sent: with POST, or in a URL that is not too long."""
+        return self.body is not None or len(self.request(members).url) <= _LONG_URL
 
     def less(self, url: str) -> SearchEndpoint:
         """Return this endpoint without the members in the query of `url`: services accept each only once."""
-        asked = {p.name for p in parameters(url)}
-        taken = asked | (_PLACES if asked & _PLACES else set())
-        return self._replace(takes=self.takes - taken if "ids" not in asked else frozenset())
+        names = {p.name for p in parameters(url)}
+        taken = names | (_PLACES if names & _PLACES else set())
+        return self._replace(takes=self.takes - taken if "ids" not in names else frozenset())
 
 
 def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
@@ -177,12 +177,13 @@ def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
 
 def ids_members(ids: tuple[str, ...], endpoint: SearchEndpoint) -> Json | None:
     """Return the query for `ids`, or None if there are too many or the endpoint does not support them."""
-    asked: Json = {"ids": list(ids)}
-    return asked if "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(asked) else None
+    members: Json = {"ids": list(ids)}
+    can_send = "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(members)
+    return members if can_send else None
 
 
-def known_members(item: Json, asked: Json, narrowing: Narrowing, endpoint: SearchEndpoint) -> Json | None:
-    """Return a query with the members of `asked` that matches `item`; None if there is none.
+def known_members(item: Json, members: Json, narrowing: Narrowing, endpoint: SearchEndpoint) -> Json | None:
+    """Return a query with the members of `members` that matches `item`; None if there is none.
 
     If its result is empty, the source does not support such queries.
     """
@@ -193,17 +194,17 @@ def known_members(item: Json, asked: Json, narrowing: Narrowing, endpoint: Searc
         "datetime": period_of(item),
         "ids": [item.get("id")],
     }
-    known = {name: answers[name] for name in asked if name in answers}
-    if "filter" in asked and narrowing.condition is not None:
+    known = {name: answers[name] for name in members if name in answers}
+    if "filter" in members and narrowing.condition is not None:
         known |= _filter(_truth_of(item, narrowing.condition), endpoint)
     return None if None in known.values() or not known else known
 
 
 def _place(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     if narrowing.area is not None and "intersects" in endpoint.takes:
-        asked: Json = {"intersects": narrowing.area}
-        if len(orjson.dumps(asked)) <= _LARGE_AREA and endpoint.fits(asked):
-            return asked
+        members: Json = {"intersects": narrowing.area}
+        if len(orjson.dumps(members)) <= _LARGE_AREA and endpoint.fits(members):
+            return members
     if narrowing.bbox is not None and "bbox" in endpoint.takes:
         return {"bbox": _wide(narrowing.bbox)}
     return {}
@@ -260,17 +261,17 @@ _PROBED = 10
 
 
 class SearchQuery(msgspec.Struct, frozen=True):
-    """A query with the members `asked` at `endpoint`. `plain` is the request without filters."""
+    """A query with `members` at `endpoint`. `plain` is the request without filters."""
 
     endpoint: SearchEndpoint
-    asked: Json
+    members: Json
     narrowing: Narrowing
     plain: PageRequest
 
     @property
     def request(self) -> PageRequest:
         """The request for the first page."""
-        return self.endpoint.request(self.asked)
+        return self.endpoint.request(self.members)
 
 
 async def walk_verified(
@@ -329,7 +330,7 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
     except (SourceError, TransferError):
         return None  # a walk without filters would fail, too
     for item in there:
-        known = known_members(item, query.asked, query.narrowing, query.endpoint)
+        known = known_members(item, query.members, query.narrowing, query.endpoint)
         if known is not None:
             name = item.get("id")
             try:

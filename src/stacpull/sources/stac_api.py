@@ -182,15 +182,15 @@ class StacApi:
             return {}
 
     def _query(
-        self, endpoint: SearchEndpoint, asked: Json | None, narrow: Narrowing, plain: PageRequest
+        self, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing, plain: PageRequest
     ) -> PageRequest:
         """Return the first request of a query, or `plain` if there is nothing to push down.
 
         An empty result is verified (`walk_verified`).
         """
-        if not asked:
+        if not members:
             return plain
-        query = SearchQuery(endpoint, asked, narrow, plain)
+        query = SearchQuery(endpoint, members, narrow, plain)
         self._walks.append((query.request.__eq__, partial(self._walk_query, query)))
         return query.request
 
@@ -215,10 +215,10 @@ class ApiSource(StacApi):
             self._check_only(self._place.collection, selection)
             return await self._starts([self._place.collection], selection)
         if selection.collections:
-            asked = list(dict.fromkeys(selection.collections))
-            for name in asked:
+            wanted = list(dict.fromkeys(selection.collections))
+            for name in wanted:
                 await self.collection(name)
-            return await self._starts(asked, selection)
+            return await self._starts(wanted, selection)
         names = _names(await self._all_collections())
         if not selection.all_collections:
             raise UsageError(
@@ -253,12 +253,12 @@ class ApiSource(StacApi):
 
         Return None if some are only endings of ids, which no service searches, or there are too many.
         """
-        asked = ids_members(ids, endpoint)
-        if asked is None:
+        members = ids_members(ids, endpoint)
+        if members is None:
             return None
         found: set[str] = set()
         missing = set(ids)
-        request = endpoint.request(asked)
+        request = endpoint.request(members)
         try:
             async for page in read_pages(self._reader, request, PageSize(len(ids)), lambda _: None):
                 for item in page.items:
@@ -313,9 +313,9 @@ class ApiSource(StacApi):
     def _check_only(self, name: str, selection: Selection) -> None:
         others = [c for c in selection.collections if c != name]
         if others or selection.all_collections:
-            asked = f"-C {others[0]}" if others else "--all-collections"
+            option = f"-C {others[0]}" if others else "--all-collections"
             raise UsageError(
-                f"The source is the collection {name} itself: leave {asked} out, or use {self._place.root}."
+                f"The source is the collection {name} itself: leave {option} out, or use {self._place.root}."
             )
 
 
@@ -340,16 +340,17 @@ class SearchSource(StacApi):
         """Return one start, or one for each selected collection."""
         if selection.split_walk > 1:
             raise UsageError("--split-walk needs a collection: use the API's root and -C.")
-        asked = tuple(dict.fromkeys(selection.collections))
-        self._selected = frozenset(asked)
-        for name in asked:
+        wanted = tuple(dict.fromkeys(selection.collections))
+        self._selected = frozenset(wanted)
+        for name in wanted:
             if self._named and name not in self._named:
                 raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
-        if not asked:
+        if not wanted:
             only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
             return [await self._start(only, self.url, selection)]
         return [
-            await self._start(name, set_parameter(self.url, "collections", name), selection) for name in asked
+            await self._start(name, set_parameter(self.url, "collections", name), selection)
+            for name in wanted
         ]
 
     async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
@@ -382,8 +383,8 @@ def _names(collections: Iterable[Json]) -> list[str]:
 
 def _containing(name: str, names: list[str]) -> list[str]:
     """Return up to three `names` that contain `name` or are contained in it."""
-    asked = name.casefold()
-    return [n for n in names if asked in n.casefold() or n.casefold() in asked][:3]
+    wanted = name.casefold()
+    return [n for n in names if wanted in n.casefold() or n.casefold() in wanted][:3]
 
 
 def _listing(names: list[str]) -> str:

@@ -108,11 +108,11 @@ class StaticSource:
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each selected collection."""
         refuse_split(selection)
-        asked = list(dict.fromkeys(selection.collections))
+        wanted = list(dict.fromkeys(selection.collections))
         self.narrow(selection)
-        if not asked:
+        if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
-        missing = set(asked) - self._urls.keys()
+        missing = set(wanted) - self._urls.keys()
         found = []
         if missing:
             async with aclosing(self._found()) as places:
@@ -123,7 +123,7 @@ class StaticSource:
                         break
         if missing:
             raise UsageError(self._unknown(min(missing), found))
-        return [WalkStart(name, PageRequest(self._urls[name])) for name in asked]
+        return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice

@@ -76,18 +76,18 @@ def parts(period: Interval, inner: Sequence[datetime]) -> list[str]:
     return [f"{start}/{end}" for start, end in pairwise(ends)]
 
 
-def period_of_collection(collection: Json, asked: str | None, now: float | None = None) -> Interval:
+def period_of_collection(collection: Json, interval: str | None, now: float | None = None) -> Interval:
     """Return the time range of a walk: the intersection of the collection's extent and the query.
 
     Args:
         collection: The document of the collection (`extent.temporal.interval`).
-        asked: The interval of the query, if it has one.
+        interval: The interval of the query, if it has one.
         now: The end of a collection without one, in seconds since the epoch; None for the current time.
     """
     period = _stated(collection)
     today = datetime.fromtimestamp(SystemClock().time() if now is None else now, UTC)
     start, end = period.start, period.end or today
-    wanted = parse_interval(asked) if asked is not None else Interval(None, None)
+    wanted = parse_interval(interval) if interval is not None else Interval(None, None)
     start = max(filter(None, (start, wanted.start)), default=None)
     return Interval(start, min(filter(None, (end, wanted.end))))
 
@@ -111,7 +111,7 @@ async def walk_split(
     """
     query = split.query
     resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part
-    if start != query.request and resumed in {None, query.asked.get("datetime")}:
+    if start != query.request and resumed in {None, query.members.get("datetime")}:
         whole = read_pages(reader, start, size, on_notice, home=home)  # it was not split then
     elif (probed := await _probe(reader, query, on_notice, again=resumed is not None)) is None:
         whole = walk_verified(reader, query, size, on_notice, home=home)
@@ -165,9 +165,9 @@ async def _probe(
 
     A resumed walk (`again`) only needs the total.
     """
-    endpoint, asked = query.endpoint, query.asked
+    endpoint, members = query.endpoint, query.members
     try:
-        body = await _body(reader, endpoint.request(asked))
+        body = await _body(reader, endpoint.request(members))
         if again:
             return _Probe(announced_total(body))
         items = [item for item in body["features"] if isinstance(item, dict)]
@@ -180,8 +180,8 @@ async def _probe(
             if body["features"]:
                 on_notice(unsplit("the first items of the source have no time"))
             return None
-        there = await _body(reader, endpoint.request({**asked, "datetime": known}))
-        never = await _body(reader, endpoint.request({**asked, "datetime": _LONG_AGO}))
+        there = await _body(reader, endpoint.request({**members, "datetime": known}))
+        never = await _body(reader, endpoint.request({**members, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
         return _Probe() if again else None  # the walk itself will report the error
     if there["features"] and not never["features"]:
@@ -204,8 +204,8 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
 
 def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
     """Yield the first request of each part. In a resumed walk the first one is `start`."""
-    asked, endpoint, period = split.query.asked, split.query.endpoint, split.period
-    whole = parse_interval(asked["datetime"]) if "datetime" in asked else Interval(None, None)
+    members, endpoint, period = split.query.members, split.query.endpoint, split.period
+    whole = parse_interval(members["datetime"]) if "datetime" in members else Interval(None, None)
     cuts = _cuts(period, split.at_once, probed.total)
     if resumed is not None:
         yield start
@@ -219,7 +219,7 @@ def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | N
         yield split.query.request
         return
     for part in parts(whole, cuts):
-        yield endpoint.request({**asked, "datetime": part})
+        yield endpoint.request({**members, "datetime": part})
 
 
 def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:

@@ -431,7 +431,7 @@ class BucketStore(BufferedParts, BucketFiles):
         entry = self.part_identity(one.part)
         if entry is None:
             raise DestinationError(f"{self.parts / one.part} was removed during the run.")
-        found = self.find(one.part)
+        found = self.part_without_file(one.part)
         content = None if found is None else found.content
         copy = content if isinstance(content, PendingCopy) else None
         body = content if isinstance(content, bytes) else None
@@ -580,9 +580,9 @@ class BucketStore(BufferedParts, BucketFiles):
 
     # --- parts that are objects --------------------------------------------------------------------------
 
-    def find(self, name: str) -> PartWithoutFile | None:
+    def part_without_file(self, name: str) -> PartWithoutFile | None:
         """Return a part that is not a file: in memory, or an object."""
-        return super().find(name) or self.staged.find(name)
+        return super().part_without_file(name) or self.staged.part_without_file(name)
 
     def open_copy(self, copy: PendingCopy) -> BinaryIO:
         """Open the source of a part that the service will copy."""
@@ -599,7 +599,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
-        if super().find(name) is not None or not self.staged.drop(name):
+        if super().part_without_file(name) is not None or not self.staged.drop(name):
             super().drop_part(name)
 
     def list_parts(self) -> list[PartEntry]:
@@ -609,7 +609,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def sync_parts(self, names: Sequence[str]) -> None:
         """See `Store.sync_parts`: objects are durable, and losing their notes does no harm."""
-        super().sync_parts([name for name in names if self.staged.find(name) is None])
+        super().sync_parts([name for name in names if self.staged.part_without_file(name) is None])
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`."""

@@ -410,9 +410,9 @@ class _Connection(asyncio.Protocol):
         "_came",
         "_exchange",
         "_headed",
-        "_heard",
         "_is_paused",
         "_is_reused",
+        "_last_bytes_at",
         "_loop",
         "_missing",
         "_owner",
@@ -437,13 +437,13 @@ class _Connection(asyncio.Protocol):
         self._unsent: FilePiece | memoryview | None = None
         self._is_paused = False
         self._is_reused = False
-        self._heard = 0.0
+        self._last_bytes_at = 0.0
 
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
         self._exchange = exchange
         self._came, self._missing, self._headed, self._tries = [], 0, None, 0
-        self._heard = self._loop.time()
+        self._last_bytes_at = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         request = exchange.request
         body = request.body
@@ -481,7 +481,7 @@ class _Connection(asyncio.Protocol):
 
     def abort_if_silent(self) -> None:
         """Close the connection if its server has received and sent nothing for a long time."""
-        if self._exchange is not None and self._loop.time() - self._heard > _SILENCE:
+        if self._exchange is not None and self._loop.time() - self._last_bytes_at > _SILENCE:
             self.abort()
 
     # Called by the event loop.
@@ -499,12 +499,12 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Resume sending the body."""
         self._is_paused = False
-        self._heard = self._loop.time()
+        self._last_bytes_at = self._loop.time()
         self._send_more()
 
     def data_received(self, data: bytes) -> None:
         """Read a reply, or a part of it."""
-        self._heard = self._loop.time()
+        self._last_bytes_at = self._loop.time()
         exchange = self._exchange
         if exchange is None:
             self.abort()

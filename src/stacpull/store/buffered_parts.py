@@ -110,7 +110,7 @@ class BufferedParts(StagedParts):
         with super().new_part(name) as file:
             yield file
 
-    def find(self, name: str) -> PartWithoutFile | None:
+    def part_without_file(self, name: str) -> PartWithoutFile | None:
         """Return a part that is not a file; None if it is a file, or does not exist."""
         return self._held.get(name)
 
@@ -152,7 +152,7 @@ class BufferedParts(StagedParts):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Look:
         """See `Store.look_at_part`."""
-        found = self.find(name)
+        found = self.part_without_file(name)
         if found is None:
             return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
         content = found.content
@@ -167,7 +167,7 @@ class BufferedParts(StagedParts):
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""
-        found = self.find(name)
+        found = self.part_without_file(name)
         return super().part_identity(name) if found is None else (found.identity, found.size)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
@@ -178,7 +178,7 @@ class BufferedParts(StagedParts):
 
     def open_part(self, name: str) -> BinaryIO:
         """See `Store.open_part`."""
-        found = self.find(name)
+        found = self.part_without_file(name)
         if found is None:
             return super().open_part(name)
         content = found.content

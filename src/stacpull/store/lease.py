@@ -196,13 +196,13 @@ class LeaseCheck:
 
     def _look(self) -> None:
         for _ in range(_ATTEMPTS):
-            asked = time.clock_gettime(_CLOCK)
+            requested_at = time.clock_gettime(_CLOCK)
             note = self._store.read_note(_OWNER)
             if note is None or not self._is_own(owner := _read(self._store, note)) or not owner.get("held"):
                 break  # the run has ended or lost the lease
             is_young = note.age < LEASE_SECONDS * _USED
             if is_young or self._store.write_note(_OWNER, orjson.dumps(owner), replaces=note):
-                self._valid_until = asked + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
+                self._valid_until = requested_at + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
                 return
         self._lost = _taken_over(self._store)
 

@@ -667,8 +667,8 @@ class ObjectReader(io.RawIOBase):
 
     def _opened_by_boto3(self) -> Any:
         """Request the rest of the object. If the server ignores ranges, skip the bytes before it."""
-        bucket, asked = self._bucket, {"Range": f"bytes={self._at}-"} if self._at else {}
-        answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **asked)
+        bucket, ranged = self._bucket, {"Range": f"bytes={self._at}-"} if self._at else {}
+        answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **ranged)
         body = answer["Body"]
         before = self._at if "ContentRange" not in answer else 0
         while before and (skipped := len(body.read(min(before, READ)))):

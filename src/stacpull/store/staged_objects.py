@@ -111,7 +111,7 @@ class StagedObjects:
 
     # --- whole objects -----------------------------------------------------------------------------------
 
-    def find(self, part: str) -> PartWithoutFile | None:
+    def part_without_file(self, part: str) -> PartWithoutFile | None:
         """Return a part that is an object, None for other parts."""
         found = load_note(self._path(part), StagedObject)
         if found is None:

@@ -50,10 +50,10 @@ from stacpull.models import (
     CopySource,
     FailureKind,
     Job,
-    Present,
     ResumePoint,
     TooLongError,
     Validator,
+    VersionInDest,
 )
 from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
@@ -251,7 +251,7 @@ class _Resume(NamedTuple):
 class _Revalidate(NamedTuple):
     """The file in DEST has the version that `present` describes."""
 
-    present: Present
+    present: VersionInDest
 
 
 class _FetchAll(NamedTuple):
@@ -615,9 +615,9 @@ class _Attempt:
 
     def _report_no_resume(self, info: ResponseInfo) -> None:
         """Report, once per host, that its long files cannot be resumed."""
-        host, said = host_of(info.url), self._fetcher.without_validators
-        if not info.validator.resumable and host not in said:
-            said[host] = None
+        host, reported = host_of(info.url), self._fetcher.without_validators
+        if not info.validator.resumable and host not in reported:
+            reported[host] = None
             self._fetcher.on_detail(
                 f"{host} sends neither a strong ETag nor a strong date: interrupted transfers start again."
             )

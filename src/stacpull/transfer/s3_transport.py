@@ -36,7 +36,7 @@ from stacpull.aws_settings import AwsSettings
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
-from stacpull.hosts import default_port, head_of
+from stacpull.hosts import default_port, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import (
     BufferedResponse,
@@ -325,7 +325,7 @@ class S3Transport:
         """
         endpoint = self._options.endpoint_url
         if endpoint is None:
-            return head_of(url)
+            return origin_text(url)
         parts = urlsplit(endpoint)
         return f"{parts.hostname}:{parts.port or default_port(parts.scheme)}"
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from stacpull.hosts import head_of, host_of
+from stacpull.hosts import host_of, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Counters
 from stacpull.net.redirects import REDIRECTS
@@ -137,7 +137,7 @@ def refused(url: str, reason: str) -> BufferedResponse:
 
 def _has_both_credentials(request: Request) -> bool:
     """Return whether both the URL and the fields have credentials: only one of them can be sent."""
-    if "@" not in head_of(request.url):
+    if "@" not in origin_text(request.url):
         return False
     return any(name.lower() == "authorization" for name in request.headers)
 

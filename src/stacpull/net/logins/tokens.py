@@ -67,7 +67,7 @@ class CachedToken(Generic[T]):
         self._ask = ask
         self._clock = clock
         self._held: TimedToken[T] | None = None
-        self._asked_at = 0.0
+        self._requested_at = 0.0
         self._failed: RememberedError | None = None
         self._asking = asyncio.Lock()
 
@@ -93,7 +93,7 @@ class CachedToken(Generic[T]):
 
     def age(self) -> float:
         """Return the seconds since the token was requested."""
-        return self._clock.monotonic() - self._asked_at
+        return self._clock.monotonic() - self._requested_at
 
     def _fresh(self) -> TimedToken[T] | None:
         held = self._held
@@ -102,13 +102,13 @@ class CachedToken(Generic[T]):
     async def _renewed(self) -> TimedToken[T]:
         if self._failed is not None:
             self._failed.raise_if_current(self._clock.monotonic())
-        asked_at = self._clock.monotonic()
+        requested_at = self._clock.monotonic()
         try:
             held = self._held = await self._ask()
         except StacpullError as error:
             self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
-        self._asked_at = asked_at
+        self._requested_at = requested_at
         return held
 
 
