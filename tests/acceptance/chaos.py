@@ -4,7 +4,7 @@ The moments are random in what the replica has sent, not in time: so kills land 
 and fast ones alike. Every fourth life is an early one: it ends within its first half second wherever it is,
 in its start, in its recovery. Every other fourth ends at a chosen point: when a certain file is first seen
 (`SIGHTS`). Those are additional to the requested kills. After each end the mirror is inspected as it
-is (`at_rest`); when so many kills have landed that it nears its end, it is completed, judged as a
+is (`inspected_mirror`); when so many kills have landed that it nears its end, it is completed, judged as a
 whole, and a new one is begun.
 
 What was fetched again is taken from the log of the replica: all that was sent for a file but its last body.
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tests.acceptance.at_rest import AtRest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.inspected_mirror import InspectedMirror
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull.engine.shares import SLOTS as WORKERS
@@ -166,7 +166,7 @@ class Chaos:
 
     def __post_init__(self) -> None:
         self.assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
-        self.rest = AtRest(self.dest, self.assets)
+        self.rest = InspectedMirror(self.dest, self.assets)
         self.looks = 0
 
     def run(self) -> ChaosReport:

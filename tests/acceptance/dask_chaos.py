@@ -2,7 +2,7 @@
 
 The moments are random in what the replica has sent. A killed worker is replaced, and the run continues.
 After a kill of the scheduler the whole cluster is replaced; its run may end by itself, or is killed as well.
-After each end the mirror is inspected as it is (`at_rest`), and the last run must complete it.
+After each end the mirror is inspected as it is (`inspected_mirror`), and the last run must complete it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.at_rest import AtRest
 from tests.acceptance.chaos import WORKERS, Bodies
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
+from tests.acceptance.inspected_mirror import InspectedMirror
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -74,7 +74,7 @@ class _DaskChaos:
         self._place = place
         self._draw = draw
         self._say = say
-        self._rest = AtRest(self.dest, self.assets)
+        self._rest = InspectedMirror(self.dest, self.assets)
         self._bodies = Bodies(replica)
         self._mirror = 0
 
@@ -86,7 +86,7 @@ class _DaskChaos:
         ) > 0:  # the last one may be two: a worker, then the coordinator
             self._mirror += 1
             self.dest = self._place / f"mirror-{self._mirror}"
-            self._rest = AtRest(self.dest, self.assets)
+            self._rest = InspectedMirror(self.dest, self.assets)
             self._bodies.drain()
             self._bodies.sent.clear()
             self._one_mirror(min(left, afresh))

@@ -1,6 +1,6 @@
 """A small mirror that loses power at any moment: its possible contents are opened as after a reboot.
 
-One run is traced with all its bytes (`crash_trace`), whatever it finds (`beginnings`). From the trace the
+One run is traced with all its bytes (`crash_trace`), whatever it finds (`initial_states`). From the trace the
 model of a disk (`crash_disk`) makes states that a power loss may leave; around every sync there are the
 extreme ones and random ones. Each is held against the manifest, then gone on with under another boot id, and
 held against the manifest again.
@@ -20,11 +20,11 @@ from pathlib import Path
 from unittest import mock
 
 import attrs
-from tests.acceptance.at_rest import AtRest, Before, before
-from tests.acceptance.beginnings import Scene
 from tests.acceptance.command import LABELS
 from tests.acceptance.crash_disk import DAMAGES, Choice, Damage, Disk, any_damage
 from tests.acceptance.crash_trace import Event, events_of, events_of_tree, recording
+from tests.acceptance.initial_states import Scene
+from tests.acceptance.inspected_mirror import Before, InspectedMirror, before
 from tests.acceptance.small_mirror import SmallMirror
 from tests.store_in_thread import store_on_thread
 
@@ -116,7 +116,7 @@ def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
         inodes = disk.lose_power(
             loss.at, dest, _NAMES[loss.names], _BYTES[loss.bytes], random.Random(loss.seed)
         )
-        complaints = list(AtRest(dest, scene.mirror.expected, recorded.before).complaints())
+        complaints = list(InspectedMirror(dest, scene.mirror.expected, recorded.before).complaints())
         try:
             with _rebooted(scene.mirror, inodes):
                 _go_on(scene, dest)

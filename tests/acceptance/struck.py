@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.at_rest import AtRest, Before, before, known_files
-from tests.acceptance.beginnings import Scene
 from tests.acceptance.calls import Call, changes, tracing, was_injected
+from tests.acceptance.initial_states import Scene
+from tests.acceptance.inspected_mirror import Before, InspectedMirror, before, known_files
 from tests.acceptance.small_mirror import Ended
 from tests.acceptance.trees import digests_in, files_in
 
@@ -27,7 +27,7 @@ from stacpull import StacpullError
 
 KILL = "signal=KILL"
 WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
-"""What can befall a call, as strace injects it."""
+"""What can happen to a call, as strace injects it."""
 
 _KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}
 _OF_THE_DATA = frozenset({"fsync", "syncfs"})
@@ -67,7 +67,10 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
         ran = scene.run(dest, under=call.under(what, log, dest))
         if not was_injected(log):
             return Struck(call, what, reached=False, code=ran.code, said="")
-        complaints = [*_of_the_end(what, ran), *AtRest(dest, scene.mirror.expected, found).complaints()]
+        complaints = [
+            *_of_the_end(what, ran),
+            *InspectedMirror(dest, scene.mirror.expected, found).complaints(),
+        ]
         complaints += _of_readers(dest)
         is_lost = call.name in _OF_THE_DATA and what != KILL and not scene.beginning.proven
         unproven = _unrecorded(dest) if is_lost else set()

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.acceptance.beginnings import table_zeroed
+from tests.acceptance.initial_states import table_zeroed
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.beginnings import scene
 from tests.acceptance.calls import STRACE
 from tests.acceptance.crash_disk import Disk, all_there, none_there, some, torn, zeros
 from tests.acceptance.crash_trace import Event, Kind
+from tests.acceptance.initial_states import scene
 from tests.acceptance.power_loss import Loss, Recording, losses, record, suffer
 
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")

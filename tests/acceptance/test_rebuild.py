@@ -13,8 +13,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.acceptance.beginnings import table_zeroed
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
+from tests.acceptance.initial_states import table_zeroed
 from tests.acceptance.mirrored import SELECTION, Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
 

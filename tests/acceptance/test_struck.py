@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.acceptance.beginnings import Scene, scene
 from tests.acceptance.calls import STRACE, Call, changes, spread
+from tests.acceptance.initial_states import Scene, scene
 from tests.acceptance.struck import WHAT, Struck, calls_of, strike_all
 
 FAILING = {"EIO": {"syncfs", "renameat2", "openat", "pwrite64"}, "ENOSPC": {"write", "mkdirat", "pwrite64"}}

@@ -405,7 +405,7 @@ def test_a_shortened_range_is_requested_to_its_end() -> None:
     assert len(asked) <= 10
 
 
-def test_a_header_in_too_many_places_fails() -> None:
+def test_a_header_that_needs_too_many_reads_fails() -> None:
     """Each of sixty directories is after a gap, so that the chain would take one request each."""
     gap = 20 * KIB
     data = bytearray(b"II*\0" + (8).to_bytes(4, "little"))

@@ -110,7 +110,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
-def test_what_comes_wrong_is_put_right(stage: Stage, transport: str, row: Row) -> None:
+def test_wrong_bodies_are_retried_until_correct(stage: Stage, transport: str, row: Row) -> None:
     scene = stage(row.faults)
     ran = scene.mirror("--transport", transport, *row.options)
     assert ran.code == 0, ran.said
@@ -124,7 +124,7 @@ def test_what_comes_wrong_is_put_right(stage: Stage, transport: str, row: Row) -
 INVERTED = bytes(255 - value for value in range(256))
 
 
-def test_an_object_that_changes_between_two_parts_is_fetched_afresh(stage: Stage, transport: str) -> None:
+def test_an_object_that_changes_before_a_resume_is_fetched_whole(stage: Stage, transport: str) -> None:
     """Told by If-Range over HTTP, which is answered with the new whole; by If-Match on S3, which is a 412."""
     scene = stage(CUT_ONCE + on_objects("changed", "from = 2"))
     ran = scene.mirror("--transport", transport)
@@ -135,9 +135,7 @@ def test_an_object_that_changes_between_two_parts_is_fetched_afresh(stage: Stage
     assert scene.statuses("s3") == [200, 412, 200]
 
 
-def test_an_object_that_is_another_one_each_time_is_never_pieced_together(
-    stage: Stage, transport: str
-) -> None:
+def test_an_object_that_keeps_changing_is_never_combined_from_versions(stage: Stage, transport: str) -> None:
     """Every second answer is of another version, and those of the first break off: versions, or nothing."""
     changed = on_objects("changed", "from = 2", "every = 2")
     scene = stage(changed + on_objects("close", f"after = {CUT}"))
@@ -159,7 +157,7 @@ def test_s3_is_requested_again_if_it_refuses_the_credentials_once(
     scene.assert_whole()
 
 
-def test_content_that_stays_wrong_is_fetched_twice_and_no_more(stage: Stage, transport: str) -> None:
+def test_content_with_a_wrong_checksum_is_fetched_only_twice(stage: Stage, transport: str) -> None:
     scene = stage(on_objects("damage"))
     ran = scene.mirror("--transport", transport)
     assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.said

@@ -39,7 +39,7 @@ def test_each_failure_of_this_machine_in_the_docs_names_an_existing_test():
     assert len(rows) > 15
 
 
-def test_no_mark_of_a_merge_is_left_in_the_documents():
+def test_documents_contain_no_merge_conflict_markers():
     for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]:
         text = path.read_text()
         assert "@@" not in text, path

@@ -153,7 +153,7 @@ def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
     assert any("interrupted transfers start again" in text for text in details) is not resumed
 
 
-def test_a_long_file_that_comes_in_many_pieces_costs_no_attempt(tmp_path: Path, transport: Any) -> None:
+def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Path, transport: Any) -> None:
     """Every connection breaks after 1.2 MiB: each attempt gets somewhere, and `retries` is one."""
     body = LONG * 4
 
@@ -169,7 +169,7 @@ def test_a_long_file_that_comes_in_many_pieces_costs_no_attempt(tmp_path: Path, 
     assert done.report.retries == len(done.asked()) - 1
 
 
-def test_one_that_changes_all_the_time_is_given_up(tmp_path: Path, transport: Any) -> None:
+def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path, transport: Any) -> None:
     """Two megabytes come in each attempt, of another version each: that is no progress."""
     versions = iter(range(1000))
 
@@ -182,7 +182,7 @@ def test_one_that_changes_all_the_time_is_given_up(tmp_path: Path, transport: An
     assert 4 <= len(done.asked()) <= 6
 
 
-def test_one_that_comes_too_little_at_a_time_does(tmp_path: Path, transport: Any) -> None:
+def test_a_file_that_arrives_in_tiny_pieces_costs_attempts(tmp_path: Path, transport: Any) -> None:
     def stingier(asked: Request) -> bytes:
         start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         return served(asked, fields='ETag: "v1"\r\n', cut_at=start + 100_000)
@@ -223,7 +223,7 @@ class Impatient(SmallApi):
         return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(heard)
 
 
-def test_kept_connections_that_close_under_us_cost_no_attempt(tmp_path: Path, transport: Any) -> None:
+def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path, transport: Any) -> None:
     done = mirrored(tmp_path / "m", items=20, make=Impatient, transport=transport, retries=0, concurrency=1)
     assert (done.report.state, done.report.assets_done, done.report.assets_failed) == ("complete", 20, 0)
     assert done.report.retries == 0, "the transport sends the request again"
@@ -240,7 +240,7 @@ def test_kept_connections_that_close_under_us_cost_no_attempt(tmp_path: Path, tr
     ],
     ids=["fields", "one field", "interim responses", "a chunk extension"],
 )
-def test_headers_without_end_are_bounded_and_named(tmp_path: Path, transport: Any, head: bytes) -> None:
+def test_endless_headers_are_limited_and_reported(tmp_path: Path, transport: Any, head: bytes) -> None:
     done = mirrored(tmp_path / "m", head, transport=transport, retries=1)
     assert done.report.assets_failed == 1
     assert 2 <= len(done.asked()) <= 3  # one is free, if it came on a connection used before
@@ -266,7 +266,7 @@ class Dripping(SmallApi):
         return False
 
 
-def test_fields_that_come_a_byte_at_a_time_are_not_waited_for(tmp_path: Path) -> None:
+def test_header_fields_sent_byte_by_byte_are_a_stall(tmp_path: Path) -> None:
     """By the fast path; aiohttp gives such a head a minute and a half (tests/net/test_http.py)."""
     done = mirrored(tmp_path / "m", make=Dripping, retries=1, stall_timeout=0.2, min_rate=1000)
     assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 2)]
@@ -290,7 +290,7 @@ class Named(SmallApi):
         return super().url(path, host)
 
 
-def test_from_https_nothing_leads_to_http(
+def test_redirects_from_https_to_http_are_refused(
     tmp_path: Path,
     transport: Any,
     tls: ssl.SSLContext,

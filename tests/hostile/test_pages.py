@@ -123,7 +123,7 @@ CIRCLES = [
 
 
 @pytest.mark.parametrize(("faults", "code", "items", "said"), CIRCLES)
-def test_a_walk_that_leads_nowhere_ends_and_reports_the_unseen_items(
+def test_a_walk_without_progress_ends_and_reports_unseen_items(
     stage: Stage, faults: str, code: int, items: int, said: str
 ) -> None:
     """A walk that had to end early exits with 1: the source announced twelve items, so some are missing."""
@@ -157,7 +157,7 @@ HOSTILE_IDS = [
 ]
 
 
-def test_items_with_hostile_ids_stay_inside_and_none_is_lost(stage: Stage) -> None:
+def test_items_with_hostile_ids_are_stored_inside_dest(stage: Stage) -> None:
     ids = orjson.dumps(HOSTILE_IDS).decode().replace("\\u0000", "\\u0000")
     scene = patches(stage, LABEL_PAGE + f'what = "page"\nids = {ids}\n', items=len(HOSTILE_IDS))
     outside = {path for path in scene.dest.parent.iterdir() if path != scene.dest}
@@ -208,7 +208,7 @@ def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) 
 @pytest.mark.parametrize(
     "fault", ['what = "status"\ncode = 404', 'what = "status"\ncode = 500', 'what = "truncate"\nkeep = 100']
 )
-def test_a_source_item_that_never_comes_is_a_failure_of_its_own(stage: Stage, fault: str) -> None:
+def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: str) -> None:
     scene = patches(stage, f'[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
     ran = scene.mirror("--retries", "0")
     assert ran.code == 1, ran.said
@@ -219,7 +219,7 @@ def test_a_source_item_that_never_comes_is_a_failure_of_its_own(stage: Stage, fa
     scene.assert_whole()
 
 
-def test_plan_bears_the_same_servers(stage: Stage) -> None:
+def test_plan_retries_broken_pages(stage: Stage) -> None:
     scene = patches(stage, PAGE + 'nth = 2\nwhat = "truncate"\nkeep = 700\n')
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--page-size", "4", "--no-progress")
     assert ran.code == 0, ran.said
@@ -227,7 +227,7 @@ def test_plan_bears_the_same_servers(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("fault", "code"), [('what = "status"\ncode = 500', 4), ('what = "login-page"', 3)])
-def test_plan_ends_as_mirror_does(stage: Stage, fault: str, code: int) -> None:
+def test_plan_and_mirror_have_the_same_exit_codes(stage: Stage, fault: str, code: int) -> None:
     scene = patches(stage, PAGE + fault)
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--retries", "1", "--no-progress")
     assert ran.code == code, ran.said

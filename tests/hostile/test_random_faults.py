@@ -115,7 +115,7 @@ def commands(scene: Scene) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_whatever_happens_the_tree_comes_out_right(stage: Stage, seed: int) -> None:
+def test_random_faults_never_damage_the_tree(stage: Stage, seed: int) -> None:
     scene = stage("", Cast.PATCHES, items=_PATCHES)
     scene.hub._planned = faults = PlannedFaults(random_plan(seed))
     ended = [code for _, code in zip(range(_MOST_COMMANDS), commands(scene), strict=False)]

@@ -75,7 +75,7 @@ def test_a_redirect_that_is_not_followed_is_a_named_failure(
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([], [])
 
 
-def test_an_endless_chain_is_left_after_ten_hops(stage: Stage, transport: str) -> None:
+def test_an_endless_redirect_chain_ends_after_ten_hops(stage: Stage, transport: str) -> None:
     scene = stage(DOWNLOADS + 'what = "redirect"\nlocation = "{path}x"')
     scene.mirror("--transport", transport)
     assert len(scene.statuses("api", "fault")) == 2 * 11

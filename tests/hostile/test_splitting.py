@@ -20,7 +20,7 @@ def shared(stage: Stage, faults: str) -> Scene:
 
 
 @pytest.mark.parametrize("row", ["auto", "aiohttp"])
-def test_what_is_capped_comes_over_several_connections(stage: Stage, row: str) -> None:
+def test_a_capped_host_is_used_over_several_connections(stage: Stage, row: str) -> None:
     scene = shared(stage, CAPPED)
     ran = scene.mirror("--transport", row)
     assert ran.code == 0, ran.said
@@ -48,14 +48,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize("faults", WRONG)
-def test_errors_with_ranges_are_corrected(stage: Stage, faults: str) -> None:
+def test_range_errors_are_recovered(stage: Stage, faults: str) -> None:
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
     assert ran.code == 0, ran.said
     scene.assert_whole()
 
 
-def test_an_object_that_changes_between_the_ranges_is_of_one_version(stage: Stage) -> None:
+def test_ranges_of_different_versions_are_not_combined(stage: Stage) -> None:
     scene = shared(stage, on_objects("changed", "from = 3") + CAPPED)
     ran = scene.mirror()
     assert ran.code == 0, ran.said

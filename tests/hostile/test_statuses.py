@@ -66,7 +66,7 @@ THROTTLES = [
     [pytest.param(row, "auto", id=row.name) for row in THROTTLES]
     + [pytest.param(row, "aiohttp", id=f"{row.name}, aiohttp") for row in THROTTLES[1:8:3]],
 )
-def test_throttling_is_waited_out_and_costs_no_attempt(stage: Stage, row: Throttle, over: str) -> None:
+def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle, over: str) -> None:
     """What a status means is decided above the transports: some rows over the second one are enough."""
     soon = formatdate(time.time() + 25, usegmt=True)
     scene = stage(row.faults.replace("SOON", soon))
@@ -82,7 +82,7 @@ def test_throttling_is_waited_out_and_costs_no_attempt(stage: Stage, row: Thrott
         assert longest >= row.waited
 
 
-def test_a_host_that_throttles_is_left_alone_by_all_workers(stage: Stage) -> None:
+def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', "nth = 1", 'headers = {"Retry-After" = "20"}'), Cast.PATCHES)
     ran = scene.mirror()
     assert ran.code == 0, ran.said
@@ -107,7 +107,7 @@ def test_throttling_costs_attempts_after_twenty(stage: Stage, transport: str, co
     assert {(f.kind, f.status) for f in scene.failures()} == {("throttled", code)}
 
 
-def test_an_hour_of_throttling_is_enough(stage: Stage) -> None:
+def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', 'headers = {"Retry-After" = "890"}'))
     scene.clock.hurry = 50_000
     ran = scene.mirror("--retries", "0")
@@ -208,7 +208,7 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
 @pytest.mark.parametrize(
     "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
 )
-def test_fifty_refusals_in_a_row_end_the_run_with_3_and_burn_nothing(
+def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(
     stage: Stage, transport: str, fault: str
 ) -> None:
     scene = stage(f'[[fault]]\nserver = "s3"\n{fault}\n', Cast.PATCHES, items=12)
@@ -223,7 +223,7 @@ def test_fifty_refusals_in_a_row_end_the_run_with_3_and_burn_nothing(
     scene.assert_whole()
 
 
-def test_refusals_with_successes_in_between_are_failures_of_their_assets(stage: Stage) -> None:
+def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
     scene = stage(status(403, 'server = "s3"', "every = 2"), Cast.PATCHES, items=12)
     ran = scene.mirror("--retries", "0")
     assert ran.code == 1, ran.said
@@ -238,7 +238,7 @@ def test_refusals_with_successes_in_between_are_failures_of_their_assets(stage: 
 @pytest.mark.parametrize(
     "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
 )
-def test_a_source_that_wants_other_credentials_ends_the_run_with_3(
+def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(
     stage: Stage, kind: str, fault: str
 ) -> None:
     scene = stage(f'[[fault]]\nkind = "{kind}"\n{fault}\n')
@@ -248,7 +248,7 @@ def test_a_source_that_wants_other_credentials_ends_the_run_with_3(
     assert scene.assets() == {}
 
 
-def test_a_login_page_is_never_taken_for_an_asset(stage: Stage, transport: str) -> None:
+def test_a_login_page_is_never_stored_as_an_asset(stage: Stage, transport: str) -> None:
     scene = stage('[[fault]]\nkind = "object"\nwhat = "login-page"\n')
     ran = scene.mirror("--transport", transport)
     assert (ran.code, ran.report["assets_failed"]) == (1, 2)
@@ -257,7 +257,7 @@ def test_a_login_page_is_never_taken_for_an_asset(stage: Stage, transport: str) 
     assert all("web page" in f.message and "credentials" in f.message for f in scene.failures())
 
 
-def test_a_login_page_instead_of_an_expired_link_is_got_over(stage: Stage, transport: str) -> None:
+def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage, transport: str) -> None:
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
     ran = scene.mirror("--transport", transport)
     assert ran.code == 0, ran.said
@@ -265,7 +265,7 @@ def test_a_login_page_instead_of_an_expired_link_is_got_over(stage: Stage, trans
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_an_item_that_is_not_for_everybody_does_not_end_the_run(stage: Stage, code: int) -> None:
+def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "api"', "nth = 2", kind="item"), Cast.PATCHES, items=6)
     ran = scene.mirror()
     assert ran.code == 1, ran.said
@@ -274,7 +274,7 @@ def test_an_item_that_is_not_for_everybody_does_not_end_the_run(stage: Stage, co
     scene.assert_whole()
 
 
-def test_fifty_items_that_are_refused_in_a_row_do(stage: Stage) -> None:
+def test_fifty_refused_items_in_a_row_end_the_run(stage: Stage) -> None:
     scene = stage(status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
     ran = scene.mirror()
     assert ran.code == 3, ran.said

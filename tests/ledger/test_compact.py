@@ -39,7 +39,7 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @given(TEXTS | NAMES, TEXTS | NAMES, TEXTS | NAMES)
-def test_any_name_is_read_as_it_was(name, directory, key):
+def test_any_name_round_trips(name, directory, key):
     assert true_name(stored_name(name, directory, key), directory, key) == name
     assert true_name(stored_name(name, directory), directory, key) == name
 
@@ -52,16 +52,16 @@ def test_any_name_is_read_as_it_was(name, directory, key):
         pytest.param("thumbnail.png", "c/i", "preview", 10, id="a name of its own"),
     ],
 )
-def test_names_that_follow_are_short(name, directory, key, characters):
+def test_names_derived_from_directory_and_key_are_short(name, directory, key, characters):
     assert len(stored_name(name, directory, key)) == characters
 
 
 @given(ETAGS)
-def test_any_etag_is_read_as_it_was(etag):
+def test_any_etag_round_trips(etag):
     assert true_etag(stored_etag(etag)) == etag
 
 
-def test_no_etag_stays_none():
+def test_a_missing_etag_stays_none():
     assert true_etag(stored_etag(None)) is None
 
 
@@ -79,12 +79,12 @@ def test_etags_that_are_an_md5_are_short(etag, size):
 
 
 @given(st.binary(max_size=40))
-def test_an_etag_of_a_damaged_ledger_is_some_text_or_none(blob):
+def test_any_blob_decodes_to_an_etag_or_none(blob):
     assert isinstance(true_etag(blob), str | None)
 
 
 @given(st.lists(st.tuples(TEXTS | NAMES | st.none(), TEXTS | NAMES), max_size=8))
-def test_any_href_is_read_as_it_was(pairs):
+def test_any_href_round_trips(pairs):
     with closing(_items_only()) as db:
         forms = HrefForms(db)
         for row, (href, name) in enumerate(pairs):
@@ -101,7 +101,7 @@ def _items_only() -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize("forms", [1, 200])
-def test_an_item_is_found_by_its_url_however_that_is_kept(db, monkeypatch, forms):
+def test_an_item_is_found_by_its_url_in_any_stored_form(db, monkeypatch, forms):
     monkeypatch.setattr(compact, "_MAX_FORMS", forms)
     hrefs = {
         "one": "file:///m/c/one/one.json",
@@ -118,14 +118,14 @@ def test_an_item_is_found_by_its_url_however_that_is_kept(db, monkeypatch, forms
 
 
 @given(TEXTS | NAMES, TEXTS | NAMES)
-def test_the_id_is_found_in_a_url_of_its_form(href, name):
+def test_the_id_is_extracted_from_a_url_of_its_form(href, name):
     with closing(_items_only()) as db:
         HrefForms(db).stored(href, name)
         for (form,) in db.execute("SELECT form FROM href_forms").fetchall():
             assert name_in(form, href) == name
 
 
-def test_forms_are_few_even_where_each_item_has_its_own(monkeypatch):
+def test_the_number_of_href_forms_is_limited(monkeypatch):
     monkeypatch.setattr(compact, "_MAX_FORMS", 3)
     with closing(_items_only()) as db:
         kept = [HrefForms(db).stored(f"https://h/{n}/item", "item") for n in range(5)]
@@ -133,7 +133,7 @@ def test_forms_are_few_even_where_each_item_has_its_own(monkeypatch):
     assert [href for href, _ in kept] == [None, None, None, "https://h/3/item", "https://h/4/item"]
 
 
-def test_a_form_of_a_batch_that_failed_is_not_used(db):
+def test_an_href_form_of_a_failed_batch_is_not_reused(db):
     _, planner = started(db)
     db.execute("CREATE TEMP TRIGGER broken BEFORE INSERT ON assets BEGIN SELECT raise(ABORT, 'no'); END")
     with pytest.raises(sqlite3.IntegrityError):
@@ -157,7 +157,7 @@ def test_a_form_of_a_batch_that_failed_is_not_used(db):
         ("c/i", "B01", "other.tif"),
     ],
 )
-def test_a_planned_name_is_the_one_that_arrives(db, directory, key, name):
+def test_an_arrival_keeps_the_planned_name_without_a_lookup(db, directory, key, name):
     planned = commit(started(db)[1], item("i", [asset(key, directory=directory, name=name)])).jobs
     assert (planned[0].directory, planned[0].name) == (directory, name)
     statements: list[str] = []
@@ -168,7 +168,7 @@ def test_a_planned_name_is_the_one_that_arrives(db, directory, key, name):
     assert not any("FROM paths" in statement for statement in statements), "it was looked for by itself"
 
 
-def test_an_asset_that_moves_gives_its_name_up(db):
+def test_a_moved_asset_releases_its_planned_name(db):
     planned = commit(
         started(db)[1], item("i", [asset("a"), asset("b", name=None, template="{filename}")])
     ).jobs
@@ -193,7 +193,7 @@ def _item_of_13(name: str) -> list[PlannedItem]:
 
 
 @pytest.mark.parametrize(("rows_of", "most"), [(_item_of_13, 141), (_patch, 152)])
-def test_an_asset_takes_so_many_bytes(tmp_path, rows_of, most):
+def test_ledger_bytes_per_asset_are_limited(tmp_path, rows_of, most):
     """13 assets of each name, MD5 ETags. `scripts/measure-ledger` measures more of them.
 
     Some bytes are of pages that more assets would share.
@@ -218,7 +218,7 @@ def test_an_asset_takes_so_many_bytes(tmp_path, rows_of, most):
     assert taken < most
 
 
-def test_room_of_item_json_on_its_way_is_given_back_at_the_end_of_a_run(tmp_path):
+def test_pages_of_removed_documents_are_freed_at_the_end_of_a_run(tmp_path):
     with ledger(tmp_path) as db:
         run, planner = started(db)
         commit(planner, *(item(str(n))._replace(cleaned=b"x" * 3000) for n in range(200)))

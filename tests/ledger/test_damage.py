@@ -88,7 +88,7 @@ def test_reporting_damage_twice_changes_nothing(mirrored) -> None:
 
 
 @pytest.mark.parametrize("failure", [BROKEN, GONE])
-def test_what_a_repair_could_not_have_can_be_claimed_again(mirrored, failure: Failure) -> None:
+def test_an_asset_that_a_repair_could_not_fetch_can_be_claimed_again(mirrored, failure: Failure) -> None:
     db, planned = mirrored
     run = repair(db)
     jobs.claim_damaged(db, run, {planned[0].row: None})
@@ -119,7 +119,7 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
         assert_counted(db, run)
 
 
-def test_a_later_run_takes_over_what_a_killed_repair_left(mirrored) -> None:
+def test_a_later_repair_takes_over_assets_of_a_killed_one(mirrored) -> None:
     db, planned = mirrored
     jobs.claim_damaged(db, repair(db), {planned[0].row: None})
     assert jobs.is_left_open(db)
@@ -130,7 +130,7 @@ def test_a_later_run_takes_over_what_a_killed_repair_left(mirrored) -> None:
     assert runs.counters(db, later)["assets_pending"] == 1
 
 
-def test_a_walk_takes_what_the_source_has_now(mirrored) -> None:
+def test_a_walk_drops_the_digest_required_by_a_repair(mirrored) -> None:
     db, planned = mirrored
     jobs.claim_damaged(db, repair(db), {planned[0].row: None})
     run, planner = started(db)
@@ -155,7 +155,7 @@ def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     assert (jobs.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
 
 
-def test_a_walk_brings_a_damaged_document_back(mirrored) -> None:
+def test_a_walk_schedules_a_damaged_document_for_writing(mirrored) -> None:
     db, _ = mirrored
     jobs.mark_documents(db, [1])
     _, planner = started(db)
@@ -164,7 +164,7 @@ def test_a_walk_brings_a_damaged_document_back(mirrored) -> None:
 
 
 @pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])
-def test_what_a_repair_wants_outlives_what_came_instead(mirrored, how: str) -> None:
+def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how: str) -> None:
     """A failed sync, or a name in the way, must not make another version welcome."""
     db, planned = mirrored
     run = repair(db)

@@ -65,7 +65,7 @@ def test_a_newer_ledger_is_refused(dest: Path, opened: object) -> None:
 
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
-def test_an_older_ledger_is_refused_with_what_to_do(dest: Path, opened: object) -> None:
+def test_an_older_ledger_is_refused_with_advice(dest: Path, opened: object) -> None:
     with closing(open_writer(dest)) as db:
         db.execute("PRAGMA user_version = 13")
     with pytest.raises(DestinationError, match=r"has version 13 .* Run `stacpull verify --rebuild`"):
@@ -94,7 +94,7 @@ def test_a_damaged_ledger_is_named(dest: Path, content: bytes, opened: object) -
     assert ledger_path(dest).read_bytes() == content
 
 
-def test_damage_inside_is_named_too(dest: Path) -> None:
+def test_damaged_pages_are_reported(dest: Path) -> None:
     with ledger(dest) as db:
         commit(started(db)[1], *(item(f"i{n}", [asset(k) for k in "abc"]) for n in range(300)))
     path = ledger_path(dest)
@@ -112,7 +112,7 @@ def test_damage_inside_is_named_too(dest: Path) -> None:
         read_all()
 
 
-def test_an_empty_ledger_is_a_kill_at_the_start_or_a_loss(dest: Path) -> None:
+def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> None:
     ledger_path(dest).touch()
     with pytest.raises(NotAMirrorError, match="Run `stacpull mirror` again"):
         open_reader(dest)
@@ -149,7 +149,7 @@ def test_a_linked_ledger_is_not_written(dest: Path, tmp_path_factory: pytest.Tem
     assert not elsewhere.exists()
 
 
-def test_a_reader_reads_on_while_the_writer_writes(dest: Path) -> None:
+def test_a_reader_is_consistent_while_the_writer_writes(dest: Path) -> None:
     """Every state a reader sees is one between two transactions: totals always agree with rows."""
     stop = threading.Event()
     seen: list[tuple[int, int]] = []
@@ -212,7 +212,7 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk: Path, left:
         assert views.totals(reader)["assets_pending"] == 1
 
 
-def test_a_full_disk_is_named_and_what_was_committed_stays(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -> None:
     (small_disk / ".stacpull").mkdir()
     db = open_writer(small_disk)
     planner = Planner(db, begin(db, SPEC, NOW).id)
@@ -235,7 +235,7 @@ def test_a_full_disk_is_named_and_what_was_committed_stays(small_disk: Path) -> 
         assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
 
 
-def test_the_rollback_journal_works_for_a_whole_course(dest: Path) -> None:
+def test_a_mirror_works_with_the_rollback_journal(dest: Path) -> None:
     with closing(open_writer(dest, journal="delete", durable=True)) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -258,7 +258,7 @@ def test_without_wal_every_commit_is_synced(dest: Path) -> None:
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_a_transaction_that_fails_leaves_none_open(dest: Path) -> None:
+def test_a_failed_transaction_is_rolled_back(dest: Path) -> None:
     def half() -> None:
         with transaction(db):
             db.execute("INSERT INTO collections(name) VALUES ('c')")

@@ -14,7 +14,7 @@ def test_an_item_is_in_the_set_once() -> None:
         assert items.add(ItemId("d", "a"))
 
 
-def test_of_many_items_those_in_the_set_are_found() -> None:
+def test_intersection_finds_the_items_in_the_set() -> None:
     ids = [ItemId("c", f"item-{number}") for number in range(3000)]
     with closing(ItemSet()) as items:
         for one in ids[::3]:

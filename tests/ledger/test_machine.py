@@ -437,7 +437,7 @@ LedgerMachine.TestCase.settings = settings(max_examples=examples(40), stateful_s
 TestLedger = LedgerMachine.TestCase
 
 
-def test_the_model_would_notice(tmp_path: Path) -> None:
+def test_the_comparison_detects_a_wrong_counter(tmp_path: Path) -> None:
     """A counter that is off by one is found: the machine's comparison can fail."""
     (tmp_path / ".stacpull").mkdir()
     db = open_writer(tmp_path)

@@ -24,7 +24,7 @@ def test_an_outcome_reported_twice_is_counted_once(tmp_path: Path) -> None:
         assert (counters["assets_done"], counters["assets_failed"], counters["bytes_done"]) == (2, 1, 20)
 
 
-def test_what_is_done_neither_fails_nor_is_released(tmp_path: Path) -> None:
+def test_a_done_asset_neither_fails_nor_is_released(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         done, _ = outcomes.reserve(db, [arrival(job)])

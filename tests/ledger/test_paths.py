@@ -29,7 +29,9 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     ("first", "second"), [("b01.tif", "B01.tif"), (NFC, NFD), ("straße.tif", "STRASSE.tif"), ("k", "\u212a")]
 )
-def test_spellings_of_one_name_are_kept_apart(db: sqlite3.Connection, first: str, second: str) -> None:
+def test_names_that_differ_only_in_spelling_are_made_distinct(
+    db: sqlite3.Connection, first: str, second: str
+) -> None:
     _, planner = started(db)
     one, two = commit(
         planner,
@@ -57,7 +59,7 @@ def test_the_hash_of_a_name_is_the_same_each_time_and_keeps_it_short(
     assert all(len(name.encode()) <= 255 for name in named if name is not None)
 
 
-def test_the_very_same_name_is_the_failure_of_the_second(db: sqlite3.Connection) -> None:
+def test_the_second_asset_with_an_identical_name_fails(db: sqlite3.Connection) -> None:
     same = asset("a", directory="d", name="same.tif")
     committed = commit(started(db)[1], item("i", [same]), item("j", [same]))
     assert len(committed.jobs) == 1
@@ -82,7 +84,7 @@ def test_a_directory_is_kept_apart_from_a_file_that_has_its_name(db: sqlite3.Con
     assert again.get(below)[1] == again.get(job.directory)[1] == job.directory
 
 
-def test_late_names_are_held_to_the_same(db: sqlite3.Connection) -> None:
+def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
     late = asset("late", directory="d", name=None, template="{filename}")
     planned = commit(
         started(db)[1],
@@ -103,14 +105,14 @@ def test_late_names_are_held_to_the_same(db: sqlite3.Connection) -> None:
     assert "d/x.tif" in failures[0].failure.message
 
 
-def test_two_late_names_of_one_group_never_meet(db: sqlite3.Connection) -> None:
+def test_two_equal_late_names_of_one_group_do_not_collide(db: sqlite3.Connection) -> None:
     late = asset("late", directory="d", name=None, template="{filename}")
     planned = commit(started(db)[1], item("i", [late]), item("j", [late])).jobs
     reserved, failures = outcomes.reserve(db, [arrival(job, name="x.tif") for job in planned])
     assert (len(reserved), len(failures)) == (1, 1)
 
 
-def test_a_name_once_given_stays_through_stops_and_new_versions(db: sqlite3.Connection) -> None:
+def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connection) -> None:
     late = asset("late", directory="d", name=None, template="{filename}", size=10)
     run, planner = started(db)
     commit(planner, item("i", [asset("a", directory="d", name="x.tif")]))
@@ -127,7 +129,7 @@ def test_a_name_once_given_stays_through_stops_and_new_versions(db: sqlite3.Conn
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
 
 
-def test_directories_are_kept_apart_as_names_are(db: sqlite3.Connection) -> None:
+def test_directories_that_differ_only_in_case_are_made_distinct(db: sqlite3.Connection) -> None:
     directories = paths.Directories(db)
     first, second, third = (directories.get(path) for path in ("c/Item", "c/item", "c/Item"))
     assert first == third
@@ -145,7 +147,7 @@ def test_directories_are_kept_apart_as_names_are(db: sqlite3.Connection) -> None
         max_size=12,
     )
 )
-def test_no_two_assets_ever_own_paths_that_meet(
+def test_no_two_assets_own_paths_that_collide(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[tuple[str, str]]
 ) -> None:
     with ledger(tmp_path_factory.mktemp("names")) as db:
@@ -158,7 +160,7 @@ def test_no_two_assets_ever_own_paths_that_meet(
         assert len(committed.failures) == len(wanted) - len(requested)
 
 
-def test_own_directories_have_no_row_and_are_kept_apart(db: sqlite3.Connection) -> None:
+def test_item_directories_are_distinct_and_mostly_need_no_row(db: sqlite3.Connection) -> None:
     run, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
     runs.end(db, run.id, "complete", None, NOW)

@@ -78,7 +78,7 @@ def test_a_done_asset_is_fetched_again_only_if_the_source_states_a_change(
         assert views.totals(db)["bytes_done"] == (0 if fetched else 10)
 
 
-def test_two_assets_of_one_key_are_refused_and_nothing_of_them_is_planned(tmp_path: Path) -> None:
+def test_an_item_with_a_repeated_key_is_rejected_whole(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
         with pytest.raises(StacpullError, match="Asset 'a' of item i of c was planned twice"):
@@ -188,7 +188,7 @@ def test_a_source_item_that_moves_to_another_label_item_leaves_the_first(tmp_pat
         assert (standing(db, "L1"), standing(db, "L2")) == ((0, 0), (1, 0))
 
 
-def test_items_that_are_sources_of_each_other_come_to_an_end(tmp_path: Path) -> None:
+def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("A"), item("B", [asset("b")], parent="A")).jobs)
         run, planner = again(db)
@@ -197,7 +197,7 @@ def test_items_that_are_sources_of_each_other_come_to_an_end(tmp_path: Path) -> 
         assert runs.counters(db, run)["items_done"] == 1
 
 
-def test_a_source_item_that_cannot_be_read_is_missed_and_not_listed(tmp_path: Path) -> None:
+def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         committed = commit(planner, item("L"), failed=[unread("S", "L")])
@@ -213,7 +213,7 @@ def test_a_source_item_that_cannot_be_read_is_missed_and_not_listed(tmp_path: Pa
         assert [one.to_json()["key"] for one in views.failures(db)] == [""]
 
 
-def test_a_source_item_known_by_its_href_only_gives_way_to_the_real_one(tmp_path: Path) -> None:
+def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> None:
     href = "https://api.example/some/where.json"
     with ledger(tmp_path) as db:
         commit(started(db)[1], item("L"), failed=[unread(href, "L", href=href)])
@@ -267,7 +267,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         ]
 
 
-def test_what_cannot_be_planned_is_a_failure_in_every_run_until_it_can(tmp_path: Path) -> None:
+def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
@@ -311,7 +311,7 @@ def test_signed_hrefs_lose_their_signature_and_are_stale_after_a_stop(tmp_path: 
     assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
 
 
-def test_jobs_come_back_as_they_were_planned(tmp_path: Path) -> None:
+def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
     planned: list[Asset] = [
         asset("a", size=7, checksum=MD5),
         asset("b", name=None, template="{filename}"),
@@ -326,7 +326,7 @@ def test_jobs_come_back_as_they_were_planned(tmp_path: Path) -> None:
         assert jobs.newest(db) == live[-1].row
 
 
-def test_what_an_earlier_run_left_is_counted_for_the_run_that_planned_it(tmp_path: Path) -> None:
+def test_recovered_assets_are_counted_for_the_run_that_planned_them(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
         left = commit(planner, item("i", [asset("a")])).jobs
@@ -338,7 +338,7 @@ def test_what_an_earlier_run_left_is_counted_for_the_run_that_planned_it(tmp_pat
         assert runs.counters(db, first.id)["items_done"] == 1
 
 
-def test_other_places_of_an_asset_are_kept_without_their_signatures(tmp_path: Path) -> None:
+def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
     signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
     planned = [
         replace(asset("a", href="s3://b/a"), alternates=(signed, "https://h.example/a")),
@@ -397,7 +397,7 @@ def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("failed", [False, True], ids=["pending", "failed"])
-def test_a_file_that_becomes_a_prefix_is_waited_for_no_more(
+def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
     tmp_path: Path, second: dict[str, Any] | None, here: dict[str, str], failed: bool
 ) -> None:
     with ledger(tmp_path) as db:

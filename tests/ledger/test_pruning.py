@@ -45,7 +45,7 @@ def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
     return [(one.id.item, one.assets, one.size) for one in pruning.unseen_items(db, run, 0, 99)]
 
 
-def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
+def test_only_items_of_the_same_selection_can_be_unseen(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "abc", OTHER)
         mirrored(db, "bcd")
@@ -55,7 +55,7 @@ def test_only_what_the_same_selection_brought_is_judged(tmp_path: Path) -> None:
         assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
 
 
-def test_only_walks_are_compared_and_only_with_as_many_credentials(tmp_path: Path) -> None:
+def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "ab")
         mirrored(db, "b", replace(SPEC, kind="retry"))  # takes the item over, and is no walk
@@ -67,7 +67,7 @@ def test_only_walks_are_compared_and_only_with_as_many_credentials(tmp_path: Pat
         assert pruning.of_more_credentials(db, last) == 1
 
 
-def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:
+def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "ab")
         last = mirrored(db, "b")
@@ -84,7 +84,7 @@ def test_what_is_forgotten_is_listed_and_counted_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("failure", "missing"), [(BROKEN, 0), (GONE, 1)])
-def test_what_never_was_there_is_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
+def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
     with ledger(tmp_path) as db:
         jobs = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs
         outcomes.record(db, [], [AssetFailure(jobs[0].row, jobs[0].item_row, failure)], [], NOW)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_what_never_was_there_is_not_listed(tmp_path: Path, failure: object, mis
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 
-def test_a_source_item_that_is_there_stands_by_itself(tmp_path: Path) -> None:
+def test_a_source_item_is_kept_without_its_label_item(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
         pruning.forget(db, 1, [1])

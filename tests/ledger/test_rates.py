@@ -17,7 +17,7 @@ from stacpull.ledger.runs import RunSpec
 from stacpull.selection import Selection
 
 
-def test_intervals_come_back_as_they_were_added(tmp_path: Path) -> None:
+def test_intervals_are_read_back_unchanged(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         rates.add(db, NOW, 5.0, {"a:80": 10, "b:80": 3})
         rates.add(db, NOW + 1, 0.0, {"a:80": 1})  # no time: no rate
@@ -28,7 +28,7 @@ def test_intervals_come_back_as_they_were_added(tmp_path: Path) -> None:
         ]
 
 
-def test_there_are_never_too_many_and_no_byte_or_second_is_lost(tmp_path: Path) -> None:
+def test_the_number_of_intervals_is_limited_and_sums_are_kept(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         for number in range(1000):
             rates.add(db, NOW + 5 * number, 5.0, {"a:80": 1, f"h{number}:80": 2})
@@ -41,7 +41,7 @@ def test_there_are_never_too_many_and_no_byte_or_second_is_lost(tmp_path: Path) 
     assert max(len(one.hosts) for one in kept) <= MOST_HOSTS + 1
 
 
-def test_many_short_runs_do_not_blur_a_long_one(tmp_path: Path) -> None:
+def test_short_runs_do_not_coarsen_intervals_of_a_long_run(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         for number in range(200):
             rates.add(db, NOW + 60 * number, 60.0, {"a:80": number})
@@ -53,7 +53,7 @@ def test_many_short_runs_do_not_blur_a_long_one(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e6), st.integers(0, 10**15)), max_size=40), st.integers(1, 20))
-def test_bounding_keeps_the_sums(given_rates: list[tuple[float, int]], most: int) -> None:
+def test_limiting_intervals_keeps_the_sums(given_rates: list[tuple[float, int]], most: int) -> None:
     found = [
         RateInterval(float(n), seconds, {"a:80": count}) for n, (seconds, count) in enumerate(given_rates)
     ]
@@ -63,7 +63,7 @@ def test_bounding_keeps_the_sums(given_rates: list[tuple[float, int]], most: int
     assert sum(one.seconds for one in kept) == pytest.approx(sum(seconds for seconds, _ in given_rates))
 
 
-def test_a_ledger_from_before_has_none_and_is_read(tmp_path: Path) -> None:
+def test_a_ledger_without_the_rates_table_is_readable(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         db.execute("DROP TABLE rates")
     reader = open_reader(tmp_path)
@@ -75,7 +75,7 @@ def test_a_ledger_from_before_has_none_and_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hosts", ["", "[]", '{"a": "b"}', '{"a": null}', "{", '{"a": -1}', '{"a": 1e300}'])
-def test_what_is_not_a_rate_is_an_error_of_the_ledger(tmp_path: Path, hosts: str) -> None:
+def test_an_invalid_rate_is_a_database_error(tmp_path: Path, hosts: str) -> None:
     with ledger(tmp_path) as db:
         db.execute("INSERT INTO rates(started, seconds, hosts) VALUES (0, 1, ?)", (hosts,))
         with pytest.raises(sqlite3.DatabaseError, match="rates of an interval"):
@@ -106,7 +106,7 @@ def test_the_bytes_of_shards_that_ran_at_the_same_time_are_added_up(tmp_path: Pa
 
 @pytest.mark.parametrize("started", [-1.0, float("nan"), float("inf"), NOW])
 @pytest.mark.parametrize("seconds", [0.0, -5.0, float("nan"), float("inf"), 1e300])
-def test_intervals_that_cannot_be_are_left_out(tmp_path: Path, started: float, seconds: float) -> None:
+def test_impossible_intervals_are_left_out(tmp_path: Path, started: float, seconds: float) -> None:
     with ledger(tmp_path) as db:
         rates.put(db, [RateInterval(started, seconds, {"a:80": 1}), RateInterval(NOW, 5.0, {"a:80": 2})])
         assert rates.intervals(db) == [RateInterval(NOW, 5.0, {"a:80": 2})]

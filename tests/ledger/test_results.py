@@ -39,7 +39,7 @@ def row(key: str, value: bytes = b"{}", *, ok: bool = True, place: int | None = 
     return Result(key, value, ok, place)
 
 
-def test_a_new_file_holds_nothing(results: Results) -> None:
+def test_a_new_file_is_empty(results: Results) -> None:
     assert results.position is None
     assert results.get("a") is None
     assert list(results.rows()) == []
@@ -47,7 +47,7 @@ def test_a_new_file_holds_nothing(results: Results) -> None:
     assert results.known(["a"]) == set()
 
 
-def test_rows_without_a_place_are_read_as_they_were_put(results: Results, path: Path) -> None:
+def test_rows_without_a_place_are_read_in_insertion_order(results: Results, path: Path) -> None:
     results.put([row("c"), row("a")])
     results.close()
     with Results(path, QUESTION) as again:
@@ -55,7 +55,7 @@ def test_rows_without_a_place_are_read_as_they_were_put(results: Results, path: 
         assert [found.key for found in again.rows()] == ["c", "a", "b"]
 
 
-def test_rows_are_read_by_their_place(results: Results) -> None:
+def test_rows_are_read_in_order_of_place(results: Results) -> None:
     results.put([row("c", place=2), row("z", place=0)])
     results.put([row("b", place=1), row("last")])
     assert [found.key for found in results.rows()] == ["z", "b", "c", "last"]
@@ -99,7 +99,7 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
         assert [found.key for found in again.rows()] == ["a", "c"]
 
 
-def test_the_same_question_continues_in_any_order_of_its_names(results: Results, path: Path) -> None:
+def test_the_same_query_continues_in_any_key_order(results: Results, path: Path) -> None:
     results.put([row("a")])
     results.close()
     with Results(path, dict(reversed(QUESTION.items()))) as again:
@@ -170,7 +170,7 @@ def test_after_a_kill_every_row_that_was_put_is_there(holder: subprocess.Popen[b
         assert results.count(ok=True) == 2 * (position["n"] + 1)
 
 
-def test_a_file_is_held_within_a_process_too(results: Results, path: Path) -> None:
+def test_a_file_is_locked_within_a_process_too(results: Results, path: Path) -> None:
     with pytest.raises(DestinationError, match="Another stacpull"):
         Results(path, QUESTION)
     assert results.count(ok=True) == 0
@@ -192,7 +192,7 @@ def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-journal"])
-def test_a_pipe_in_its_place_is_not_waited_for(path: Path, end: str) -> None:
+def test_a_pipe_instead_of_the_file_is_refused(path: Path, end: str) -> None:
     os.mkfifo(path.with_name(path.name + end))
     with pytest.raises(DestinationError, match="is not a regular file"):
         Results(path, QUESTION)
@@ -211,7 +211,7 @@ def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> 
         Results(path, QUESTION)
 
 
-def test_starting_again_deletes_rows_position_and_question(results: Results, path: Path) -> None:
+def test_starting_over_deletes_rows_position_and_query(results: Results, path: Path) -> None:
     results.put([row("a")], position={"page": 1})
     results.close()
     other = {"source": "another"}
@@ -231,7 +231,7 @@ def test_failed_rows_are_listed_and_can_be_forgotten(results: Results) -> None:
     assert results.position == {"p": 0}
 
 
-def test_keys_with_rows_before_a_place_are_found_by_their_prefix(results: Results) -> None:
+def test_prefixes_with_rows_before_a_place_are_found(results: Results) -> None:
     results.put(
         [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
     )
@@ -243,7 +243,7 @@ def test_keys_with_rows_before_a_place_are_found_by_their_prefix(results: Result
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))
-def test_it_is_a_dictionary_in_order_of_place(puts: list[tuple[str, int, bool]]) -> None:
+def test_results_behave_as_a_dictionary_sorted_by_place(puts: list[tuple[str, int, bool]]) -> None:
     expected: dict[str, tuple[int, bool]] = {}
     with TemporaryDirectory() as top, Results(Path(top, "results"), QUESTION) as results:
         for key, place, ok in puts:

@@ -33,7 +33,7 @@ def failing(*planned: Job, attempts: int = 2) -> list[AssetFailure]:
     return [AssetFailure(job.row, job.item_row, GONE, attempts) for job in planned]
 
 
-def test_a_retry_stopped_and_begun_again_counts_nothing_twice(tmp_path: Path) -> None:
+def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs
@@ -71,7 +71,7 @@ def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> No
         assert runs.counters(db, run.id)["items_done"] == 1
 
 
-def test_what_a_retry_left_pending_is_taken_over_by_the_next_one(tmp_path: Path) -> None:
+def test_assets_left_pending_by_a_retry_are_taken_over_by_the_next(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
@@ -86,7 +86,7 @@ def test_what_a_retry_left_pending_is_taken_over_by_the_next_one(tmp_path: Path)
         assert runs.counters(db, second.id)["assets_pending"] == 2
 
 
-def test_pending_assets_of_a_mirror_are_not_the_retrys(tmp_path: Path) -> None:
+def test_a_retry_does_not_claim_pending_assets_of_a_mirror(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirror, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs

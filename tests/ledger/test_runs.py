@@ -55,7 +55,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     ],
     ids=["selection", "source", "kind", "layout"],
 )
-def test_another_question_is_another_run(tmp_path: Path, asked: RunSpec) -> None:
+def test_a_different_task_is_a_new_run(tmp_path: Path, asked: RunSpec) -> None:
     with ledger(tmp_path) as db:
         first, _ = started(db)
         assert not runs.begin(db, asked, NOW).resumed
@@ -98,7 +98,7 @@ def test_a_walk_can_be_restarted(tmp_path: Path) -> None:
         assert planner.commit(PlanBatch(seen=[id_of("i")]), NOW).new_seen == 1
 
 
-def test_effort_adds_up(tmp_path: Path) -> None:
+def test_effort_is_summed_over_runs(tmp_path: Path) -> None:
     effort = {"bytes_fetched": 5, "requests": 2, "retries": 1, "seconds": 0.5}
     with ledger(tmp_path) as db:
         for spec in (SPEC, OTHER):

@@ -60,7 +60,7 @@ def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     ],
     ids=["the same, all readable", "the same, one not", "another selection", "another source", "a retry"],
 )
-def test_a_finished_walk_of_the_same_selection_has_met_all_items(
+def test_a_complete_walk_of_the_same_selection_clears_older_links(
     tmp_path: Path, second: RunSpec, found: tuple[str, ...], left: list[str]
 ) -> None:
     with ledger(tmp_path) as db:
@@ -80,7 +80,7 @@ def test_a_repeated_failure_counts_its_attempts_and_keeps_the_newest_reason(tmp_
         assert hrefs(db, first) == []
 
 
-def test_links_are_of_their_source(tmp_path: Path) -> None:
+def test_links_are_recorded_per_source(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         other = run_of(db, replace(SPEC, source="https://other.test"), found=("a", "b"))
@@ -88,7 +88,7 @@ def test_links_are_of_their_source(tmp_path: Path) -> None:
         assert (hrefs(db, first), hrefs(db, other)) == (["a"], ["b"])
 
 
-def test_a_walk_that_begins_again_forgets_what_it_noted(tmp_path: Path) -> None:
+def test_a_restarted_walk_forgets_its_unread_links(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a",))
         runs.restart_walk(db, run)

@@ -102,7 +102,7 @@ def test_very_late_responses_lower_an_unused_limit() -> None:
     assert decide(search, full(search, 1000, first_byte=0.5)._replace(in_use=20), 0).limit == 64
 
 
-def test_steps_shrink_between_worse_limits_until_it_rests() -> None:
+def test_steps_shrink_until_the_best_limit_is_found() -> None:
     """The best limit of 11 is found between 8 and 16. Then there is nothing left to try."""
     search, tried = Search.begin(16, 64), []
     while not search.is_resting:
@@ -112,7 +112,7 @@ def test_steps_shrink_between_worse_limits_until_it_rests() -> None:
 
 
 @pytest.mark.parametrize("best", [1, 2, 3, 5, 6, 9, 12, 15, 20, 27, 33, 42, 50, 64])
-def test_any_best_limit_is_found_in_twelve_windows(best: int) -> None:
+def test_the_best_limit_is_found_within_twelve_windows(best: int) -> None:
     """Goodput grows with the limit up to the best one, and falls as fast above it."""
     search = Search.begin(16, 64)
     rates = {n: 100 * (n if n <= best else best * best / n) for n in range(1, 65)}

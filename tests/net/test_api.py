@@ -153,7 +153,7 @@ def test_an_endless_page_is_overlong() -> None:
     ],
     ids=["401", "403", "later"],
 )
-def test_what_stops_a_run(answer: Answer, error: type[StacpullError], words: str) -> None:
+def test_answers_that_stop_a_run(answer: Answer, error: type[StacpullError], words: str) -> None:
     desk = Desk({URL: [answer]}, credential_names=("MLHUB_API_KEY",))
     with pytest.raises(error) as caught:
         desk.read()
@@ -243,5 +243,5 @@ def test_a_page_of_megabytes_is_decoded_in_a_thread(items: int, jobs: int) -> No
     ("headers", "known"),
     [({"Content-Length": "3"}, True), ({"Transfer-Encoding": "gzip, Chunked"}, True), ({}, False)],
 )
-def test_is_framed(headers: dict[str, str], known: bool) -> None:
+def test_framed_responses_are_recognised(headers: dict[str, str], known: bool) -> None:
     assert is_framed(headers) is known

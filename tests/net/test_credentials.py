@@ -167,7 +167,7 @@ def test_an_ordinary_field_does_not_change_urls_of_other_hosts() -> None:
     assert sent.headers == {"Accept": "application/json"}
 
 
-def test_nothing_shows() -> None:
+def test_repr_shows_no_secret() -> None:
     shown = repr(MLHUB) + repr(HEADER)
     assert "planted" not in shown
     assert "key" in shown

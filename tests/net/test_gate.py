@@ -223,7 +223,7 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
     return limits
 
 
-def test_it_finds_the_best_limit() -> None:
+def test_the_best_limit_is_found() -> None:
     assert served(Bench(), 3) == [64, 64, 64]
     assert served(Bench(maximum=40), 3) == [40, 40, 40]
 
@@ -333,7 +333,7 @@ def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> No
     assert [event.level for event in reported if isinstance(event, Notice)] == ["debug"]
 
 
-def test_throttling_is_reported_but_hearsay_is_not_passed_on() -> None:
+def test_only_throttling_seen_by_this_process_is_reported() -> None:
     clock = VirtualClock()
     events = NetworkEvents()
     gates = Gates(64, None, clock, events=events)
@@ -427,7 +427,7 @@ class Asked:
         raise error
 
 
-def test_turns_without_a_task_are_served_in_order_and_released_by_a_closing_gate() -> None:
+def test_queued_turns_are_served_in_order_and_released_on_close() -> None:
     bench = Bench(maximum=1, first=1)
     first, second = Asked(), Asked()
 

@@ -33,12 +33,12 @@ HEADS = [
 
 @pytest.mark.parametrize(("head", "passed"), HEADS)
 @given(cuts=st.lists(st.integers(0, 120), max_size=8))
-def test_one_length_passes(head: bytes, passed: bytes, cuts: list[int]) -> None:
+def test_only_one_content_length_is_passed_on(head: bytes, passed: bytes, cuts: list[int]) -> None:
     kept = LengthFilter()
     places = [0, *sorted(min(cut, len(head)) for cut in cuts), len(head)]
     assert b"".join(kept.feed(head[a:b]) for a, b in pairwise(places)) == passed
 
 
-def test_other_lines_are_not_held_back() -> None:
+def test_other_lines_are_passed_on_immediately() -> None:
     kept = LengthFilter()
     assert [kept.feed(bytes([byte])) for byte in b"HTTP/1.1"] == [bytes([byte]) for byte in b"HTTP/1.1"]

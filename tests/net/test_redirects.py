@@ -64,7 +64,7 @@ def test_refused(current: str, location: str | None, kind: FailureKind, words: s
     assert failure.host == host_of(current)
 
 
-def test_ten_hops_and_no_more() -> None:
+def test_more_than_ten_hops_are_refused() -> None:
     hops: list[str] = []
     current = "https://h/0"
     for number in range(1, MAX_HOPS + 1):

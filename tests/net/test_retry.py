@@ -88,7 +88,7 @@ REACHED = st.lists(st.integers(0, 10 << 20), min_size=80, max_size=80)
 
 
 @given(REACHED)
-def test_a_file_of_ten_mebibytes_is_not_retried_for_ever(reached: list[int]) -> None:
+def test_attempts_for_a_file_of_ten_mebibytes_are_limited(reached: list[int]) -> None:
     state, tries = RetryState(), 1
     for size in reached:
         failure = Failure(FailureKind.TRUNCATED, "broke off.", retryable=True, reached=size)
@@ -101,7 +101,7 @@ def test_a_file_of_ten_mebibytes_is_not_retried_for_ever(reached: list[int]) -> 
 
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
-def test_nothing_is_retried_for_ever(makers: list[Callable[[], Failure]], draw: float) -> None:
+def test_the_number_of_attempts_is_limited(makers: list[Callable[[], Failure]], draw: float) -> None:
     """At most one attempt, 5 retries and 20 throttled ones."""
     state, tries = RetryState(), 1
     for make in makers:

@@ -90,7 +90,7 @@ async def states_of(session: aiohttp.ClientSession) -> AsyncIterator[dict[str, A
 # --- what it shows ----------------------------------------------------------------------------------------
 
 
-def test_it_shows_what_the_run_reports_and_passes_it_on() -> None:
+def test_events_are_shown_and_passed_on() -> None:
     received: list[object] = []
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def test_a_run_that_never_began_is_shown_as_failed() -> None:
     assert json.loads(asyncio.run(main()).state())["state"] == "failed"
 
 
-def test_ten_thousand_events_take_no_time() -> None:
+def test_an_event_takes_less_than_a_millisecond() -> None:
     dashboard = Dashboard("d", None)
     hosts = tuple(HostProgress(f"host{number}:443", number) for number in range(100))
     started = time.process_time()
@@ -265,7 +265,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_who_reads_nothing_is_not_waited_for() -> None:
+def test_a_client_that_reads_nothing_delays_nobody() -> None:
     async def main() -> float:
         readers = []
         async with served_dashboard(ANY, None, "d", None) as dashboard:
@@ -347,7 +347,7 @@ def test_odd_requests_end_with_an_answer_or_the_connection(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_browser_shows_it_live_and_runs_nothing_else() -> None:
+def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
     async def main() -> None:
         async with opened_page() as page:
             async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
@@ -409,7 +409,7 @@ def test_a_browser_that_is_closed_leaves_nothing_behind() -> None:
 # --- with a run -------------------------------------------------------------------------------------------
 
 
-def test_a_taken_port_ends_the_command_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_taken_port_is_refused_before_dest_is_created(tmp_path: Path) -> None:
     (tmp_path / "items.ndjson").write_text(json.dumps(item("one")) + "\n")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -419,7 +419,7 @@ def test_a_taken_port_ends_the_command_before_anything_is_made(tmp_path: Path) -
     assert not (tmp_path / "m").exists()
 
 
-def test_a_taken_port_leaves_what_failed_as_it_is(tmp_path: Path) -> None:
+def test_a_taken_port_leaves_recorded_failures_unchanged(tmp_path: Path) -> None:
     lost = item("one", assets={"data": {"href": "./none.bin"}})
     (tmp_path / "items.ndjson").write_text(json.dumps(lost) + "\n")
     assert asyncio.run(stacpull.mirror(tmp_path / "items.ndjson", tmp_path / "m")).assets_failed == 1

@@ -118,7 +118,7 @@ def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:
     assert found == [("microseconds", 10.0)]
 
 
-def test_stac_geoparquet_gives_the_items_back(mirrored: Mirror, tmp_path: Path) -> None:
+def test_stac_geoparquet_reads_the_items(mirrored: Mirror, tmp_path: Path) -> None:
     """It cannot read boxes that are null, flat boxes beside those with heights, or geometry collections."""
     arrow = pytest.importorskip("stac_geoparquet.arrow")
     flat = {name: members for name, members in UNUSUAL.items() if name not in _UNREADABLE}
@@ -131,7 +131,7 @@ def test_stac_geoparquet_gives_the_items_back(mirrored: Mirror, tmp_path: Path) 
     assert items["late-property"]["properties"]["gsd"] == 10
 
 
-def test_rustac_gives_the_items_back(mirrored: Mirror, tmp_path: Path) -> None:
+def test_rustac_reads_the_items(mirrored: Mirror, tmp_path: Path) -> None:
     rustac = pytest.importorskip("rustac")
     """Version 0.9 ends in a panic where a geometry is null."""
     out = tmp_path / "items.parquet"
@@ -192,7 +192,7 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
 
 
-def test_a_stopped_export_leaves_what_was_there(mirrored: Mirror, tmp_path: Path) -> None:
+def test_a_stopped_export_keeps_the_existing_file(mirrored: Mirror, tmp_path: Path) -> None:
     dest, out = mirrored([item("one")]), tmp_path / "items.parquet"
     out.write_bytes(b"before")
     stop = asyncio.Event()
@@ -271,7 +271,7 @@ def test_members_of_other_types_are_not_an_error(mirrored: Mirror, tmp_path: Pat
     assert rows["i7"]["geometry"] is not None  # its ring was closed
 
 
-def test_names_without_number_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
+def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [
         item(

@@ -229,9 +229,7 @@ LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_what_cannot_be_referenced_is_left_out_and_reported(
-    mirror: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_unsupported_rasters_are_left_out_and_reported(mirror: Callable[..., Path], tmp_path: Path) -> None:
     others = {"sound": {}, "text": {"content": b"no raster"}}
     dest = mirror(**others, **{key: profile for key, (profile, _) in LEFT_OUT.items()})
     received: list[Any] = []
@@ -249,7 +247,7 @@ def test_what_cannot_be_referenced_is_left_out_and_reported(
     }
 
 
-def test_pages_overviews_and_masks_are_left_alone(mirror: Callable[..., Path], tmp_path: Path) -> None:
+def test_pages_overviews_and_masks_are_ignored(mirror: Callable[..., Path], tmp_path: Path) -> None:
     pages = np.arange(3 * 70 * 50, dtype=np.uint16).reshape(3, 70, 50)
     tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack", rowsperstrip=16, metadata=None)
     contents = {"pages": {"content": (tmp_path / "pages.tif").read_bytes()}}
@@ -269,7 +267,7 @@ def test_pages_overviews_and_masks_are_left_alone(mirror: Callable[..., Path], t
     np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/pages"), pages[:1])
 
 
-def test_a_file_that_is_gone_is_left_out(mirror: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_deleted_file_is_left_out(mirror: Callable[..., Path], tmp_path: Path) -> None:
     dest = mirror(a={}, b={})
     (dest / "c/i/a.tif").unlink()
     report = export(dest, tmp_path / "refs.json")
@@ -353,7 +351,7 @@ def test_nodata_is_the_fill_value(
     check(dest, tmp_path / "refs.json", "a")
 
 
-def test_a_nodata_that_no_sample_can_have_is_left_out() -> None:
+def test_a_nodata_value_outside_the_data_type_is_left_out() -> None:
     for nodata in ("-1", "256", "1e3", "0.5", "nan", "inf", "none", "", "1" * 5000):
         assert tiff_as_zarr._fill_value(nodata, "|u1") is None
 
@@ -446,7 +444,7 @@ def test_only_the_collections_that_are_named_are_exported(
         ("refs.json", {"shard_samples": 3}, "Shards are for the format webdataset"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_settings_are_refused(
     mirror: Callable[..., Path], tmp_path: Path, out: str, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(stacpull.UsageError, match=message):
@@ -549,7 +547,7 @@ def test_local_files_of_a_table_are_referenced_by_their_paths(tmp_path: Path) ->
         np.testing.assert_array_equal(pixels(tmp_path / "refs.json", "c/i/a"), file.read())
 
 
-def test_tables_that_are_of_no_use_are_refused(host: RasterHost, tmp_path: Path) -> None:
+def test_unsuitable_tables_are_refused(host: RasterHost, tmp_path: Path) -> None:
     host.files = {"/a.tif": raster(tmp_path / "a.tif")}
     for name in ("plain.parquet", "plain.ndjson"):
         headers(host, tmp_path / name, tmp_path, tiles=False)
@@ -586,7 +584,7 @@ def long_table(host: RasterHost, tmp_path: Path) -> Path:
     return tmp_path / "table.ndjson"
 
 
-def test_a_killed_export_leaves_nothing_and_is_made_again(long_table: Path, tmp_path: Path) -> None:
+def test_a_killed_export_leaves_no_output_and_can_be_repeated(long_table: Path, tmp_path: Path) -> None:
     out, part = tmp_path / "refs.json", tmp_path / ".refs.json.part"
     for least in (1, 1 << 20, 16 << 20):
         command = [COMMAND, "export", long_table, out, "-f", "kerchunk", "--no-progress"]

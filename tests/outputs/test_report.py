@@ -96,7 +96,7 @@ def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
     assert before == expected
 
 
-def test_nothing_of_the_source_is_markup(dest: Path, tmp_path: Path) -> None:
+def test_text_of_the_source_is_escaped(dest: Path, tmp_path: Path) -> None:
     page = written(dest, tmp_path / "report.html")
     assert page.count("</script>") == 2
     assert "<img" not in page
@@ -111,7 +111,7 @@ def test_nothing_of_the_source_is_markup(dest: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_browser_draws_it_and_runs_nothing_else(dest: Path, tmp_path: Path) -> None:
+def test_a_browser_draws_the_report_and_runs_no_foreign_script(dest: Path, tmp_path: Path) -> None:
     with closing(open_writer(dest)) as db:
         for number in range(50):
             rates.add(db, 1.7e9 + 5 * number, 5.0, {HOSTILE: 10**6 * number, "b:443": 10**7})
@@ -176,7 +176,7 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
     asyncio.run(look())
 
 
-def test_names_without_number_take_bounded_memory() -> None:
+def test_unbounded_names_take_bounded_memory() -> None:
     """An item with a thousand labels has half a million pairs of them."""
     tally, whole = _Tally(), _Tally()
     for number in range(12):

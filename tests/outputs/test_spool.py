@@ -124,7 +124,7 @@ def test_an_export_of_a_mirror_that_has_changed_starts_again(
     assert out.read_bytes() == calm.read_bytes()
 
 
-def test_other_options_start_again(dest: Path, tmp_path: Path) -> None:
+def test_an_export_with_other_options_starts_over(dest: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     stopped(dest, out, "csv", at=5)
     report = export(dest, out, "csv", splits={"train": ["i03"]})
@@ -132,7 +132,7 @@ def test_other_options_start_again(dest: Path, tmp_path: Path) -> None:
     assert "11 items are in no split" in report.notes[0]
 
 
-def test_what_splits_lack_is_counted_over_the_parts_of_an_export(dest: Path, tmp_path: Path) -> None:
+def test_missing_split_members_are_counted_over_a_continued_export(dest: Path, tmp_path: Path) -> None:
     splits = {"train": ["i01", "i03", "nowhere"], "test": ["i08"]}
     expected = export(dest, tmp_path / "calm.csv", "csv", splits=splits)
     out, stop = tmp_path / "labels.csv", asyncio.Event()
@@ -170,7 +170,7 @@ def interrupted(out: Path, batches: list[bytes]) -> None:
         stop(spool)
 
 
-def test_a_disk_that_is_full_gets_its_room_back(tmp_path: Path) -> None:
+def test_a_full_disk_removes_the_unfinished_spool(tmp_path: Path) -> None:
     def full(spool: Spool) -> None:
         spool.add({}, b"data")
         raise OSError(28, "No space left on device")
@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_gets_its_room_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [*FORMS, "webdataset", "torchgeo-v1", "torchgeo-v2"])
-def test_of_two_exports_to_one_name_the_second_is_refused(form: str, dest: Path, tmp_path: Path) -> None:
+def test_a_second_export_to_the_same_output_is_refused(form: str, dest: Path, tmp_path: Path) -> None:
     out = tmp_path / FORMS.get(form, "directory")
     refused: list[str] = []
 

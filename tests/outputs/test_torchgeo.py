@@ -174,7 +174,7 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
     assert not list(out.rglob("*.part"))
 
 
-def test_what_is_missing_is_noted(mirrored: Any, tmp_path: Path) -> None:
+def test_missing_bands_and_maps_are_noted(mirrored: Any, tmp_path: Path) -> None:
     dest = mirrored([item("one", properties={"labels": ["Pastures"]})])
     report = export(dest, tmp_path / "v2", "torchgeo-v2")
     assert report.notes == (

@@ -84,7 +84,7 @@ def test_shards_hold_whole_samples(dest: Path, tmp_path: Path) -> None:
     assert (report.items, report.files) == (6, ("samples-000000.tar", "samples-000001.tar"))
 
 
-def test_files_whose_names_were_made_safe_are_found(mirrored: Any, tmp_path: Path) -> None:
+def test_files_with_escaped_names_are_found(mirrored: Any, tmp_path: Path) -> None:
     assets = {key: {"href": "./a.tif"} for key in ("a/b", "50%", "a#b")}
     dest = mirrored([item("i/j", assets=assets)], {"a.tif": b"raster"})
     export(dest, tmp_path / "labels.csv", "csv")
@@ -170,7 +170,7 @@ def test_a_directory_with_other_files_is_refused(dest: Path, tmp_path: Path) -> 
         export(dest, tmp_path / "out", "webdataset")
 
 
-def test_labels_without_number_are_no_classes(mirrored: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_more_labels_than_the_limit_are_refused(mirrored: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """Each class is a number in every sample, so that a source could fill the memory."""
     monkeypatch.setattr(training_samples, "MOST_CLASSES", 100)
     dest = mirrored([item(f"i{n}", properties={"labels": [f"{n}-{m}" for m in range(60)]}) for n in range(2)])

@@ -107,7 +107,7 @@ def test_different_names_stay_different(one, other):
 
 
 @given(name=ANY)
-def test_no_name_collides_with_an_encoded_one(name):
+def test_an_encoded_name_is_encoded_again(name):
     segment = safe_segment(name)
     assume(segment != name)
     assert safe_segment(segment) != segment

@@ -29,7 +29,7 @@ def small_client(small, client_of):
     return client_of(small)
 
 
-def test_the_catalog_hangs_together(small_client):
+def test_links_of_the_catalog_refer_to_its_members(small_client):
     location = small_client.get("/catalog/bigearthnet_v1").headers["Location"]
     assert location.endswith("/radiantearth.blob.core.windows.net/mlhub/catalogs/bigearthnet_v1.tar.gz")
     archive = opened(requests.get(location, timeout=5))

@@ -122,7 +122,7 @@ def test_signed_queries_expire():
         sealer.check_query("/mlhub/x", query)
 
 
-def test_changes_upstream_show_everywhere(client_of):
+def test_an_upstream_change_shows_in_content_etag_and_size(client_of):
     with run_in_thread(MlhubReplica(items=5)) as replica:
         name = replica.dataset.name(1)
         url = client_of(replica).location(SOURCE, 1, "B01")

@@ -20,14 +20,14 @@ FULL = Dataset(MAX_ITEMS, 7)
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40])
-def test_590326_names_are_distinct_and_lead_back(seed):
+def test_590326_names_are_distinct_and_give_their_index(seed):
     dataset = Dataset(MAX_ITEMS, seed)
     names = {dataset.name(index) for index in range(MAX_ITEMS)}
     assert len(names) == MAX_ITEMS
     assert all(dataset.index_of(dataset.name(index)) == index for index in range(0, MAX_ITEMS, 97))
 
 
-def test_names_are_irregular_as_the_real_ones():
+def test_names_are_as_irregular_as_real_ones():
     names = [FULL.name(index) for index in range(5000)]
     assert all(re.fullmatch(r"S2[AB]_MSIL2A_201[78]\d{4}T\d{5,6}_\d{1,2}_\d{1,2}", name) for name in names)
     five_digits = sum(re.search(r"T\d{5}_", name) is not None for name in names)
@@ -46,7 +46,7 @@ def test_names_are_irregular_as_the_real_ones():
         "S2A_MSIL2A_20170613T101031_00_1",
     ],
 )
-def test_a_name_that_is_none_has_no_index(name):
+def test_an_invalid_name_has_no_index(name):
     assert FULL.index_of(name) is None
 
 
@@ -73,7 +73,7 @@ def test_a_small_set_has_a_few_per_cent_of_each_flag(items):
     assert all(0.005 * items <= flags[flag] <= 0.1 * items for flag in Flag if flag is not Flag.NONE)
 
 
-def test_one_patch_is_a_data_set():
+def test_a_dataset_may_have_one_patch():
     patch = Dataset(1, 7).patch(0)
     assert patch.labels
     assert Dataset(1, 7).index_of(patch.name) == 0
@@ -104,7 +104,7 @@ def test_some_patches_have_only_labels_that_the_19_classes_drop():
     assert not any(p.seasonal_snow or p.cloud_and_shadow for p in only_dropped)
 
 
-def test_classes_are_those_of_the_facts(shared_data: Path):
+def test_class_names_equal_the_reference(shared_data: Path):
     facts = orjson.loads((shared_data.parent / "facts" / "bigearthnet.json").read_bytes())
     assert facts["classes43"] == list(CLASSES)
     assert set(facts["dropped_by_19"]) == DROPPED_BY_19
@@ -138,7 +138,7 @@ def test_the_same_seed_makes_the_same_and_another_seed_does_not():
     assert Dataset(400, 7).band(first, "B02") != Dataset(400, 8).band(first, "B02")
 
 
-def test_a_larger_set_has_the_same_patches_first():
+def test_a_larger_dataset_starts_with_the_same_patches():
     assert [Dataset(10, 7).name(i) for i in range(10)] == [FULL.name(i) for i in range(10)]
 
 
@@ -186,7 +186,7 @@ def test_outlines_lie_in_the_extent_of_the_collection():
     assert all(west - 1e-5 <= x <= east and south <= y <= north for x, y in corners)
 
 
-def test_any_patch_is_made_at_once():
+def test_making_a_patch_takes_less_than_a_millisecond():
     started = time.process_time()
     for index in range(MAX_ITEMS - 1000, MAX_ITEMS):
         FULL.patch(index)

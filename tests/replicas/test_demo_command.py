@@ -62,7 +62,7 @@ def test_the_demo_continues_in_an_existing_directory(
     assert [path.name for path in somewhere.iterdir()] == ["there"]
 
 
-def test_the_tree_is_short_and_leaves_out_what_is_our_own(tmp_path: Path) -> None:
+def test_the_printed_tree_is_short_and_omits_the_state_directory(tmp_path: Path) -> None:
     for name in ("b/1", "b/2", "b/3", "b/4", "a/1", ".stacpull/ledger", "z"):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)

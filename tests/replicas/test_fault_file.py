@@ -35,7 +35,7 @@ body = "<Error/>"
 """
 
 
-def test_every_key():
+def test_every_key_is_read():
     rule = Rule(
         kinds.Status(503, {"Retry-After": "3"}, b"<Error/>"),
         server="blob",
@@ -90,12 +90,12 @@ def test_every_fault_has_a_name():
     assert set(FAULTS.values()) == set(get_args(kinds.Fault))
 
 
-def test_no_key_of_a_fault_is_one_of_the_rule():
+def test_keys_of_faults_and_rules_are_distinct():
     taken = {field.name for field in fields(Rule)} | {"what", "nth", "from", "until"}
     assert not [kind for kind in FAULTS.values() if taken & {field.name for field in fields(kind)}]
 
 
-def test_nth_is_one_request():
+def test_nth_matches_one_request():
     (rule,) = parse_faults('[[fault]]\nnth = 4\nwhat = "close"').rules
     assert (rule.first, rule.last) == (4, 4)
 

@@ -93,19 +93,19 @@ def test_counting_by_path():
     assert answers == [False, False, True, False, True, False, True]
 
 
-def test_the_first_rule_that_strikes_wins_and_all_count():
+def test_the_first_matching_rule_applies_and_all_count_the_request():
     first, second = Rule(Status(503), last=1), Rule(BANG, last=2)
     faults = PlannedFaults(FaultPlan((first, second)))
     assert [faults.before(request()) for _ in range(3)] == [Status(503), BANG, None]
 
 
-def test_a_rule_that_lost_has_not_struck():
+def test_a_rule_overridden_by_another_keeps_its_count():
     faults = PlannedFaults(FaultPlan((Rule(Status(503), last=1), Rule(BANG, times=1))))
     assert [faults.before(request()) for _ in range(3)] == [Status(503), BANG, None]
 
 
 @given(st.integers(0, 2**40), st.permutations([f"/{n}" for n in range(8)] * 3))
-def test_by_path_the_same_requests_meet_the_same_faults_in_any_order(seed: int, asked: list[str]):
+def test_rules_per_path_do_not_depend_on_request_order(seed: int, asked: list[str]):
     plan = FaultPlan((Rule(BANG, probability=0.5, per="path"),), seed)
 
     def struck(order: list[str]) -> dict[str, list[bool]]:
@@ -118,7 +118,7 @@ def test_by_path_the_same_requests_meet_the_same_faults_in_any_order(seed: int, 
     assert struck(asked) == struck(sorted(asked))
 
 
-def test_a_probability_is_kept_and_a_seed_is_another_run():
+def test_faults_follow_the_probability_and_depend_on_the_seed():
     plans = [FaultPlan((Rule(BANG, probability=0.2),), seed) for seed in (1, 2)]
     runs = [[plan.choose([Turn(0, "", n, 0)]) is not None for n in range(1, 5001)] for plan in plans]
     assert all(900 < sum(run) < 1100 for run in runs)

@@ -107,7 +107,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("fault", "headers", "status", "fields", "body"), CASES)
-def test_faults_do_what_they_say(
+def test_each_fault_sends_the_described_response(
     fault: str, headers: dict[str, str], status: int, fields: dict[str, str | None], body: bytes
 ):
     answer = struck(fault, **headers)
@@ -126,7 +126,7 @@ def test_a_reset():
         assert asked_raw(f"{server.s3_url}/b/x").endswith(b"<reset>")
 
 
-def test_no_http():
+def test_a_raw_fault_sends_bytes_without_http():
     with run_in_thread(replica('what = "raw"\ndata = "220 ready"')) as server:
         assert asked_raw(f"{server.s3_url}/b/x") == b"220 ready"
 
@@ -138,13 +138,13 @@ def test_a_coding_that_was_not_requested():
     assert gzip.decompress(answer.body) == BODY
 
 
-def test_drops_come_slowly():
+def test_a_drip_fault_sends_slowly():
     started = time.monotonic()
     struck('what = "drip"\nafter = 1948\nrate = 500')
     assert time.monotonic() - started > 0.1
 
 
-def test_a_client_that_leaves_is_not_waited_for():
+def test_a_stall_ends_when_the_client_disconnects():
     with run_in_thread(replica('what = "stall"\nafter = 1\nseconds = 60')) as server:
         with pytest.raises(TimeoutError):
             asked_raw(f"{server.s3_url}/b/x", timeout=0.05)
@@ -152,7 +152,7 @@ def test_a_client_that_leaves_is_not_waited_for():
     assert time.monotonic() - started < 20, "it would stall for a minute"
 
 
-def test_a_changed_object_is_another_one_throughout():
+def test_a_changed_object_differs_in_etag_content_and_ranges():
     new = BODY.translate(bytes(255 - value for value in range(256)))
     with run_in_thread(replica('what = "changed"')) as server:
         url = f"{server.s3_url}/b/x"
@@ -220,7 +220,7 @@ def test_pages_are_edited():
 
 
 @pytest.mark.parametrize(("shape", "size"), [("deep", 1000), ("long", 3_000_000), ("packed", 3 << 20)])
-def test_bombs(shape: str, size: int):
+def test_a_bomb_fault_sends_a_large_body(shape: str, size: int):
     answer = struck(f'what = "bomb"\nshape = "{shape}"\nsize = {size}')
     assert answer is not None
     if shape == "packed":
@@ -231,14 +231,14 @@ def test_bombs(shape: str, size: int):
         assert answer.body.startswith(b'{"type": "FeatureCollection", "features": [')
 
 
-def test_what_broke_off_is_in_the_log():
+def test_interrupted_responses_are_logged_with_their_bytes():
     with run_in_thread(replica('what = "close"\nafter = 5')) as server:
         ask(f"{server.s3_url}/b/x")
         (record,) = server.requests
     assert (record.status, record.sent) == (200, 5)
 
 
-def test_injected_faults_go_before_planned_ones():
+def test_injected_faults_precede_planned_ones():
     with run_in_thread(replica('what = "status"\ncode = 500')) as server:
         server.inject(lambda _: True, Status(418))
         answers = [ask(f"{server.s3_url}/b/x") for _ in range(2)]

@@ -48,7 +48,7 @@ def test_an_unknown_cursor_is_refused(client, token):
     assert client.get(f"/collections/{LABELS}/items", token=token).status_code == 400
 
 
-def test_previous_leads_back(client):
+def test_the_previous_link_gives_the_first_page(client):
     second = client.get(
         f"/collections/{LABELS}/items", token=f"next:{LABELS}_{client.replica.dataset.name(9)}"
     ).json()
@@ -86,14 +86,14 @@ def test_head_sends_the_length_and_no_body(client):
     assert "Content-Encoding" not in whole.headers
 
 
-def test_hrefs_differ_in_every_reply_and_lead_to_the_same_place(client):
+def test_hrefs_differ_in_every_reply_and_redirect_to_the_same_object(client):
     url = f"/collections/{SOURCE}/items"
     first, second = (client.get(url).json()["features"][0]["assets"]["B02"]["href"] for _ in range(2))
     assert first != second
     assert len({client.get(href, key=False).headers["Location"] for href in (first, second)}) == 1
 
 
-def test_locations_are_mixed_and_named_after_the_real_file(client):
+def test_locations_are_on_s3_or_http_and_keep_the_file_name(client):
     schemes = {"s3": 0, "http": 0}
     for index in range(12):
         name = client.replica.dataset.name(index)
@@ -112,7 +112,7 @@ def test_locations_are_mixed_and_named_after_the_real_file(client):
     assert schemes["http"] > 30
 
 
-def test_label_assets_lie_on_the_blob_host(client):
+def test_label_assets_are_on_the_blob_host(client):
     location = client.location(LABELS, 2, "labels")
     assert location.startswith(client.replica.blob_url)
     assert urlsplit(location).path.endswith(f"{client.replica.dataset.name(2)}_labels_metadata.json")
@@ -132,7 +132,7 @@ def test_an_altered_token_is_refused(client):
 BANDS = ("B01", "B02", "B8A")
 
 
-def test_sealed_tokens_open_until_they_expire():
+def test_sealed_tokens_are_valid_until_they_expire():
     clock = [1000.0]
     sealer = Sealer(b"k" * 32, ttl=5, now=lambda: clock[0])
     tokens = [token.decode() for token in sealer.seal(BANDS, 590_325)]
@@ -153,7 +153,7 @@ def test_tokens_notice_every_changed_character():
             sealer.open(altered)
 
 
-def test_tokens_share_nothing_with_one_another():
+def test_tokens_have_no_ciphertext_in_common():
     sealer = Sealer(b"k" * 32)
     tokens = [token for index in range(40) for token in sealer.seal(BANDS, index % 2)]
     assert len(set(tokens)) == 120
@@ -171,7 +171,7 @@ def test_hrefs_expire_with_the_configured_status(client_of, status):
         assert client.get(href, key=False).status_code == status
 
 
-def test_the_staging_quirk_piles_up_keys(client_of):
+def test_next_links_repeat_the_key_with_echo_key(client_of):
     with run_in_thread(MlhubReplica(items=60, echo_key=True)) as replica:
         client, url, keys = client_of(replica), f"/collections/{LABELS}/items", []
         while url:
@@ -181,7 +181,7 @@ def test_the_staging_quirk_piles_up_keys(client_of):
         assert keys == [1, 2, 3, 4, 5, 0]
 
 
-def test_the_last_pages_of_590326_come_at_once(client_of):
+def test_the_last_pages_of_590326_items_are_fast(client_of):
     with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
         client, dataset = client_of(replica), Dataset(MAX_ITEMS, 7)
         client.get(f"/collections/{SOURCE}/items")  # the first request fills the caches
@@ -229,7 +229,7 @@ TIME = "2017-06-13T00:00:00Z/2017-08-31T00:00:00Z"
 @pytest.mark.parametrize(
     "asked", [{"bbox": "-10,36,10,50"}, {"datetime": TIME}, {"bbox": "5,40,30,62", "datetime": TIME}]
 )
-def test_item_pages_hold_what_the_search_finds(client, client_2021, asked, limit):
+def test_item_pages_equal_the_search_result(client, client_2021, asked, limit):
     found = client.get("/search", collections=LABELS, limit=400, **asked).json()
     expected = [feature["id"] for feature in found["features"]]
     assert 0 < len(expected) < 400
@@ -243,7 +243,7 @@ def test_item_pages_hold_what_the_search_finds(client, client_2021, asked, limit
     assert [item for page in pages for item in page] == [item for item in expected if item in own]
 
 
-def test_previous_leads_back_within_a_box(client):
+def test_the_previous_link_keeps_the_box(client):
     def turn(page, rel):
         return next((link["href"] for link in page["links"] if link["rel"] == rel), None)
 
@@ -256,7 +256,7 @@ def test_previous_leads_back_within_a_box(client):
 
 
 @pytest.mark.parametrize("asked", [{"bbox": "1,2,3"}, {"datetime": "2018"}])
-def test_a_bad_place_or_time_of_items_is_refused(client, asked):
+def test_an_invalid_bbox_or_datetime_is_refused(client, asked):
     assert client.get(f"/collections/{LABELS}/items", **asked).status_code == 400
 
 

@@ -265,7 +265,7 @@ def test_no_recording_is_left_out(shared_data):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_reply_is_the_recorded_one_but_for_what_is_known(askers, shared_data, name):
+def test_a_reply_equals_the_recorded_one_except_known_differences(askers, shared_data, name):
     folder, _, stem = name.partition("/")
     era = "2021" if folder == "prod2021" else "echo" if stem in WITH_ECHO else "2022"
     recording = Recording.read(shared_data / "mlhub" / folder, stem)

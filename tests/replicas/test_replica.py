@@ -61,7 +61,7 @@ def test_a_taken_port_is_named_and_nothing_stays_open():
         pass
 
 
-def test_it_lives_in_the_loop_of_its_user():
+def test_the_replica_runs_in_the_event_loop_of_its_user():
     async def judge():
         async with (
             MlhubReplica(items=3) as replica,
@@ -82,7 +82,7 @@ def test_ports_are_closed_afterwards():
         requests.get(url, timeout=5)
 
 
-def test_exports_are_what_clients_need():
+def test_exports_contain_keys_and_endpoints():
     with run_in_thread(MlhubReplica(items=3, key="my-key")) as replica:
         exports = replica.exports()
         assert exports["MLHUB_API_KEY"] == "my-key"
@@ -146,7 +146,7 @@ def plain(url: str) -> requests.Response:
     return requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=5)
 
 
-def test_a_fault_strikes_the_given_number_of_times_and_only_what_matches(faulty, url):
+def test_a_fault_applies_to_matching_requests_a_given_number_of_times(faulty, url):
     throttled = Status(503, {"Retry-After": "7", "Content-Type": "text/plain"}, b"slow down")
     faulty.inject(lambda request: "/items" in request.target, throttled, times=2)
     assert requests.get(f"{faulty.base_url}/collections", timeout=5).status_code == 200
@@ -157,7 +157,7 @@ def test_a_fault_strikes_the_given_number_of_times_and_only_what_matches(faulty,
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("after", [None, 0, 100, 20_000])
-def test_a_connection_is_closed_before_or_inside_a_body(faulty, url, after, reset):
+def test_a_close_fault_ends_the_connection_before_or_inside_a_body(faulty, url, after, reset):
     length = len(plain(url).content)
     faulty.inject(lambda request: True, Close(after, reset=reset))
     with pytest.raises(requests.RequestException):
@@ -176,7 +176,7 @@ def test_exactly_the_first_bytes_arrive_before_a_close(faulty, url):
     assert len(received.partition(b"\r\n\r\n")[2]) == 5000
 
 
-def test_a_stall_holds_up_the_rest(faulty, url):
+def test_a_stall_delays_the_rest_of_the_body(faulty, url):
     whole = plain(url).content
     faulty.inject(lambda request: True, Stall(1000, 0.3))
     started = time.perf_counter()

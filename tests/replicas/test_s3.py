@@ -136,12 +136,12 @@ def test_checksums_are_sent_only_if_requested(endpoint, s3_client):
     ("bucket", "key", "refusal"),
     [("big", "none", (404, "NoSuchKey")), ("none", "x", (404, "NoSuchBucket"))],
 )
-def test_what_is_not_there(s3, bucket, key, refusal):
+def test_missing_buckets_and_keys_are_404(s3, bucket, key, refusal):
     assert refused(s3.get_object, Bucket=bucket, Key=key) == refusal
     assert refused(s3.head_object, Bucket=bucket, Key=key) == (404, "404")
 
 
-def test_it_is_for_reading(s3):
+def test_deleting_is_refused(s3):
     assert refused(s3.delete_object, Bucket="big", Key="x") == (405, "MethodNotAllowed")
 
 
@@ -284,7 +284,7 @@ def signed_get(url: str, *, region: str, **headers: str) -> dict[str, str]:
         ({"Host": "elsewhere"}, "SignatureDoesNotMatch"),
     ],
 )
-def test_every_part_of_a_signature_counts(endpoint, change, code):
+def test_any_altered_part_of_a_signature_is_refused(endpoint, change, code):
     headers = signed_get(endpoint.s3_url, region="us-east-1") | change
     reply = requests.get(f"{endpoint.s3_url}/big/file.bin", headers=headers, timeout=5)
     if code is None:
@@ -303,7 +303,7 @@ def test_every_part_of_a_signature_counts(endpoint, change, code):
         ({"requester_pays": True, "anonymous": True}, 403, 403, 200),
     ],
 )
-def test_who_may_read(access, unsigned, signed, paying):
+def test_access_rules_apply_to_anonymous_signed_and_paying_requests(access, unsigned, signed, paying):
     with host(S3Access("AKIATEST", "secret", **access)) as replica:
         url = f"{replica.s3_url}/big/file.bin"
         headers = [
@@ -465,7 +465,7 @@ def test_the_null_version_is_the_object(s3):
     assert s3.get_object(Bucket="odd", Key="plain.txt", VersionId="null")["Body"].read() == data
 
 
-def test_no_keys_are_a_listing_too(s3):
+def test_a_listing_with_max_keys_0_is_empty(s3):
     listed = s3.list_objects_v2(Bucket="big", MaxKeys=0)
     assert (listed["KeyCount"], listed["IsTruncated"]) == (0, False)
 
@@ -538,7 +538,7 @@ def test_an_anonymous_request_sets_no_response_headers():
 
 
 @pytest.mark.parametrize("key", ["x" * 256, "a/" + "ü" * 128, "a/" * 500])
-def test_a_key_that_no_file_can_have_is_not_there(key, tmp_path, s3_client):
+def test_a_key_that_no_file_can_have_is_404(key, tmp_path, s3_client):
     (tmp_path / "bucket").mkdir()
     with run_in_thread(S3Replica(root=tmp_path, access=ACCESS)) as replica:
         client = s3_client(replica.s3_url, ACCESS)

@@ -85,7 +85,7 @@ def test_a_box_may_cross_the_180th_meridian(client):
         {"token": "next:nothing"},
     ],
 )
-def test_what_cannot_be_understood_is_refused(client, asked):
+def test_invalid_parameters_are_refused(client, asked):
     assert client.get("/search", **asked).status_code == 400
 
 
@@ -95,7 +95,7 @@ def test_a_bad_body_is_refused(client, body):
     assert client.session.post(url, data=body, timeout=5).status_code == 400
 
 
-def test_search_needs_the_key_and_is_of_2022(client, hub_2021, client_of):
+def test_search_requires_the_key_and_exists_only_since_2022(client, hub_2021, client_of):
     assert client.get("/search", key=False).status_code == 401
     assert client_of(hub_2021).get("/search").status_code == 404
 
@@ -136,12 +136,12 @@ def in_geometry(geometry):
         ({"type": "GeometryCollection", "geometries": []}, False),
     ],
 )
-def test_geometries_meet_a_square(geometry, meets):
+def test_geometries_that_touch_a_square(geometry, meets):
     assert touches(SQUARE, in_geometry(geometry)) is meets
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.01, 2), st.floats(0.01, 2))
-def test_upright_boxes_meet_as_their_edges_overlap(x, y, width, height):
+def test_axis_aligned_boxes_touch_if_their_edges_overlap(x, y, width, height):
     box = [[x, y], [x, y + height], [x + width, y + height], [x + width, y], [x, y]]
     gaps = (x - 1, -x - width, y - 1, -y - height)
     if all(abs(gap) > 1e-9 for gap in gaps):

@@ -52,7 +52,7 @@ def serving(*arguments: str) -> Iterator[dict[str, str]]:
             assert process.wait(timeout=20) == 0
 
 
-def test_serve_mlhub_answers_those_who_use_what_it_exports() -> None:
+def test_serve_mlhub_accepts_the_exported_key() -> None:
     port = free_ports(3)
     with serving("mlhub", "--port", str(port), "--items", "20") as exports:
         assert exports["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{port + 2}"
@@ -75,7 +75,7 @@ def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
         assert reply.read() == b"content"
 
 
-def test_serve_sentinelhub_gives_a_token_to_those_who_use_what_it_exports() -> None:
+def test_serve_sentinelhub_accepts_the_exported_client() -> None:
     with serving("sentinelhub", "--port", str(free_ports(1)), "--quota", "0.02") as exports:
         form = {
             "grant_type": "client_credentials",
@@ -116,7 +116,7 @@ def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str])
 FAULTY = '[[fault]]\npath = "/bucket/*"\nnth = 1\nwhat = "status"\ncode = 503\n'
 
 
-def test_serve_lets_the_faults_of_a_file_strike(tmp_path: Path) -> None:
+def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "bucket").mkdir()
     (tmp_path / "bucket" / "key").write_bytes(b"content")
     (tmp_path / "faults.toml").write_text(FAULTY)

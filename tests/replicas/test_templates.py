@@ -8,7 +8,7 @@ import pytest
 from stacpull_replicas.hub_items import Template, members, text, value
 
 
-def test_holes_are_filled_wherever_they_are():
+def test_placeholders_are_filled_at_any_position():
     document = {
         "id": f"a_{text('name')}_{text('name')}",
         members("flags"): None,
@@ -27,6 +27,6 @@ def test_holes_are_filled_wherever_they_are():
     assert orjson.loads(template.fill({b"name": b"", b"flags": b"", b"list": b"0"}))["list"] == [1, 0]
 
 
-def test_a_hole_that_nothing_fills_is_an_error():
+def test_a_placeholder_without_a_value_is_an_error():
     with pytest.raises(KeyError):
         Template.of({"id": text("name")}).fill({})

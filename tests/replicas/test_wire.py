@@ -86,7 +86,7 @@ def test_if_range(header, valid):
     assert range_still_valid(header, '"abc"', WRITTEN) is valid
 
 
-def test_dates_go_back_and_forth():
+def test_dates_round_trip():
     assert http_date(WRITTEN) == "Tue, 09 Jun 2020 12:00:00 GMT"
     assert parse_date("Tue, 09 Jun 2020 12:00:00 GMT") == WRITTEN
     assert parse_date("no date") is None
@@ -101,7 +101,7 @@ def test_a_request_keeps_its_raw_path():
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=30), st.integers(0, 900), st.integers(0, 900))
-def test_a_body_in_parts_reads_as_if_it_were_one(parts, first, second):
+def test_a_body_in_parts_reads_as_one(parts, first, second):
     whole = b"".join(parts)
     start, stop = sorted((min(first, len(whole)), min(second, len(whole))))
     large = bytes((8 << 20) + 1)

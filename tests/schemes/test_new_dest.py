@@ -51,7 +51,7 @@ def test_a_mirror_in_a_new_kind_of_bucket(mem, tmp_path):
     assert not list((tmp_path / "work").rglob("*.tif"))
 
 
-def test_the_other_commands_find_it_by_its_work_directory(mem, tmp_path):
+def test_other_commands_accept_the_work_directory(mem, tmp_path):
     work = tmp_path / "work"
     sync.mirror(SOURCE, DEST, options=Options(work=work))
     assert sync.verify(work).damaged == 0
@@ -72,7 +72,7 @@ def test_another_machine_continues_from_the_copy_of_the_ledger(mem, tmp_path):
         sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "first"))
 
 
-def test_the_lease_keeps_a_second_mirror_out(mem, tmp_path):
+def test_the_lease_excludes_a_second_mirror(mem, tmp_path):
     sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "first"))
     owner = mem.buckets[DEST].files[".stacpull/owner.json"]
     owner.data = orjson.dumps({**orjson.loads(owner.data), "held": True})
@@ -80,7 +80,7 @@ def test_the_lease_keeps_a_second_mirror_out(mem, tmp_path):
         sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "second"))
 
 
-def test_a_url_of_it_that_names_no_bucket(mem, tmp_path):
+def test_a_url_without_a_bucket_is_refused(mem, tmp_path):
     with pytest.raises(UsageError, match="use mem://bucket/prefix"):
         sync.mirror(SOURCE, "mem://", options=Options(work=tmp_path / "work"))
     with pytest.raises(UsageError, match="add --work DIR"):

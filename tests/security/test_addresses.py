@@ -92,7 +92,7 @@ def outcome(transport: str, addresses: Sequence[str], *, allow_private: bool) ->
 
 @pytest.mark.parametrize("allow_private", [False, True])
 @pytest.mark.parametrize("address", NEVER)
-def test_a_name_at_an_address_that_is_never_connected_to(
+def test_a_name_at_an_always_refused_address_gets_no_connection(
     transport: str, address: str, allow_private: bool
 ) -> None:
     failure, tried = outcome(transport, [address], allow_private=allow_private)
@@ -100,7 +100,7 @@ def test_a_name_at_an_address_that_is_never_connected_to(
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_a_name_at_an_address_inside(transport: str, address: str) -> None:
+def test_a_name_at_a_private_address_gets_no_connection(transport: str, address: str) -> None:
     failure, tried = outcome(transport, [address], allow_private=False)
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
 
@@ -117,7 +117,7 @@ WRITTEN_LINK_LOCAL = ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.
 
 
 @pytest.mark.parametrize("host", [*WRITTEN, *WRITTEN_LINK_LOCAL])
-def test_literals_in_any_way_of_writing(transport: str, host: str) -> None:
+def test_address_literals_in_any_notation_are_refused(transport: str, host: str) -> None:
     """Some are not taken for an address by anybody here; none is connected to."""
 
     async def course() -> tuple[Any, list[object]]:
@@ -132,7 +132,7 @@ def test_literals_in_any_way_of_writing(transport: str, host: str) -> None:
     assert tried == []
 
 
-def test_it_is_the_address_judged_that_is_connected_to(transport: str) -> None:
+def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
     """A name that changes between two lookups: there is one lookup for a connection, and one for the next."""
 
     async def course() -> tuple[Any, Any, list[object], int]:
@@ -155,7 +155,7 @@ def test_it_is_the_address_judged_that_is_connected_to(transport: str) -> None:
     assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]
 
 
-def test_a_public_source_leads_to_nothing_inside(
+def test_a_public_source_cannot_lead_to_private_addresses(
     tmp_path: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""

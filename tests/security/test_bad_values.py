@@ -49,7 +49,7 @@ def item(name: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("collection", [{}, ["c"], 7, True, ""])
-def test_a_collection_that_is_not_a_name_is_left_out(tmp_path: Path, collection: Any) -> None:
+def test_an_invalid_collection_name_is_ignored(tmp_path: Path, collection: Any) -> None:
     report = mirrored(tmp_path / "m", page_of(item("odd", collection=collection), item("fine")))
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 0)
     assert (tmp_path / "m/c/odd/a").exists()
@@ -65,7 +65,7 @@ def test_a_source_link_that_is_not_a_url_is_a_failure_of_that_link(tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", [2**63, 2**64, -1, "4", {}])
-def test_a_size_that_no_file_has_is_not_a_size(tmp_path: Path, size: Any) -> None:
+def test_an_invalid_size_is_ignored(tmp_path: Path, size: Any) -> None:
     odd = item("odd")
     odd["assets"]["a"]["file:size"] = size
     report = mirrored(tmp_path / "m", page_of(odd, item("fine")))
@@ -73,7 +73,7 @@ def test_a_size_that_no_file_has_is_not_a_size(tmp_path: Path, size: Any) -> Non
 
 
 @pytest.mark.parametrize("total", [2**63, 2**70, -1, {}])
-def test_a_total_that_no_walk_has_is_not_a_total(tmp_path: Path, total: Any) -> None:
+def test_an_invalid_total_is_ignored(tmp_path: Path, total: Any) -> None:
     report = mirrored(tmp_path / "m", page_of(item("fine"), numberMatched=total))
     assert (report.state, report.assets_done, report.items_unseen) == ("complete", 1, 0)
 

@@ -55,7 +55,7 @@ def change(dest: Path, script: str) -> None:
 @pytest.mark.usefixtures("forked_store")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("code", CODE)
-def test_a_ledger_with_code_in_it_is_refused(dest: Path, code: str, command: str) -> None:
+def test_a_ledger_that_contains_code_is_refused(dest: Path, code: str, command: str) -> None:
     change(dest, CODE[code])
     with pytest.raises(DestinationError, match="that stacpull did not make"):
         COMMANDS[command](dest)
@@ -72,7 +72,7 @@ def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: s
 
 
 @pytest.mark.parametrize("code", CODE)
-def test_a_new_ledger_is_made_of_the_directory_alone(dest: Path, code: str) -> None:
+def test_rebuild_ignores_a_ledger_that_contains_code(dest: Path, code: str) -> None:
     change(dest, CODE[code])
     asyncio.run(verify(dest, rebuild=True))
     assert status(dest).items_done == 1
@@ -81,7 +81,7 @@ def test_a_new_ledger_is_made_of_the_directory_alone(dest: Path, code: str) -> N
 @pytest.mark.parametrize(
     "name", ["/etc/hostname", "../../../outside", "", "0" * 31, "0" * 32 + "/x", "A" * 32]
 )
-def test_input_that_was_kept_is_named_by_its_digits_only(dest: Path, name: str, tmp_path: Path) -> None:
+def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "outside.ndjson").write_bytes(orjson.dumps(feature("stolen", {})))
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
         db.execute("UPDATE runs SET source = ?, state = 'interrupted', position = NULL", (f"stdin:{name}",))
@@ -105,7 +105,7 @@ def unfinish(dest: Path) -> None:
     change(dest, "UPDATE runs SET state = 'interrupted', position = NULL")
 
 
-def test_the_user_of_a_local_mirror_resumes_it_without_more_ado(local: Path, tmp_path: Path) -> None:
+def test_the_user_of_a_local_mirror_can_resume_it_without_its_source(local: Path, tmp_path: Path) -> None:
     assert asyncio.run(resume(local)).state == "complete"
     unfinish(local)
     moved = local.rename(tmp_path / "moved")
@@ -122,7 +122,7 @@ def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_pat
 
 
 @pytest.mark.parametrize("written", ["file://{}", "FILE://{}", "File:{}", "{}", "/{}", "/..{}"])
-def test_a_forged_local_source_must_be_given_again(dest: Path, tmp_path: Path, written: str) -> None:
+def test_a_forged_local_source_is_not_opened(dest: Path, tmp_path: Path, written: str) -> None:
     """However the place is written: what counts is what would be opened."""
     (tmp_path / "secret.json").write_bytes(orjson.dumps(feature("stolen", {})))
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:

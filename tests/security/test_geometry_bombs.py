@@ -109,7 +109,7 @@ def test_a_geometry_that_is_too_complex_is_compared_by_its_box(name: str, how: s
 
 
 @pytest.mark.parametrize("how", SELECTIONS)
-def test_a_geometry_nested_too_deeply_ends_nothing(how: str, tmp_path: Path) -> None:
+def test_a_geometry_nested_too_deeply_does_not_end_the_run(how: str, tmp_path: Path) -> None:
     for number, geometry in enumerate(
         [deep(110), deep(50), {"type": "Polygon", "coordinates": [[[1e308] * 2] * 4]}]
     ):
@@ -117,7 +117,7 @@ def test_a_geometry_nested_too_deeply_ends_nothing(how: str, tmp_path: Path) -> 
         assert report.state == "complete"
 
 
-def test_a_ring_that_crosses_itself_a_few_times_is_mended_as_before(tmp_path: Path) -> None:
+def test_a_ring_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
     bow = {"type": "Polygon", "coordinates": [[[2, 2], [3, 3], [3, 2], [2, 3], [2, 2]]]}
     report, reported, _ = mirrored(tmp_path / "m", bow, intersects=AREA)
     assert report.items_matched == 1

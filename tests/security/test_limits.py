@@ -61,14 +61,14 @@ def json_bytes(text: str, **headers: str) -> Answer:
     return Answer(body=text.encode(), headers={"Content-Type": "application/json", **headers})
 
 
-def test_a_page_without_measure_is_left_at_64_mib(tmp_path: Path) -> None:
+def test_a_page_over_64_mib_is_refused(tmp_path: Path) -> None:
     page = Answer(body=bomb(256 * MIB), headers={"Content-Encoding": "gzip"})
     with pytest.raises(SourceError, match=f"a body of more than {PAGE_LIMIT} bytes"):
         mirrored(tmp_path / "m", page)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_undoing_a_bomb_takes_a_bounded_amount_of_memory(coding: str) -> None:
+def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     body = bomb(128 * MIB)
     packed = body if coding == "gzip" else zlib.compress(b" " * (128 * MIB), 9)
 
@@ -142,7 +142,7 @@ def deep(levels: int) -> str:
 
 @pytest.mark.parametrize("levels", [900, 1023, 1025, 100_000])
 @pytest.mark.parametrize("where", ["properties", "geometry", "links", "beside"])
-def test_json_however_deep_is_mirrored_or_refused_by_name(tmp_path: Path, levels: int, where: str) -> None:
+def test_deeply_nested_json_is_mirrored_or_refused(tmp_path: Path, levels: int, where: str) -> None:
     """1,024 levels are what the decoder takes."""
     text = f'{{"type":"FeatureCollection","features":[{_item_text(where, levels)}],"links":[]}}'
     dest = tmp_path / "m"
@@ -171,7 +171,7 @@ def _item_text(where: str, levels: int) -> str:
     return f"{{{own},{','.join(parts.values())}}}"
 
 
-def test_a_collection_however_deep_does_not_stop_the_catalog(tmp_path: Path) -> None:
+def test_a_deeply_nested_collection_does_not_stop_the_catalog(tmp_path: Path) -> None:
     members = f'"description":"d","links":[],"extent":{{}},"summaries":{{"x":{deep(900)}}}'
     text = f'{{"type":"Collection","id":"c",{members}}}'
     report = mirrored(tmp_path / "m", features=[feature("i", {})], collection=json_bytes(text))
@@ -189,7 +189,9 @@ def test_a_collection_however_deep_does_not_stop_the_catalog(tmp_path: Path) -> 
     ],
     ids=["many fields", "a long field", "a long Location", "a loop"],
 )
-def test_headers_and_hops(tmp_path: Path, transport: Any, make: Callable[[], bytes], kinds: set[str]) -> None:
+def test_excessive_headers_and_hops_are_failures(
+    tmp_path: Path, transport: Any, make: Callable[[], bytes], kinds: set[str]
+) -> None:
     async def course() -> None:
         async with Source(others=lambda _: make()) as source:
             source.features = [feature("i", {"a": source.url("/x")})]
@@ -199,7 +201,7 @@ def test_headers_and_hops(tmp_path: Path, transport: Any, make: Callable[[], byt
     assert {failed.kind for failed in failures(tmp_path / "m")} == kinds
 
 
-def test_names_of_a_megabyte_are_names(tmp_path: Path) -> None:
+def test_names_of_a_megabyte_are_shortened(tmp_path: Path) -> None:
     long = "x" * MIB
     report = mirrored(tmp_path / "m", features=[feature(long, {}, title=long)])
     assert (report.state, report.assets_done) == ("complete", 1)
@@ -226,7 +228,7 @@ HEADS = [
 
 @pytest.mark.parametrize("transport", ["auto", "aiohttp"])
 @pytest.mark.parametrize("head", HEADS)
-def test_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes, transport: str) -> None:
+def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes, transport: str) -> None:
     def sent(body: bytes) -> bytes:
         return head.replace(b"%d", b"%d" % len(body)) + b"Connection: close\r\n\r\n" + body
 

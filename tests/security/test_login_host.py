@@ -24,7 +24,7 @@ def back(w: World, cookies: str) -> Answer:
     return Answer(302, headers={"Location": w.centre.url("/login?code=c&state=/a.nc"), "Set-Cookie": cookies})
 
 
-def test_cookies_named_like_ordinary_words_tear_nothing_out_of_texts() -> None:
+def test_cookies_with_ordinary_words_are_not_redacted_from_texts() -> None:
     """What a cookie holds is cut from all that is written down: no host may choose that a word goes."""
 
     async def main() -> None:
@@ -41,7 +41,7 @@ def test_cookies_named_like_ordinary_words_tear_nothing_out_of_texts() -> None:
     asyncio.run(main())
 
 
-def test_cookies_without_end_are_not_kept() -> None:
+def test_the_number_of_cookies_kept_is_limited() -> None:
     async def main() -> tuple[int, int]:
         async with world() as w:
             turn = 0
@@ -101,7 +101,7 @@ def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes
     asyncio.run(asyncio.wait_for(main(), 20))
 
 
-def test_a_data_host_that_sends_everybody_to_log_in_for_ever_ends() -> None:
+def test_an_endless_login_redirect_of_a_data_host_ends() -> None:
     async def main() -> int:
         async with world() as w:
             away = w.urs.url("/oauth/authorize?redirect_uri=x&state=y")

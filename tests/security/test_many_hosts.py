@@ -62,7 +62,7 @@ class Forgetful(MemoryTransport):
         return found
 
 
-def test_gates_and_routes() -> None:
+def test_memory_of_gates_and_routes_is_limited() -> None:
     async def course() -> float:
         client = client_of(Forgetful({}, SystemClock()))
         return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
@@ -71,7 +71,7 @@ def test_gates_and_routes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["fast", "aiohttp"])
-def test_lookups_and_connections(kind: str) -> None:
+def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
     """None of the addresses may be connected to: what is looked at is what is kept of the names."""
 
     async def look_up(_host: str, port: int, **_options: Any) -> list[Any]:
@@ -89,7 +89,7 @@ def test_lookups_and_connections(kind: str) -> None:
     assert asyncio.run(course()) < MOST_BYTES
 
 
-def test_refusals_that_are_held_back() -> None:
+def test_memory_of_deferred_refusals_is_limited() -> None:
     handed = 0
 
     def hand_in(*_given: object) -> None:

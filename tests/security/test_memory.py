@@ -86,7 +86,7 @@ def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Out
     return asyncio.run(course())
 
 
-def test_heavy_documents_of_a_tree_are_not_held_side_by_side(tmp_path: Path) -> None:
+def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path) -> None:
     names = [f"i{number}" for number in range(10)]
     routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
     routes["/catalog.json"] = json_answer(catalog("root", *(f"{name}.json" for name in names)))
@@ -95,7 +95,7 @@ def test_heavy_documents_of_a_tree_are_not_held_side_by_side(tmp_path: Path) -> 
     assert found.peak < MOST
 
 
-def test_heavy_source_items_are_not_held_side_by_side(tmp_path: Path) -> None:
+def test_large_source_items_are_not_in_memory_together(tmp_path: Path) -> None:
     names = [f"s{number}" for number in range(8)]
     label = feature("label", {}, links=[{"rel": "source", "href": f"{name}.json"} for name in names])
     routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
@@ -122,7 +122,7 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(tmp_path:
 
 
 @pytest.mark.parametrize("size", [65, 200])
-def test_a_document_that_source_does_not_name_has_one_limit(tmp_path: Path, size: int) -> None:
+def test_linked_documents_have_a_fixed_size_limit(tmp_path: Path, size: int) -> None:
     padded = json.dumps(feature("large", {})).encode() + b" " * (size * MIB)
     routes = {
         "/catalog.json": json_answer(catalog("root", "large.json", "fine.json")),
@@ -169,7 +169,7 @@ def test_long_texts_are_not_kept_in_caches(tmp_path: Path) -> None:
     assert kept < 3 * MIB
 
 
-def test_catalogs_of_many_links_are_not_held_side_by_side(tmp_path: Path) -> None:
+def test_catalogs_of_many_links_are_not_in_memory_together(tmp_path: Path) -> None:
     links = [{"rel": "item", "href": name} for name in ["fine.json", *map(str, range(60_000))]]
     body = json.dumps({**catalog("c"), "links": links}).encode()
     names = [f"c{number}.json" for number in range(16)]

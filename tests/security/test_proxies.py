@@ -69,7 +69,7 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
     assert_secret_nowhere(dest, *capfd.readouterr())
 
 
-def test_a_proxy_that_answers_for_another_host_is_found_out(
+def test_a_proxy_that_presents_another_certificate_is_refused(
     dest: Path, authority: Authority, transport: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tunnel ends at a host with a certificate for another name."""
@@ -88,7 +88,7 @@ def test_a_proxy_that_answers_for_another_host_is_found_out(
     assert asyncio.run(course()) == 0
 
 
-def test_http_goes_through_it_and_no_proxy_goes_past_it(
+def test_http_uses_the_proxy_and_no_proxy_bypasses_it(
     dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def course() -> tuple[MirrorReport, Proxy, Source]:
@@ -199,7 +199,7 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(
         ("http://127.0.0.1:{port}", USER, "(from http_proxy) requires credentials (407)"),
     ],
 )
-def test_over_http_it_is_the_proxy_that_is_blamed(
+def test_errors_of_an_http_proxy_name_the_proxy(
     dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, proxy_url: str, user: str | None, said: str
 ) -> None:
     async def course() -> None:

@@ -47,7 +47,7 @@ OWN_WORDS = {
 BUILT_AT_RUN_TIME = {
     "filters/asset_filter.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
     "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
-    "fastpath/plain_head.py:_order": "test_a_head_is_taken_apart_in_linear_time",
+    "fastpath/plain_head.py:_order": "test_a_response_head_is_parsed_in_linear_time",
 }
 """Functions that compile what a user wrote or a server sent, and the test that pumps what they make."""
 
@@ -300,7 +300,7 @@ def test_every_pattern_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(USES) & set(EXAMPLES)))
-def test_the_example_is_one(name: str) -> None:
+def test_each_example_matches_its_pattern(name: str) -> None:
     pattern, method = USES[name].pattern, USES[name].method
     text = EXAMPLES[name]
     whole = pattern.fullmatch if method == "fullmatch" else pattern.search
@@ -308,7 +308,7 @@ def test_the_example_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(USES) & set(EXAMPLES)))
-def test_no_pumped_text_holds_a_pattern(name: str) -> None:
+def test_no_pattern_backtracks_on_a_pumped_text(name: str) -> None:
     use = USES[name]
     assert _slow(_acting(use.pattern, use.method), EXAMPLES[name]) is None
 
@@ -322,7 +322,7 @@ def test_no_pumped_text_holds_a_pattern(name: str) -> None:
         (r"(\w+\s?)*!", "ab c!"),
     ],
 )
-def test_the_pump_finds_what_backtracks(pattern: str, example: str) -> None:
+def test_the_pump_detects_patterns_that_backtrack(pattern: str, example: str) -> None:
     assert _slow(_acting(re.compile(pattern, re.DOTALL), "search"), example) is not None
 
 
@@ -349,7 +349,9 @@ def test_like_is_matched_in_linear_time(like: str, insensitive: bool) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("comments", [60, 4_000])
-def test_comments_without_a_page_do_not_hold_a_mirror(tmp_path: Path, status: int, comments: int) -> None:
+def test_html_comments_without_a_page_are_scanned_in_linear_time(
+    tmp_path: Path, status: int, comments: int
+) -> None:
     """An error's body and an asset without a type are both looked at for the start of a web page."""
     body = b"<!---->" * comments + b"x"
 
@@ -367,7 +369,7 @@ HEADS = ["A: b\r\nA-A: b b\r\nContent-Length: 1\r\n", "Content-Length: 1\r\nConn
 
 
 @pytest.mark.parametrize("fields", HEADS)
-def test_a_head_is_taken_apart_in_linear_time(fields: str) -> None:
+def test_a_response_head_is_parsed_in_linear_time(fields: str) -> None:
     heads, head = PlainHeads(), f"HTTP/1.1 200 OK\r\n{fields}\r\n"
     for _ in range(100):
         heads.read(head.encode())

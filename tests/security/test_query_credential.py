@@ -52,7 +52,7 @@ def chain_of(error: BaseException) -> list[str]:
 
 @pytest.mark.parametrize("answer", [MAINTENANCE, BROKEN], ids=["maintenance page", "broken JSON"])
 @pytest.mark.parametrize("path", ["", "/items"])
-def test_a_page_that_is_not_json(
+def test_an_invalid_page_does_not_reveal_the_credential(
     tmp_path: Path, name: str, answer: Answer, path: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The error names the page's URL."""
@@ -68,7 +68,7 @@ def test_a_page_that_is_not_json(
     assert_clean(tmp_path, *texts, *capfd.readouterr())
 
 
-def test_a_static_catalog_and_its_items(tmp_path: Path, name: str) -> None:
+def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: str) -> None:
     """The URL of each item is in the ledger."""
     item = feature("Q7-9", {"a": "./a.tif", "gone": "./gone.tif"})  # its id is not in the secret
     links = [{"rel": "item", "href": "./Q7-9.json"}, {"rel": "item", "href": "./broken.json"}]
@@ -102,7 +102,7 @@ ECHOES: dict[str, Callable[[Source, str], str]] = {
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_a_source_that_echoes_it(tmp_path: Path, name: str, transport: str, echo: str) -> None:
+def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, transport: str, echo: str) -> None:
     """In hrefs, links, Locations, ids and messages; what fails and what does not."""
     events: list[object] = []
 
@@ -127,7 +127,7 @@ def test_a_source_that_echoes_it(tmp_path: Path, name: str, transport: str, echo
     assert_clean(dest, report, *events, *failures(dest), status(dest).to_json())
 
 
-def test_a_plan_of_a_source_that_echoes_it(tmp_path: Path, name: str) -> None:
+def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str) -> None:
     """A warning quotes a page that could not be read, and an error quotes the answer."""
     events: list[object] = []
 
@@ -147,7 +147,7 @@ def test_a_plan_of_a_source_that_echoes_it(tmp_path: Path, name: str) -> None:
     assert_clean(tmp_path, *texts, *events)
 
 
-def test_ledger_and_log_are_for_their_owner_alone(tmp_path: Path, name: str) -> None:
+def test_ledger_and_log_are_readable_only_by_their_owner(tmp_path: Path, name: str) -> None:
     async def course() -> None:
         async with Source(others=lambda _: Answer(body=b"data")) as source:
             source.features = [feature("Q7-9", {"a": source.url("/a")})]

@@ -48,7 +48,9 @@ def mirrored(
         assert heard
 
 
-def test_with_the_bundle_pages_and_assets_come(tmp_path: Path, authority: Authority, transport: Any) -> None:
+def test_pages_and_assets_are_fetched_with_the_ca_bundle(
+    tmp_path: Path, authority: Authority, transport: Any
+) -> None:
     context = authority.server()
     report, _, blobs = mirrored(
         tmp_path / "m", context, context, "localhost", transport=transport, ca_bundle=authority.bundle

@@ -25,7 +25,7 @@ def watch() -> Watch:
     return watch
 
 
-def test_nothing_is_found_where_nothing_is(watch: Watch, tmp_path: Path) -> None:
+def test_a_clean_directory_is_accepted(watch: Watch, tmp_path: Path) -> None:
     (tmp_path / "m" / ".stacpull").mkdir(parents=True)
     (tmp_path / "m" / ".stacpull" / "log.ndjson").write_text("a key, but which?")
     watch.assert_clean(tmp_path)
@@ -41,7 +41,9 @@ def test_nothing_is_found_where_nothing_is(watch: Watch, tmp_path: Path) -> None
     ],
 )
 @pytest.mark.parametrize("place", ["log", "name", "printed", "arguments", "table", "answers"])
-def test_each_place_and_spelling(watch: Watch, tmp_path: Path, place: str, spelled: str) -> None:
+def test_a_secret_is_found_in_each_file_and_spelling(
+    watch: Watch, tmp_path: Path, place: str, spelled: str
+) -> None:
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
     match place:
@@ -62,7 +64,7 @@ def test_each_place_and_spelling(watch: Watch, tmp_path: Path, place: str, spell
         watch.assert_clean(tmp_path)
 
 
-def test_the_secret_of_a_client_is_for_the_token_alone(tmp_path: Path) -> None:
+def test_a_stored_client_secret_is_found(tmp_path: Path) -> None:
     hub = SentinelHubReplica(seed=2)
     watch = Watch()
     watch.note(hub)
@@ -71,7 +73,7 @@ def test_the_secret_of_a_client_is_for_the_token_alone(tmp_path: Path) -> None:
         watch.assert_clean(tmp_path)
 
 
-def test_a_row_that_was_deleted_from_the_ledger(watch: Watch, tmp_path: Path) -> None:
+def test_a_secret_in_a_deleted_ledger_row_is_found(watch: Watch, tmp_path: Path) -> None:
     """Its bytes stay on free pages."""
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
@@ -85,7 +87,7 @@ def test_a_row_that_was_deleted_from_the_ledger(watch: Watch, tmp_path: Path) ->
         watch.assert_clean(tmp_path)
 
 
-def test_a_key_that_went_to_another_server(tmp_path: Path) -> None:
+def test_a_key_sent_to_another_server_is_found(tmp_path: Path) -> None:
     watch = Watch()
 
     async def ask(url: str) -> None:
@@ -101,7 +103,7 @@ def test_a_key_that_went_to_another_server(tmp_path: Path) -> None:
             watch.assert_clean(tmp_path)
 
 
-def test_the_arguments_of_children_are_seen() -> None:
+def test_arguments_of_child_processes_are_watched() -> None:
     async def course() -> set[bytes]:
         inner = "import sys; sys.stdin.read()"
         outer = (

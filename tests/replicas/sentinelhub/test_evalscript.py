@@ -109,7 +109,7 @@ def classified(green: int, nir: int) -> int:
         "return out(kindOf(sample.green, sample.nir))",
     ],
 )
-def test_every_pixel_goes_its_own_way(body):
+def test_branches_are_evaluated_per_pixel(body):
     more = """
     function out(value) { return {default: [value], dataMask: [1]} }
     const kindOf = (g, n) => g > n ? (g > 50 ? 3 : 10) : g == n ? 20 : 4
@@ -122,7 +122,7 @@ def test_a_pixel_that_returns_nothing_is_a_fault():
         run("let unused = 1")
 
 
-def test_globals_do_not_stay():
+def test_globals_are_reset_between_evaluations():
     text = script('"green"', "calls += 1; return {default: [calls], dataMask: [1]}") + "\nvar calls = 0"
     found = read_script(text, BANDS)
     for _ in range(2):
@@ -182,7 +182,7 @@ GOOD = "return {default: [sample.green], dataMask: [1]}"
         ("//VERSION=3\n" + " " * 100_000, "too long"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_unsupported_scripts_are_refused(text, message):
     with pytest.raises(ScriptError) as refused:
         read_script(text, BANDS)
     assert message in str(refused.value)
@@ -214,7 +214,7 @@ DOUBLING = "".join(f"function f{n}(x) {{ return f{n + 1}(x) + f{n + 1}(x) }}\n" 
 NESTED = "var a = [sample.green]; var b = [sample.nir];" + "a = [a, a]; b = [b, b];" * 30
 
 
-def test_a_short_script_that_takes_for_ever_is_refused_soon():
+def test_a_script_with_too_many_steps_is_refused_quickly():
     functions = DOUBLING + "function f18(x) { return x }\n"
     assert len(functions) < 1000
     for body in (
@@ -274,13 +274,13 @@ def by_hand(tree: Any, pixel: dict[str, int]) -> float:
 
 
 @given(tree=TREES)
-def test_any_expression_is_what_it_is_by_hand(tree):
+def test_any_expression_equals_a_scalar_evaluation(tree):
     pixels = [dict(zip(PIXELS, values, strict=True)) for values in zip(*PIXELS.values(), strict=True)]
     assert value(tree[0]) == [float(np.float32(by_hand(tree, pixel))) for pixel in pixels]
 
 
 @given(text=st.text(alphabet="(){}[];=+-*/<>!&|?:.,'\" \nabret12functionsmpl", max_size=80))
-def test_nonsense_is_refused_with_a_sentence(text):
+def test_invalid_code_is_refused_with_a_message(text):
     whole = script('"green"', GOOD) + "\n" + text
     try:
         read_script(whole, BANDS).evaluate(samples())

@@ -78,7 +78,7 @@ def test_any_range_is_the_same_bytes():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tiles_fit_into_their_slots(kind):
+def test_compressed_tiles_fit_into_their_slots(kind):
     """This uses the weakest compression. The code tries stronger ones before it fails."""
     chance = random.Random(kind)
     for seed in (7, 11):
@@ -101,13 +101,13 @@ def test_a_stream_of_any_length_gives_the_same_bytes(raw, more):
     assert not unpacker.unused_data
 
 
-def test_what_does_not_fit_is_an_error():
+def test_data_larger_than_its_slot_is_an_error():
     noise = hashlib.shake_256(b"x").digest(5000)
     with pytest.raises(ValueError, match="do not fit"):
         fitted(noise, 4000)
 
 
-def test_covers_are_exact():
+def test_covers_contain_exactly_the_pixels_with_data():
     """The cover has exactly the pixels with data, also along its edges."""
     from shapely import contains_xy  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def test_covers_are_exact():
         assert there.any()
 
 
-def test_headers_give_the_share_of_clear_pixels_and_files_follow_their_scenes():
+def test_headers_state_the_share_of_clear_pixels():
     for capture in sample_of(13, 5):
         every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
         reported = float(header_tags(capture)["PERCENTAGE_CLEAR"])
@@ -128,7 +128,7 @@ def test_headers_give_the_share_of_clear_pixels_and_files_follow_their_scenes():
         assert capture.ingested > capture.sensed
 
 
-def test_headers_miss_some_scenes_and_call_some_none():
+def test_headers_omit_some_scenes_and_leave_some_unnamed():
     listed, pixels_without, none = 0, 0, 0
     for capture in sample_of(7, 60):
         known = {scene.value for scene in capture.header_scenes()}

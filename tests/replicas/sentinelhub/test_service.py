@@ -112,7 +112,7 @@ def test_the_token_endpoint_has_its_own_limit(session):
         assert [asker.new_token().status_code for _ in range(3)][1:] == [429, 429]
 
 
-def test_a_bucket_fills_with_time():
+def test_the_rate_limit_refills_over_time():
     now = [0.0]
     limit = RateLimit(4, now=lambda: now[0])
     assert [limit.wait_ms() for _ in range(5)] == [0, 0, 0, 0, 251]
@@ -132,7 +132,7 @@ def test_a_spent_quota_is_a_403(session):
         assert replica.quota.spent == pytest.approx(0.05)
 
 
-def test_byoc_is_for_the_owner(asker):
+def test_byoc_requests_are_allowed_only_to_the_owner(asker):
     foreign = asker.replica.foreign_collection_id
     for path in ("", "/tiles", "/tiles/x", "/tiles/x/files/y"):
         reply = asker.ask("GET", f"/api/v1/byoc/collections/{foreign}{path}")
@@ -252,7 +252,7 @@ def test_bodies_that_are_not_requests(asker, body):
         ("GET", "/byoc/v1/collections/{own}/tiles?viewtoken=zzz", 400),
     ],
 )
-def test_what_is_not_there(asker, method, path, status):
+def test_unknown_paths_are_errors(asker, method, path, status):
     reply = asker.ask(method, path.format(own=asker.replica.collection_id))
     assert reply.status_code == status
     assert error_of(reply)["code"]
@@ -287,7 +287,7 @@ def test_the_search_pages(asker):
     assert ids == {c.id for c in days if (c.day.year, c.day.month) == (2023, 11)}
 
 
-def test_the_search_narrows(asker):
+def test_search_filters_by_area_ids_and_time(asker):
     box = asker.search(bbox=PRINTED_BOX, datetime="2023-11-01/2023-11-30", limit=100)["features"]
     assert len(box) == 15
     west, south, east, north = PRINTED_BOX
@@ -370,7 +370,7 @@ def test_every_reply_has_its_units_and_allows_cross_origin_reads(asker):
     assert reply.headers["access-control-allow-origin"] == "*"
 
 
-def test_faults_strike_it_as_any_replica(session):
+def test_injected_faults_apply_to_sentinel_hub(session):
     with run_in_thread(SentinelHubReplica(record=True)) as replica:
         replica.inject(lambda r: r.path.startswith("/byoc"), Status(503))
         asker = Asker(replica, session)
@@ -383,7 +383,7 @@ def test_faults_strike_it_as_any_replica(session):
         assert replica.counters["api", "token"] == 1
 
 
-def test_it_opens_on_a_loop_as_well():
+def test_the_replica_runs_on_an_event_loop():
     async def open_and_close():
         async with SentinelHubReplica(seed=20) as replica:
             return await asyncio.to_thread(
@@ -407,7 +407,7 @@ def test_the_reported_area_is_within_the_tiles(asker):
     assert max(y) <= max(b[3] for b in bounds)
 
 
-def test_seeds_have_nothing_in_common(asker, other_asker):
+def test_different_seeds_give_different_replicas(asker, other_asker):
     assert asker.replica.collection_id != other_asker.replica.collection_id
     assert asker.replica.client_secret != other_asker.replica.client_secret
     body = {"bounds": {"bbox": PRINTED_BOX, "properties": {"crs": CRS84}}, "size": (50, 70)}

@@ -66,7 +66,7 @@ def tiles_by_day(asker, period, square=""):
         ("other_sentinelhub", "a box that leaves the tiles"),
     ],
 )
-def test_figures_are_those_of_the_files(fixtures, session, replica, asked):
+def test_statistics_equal_those_of_the_files(fixtures, session, replica, asked):
     asker, days = Asker(fixtures(replica), session), DAYS[replica]
     bounds, size, (box, width, height, crs, geometry) = ASKED[asked]
     period = tuple(f"{day}T00:00:00Z" for day in days)
@@ -108,7 +108,7 @@ def test_figures_are_those_of_the_files(fixtures, session, replica, asked):
     assert seen_scenes > 1
 
 
-def test_the_most_recent_is_on_top(asker):
+def test_mosaicking_order_selects_the_top_tile(asker):
     """Over ten days each sample is from the last day with data, with leastRecent from the first."""
     box, size = [520_000.0, 4_160_000.0, 521_400.0, 4_161_200.0], (70, 60)
     every = script('"nir", "dataMask"', "return {default: [sample.nir], dataMask: [sample.dataMask]}")

@@ -49,7 +49,7 @@ def test_interpolation(interpolation, median):
     assert document["stats"]["percentiles"] == {"50.0": median}
 
 
-def test_nothing_valid_is_the_text_nan():
+def test_figures_without_valid_samples_are_the_text_nan():
     document = BandCalculation((50,), bins=Bins((0.0, 1.0))).document(VALUES, np.zeros(5, bool))
     stats = document["stats"]
     assert {stats["min"], stats["max"], stats["mean"], stats["stDev"], *stats["percentiles"].values()} == {
@@ -59,7 +59,7 @@ def test_nothing_valid_is_the_text_nan():
     assert document["histogram"]["bins"] == [{"lowEdge": 0.0, "highEdge": 1.0, "count": 0}]
 
 
-def test_edges_have_the_noise_of_recorded_ones(shared_data):
+def test_bin_edges_equal_the_recorded_ones(shared_data):
     recorded = json.loads((shared_data / "sentinelhub/stat_result_histogram.json").read_text())
     histogram = recorded[0]["data"][0]["outputs"]["ndvi"]["bands"]["B0"]["histogram"]
     ours = Bins.read({"nBins": 10, "lowEdge": -1.0, "highEdge": 1.0}, "").document(np.zeros(0))
@@ -87,7 +87,7 @@ def test_edges_have_the_noise_of_recorded_ones(shared_data):
         {"nBins": 10**9},
     ],
 )
-def test_bins_that_are_none(given):
+def test_invalid_bins_are_refused(given):
     with pytest.raises(Refusal) as refused:
         Bins.read(given, "here")
     assert refused.value.status == 400
@@ -107,7 +107,7 @@ def test_bins_that_are_none(given):
         ("PT24H", "2023-11-01", "2023-11-02", "SKIP", ["11-01", "11-02"]),
     ],
 )
-def test_ranges_cut_up(of, start, end, behaviour, cuts):
+def test_time_ranges_are_divided_into_steps(of, start, end, behaviour, cuts):
     whole = StatisticsInterval(moment_of(start, ""), moment_of(end, ""))
     found = list(cut_up(whole, Step.read(of), behaviour))
     assert [f"{i.start:%m-%d}" for i in found] == cuts[:-1]
@@ -115,7 +115,7 @@ def test_ranges_cut_up(of, start, end, behaviour, cuts):
 
 
 @pytest.mark.parametrize("of", ["", "P", "1D", "P0D", "PT1H", "P-1D", None, 5, "P1DT"])
-def test_durations_that_are_none(of):
+def test_invalid_durations_are_refused(of):
     with pytest.raises(Refusal):
         Step.read(of)
 

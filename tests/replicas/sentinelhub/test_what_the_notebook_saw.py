@@ -58,7 +58,7 @@ def band(interval, output):
     return interval["outputs"][output]["bands"]["B0"]
 
 
-def test_days_means_and_medians(asker, evalscript, box):
+def test_days_means_and_medians_equal_the_notebook(asker, evalscript, box):
     intervals = {i["interval"]["from"][:10]: i for i in ask_for(asker, evalscript, box, calculations=MEDIAN)}
     assert intervals.keys() == VALID.keys() | NAN
     for day in NAN:
@@ -114,7 +114,7 @@ def test_the_first_reply(asker, evalscript, box, shared_data):
         assert seen.get("percentiles") == wanted.get("percentiles")
 
 
-def test_the_scenes_behind_the_median(asker, evalscript):
+def test_the_histogram_explains_the_median_scene(asker, evalscript):
     calculations = {"scenes": {"histograms": {"B0": {"bins": list(range(602))}}}}
     period = ("2023-11-02T00:00:00Z", "2023-11-03T00:00:00Z")
     (interval,) = ask_for(asker, evalscript, BOXES["printed"], period=period, calculations=calculations)

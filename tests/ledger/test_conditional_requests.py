@@ -106,14 +106,14 @@ def test_assets_that_get_a_conditional_request(
         assert_counts(db, run)
 
 
-def test_without_a_validator_the_whole_is_fetched(tmp_path: Path) -> None:
+def test_without_a_validator_the_asset_is_fetched_completely(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         db.execute("UPDATE assets SET etag = NULL")
         assert [job.present for job in once_more(db, updated="2")[1]] == [None]
 
 
-def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
+def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         before = row(db)
@@ -133,7 +133,7 @@ def test_what_has_not_changed_is_done_again_as_it_was(tmp_path: Path) -> None:
     [(bytes(32), {"assets_revalidated": 1}), (b"2" * 32, {"assets_changed": 1})],
     ids=["the same bytes", "other bytes"],
 )
-def test_a_received_body_is_compared_by_its_bytes(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
+def test_a_received_body_is_compared_by_its_digest(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
@@ -176,7 +176,7 @@ def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
 @pytest.mark.parametrize(
     "meanwhile", [reserved_and_lost, failed_and_claimed, stated_otherwise, damaged_meanwhile]
 )
-def test_what_may_not_be_the_old_version_any_more_is_fetched_whole(tmp_path: Path, meanwhile: Any) -> None:
+def test_an_asset_changed_in_the_meantime_gets_no_conditional_request(tmp_path: Path, meanwhile: Any) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")
@@ -208,7 +208,9 @@ def test_a_conditional_request_stays_due_in_a_later_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("updated", "opened"), [("1", 0), ("2", 1)])
-def test_what_failed_waits_for_retry_or_for_a_newer_item(tmp_path: Path, updated: str, opened: int) -> None:
+def test_a_failed_asset_is_planned_again_only_for_a_newer_item(
+    tmp_path: Path, updated: str, opened: int
+) -> None:
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
         outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
@@ -245,7 +247,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
         assert once_more(db, updated="2", href=href)[1] == []
 
 
-def test_nothing_is_left_of_what_is_forgotten(tmp_path: Path) -> None:
+def test_forgotten_items_leave_no_pending_checks(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         runs.end(db, 1, "complete", None, NOW)

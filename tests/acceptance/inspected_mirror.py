@@ -100,7 +100,7 @@ def known_files(dest: Path) -> KnownFiles:
 
 
 @dataclass
-class AtRest:
+class InspectedMirror:
     """Looks at one mirror again and again; what has not changed since is not read again."""
 
     dest: Path

@@ -80,7 +80,7 @@ class Scene:
 @contextmanager
 def scene(begin: str = "nothing", *, single: bool = False, one_thread: bool = False) -> Iterator[Scene]:
     """Start the replica for the length of the block, and prepare what runs find."""
-    beginning = BEGINNINGS[begin]
+    beginning = INITIAL_STATES[begin]
     with (
         small_mirror(single=single, one_thread=one_thread, sized=begin == "refresh") as mirror,
         tempfile.TemporaryDirectory(prefix="stacpull-scene-") as temporary,
@@ -182,7 +182,7 @@ def _rebuilt(found: Scene, dest: Path) -> Iterator[str]:
         path.unlink()  # the rest is a mirror like any other
 
 
-BEGINNINGS = {
+INITIAL_STATES = {
     "nothing": Beginning(lambda _found, _dest: None),
     "begun": Beginning(_killed_at("renameat", 1)),
     "leftovers": Beginning(_killed_at("renameat2", 7)),
