@@ -22,7 +22,6 @@ from stacpull.net.retry import (
     attempted,
     backoff,
     decide,
-    retrying,
 )
 from stacpull.net.transport import TransferError
 
@@ -202,10 +201,10 @@ def go_on(
     first: Failure, failures: list[Failure], policy: RetryPolicy = POLICY
 ) -> tuple[str, list[float], int]:
     clock = VirtualClock()
-    attempt = Attempts(clock, failures)
+    attempt = Attempts(clock, [first, *failures])
     noted: list[Failure] = []
-    result = clock.run(retrying(first, attempt, policy, clock, noted.append, jitter=random.Random(1)))
-    return result, attempt.times, len(noted)
+    result = clock.run(attempted(attempt, policy, clock, noted.append, jitter=random.Random(1)))
+    return result, attempt.times[1:], len(noted)
 
 
 @pytest.mark.parametrize(("failures", "tries"), [([], 1), ([reset()], 2), ([throttle(1), reset()], 3)])
@@ -260,8 +259,8 @@ def test_the_number_of_retries_is_configurable(policy: RetryPolicy, tries: int) 
     clock = VirtualClock()
     attempt = Attempts(clock, [reset() for _ in range(50)])
     with pytest.raises(TransferError):
-        clock.run(retrying(reset(), attempt, policy, clock, lambda _: None))
-    assert len(attempt.times) == tries
+        clock.run(attempted(attempt, policy, clock, lambda _: None))
+    assert len(attempt.times) == 1 + tries
 
 
 def test_a_final_failure_is_not_retried() -> None:
@@ -279,10 +278,12 @@ def test_a_long_wait_stops_the_run_and_states_the_time() -> None:
 
 
 def test_other_errors_pass() -> None:
+    failures: list[Exception] = [TransferError(reset()), KeyError("a mistake of ours")]
+
     async def broken() -> str:
-        raise KeyError("a mistake of ours")
+        raise failures.pop(0)
 
     clock = VirtualClock()
     with pytest.raises(KeyError):
-        clock.run(retrying(reset(), broken, POLICY, clock, lambda _: None))
+        clock.run(attempted(broken, POLICY, clock, lambda _: None))
     assert len(clock.sleeps) == 1

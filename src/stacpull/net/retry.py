@@ -9,8 +9,8 @@ Waits grow exponentially with full jitter: uniform between 0 and `base * 2**n`, 
 "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
 retry together.
 
-`decide` is a pure function. `retrying` applies it with tenacity. `attempted` does so only after a first
-failure, so transfers that succeed at once (nearly all) have no overhead.
+`decide` is a pure function. `attempted` applies it with tenacity, but only after a first failure, so that
+transfers that succeed at once (nearly all) have no overhead.
 """
 
 from __future__ import annotations
@@ -128,34 +128,9 @@ async def attempted(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Call `attempt` until it succeeds or `policy` gives up. The arguments are those of `retrying`.
-
-    Raises:
-        TransferError: The first failure, if it is final; else as `retrying`.
-        SourceError: The host asks for a wait longer than `policy.longest_wait`.
-    """
-    try:
-        return await attempt()
-    except TransferError as error:
-        if not error.failure.retryable:
-            raise
-        first = error.failure
-    return await retrying(first, attempt, policy, clock, on_retry, jitter=jitter)
-
-
-async def retrying(
-    first: Failure,
-    attempt: Callable[[], Awaitable[T]],
-    policy: RetryPolicy,
-    clock: Clock,
-    on_retry: Callable[[Failure], None],
-    *,
-    jitter: random.Random | None = None,
-) -> T:
-    """Continue after a failed first attempt: wait and call `attempt` until it succeeds.
+    """Call `attempt` until it succeeds or `policy` gives up.
 
     Args:
-        first: The failure of the first attempt.
         attempt: Makes one attempt.
         policy: The limits of retries.
         clock: Sleeps between attempts.
@@ -169,14 +144,20 @@ async def retrying(
         TransferError: A final failure, or the last one when the attempts are used up.
         SourceError: The host asks for a wait longer than `policy.longest_wait`.
     """
+    try:
+        return await attempt()
+    except TransferError as error:
+        if not error.failure.retryable:
+            raise
+        first = [error]
+
     from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
 
     hooks = _TenacityHooks(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
-    pending: list[Failure] = [first]
 
     async def step() -> T:
-        if pending:
-            raise TransferError(pending.pop())
+        if first:
+            raise first.pop()
         return await attempt()
 
     machine = AsyncRetrying(
