@@ -41,7 +41,7 @@ from stacpull.models import BucketLocation, HeldBody, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
 from stacpull.store.bucket import BucketStore
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 from stacpull.store.store_choice import remember_bucket
 from stacpull.store.streamed_parts import PieceBudget, StreamedParts
 from stacpull.transfer.part_writer import PartWriter
@@ -420,7 +420,7 @@ def test_more_bytes_than_were_announced_do_not_end_in_a_loop(
         return written
 
     with BucketStore(tmp_path, location, publishes=True) as store:
-        parts = store.streamed_parts(PartStore(store.parts), checksum="sha256")
+        parts = store.streamed_parts(FileParts(store.parts), checksum="sha256")
         assert parts is not None
         assert asyncio.run(write(parts)) == size + len(b"more")
 

@@ -3,9 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 
 
-async def opened_parts(directory: Path) -> PartStore:
+async def opened_parts(directory: Path) -> FileParts:
     """Return the parts in a directory, which is read in a thread, as in a run."""
-    return await asyncio.to_thread(PartStore, directory)
+    return await asyncio.to_thread(FileParts, directory)

@@ -15,7 +15,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import Validator
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 
 V1 = Validator('"v1"')
 ABOUT = orjson.dumps({"etag": '"v1"', "last_modified": None, "total": 9})
@@ -100,7 +100,7 @@ def test_a_part_swapped_after_it_was_looked_at_is_not_written_through(
 ) -> None:
     odd(parts / "1.0.part", victim)
     with pytest.raises(DestinationError):
-        asyncio.run(PartStore(parts).resume(1, 0))
+        asyncio.run(FileParts(parts).resume(1, 0))
     assert victim.read_bytes() == PRECIOUS
 
 
@@ -108,7 +108,7 @@ def test_a_description_without_end_is_not_read_to_it(parts: Path) -> None:
     (parts / "1.0.part").write_bytes(b"123")
     with (parts / "1.0.json").open("wb") as file:
         file.truncate(1 << 40)
-    assert asyncio.run(PartStore(parts).point(1, 0)) is None
+    assert asyncio.run(FileParts(parts).point(1, 0)) is None
 
 
 @ODD

@@ -17,7 +17,7 @@ from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span
 from stacpull.store.part_files import is_part_name, sweep
 from stacpull.store.part_log import PartLog, read_log
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 
 V1 = Validator('"v1"')
 DATA = random.Random(7).randbytes(90_000)
@@ -34,7 +34,7 @@ def park_with_gaps(directory: Path) -> None:
 
 
 def point(directory: Path) -> ResumePoint | None:
-    return asyncio.run(PartStore(directory).point(1, 1))
+    return asyncio.run(FileParts(directory).point(1, 1))
 
 
 def test_there_is_a_log_only_while_there_are_gaps(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stacpull.models import Job, ResumePoint, Validator
 from stacpull.net.transport import TransferError
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.part_files import sweep
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Parts
 
@@ -43,7 +43,7 @@ def write_parked(directory: Path, row: int, data: bytes, validator: Validator = 
 
 
 def test_a_store_is_what_the_transfer_wants(tmp_path: Path):
-    parts: Parts = PartStore(tmp_path)
+    parts: Parts = FileParts(tmp_path)
     assert asyncio.run(parts.point(1, 1)) is None
 
 
@@ -101,7 +101,7 @@ def test_a_part_resumes_after_any_stops(
 
 def test_another_generation_is_another_part(tmp_path: Path):
     write_parked(tmp_path, 1, b"old")
-    store = PartStore(tmp_path)
+    store = FileParts(tmp_path)
     assert asyncio.run(store.point(1, 1)) is not None
     assert asyncio.run(store.point(1, 2)) is None
 
@@ -168,7 +168,7 @@ def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, damage: Cal
     damage(tmp_path)
     (tmp_path / "3.1.new").write_bytes(b"torn")
     (tmp_path / "4.1.5.whole").write_bytes(b"whole")
-    store = PartStore(tmp_path)
+    store = FileParts(tmp_path)
     assert asyncio.run(store.point(1, 1)) is None
     removed = sweep(tmp_path, lambda _row, _generation: True)
     assert listed(tmp_path) == ["2.1.json", "2.1.part", "4.1.5.whole"]
@@ -179,7 +179,7 @@ def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, damage: Cal
 def test_unwanted_parts_are_removed(tmp_path: Path):
     for row in (1, 2, 3):
         write_parked(tmp_path, row, DATA)
-    store = PartStore(tmp_path)
+    store = FileParts(tmp_path)
     assert sweep(tmp_path, lambda row, generation: (row, generation) == (2, 1)) == 4
     assert listed(tmp_path) == ["2.1.json", "2.1.part"]
     assert asyncio.run(store.point(1, 1)) is None
@@ -228,7 +228,7 @@ def test_a_full_disk(tmp_path: Path, act: str):
 # Through the fetcher.
 
 
-Act = Callable[[Fetcher, PartStore, Origin, Job], Awaitable[None]]
+Act = Callable[[Fetcher, FileParts, Origin, Job], Awaitable[None]]
 LONG = DATA * 100
 
 
@@ -247,7 +247,7 @@ def fetching(act: Act, directory: Path) -> None:
 
 
 def test_a_stalled_transfer_resumes_from_disk(tmp_path: Path):
-    async def act(fetcher: Fetcher, store: PartStore, served: Origin, job: Job) -> None:
+    async def act(fetcher: Fetcher, store: FileParts, served: Origin, job: Job) -> None:
         with pytest.raises(TransferError):
             await fetcher.fetch(job)
         point = await store.point(1, 1)
@@ -264,7 +264,7 @@ def test_a_stalled_transfer_resumes_from_disk(tmp_path: Path):
 
 @pytest.mark.parametrize("delay", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
 def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: Path, delay: int):
-    async def act(fetcher: Fetcher, store: PartStore, served: Origin, job: Job) -> None:
+    async def act(fetcher: Fetcher, store: FileParts, served: Origin, job: Job) -> None:
         task = asyncio.create_task(fetcher.fetch(job))
         for _ in range(delay):
             await asyncio.sleep(0.0005)
@@ -283,7 +283,7 @@ def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: P
 
 
 def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
-    store = PartStore(tmp_path)
+    store = FileParts(tmp_path)
 
     async def use() -> None:
         part = await store.create(1, 1, V1, None)

@@ -19,7 +19,7 @@ from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
 from stacpull.models import Arrival, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
-from stacpull.store.parts import PartStore
+from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, remote_store
 from stacpull.transfer.attempt import CONNECTIONS, Fetcher
 
@@ -34,7 +34,7 @@ _MOST_KINDS = 20
 
 def open_parts(
     destination: Store, options: Options, *, durable: bool = False, in_memory: bool = False
-) -> PartStore | StreamedParts:
+) -> FileParts | StreamedParts:
     """Return the parts of long bodies: files, or uploads to DEST. Blocks.
 
     Args:
@@ -43,7 +43,7 @@ def open_parts(
         durable: True to sync each file before it gets the name of a complete part.
         in_memory: True if bodies may be sent to the store process, which uploads them.
     """
-    files = PartStore(destination.parts, shared=destination.shared_parts, durable=durable)
+    files = FileParts(destination.parts, shared=destination.shared_parts, durable=durable)
     remote = remote_store(destination)
     if remote is None:
         return files
@@ -59,7 +59,7 @@ def open_pool(
     destination: Store,
     options: Options,
     *,
-    parts: PartStore | StreamedParts,
+    parts: FileParts | StreamedParts,
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
@@ -88,7 +88,7 @@ def open_pool(
         parts,
         checksum=checksum,
         clock=network.clock,
-        connections=CONNECTIONS if isinstance(parts, PartStore) else 1,
+        connections=CONNECTIONS if isinstance(parts, FileParts) else 1,
         secrets=network.secrets,
         is_there=partial(_is_there, destination),
         is_as_stated=partial(_is_as_stated, destination),
@@ -105,7 +105,7 @@ def open_pool(
     if area is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
-        files = parts if isinstance(parts, PartStore) else parts.files
+        files = parts if isinstance(parts, FileParts) else parts.files
         on_whole = WholeAssets(network.events.warn)
         whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole)
     fast: Callable[[Pool[Job, Arrival | None]], FastPath] | None = None

@@ -57,7 +57,7 @@ from stacpull.store.inspection import disk_of
 if TYPE_CHECKING:
     from stacpull.engine.dask_cluster import DaskCluster
     from stacpull.engine.workers import LocalProcesses
-    from stacpull.store.parts import PartStore
+    from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
 _TICK = 0.25
@@ -284,7 +284,7 @@ class MirrorRun:
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _transfer_pool(
-        self, queue: JobQueue, reader: ItemReader, parts: PartStore | StreamedParts
+        self, queue: JobQueue, reader: ItemReader, parts: FileParts | StreamedParts
     ) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()

@@ -31,7 +31,7 @@ from stacpull.store.protocol import LONGEST_HELD, Store
 from stacpull.store.store_choice import open_store
 
 if TYPE_CHECKING:
-    from stacpull.store.parts import PartStore
+    from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
 _TICK = 0.25
@@ -183,7 +183,7 @@ class Worker(ArrivalSender):
         first: FirstProcess,
         network: Network,
         destination: Store,
-        parts: PartStore | StreamedParts,
+        parts: FileParts | StreamedParts,
     ) -> None:
         options = settings.options
         super().__init__(

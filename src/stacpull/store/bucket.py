@@ -69,7 +69,7 @@ from stacpull.store.server_copy import CopyRefusedError, ServerCopy
 from stacpull.store.staged_objects import NOTES, StagedObjects
 
 if TYPE_CHECKING:
-    from stacpull.store.parts import PartStore
+    from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
 _SINGLE_PUT = 64 << 20
@@ -268,7 +268,7 @@ class BucketStore(BufferedParts, BucketFiles):
         BufferedParts.close(self)
 
     def streamed_parts(
-        self, files: PartStore, *, checksum: str | None, in_memory: bool = False
+        self, files: FileParts, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
         """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
         if not self._may_write:

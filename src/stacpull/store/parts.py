@@ -52,7 +52,7 @@ _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
 """Separate threads, because threads of the loop wait for them."""
 
 
-class PartStore:
+class FileParts:
     """The parts of one mirror, in one directory that nothing else writes to.
 
     Args:

@@ -27,7 +27,7 @@ from stacpull.redact import Secret
 
 if TYPE_CHECKING:
     from stacpull.store.buffered_parts import PendingCopy
-    from stacpull.store.parts import PartStore
+    from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
 LONGEST_HELD = 8 << 20
@@ -453,7 +453,7 @@ class RemoteStore(Store, Protocol):
         ...
 
     def streamed_parts(
-        self, files: PartStore, *, checksum: str | None, in_memory: bool = False
+        self, files: FileParts, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
         """Return the parts that are uploaded while they arrive; None to use `files` instead. Blocks.
 

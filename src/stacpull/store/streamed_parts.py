@@ -41,7 +41,7 @@ from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
-from stacpull.store.parts import FilePart, PartStore
+from stacpull.store.parts import FilePart, FileParts
 from stacpull.store.protocol import LONGEST_HELD
 from stacpull.store.s3_bucket import READ, code_behind
 from stacpull.store.staged_objects import StagedObject, upload_name
@@ -97,7 +97,7 @@ class StreamedParts:
     def __init__(
         self,
         store: BucketStore,
-        files: PartStore,
+        files: FileParts,
         *,
         checksum: str | None,
         in_memory: bool = False,

@@ -4,7 +4,7 @@ A part belongs to one asset row in one generation (a refresh of an asset makes a
 an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`.
 Before that, a reader of the mirror never sees it.
 
-`store.parts.PartStore` implements it on disk, `store.streamed_parts.StreamedParts` for a bucket.
+`store.parts.FileParts` implements it on disk, `store.streamed_parts.StreamedParts` for a bucket.
 """
 
 from __future__ import annotations
