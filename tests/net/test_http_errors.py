@@ -95,6 +95,15 @@ def test_every_class_of_aiohttp_has_an_expectation() -> None:
     assert errors == set(EXPECTATIONS)
 
 
+@pytest.mark.parametrize("error", [aiohttp.ServerDisconnectedError(), aiohttp.SocketTimeoutError()])
+def test_a_failure_behind_a_proxy_names_the_proxy(error: BaseException) -> None:
+    """The proxy or the host may be the cause."""
+    failure = failure_of(error, "example.org", proxy=Proxy("http://user:word@p:1", "http_proxy"))
+    assert failure.message.startswith("example.org ")
+    assert failure.message.endswith(". The request went through the proxy http://p:1 (from http_proxy).")
+    assert "proxy" not in failure_of(error, "example.org").message
+
+
 def test_a_refusing_proxy_is_described() -> None:
     reason = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)")
     failure = failure_of(

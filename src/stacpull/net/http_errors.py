@@ -58,6 +58,8 @@ def failure_of(
     if proxy is not None and (failure := _of_proxy(error, host, proxy)) is not None:
         return failure
     failure = next(translate(error, host) for kinds, translate in _TABLE if isinstance(error, kinds))
+    if proxy is not None and failure.kind in {FailureKind.NETWORK, FailureKind.STALLED}:
+        failure = replace(failure, message=f"{failure.message} The request went through the proxy {proxy}.")
     if reused and failure.kind is FailureKind.NETWORK and not _answer_began(error):
         return replace(failure, free=failure.retryable)
     return failure
