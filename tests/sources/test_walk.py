@@ -337,6 +337,35 @@ def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
     assert [limit_of(request) for request in reader.asked] == [100, 30, 10, 15, 15, 15, 15]
 
 
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([5, 35, 77], id="at most one on a page"),
+        pytest.param([5, 6, 7, 8, 15, 35, 36, 77], id="some on a page"),
+        pytest.param(list(range(0, 100, 3)), id="a third"),
+        pytest.param(list(range(100)), id="all"),
+    ],
+)
+@pytest.mark.parametrize("name", ["offset", "startIndex"])
+def test_services_that_filter_after_paging_by_offset_lose_nothing(
+    places: list[int], name: str, start: int
+) -> None:
+    """Their pages have fewer items than requested, but their next links skip none."""
+    url = "https://api.test/items"
+
+    def answer(request: PageRequest) -> object:
+        first, limit = int(parameter(request.url, name) or start), int(parameter(request.url, "limit") or 10)
+        names = [f"i{place}" for place in places if first <= place + start < first + limit]
+        following = f"{url}?{name}={first + limit}&limit={limit}" if first + limit < 100 + start else None
+        return page(names, following)
+
+    found, reader = walked(answer, start=url, size=PageSize(10))
+    assert list(dict.fromkeys(found.names)) == [f"i{place}" for place in places]
+    assert len(reader.asked) <= 35
+    assert found.warnings == []
+
+
 def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)

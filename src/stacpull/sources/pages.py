@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -145,10 +145,11 @@ async def read_pages(
     guard, notices = WalkGuard(), _WalkNotices(authority(start.url), on_notice)
     request: PageRequest | None = start
     last = PageRequest(home or start.url)
+    positions = _Positions()
     while request is not None:
         sent, document, size = await _read_at_home(reader, request, last, size, notices)
         last = sent
-        page = _checked(notices.reachable(_page(sent, document)), guard, notices)
+        page = _checked(notices.reachable(_page(sent, document, positions)), guard, notices)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
@@ -235,7 +236,29 @@ def _unreadable(request: PageRequest, error: TransferError | SourceError) -> Sou
     return SourceError(f"The page {cut_url(request.url)} could not be read: {error}")
 
 
-def _page(request: PageRequest, document: Document) -> Page:
+class _Positions:
+    """Corrects the positions in the next links of one walk.
+
+    A service may return fewer items than requested for two reasons. If it has a limit of its own, its next
+    link may skip items, and the next page begins where this one ended (`with_true_offset`). If it filters
+    after paging, its next link is right. A page at a corrected position then has only items of the page
+    before it, and positions are not corrected any more.
+    """
+
+    def __init__(self) -> None:
+        self._before: frozenset[tuple[str, str]] = frozenset()
+        self._are_right = False
+
+    def corrected(self, following: PageRequest, current: PageRequest, features: list[Any]) -> PageRequest:
+        """Return the request after a page of `features`."""
+        named = (one for one in features if isinstance(one, dict))
+        names = frozenset((str(one.get("collection")), str(one.get("id"))) for one in named)
+        self._are_right = self._are_right or (bool(names) and names <= self._before)
+        self._before = names
+        return following if self._are_right else with_true_offset(following, current, len(features))
+
+
+def _page(request: PageRequest, document: Document, positions: _Positions) -> Page:
     """Return the page of a document. Its items are not checked yet."""
     body = document.members
     features = body.get("features")
@@ -252,7 +275,7 @@ def _page(request: PageRequest, document: Document) -> Page:
     if following is not None:
         if page_number(request) is None:  # later a short page is the last one, not a service's own limit
             following = with_true_limit(following, len(features))
-        following = with_true_offset(following, request, len(features))
+        following = positions.corrected(following, request, features)
     return Page(request, features, following, total, document.bytes)
 
 
