@@ -133,7 +133,7 @@ class Running:
         self._end = os.pidfd_open(self.pid)
         self._outliving: list[int] = []
         """Descriptors (pidfd_open(2)) of store processes that outlive the command, as it was killed."""
-        self._given = b"".join(argument.encode() + b"\0" for argument in arguments)
+        self._given = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
 
     def __enter__(self) -> Self:
         return self

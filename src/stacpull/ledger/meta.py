@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from pathlib import Path
 
 _FILE = "file:"
 _NAMED_SOURCE = "named source"
@@ -140,8 +139,8 @@ def is_named_source(db: sqlite3.Connection, source: str) -> bool:
 
 def _inode(db: sqlite3.Connection) -> int:
     """Return the inode of a ledger, -1 if it belongs to another user."""
-    path = next(row[2] for row in db.execute("PRAGMA database_list") if row[1] == "main")
-    found = Path(path).stat()
+    query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+    found = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
     return found.st_ino if found.st_uid == os.geteuid() else -1
 
 
