@@ -67,7 +67,8 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_headers": frozenset(
         {
-            "catalog.tables", "clock", "config.environment", "config.options", "engine.asset_transfer",
+            "arguments", "catalog.tables", "clock", "config.dest", "config.environment", "config.options",
+            "engine.asset_transfer",
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool",
             "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",

@@ -580,7 +580,9 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise UsageError(f"{name} must be stacpull.{kind.__name__}(...), not {type(value).__name__}.")
+        package = kind.__module__.partition(".")[0]
+        given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+        raise UsageError(f"{name} must be {package}.{kind.__name__}(...), not {given}.")
     return value
 
 

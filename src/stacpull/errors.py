@@ -70,6 +70,21 @@ class InterruptedRunError(StacpullError):
     exit_code = 130
 
 
+@contextmanager
+def temporary_errors() -> Iterator[None]:
+    """Translate an error of `tempfile` in the block.
+
+    Raises:
+        DestinationError: No temporary file can be made.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DestinationError(
+            f"No temporary file can be made ({error.strerror}): set TMPDIR to a writable directory."
+        ) from error
+
+
 def cause(error: BaseException) -> BaseException:
     """Return the main error of a group: the first `StacpullError`, else the first error."""
     if not isinstance(error, BaseExceptionGroup):

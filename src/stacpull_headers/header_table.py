@@ -10,7 +10,6 @@ refresh is requested.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,10 +18,12 @@ from typing import Any
 import attrs
 from msgspec.structs import replace
 
+from stacpull.arguments import instance
 from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.config.dest import output_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.item_input import SourceLike, kept_for_now
+from stacpull.engine.item_input import SourceLike, kept_for_now, temporary_directory
 from stacpull.engine.network import source_address
 from stacpull.engine.session import opened_source
 from stacpull.engine.together import timed_stop
@@ -81,7 +82,8 @@ async def headers(
         DestinationError: `out` cannot be written, or another process is using it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    options = options or Options()
+    selection = instance("selection", Selection, selection)
+    options = instance("options", Options, options)
     async with (
         timed_stop(stop, options.stop_after, on_event) as stopping,
         kept_for_now(source, stopping) as kept,
@@ -90,7 +92,7 @@ async def headers(
             kept.source,
             out,
             kept=kept.path,
-            selection=selection or Selection(),
+            selection=selection,
             options=completed(options, kept.source),
             refresh=refresh,
             tiles=tiles,
@@ -122,7 +124,7 @@ async def _headers(
         "selection": _changed_options(selection),
         "columns": [column.name for column in columns],
     }
-    table = None if out is None else Path(out)
+    table = None if out is None else output_path(out)
     async with _opened_results(table, question, refresh=refresh) as results:
         before = await asyncio.to_thread(_saved_position, results)
         if before is not None and before["ended"]:
@@ -166,7 +168,7 @@ def _open_results(
     stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, refresh: bool
 ) -> Results:
     if out is None:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stacpull-")))
+        directory = Path(stack.enter_context(temporary_directory()))
         return stack.enter_context(Results(directory / "headers", question))
     check_table(out)
     path = out.with_name(out.name + ".stacpull")

@@ -51,10 +51,7 @@ def dest_path(dest: str | PathLike[str]) -> Path:
     Raises:
         UsageError: DEST is not a path, empty, a URL, `-`, or below a home directory that does not exist.
     """
-    try:
-        text = fspath(dest)
-    except TypeError as error:
-        raise UsageError(f"DEST must be a path, not {type(dest).__name__}.") from error
+    text = _path_text("DEST", dest)
     if not text.strip():
         raise UsageError("DEST is empty: use a directory.")
     if text == "-":
@@ -63,11 +60,35 @@ def dest_path(dest: str | PathLike[str]) -> Path:
         raise UsageError(
             f"DEST is the bucket {bucket.url}: use the work directory instead (--work of `stacpull mirror`)."
         )
-    shown = cut_url(text)[:200]
     scheme = _URL.match(text)
     if scheme is not None or _HOST.match(text):
-        raise UsageError(f"DEST is a URL ({shown}): use a directory. {_ORDER}")
+        raise UsageError(f"DEST is a URL ({cut_url(text)[:200]}): use a directory. {_ORDER}")
+    return _expanded("DEST", text)
+
+
+def output_path(out: str | PathLike[str]) -> Path:
+    """Return the path of an output, with `~` expanded.
+
+    Raises:
+        UsageError: It is not a path, or below a home directory that does not exist.
+    """
+    return _expanded("The output", _path_text("The output", out))
+
+
+def _path_text(what: str, path: str | PathLike[str]) -> str:
+    try:
+        text = fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
+    if "\0" in text:
+        raise UsageError(f"{what} must be a path, and no path has a NUL character.")
+    return text
+
+
+def _expanded(what: str, text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"DEST is {shown}, and there is no such home directory.") from error
+        raise UsageError(f"{what} is {cut_url(text)[:200]}, and there is no such home directory.") from error

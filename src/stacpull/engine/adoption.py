@@ -16,7 +16,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from stacpull.digests import new_hasher
@@ -25,6 +24,7 @@ from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length
+from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.arrival import arrival_of
 from stacpull.planning.layout import final_name
@@ -189,12 +189,5 @@ def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
     length = content_length(headers)
     checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
     return ExpectedContent(
-        job.size if job.size is not None else length, checks, _time_of(headers.get("Last-Modified"))
+        job.size if job.size is not None else length, checks, moment_of(headers.get("Last-Modified", ""))
     )
-
-
-def _time_of(date: str | None) -> float | None:
-    try:
-        return None if date is None else parsedate_to_datetime(date).timestamp()
-    except ValueError:  # not a date
-        return None

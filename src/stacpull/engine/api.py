@@ -353,7 +353,7 @@ async def plan(
     options: Options | None = None,
     on_event: Listener | None = None,
     urls: Literal["csv", "aria2", "curl", "rclone"] | None = None,
-    out: Path | TextIO | None = None,
+    out: str | Path | TextIO | None = None,
     with_credentials: bool = False,
 ) -> PlanReport:
     """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.

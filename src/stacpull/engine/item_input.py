@@ -16,15 +16,19 @@ import re
 import select
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.errors import InterruptedRunError, SourceError, UsageError, temporary_errors
 from stacpull.sources.source_url import STANDARD_INPUT
+from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 """What SOURCE may be in Python: a URL or path, or items.
@@ -36,6 +40,8 @@ pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 INPUT_SCHEME: Final = "stdin:"
 _CHUNK = 1 << 20
 _NAME_DIGITS = 32
+_PART = "input.ndjson"
+"""The name of the file while it is written. `engine.recovery` removes one among the parts, by its suffix."""
 _KEPT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 _POLL_SECONDS = 0.25
 
@@ -133,7 +139,9 @@ async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = S
         DestinationError: The input cannot be written.
         InterruptedRunError: `stop` was set before the input ended.
     """
-    return await asyncio.to_thread(_keep, dest / ".stacpull" / "input", dest, source, stop)
+    own = dest / ".stacpull"
+    part = own / "parts" / _PART  # if it is left by a kill, the next run removes it
+    return await asyncio.to_thread(_keep, own / "input", part, dest, source, stop)
 
 
 @asynccontextmanager
@@ -149,15 +157,25 @@ async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) ->
     if text is not None and text != STANDARD_INPUT:
         yield KeptInput(text, None)
         return
-    import tempfile  # noqa: PLC0415 - few sources are kept
-
-    directory = await asyncio.to_thread(lambda: tempfile.TemporaryDirectory(prefix="stacpull-"))
+    directory = await asyncio.to_thread(temporary_directory)
     try:
         path = Path(directory.name)
-        name = await asyncio.to_thread(_keep, path, path, source, stop)
+        name = await asyncio.to_thread(_keep, path, path / _PART, path, source, stop)
         yield KeptInput(name, path / _file_name(name))
     finally:
         await asyncio.to_thread(directory.cleanup)
+
+
+def temporary_directory() -> TemporaryDirectory[str]:
+    """Make a directory for temporary files. It is removed when it is closed.
+
+    Raises:
+        DestinationError: There is no place for one.
+    """
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources are kept
+
+    with temporary_errors():
+        return TemporaryDirectory(prefix="stacpull-")
 
 
 class KeptInput(NamedTuple):
@@ -171,12 +189,28 @@ def _file_name(source: str) -> str:
     return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
 
 
-def _keep(directory: Path, named: Path, source: SourceLike, stop: asyncio.Event | None) -> str:
-    digest, part = hashlib.sha256(), directory / f"{os.getpid()}.part"
+def _keep(directory: Path, part: Path, named: Path, source: SourceLike, stop: asyncio.Event | None) -> str:
+    """Write the items of a source to a file of `directory`, by way of `part`; return the name of the input.
+
+    Raises:
+        UsageError: There are no items, or something is not an item.
+        DestinationError: They cannot be written; `named` is named.
+        InterruptedRunError: `stop` was set.
+        BaseException: Any error that the source itself raises.
+    """
+    digest, of_source = hashlib.sha256(), list[OSError]()
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield from _chunks(source, stop)
+        except OSError as error:
+            of_source.append(error)
+            raise
+
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            for chunk in _chunks(source, stop):
+            for chunk in chunks():
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()
@@ -185,11 +219,14 @@ def _keep(directory: Path, named: Path, source: SourceLike, stop: asyncio.Event 
         name = INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
         if size:
             part.replace(directory / _file_name(name))
-            _sync(directory)
+            sync_directory(directory)
     except OSError as error:
-        raise destination_error(error, named) from error
+        if error in of_source:
+            raise
+        raise destination_error(error, named, again="run the command again") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     if not size:
         raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
     return name
@@ -208,6 +245,13 @@ def _chunks(source: SourceLike, stop: asyncio.Event | None) -> Iterator[bytes]:
 def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
     """Yield the bytes of standard input; check `stop` at least every quarter second."""
     descriptor = sys.stdin.fileno()
+    try:
+        yield from _read_to_end(descriptor, stop)
+    except OSError as error:
+        raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
+
+
+def _read_to_end(descriptor: int, stop: asyncio.Event | None) -> Iterator[bytes]:
     while True:
         if stop is not None and stop.is_set():
             raise InterruptedRunError(
@@ -218,11 +262,3 @@ def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
             if not chunk:
                 return
             yield chunk
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from stacpull.arguments import instance
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.events import Listener, Notice
 
@@ -153,8 +154,11 @@ async def timed_stop(
     """Give a new event that stops the work. It is set when `stop` is set, and after `seconds` at the latest.
 
     `stop` belongs to the caller, who may use it for several runs: it is never set here.
+
+    Raises:
+        UsageError: `stop` is not an event of asyncio. To wait for one of `threading` would block the loop.
     """
-    stopping, stop = asyncio.Event(), stop or asyncio.Event()
+    stopping, stop = asyncio.Event(), instance("stop", asyncio.Event, stop)
     if stop.is_set():
         stopping.set()
 

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from stacpull.config.dest import output_path
 from stacpull.engine.network import Network
 from stacpull.engine.together import off_loop
 from stacpull.models import Asset, PlannedItem, path_in_dest
@@ -113,22 +114,22 @@ class UrlList:
 
 
 @asynccontextmanager
-async def text_output(out: Path | TextIO, *, private: bool) -> AsyncIterator[TextIO]:
+async def text_output(out: str | Path | TextIO, *, private: bool) -> AsyncIterator[TextIO]:
     """Open `out` for text in UTF-8; a file is replaced when the block ends without an error.
 
     Raises:
         DestinationError: The file cannot be written; what was there is unchanged.
     """
-    if not isinstance(out, Path):
+    if not isinstance(out, str | os.PathLike):
         yield out
         return
-    async with off_loop(_text_file(out, private=private)) as stream:
+    async with off_loop(_text_file(output_path(out), private=private)) as stream:
         yield stream
 
 
 @contextmanager
 def _text_file(path: Path, *, private: bool) -> Iterator[TextIO]:
-    with whole_file(path.expanduser()) as file:
+    with whole_file(path) as file:
         if private:
             os.fchmod(file.fileno(), _PRIVATE)
         stream = io.TextIOWrapper(file, encoding="utf-8", newline="\n")

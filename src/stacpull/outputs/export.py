@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from stacpull.config.dest import dest_path
+from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Listener, Stage
 from stacpull.models import FailureKind, ItemId
@@ -17,6 +17,7 @@ from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
+from stacpull.store.disk_errors import output_errors
 from stacpull.store.store_choice import refuse_bucket
 
 
@@ -77,7 +78,7 @@ async def export(
     given = {name: value for name, value in shards.items() if value is not None}
     if given and not FORMATS[format].has_shards:
         raise UsageError("Shards are for the format webdataset.")
-    arguments = dest_path(dest), Path(out), format, options, given, on_event, stop
+    arguments = dest_path(dest), output_path(out), format, options, given, on_event, stop
     return await asyncio.to_thread(_export, *arguments)
 
 
@@ -90,8 +91,6 @@ def _export(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> ExportReport:
-    out = out.expanduser()
-
     def on_read(done: int, total: int | None, stage: str = "exporting") -> None:
         if stop is not None and stop.is_set():
             raise InterruptedRunError("Interrupted.")
@@ -110,7 +109,7 @@ def _export(
         refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
-    with open_contents(dest) as contents:
+    with output_errors(out), open_contents(dest) as contents:
         contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:

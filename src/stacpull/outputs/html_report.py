@@ -21,7 +21,7 @@ import msgspec
 
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.stored import origin_of
-from stacpull.config.dest import dest_path
+from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
@@ -34,6 +34,7 @@ from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE, ExportReport
 from stacpull.store.atomic import whole_file
+from stacpull.store.disk_errors import output_errors
 from stacpull.store.lock import is_held
 from stacpull.urls import parts_of
 
@@ -86,21 +87,20 @@ async def report(
         DestinationError: The mirror cannot be read, or `out` cannot be written.
         InterruptedRunError: `stop` was set.
     """
-    return await asyncio.to_thread(_report, dest_path(dest), Path(out or "report.html"), on_event, stop)
+    path = output_path("report.html" if out is None else out)
+    return await asyncio.to_thread(_report, dest_path(dest), path, on_event, stop)
 
 
 def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Event | None) -> ExportReport:
-    out = out.expanduser()
-    if out.is_dir():
-        raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
-
     def on_progress(items: int) -> None:
         if stop is not None and stop.is_set():
             raise InterruptedRunError("Interrupted.")
         if on_event is not None:
             on_event(Stage("reading items", items, contents.items_total))
 
-    with open_contents(dest) as contents:
+    with output_errors(out), open_contents(dest) as contents:
+        if out.is_dir():
+            raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
         contents.refuse_own(out)
         with open_spool(out, ["report", contents.digest()]) as spool:
             data = page_data(contents, spool, on_progress)

@@ -35,7 +35,7 @@ from stacpull.outputs.webdataset import export_directory, open_class_spool
 from stacpull.planning.names import safe_segment
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_error, output_errors
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
@@ -187,14 +187,12 @@ class _Tree:
             self._bytes += files[0].size
             return
         data = orjson.dumps({"labels": sample.labels})
-        try:
+        with output_errors(target):
             if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(target) as file:
                 file.write(data)
-        except OSError as error:
-            raise destination_error(error, target, again="run the command again") from error
 
     def complete(self, *names: str) -> None:
         """Make these directories, which TorchGeo looks for even if they are empty, and sync the tree."""

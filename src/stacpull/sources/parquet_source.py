@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import SourceError
+from stacpull.errors import SourceError, temporary_errors
 from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Json, Page, PageRequest
@@ -156,7 +156,8 @@ class ParquetSource(ItemsFile):
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[_RemoteParquet]:
         """Open the file and read its footer."""
-        part = await asyncio.to_thread(tempfile.TemporaryFile)
+        with temporary_errors():
+            part = await asyncio.to_thread(tempfile.TemporaryFile)
         try:
             async with _decoder(self.url, part.fileno()) as decoder:
                 file = _RemoteParquet(self.url, self._reader, part, decoder)

@@ -66,7 +66,10 @@ def probable_url(url: str) -> str | None:
     """
     if not is_local(url):
         return None
-    given = os.path.relpath(unquote(urlsplit(url).path))
+    try:
+        given = os.path.relpath(unquote(urlsplit(url).path))
+    except FileNotFoundError:  # the current directory was removed
+        return None
     host = _HOST.match(given)
     if host is None:
         return None
@@ -74,8 +77,16 @@ def probable_url(url: str) -> str | None:
 
 
 def _file_url(path: str) -> str:
-    """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path."""
-    whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- no call that may block
+    """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path.
+
+    Raises:
+        UsageError: The path is relative, and the current directory was removed.
+    """
+    try:
+        whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
+    except FileNotFoundError as error:
+        text = "SOURCE is a relative path, but the current directory was removed: use an absolute path."
+        raise UsageError(text) from error
     return Path(os.path.normpath(whole)).as_uri()
 
 

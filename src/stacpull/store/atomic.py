@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_error, output_errors
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 10
@@ -31,7 +31,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             unchanged.
     """
     part = path.with_name(f".{path.name}.part")
-    try:
+    with output_errors(path):
         with open(locked_file(part, path), "wb", buffering=1 << 20) as file:
             try:
                 file.truncate(0)
@@ -42,9 +42,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             except BaseException:
                 part.unlink(missing_ok=True)  # while it is locked: later it may belong to another writer
                 raise
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise destination_error(error, path, again="run the command again") from error
+        sync_directory(path.parent)
 
 
 def locked_file(part: Path, path: Path) -> int:
@@ -100,8 +98,17 @@ def _lock_refused(path: Path) -> Iterator[None]:
         pass
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # it can be written and not read
+        os.sync()
+        return
     try:
         os.fsync(descriptor)
     finally:

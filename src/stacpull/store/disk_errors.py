@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stacpull.errors import DestinationError
@@ -42,8 +44,21 @@ def destination_error(
         error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
     )
     place = _refused(error, dest)
-    where = f"in {place}" if place.is_dir() else str(place)
+    where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
     return DestinationError(sentence.format(dest=dest, place=where, again=again))
+
+
+@contextmanager
+def output_errors(out: Path) -> Iterator[None]:
+    """Raise an error of the system in the block as one of the output `out`.
+
+    Raises:
+        DestinationError: The output cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise destination_error(error, out, again="run the command again") from error
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 from stacpull.store import own_parts
+from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.file_sync import FileSync, FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, look_at
@@ -315,8 +316,4 @@ def make_with_parents(dest: Path) -> None:
     if not dest.parent.is_dir():
         make_with_parents(dest.parent)
     dest.mkdir(exist_ok=True)
-    fd = os.open(dest.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(dest.parent)

@@ -113,9 +113,12 @@ def open_files(work: Path, location: BucketLocation | None = None) -> Iterator[S
 
     Raises:
         OSError: It is not a directory, or cannot be opened.
-        DestinationError: The file that names the bucket is damaged.
+        DestinationError: Permission is missing, or the file that names the bucket is damaged.
     """
     location = location or bucket_of(work)
-    files = DirectoryFiles(work) if location is None else SCHEMES[location.scheme].open_files(location)
+    try:
+        files = DirectoryFiles(work) if location is None else SCHEMES[location.scheme].open_files(location)
+    except PermissionError as error:
+        raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):
         yield files

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -180,7 +180,7 @@ def _response(request: Request, file: _File) -> LocalResponse:
     start, end, status = 0, size, _OK
     if "if-match" in sent and sent["if-match"] not in {headers["ETag"], "*"}:
         status, end = _CHANGED, 0
-    elif sent.get("if-range") in {None, headers["ETag"], headers["Last-Modified"]}:
+    elif sent.get("if-range") in {None, headers["ETag"], headers.get("Last-Modified")}:
         start, end, status = _ranged(sent.get("range", ""), size)
     if status == _PARTIAL:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
@@ -197,8 +197,10 @@ def _response(request: Request, file: _File) -> LocalResponse:
 
 def _fields(status: os.stat_result) -> dict[str, str]:
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    modified = formatdate(status.st_mtime, usegmt=True)
-    return {"Accept-Ranges": "bytes", "ETag": f'"{version}"', "Last-Modified": modified}
+    fields = {"Accept-Ranges": "bytes", "ETag": f'"{version}"'}
+    with suppress(ValueError, OverflowError):  # a year beyond 9999 has no HTTP date
+        fields["Last-Modified"] = formatdate(status.st_mtime, usegmt=True)
+    return fields
 
 
 def _ranged(field: str, size: int) -> tuple[int, int, int]:

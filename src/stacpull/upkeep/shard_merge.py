@@ -121,10 +121,14 @@ def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeRepor
 def _refuse_same(paths: Sequence[Path]) -> None:
     """Reject a mirror that is given twice."""
     seen: set[Path] = set()
-    for path in (path.resolve() for path in paths):
-        if path in seen:
-            raise UsageError(f"{path} is given twice: name each mirror once.")
-        seen.add(path)
+    for path in paths:
+        try:
+            place = path.resolve()
+        except (OSError, RuntimeError) as error:  # the current directory was removed; links in a circle
+            raise DestinationError(f"{path} cannot be read: it is not a directory that exists.") from error
+        if place in seen:
+            raise UsageError(f"{place} is given twice: name each mirror once.")
+        seen.add(place)
 
 
 def _refuse_unfinished(shard: Path, db: Connection) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.dest_place import DestPlace, parse_dest
@@ -69,9 +70,9 @@ async def verify(
         DestinationError: The ledger or the destination cannot be read, or a run is using it.
         CredentialsError, SourceError: As for `resume`, during a repair.
     """
-    stop = stop or asyncio.Event()
+    stop = instance("stop", asyncio.Event, stop)
     reporter = Reporter(on_event, stop)
-    options = options or Options()
+    options = instance("options", Options, options)
     place = await asyncio.to_thread(parse_dest, dest, options)
     rebuilt = None
     check = _Check(place, reporter, quick=quick, strict=strict)

@@ -1,0 +1,242 @@
+"""Bad places of this machine: each ends with the right exit code and a sentence, or does not matter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import COMMAND, environment, run, wait_until
+from tests.acceptance.static_tree import write_tree
+from tests.acceptance.test_permissions_and_locales import WITHOUT_PRIVILEGE
+
+import stacpull
+from stacpull import DestinationError, UsageError, sync
+
+LONG = "n" * 256
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which each test has a directory of its own
+ITEM = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "collection": "c", "geometry": None}
+ITEM |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [], "assets": {}}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """A catalog of one item."""
+    return str(write_tree(tmp_path / "tree", 1, 1))
+
+
+@pytest.fixture
+def dest(source: str, tmp_path: Path) -> Path:
+    """A complete mirror of it."""
+    dest = tmp_path / "m"
+    assert run(["mirror", source, str(dest), "--all-collections"], environment()).code == 0
+    return dest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["mirror", "items.json", "{dest}"], 2, "SOURCE is a relative path, but the current directory was"),
+        (["mirror", "/no/items.json", "{dest}"], 4, "There is no file /no/items.json"),
+        (["mirror", "{source}", "here", "--all-collections"], 5, "here cannot be written"),
+        (["export", "{dest}", "items.parquet"], 5, "items.parquet cannot be written"),
+        (["export", "{dest}", "labels.csv", "-f", "csv"], 5, "labels.csv cannot be written"),
+        (["report", "{dest}"], 5, "report.html cannot be written"),
+        (["merge", "here", "{dest}"], 5, "here cannot be read"),
+        (["verify", "{dest}"], 0, ""),
+    ],
+)
+def test_a_current_directory_that_was_removed_is_named(
+    source: str, dest: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "gone").mkdir()
+    command = [str(COMMAND), *(one.format(source=source, dest=dest) for one in arguments)]
+    shell = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command]
+    ran = subprocess.run(
+        shell, cwd=tmp_path / "gone", env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code, ran.stderr
+    assert said in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "{dest}", LONG],
+        ["export", "{dest}", f"{LONG}.csv", "-f", "csv"],
+        ["export", "{dest}", LONG, "-f", "webdataset"],
+        ["report", "{dest}", "-o", LONG],
+        ["plan", "{source}", "--all-collections", "--urls", "csv", "-o", LONG],
+    ],
+)
+def test_an_output_with_a_name_that_is_too_long_is_exit_5(
+    source: str, dest: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    ran = run([one.format(source=source, dest=dest) for one in arguments], environment(), tmp_path)
+    assert ran.code == 5, ran.err
+    assert "cannot be written: File name too long." in ran.err
+
+
+def test_an_output_below_a_home_directory_that_does_not_exist_is_exit_2(dest: Path) -> None:
+    ran = run(["export", str(dest), "~nobody-has-this-name/items.parquet"], environment())
+    assert ran.code == 2, ran.err
+    assert "there is no such home directory" in ran.err
+
+
+def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as one whom permissions bind."""
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("permissions do not bind the superuser, and there is no setpriv")
+    before = WITHOUT_PRIVILEGE if os.geteuid() == 0 else ()
+    command = [*before, str(COMMAND), *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", [["status"], ["failures"], ["report"], ["verify", "--rebuild"]])
+def test_a_mirror_that_cannot_be_listed_is_exit_5(dest: Path, tmp_path: Path, command: list[str]) -> None:
+    if "--rebuild" in command:
+        (dest / ".stacpull/ledger.sqlite").rename(tmp_path / "old.sqlite")
+    more = ["-o", str(tmp_path / "r.html")] if command == ["report"] else []
+    dest.chmod(0o311)
+    try:
+        ran = unprivileged(*command, str(dest), *more)
+    finally:
+        dest.chmod(0o755)
+    assert ran.returncode == 5, ran.stderr
+    assert f"No permission to read {dest}." in ran.stderr
+
+
+def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(
+    source: str, dest: Path, tmp_path: Path
+) -> None:
+    """Such a directory cannot be synced alone."""
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box").chmod(0o333)
+    try:
+        made = unprivileged("export", str(dest), str(tmp_path / "box/labels.csv"), "-f", "csv")
+        ran = unprivileged("mirror", source, str(tmp_path / "box/m"), "--all-collections")
+    finally:
+        (tmp_path / "box").chmod(0o755)
+    assert (made.returncode, ran.returncode) == (0, 0), (made.stderr, ran.stderr)
+    assert (tmp_path / "box/labels.csv").exists()
+
+
+def test_the_path_of_dest_may_be_of_any_bytes(source: str, tmp_path: Path) -> None:
+    dest = os.fsdecode(os.fsencode(tmp_path) + b"/J\xfcrgen")
+    for _ in range(2):
+        ran = run(["mirror", source, dest, "--all-collections", "--json"], environment())
+        assert (ran.code, ran.report["state"]) == (0, "complete"), ran.err
+    assert run(["retry", dest], environment()).code == 0  # only who named local files may have them read
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="needs a file system for times of any year")
+def test_a_file_from_a_year_that_http_dates_cannot_state_is_mirrored(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        catalog = write_tree(Path(directory) / "tree", 1, 1)
+        for path in Path(directory).rglob("*.*"):
+            os.utime(path, (1e12, 1e12))
+        report = sync.mirror(str(catalog), tmp_path / "m", selection=stacpull.Selection(all_collections=True))
+    assert (report.state, report.assets_failed) == ("complete", 0)
+
+
+# --- items of a program and of standard input -------------------------------------------------------------
+
+
+def items_then(error: Exception) -> Iterator[dict[str, Any]]:
+    yield ITEM
+    raise error
+
+
+@pytest.mark.parametrize("error", [ConnectionError("refused"), FileNotFoundError(2, "gone"), KeyError("x")])
+@pytest.mark.parametrize("function", [sync.mirror, sync.plan])
+def test_an_error_of_the_given_items_is_raised_as_it_is(
+    tmp_path: Path, function: Callable[..., object], error: Exception
+) -> None:
+    with pytest.raises(type(error)) as caught:
+        function(items_then(error), tmp_path / "m")
+    assert caught.value is error
+    assert not [*tmp_path.rglob("*.ndjson"), *tmp_path.rglob("*.part")]
+
+
+def test_standard_input_that_cannot_be_read_is_exit_4(tmp_path: Path) -> None:
+    here = os.open(tmp_path / "written", os.O_WRONLY | os.O_CREAT)
+    try:
+        command = [str(COMMAND), "mirror", "-", str(tmp_path / "m")]
+        ran = subprocess.run(
+            command, stdin=here, env=environment(), capture_output=True, text=True, check=False
+        )
+    finally:
+        os.close(here)
+    assert ran.returncode == 4, ran.stderr
+    assert "Standard input cannot be read: Bad file descriptor." in ran.stderr
+
+
+def test_what_a_kill_left_of_standard_input_is_removed(source: str, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+
+    def kept() -> list[Path]:
+        return [one for one in dest.glob(".stacpull/*/*") if one.is_file()]
+
+    command = [str(COMMAND), "mirror", "-", str(dest)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment()) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"[" + b" " * 10_000)
+        process.stdin.flush()
+        assert wait_until(kept)
+        process.kill()
+    assert run(["mirror", source, str(dest), "--all-collections"], environment()).code == 0
+    assert kept() == []
+
+
+def test_without_a_place_for_temporary_files_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    with pytest.raises(DestinationError, match="set TMPDIR to a writable directory"):
+        sync.plan([ITEM])
+
+
+# --- arguments in Python ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [b"bytes", 3, "a\0b"])
+def test_what_is_no_path_is_refused(dest: Path, path: Any) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: sync.mirror([ITEM], path),
+        lambda: sync.status(path),
+        lambda: sync.verify(path),
+        lambda: sync.merge(path, [dest]),
+        lambda: sync.export(dest, path),
+        lambda: sync.report(dest, path),
+        lambda: sync.headers([ITEM], path),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="must be a path"):
+            call()
+
+
+def test_options_and_selection_are_checked_by_every_function(dest: Path) -> None:
+    wrong: Any = {"concurrency": 3}
+    for call in (sync.verify, lambda *_, **how: sync.headers([ITEM], **how)):
+        with pytest.raises(UsageError, match=r"options must be stacpull.Options\(...\), not dict"):
+            call(dest, options=wrong)
+
+
+def test_an_event_of_threads_is_refused(dest: Path) -> None:
+    """Waiting for it would block the event loop forever."""
+    event: Any = threading.Event()
+
+    async def call(function: Callable[..., Any], *arguments: Any) -> None:
+        with pytest.raises(UsageError, match=r"stop must be asyncio.Event\(...\), not threading.Event"):
+            await asyncio.wait_for(function(*arguments, stop=event), 10)
+
+    asyncio.run(call(stacpull.mirror, [ITEM], dest))
+    asyncio.run(call(stacpull.resume, dest))
+    asyncio.run(call(stacpull.verify, dest))
+    asyncio.run(call(stacpull.headers, [ITEM]))
