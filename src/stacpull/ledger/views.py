@@ -315,16 +315,17 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
     )
 
 
-def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, bool]]:
-    """Yield the sorted IDs of a collection's items, and whether each is the source item of a label item.
+def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str, bool]]:
+    """Yield (ID, directory of its JSON, True for a source item of a label item) of a collection's items.
 
-    The row of the collection's own assets is omitted.
+    They are sorted by ID. The row of the collection's own assets is omitted.
     """
     rows = db.execute(
-        "SELECT name, parent IS NOT NULL FROM items WHERE collection = ? AND name <> ? ORDER BY name",
+        f"SELECT i.name, {item_directory_of()}, i.parent IS NOT NULL FROM items i "
+        "JOIN collections c ON c.id = i.collection WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
         (collection, OF_COLLECTION),
     )
-    return ((name, bool(is_linked)) for name, is_linked in rows)
+    return ((name, directory, bool(is_linked)) for name, directory, is_linked in rows)
 
 
 def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:

@@ -183,12 +183,12 @@ class MirrorContents:
             raise UsageError(f"{out} is a file of the mirror: name another one.")
 
     def _in_files(self, row: CollectionRow) -> Iterator[ListedItem]:
-        for name, is_linked in views.item_names(self.db, row.row):
-            path = item_document_path(ItemId(row.name, name))
+        for name, directory, is_linked in views.item_names(self.db, row.row):
+            path = f"{directory}/{item_document_path(ItemId(row.name, name)).rpartition('/')[2]}"
             yield ListedItem(row.name, name, path, is_linked)
 
     def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
-        linked = {name for name, is_linked in views.item_names(self.db, row.row) if is_linked}
+        linked = {name for name, _, is_linked in views.item_names(self.db, row.row) if is_linked}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = parsed(line)

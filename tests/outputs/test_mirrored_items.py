@@ -1,0 +1,49 @@
+"""Every item of a mirror is in what is made of it, wherever its document is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.outputs.conftest import item
+
+import stacpull
+from stacpull.outputs.mirrored_items import open_contents
+
+IDS = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE", "ok"]
+"""Directories that some file system would merge are kept apart by a hash in their names."""
+
+
+@pytest.fixture
+def dest(mirrored: Callable[..., Path]) -> Path:
+    properties = {"labels": ["Pastures"]}
+    assets = {"a": {"href": "./a.txt"}}
+    items = [item(name, collection=one, properties=properties, assets=assets) for one in "cC" for name in IDS]
+    return mirrored(items, {"a.txt": b"text"}, items_parquet=True)
+
+
+@pytest.mark.parametrize("form", ["geoparquet", "csv", "parquet", "webdataset"])
+def test_items_whose_ids_differ_only_in_case_or_form_are_exported(
+    dest: Path, tmp_path: Path, form: str
+) -> None:
+    out = tmp_path / {"geoparquet": "i.parquet", "csv": "l.csv", "parquet": "l.parquet"}.get(form, "shards")
+    report = asyncio.run(stacpull.export(dest, out, form))
+    assert (report.items, report.notes) == (2 * len(IDS), ())
+
+
+def test_they_are_in_the_report(dest: Path, tmp_path: Path) -> None:
+    report = asyncio.run(stacpull.report(dest, tmp_path / "r.html"))
+    assert (report.items, report.notes) == (2 * len(IDS), ())
+
+
+def test_their_documents_and_files_are_found(dest: Path) -> None:
+    with open_contents(dest) as contents:
+        found = list(contents.items())
+        assert {(one.collection, one.id) for one in found} == {(one, name) for one in "cC" for name in IDS}
+        for one in found:
+            assert one.document["id"] == one.id
+            href = one.document["assets"]["a"]["href"]
+            assert (dest / os.path.dirname(one.path) / href).read_bytes() == b"text"  # noqa: PTH120
