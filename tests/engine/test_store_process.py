@@ -247,6 +247,22 @@ def test_closing_during_a_sync_publishes_received_bodies(
     assert heard.broken == []
 
 
+def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise DestinationError("The destination's disk failed to store data.")
+
+    async def course() -> None:
+        async with opened(tmp_path, Heard()) as store:
+            monkeypatch.setattr(GroupSync, "sync", fails)
+            store.put(jobs[0], received(jobs[0], b"x"))
+
+    with pytest.raises(DestinationError, match="failed to store"):
+        run(course)
+    assert tree(tmp_path) == {}
+
+
 @pytest.mark.parametrize("sync_fails", [False, True])
 def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool

@@ -72,6 +72,8 @@ class StoreServer:
         """Messages that were taken from the queue during a sync. They come before those in the queue."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
+        self._unfinished: Exception | None = None
+        """The error of the last group. The next start looks at what is not recorded."""
         self._secrets = Secrets()
         self._dest = Path()
         self._checksum: Checksum | None = None
@@ -157,6 +159,7 @@ class StoreServer:
             return
         thread = threading.Thread(target=self._run, args=(operations,), name="stacpull-store", daemon=True)
         thread.start()
+        opened.callback(self._raise_unfinished)
         opened.callback(thread.join)
         opened.callback(self._queue.put, None)
         opened.callback(self._stopped.set)
@@ -191,8 +194,13 @@ class StoreServer:
             try:
                 with operations.translated():
                     operations.finish()
-            except Exception as error:  # noqa: BLE001 -- what is not recorded is looked at by the next start
+            except Exception as error:  # noqa: BLE001 -- `_raise_unfinished` raises it
                 operations.publisher.distrust_ledger(error)
+                self._unfinished = error
+
+    def _raise_unfinished(self) -> None:
+        if self._unfinished is not None:
+            raise as_destination_error(self._unfinished, self._dest)
 
     def _step(self, operations: MirrorOperations) -> bool:
         """Handle one message, or publish a due group; return False at the end."""
