@@ -66,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match", etag) != etag:
             self._reply(412, {"Content-Length": "0"})
             return
+        if self.headers.get("If-None-Match") == etag:
+            self._reply(304, {"ETag": etag})
+            return
         if self.headers.get("If-Range", etag) != etag:
             found = None
         start = int(found[1]) if found else 0

@@ -199,7 +199,7 @@ def test_nothing_of_small_files_from_workers_is_on_the_disk(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_dask_worker_with_other_keys_leaves_the_uploads_to_the_coordinator(
+def test_a_dask_worker_with_other_keys_leaves_the_bucket_to_the_coordinator(
     location: BucketLocation,
     s3: Any,
     stac: StacApi,
@@ -218,11 +218,17 @@ def test_a_dask_worker_with_other_keys_leaves_the_uploads_to_the_coordinator(
         )
         env = environment(AWS_SHARED_CREDENTIALS_FILE=str(others))
         at, work = replace(location, prefix=f"p{number}"), tmp_path / f"work{number}"
+        sent = files.sent.copy()
         with DaskProcesses(tmp_path / f"dask{number}", env=env) as cluster:
             report = mirror(stac, work, at, dask=cluster.address)
-        assert (report.exit_code, report.assets_done) == (0, 2)
+            assert (report.exit_code, report.assets_done) == (0, 2)
+            assert digests(s3, at) == {"a/long": digest(LONG), "a/small": digest(SMALL)}
+            assert (left(s3, at), parts_of(work)) == ([], [])
+            s3.delete_object(Bucket=at.bucket, Key=f"{at.prefix}/a/small")
+            refreshed = mirror(stac, work, at, dask=cluster.address, revalidate=True)
+        assert refreshed.exit_code == 0
         assert digests(s3, at) == {"a/long": digest(LONG), "a/small": digest(SMALL)}
-        assert (left(s3, at), parts_of(work)) == ([], [])
+        assert files.sent - sent == {"/long": len(LONG), "/small": 2 * len(SMALL)}
 
 
 def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:
@@ -537,6 +543,27 @@ def test_a_service_that_does_not_copy(
         assert store.place(whole, "a", "long", replace=False) is None
     assert digests(s3, location) == {"a/long": digest(LONG)}
     assert (left(s3, location), parts_of(tmp_path / "work")) == ([], [])
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_an_upload_that_vanishes_is_named_by_the_path_of_its_asset(
+    location: BucketLocation, s3: Any, tmp_path: Path
+) -> None:
+    async def received(store: BucketStore) -> str:
+        name = await (await begun(store, tmp_path)).finish()
+        assert isinstance(name, str)
+        return name
+
+    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+        whole = asyncio.run(received(store))
+        for key in left(s3, location):
+            s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{key}")
+        failure = store.place(whole, "a", "long", replace=False)
+        assert failure is not None
+        assert failure.message == f"The upload of {location.url}/a/long changed before it was copied."
+        with pytest.raises(DestinationError) as caught, store.open_part(whole) as file:
+            file.read()
+        assert str(caught.value).startswith(f"An upload to {location.url} was replaced or removed while")
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

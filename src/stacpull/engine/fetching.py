@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferTools
@@ -51,6 +50,44 @@ def open_parts(
     return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
+class PresentFiles(Protocol):
+    """Looks at files that the ledger has, before a request that only fetches what has changed."""
+
+    async def is_there(self, job: Job) -> bool:
+        """Return True if there is a file with the size of `job.present`. A lost one is fetched completely."""
+        ...
+
+    async def is_as_stated(self, job: Job) -> bool:
+        """Return True if the file in place has the checksum that the item states."""
+        ...
+
+
+class FilesInDest:
+    """The files of a DEST that this process may read (`PresentFiles`)."""
+
+    def __init__(self, files: StoredFiles) -> None:
+        self._files = files
+
+    async def is_there(self, job: Job) -> bool:
+        """See `PresentFiles.is_there`."""
+        if job.present is None or job.name is None:
+            return False
+        look = await asyncio.to_thread(self._files.look_at, _path(job), hashed=False)
+        return look.size == job.present.size
+
+    async def is_as_stated(self, job: Job) -> bool:
+        """See `PresentFiles.is_as_stated`."""
+        return await asyncio.to_thread(self._is_as_stated, job)
+
+    def _is_as_stated(self, job: Job) -> bool:
+        if job.checksum is None or self._files.obstacle(_path(job)) is not None:
+            return False
+        try:
+            return digest_in(self._files, _path(job), job.checksum) == job.checksum.digest
+        except OSError:
+            return False
+
+
 def open_pool(
     queue: asyncio.Queue[Job | None],
     sink: OutcomeSink[Job, Arrival | None],
@@ -59,6 +96,7 @@ def open_pool(
     destination: Store,
     options: Options,
     *,
+    present: PresentFiles,
     parts: FileParts | StreamedParts,
     prefer: tuple[str, ...],
     clip: str | None,
@@ -73,8 +111,9 @@ def open_pool(
         sink: Takes the outcomes.
         network: The network of the run.
         items: Reads items again.
-        destination: DEST, which `--adopt` and conditional requests search.
+        destination: DEST, which `--adopt` searches.
         options: The options of the run.
+        present: Looks at the files of conditional requests.
         parts: The parts of long bodies.
         prefer: `Selection.prefer`.
         clip: `Selection.clip`.
@@ -90,14 +129,15 @@ def open_pool(
         clock=network.clock,
         connections=CONNECTIONS if isinstance(parts, FileParts) else 1,
         secrets=network.secrets,
-        is_there=partial(_is_there, destination),
-        is_as_stated=partial(_is_as_stated, destination),
+        is_there=present.is_there,
+        is_as_stated=present.is_as_stated,
         can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
     sharing = SharingFetcher(fetcher, destination, checksum=checksum)
     whole: AssetFetcher[Job, Arrival | None] = sharing
-    if options.adopt:
+    may_read = destination.is_local or not isinstance(parts, FileParts)
+    if options.adopt and may_read:  # otherwise the publisher compares what was fetched
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
         whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
@@ -142,23 +182,6 @@ def _copier(destination: Store, options: Options) -> Callable[[CopySource, int],
         return None
     scheme, can_copy = scheme_of(remote.location.url), remote.can_copy
     return lambda source, size: scheme_of(source.url) == scheme and can_copy(source, size)
-
-
-def _is_there(files: StoredFiles, job: Job) -> bool:
-    """Return True if there is a file with the size of `job.present`. A lost one is fetched completely."""
-    if job.present is None or job.name is None:
-        return False
-    return files.look_at(_path(job), hashed=False).size == job.present.size
-
-
-def _is_as_stated(files: StoredFiles, job: Job) -> bool:
-    """Return True if the file in place has the checksum that the item states."""
-    if job.checksum is None or files.obstacle(_path(job)) is not None:
-        return False
-    try:
-        return digest_in(files, _path(job), job.checksum) == job.checksum.digest
-    except OSError:
-        return False
 
 
 def _path(job: Job) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.child_process import Started
 from stacpull.config.options import Options
-from stacpull.engine.fetching import open_parts, open_pool
+from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
 from stacpull.engine.item_writer import clean_document
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
@@ -288,6 +288,7 @@ class MirrorRun:
     ) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
+        present = FilesInDest(self._workspace.destination)
         pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store,
@@ -295,6 +296,7 @@ class MirrorRun:
             reader,
             self._workspace.destination,
             self._options,
+            present=present,
             parts=parts,
             prefer=selection.prefer,
             clip=selection.clip,
@@ -313,6 +315,7 @@ class MirrorRun:
             network=network,
             store=self._store,
             items=reader,
+            present=present,
             emit=self._emit,
         )
 

@@ -100,6 +100,13 @@ class Granted(msgspec.Struct, tag=6, array_like=True):
     seconds: float
 
 
+class FileFound(msgspec.Struct, tag=21, array_like=True):
+    """The response to a `LookForFile`."""
+
+    number: int
+    is_found: bool
+
+
 class Throttled(msgspec.Struct, tag=7, array_like=True):
     """A host must get no requests for some seconds. Sent in both directions."""
 
@@ -150,6 +157,18 @@ class Reserve(msgspec.Struct, tag=15, array_like=True):
     amount: int
 
 
+class LookForFile(msgspec.Struct, tag=20, array_like=True):
+    """Look whether the file of this job is in DEST.
+
+    A Dask worker may lack the credentials of a bucket, or have other ones.
+    """
+
+    number: int
+    row: int
+    is_compared: bool
+    """True to compare it with the checksum that the item states."""
+
+
 class Spent(msgspec.Struct, tag=16, array_like=True):
     """The worker's use of the network since it started."""
 
@@ -186,6 +205,7 @@ ToWorker = (
     | Stop
     | End
     | ItemRead
+    | FileFound
     | Granted
     | Throttled
     | NewLimits
@@ -197,6 +217,7 @@ FromWorker = (
     | JobUnchanged
     | JobFailed
     | RequestItem
+    | LookForFile
     | Reserve
     | Throttled
     | Spent

@@ -15,7 +15,7 @@ from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import open_parts, open_pool
+from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.worker_messages import WorkerSettings
@@ -157,7 +157,17 @@ class FirstProcess:
         answer: messages.Granted = await self._ask(messages.Reserve(0, host, amount))
         return answer.seconds
 
-    async def _ask(self, question: messages.RequestItem | messages.Reserve) -> Any:
+    async def is_there(self, job: Job) -> bool:
+        """See `PresentFiles.is_there`."""
+        answer: messages.FileFound = await self._ask(messages.LookForFile(0, job.row, is_compared=False))
+        return answer.is_found
+
+    async def is_as_stated(self, job: Job) -> bool:
+        """See `PresentFiles.is_as_stated`."""
+        answer: messages.FileFound = await self._ask(messages.LookForFile(0, job.row, is_compared=True))
+        return answer.is_found
+
+    async def _ask(self, question: messages.RequestItem | messages.LookForFile | messages.Reserve) -> Any:
         self._number += 1
         number = question.number = self._number
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -168,7 +178,7 @@ class FirstProcess:
             del self._waiting[number]
 
     def _hear(self, message: messages.ToWorker) -> None:
-        if not isinstance(message, messages.ItemRead | messages.Granted):
+        if not isinstance(message, messages.ItemRead | messages.FileFound | messages.Granted):
             self._inbox.put_nowait(message)
         elif (future := self._waiting.get(message.number)) is not None and not future.done():
             future.set_result(message)
@@ -203,6 +213,7 @@ class Worker(ArrivalSender):
         self._limits: int | None = None
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
+        may_read = destination.is_local or not settings.own_parts
         self._pool = open_pool(
             self._queue,
             self,
@@ -210,6 +221,7 @@ class Worker(ArrivalSender):
             first,
             destination,
             options,
+            present=FilesInDest(destination) if may_read else first,
             parts=parts,
             prefer=settings.prefer,
             clip=settings.clip,

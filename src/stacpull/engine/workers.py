@@ -49,6 +49,7 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
+from stacpull.engine.fetching import PresentFiles
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
@@ -180,6 +181,7 @@ class Workers:
         network: The network of this process.
         store: The store process.
         items: Reads items again for all processes.
+        present: Looks at files for Dask workers that may lack the credentials of DEST.
         emit: Called with notices for the user.
     """
 
@@ -192,6 +194,7 @@ class Workers:
         network: Network,
         store: StoreClient,
         items: ItemReader,
+        present: PresentFiles,
         emit: Listener,
     ) -> None:
         self._queue = queue
@@ -200,6 +203,7 @@ class Workers:
         self._network = network
         self._store = store
         self._items = items
+        self._present = present
         self._emit = emit
         self._workers: dict[StartWorker, WorkerProcess] = {}
         """The running workers, by place."""
@@ -374,6 +378,8 @@ class Workers:
                 self._pool.fail(worker.close(row), failure, attempts)
             case messages.RequestItem():
                 self._group.create_task(self._read_item(worker, message))
+            case messages.LookForFile():
+                self._group.create_task(self._look_for_file(worker, message))
             case messages.Reserve(number, host, amount):
                 seconds = self._network.client.limits.reserve(host, amount)
                 worker.send(messages.Granted(number, seconds))
@@ -417,6 +423,16 @@ class Workers:
             }
             read_at += worker.ahead
             worker.send(messages.ItemRead(request.number, json.dumps(found).encode(), read_at))
+
+    async def _look_for_file(self, worker: WorkerProcess, asked: messages.LookForFile) -> None:
+        """Look at the file of a worker's job.
+
+        Raises:
+            CredentialsError, DestinationError: DEST cannot be read, which ends the run.
+        """
+        job = worker.open.get(asked.row)
+        look = self._present.is_as_stated if asked.is_compared else self._present.is_there
+        worker.send(messages.FileFound(asked.number, job is not None and await look(job)))
 
     def _hear_of_host(self, event: NetworkEvent) -> None:
         if isinstance(event, HostClosed):

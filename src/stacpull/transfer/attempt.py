@@ -104,6 +104,10 @@ _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKi
 """Failures after which a part must not be resumed."""
 
 
+async def _never(_: Job) -> bool:
+    return False
+
+
 class Fetcher:
     """Fetches assets through a client into memory or part files. It has no state of any asset.
 
@@ -116,9 +120,8 @@ class Fetcher:
         connections: The most connections per file; with 1, a file is received in one response.
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
-        is_there: Returns True if the file of `Job.present` exists; if not, the whole asset is fetched. Called
-            in a thread.
-        is_as_stated: Returns True if that file has `Job.checksum`. Called in a thread.
+        is_there: Returns True if the file of `Job.present` exists; if not, the whole asset is fetched.
+        is_as_stated: Returns True if that file has `Job.checksum`.
         can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
             Called in a thread.
         on_detail: Called with messages for the most verbose log.
@@ -134,8 +137,8 @@ class Fetcher:
         connections: int = CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
-        is_there: Callable[[Job], bool] = lambda _: False,
-        is_as_stated: Callable[[Job], bool] = lambda _: False,
+        is_there: Callable[[Job], Awaitable[bool]] = _never,
+        is_as_stated: Callable[[Job], Awaitable[bool]] = _never,
         can_copy: Callable[[CopySource, int], bool] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -316,7 +319,7 @@ class _Attempt:
         point = await fetcher.parts.point(job.row, job.generation) if state.may_resume else None
         if point is not None:
             return _Resume(point)
-        if job.present is not None and await asyncio.to_thread(fetcher.is_there, job):
+        if job.present is not None and await fetcher.is_there(job):
             return _Revalidate(job.present)
         return _FetchAll()
 
@@ -352,7 +355,7 @@ class _Attempt:
             is_denied = denies(present.validator, response.headers)
         if is_denied:
             return _FetchAll()
-        if present.checksum_unverified and not await asyncio.to_thread(self._fetcher.is_as_stated, self._job):
+        if present.checksum_unverified and not await self._fetcher.is_as_stated(self._job):
             return _FetchAll()
         return None
 

@@ -184,7 +184,7 @@ class ClipFetcher:
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         present, fetcher = job.present, self._fetcher
-        if present is not None and not await asyncio.to_thread(fetcher.is_there, job):
+        if present is not None and not await fetcher.is_there(job):
             present = None
         condition = {} if present is None else change_headers(present.validator)
         version = FileVersion(
