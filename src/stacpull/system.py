@@ -1,8 +1,8 @@
 """Differences between systems: system calls, processors, job arrays.
 
-Only POSIX calls are required. Three features of Linux make a mirror faster or safer, but are optional:
-`syncfs`, `renameat2`, and the boot ID. macOS does not have them. If STACPULL_PORTABLE is set, they are not
-used on Linux either, so that tests on Linux cover that case.
+Only POSIX calls are required. Four features of Linux make a mirror faster or safer, but are optional:
+`syncfs`, `renameat2`, the boot ID, and the length of a socket's queue. macOS does not have them. If
+STACPULL_PORTABLE is set, they are not used on Linux either, so that tests on Linux cover that case.
 """
 
 from __future__ import annotations

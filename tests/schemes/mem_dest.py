@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,11 +28,17 @@ class MemDest(Mem):
         """By URL of DEST."""
 
     def open_store(
-        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+        self,
+        work: Path,
+        location: BucketLocation,
+        *,
+        publishes: bool,
+        own_parts: str,
+        on_silent: Callable[[str], None],
     ) -> MemBucket:
         return MemBucket(work, location, self._bucket(location), publishes=publishes, own_parts=own_parts)
 
-    def open_files(self, location: BucketLocation) -> MemoryStore:
+    def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> MemoryStore:
         return MemoryStore(Path(), self._bucket(location))
 
     def _bucket(self, location: BucketLocation) -> MemoryDisk:

@@ -22,13 +22,14 @@ def without_tokens(data: bytes) -> bytes:
 
 
 def keys(s3: Any, location: BucketLocation) -> list[str]:
-    """Return the keys of all objects of a mirror, below its prefix."""
+    """Return the keys of all objects of a mirror, below its prefix, without the probe, which stays."""
     prefix = f"{location.prefix}/"
-    return [
+    found = [
         one["Key"].removeprefix(prefix)
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
         for one in page.get("Contents", ())
     ]
+    return [key for key in found if key != ".stacpull/probe"]
 
 
 def body(s3: Any, location: BucketLocation, key: str) -> bytes:

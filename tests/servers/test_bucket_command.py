@@ -156,7 +156,7 @@ def test_errors_are_reported_in_a_sentence(
     assert said in ran.err
     assert "planted" not in (ran.out + ran.err).lower()
     assert not (tmp_path / "disk").exists()
-    assert not (tmp_path / "work" / ".stacpull" / "ledger.sqlite").exists()
+    assert not (tmp_path / "work").exists()
     again = stacpull("mirror", source, "{dest}")
     assert again.code == 0, again.err
 

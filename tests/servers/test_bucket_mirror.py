@@ -9,18 +9,26 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pystac
 import pytest
+from msgspec.structs import replace
 from tests.acceptance.command import LABELS, Running, environment, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
 from tests.servers.bucket_trees import keys, objects, tree
 from tests.servers.buckets import REGION, Keys
+from tests.servers.long_files import long_files
+from tests.servers.mirroring import OPTIONS
 from tests.servers.process import found
+from tests.servers.stac_api import StacApi
+from tests.servers.valve import valve
 
 import stacpull
+from stacpull.events import Event, Notice
 from stacpull.models import BucketLocation
+from stacpull.store import bucket_requests
 from stacpull.store.store_choice import remember_bucket
 from stacpull_replicas import EvolvingReplica, MlhubReplica, Status, run_in_thread
 
@@ -52,6 +60,33 @@ def test_other_options_make_the_same_mirror(
         assert asyncio.run(mirrored).exit_code == 0
     assert objects(s3, location) == tree(dest)
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_bucket_that_does_not_answer_is_named_once(
+    location: BucketLocation, s3: Any, stac: StacApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named while the run waits for it. Once it answers again, the run continues."""
+    monkeypatch.setattr(bucket_requests, "SILENT_AFTER", 0.5)
+    monkeypatch.setattr(bucket_requests, "_SILENCE", 2.0)
+    monkeypatch.setattr(bucket_requests, "_TURN", 0.1)
+    notices: list[str] = []
+    port = urlsplit(str(location.endpoint_url)).port or 0
+    with long_files() as files, valve(port, limit=0) as service:
+        stac.put("a", {"small": files.put("small", b"small")})
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Notice):
+                notices.append(event.text)
+                service.limit = None
+
+        remember_bucket(tmp_path, replace(location, endpoint_url=service.url))
+        mirrored = stacpull.mirror(stac.source, tmp_path, options=OPTIONS, on_event=on_event)
+        assert asyncio.run(mirrored).exit_code == 0
+    (notice,) = notices
+    assert notice.startswith(f"{location.url} has not answered for ")
+    assert notice.endswith(" s; still waiting.")
+    assert "a/small" in objects(s3, location)
 
 
 @pytest.mark.usefixtures("store_process")

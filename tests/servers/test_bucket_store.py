@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -17,12 +19,13 @@ from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.rclone import KEYS, rclone
 from tests.servers.unreliable import Fault, unreliable
+from tests.servers.valve import valve
 from tests.store.store_contract import Reopen, StoreContract, paths, put
 
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, FailureKind
 from stacpull.store import bucket as room
-from stacpull.store import multipart
+from stacpull.store import bucket_requests, multipart, s3_bucket
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.protocol import Look, Store
@@ -452,6 +455,31 @@ def test_a_lost_reply_or_a_request_to_wait_is_resolved(
         assert failure is not None
         assert failure.kind is FailureKind.EXISTS
         assert store.read("b") == b"foreign"
+        store.close()
+
+
+@pytest.mark.parametrize("through_boto3", [False, True])
+def test_an_upload_that_advances_slowly_is_not_silent(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+    through_boto3: bool,
+) -> None:
+    """It takes four times as long as a silent one may, and is sent once."""
+    act_as(OWNER)
+    monkeypatch.setattr(s3_bucket, "_CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr(bucket_requests, "_SILENCE", 1.0)
+    monkeypatch.setattr(bucket_requests, "_TURN", 0.1)
+    data = random.Random(4).randbytes(4 << 20)
+    with valve(urlsplit(gateway.url).port or 0, uplink=1e6) as link:
+        store = BucketStore(tmp_path, BucketLocation(bucket.name, "", link.url, REGION), publishes=True)
+        if through_boto3:
+            store.bucket.requests = None  # type: ignore[misc] # cached
+        assert put(store, "a", data) is None
+        assert len(data) < link.sent < len(data) + 50_000
+        assert store.look_at("a", hashed=True).sha256 == hashlib.sha256(data).digest()
         store.close()
 
 

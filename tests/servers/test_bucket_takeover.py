@@ -19,11 +19,13 @@ from typing import Any
 
 import attrs
 import pytest
+from msgspec.structs import replace
 from tests.acceptance.command import LABELS, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
 from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.buckets import client
 from tests.servers.rclone import KEYS, rclone
+from tests.servers.unreliable import unreliable
 from tests.store.opened_parts import opened_parts
 from tests.store.store_contract import put
 
@@ -271,6 +273,29 @@ def test_a_lease_on_a_server_that_ignores_conditions(tmp_path: Path, monkeypatch
         with machines.lease("two") as taken:
             assert taken.continues
         assert "a second mirror write there" in str(machines.store("one").warning)
+
+
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_a_service_that_refuses_to_replace_conditionally(
+    location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Lease and copy of the ledger are replaced, unless another mirror has written them."""
+    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    with unreliable(str(location.endpoint_url), "no conditional replacement") as proxy, ExitStack() as opened:
+        machines = Machines(tmp_path, replace(location, endpoint_url=proxy.url), opened)
+        for filler in (b"a", b"b"):
+            (tmp_path / "copy").write_bytes(filler * size)
+            with machines.lease("one", has_ledger=True), (tmp_path / "copy").open("rb") as file:
+                sha256 = hashlib.sha256(filler * size).digest()
+                assert machines.store("one").store_own(ledger_copy.COPY, file, size, sha256)
+                with pytest.raises(DestinationError, match="Another mirror is writing to"):
+                    machines.lease("two").__enter__()
+            assert body(s3, location, ledger_copy.COPY) == filler * size
+        store = machines.store("one")
+        note = store.read_note(ledger_copy.COPY)
+        store.write_note(ledger_copy.COPY, b"of another mirror", replaces=note)
+        assert not store.write_note(ledger_copy.COPY, b"mine", replaces=note)
+        assert body(s3, location, ledger_copy.COPY) == b"of another mirror"
 
 
 def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(

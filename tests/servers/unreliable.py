@@ -12,7 +12,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Fault = Literal[
-    "500 after storing", "cut after storing", "SlowDown", "AccessDenied", "no conditional completion"
+    "500 after storing",
+    "cut after storing",
+    "SlowDown",
+    "AccessDenied",
+    "no conditional completion",
+    "no conditional replacement",
 ]
 _ERROR = '<?xml version="1.0"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
 
@@ -20,7 +25,8 @@ _ERROR = '<?xml version="1.0"?><Error><Code>{0}</Code><Message>{0}</Message></Er
 class Unreliable(ThreadingHTTPServer):
     """Passes requests on; the first `times` PUTs of each key meet a fault.
 
-    With "no conditional completion", every conditional POST is refused, and no PUT.
+    With "no conditional completion", every conditional POST is refused, and no PUT. With "no conditional
+    replacement", every request with `If-Match` is refused.
     """
 
     daemon_threads = True
@@ -52,7 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.puts[key] += 1
         fault = self.server.fault if is_faulty else None
         is_conditional = "If-None-Match" in self.headers or "If-Match" in self.headers
-        if self.server.fault == "no conditional completion" and self.command == "POST" and is_conditional:
+        is_completion = self.server.fault == "no conditional completion" and self.command == "POST"
+        is_replacement = self.server.fault == "no conditional replacement" and "If-Match" in self.headers
+        if (is_completion and is_conditional) or is_replacement:
             self._reply(501, {}, _ERROR.format("NotImplemented").encode())
             return
         if fault in {"SlowDown", "AccessDenied"}:

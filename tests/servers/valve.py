@@ -1,8 +1,12 @@
-"""A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway."""
+"""A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway.
+
+It can also narrow the way there, as a slow uplink does.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +17,13 @@ _PIECE = 1 << 16
 class Valve:
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
-    def __init__(self, target: int, limit: int | None) -> None:
+    def __init__(self, target: int, limit: int | None, uplink: float | None) -> None:
         self.passed = 0
         """Bytes that came back, header fields included."""
+        self.sent = 0
+        """Bytes that went there."""
+        self.uplink = uplink
+        """Bytes per second that each connection takes; None: any number."""
         self.limit = limit
         """None: open."""
         self.shut = threading.Event()
@@ -29,7 +37,10 @@ class Valve:
 
     async def serve(self, opened: threading.Event, closing: asyncio.Event) -> None:
         """Pass connections on until `closing`."""
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        listening = socket.create_server(("127.0.0.1", 0))
+        if self.uplink is not None:  # the rest waits at the client, as on a slow link
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
+        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = server.sockets[0].getsockname()[1]
         opened.set()
@@ -46,7 +57,7 @@ class Valve:
         back, forth = await asyncio.open_connection("127.0.0.1", self._target)
         with suppress(ConnectionError, asyncio.CancelledError, ExceptionGroup):
             async with asyncio.TaskGroup() as group:
-                group.create_task(_pass(reader, forth))
+                group.create_task(self._let_there(reader, forth))
                 group.create_task(self._let_back(back, writer))
         self._tasks.discard(task)
         forth.transport.abort()
@@ -62,18 +73,20 @@ class Valve:
             await writer.drain()
         writer.close()
 
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(_PIECE):
-        writer.write(piece)
-        await writer.drain()
-    writer.close()
+    async def _let_there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(_PIECE):
+            self.sent += len(piece)
+            writer.write(piece)
+            await writer.drain()
+            if self.uplink is not None:
+                await asyncio.sleep(len(piece) / self.uplink)
+        writer.close()
 
 
 @contextmanager
-def valve(target: int, limit: int | None = None) -> Iterator[Valve]:
+def valve(target: int, limit: int | None = None, *, uplink: float | None = None) -> Iterator[Valve]:
     """Open a valve before the server at port `target`."""
-    gate = Valve(target, limit)
+    gate = Valve(target, limit, uplink)
     opened, closing = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 

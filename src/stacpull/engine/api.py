@@ -177,7 +177,7 @@ async def _mirror(
             ),
         ):
             await unless_stopped(lambda: validate(opened, selection, layout), stop)
-            async with opened_workspace(place) as workspace:
+            async with opened_workspace(place, on_event) as workspace:
 
                 def begin() -> Run:
                     run = runs.begin(workspace.db, spec, network.clock.time(), flags)
@@ -212,7 +212,7 @@ async def _mirror_input(
     stop: asyncio.Event,
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
-    async with opened_workspace(place) as workspace:
+    async with opened_workspace(place, on_event) as workspace:
         kept = await kept_in(workspace.destination.work, stop, source)
         spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
         flags, now = flags_of(options), SystemClock().time()
@@ -286,7 +286,7 @@ async def resume(
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(place) as workspace:
+        async with opened_workspace(place, on_event) as workspace:
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, now))
             if run is not None:
@@ -326,7 +326,7 @@ async def retry(
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(place) as workspace:
+        async with opened_workspace(place, on_event) as workspace:
 
             def begin() -> Run:
                 last = runs.last_spec(workspace.db)

@@ -153,13 +153,22 @@ def _warn(on_event: Listener | None, event: NetworkEvent) -> None:
 
 
 @asynccontextmanager
-async def opened_workspace(place: DestPlace) -> AsyncIterator[Workspace]:
+async def opened_workspace(place: DestPlace, on_event: Listener | None = None) -> AsyncIterator[Workspace]:
     """Open the workspace of DEST and close it at the end of the block, both in a thread.
+
+    Args:
+        place: DEST.
+        on_event: Called with a notice if a bucket does not answer.
 
     Raises:
         DestinationError: as `open_workspace`. An error of the block itself takes precedence.
     """
-    async with off_loop(open_workspace(place.work, place.bucket)) as workspace:
+    loop = asyncio.get_running_loop()
+
+    def on_silent(text: str) -> None:
+        loop.call_soon_threadsafe(_warn, on_event, Notice("warning", text))
+
+    async with off_loop(open_workspace(place.work, place.bucket, on_silent)) as workspace:
         yield workspace
 
 

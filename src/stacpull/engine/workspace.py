@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from stacpull.schemes import SCHEMES
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import Store, remote_store
-from stacpull.store.store_choice import bucket_of, identified, open_store, remember_bucket
+from stacpull.store.store_choice import bucket_of, identified, open_files, open_store, remember_bucket
 
 if TYPE_CHECKING:
     from stacpull.store.lease import Lease  # few mirrors have one
@@ -43,12 +43,15 @@ class Workspace(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator[Workspace]:
+def open_workspace(
+    dest: Path, bucket: BucketLocation | None = None, on_silent: Callable[[str], None] = lambda _: None
+) -> Iterator[Workspace]:
     """Open DEST for writing, and lock out other runs.
 
     Args:
         dest: The directory of the ledger, and of the files if they are not in a bucket.
         bucket: The bucket that `dest` is or becomes the work directory of.
+        on_silent: Called once, from any thread, with a sentence for the user if the bucket does not answer.
 
     Raises:
         DestinationError: It cannot be created or written, another run uses it, or it has a foreign catalog.
@@ -56,8 +59,15 @@ def open_workspace(dest: Path, bucket: BucketLocation | None = None) -> Iterator
     refuse_lost(dest)
     _refuse_foreign_catalog(dest)
     location = None if bucket is None else _identified(dest, bucket)
+    if location is not None and not (dest / ".stacpull").exists():
+        from stacpull.store.lease import OWNER  # noqa: PLC0415 - few mirrors have one
+
+        with open_files(dest, location, on_silent=on_silent) as files:
+            files.read(OWNER)  # before anything is created: the bucket may refuse the credentials
     with (
-        closing(open_store(dest, location, most_held=descriptors_here().directories)) as destination,
+        closing(
+            open_store(dest, location, most_held=descriptors_here().directories, on_silent=on_silent)
+        ) as destination,
         locked(dest) as lock,
         _leased(destination) as lease,
         _ledger_of(destination) as db,

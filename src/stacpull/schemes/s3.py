@@ -5,6 +5,7 @@ A key is not the path of a URL: `%`, `?` and `#` are ordinary characters of a ke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,15 +62,21 @@ class S3(Scheme):
         return located(location)
 
     def open_store(
-        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+        self,
+        work: Path,
+        location: BucketLocation,
+        *,
+        publishes: bool,
+        own_parts: str,
+        on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open a bucket for a run."""
         from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-        return BucketStore(work, location, publishes=publishes, own_parts=own_parts)
+        return BucketStore(work, location, publishes=publishes, own_parts=own_parts, on_silent=on_silent)
 
-    def open_files(self, location: BucketLocation) -> StoredFiles:
+    def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
         """Open a bucket for reading."""
         from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above
 
-        return BucketFiles(location)
+        return BucketFiles(location, on_silent=on_silent)

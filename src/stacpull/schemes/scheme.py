@@ -8,7 +8,7 @@ nothing for S3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, uses_relative
@@ -137,7 +137,13 @@ class Scheme:
         return location
 
     def open_store(
-        self, work: Path, location: BucketLocation, *, publishes: bool, own_parts: str
+        self,
+        work: Path,
+        location: BucketLocation,
+        *,
+        publishes: bool,
+        own_parts: str,
+        on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open DEST for a run.
 
@@ -146,12 +152,13 @@ class Scheme:
             location: DEST.
             publishes: True in the process that publishes.
             own_parts: The directory of this worker among the parts (`store.own_parts`).
+            on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
         raise NotImplementedError
 
-    def open_files(self, location: BucketLocation) -> StoredFiles:
-        """Open DEST for reading."""
+    def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
+        """Open DEST for reading. `on_silent`: as for `open_store`."""
         raise NotImplementedError

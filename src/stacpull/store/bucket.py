@@ -79,14 +79,18 @@ _NO_NAMES = frozenset({"", ".", ".."})
 _REFUSALS = frozenset({"401", "403", "AccessDenied"})
 _NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
+_PROBE = ".stacpull/probe"
+"""An empty object. It stays: later probes are one request, and a kill leaves nothing else behind."""
 
 
 class BucketFiles:
     """The objects of a mirror, for reading (`StoredFiles`)."""
 
-    def __init__(self, location: BucketLocation) -> None:
-        """Create the reader; nothing is sent yet."""
-        self.bucket = S3Bucket(location)
+    def __init__(
+        self, location: BucketLocation, *, on_silent: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Create the reader; nothing is sent yet. `on_silent`: see `S3Bucket`."""
+        self.bucket = S3Bucket(location, on_silent=on_silent)
 
     @property
     def name(self) -> str:
@@ -234,7 +238,13 @@ class BucketStore(BufferedParts, BucketFiles):
     is_local = False
 
     def __init__(
-        self, work: Path, location: BucketLocation, *, publishes: bool = False, own_parts: str = ""
+        self,
+        work: Path,
+        location: BucketLocation,
+        *,
+        publishes: bool = False,
+        own_parts: str = "",
+        on_silent: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Open the work directory. A missing one is created.
 
@@ -243,12 +253,13 @@ class BucketStore(BufferedParts, BucketFiles):
             location: The bucket.
             publishes: True in the publishing process: it keeps small parts in memory, and connects now.
             own_parts: The directory of this worker among the parts (`store.own_parts`).
+            on_silent: See `S3Bucket`.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
         BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
-        BucketFiles.__init__(self, location)
+        BucketFiles.__init__(self, location, on_silent=on_silent)
         self._lease = LeaseCheck(self)
         check_lease = self._lease.check
         self.uploads = MultipartUploads(self.bucket, check_lease, self.parts, self.shared_parts)
@@ -295,14 +306,8 @@ class BucketStore(BufferedParts, BucketFiles):
     @cached_property
     def _is_conditional(self) -> bool:
         """True if the bucket supports `If-None-Match`: it does not overwrite an object."""
-        name = f"probe-{uuid.uuid4().hex}"
-        one = ObjectContent(b"", _EMPTY)
-        try:
-            codes = [self.bucket.put(f".stacpull/{name}", one, {"if-none-match": "*"}) for _ in range(2)]
-        finally:
-            with suppress(DestinationError):
-                self.bucket.delete(f".stacpull/{name}")
-        return not EXISTS.isdisjoint(codes)
+        one, condition = ObjectContent(b"", _EMPTY), {"if-none-match": "*"}
+        return any(self.bucket.put(_PROBE, one, condition) in EXISTS for _ in range(2))
 
     @cached_property
     def _may_write(self) -> bool:
@@ -332,10 +337,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return Note(body, headers.get("etag", ""), max(0.0, age))
 
     def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        """See `RemoteStore.write_note`.
-
-        If the server ignores conditions, the object is read first, which leaves a moment for another writer.
-        """
+        """See `RemoteStore.write_note`."""
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
@@ -358,21 +360,28 @@ class BucketStore(BufferedParts, BucketFiles):
     def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
         """Write an object of the mirror itself, replacing the version `etag` (None: there is no object).
 
+        If the service ignores or refuses conditions, the object is looked at instead, which leaves a moment
+        for another writer.
+
         Returns:
             False if there is another version.
         """
-        conditions = [{"if-none-match": "*"}]
+        conditions: list[dict[str, str]] = [{"if-none-match": "*"}]
         if not self._is_conditional:
             conditions = [{}]
         elif etag is not None:  # radosgw expects it without quotes
             conditions = [{"if-match": etag}, {"if-match": etag.strip('"')}]
-        for condition in conditions:
+        while conditions:
+            condition = conditions.pop(0)
             there = self.bucket.head(path)
             if (there and there.etag) != etag:
                 return False
             with suppress(FileNotFoundError):  # another program removed the object
-                if not send(condition):
+                code = send(condition)
+                if not code:
                     return True
+                if code in UNKNOWN_CONDITIONS:
+                    conditions = [{}]
         return False
 
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
@@ -510,9 +519,17 @@ class BucketStore(BufferedParts, BucketFiles):
         """
         stages = one.replace and not copy.is_staged
         path = self.bucket.path(self.staged.new_key(one.part)) if stages else one.path
-        url = (one.copy or copy).source.url
+        origin = one.copy or copy
+        subject = f"The upload of {self.name}/{one.path}" if origin.is_staged else origin.source.url
         at_service = ServerCopy(
-            self.bucket, self._lease.check, self.uploads, path, one.identity, copy, url, replace=one.replace
+            self.bucket,
+            self._lease.check,
+            self.uploads,
+            path,
+            one.identity,
+            copy,
+            subject,
+            replace=one.replace,
         )
         try:
             failure = at_service.run()

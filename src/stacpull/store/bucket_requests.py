@@ -9,10 +9,10 @@ loop for all connections, and any thread may call `send`:
 
 This module does not retry, and has no messages for users. A request is only sent again, over another
 connection, if the server had closed the idle connection. After an unexpected reply, or none (the connection
-was lost, or silent for a minute), the caller repeats the request with boto3, which waits, retries and names
-the error. Once a server answers that the bucket is in another region, boto3 sends all requests, because it
-follows the bucket there. `bucket_requests` detects cases that need boto3: a proxy, no credentials, a
-directory bucket, and Amazon's FIPS, dual-stack and acceleration endpoints.
+was lost, or for a minute the server has received and sent nothing), the caller repeats the request with
+boto3, which waits, retries and names the error. Once a server answers that the bucket is in another region,
+boto3 sends all requests, because it follows the bucket there. `bucket_requests` detects cases that need
+boto3: a proxy, no credentials, a directory bucket, and Amazon's FIPS, dual-stack and acceleration endpoints.
 
 Source: Amazon S3 API Reference; RFC 9112.
 """
@@ -20,14 +20,19 @@ Source: Amazon S3 API Reference; RFC 9112.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import io
 import os
 import re
 import ssl
+import sys
+import termios
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -39,6 +44,7 @@ from stacpull.proxies import may_have_proxies
 from stacpull.runtime import loop_runner
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
+from stacpull.system import is_linux
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -47,8 +53,11 @@ CONNECTIONS = 64
 """Simultaneous requests."""
 _CONNECT_TIMEOUT = 10.0
 _SILENCE = 60.0
-"""Seconds to wait for a reply."""
-_TURN = 5.0
+"""Seconds without progress: the server has received no more bytes of the request, and sent none."""
+SILENT_AFTER = 5.0
+"""Seconds without progress after which the user is told."""
+_TURN = 1.0
+"""Seconds between two looks at the progress of all requests."""
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
 _LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
@@ -59,6 +68,7 @@ _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
 """The header fields that tell where a reply ends, and whether its connection can be kept."""
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
+_COPY = "x-amz-copy-source"
 _EXPRESS = "--x-s3"
 """The suffix of directory buckets, which need sessions."""
 _SWITCHING, _FINAL, _MOVED = 101, 200, 301
@@ -81,9 +91,14 @@ Body = bytes | bytearray | FilePiece
 """The body of a request."""
 
 
-def size_of(body: Body) -> int:
+def size_of(body: Body | memoryview) -> int:
     """Return the number of bytes of a body."""
     return body.size if isinstance(body, FilePiece) else len(body)
+
+
+def as_file(body: Body) -> BinaryIO:
+    """Return a body for boto3, which sends a file in blocks. All of any other body must leave in 10 s."""
+    return io.BytesIO(body.read() if isinstance(body, FilePiece) else body)
 
 
 class ObjectRequest(NamedTuple):
@@ -125,6 +140,7 @@ def bucket_requests(
     region: str,
     credentials: Callable[[], Credentials],
     ca_bundle: str | None,
+    on_silent: Callable[[], None] = lambda: None,
 ) -> BucketRequests | None:
     """Return a sender for a bucket; None if only boto3 can send requests.
 
@@ -134,6 +150,7 @@ def bucket_requests(
         region: The region of the bucket.
         credentials: Returns the current credentials; may block to renew them.
         ca_bundle: A file with the authorities of certificates; None: those of botocore.
+        on_silent: See `BucketRequests`.
     """
     endpoint = endpoint_of(bucket, region, endpoint_url)
     if bucket.endswith(_EXPRESS) or _has_proxies(endpoint.origin):
@@ -141,7 +158,7 @@ def bucket_requests(
     context = None
     if endpoint.origin.startswith("https:"):
         context = ssl.create_default_context(cafile=ca_bundle or _usual_authorities())
-    return BucketRequests(endpoint, credentials, context)
+    return BucketRequests(endpoint, credentials, context, on_silent)
 
 
 def credentials_of(session: Any, endpoint_url: str | None) -> Callable[[], Credentials] | None:
@@ -197,7 +214,11 @@ class BucketRequests:
     """Sends requests to one bucket."""
 
     def __init__(
-        self, endpoint: Endpoint, credentials: Callable[[], Credentials], context: ssl.SSLContext | None
+        self,
+        endpoint: Endpoint,
+        credentials: Callable[[], Credentials],
+        context: ssl.SSLContext | None,
+        on_silent: Callable[[], None] = lambda: None,
     ) -> None:
         """Create the sender. Nothing is started before the first request.
 
@@ -205,12 +226,16 @@ class BucketRequests:
             endpoint: The endpoint of the bucket.
             credentials: Returns the current credentials. It may block to renew them.
             context: The TLS context.
+            on_silent: Called on the loop of the requests, about once per second, while the server has made no
+                progress with any of them for `SILENT_AFTER` seconds. Uploads that are completed and copies
+                do not count, because they take long.
         """
         self._endpoint = endpoint
         self._is_useless = False
         """True once this is closed, or the server answered that the bucket is in another region."""
         self._credentials = credentials
         self._context = context
+        self._on_silent = on_silent
         self._signer = Signer()
         self._handing_over = threading.Lock()
         """Held while requests are passed to the loop, so that none follows the order to close."""
@@ -220,6 +245,8 @@ class BucketRequests:
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self._opening = 0
+        self._waiting_since = 0.0
+        """When the oldest of the waiting requests came, or a little earlier."""
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
         """Send requests, many at once; return the replies in order, None for a missing one."""
@@ -307,6 +334,8 @@ class BucketRequests:
             self._refuse_waiting()
 
     def _take(self, exchanges: Sequence[_Exchange]) -> None:
+        if not self._waiting:
+            self._waiting_since = self._loop.time()
         self._waiting.extend(exchanges)
         while self._waiting and self._idle:
             self._idle.pop().begin(self._waiting.popleft())
@@ -339,6 +368,11 @@ class BucketRequests:
     def _look_for_silence(self) -> None:
         for connection in list(self._connections):
             connection.abort_if_silent()
+        times = [one.silent_since for one in self._connections if one.silent_since is not None]
+        if self._waiting and not self._connections:
+            times.append(self._waiting_since)
+        if times and self._loop.time() - max(times) >= SILENT_AFTER:
+            self._on_silent()
         self._loop.call_later(_TURN, self._look_for_silence)
 
     def opened(self, connection: _Connection) -> None:
@@ -413,6 +447,7 @@ class _Connection(asyncio.Protocol):
         "_is_paused",
         "_is_reused",
         "_last_bytes_at",
+        "_left",
         "_loop",
         "_missing",
         "_owner",
@@ -438,6 +473,9 @@ class _Connection(asyncio.Protocol):
         self._is_paused = False
         self._is_reused = False
         self._last_bytes_at = 0.0
+        """The time of the last progress."""
+        self._left = 0
+        """Bytes that the server had not received at the last look."""
 
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
@@ -445,8 +483,8 @@ class _Connection(asyncio.Protocol):
         self._came, self._missing, self._headed, self._tries = [], 0, None, 0
         self._last_bytes_at = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
-        request = exchange.request
-        body = request.body
+        body = exchange.request.body
+        self._left = len(exchange.head) + size_of(body)
         if not isinstance(body, FilePiece) and len(body) <= _CHUNK:
             transport.write(exchange.head + body)
             return
@@ -479,10 +517,33 @@ class _Connection(asyncio.Protocol):
         if exchange is not None:
             exchange.conclude(None)
 
+    @property
+    def silent_since(self) -> float | None:
+        """The time of the last progress of a request that should have its reply soon; None without one."""
+        if self._exchange is None:
+            return None
+        request = self._exchange.request
+        is_slow = request.method == "POST" or _COPY in request.headers
+        return None if is_slow else self._last_bytes_at
+
     def abort_if_silent(self) -> None:
         """Close the connection if its server has received and sent nothing for a long time."""
-        if self._exchange is not None and self._loop.time() - self._last_bytes_at > _SILENCE:
+        if self._exchange is None:
+            return
+        left = self._unreceived()
+        if left < self._left:
+            self._last_bytes_at = self._loop.time()
+        self._left = left
+        if self._loop.time() - self._last_bytes_at > _SILENCE:
             self.abort()
+
+    def _unreceived(self) -> int:
+        """Return how many bytes of the request the server has not received, as far as this is known."""
+        if self._transport is None:
+            return 0
+        unsent = 0 if self._unsent is None else size_of(self._unsent)
+        in_kernel = _unacknowledged(self._transport.get_extra_info("socket").fileno())
+        return unsent + self._transport.get_write_buffer_size() + in_kernel
 
     # Called by the event loop.
 
@@ -499,7 +560,6 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Resume sending the body."""
         self._is_paused = False
-        self._last_bytes_at = self._loop.time()
         self._send_more()
 
     def data_received(self, data: bytes) -> None:
@@ -592,6 +652,15 @@ class _Connection(asyncio.Protocol):
         self._owner.lost(self)
         if exchange is not None:
             exchange.conclude(None)
+
+
+def _unacknowledged(descriptor: int) -> int:
+    """Return how many bytes of a socket its peer has not acknowledged; 0 if the system does not tell."""
+    if not is_linux():
+        return 0
+    with suppress(OSError):  # it is closed
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return 0
 
 
 class _IncompleteError(Exception):

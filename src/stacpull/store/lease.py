@@ -36,7 +36,8 @@ LEASE_SECONDS = 60.0
 """A lease that was not renewed for this time has expired."""
 _USED = 2 / 3
 """The share of that time for which a lease is trusted after a read. The rest is for requests in flight."""
-_OWNER = ".stacpull/owner.json"
+OWNER = ".stacpull/owner.json"
+"""The path of the lease."""
 _NAMES = ("mirror", "host", "work", "inode", "run")
 _ATTEMPTS = 4
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -95,17 +96,17 @@ class Lease:
         self._thread.join()
         with suppress(StacpullError):  # it expires
             if self.lost is None and (note := self._own()) is not None:
-                self._store.write_note(_OWNER, self._body(is_held=False), replaces=note)
+                self._store.write_note(OWNER, self._body(is_held=False), replaces=note)
 
     def _take(self) -> None:
         for _ in range(_ATTEMPTS):
-            note = self._store.read_note(_OWNER)
+            note = self._store.read_note(OWNER)
             if note is None:
                 self._refuse_foreign_catalog()
             else:
                 self._judge(note)
                 self.continues = not self._has_ledger
-            if self._store.write_note(_OWNER, self._body(is_held=True), replaces=note):
+            if self._store.write_note(OWNER, self._body(is_held=True), replaces=note):
                 return
             if self._own() is not None:  # it was written, and the response was lost
                 return
@@ -148,11 +149,11 @@ class Lease:
                 if note is None:
                     self.lost = _taken_over(self._store)
                     return
-                self._store.write_note(_OWNER, self._body(is_held=True), replaces=note)
+                self._store.write_note(OWNER, self._body(is_held=True), replaces=note)
 
     def _own(self) -> Note | None:
         """Return the current lease, None if another run has it."""
-        note = self._store.read_note(_OWNER)
+        note = self._store.read_note(OWNER)
         return note if note is not None and _read(self._store, note)["run"] == self._about["run"] else None
 
     def _body(self, *, is_held: bool) -> bytes:
@@ -197,11 +198,11 @@ class LeaseCheck:
     def _look(self) -> None:
         for _ in range(_ATTEMPTS):
             requested_at = time.clock_gettime(_CLOCK)
-            note = self._store.read_note(_OWNER)
+            note = self._store.read_note(OWNER)
             if note is None or not self._is_own(owner := _read(self._store, note)) or not owner.get("held"):
                 break  # the run has ended or lost the lease
             is_young = note.age < LEASE_SECONDS * _USED
-            if is_young or self._store.write_note(_OWNER, orjson.dumps(owner), replaces=note):
+            if is_young or self._store.write_note(OWNER, orjson.dumps(owner), replaces=note):
                 self._valid_until = requested_at + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
                 return
         self._lost = _taken_over(self._store)
@@ -229,4 +230,4 @@ def _read(store: RemoteStore, note: Note) -> dict[str, Any]:
         found = orjson.loads(note.body)
         return {**found, **{name: str(found[name]) for name in _NAMES}}
     except (ValueError, KeyError, TypeError) as error:
-        raise DestinationError(f"{store.name}/{_OWNER} is damaged.") from error
+        raise DestinationError(f"{store.name}/{OWNER} is damaged.") from error

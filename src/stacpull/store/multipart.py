@@ -29,7 +29,7 @@ import msgspec
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
-from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, size_of
+from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, as_file, size_of
 from stacpull.store.regular import open_regular, read_regular
 from stacpull.store.s3_bucket import (
     DENIALS,
@@ -225,7 +225,7 @@ class MultipartUploads:
                         **self._bucket.at(note.key),
                         UploadId=note.upload,
                         PartNumber=number,
-                        Body=body.read() if isinstance(body, FilePiece) else body,
+                        Body=as_file(body),
                         ChecksumSHA256=checksums[number],
                     )["ETag"]
             found.append(UploadedPiece(number, etag, size_of(body), {"ChecksumSHA256": checksums[number]}))
@@ -285,7 +285,8 @@ class MultipartUploads:
         if made is not None and made.size == size and made.has_metadata(note.metadata):
             return made.etag
         if refusal is None:
-            raise DestinationError(f"{self._bucket.name} has lost pieces of {note.key}.")
+            what = self._bucket.described(note.key)
+            raise DestinationError(f"{what} has lost pieces that were confirmed: run `stacpull resume`.")
         code = code_behind(refusal)
         if condition and code in UNKNOWN_CONDITIONS and _is_met(condition, made):
             return self.complete(note, pieces)

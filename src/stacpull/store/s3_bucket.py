@@ -30,11 +30,13 @@ from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
 from stacpull.sigv4 import encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
+    SILENT_AFTER,
     Body,
     BucketRequests,
     FilePiece,
     ObjectReply,
     ObjectRequest,
+    as_file,
     bucket_requests,
     credentials_of,
 )
@@ -48,16 +50,20 @@ THREADS = 32
 READ = 1 << 20
 SHA256, PART = "stacpull-sha256", "stacpull-part"
 """Metadata of an object: its digest, and the identity of its part."""
+STAGING = ".stacpull/parts/"
+"""The prefix of objects that are uploaded and not yet copied to their final keys."""
 ATTEMPTS = 8
 _PATIENCE, _FAILING = 120.0, 60.0
 """Seconds for which boto3 repeats a request after its first failure; and for which it repeats none after a
 request has failed for good."""
+_CONNECT_TIMEOUT = 10.0
+"""Seconds of boto3 for a connection, and for each block of a body that it sends."""
 _UNAVAILABLE = frozenset({500, 502, 503, 504})
 _FAILED_AT = "stacpull-failed-at"
 NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 NO_UPLOADS = frozenset({"NoSuchUpload", "NotImplemented"})
 DENIALS = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
-OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION = 200, 204, 206, 404, 412
+OK, NO_CONTENT, _PARTIAL, NOT_FOUND, FAILED_CONDITION, _UNKNOWN_CONDITION = 200, 204, 206, 404, 412, 501
 _FIRST_ERROR = 300
 EXISTS = frozenset({"412", "PreconditionFailed"})
 UNKNOWN_CONDITIONS = frozenset({"501", "NotImplemented"})
@@ -141,15 +147,24 @@ class S3Bucket:
             normal reply resets it.
     """
 
-    def __init__(self, location: BucketLocation, origin: S3Bucket | None = None) -> None:
+    def __init__(
+        self,
+        location: BucketLocation,
+        origin: S3Bucket | None = None,
+        on_silent: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Create the client; nothing is sent yet.
 
         Args:
             location: Its location.
             origin: A bucket of the same service whose session and boto3 client this one shares, if any.
+            on_silent: Called at most once, from any thread, with a sentence for the user: the service has
+                not answered for some seconds.
         """
         self.location = location
         self._origin = origin
+        self._on_silent = on_silent
+        self._is_reported = False
         self.prefix = f"{location.prefix}/" if location.prefix else ""
         self.names = ListedNames()
         self.opening = threading.RLock()
@@ -191,10 +206,17 @@ class S3Bucket:
                 return
         now = time.monotonic()
         failed_at = request_dict["context"].setdefault(_FAILED_AT, now)
+        if now > failed_at + SILENT_AFTER:
+            self._report_silence("has not answered" if status is None else f"has replied {status}")
         if now > failed_at + _PATIENCE or now < self.failing_until:
             from botocore.exceptions import ClientError  # noqa: PLC0415 - imported already
 
             raise caught_exception or ClientError(reply, operation.name)
+
+    def _report_silence(self, what: str = "has not answered") -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            self._on_silent(f"{self.name} {what} for {SILENT_AFTER:.0f} s; still waiting.")
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
@@ -205,12 +227,16 @@ class S3Bucket:
         if static is not None and static.credentials is not None:
             keys, region = static.credentials, static.settings.region or _USUAL_REGION
             bundle = place.ca_bundle or ca_bundle_variable()
-            return bucket_requests(place.bucket, place.endpoint_url, region, lambda: keys, bundle)
+            return bucket_requests(
+                place.bucket, place.endpoint_url, region, lambda: keys, bundle, self._report_silence
+            )
         credentials = credentials_of(self.session, place.endpoint_url)
         if credentials is None:
             return None
         region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
-        return bucket_requests(place.bucket, place.endpoint_url, region, credentials, bundle)
+        return bucket_requests(
+            place.bucket, place.endpoint_url, region, credentials, bundle, self._report_silence
+        )
 
     @_locked_property
     def static(self) -> StaticSetup | None:
@@ -278,6 +304,11 @@ class S3Bucket:
     def key(self, path: str) -> str:
         """Return the key of a path in DEST."""
         return self.prefix + path
+
+    def described(self, key: str) -> str:
+        """Return how a sentence about an object begins. The key of a staged one tells users nothing."""
+        is_staged = key.startswith(self.key(STAGING))
+        return f"An upload to {self.name}" if is_staged else f"s3://{self.location.bucket}/{key}"
 
     def path(self, key: str) -> str:
         """Return the path in DEST of a key."""
@@ -394,8 +425,10 @@ class S3Bucket:
             CredentialsError, DestinationError: As any request.
         """
         (reply,) = self.send([self.put_request(path, content, condition)], "write")
-        if reply is not None and reply.status in {OK, FAILED_CONDITION}:
-            return "" if reply.status == OK else str(FAILED_CONDITION)
+        if reply is not None and reply.status == OK:
+            return ""
+        if reply is not None and condition and reply.status in {FAILED_CONDITION, _UNKNOWN_CONDITION}:
+            return str(reply.status)
         body = content.body
         if isinstance(body, FilePiece):
             body.file.seek(0)
@@ -404,7 +437,7 @@ class S3Bucket:
             REFUSED_CONDITIONS if condition else frozenset(),
             lambda: self.s3.put_object(
                 **self.object_args(path),
-                Body=body.file if isinstance(body, FilePiece) else body,
+                Body=body.file if isinstance(body, FilePiece) else as_file(body),
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
                 Metadata=content.noted,
                 **named_by_boto3(condition),
@@ -648,8 +681,8 @@ class ObjectReader(io.RawIOBase):
 
         bucket = self._bucket
         changed = ObjectChangedError(
-            f"s3://{bucket.location.bucket}/{bucket.key(self._path)} was replaced or removed while it was "
-            "read: run the command again."
+            f"{bucket.described(bucket.key(self._path))} was replaced or removed while it was read: run the "
+            "command again."
         )
         try:
             with bucket.errors("read", self._path):
@@ -903,7 +936,7 @@ def _client(
         signature_version="s3v4",
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=THREADS,
-        connect_timeout=10,
+        connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=60,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

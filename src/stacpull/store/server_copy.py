@@ -39,7 +39,7 @@ class ServerCopy:
         path: str,
         identity: int,
         copy: PendingCopy,
-        url: str,
+        subject: str,
         *,
         replace: bool,
     ) -> None:
@@ -52,7 +52,7 @@ class ServerCopy:
             path: The path of the copy.
             identity: The identity of the part.
             copy: The source.
-            url: The URL of the object in messages. That of `copy` may be of a staged copy of the object.
+            subject: The source in messages. The URL in `copy` may be that of a staged copy of the object.
             replace: True if an existing object may be replaced.
         """
         self._bucket = bucket
@@ -61,7 +61,7 @@ class ServerCopy:
         self._path = path
         self._identity = identity
         self._copy = copy
-        self._url = url
+        self._subject = subject
         self._replace = replace
         self._noted = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
@@ -171,4 +171,4 @@ class ServerCopy:
         if found is not None and found.identity == self._identity:
             self._check_lease()
             self._bucket.delete(self._path)
-        return Failure(kind, f"{self._url} {what}.")
+        return Failure(kind, f"{self._subject} {what}.")

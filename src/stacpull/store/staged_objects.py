@@ -24,12 +24,11 @@ from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.multipart import MultipartUploads, UploadNote, load_note, save_note
 from stacpull.store.part_files import Pair
 from stacpull.store.protocol import PartEntry
-from stacpull.store.s3_bucket import NOT_FOUND, ObjectContent, S3Bucket, StoredObject
+from stacpull.store.s3_bucket import NOT_FOUND, STAGING, ObjectContent, S3Bucket, StoredObject
 
 _SENT, _WHOLE = ".sent", ".whole"
 NOTES = (".upload", _SENT)
 """Suffixes of notes."""
-_STAGING = ".stacpull/parts/"
 
 
 class StagedObject(msgspec.Struct, frozen=True):
@@ -76,7 +75,7 @@ class StagedObjects:
 
     def new_key(self, name: str) -> str:
         """Return a new, unique key of an object; it begins with the name of a part."""
-        return self._bucket.key(f"{_STAGING}{name}.{os.urandom(8).hex()}")
+        return self._bucket.key(f"{STAGING}{name}.{os.urandom(8).hex()}")
 
     def noted_uploads(self) -> set[Pair]:
         """Return the rows and generations of the assets with a noted upload."""
@@ -181,7 +180,7 @@ class StagedObjects:
         self._remove_all_but(kept)
 
     def _remove_all_but(self, kept: set[str]) -> None:
-        prefix = self._bucket.key(_STAGING)
+        prefix = self._bucket.key(STAGING)
         for key, upload in self._uploads.listed(prefix):
             if key not in kept:
                 self._check_lease()
@@ -196,7 +195,7 @@ class StagedObjects:
             after, is_last = keys[-1] if keys else "", is_last or not keys
 
     def _is_staged(self, key: str) -> bool:
-        return key.startswith(self._bucket.key(_STAGING))
+        return key.startswith(self._bucket.key(STAGING))
 
     def _path(self, part: str) -> Path:
         return (self._parts / part).with_suffix(_SENT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def open_store(
     most_held: int = _HELD_DIRECTORIES,
     publishes: bool = False,
     own_parts: str = "",
+    on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
     """Open the store of a mirror for a run.
 
@@ -93,6 +94,7 @@ def open_store(
         most_held: The most directories to hold open at once.
         publishes: True in the process that publishes.
         own_parts: The directory of this worker among the parts (`store.own_parts`).
+        on_silent: Called once, from any thread, with a sentence for the user if a bucket does not answer.
 
     Raises:
         DestinationError: It cannot be made or written.
@@ -100,16 +102,21 @@ def open_store(
     location = location or bucket_of(work)
     if location is None:
         return Destination(work, most_held=most_held, own_parts=own_parts)
-    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, own_parts=own_parts)
+    return SCHEMES[location.scheme].open_store(
+        work, location, publishes=publishes, own_parts=own_parts, on_silent=on_silent
+    )
 
 
 @contextmanager
-def open_files(work: Path, location: BucketLocation | None = None) -> Iterator[StoredFiles]:
+def open_files(
+    work: Path, location: BucketLocation | None = None, *, on_silent: Callable[[str], None] = lambda _: None
+) -> Iterator[StoredFiles]:
     """Open the store of a mirror for reading.
 
     Args:
         work: The mirror, or the directory of its ledger.
         location: Its bucket; None: as the directory says.
+        on_silent: As for `open_store`.
 
     Raises:
         OSError: It is not a directory, or cannot be opened.
@@ -117,7 +124,10 @@ def open_files(work: Path, location: BucketLocation | None = None) -> Iterator[S
     """
     location = location or bucket_of(work)
     try:
-        files = DirectoryFiles(work) if location is None else SCHEMES[location.scheme].open_files(location)
+        if location is None:
+            files: StoredFiles = DirectoryFiles(work)
+        else:
+            files = SCHEMES[location.scheme].open_files(location, on_silent=on_silent)
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

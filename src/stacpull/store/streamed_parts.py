@@ -443,7 +443,7 @@ class _StreamedPart:
 
     def _complete_upload(self, pieces: list[UploadedPiece]) -> str:
         if not self._uploads.is_noted(self._note):
-            raise DestinationError(f"Another worker has taken over the upload of {self._note.key}.")
+            raise DestinationError(f"Another worker has taken over an upload to {self._store.name}.")
         return self._uploads.complete(self._note, pieces)
 
     def _read_back(self) -> None:
@@ -454,7 +454,9 @@ class _StreamedPart:
                 for hasher in self._hashers.values():
                     hasher.update(chunk)
         if self.hashed != self.size:
-            raise DestinationError(f"{bucket.name} has lost bytes of {self._note.key}.")
+            raise DestinationError(
+                f"{bucket.described(self._note.key)} has lost bytes: run `stacpull resume`."
+            )
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False

@@ -84,7 +84,8 @@ async def verify(
     if not repair:
         totals = await reporter.off_loop(check.alone)
         return check.report(totals, rebuilt)
-    async with opened_workspace(await asyncio.to_thread(mirror_at, dest, options)) as workspace:
+    place = await asyncio.to_thread(mirror_at, dest, options)
+    async with opened_workspace(place, on_event) as workspace:
         await reporter.off_loop(lambda: check.inspect(workspace.db))
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
