@@ -254,8 +254,9 @@ class BucketRequests:
             return [None] * len(requests)
         credentials, batch = self._credentials(), _Batch(len(requests))
         for first in range(0, len(requests), CONNECTIONS):  # send the first ones while others are signed
+            date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             exchanges = [
-                _Exchange(batch, number, request, self._encoded(request, credentials))
+                _Exchange(batch, number, request, self._encoded(request, credentials, date))
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
             ]
             self._hand_over(exchanges)
@@ -264,7 +265,7 @@ class BucketRequests:
             self._is_useless = True
         return replies
 
-    def _encoded(self, request: ObjectRequest, credentials: Credentials) -> bytes:
+    def _encoded(self, request: ObjectRequest, credentials: Credentials, date: str) -> bytes:
         """Return the signed head of a request."""
         endpoint = self._endpoint
         path = endpoint.path + encode_key(request.key)
@@ -274,7 +275,7 @@ class BucketRequests:
             {"host": endpoint.host, **request.headers},
             credentials,
             endpoint.region,
-            date=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            date=date,
             query=request.query,
             body_hash=request.sha256,
         )
