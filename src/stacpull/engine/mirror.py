@@ -27,7 +27,7 @@ from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
-from stacpull.engine.run_stats import RunOutcome, RunStats
+from stacpull.engine.run_stats import RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.together import FailureLimit, TransferPool, together, unless_stopped
@@ -439,8 +439,7 @@ class MirrorRun:
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
         findings = await self._findings()
-        found = findings.changes
-        if lost := found.get("files_lost"):
+        if lost := findings.changes.get("files_lost"):
             dest = self._workspace.destination.name
             what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
@@ -455,21 +454,16 @@ class MirrorRun:
         finally:
             self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._journal.flush)
-        ending = RunOutcome(
+        destination = self._workspace.destination
+        return self._account.report(
             state,
             reason,
-            self._summary.items_unseen,
+            findings,
+            items_unseen=self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
-            items_left_out=findings.left_out,
-            changes=found,
-            items_unwritten=len(findings.unwritten),
-            assets_ordered=findings.ordered,
-            assets_outside=findings.outside,
-            assets_clipped=findings.clipped,
+            dest=destination.name,
+            work=None if destination.is_local else str(destination.work),
         )
-        destination = self._workspace.destination
-        work = None if destination.is_local else str(destination.work)
-        return self._account.report(ending, destination.name, work)
 
     def _left_over(self) -> StacpullError | None:
         """Return the error for a run that has work left although nothing stopped it, else None."""

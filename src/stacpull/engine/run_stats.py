@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
-
-import msgspec
-
+from stacpull.engine.mirror_operations import RunFindings
 from stacpull.engine.network import Network
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Progress
-from stacpull.ledger.runs import Run
+from stacpull.ledger.runs import EndState, Run
 from stacpull.reports import MirrorReport
-
-
-class RunOutcome(msgspec.Struct, frozen=True):
-    """How a run ended; see `MirrorReport`."""
-
-    state: Literal["complete", "interrupted", "failed"]
-    reason: str | None
-    items_unseen: int
-    missing_ok: bool
-    items_left_out: Mapping[str, int]
-    changes: Mapping[str, int]
-    """The changes that the run found, by the names of `MirrorReport`."""
-    assets_ordered: int = 0
-    assets_outside: int = 0
-    assets_clipped: int = 0
-    items_unwritten: int = 0
-    """Items whose JSON could not be written."""
-
-
-class _Spent(msgspec.Struct, frozen=True):
-    """The effort of this process that was already saved."""
-
-    bytes_fetched: int = 0
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
 
 
 class RunStats:
@@ -57,7 +27,8 @@ class RunStats:
         self._hosts = network.client.gates.progress
         self._clock = network.clock
         self._started = network.clock.monotonic()
-        self._saved = _Spent()
+        self._saved: dict[str, float] = {}
+        """The effort of this process that was already saved."""
         self._saved_by_host: dict[str, int] = {}
 
     def progress(self) -> Progress:
@@ -86,12 +57,14 @@ class RunStats:
 
     def spend(self) -> dict[str, float]:
         """Return the effort since the last call, to add to the sums of the run."""
-        network, saved = self._network, self._saved
-        now = _Spent(
-            network.bytes_fetched, network.requests, network.retries, self._clock.monotonic() - self._started
-        )
-        self._saved = now
-        return {name: getattr(now, name) - getattr(saved, name) for name in _Spent.__struct_fields__}
+        before = self._saved
+        now = self._saved = {
+            "bytes_fetched": self._network.bytes_fetched,
+            "requests": self._network.requests,
+            "retries": self._network.retries,
+            "seconds": self._clock.monotonic() - self._started,
+        }
+        return {name: value - before.get(name, 0) for name, value in now.items()}
 
     def spend_by_host(self) -> dict[str, int]:
         """Return the bytes received from each host since the last call."""
@@ -100,32 +73,52 @@ class RunStats:
         new = {host: count - before.get(host, 0) for host, count in now.items()}
         return {host: count for host, count in new.items() if count > 0}
 
-    def report(self, ending: RunOutcome, dest: str, work: str | None) -> MirrorReport:
-        """Return the report of the run."""
+    def report(
+        self,
+        state: EndState,
+        reason: str | None,
+        findings: RunFindings,
+        *,
+        items_unseen: int,
+        missing_ok: bool,
+        dest: str,
+        work: str | None,
+    ) -> MirrorReport:
+        """Return the report of the run.
+
+        Args:
+            state: How it ended.
+            reason: Why it stopped early, if it did.
+            findings: What the ledger has of it.
+            items_unseen: Items that the source announced but the walk did not find.
+            missing_ok: True if missing assets are accepted.
+            dest: DEST.
+            work: The work directory, if DEST is a bucket.
+        """
         progress = self.progress()
         shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
-            state=ending.state,
-            assets_ordered=ending.assets_ordered,
-            assets_outside=ending.assets_outside,
-            assets_clipped=ending.assets_clipped,
-            assets_whole=progress.assets_done - ending.assets_clipped if self._has_clip else 0,
-            items_failed=self._count("items_failed") + ending.items_unwritten,
-            items_unseen=ending.items_unseen,
+            state=state,
+            assets_ordered=findings.ordered,
+            assets_outside=findings.outside,
+            assets_clipped=findings.clipped,
+            assets_whole=progress.assets_done - findings.clipped if self._has_clip else 0,
+            items_failed=self._count("items_failed") + len(findings.unwritten),
+            items_unseen=items_unseen,
             items_without_label=self._count("items_without_label"),
-            items_left_out=ending.items_left_out,
+            items_left_out=findings.left_out,
             assets_excluded=self._count("assets_excluded"),
             assets_pages=self._count("assets_pages"),
             run=self._run.id,
             source=self._run.spec.source,
             dest=dest,
             work=work,
-            reason=ending.reason,
-            missing_ok=ending.missing_ok,
+            reason=reason,
+            missing_ok=missing_ok,
             dashboard=None,
             nothing_to_resume=False,
-            **ending.changes,
+            **findings.changes,
         )
 
     @property
