@@ -15,7 +15,8 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.transfer.s3_transport import Credentialed, S3Transport
+from stacpull.transfer.aws import AwsCredentials
+from stacpull.transfer.s3_transport import S3Transport
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
 
 @asynccontextmanager
 async def client(
-    credentials: Credentialed | None = None,
+    credentials: AwsCredentials | None = None,
     s3: S3Options | None = None,
     *,
     stall_timeout: float = 20.0,

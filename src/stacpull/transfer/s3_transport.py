@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -50,6 +50,7 @@ from stacpull.net.transport import (
 )
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
+from stacpull.transfer.aws import AwsCredentials
 
 _DEFAULT_REGION = "us-east-1"
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
@@ -58,26 +59,6 @@ _BUCKETS = 64
 """Buckets with prepared requests."""
 _TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
-
-
-class Credentialed(Protocol):
-    """Provides credentials and settings: `transfer.aws.AwsCredentials`."""
-
-    async def settings(self) -> AwsSettings:
-        """Return the active region, endpoint and profile."""
-        ...
-
-    async def frozen(self) -> Credentials | None:
-        """Return the current credentials, None for anonymous requests."""
-        ...
-
-    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
-        """Return settings and credentials (none unless `signing`), if that needs no waiting."""
-        ...
-
-    async def renew(self, expired: Credentials) -> Credentials | None:
-        """Return credentials other than `expired`, if there are any."""
-        ...
 
 
 class _SentRequest(NamedTuple):
@@ -199,7 +180,7 @@ class S3Transport:
     def __init__(
         self,
         http: Transport,
-        credentials: Credentialed,
+        credentials: AwsCredentials,
         options: S3Options,
         *,
         clock: Clock,
