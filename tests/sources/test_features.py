@@ -93,6 +93,17 @@ def test_only_selected_collections() -> None:
     assert start.collection == NO_COLLECTION
 
 
+def test_only_selected_collections_of_later_pages() -> None:
+    body = features(item("a", "x"), item("b", "y"), links=[{"rel": "next", "href": "two.json"}])
+    odd = {**item("e"), "collection": ["y"]}
+    more = {
+        "https://static.test/data/two.json?limit=1000": features(
+            item("c", "x"), item("d", "y"), item("f"), odd
+        )
+    }
+    assert ids(pages_of(source_of(body, more=more), Selection(collections=("y",)))) == ["b", "d"]
+
+
 def test_a_saved_page_of_an_api_is_not_walked() -> None:
     body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
     received: list[Notice] = []

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
@@ -103,7 +104,8 @@ class ItemsFile:
         return await static_item(self._reader, href)
 
     def _wants(self, item: Json) -> bool:
-        return not self._wanted or item.get("collection") in self._wanted
+        name = item.get("collection")
+        return not self._wanted or (isinstance(name, str) and name in self._wanted)
 
     def _note_links(self, items: Sequence[Json]) -> None:
         """Store the URLs of the items' collections."""
@@ -171,8 +173,9 @@ class FeaturesSource(ItemsFile):
             pages = read_pages(self._reader, behind, page_size, on_notice)
             async with aclosing(pages):
                 async for page in pages:
-                    self._note_links(page.items)
-                    yield page
+                    items = [one for one in page.items if self._wants(one)]
+                    self._note_links(items)
+                    yield replace(page, items=items)
 
     async def _read_again(self) -> None:
         document = await read_root(self._reader, self._requested_url)
