@@ -292,7 +292,7 @@ class _Exchange:
 
 
 class SimulatedFastPath:
-    """Fetches assets without connections (`engine.pool.Fast`).
+    """Fetches assets without connections (`engine.pool.FastFetcher`).
 
     Args:
         sent: Provides the files.

@@ -233,14 +233,14 @@ def test_a_dask_worker_with_other_keys_leaves_the_bucket_to_the_coordinator(
 
 def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:
     """Count the bodies that worker processes send to this one."""
-    count, hear = [0], Workers._hear
+    count, take = [0], Workers._take_message
 
     def heard(workers: Workers, worker: WorkerProcess, message: FromWorker) -> None:
         if isinstance(message, Arrivals):
             count[0] += sum(part.body is not None for part in message.arrivals)
-        hear(workers, worker, message)
+        take(workers, worker, message)
 
-    patch.setattr(Workers, "_hear", heard)
+    patch.setattr(Workers, "_take_message", heard)
     return count
 
 

@@ -19,22 +19,22 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     Args:
         decode: Decodes a message of the other end.
-        hear: Called on the loop with each message.
-        broken: Called with an error of `decode` or `hear`, which the loop would only log.
+        on_message: Called on the loop with each message.
+        broken: Called with an error of `decode` or `on_message`, which the loop would only log.
         on_lost: Called when the other end is closed.
     """
 
     def __init__(
         self,
         decode: Callable[[bytes], M],
-        hear: Callable[[M], None],
+        on_message: Callable[[M], None],
         broken: Callable[[BaseException], None],
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the other end is closed, or its process has ended."""
         self._frames = MessageFrames(decode)
-        self._hear = hear
+        self._on_message = on_message
         self._broken = broken
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -57,7 +57,7 @@ class Channel(asyncio.Protocol, Generic[M]):
         """Decode received bytes."""
         try:
             for message in self._frames.feed(data):
-                self._hear(message)
+                self._on_message(message)
         except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
             self._broken(error)
 

@@ -59,7 +59,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
-from stacpull.engine.workers import Hear, StartWorker, WorkerProcess, WorkerSupply, worker_settings
+from stacpull.engine.workers import OnMessage, StartWorker, WorkerProcess, WorkerSupply, worker_settings
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
@@ -347,7 +347,7 @@ class DaskCluster(WorkerSupply):
 
     # --- a worker ----------------------------------------------------------------------------------------
 
-    async def start_at(self, address: str, hear: Hear) -> DaskWorker | None:
+    async def start_at(self, address: str, on_message: OnMessage) -> DaskWorker | None:
         """Start a worker process at a Dask worker. If it cannot be used, report that and return None.
 
         Raises:
@@ -361,7 +361,7 @@ class DaskCluster(WorkerSupply):
                 session = secrets.token_hex(8)
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
                 busy = self._keep_busy(address, session)
-                worker = DaskWorker(comm, own_parts, hear, self._clock, busy)
+                worker = DaskWorker(comm, own_parts, on_message, self._clock, busy)
                 try:
                     await worker.connect(self._group)
                 except BaseException:
@@ -466,13 +466,13 @@ class DaskWorker(WorkerProcess):
     Args:
         comm: The connection (`distributed.comm.Comm`).
         own_parts: Its directory among the parts.
-        hear: Called with each of its messages.
+        on_message: Called with each of its messages.
         clock: Where time comes from.
         busy: The task that keeps the Dask worker busy.
     """
 
-    def __init__(self, comm: Any, own_parts: str, hear: Hear, clock: Clock, busy: Any) -> None:
-        super().__init__(0, hear, clock, own_parts)
+    def __init__(self, comm: Any, own_parts: str, on_message: OnMessage, clock: Clock, busy: Any) -> None:
+        super().__init__(0, on_message, clock, own_parts)
         self._comm = comm
         self._busy = busy
 

@@ -53,7 +53,7 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
         ...
 
 
-class Fast(Protocol[J_contra]):
+class FastFetcher(Protocol[J_contra]):
     """Fetches without a task (`fastpath.fast_path.FastPath`)."""
 
     def begin(self, job: J_contra) -> bool:
@@ -76,7 +76,7 @@ class Pool(Generic[J, T]):
         *,
         most_deferred: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], bool] = lambda: False,
-        fast: Callable[[Pool[J, T]], Fast[J]] | None = None,
+        fast: Callable[[Pool[J, T]], FastFetcher[J]] | None = None,
     ) -> None:
         """Create the pool.
 

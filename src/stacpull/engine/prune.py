@@ -125,7 +125,7 @@ class Pruning:
             if going and remove:
                 await self._call(MirrorOperations.remove_items, [one.row for one in going], renewed)
         await self._call(MirrorOperations.put_change, "items_gone", gone)
-        await self._tell_of_kept()
+        await self._report_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[UnseenItem]]:
         after = 0
@@ -195,7 +195,7 @@ class Pruning:
     async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
         return await self._call(MirrorOperations.seen_examples, collection, server, 3)
 
-    async def _tell_of_kept(self) -> None:
+    async def _report_kept(self) -> None:
         unlisted, hidden, several = await self._call(MirrorOperations.kept)
         for why, number in self._kept.untrusted.items():
             self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")

@@ -110,7 +110,7 @@ class StoreClient(ArrivalSender):
         self._checksum = checksum
         self._on_event = on_event
         self._on_broken = on_broken
-        self._channel = Channel(messages.decode_to_network, self._hear, on_broken, self._on_lost)
+        self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
         self._number = 0
@@ -246,7 +246,7 @@ class StoreClient(ArrivalSender):
             if not future.done():
                 future.set_exception(self._failure or DestinationError("The mirror is closed."))
 
-    def _hear(self, message: messages.ToNetwork) -> None:
+    def _take_message(self, message: messages.ToNetwork) -> None:
         match message:
             case messages.OperationResult():
                 self._take_counters(message.counters)

@@ -121,7 +121,7 @@ class FirstProcess:
 
     def __init__(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.channel = Channel(messages.decode_to_worker, self._hear, self.fail)
+        self.channel = Channel(messages.decode_to_worker, self._take_message, self.fail)
         self.send = self.channel.send
         self._inbox = inbox
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -177,7 +177,7 @@ class FirstProcess:
         finally:
             del self._waiting[number]
 
-    def _hear(self, message: messages.ToWorker) -> None:
+    def _take_message(self, message: messages.ToWorker) -> None:
         if not isinstance(message, messages.ItemRead | messages.FileFound | messages.Granted):
             self._inbox.put_nowait(message)
         elif (future := self._waiting.get(message.number)) is not None and not future.done():
@@ -241,7 +241,7 @@ class Worker(ArrivalSender):
             async with asyncio.TaskGroup() as group:
                 ended = group.create_task(self._end.wait())
                 working = group.create_task(self._pool.run())
-                besides = (self._tick(), self._hear(inbox), self._first.failed())
+                besides = (self._tick(), self._take_messages(inbox), self._first.failed())
                 others = [ended, *map(group.create_task, besides)]
                 self._first.send(messages.Ready(self._clock.monotonic()))
                 await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -258,7 +258,7 @@ class Worker(ArrivalSender):
             await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
 
-    async def _hear(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+    async def _take_messages(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
         """Take messages while there is work."""
         while True:
             match await inbox.get():

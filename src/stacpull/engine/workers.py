@@ -109,9 +109,9 @@ def worker_settings(
     )
 
 
-Hear = Callable[["WorkerProcess", messages.FromWorker], None]
+OnMessage = Callable[["WorkerProcess", messages.FromWorker], None]
 """Called with each message of a worker."""
-StartWorker = Callable[[Hear], Awaitable["WorkerProcess | None"]]
+StartWorker = Callable[[OnMessage], Awaitable["WorkerProcess | None"]]
 """Starts a worker at one place, or the next one there. Returns None if the place cannot be used.
 
 It raises `WorkerError` if a worker cannot be started.
@@ -219,7 +219,7 @@ class Workers:
         self._shown: set[str] = set()
         self._group = asyncio.TaskGroup()
         queue.on_put = self._news.set
-        network.events.listen(self._hear_of_host)
+        network.events.listen(self._take_host_event)
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
@@ -291,7 +291,7 @@ class Workers:
             WorkerError: Workers are lost again and again.
         """
         how = None
-        while not (self._done or self._stopping) and (worker := await start(self._hear)) is not None:
+        while not (self._done or self._stopping) and (worker := await start(self._take_message)) is not None:
             self._workers[start] = worker
             if how is not None:
                 self._note_lost(how)
@@ -362,7 +362,7 @@ class Workers:
 
     # --- messages of workers -----------------------------------------------------------------------------
 
-    def _hear(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
+    def _take_message(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
         match message:
             case Arrivals(arrivals):
                 self._lost_in_vain = 0
@@ -385,7 +385,7 @@ class Workers:
                 worker.send(messages.Granted(number, seconds))
             case messages.Throttled(host, seconds):
                 self._network.client.gates[host].throttled(seconds, from_other_process=True)
-                self._tell_throttled(message, but=worker)
+                self._send_throttled(message, but=worker)
             case messages.Spent():
                 worker.add_up(message, self._network.counters)
                 self._network.client.gates.reported(worker, message.hosts)
@@ -434,11 +434,11 @@ class Workers:
         look = self._present.is_as_stated if asked.is_compared else self._present.is_there
         worker.send(messages.FileFound(asked.number, job is not None and await look(job)))
 
-    def _hear_of_host(self, event: NetworkEvent) -> None:
+    def _take_host_event(self, event: NetworkEvent) -> None:
         if isinstance(event, HostClosed):
-            self._tell_throttled(messages.Throttled(event.host, event.seconds))
+            self._send_throttled(messages.Throttled(event.host, event.seconds))
 
-    def _tell_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:
+    def _send_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:
         for worker in self._workers.values():
             if worker is not but:
                 worker.send(message)
@@ -458,7 +458,7 @@ class WorkerProcess(ABC):
 
     Args:
         slots: Its simultaneous transfers.
-        hear: Called with each of its messages.
+        on_message: Called with each of its messages.
         clock: Where time comes from.
         own_parts: Its directory among the parts (`store.own_parts`), if it has one.
 
@@ -467,8 +467,10 @@ class WorkerProcess(ABC):
         lost: Done when it can send no more messages.
     """
 
-    def __init__(self, slots: int, hear: Hear, clock: Clock, own_parts: str = "") -> None:
-        self.channel = Channel(messages.decode_from_worker, lambda message: hear(self, message), self.fail)
+    def __init__(self, slots: int, on_message: OnMessage, clock: Clock, own_parts: str = "") -> None:
+        self.channel = Channel(
+            messages.decode_from_worker, lambda message: on_message(self, message), self.fail
+        )
         self.send, self.lost = self.channel.send, self.channel.lost
         self.open: dict[int, Job] = {}
         """Its jobs without an outcome, by row."""
@@ -562,19 +564,23 @@ class WorkerProcess(ABC):
 class LocalWorker(WorkerProcess):
     """A worker process of this machine."""
 
-    def __init__(self, process: subprocess.Popen[bytes], slots: int, hear: Hear, clock: Clock) -> None:
-        super().__init__(slots, hear, clock)
+    def __init__(
+        self, process: subprocess.Popen[bytes], slots: int, on_message: OnMessage, clock: Clock
+    ) -> None:
+        super().__init__(slots, on_message, clock)
         self._process = process
 
     @classmethod
-    async def started(cls, settings: WorkerSettings, lock: int, clock: Clock, hear: Hear) -> LocalWorker:
+    async def started(
+        cls, settings: WorkerSettings, lock: int, clock: Clock, on_message: OnMessage
+    ) -> LocalWorker:
         """Start a worker process.
 
         Args:
             settings: Its settings.
             lock: A descriptor that it holds until it ends.
             clock: Where time comes from.
-            hear: Called with each of its messages.
+            on_message: Called with each of its messages.
 
         Raises:
             WorkerError: It cannot be started.
@@ -585,7 +591,7 @@ class LocalWorker(WorkerProcess):
         except asyncio.CancelledError:
             starting.add_done_callback(_discard)
             raise
-        worker = cls(process, settings.slots, hear, clock)
+        worker = cls(process, settings.slots, on_message, clock)
         try:
             await worker.channel.open(sock)
         except BaseException:
