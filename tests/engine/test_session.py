@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+import stacpull
+from stacpull import child_process
 from stacpull.engine import workspace as room
 from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.session import opened_workspace
@@ -55,3 +58,59 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
     with nullcontext() if error is None else pytest.raises(type(error)):
         asyncio.run(run())
     assert received == [error]
+
+
+def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
+    """The thread cannot be stopped: what it opens would never be closed."""
+    entered, proceed, closed = threading.Event(), threading.Event(), threading.Event()
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        entered.set()
+        proceed.wait()
+        try:
+            yield
+        finally:
+            closed.set()
+
+    async def run() -> None:
+        async with off_loop(context()):
+            pytest.fail("the block is not entered")
+
+    async def cancelled() -> None:
+        running = asyncio.create_task(run())
+        await asyncio.to_thread(entered.wait)
+        running.cancel()
+        await asyncio.sleep(0)
+        proceed.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert closed.is_set()
+
+    asyncio.run(cancelled())
+
+
+def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, proceed = threading.Event(), threading.Event()
+
+    def slow(module: str, *inherited: int, arguments: Sequence[str] = ()) -> child_process.Started:
+        entered.set()
+        proceed.wait()
+        return child_process.spawn(module, *inherited, arguments=arguments)
+
+    monkeypatch.setattr("stacpull.engine.store_client.spawn", slow)
+    (tmp_path / "items.json").write_text("[]")
+
+    async def cancelled() -> None:
+        running = asyncio.create_task(stacpull.mirror(tmp_path / "items.json", tmp_path / "m"))
+        await asyncio.to_thread(entered.wait)
+        running.cancel()
+        await asyncio.sleep(0)
+        proceed.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(cancelled())
+    assert not child_process._running

@@ -10,8 +10,8 @@ import os
 import socket
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -23,6 +23,7 @@ from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.together import off_loop
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -60,13 +61,19 @@ async def started_store(location: BucketLocation | None = None) -> AsyncIterator
         WorkerError: The process cannot be started.
     """
     modules = () if location is None else SCHEMES[location.scheme].dest_modules
-    process, sock = await asyncio.to_thread(spawn, "stacpull.engine.store_server", arguments=modules)
-    import_early(modules)
+    async with off_loop(_spawned(modules)) as started:
+        import_early(modules)
+        yield started
+
+
+@contextmanager
+def _spawned(modules: Sequence[str]) -> Iterator[Started]:
+    process, sock = spawn("stacpull.engine.store_server", arguments=modules)
     try:
         yield process, sock
     finally:
         sock.close()
-        await asyncio.to_thread(reap, process)
+        reap(process)
 
 
 class StoreClient(ArrivalSender):

@@ -205,6 +205,8 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
 async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and exit a blocking context manager in a thread.
 
+    A cancellation cannot stop the thread that enters it: it is waited for, and the context manager is exited.
+
     Args:
         context: It receives the error that ends the block, as in a `with` statement.
 
@@ -214,7 +216,14 @@ async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     Raises:
         BaseException: The error of the block, unless `context` suppresses it or raises another one.
     """
-    value = await asyncio.to_thread(context.__enter__)
+    entering = asyncio.get_running_loop().run_in_executor(None, context.__enter__)
+    try:
+        value = await asyncio.shield(entering)
+    except asyncio.CancelledError as error:
+        await asyncio.wait([entering])
+        if entering.exception() is None:
+            await asyncio.to_thread(context.__exit__, type(error), error, error.__traceback__)
+        raise
     try:
         yield value
     except BaseException as error:
