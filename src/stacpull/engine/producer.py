@@ -76,13 +76,16 @@ class Producer:
         )
 
     def _remember_end_of_walk(self) -> None:
-        """Restore how the walk of this run ended, if it ended in an earlier process."""
+        """Restore how the walk of this run, or of a collection, ended in an earlier process."""
         run, summary = self._run, self.summary
-        if not (run.walk_ended or run.drawn) or run.spec.kind != "mirror":
+        if run.spec.kind != "mirror":
             return
-        summary.cut_short, summary.items_unseen = run.cut_short, run.items_unseen
+        summary.cut_short = run.cut_short
         if summary.cut_short is not None:
             self._on_event(Notice("warning", summary.cut_short))
+        if not (run.walk_ended or run.drawn):
+            return
+        summary.items_unseen = run.items_unseen
         if summary.items_unseen:
             seen = run.counters["items_seen"] or 0
             self._on_event(Notice("warning", unseen_text(seen + summary.items_unseen, summary.items_unseen)))

@@ -95,7 +95,7 @@ class WalkProgress(NamedTuple):
     walked: str | None = None
     """The collection whose last page the batch ends."""
     cut_short: str | None = None
-    """At the end of the walk: why it ended before the end of the source."""
+    """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     announced_by_all: int | None = None
     """At the end of the walk: the number of items that all collections announced, if each of them did."""
 
@@ -270,7 +270,7 @@ class Walk:
                 ]
                 selected.unread += [one for one in page.unread if one.href is not None]
                 walked = collection if page.next is None else None
-                reached = WalkProgress(after, announced=page.matched, walked=walked)
+                reached = WalkProgress(after, announced=page.matched, walked=walked, cut_short=page.cut_short)
             if selected.enough:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
@@ -311,7 +311,7 @@ class Walk:
         text = f"The walk ends at {page.request.url}: {self._barren} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
-        reached = WalkProgress(Position(following), walked=collection)
+        reached = WalkProgress(Position(following), walked=collection, cut_short=text)
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     async def _end(self) -> None:
