@@ -28,7 +28,7 @@ from stacpull.store import bucket as room
 from stacpull.store import bucket_requests, multipart, s3_bucket
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
-from stacpull.store.protocol import Look, Store
+from stacpull.store.protocol import Look, Placement, Store
 
 LONG = bytes(range(256)) * (12 << 12)
 """Three pieces."""
@@ -376,6 +376,16 @@ class TestRadosgw(BucketContract):
             assert caught.value.exit_code == 3
             assert keys.secret_key not in str(caught.value)
             store.close()
+
+    def test_a_body_that_does_not_have_its_recorded_digest_is_not_stored(self, store: Store) -> None:
+        store.write_part("1.0.3.whole", b"abc")
+        wrong = hashlib.sha256(b"abd").digest()
+        with pytest.raises(DestinationError, match="c/a was damaged in memory"):
+            store.place_all([Placement("1.0.3.whole", "c", "a", may_replace=False, digest=wrong)])
+        assert not store.has("c/a")
+        right = hashlib.sha256(b"abc").digest()
+        placed = store.place_all([Placement("1.0.3.whole", "c", "a", may_replace=False, digest=right)])
+        assert (placed, store.look_at("c/a", hashed=True)) == ([None], Look(3, right))
 
 
 class TestRadosgwThroughBoto3(BucketContract):

@@ -106,7 +106,8 @@ class WrittenItem(msgspec.Struct, frozen=True):
     part: str
     directory: str
     name: str
-    sha256: bytes
+    digest: bytes
+    """SHA-256."""
     may_replace: bool
     """True if a file with that name may be replaced: it is an earlier version, or has the same content."""
 
@@ -169,7 +170,7 @@ class ItemWriter:
         placed = []
         for item, failure in zip(written, failures, strict=True):
             if failure is None:
-                placed.append(Written(item.row, item.sha256))
+                placed.append(Written(item.row, item.digest))
                 self.unwritable.pop(item.row, None)
                 continue
             self._store.drop_part(item.part)

@@ -447,7 +447,11 @@ class BucketStore(BufferedParts, BucketFiles):
         if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
-        sha256 = b"" if body is None else hashlib.sha256(body).digest()
+        recorded = one.digest if isinstance(content, bytes) else None
+        if recorded is not None and len(recorded) == hashlib.sha256().digest_size:
+            sha256 = recorded  # the service compares it with the body
+        else:
+            sha256 = b"" if body is None else hashlib.sha256(body).digest()
         return _PartToStore(one.part, path, one.may_replace, entry[1], entry[0], body, sha256, copy)
 
     def _store(self, staged: Sequence[_PartToStore]) -> list[Failure | None]:
@@ -497,6 +501,8 @@ class BucketStore(BufferedParts, BucketFiles):
             return self._copied(one, one.copy)
         if one.body is None:
             one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
+        elif hashlib.sha256(one.body).digest() != one.sha256:  # boto3 signs whatever it gets
+            raise DestinationError(f"{one.path} was damaged in memory: run `stacpull resume`.")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
         look_first = in_pieces or not self._is_conditional
         if not one.replace and look_first and self.bucket.head(one.path) is not None:

@@ -82,6 +82,11 @@ class StagedFile(Protocol):
         """True if a regular file with that name belongs to this mirror and may be replaced."""
         ...
 
+    @property
+    def digest(self) -> bytes | None:
+        """Its recorded digest (`digests.recorded`); None if it is not known."""
+        ...
+
 
 class Placement(NamedTuple):
     """A minimal `StagedFile`."""
@@ -90,6 +95,7 @@ class Placement(NamedTuple):
     directory: str
     name: str
     may_replace: bool
+    digest: bytes | None = None
 
 
 class Note(NamedTuple):
