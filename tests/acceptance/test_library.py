@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from tests.acceptance.command import LABELS
+from tests.acceptance.command import LABELS, ROOT
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
@@ -202,11 +201,11 @@ asyncio.run(work())
 
 
 def test_a_program_that_uses_it_is_typed(tmp_path):
+    """With the settings that `scripts/test` checks the package with, so that both use the same cache."""
     (tmp_path / "program.py").write_text(SNIPPET)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(Path(".mypy_cache")), "--config-file=",
-         str(tmp_path / "program.py")],
-        capture_output=True, text=True, check=False, timeout=100,
+        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "program.py")],
+        capture_output=True, text=True, check=False, timeout=100, cwd=ROOT,
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert len(errors) == 3, done.stdout + done.stderr
