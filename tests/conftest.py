@@ -100,6 +100,16 @@ def forked_store() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def forked_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a `stacpull` and a `python` for shells that fork, because starting them takes long."""
+    from tests.acceptance.command import forker  # noqa: PLC0415 - most tests do not need it
+    from tests.acceptance.forked_command import command_for_shells  # noqa: PLC0415
+
+    with command_for_shells(forker(), tmp_path_factory.mktemp("f")) as programs:
+        yield programs
+
+
 @pytest.fixture
 def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run the store on a thread instead of a process, in tests of something else.

@@ -119,7 +119,7 @@ class Running:
         command = [str(program), *arguments]
         self.process: ForkedProcess | subprocess.Popen[bytes]
         self._tracer: subprocess.Popen[bytes] | None = None
-        is_python = program == COMMAND or (program == sys.executable and arguments[:1] == ["-c"])
+        is_python = program == COMMAND or (str(program) == sys.executable and arguments[:1] == ["-c"])
         with Path(os.devnull).open("rb") as nothing:
             streams = nothing, self._out, self._err
             if forked and is_python and forker().can_run(env):

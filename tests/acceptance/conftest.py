@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+from tests.acceptance.command import forker
+from tests.acceptance.forked_command import ForkedProcess
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
 
+from stacpull.engine import store_client, workers
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 __all__ = ["every_replica", "watching"]
+
+
+@pytest.fixture
+def started_processes() -> None:
+    """For tests of what starting a process means, although `forked_processes` is in use around them."""
+
+
+@pytest.fixture(autouse=True)
+def forked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fork the store and worker processes of runs within this process (`forked_command`).
+
+    Starting one takes a quarter to half a second of processor time.
+    """
+    if "started_processes" in request.fixturenames:
+        yield
+        return
+    with mock.patch.object(store_client, "spawn", fork), mock.patch.object(workers, "spawn", fork):
+        yield
+
+
+def fork(*module: Any, **arguments: Any) -> tuple[ForkedProcess, socket.socket]:
+    """Do what `stacpull.child_process.spawn` does; the process that forks is started when it is needed."""
+    return forker().spawn(*module, **arguments)
 
 
 @pytest.fixture(scope="session")

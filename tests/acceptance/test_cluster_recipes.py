@@ -36,13 +36,13 @@ def example(page: str, language: str, below: str) -> str:
     return found[1]
 
 
-def shell(script: str, replica: MlhubReplica, place: Path, **variables: str) -> Ran:
-    """Run a script in `place`, as a cluster does."""
+def shell(script: str, replica: MlhubReplica, place: Path, programs: Path, **variables: str) -> Ran:
+    """Run a script in `place`, as a cluster does; its commands are those in `programs`."""
     source = replica.base_url
     if "$COLLECTION" not in script:
         source += f"/collections/{LABELS}"
     script = script.replace("stacpull mirror", "stacpull mirror --exclude-asset B10")  # it is gone there
-    here = {"PATH": f"{place}:{COMMAND.parent}:{os.environ['PATH']}", "SOURCE": source}
+    here = {"PATH": f"{place}:{programs}:{COMMAND.parent}:{os.environ['PATH']}", "SOURCE": source}
     env = environment(replica, COLLECTION=LABELS, **here, **variables)
     with Running(["-e", "-c", script], env, cwd=place, program="/bin/bash") as process:
         return process.ended(240)
@@ -92,6 +92,7 @@ def test_a_job_array_makes_shards_that_merge_to_the_whole(
     tmp_path: Path,
     replica: MlhubReplica,
     monkeypatch: pytest.MonkeyPatch,
+    forked_command: Path,
     read: Any,
     language: str,
     heading: str,
@@ -99,7 +100,7 @@ def test_a_job_array_makes_shards_that_merge_to_the_whole(
     script, tasks = read(example("clusters.md", language, heading).replace("/data/", f"{tmp_path}/"))
     assert len(tasks) == SHARDS
     for variables in tasks:
-        ran = shell(script, replica, tmp_path, **variables)
+        ran = shell(script, replica, tmp_path, forked_command, **variables)
         assert ran.code == 0, ran.err
     shards = sorted(tmp_path.glob("shard-*"))
     assert len(shards) == SHARDS
@@ -169,7 +170,7 @@ class TestDask:
         assert (status.state, status.assets_failed) == ("complete", 0)
         assert status.assets_done > ITEMS
 
-    def test_kubernetes(self, tmp_path: Path, replica: MlhubReplica) -> None:
+    def test_kubernetes(self, tmp_path: Path, replica: MlhubReplica, forked_command: Path) -> None:
         """With processes of this machine in place of containers and of the service."""
         manifests = list(yaml.safe_load_all(example("dask.md", "yaml", "## Kubernetes")))
         cluster, job = manifests
@@ -191,7 +192,7 @@ class TestDask:
         assert address in script
         with DaskProcesses(tmp_path / "dask", workers=2, env=environment(replica)) as processes:
             script = script.replace(address, processes.address).replace("/data/", f"{tmp_path}/")
-            ran = shell(script, replica, tmp_path)
+            ran = shell(script, replica, tmp_path, forked_command)
         assert ran.code == 0, ran.err
         assert stacpull.status(tmp_path / "mirror").state == "complete"
 

@@ -22,7 +22,7 @@ from stacpull.ledger.compact import asset_directory_of
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-ITEMS = 60
+ITEMS = 24
 SHARDS = 3
 
 
@@ -450,7 +450,7 @@ def test_a_shard_number_that_cannot_be_determined_is_an_error(
 ) -> None:
     ran = run(
         ["mirror", "http://127.0.0.1:1/v1", str(tmp_path / "m"), "--shard", shard],
-        {**os.environ, **variables},
+        environment(**variables),
     )
     assert ran.code == 2
     assert says in ran.err

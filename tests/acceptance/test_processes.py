@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
-from tests.acceptance.eager_workers import forked_workers, leave_all_to_workers, start_early
+from tests.acceptance.eager_command import leave_all_to_workers, start_early
 from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
@@ -61,20 +61,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MlhubRepli
 def mirrored_by(replica: MlhubReplica, dest: Path, **options: Any) -> MirrorReport:
     """Mirror within this process; its workers are processes all the same."""
     settings = options_for(replica, **{"processes": 3, **options})
-    with forked_workers():
-        return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
+    return asyncio.run(stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings))
 
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are started for a single job that waits, and do all the jobs."""
-    leave_all_to_workers(monkeypatch)
+    leave_all_to_workers(monkeypatch.setattr)
 
 
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are started for a single job that waits, and share the jobs with the first process."""
-    start_early(monkeypatch)
+    start_early(monkeypatch.setattr)
 
 
 def is_whole(dest: Path, replica: MlhubReplica, items: int = ITEMS) -> bool:
@@ -370,6 +369,7 @@ class Half:
         return [headers.get("range") for headers in requested]
 
 
+@pytest.mark.usefixtures("started_processes")  # it looks for its own workers
 @pytest.mark.parametrize("how", ["the worker is killed", "the run is stopped"])
 def test_a_long_file_resumes_in_its_part(tmp_path, served, eager, how):
     dest = tmp_path / "m"
@@ -470,6 +470,7 @@ def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, 
         assert wait_until(partial(are_gone, workers), timeout=1)
 
 
+@pytest.mark.usefixtures("started_processes")
 def test_a_worker_shows_no_secret(tmp_path, served, eager):
     """Neither in its arguments nor in what it was started with, wherever the secret came from."""
     replica = served(items=6, seed=5, latency_ms=25)

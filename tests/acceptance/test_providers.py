@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.acceptance.eager_workers import leave_all_to_workers
+from tests.acceptance.eager_command import leave_all_to_workers
 from tests.net.logins.services import (
     DATA,
     Blobs,
@@ -448,7 +448,7 @@ def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(
 
 
 def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_all_to_workers(monkeypatch)
+    leave_all_to_workers(monkeypatch.setattr)
 
     async def scenario(world: World) -> None:
         identity = Identity()

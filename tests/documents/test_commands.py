@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import forker
-from tests.acceptance.forked_command import command_for_shells
 from tests.documents.earth_search import EarthSearch
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.servers.buckets import client
@@ -70,13 +68,6 @@ def bucket_service(
         )
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
         yield gateway.url
-
-
-@pytest.fixture(scope="module")
-def forked_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the directory of a `stacpull` and a `python` that fork, because starting them takes long."""
-    with command_for_shells(forker(), tmp_path_factory.mktemp("f")) as programs:
-        yield programs
 
 
 @pytest.mark.timeout(118)

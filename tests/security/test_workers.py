@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.eager_workers import leave_all_to_workers
+from tests.acceptance.eager_command import leave_all_to_workers
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Scripted
 from tests.security.secrets import found_in, found_under
@@ -42,7 +42,7 @@ def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         keys.append(course.job.key)
         return await attempt(course)
 
-    leave_all_to_workers(monkeypatch)
+    leave_all_to_workers(monkeypatch.setattr)
     monkeypatch.setattr(AssetTransfer, "_attempt", noted)
     return keys
 

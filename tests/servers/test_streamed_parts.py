@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -18,9 +19,9 @@ import pytest
 from attrs import evolve
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
-from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
-from tests.acceptance.eager_workers import environment_with_eager_workers, leave_all_to_workers
+from tests.acceptance.eager_command import EAGER, leave_all_to_workers
 from tests.security.watch import workers_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
@@ -153,7 +154,7 @@ def test_nothing_of_a_long_file_is_on_the_disk(
     processes: int,
 ) -> None:
     if processes > 1:
-        leave_all_to_workers(monkeypatch)
+        leave_all_to_workers(monkeypatch.setattr)
     files.rate = 20e6
     for number in range(6):
         stac.put(f"i{number}", {"long": files.put(f"long{number}", LONG)})
@@ -177,7 +178,7 @@ def test_nothing_of_small_files_from_workers_is_on_the_disk(
     workers: str,
 ) -> None:
     """One of them is more than may be there, and all are more than a worker may have under way."""
-    leave_all_to_workers(monkeypatch)
+    leave_all_to_workers(monkeypatch.setattr)
     received = count_bodies_of_workers(monkeypatch)
     expected = {}
     for number in range(24):
@@ -209,7 +210,7 @@ def test_a_dask_worker_with_other_keys_leaves_the_bucket_to_the_coordinator(
 ) -> None:
     """Its own keys are those of another service, or of a user who may not write there."""
     pytest.importorskip("distributed")
-    leave_all_to_workers(monkeypatch)
+    leave_all_to_workers(monkeypatch.setattr)
     stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", SMALL)})
     others = tmp_path / "others"
     for number, keys in enumerate((STRANGER, Keys("AKIANOBODYNOBODYNOBO", "secret"))):
@@ -320,17 +321,19 @@ def test_kills_at_random_moments_lose_nothing(
         stac.put(f"i{number}", {"long": files.put(f"long{number}", data)})
         expected[f"i{number}/long"] = digest(data)
     files.rate = 6e6
+    program, command = COMMAND, command_for(stac, work, *more)
     if "--processes" in more:
-        env = environment_with_eager_workers(env, tmp_path / "site")
+        program, command = Path(sys.executable), ["-c", EAGER, *command]
     kills, workers = 0, set[int]()
     for _ in range(6):
         enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
-        with Running(command_for(stac, work, *more), env) as process:
+        with Running(command, env, program=program) as process:
             wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
             workers |= set(workers_of(process.pid))
             kills += process.kill_with_store()
     files.rate = 0
-    ran = run(command_for(stac, work, *more), env)
+    with Running(command, env, program=program) as process:
+        ran = process.ended()
     assert ran.code == 0, ran.err
     assert kills > 3
     assert bool(workers) == bool(more)
