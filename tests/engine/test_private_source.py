@@ -28,6 +28,8 @@ from stacpull.net import addresses
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request, TransferError
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 FAR = "127.0.0.1"  # public, where `far` is used
 INSIDE, OTHER = "127.0.0.2", "127.0.0.3"
 

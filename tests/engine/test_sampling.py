@@ -19,6 +19,8 @@ from stacpull.ledger.database import open_reader, open_writer
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secrets
 
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
 IDS = [f"i{number:02}" for number in range(23)]
 
 
