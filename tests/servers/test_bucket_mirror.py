@@ -45,7 +45,7 @@ def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("replica", "more"),
-    [(40, {"processes": 2}), (10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
+    [(20, {"processes": 2}), (10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
     indirect=["replica"],
     ids=str,
 )
@@ -177,7 +177,7 @@ def command_for(replica: MlhubReplica, work: Path) -> list[str]:
     return ["mirror", replica.base_url, str(work), *selected]
 
 
-@pytest.mark.parametrize("replica", [40], indirect=True)
+@pytest.mark.parametrize("replica", [20], indirect=True)
 def test_a_mirror_in_a_bucket_survives_kills(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
 ) -> None:
@@ -191,8 +191,8 @@ def test_a_mirror_in_a_bucket_survives_kills(
     command = command_for(replica, work)
     kills = 0
     for _ in range(8):
-        enough = len(keys(s3, location)) + chance.randint(1, 60)
-        with Running([*command, "--limit-rate", "600000"], env) as process:
+        enough = len(keys(s3, location)) + chance.randint(1, 30)
+        with Running([*command, "--limit-rate", "300000"], env) as process:
             # moto takes a tenth of a second to list the objects
             wait_until(lambda: not process.is_alive() or len(keys(s3, location)) >= enough, 20, 0.15)  # noqa: B023
             kills += process.kill_with_store()

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import pytest
 from msgspec.structs import replace
-from tests.acceptance.command import LABELS, Running, environment, wait_until
+from tests.acceptance.command import COMMAND, LABELS, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
 from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.buckets import client
@@ -367,7 +367,7 @@ def test_a_run_whose_lease_is_lost_ends(
         source_of_many.base_url,
         work,
         selection=SELECTION,
-        options=options_for(source_of_many, limit_rate=2e5),
+        options=options_for(source_of_many, limit_rate=8e4),
     )
     with pytest.raises(DestinationError, match="Another mirror has taken over"):
         asyncio.run(run)
@@ -377,7 +377,7 @@ def test_a_run_whose_lease_is_lost_ends(
 
 @pytest.fixture
 def source_of_many(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=40, seed=5)) as replica:
+    with run_in_thread(MlhubReplica(items=16, seed=5)) as replica:
         for name, value in replica.exports().items():
             if name.startswith("AWS_"):
                 monkeypatch.setenv(name, value)
@@ -402,11 +402,11 @@ def test_another_machine_continues_after_a_kill(
     command = [
         "mirror", replica.base_url, location.url, "--work", "one", "--dest-profile", "dest",
         "--dest-endpoint-url", str(location.endpoint_url), "-C", LABELS, "--exclude-asset", "B10",
-        "--layout", NOTEBOOK, "--limit-rate", "300K",
+        "--layout", NOTEBOOK, "--limit-rate", "120K",
     ]  # fmt: skip
     env = environment(replica, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
-    program = ["-c", _OFTEN] if is_copied else ["-m", "stacpull"]
-    with Running([*program, *command], env, tmp_path, sys.executable) as one:
+    program, before_command = (sys.executable, ["-c", _OFTEN]) if is_copied else (COMMAND, [])
+    with Running([*before_command, *command], env, tmp_path, program) as one:
 
         def is_midway() -> bool:
             there = keys(s3, location)
