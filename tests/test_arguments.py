@@ -128,7 +128,7 @@ def test_an_option_of_the_wrong_type_is_named(name: str, given: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (
             lambda: stacpull.plan(HERE, selection={"collections": "a"}),
@@ -141,9 +141,9 @@ def test_an_option_of_the_wrong_type_is_named(name: str, given: object) -> None:
     ],
 )
 def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(
-    call: Callable[[], Coroutine[Any, Any, object]], said: str
+    call: Callable[[], Coroutine[Any, Any, object]], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         asyncio.run(call())
 
 

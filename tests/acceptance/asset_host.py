@@ -44,8 +44,8 @@ class Connection:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         path = head.split(b" ")[1].decode()
         with self.host.lock:
-            self.host.asked.append(path)
-            self.host.asked_at.append(time.monotonic())
+            self.host.requests.append(path)
+            self.host.request_times.append(time.monotonic())
         return path
 
     def answer(self, path: str) -> None:
@@ -81,8 +81,8 @@ class AssetHost:
         port: int = 0,
     ) -> None:
         self.contents: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.asked_at: list[float] = []
+        self.requests: list[str] = []
+        self.request_times: list[float] = []
         self.lock = threading.Lock()
         self.size = size
         self._behaviour = behaviour

@@ -67,7 +67,7 @@ class Kill:
     mid_transfer: bool
     exit_code: int
     stopping_seconds: float
-    said: str = ""
+    output: str = ""
     """The last it wrote to standard error."""
     again: int = 0
     files_again: int = 0
@@ -152,7 +152,7 @@ class Chaos:
 
     replica: MlhubReplica
     dest: Path
-    asked: int
+    requested: int
     """Kills that must land mid-transfer."""
     afresh: int
     """After how many of those a mirror is completed, and a new one begun."""
@@ -173,7 +173,7 @@ class Chaos:
         """Kill until the requested number has landed mid-transfer; complete and judge each mirror."""
         started = time.monotonic()
         reports: list[_Round] = []
-        while (left := self.asked - sum(one.mid_transfer for one in reports)) > 0:
+        while (left := self.requested - sum(one.mid_transfer for one in reports)) > 0:
             if reports:
                 shutil.rmtree(self.dest)
             reports.append(self._round(min(left, self.afresh), len(reports) + 1))
@@ -181,12 +181,12 @@ class Chaos:
                 break
         return self._report(reports, time.monotonic() - started)
 
-    def _round(self, asked: int, number: int) -> _Round:
+    def _round(self, requested: int, number: int) -> _Round:
         """Make one mirror."""
         bodies, kills = Bodies(self.replica), list[Kill]()
         bodies.drain()
         bodies.sent.clear()
-        while left := asked - sum(kill.mid_transfer for kill in kills):
+        while left := requested - sum(kill.mid_transfer for kill in kills):
             kill = self._one_life(bodies, left, len(kills) % (2 * _EARLY_EVERY))
             if kill is None:
                 break
@@ -228,20 +228,20 @@ class Chaos:
             bodies.drain()
             if kind != "KILL":
                 wait_until(lambda: not process.is_alive() or catches_signals(process.pid), 60, 0.001)
-            asked = time.monotonic()
+            sent_at = time.monotonic()
             mid_transfer = bodies.in_life > 0 and len(bodies.sent) < len(self.assets)
             struck = process.signal(SIGNALS[kind])
             ran = process.ended()
-            stopping = time.monotonic() - asked
+            stopping = time.monotonic() - sent_at
         time.sleep(self.settle)
         bodies.drain()
-        said = ran.err[-2000:]
+        output = ran.err[-2000:]
         if not struck or ran.code == 0:
             if ran.code != 0:
-                self.complaints.append(f"a life ended by itself with {ran.code}: {said}")
+                self.complaints.append(f"a life ended by itself with {ran.code}: {output}")
             self.say(f"a life came to its own end with {ran.code}, {bodies.in_life} bodies")
             return None
-        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, said=said, point=point)
+        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, output=output, point=point)
 
     def _wait_for(self, process: Running, pattern: str) -> None:
         """Wait until a file is seen that was not there at the start, or the process has ended."""
@@ -270,8 +270,10 @@ class Chaos:
             altered=[name for one in rounds for name in one.damage.altered],
             orphaned=[name for one in rounds for name in one.damage.orphaned],
         )
-        complaints = [*self.complaints, *_complaints(self.asked, kills, wrong, total, bound)]
-        complaints += [f"the completing run ended with {one.code}: {one.said}" for one in rounds if one.code]
+        complaints = [*self.complaints, *_complaints(self.requested, kills, wrong, total, bound)]
+        complaints += [
+            f"the completing run ended with {one.code}: {one.output}" for one in rounds if one.code
+        ]
         return ChaosReport(
             mirrors=len(rounds),
             items=self.replica.dataset.items,
@@ -296,17 +298,17 @@ class _Round:
     damage: Damage
     bytes_again: int
     code: int
-    said: str
+    output: str
 
     @property
     def mid_transfer(self) -> int:
         return sum(kill.mid_transfer for kill in self.kills)
 
 
-def _complaints(asked: int, kills: list[Kill], wrong: Damage, again: int, bound: float) -> Iterator[str]:
+def _complaints(requested: int, kills: list[Kill], wrong: Damage, again: int, bound: float) -> Iterator[str]:
     landed = sum(kill.mid_transfer for kill in kills)
-    if landed < asked:
-        yield f"only {landed} of {asked} kills landed mid-transfer before the mirror was complete"
+    if landed < requested:
+        yield f"only {landed} of {requested} kills landed mid-transfer before the mirror was complete"
     for what in ("lost", "altered", "orphaned"):
         if names := getattr(wrong, what):
             yield f"{len(names)} {what}: {', '.join(names[:5])}"
@@ -314,14 +316,14 @@ def _complaints(asked: int, kills: list[Kill], wrong: Damage, again: int, bound:
         yield f"{again} bytes were fetched again, more than {len(kills)} kills may cost"
     for kill in kills:
         if kill.signal != "KILL" and not _is_graceful(kill):
-            yield f"SIG{kill.signal} led to exit code {kill.exit_code}: {kill.said}"
+            yield f"SIG{kill.signal} led to exit code {kill.exit_code}: {kill.output}"
         if kill.stopping_seconds > GRACEFUL_SECONDS:
             yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
 
 
 def _is_graceful(kill: Kill) -> bool:
     """Whether it ended as it should. Until Python has found its modules (`site`), SIGINT makes it exit 1."""
-    return kill.exit_code in {130, -SIGNALS[kill.signal]} or "<frozen site>" in kill.said
+    return kill.exit_code in {130, -SIGNALS[kill.signal]} or "<frozen site>" in kill.output
 
 
 def _sentence(kill: Kill, number: int, mirror: int) -> str:

@@ -187,7 +187,7 @@ class Running:
         """What it has written to standard output so far."""
         return self._text(self._out)
 
-    def said(self) -> str:
+    def error_output(self) -> str:
         """What it has written to standard error so far."""
         return self._text(self._err)
 

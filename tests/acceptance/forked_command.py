@@ -139,7 +139,7 @@ class Forker:
 
     def __init__(self, environment: Mapping[str, str], *modules: str) -> None:
         self._environment = environment
-        self._asking = threading.Lock()
+        self._request_lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -181,7 +181,7 @@ class Forker:
             traced: True to have it wait until another process traces it.
             session: True to give it a session of its own (setsid(2)).
         """
-        asked = {
+        message = {
             "command": command,
             "environment": environment,
             "cwd": str(cwd or Path.cwd()),
@@ -189,7 +189,7 @@ class Forker:
             "traced": traced,
             "session": session,
         }
-        return self._ask(asked, streams)
+        return self._request(message, streams)
 
     def spawn(
         self, module: str, *inherited: int, arguments: Sequence[str] = ()
@@ -200,17 +200,19 @@ class Forker:
         ours, theirs = socket.socketpair()
         child = [module, python_environment(), arguments]
         with theirs:
-            return self._ask({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2, *inherited)), ours
+            return self._request(
+                {"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2, *inherited)
+            ), ours
 
-    def _ask(self, asked: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
-        with self._asking:
-            socket.send_fds(self._socket, [json.dumps(asked).encode()], descriptors)
+    def _request(self, message: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
+        with self._request_lock:
+            socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors)
             pid, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
         return ForkedProcess(self, int(pid), received[0])
 
     def reaped(self, pid: int) -> int:
         """Return the exit code of a command that has ended."""
-        with self._asking:
+        with self._request_lock:
             self._socket.send(json.dumps({"reap": pid}).encode())
             return int(self._socket.recv(_LONGEST))
 
@@ -280,8 +282,8 @@ def _fork_for(script: socket.socket, forker: Forker) -> None:
     """Fork a command for a script, and kill it if the script was killed."""
     with script:
         request, streams, _, _ = socket.recv_fds(script, _LONGEST, 3)
-        asked = json.loads(request)
-        process = forker.fork(asked["command"], asked["environment"], asked["cwd"], *streams)
+        message = json.loads(request)
+        process = forker.fork(message["command"], message["environment"], message["cwd"], *streams)
         for stream in streams:
             os.close(stream)
         script.send(str(process.pid).encode())
@@ -327,17 +329,17 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         request, descriptors, _, _ = socket.recv_fds(control, _LONGEST, _MOST_DESCRIPTORS)
         if not request:
             return
-        asked = json.loads(request)
-        if "reap" in asked:
-            _, status = os.waitpid(asked["reap"], 0)
+        message = json.loads(request)
+        if "reap" in message:
+            _, status = os.waitpid(message["reap"], 0)
             control.send(str(os.waitstatus_to_exitcode(status)).encode())
             continue
         pid = os.fork()
         if pid == 0:
             control.close()
-            if "child" in asked:
-                _spawn_child(descriptors, asked["cwd"], *asked["child"])
-            _run(descriptors, **asked)
+            if "child" in message:
+                _spawn_child(descriptors, message["cwd"], *message["child"])
+            _run(descriptors, **message)
         for descriptor in descriptors:
             os.close(descriptor)
         end = os.pidfd_open(pid)
@@ -469,8 +471,8 @@ def _spawn(
     process = _process(child.pid)
     near, far = socket.socketpair()
     with child.socket, far:
-        asked = json.dumps([python_process.python_environment(), *arguments]).encode()
-        socket.send_fds(child.socket, [asked], [far.fileno(), *inherited])
+        message = json.dumps([python_process.python_environment(), *arguments]).encode()
+        socket.send_fds(child.socket, [message], [far.fileno(), *inherited])
     child_process._running.add(process)
     return process, near
 
@@ -484,13 +486,13 @@ def _process(pid: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait(module: str, asked: socket.socket) -> NoReturn:
+def _wait(module: str, message: socket.socket) -> NoReturn:
     """Run a process of stacpull on request, or end with the command."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        request, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, _MOST_DESCRIPTORS)
-        asked.close()
+        request, descriptors, _, _ = socket.recv_fds(message, _LONGEST, _MOST_DESCRIPTORS)
+        message.close()
         if request:
             environment, *arguments = json.loads(request)
             _run_child(module, descriptors, environment, arguments)

@@ -38,7 +38,7 @@ class Mirrored:
     replica: MlhubReplica
     dest: Path
     options: Options
-    heard: list[object] = field(default_factory=list)
+    events: list[object] = field(default_factory=list)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -55,17 +55,22 @@ class Mirrored:
         return sum(self.replica.counters[route] for route in ASSET_ROUTES)
 
     def mirror(self, **changes: Any) -> MirrorReport:
-        settings = {"selection": SELECTION, "options": self.options, "on_event": self.heard.append, **changes}
+        settings = {
+            "selection": SELECTION,
+            "options": self.options,
+            "on_event": self.events.append,
+            **changes,
+        }
         return asyncio.run(mirror(self.replica.base_url, self.dest, **settings))
 
     def verify(self, **settings: Any) -> VerifyReport:
-        self.heard.clear()
-        return asyncio.run(verify(self.dest, options=self.options, on_event=self.heard.append, **settings))
+        self.events.clear()
+        return asyncio.run(verify(self.dest, options=self.options, on_event=self.events.append, **settings))
 
     @property
     def damages(self) -> dict[str, str]:
         """The damage that the last `verify` reported, by path."""
-        return {event.path: event.what for event in self.heard if isinstance(event, Damage)}
+        return {event.path: event.what for event in self.events if isinstance(event, Damage)}
 
     def copy_to(self, dest: Path) -> Mirrored:
         shutil.copytree(self.dest, dest, symlinks=True)

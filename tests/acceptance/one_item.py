@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from tests.net.memory import Answer
-from tests.net.wire_server import Heard, Scripted, WireServer
+from tests.net.wire_server import ReceivedRequest, Scripted, WireServer
 
 COLLECTION = "/collections/c"
 BUCKET = "bkt"
@@ -25,13 +25,13 @@ class Kept:
     names: dict[str, str] | None = None
     """A 304 with these fields is the answer to any condition."""
 
-    def answer(self, asked: Mapping[str, str]) -> Answer:
+    def answer(self, conditions: Mapping[str, str]) -> Answer:
         own = {
             "ETag": self.etag,
             "Last-Modified": formatdate(self.modified, usegmt=True) if self.modified else None,
         }
         fields = {name: value for name, value in own.items() if value is not None}
-        tag, date = asked.get("if-none-match"), asked.get("if-modified-since")
+        tag, date = conditions.get("if-none-match"), conditions.get("if-modified-since")
         if self.names is not None and (tag or date):
             return Answer(304, headers=self.names)
         if tag is not None:
@@ -77,18 +77,18 @@ class OneItem(WireServer):
         """For each request of a file: whether it was conditional."""
         return [
             "if-none-match" in one.headers or "if-modified-since" in one.headers
-            for one in self.heard
+            for one in self.requests
             if one.target.partition("?")[0] == path
         ]
 
-    def _turn(self, heard: Heard) -> Scripted:
-        path, _, query = heard.target.partition("?")
+    def _turn(self, request: ReceivedRequest) -> Scripted:
+        path, _, query = request.target.partition("?")
         if path.rstrip("/") == f"/{BUCKET}" and "list-type" in query:
             return (
                 self._listing() if self.listed else Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
             )
         if path in self.files:
-            return self.files[path].answer(heard.headers)
+            return self.files[path].answer(request.headers)
         features = {"type": "FeatureCollection", "features": [self._feature()], "links": []}
         documents = {"": _ROOT, COLLECTION: _COLLECTION, f"{COLLECTION}/items": features}
         document = documents.get(path.rstrip("/"))

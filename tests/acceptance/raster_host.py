@@ -32,15 +32,15 @@ class RasterHost:
     """Requests for rasters after which connections break off half way, once."""
     stated: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the items state of an asset besides its href, by its key."""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def rasters_asked(self) -> list[tuple[str, str | None]]:
+    def raster_requests(self) -> list[tuple[str, str | None]]:
         """Return path and range of the requests for rasters so far, and forget them."""
         with self.lock:
-            found = [one for one in self.asked if one[0] in self.files]
-            self.asked.clear()
+            found = [one for one in self.requests if one[0] in self.files]
+            self.requests.clear()
             return found
 
     def items(self, names: Mapping[str, Mapping[str, str]]) -> bytes:
@@ -95,8 +95,8 @@ def _answer(request: BaseHTTPRequestHandler, host: RasterHost) -> None:
     path, body = request.path, host.files.get(request.path)
     wanted = request.headers.get("Range")
     with host.lock:
-        host.asked.append((path, wanted))
-        count = sum(one[0] in host.files for one in host.asked)
+        host.requests.append((path, wanted))
+        count = sum(one[0] in host.files for one in host.requests)
         if host.change_after and count > host.change_after:
             host.version, host.change_after = host.version + 1, 0
         breaks = bool(host.broken_after) and count > host.broken_after

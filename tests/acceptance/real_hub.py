@@ -27,7 +27,7 @@ class RealHub:
     url: str = ""
     bodies: dict[str, bytes] = field(default_factory=dict)
     """File name -> content: what must be mirrored."""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     _pages: dict[str | None, bytes] = field(default_factory=dict)
     _targets: dict[str, str] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class RealHub:
                     self.bodies[f"{name}_{band}.tif"] = path.read_bytes()
 
     async def _items(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path_qs)
+        self.requests.append(request.path_qs)
         if request.query.get("key") != KEY:
             return web.Response(status=401, text="<title>401 Unauthorized</title>", content_type="text/html")
         return web.Response(body=self._pages[request.query.get("next")], content_type="application/json")
@@ -84,7 +84,7 @@ class RealHub:
         return web.Response(status=302, headers={"Location": location})
 
     async def _blob(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path_qs)
+        self.requests.append(request.path_qs)
         body = self.bodies.get(request.match_info["name"])
         if body is None:
             return web.Response(status=404, body=b"<Error><Code>BlobNotFound</Code></Error>")

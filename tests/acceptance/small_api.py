@@ -47,11 +47,11 @@ class SmallApi(WireServer):
             routes |= {f"/assets/{name}/{quote(one)}": answer for one in ids}
         super().__init__(routes, tls=tls)
 
-    def _collections(self, _asked: Request) -> Answer:
+    def _collections(self, _request: Request) -> Answer:
         return _json({"collections": [_collection(name) for name in self.listed], "links": []})
 
-    def _page(self, name: str, asked: Request) -> Answer:
-        _, _, query = asked.url.partition("?")
+    def _page(self, name: str, request: Request) -> Answer:
+        _, _, query = request.url.partition("?")
         fields = dict(field.split("=") for field in query.split("&"))
         number = int(fields.get("page", "1"))
         if f"{name}:{number}" in self.refused:
@@ -81,7 +81,7 @@ def _collection(name: str) -> dict[str, object]:
             "extent": {}, "links": []}  # fmt: skip
 
 
-def _collection_answer(name: str, _asked: Request) -> Answer:
+def _collection_answer(name: str, _request: Request) -> Answer:
     return _json(_collection(name))
 
 

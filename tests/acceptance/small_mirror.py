@@ -84,7 +84,7 @@ class SmallMirror:
             try:
                 ran = running.ended(timeout)
             except AssertionError:
-                return Ended(None, running.printed(), running.said())
+                return Ended(None, running.printed(), running.error_output())
             return Ended(ran.code, ran.out, ran.err)
 
     def damage(self, dest: Path) -> Damage:

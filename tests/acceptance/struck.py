@@ -42,7 +42,7 @@ class Struck:
     what: str
     reached: bool
     code: int | None
-    said: str
+    output: str
     complaints: list[str] = field(default_factory=list)
 
 
@@ -66,7 +66,7 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
         found, right = (before(dest), _right_files(scene, dest)) if keeps else (Before(), {})
         ran = scene.run(dest, under=call.under(what, log, dest))
         if not was_injected(log):
-            return Struck(call, what, reached=False, code=ran.code, said="")
+            return Struck(call, what, reached=False, code=ran.code, output="")
         complaints = [
             *_of_the_end(what, ran),
             *InspectedMirror(dest, scene.mirror.expected, found).complaints(),
@@ -84,7 +84,7 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
             what,
             reached=True,
             code=ran.code,
-            said=ran.last_line.replace(str(dest), "DEST"),
+            output=ran.last_line.replace(str(dest), "DEST"),
             complaints=complaints,
         )
 

@@ -241,7 +241,7 @@ def test_an_href_behind_many_items_is_fetched_once_with_adopt_too(tmp_path: Path
         async with Sharing({"c": [str(number) for number in range(12)]}) as api:
             report = await mirror(api.url("/collections/c"), tmp_path, options=Options(adopt=True))
             assert (report.assets_done, report.assets_failed) == (12, 0)
-            return [one.method for one in api.heard if "/assets/" in one.target]
+            return [one.method for one in api.requests if "/assets/" in one.target]
 
     requested = asyncio.run(work())
     assert requested.count("GET") == 1

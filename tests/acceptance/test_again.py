@@ -162,7 +162,7 @@ def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None
     received: list[object] = []
     other = Options(layout="flat/{item}_{key}{ext}")
 
-    def told() -> list[str]:
+    def notices() -> list[str]:
         found = [one.text for one in received if isinstance(one, Notice) and "layout" in one.text]
         received.clear()
         return found
@@ -173,14 +173,14 @@ def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None
             api.items = items
             source = api.url("/collections/c")
             await mirror(source, tmp_path, on_event=received.append)
-            assert told() == []
+            assert notices() == []
             items["c"].append("3")
             assert (await mirror(source, tmp_path, options=other, on_event=received.append)).exit_code == 0
-            (sentence,) = told()
+            (sentence,) = notices()
             assert "'{collection}/{item}/{key}{ext}'" in sentence
             assert "'flat/{item}_{key}{ext}'" in sentence
             await mirror(source, tmp_path, options=other, on_event=received.append)
-            assert told() == []
+            assert notices() == []
             assert (await verify(tmp_path)).exit_code == 0
 
     asyncio.run(work())

@@ -63,7 +63,7 @@ class World:
     s3: S3Replica
     routes: dict[str, Any]
     dest: Path
-    heard: list[Event]
+    events: list[Event]
 
     def offer(
         self, assets: Mapping[str, Any], collection: Mapping[str, Any] | None = None, **more: Any
@@ -96,7 +96,7 @@ class World:
             self.dest,
             selection=selection or Selection(),
             options=self.options(**s3),
-            on_event=self.heard.append,
+            on_event=self.events.append,
         )
 
     async def plan(self, selection: Selection | None = None) -> PlanReport:
@@ -104,7 +104,7 @@ class World:
             self.source,
             selection=selection or Selection(),
             options=self.options(),
-            on_event=self.heard.append,
+            on_event=self.events.append,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -121,15 +121,15 @@ class World:
         (path,) = self.dest.rglob("URN*.json")
         return json.loads(path.read_bytes())
 
-    def asked(self) -> list[str]:
+    def requests(self) -> list[str]:
         """The requested paths, without those of the source."""
-        return [one.target for one in self.server.heard if not one.target.endswith(".json")]
+        return [one.target for one in self.server.requests if not one.target.endswith(".json")]
 
     async def failures(self) -> list[FailureRecord]:
         return await asyncio.to_thread(lambda: list(failures(self.dest)))
 
     def notices(self) -> str:
-        return "\n".join(event.text for event in self.heard if isinstance(event, Notice))
+        return "\n".join(event.text for event in self.events if isinstance(event, Notice))
 
 
 @pytest.fixture
@@ -522,7 +522,7 @@ def test_a_collections_own_assets_are_mirrored_once(live):
         selection = Selection(collection_assets=True)
         planned = await world.plan(selection)
         assert (planned.items_matched, planned.assets) == (1, 2)
-        world.server.heard.clear()
+        world.server.requests.clear()
         report = await world.mirror(selection)
         assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (
             1,
@@ -534,7 +534,7 @@ def test_a_collections_own_assets_are_mirrored_once(live):
         collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
         assert collection.assets["thumbnail"].href == "./thumbnail.png"
         assert [item.id for item in collection.get_items()] == [ITEM]
-        assert world.asked().count("/thumb.png") == 1
+        assert world.requests().count("/thumb.png") == 1
         assert await _is_whole(world.dest)
 
     live(scenario)
@@ -550,7 +550,7 @@ def test_the_size_is_checked_against_the_current_item(live, now, done):
         options = attrs.evolve(world.options(), retries=1)
         report = await mirror(world.source, world.dest, options=options)
         assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
-        assert sum(one.target == "/i.json" for one in world.server.heard) == 1
+        assert sum(one.target == "/i.json" for one in world.server.requests) == 1
         if not done:
             (failure,) = await world.failures()
             assert f"sent 10 bytes, but the item states {now}" in failure.message
@@ -572,7 +572,7 @@ def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "asked"),
+    ("first", "second", "revalidated"),
     [
         pytest.param({}, {}, True, id="nothing says when"),
         pytest.param({"updated": "1"}, {"updated": "1"}, False, id="as before"),
@@ -585,26 +585,27 @@ def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
         ),
     ],
 )
-def test_a_collections_own_assets_are_refreshed(live, first, second, asked):
+def test_a_collections_own_assets_are_refreshed(live, first, second, revalidated):
     async def scenario(world: World) -> None:
         versions = {"v1": b"png"}
         world.routes["/thumb.png"] = _versioned(versions)
         assets = {"data": {"href": world.server.url("/b.tif")}}
         own = {"thumbnail": {"href": "./thumb.png"}, "gone": {"href": "./gone.png"}}
 
-        async def refreshed(said: Json) -> tuple[int, int, int]:
-            world.offer(assets, {"assets": own, **said})
-            world.server.heard.clear()
+        async def refreshed(changes: Json) -> tuple[int, int, int]:
+            world.offer(assets, {"assets": own, **changes})
+            world.server.requests.clear()
             report = await world.mirror(Selection(collection_assets=True))
             assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 1)
-            return world.asked().count("/thumb.png"), report.assets_changed, report.assets_revalidated
+            return world.requests().count("/thumb.png"), report.assets_changed, report.assets_revalidated
 
         assert await refreshed(first) == (1, 0, 0)
-        assert await refreshed(second) == (int(asked), 0, int(asked))
+        assert await refreshed(second) == (int(revalidated), 0, int(revalidated))
         versions["v2"] = b"new"
-        if asked:
+        if revalidated:
             other = {
-                name: "3" if isinstance(said, str) else {"updated": "3"} for name, said in second.items()
+                name: "3" if isinstance(changes, str) else {"updated": "3"}
+                for name, changes in second.items()
             }
             assert await refreshed(other) == (1, 1, 0)
             assert world.files()["c/thumbnail.png"] == b"new"

@@ -41,7 +41,7 @@ def dest(source: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["mirror", "items.json", "{dest}"], 2, "SOURCE is a relative path, but the current directory was"),
         (["mirror", "/no/items.json", "{dest}"], 4, "There is no file /no/items.json"),
@@ -54,7 +54,7 @@ def dest(source: str, tmp_path: Path) -> Path:
     ],
 )
 def test_a_current_directory_that_was_removed_is_named(
-    source: str, dest: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+    source: str, dest: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "gone").mkdir()
     command = [str(COMMAND), *(one.format(source=source, dest=dest) for one in arguments)]
@@ -63,7 +63,7 @@ def test_a_current_directory_that_was_removed_is_named(
         shell, cwd=tmp_path / "gone", env=environment(), capture_output=True, text=True, check=False
     )
     assert ran.returncode == code, ran.stderr
-    assert said in ran.stderr
+    assert message in ran.stderr
 
 
 @pytest.mark.parametrize(

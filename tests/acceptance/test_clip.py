@@ -69,7 +69,7 @@ def listed(host: RasterHost, **assets: str) -> str:
     return f"{host.url}/items.json"
 
 
-class Heard:
+class Events:
     def __init__(self) -> None:
         self.events: list[Any] = []
 
@@ -77,8 +77,10 @@ class Heard:
         return [e.text for e in self.events if isinstance(e, stacpull.Notice) and e.level == "warning"]
 
 
-def mirrored(source: str, dest: Path, clip: Any, heard: Heard | None = None, **options: Any) -> MirrorReport:
-    events = heard.events.append if heard is not None else None
+def mirrored(
+    source: str, dest: Path, clip: Any, received: Events | None = None, **options: Any
+) -> MirrorReport:
+    events = received.events.append if received is not None else None
     return asyncio.run(
         stacpull.mirror(
             source, dest, selection=Selection(clip=clip), options=Options(**options), on_event=events
@@ -204,11 +206,11 @@ def test_several_processes(tmp_path: Path, host: RasterHost, cog: bytes) -> None
 
 
 def test_files_that_are_not_rasters_are_fetched_whole_and_reported(tmp_path: Path, host: RasterHost) -> None:
-    heard = Heard()
-    report = mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX, heard)
+    received = Events()
+    report = mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX, received)
     assert (report.assets_clipped, report.assets_whole, report.exit_code) == (1, 1, 0)
     assert (tmp_path / "scenes/a/thumbnail.png").read_bytes() == PNG
-    assert heard.warnings() == [
+    assert received.warnings() == [
         "Some assets cannot be clipped and are fetched whole, such as thumbnail: it is not a TIFF."
     ]
 
@@ -229,17 +231,17 @@ def strips(path: Path) -> bytes:
 def test_a_raster_that_cannot_be_clipped_is_fetched_whole(
     tmp_path: Path, host: RasterHost, cog: bytes, what: str, why: str
 ) -> None:
-    heard, data = Heard(), cog
+    received, data = Events(), cog
     host.stated = {}
     if what == "strips":
         data = host.files["/scene.tif"] = strips(tmp_path)
     if what == "damaged":
         data = host.files["/scene.tif"] = cog[:4] + b"\xff\xff\xff\x7f" + cog[8:]
     host.ranges, host.etags = what != "no ranges", what != "no validators"
-    report = mirrored(listed(host), tmp_path / "m", BOX, heard)
+    report = mirrored(listed(host), tmp_path / "m", BOX, received)
     assert (report.assets_done, report.assets_clipped, report.assets_whole) == (1, 0, 1)
     assert bytes_of(tmp_path / "m") == data
-    (warning,) = heard.warnings()
+    (warning,) = received.warnings()
     assert why in warning or what == "damaged"
     assert is_sound(tmp_path / "m")
 
@@ -247,9 +249,9 @@ def test_a_raster_that_cannot_be_clipped_is_fetched_whole(
 def test_one_warning_for_each_reason(tmp_path: Path, host: RasterHost) -> None:
     host.files |= {f"/{number}.png": PNG for number in range(8)}
     source = listed(host, **{f"image{number}": f"/{number}.png" for number in range(8)})
-    heard = Heard()
-    assert mirrored(source, tmp_path, BOX, heard).assets_whole == 8
-    assert len(heard.warnings()) == 1
+    received = Events()
+    assert mirrored(source, tmp_path, BOX, received).assets_whole == 8
+    assert len(received.warnings()) == 1
 
 
 def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path, host: RasterHost) -> None:
@@ -261,9 +263,9 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
     assert not (tmp_path / "scenes/a/data.tif").exists()
     assert asset(tmp_path)["href"] == f"{host.url}/scene.tif"
     assert stacpull.status(tmp_path).assets_outside == 1
-    host.rasters_asked()
+    host.raster_requests()
     assert mirrored(source, tmp_path, OUTSIDE).assets_outside == 1
-    assert host.rasters_asked() == [("/items.json", None)]  # known: not requested again
+    assert host.raster_requests() == [("/items.json", None)]  # known: not requested again
     assert mirrored(source, tmp_path, BOX).assets_clipped == 1
     assert is_sound(tmp_path)
 
@@ -274,10 +276,10 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
 def test_a_second_run_requests_no_raster(tmp_path: Path, host: RasterHost) -> None:
     source = listed(host)
     mirrored(source, tmp_path, BOX)
-    host.rasters_asked()
+    host.raster_requests()
     report = mirrored(source, tmp_path, BOX)
     assert (report.assets_skipped, report.assets_clipped) == (1, 1)
-    assert host.rasters_asked() == [("/items.json", None)]
+    assert host.raster_requests() == [("/items.json", None)]
 
 
 def test_another_area_or_no_area_fetches_the_raster_again(
@@ -302,10 +304,10 @@ def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(
 ) -> None:
     source = listed(host)
     mirrored(source, tmp_path, None)
-    host.rasters_asked()
+    host.raster_requests()
     report = mirrored(source, tmp_path, BOX)
     assert (report.assets_clipped, report.assets_whole) == (0, 1)
-    assert host.rasters_asked() == [("/items.json", None)]
+    assert host.raster_requests() == [("/items.json", None)]
     assert bytes_of(tmp_path) == cog
 
 
@@ -314,10 +316,10 @@ def test_a_refresh_sends_a_conditional_request_and_fetches_changes(
 ) -> None:
     source = listed(host)
     mirrored(source, tmp_path, BOX)
-    host.rasters_asked()
+    host.raster_requests()
     report = mirrored(source, tmp_path, BOX, revalidate=True)
     assert (report.assets_revalidated, report.assets_clipped) == (1, 1)
-    assert len(host.rasters_asked()) == 2
+    assert len(host.raster_requests()) == 2
     changed = cog + b"\0"
     host.files["/scene.tif"], host.version = changed, 2
     host.stated["data"] |= {
@@ -326,7 +328,7 @@ def test_a_refresh_sends_a_conditional_request_and_fetches_changes(
     }
     report = mirrored(listed(host), tmp_path, BOX)
     assert (report.assets_clipped, report.exit_code) == (1, 0)
-    assert len(host.rasters_asked()) > 2
+    assert len(host.raster_requests()) > 2
     assert same_tiles(bytes_of(tmp_path), changed)
     assert is_sound(tmp_path)
 
@@ -350,9 +352,9 @@ def test_a_change_between_two_ranges_is_noticed(
     source = listed(host)
     host.change_after = 4  # the items, the header, two ranges
     report = mirrored(source, tmp_path, BOX)
-    asked = host.rasters_asked()
+    requests = host.raster_requests()
     assert report.assets_clipped == 1
-    assert sum(one == ("/scene.tif", "bytes=0-16383") for one in asked) == 2
+    assert sum(one == ("/scene.tif", "bytes=0-16383") for one in requests) == 2
     assert same_tiles(bytes_of(tmp_path), data)
 
 
@@ -376,9 +378,9 @@ def broken_off(tmp_path: Path, host: RasterHost, large: bytes) -> tuple[Path, se
     host.broken_after = 4
     dest = tmp_path / "m"
     assert mirrored(listed(host), dest, BOX, retries=0, per_host=1).assets_failed == 1
-    asked = [str(found) for _, found in host.rasters_asked()]
+    requests = [str(found) for _, found in host.raster_requests()]
     assert list((dest / ".stacpull/parts").glob("*.part"))
-    return dest, set(asked[3:-1])  # behind the items and two reads of the header
+    return dest, set(requests[3:-1])  # behind the items and two reads of the header
 
 
 def test_ranges_already_received_are_not_fetched_again(
@@ -387,7 +389,7 @@ def test_ranges_already_received_are_not_fetched_again(
     dest, there = broken_off(tmp_path, host, large)
     assert there
     assert asyncio.run(stacpull.retry(dest)).assets_clipped == 1
-    again = {str(found) for _, found in host.rasters_asked()}
+    again = {str(found) for _, found in host.raster_requests()}
     assert len(again) > 1
     assert not again & there
     assert same_tiles((dest / "scenes/a/data.tif").read_bytes(), large)
@@ -476,9 +478,9 @@ def test_a_rebuilt_ledger_knows_what_is_clipped(tmp_path: Path, host: RasterHost
     rebuilt = asyncio.run(stacpull.verify(tmp_path, rebuild=True)).rebuilt
     assert rebuilt is not None
     assert rebuilt.done == 1
-    host.rasters_asked()
+    host.raster_requests()
     assert mirrored(source, tmp_path, BOX).assets_clipped == 1
-    assert host.rasters_asked() == [("/items.json", None)]
+    assert host.raster_requests() == [("/items.json", None)]
     mirrored(source, tmp_path, None)
     assert bytes_of(tmp_path) == cog
 
@@ -493,9 +495,9 @@ def test_shards_that_are_merged_stay_clipped(tmp_path: Path, host: RasterHost, c
         assert asyncio.run(stacpull.mirror(source, shard, selection=selection)).exit_code == 0
     asyncio.run(stacpull.merge(tmp_path / "m", shards))
     assert stacpull.status(tmp_path / "m").assets_clipped == 6
-    host.rasters_asked()
+    host.raster_requests()
     assert mirrored(source, tmp_path / "m", BOX).assets_clipped == 6
-    assert host.rasters_asked() == [("/items.json", None)]
+    assert host.raster_requests() == [("/items.json", None)]
 
 
 def test_a_ledger_from_before_the_option(tmp_path: Path, host: RasterHost, cog: bytes) -> None:

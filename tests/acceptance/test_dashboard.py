@@ -54,7 +54,7 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica, proc
     )
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port), 60)
-        assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.said()
+        assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()
         data = data_at(port)
         ran = process.ended()
     assert ran.code == 0
@@ -87,7 +87,7 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
     port = free_port()
     env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
-        assert wait_until(lambda: "dashboard: " in process.said(), 60)
+        assert wait_until(lambda: "dashboard: " in process.error_output(), 60)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             data_at(port)
         assert data_at(port, TOKEN)["state"] == "running"
@@ -99,7 +99,7 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--dashboard", "0.0.0.0:0"), "so it needs a token: set STACPULL_DASHBOARD_TOKEN"),
         (("--dashboard", "[::]:0"), "[::]:0 can be reached from other machines"),
@@ -113,9 +113,9 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_a_usage_error(
-    tmp_path: Path, hub: MlhubReplica, options: tuple[str, ...], said: str
+    tmp_path: Path, hub: MlhubReplica, options: tuple[str, ...], message: str
 ) -> None:
     ran = run(mirror_of(hub.base_url, tmp_path / "m", *options), environment(hub))
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
     assert not (tmp_path / "m").exists()

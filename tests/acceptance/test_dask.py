@@ -67,11 +67,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 def mirrored_by(
-    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, heard: list[Any] | None = None, **options: Any
+    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, events: list[Any] | None = None, **options: Any
 ) -> MirrorReport:
     """Mirror with this process as the coordinator."""
     settings = options_for(replica, dask=cluster.address, **options)
-    hear = heard.append if heard is not None else None
+    hear = events.append if events is not None else None
     return asyncio.run(
         stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings, on_event=hear)
     )
@@ -140,8 +140,8 @@ async def state_of(cluster: DaskProcesses) -> str:
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_a_client_gives_its_cluster(tmp_path, served, cluster, asynchronous):
     replica, dest = served(), tmp_path / "m"
-    heard: list[Any] = []
-    how = {"selection": SELECTION, "options": options_for(replica), "on_event": heard.append}
+    events: list[Any] = []
+    how = {"selection": SELECTION, "options": options_for(replica), "on_event": events.append}
 
     async def mirrored() -> MirrorReport:
         async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:
@@ -269,7 +269,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
     """The others do the work."""
-    replica, heard = served(), list[Any]()
+    replica, events = served(), list[Any]()
     other = tmp_path / "site" / "stacpull-0.0.7.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: stacpull\nVersion: 0.0.7\n")
@@ -277,9 +277,9 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         processes.add_worker(env={"PYTHONPATH": path})
         assert wait_until(lambda: processes.log().count("Registered to:") == 2, 60)
-        report = mirrored_by(processes, replica, tmp_path / "m", heard)
+        report = mirrored_by(processes, replica, tmp_path / "m", events)
     assert report.exit_code == 0
-    (text,) = [event.text for event in heard if getattr(event, "level", "") == "warning"]
+    (text,) = [event.text for event in events if getattr(event, "level", "") == "warning"]
     assert text.startswith("The Dask worker tcp://127.0.0.1:")
     assert f"has stacpull 0.0.7, and this is {stacpull.__version__}: install the same version." in text
 
@@ -503,7 +503,7 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["--dask", "tcp://127.0.0.1:8786", "--processes", "2"],
@@ -513,12 +513,12 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
         (["--dask", "nothing.json"], "--dask must be an address such as tcp://host:8786, a scheduler file"),
     ],
 )
-def test_invalid_dask_options_are_refused_before_dest_is_created(tmp_path, arguments, said):
+def test_invalid_dask_options_are_refused_before_dest_is_created(tmp_path, arguments, message):
     ran = run(
         mirror_of("http://127.0.0.1:9/", tmp_path / "m", *arguments), environment(MLHUB_API_KEY="k" * 20)
     )
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
     assert not (tmp_path / "m").exists()
 
 

@@ -37,7 +37,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {
 @pytest.mark.parametrize("revalidate", [False, True])
 def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str, revalidate: bool) -> None:
     delete, files, documents = CHANGES[change]
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> tuple[MirrorReport, int]:
         async with SmallApi({"c": ITEMS}) as api:
@@ -45,19 +45,19 @@ def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str
             assert (await mirror(source, tmp_path)).assets_done == len(ITEMS)
             before = await asyncio.to_thread(content, tmp_path)
             await asyncio.to_thread(delete, tmp_path)
-            api.heard.clear()
+            api.requests.clear()
             options = Options(revalidate=revalidate)
-            report = await mirror(source, tmp_path, options=options, on_event=heard.append)
+            report = await mirror(source, tmp_path, options=options, on_event=events.append)
             assert await asyncio.to_thread(content, tmp_path) == before
-            return report, sum("/assets/" in one.target for one in api.heard)
+            return report, sum("/assets/" in one.target for one in api.requests)
 
     report, requested = asyncio.run(work())
     assert (report.exit_code, report.assets_done, report.files_lost) == (0, len(ITEMS), files + documents)
     if not revalidate:
         assert (requested, report.assets_skipped) == (files, len(ITEMS) - files)
     assert (report.assets_changed, report.items_changed) == (0, 0)
-    told = [one.text for one in heard if isinstance(one, Notice) and "and restored" in one.text]
-    assert len(told) == (files + documents > 0)
+    notices = [one.text for one in events if isinstance(one, Notice) and "and restored" in one.text]
+    assert len(notices) == (files + documents > 0)
     assert asyncio.run(verify(tmp_path)).exit_code == 0
 
 

@@ -46,14 +46,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize(("dest", "said"), REFUSED)
+@pytest.mark.parametrize(("dest", "message"), REFUSED)
 def test_a_dest_that_is_not_a_directory_is_refused_and_nothing_created(
-    here: Path, capfd: pytest.CaptureFixture[str], command: str, dest: str, said: str
+    here: Path, capfd: pytest.CaptureFixture[str], command: str, dest: str, message: str
 ) -> None:
     source = [str(write_tree(here.parent / "tree", 1, 1))] if command in {"mirror", "plan"} else []
     assert execute([command, *source, "--", dest]) == 2
     err = capfd.readouterr().err
-    assert said in err
+    assert message in err
     assert "planted" not in err
     assert list(here.iterdir()) == []
 
@@ -153,13 +153,13 @@ def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
     return hub.base_url
 
 
-@pytest.mark.parametrize(("options", "said"), WRONG)
+@pytest.mark.parametrize(("options", "message"), WRONG)
 def test_a_wrong_selection_creates_nothing(
-    here: Path, api: str, capfd: pytest.CaptureFixture[str], options: list[str], said: str
+    here: Path, api: str, capfd: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     for command in (["mirror", api, "m"], ["plan", api]):
         assert execute([*command, *options]) == 2
-        assert said in capfd.readouterr().err
+        assert message in capfd.readouterr().err
     assert list(here.iterdir()) == []
 
 

@@ -93,9 +93,9 @@ def test_the_command_takes_several_relations_and_plan_counts_them(
         planned = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (planned["source_items"], planned["assets"]) == (3, 4)
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
-        asked = len(host.asked)
+        before = len(host.requests)
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
-        assert not [path for path in host.asked[asked:] if path.startswith("/assets/")]
+        assert not [path for path in host.requests[before:] if path.startswith("/assets/")]
 
 
 @pytest.mark.parametrize("relation", ["self", "collection", "next"])

@@ -52,39 +52,39 @@ class Forgetful(SmallApi):
     def stop_at(self, number: int, stop: asyncio.Event) -> None:
         """Set `stop` when the asset of that number is requested."""
 
-        def asset(_asked: Request) -> Answer:
-            if asked_for(self) >= number:
+        def asset(_request: Request) -> Answer:
+            if asset_requests(self) >= number:
                 stop.set()
             return Answer(body=b"data")
 
         self._routes = {**self._routes, **{f"/assets/a/{one}": asset for one in IDS}}
 
-    def _page(self, name: str, asked: Request) -> Answer:
-        if "page=" not in asked.url:
+    def _page(self, name: str, request: Request) -> Answer:
+        if "page=" not in request.url:
             self._left = self._lives[min(self.walks, len(self._lives) - 1)]
             self.walks += 1
         elif self.expired:
             self.expired -= 1
             return Answer(self._code, b"{}")
         self._left -= 1
-        return super()._page(name, asked) if self._left >= 0 else Answer(self._code, b"{}")
+        return super()._page(name, request) if self._left >= 0 else Answer(self._code, b"{}")
 
 
-def asked_for(api: SmallApi) -> int:
-    return sum(one.target.startswith("/assets/") for one in api.heard)
+def asset_requests(api: SmallApi) -> int:
+    return sum(one.target.startswith("/assets/") for one in api.requests)
 
 
 @pytest.mark.parametrize("code", [400, 404, 410, 422])
 @pytest.mark.parametrize("lives", [[2, 99], [1, 2, 3, 4, 99]])
 def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path: Path, code: int, lives: list[int]) -> None:
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> MirrorReport:
         async with Forgetful(lives, code) as api:
             report = await mirror(
-                api.url("/collections/a"), tmp_path / "m", options=HASTY, on_event=heard.append
+                api.url("/collections/a"), tmp_path / "m", options=HASTY, on_event=events.append
             )
-            assert (api.walks, asked_for(api)) == (len(lives), 10)
+            assert (api.walks, asset_requests(api)) == (len(lives), 10)
             return report
 
     report = asyncio.run(work())
@@ -96,7 +96,7 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path: Path, code: int, l
         10,
     )
     reported = [
-        one for one in heard if isinstance(one, Notice) and "walking again from the start" in one.text
+        one for one in events if isinstance(one, Notice) and "walking again from the start" in one.text
     ]
     assert [one.level for one in reported] == ["warning", *["info"] * (len(lives) - 2)]
 
@@ -121,7 +121,7 @@ def test_resume_continues_an_abandoned_walk_once_cursors_last(tmp_path: Path) ->
             with pytest.raises(SourceError):
                 await mirror(api.url("/collections/a"), tmp_path / "m", options=HASTY)
             report = await resume(tmp_path / "m", options=HASTY)
-            assert asked_for(api) == 10
+            assert asset_requests(api) == 10
             return report
 
     report = asyncio.run(work())
@@ -162,19 +162,19 @@ PLACES = [("/found?limit=2", 10), ("/tree.json", 11)]
 def test_a_document_whose_pages_expire_is_requested_again(
     tmp_path: Path, place: str, count: int, lives: list[int]
 ) -> None:
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> MirrorReport:
         async with Forgetful(lives) as api:
-            report = await mirror(api.url(place), tmp_path / "m", options=HASTY, on_event=heard.append)
+            report = await mirror(api.url(place), tmp_path / "m", options=HASTY, on_event=events.append)
             looks = "tree" in place  # for collections, when their documents are written
-            assert (api.walks, asked_for(api)) == (len(lives) + looks, 10)
+            assert (api.walks, asset_requests(api)) == (len(lives) + looks, 10)
             return report
 
     report = asyncio.run(work())
     assert (report.state, report.exit_code, report.items_seen) == ("complete", 0, count)
     reported = [
-        one for one in heard if isinstance(one, Notice) and "no longer knows the saved position" in one.text
+        one for one in events if isinstance(one, Notice) and "no longer knows the saved position" in one.text
     ]
     assert [one.level for one in reported] == ["warning", *["info"] * (len(lives) - 2)]
 

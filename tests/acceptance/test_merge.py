@@ -424,10 +424,10 @@ def test_a_job_array_makes_the_mirror_of_everything(
     replica: MlhubReplica, made: Path, tmp_path: Path, shard: str, variables: dict[str, str]
 ) -> None:
     for number in range(SHARDS):
-        told = {name: value.format(zero=number, one=number + 1) for name, value in variables.items()}
+        given = {name: value.format(zero=number, one=number + 1) for name, value in variables.items()}
         ran = run(
             mirror_of(replica.base_url, tmp_path / str(number), "--shard", shard),
-            {**environment(replica), **told},
+            {**environment(replica), **given},
         )
         assert ran.code == 0, ran.err
     assert sync.merge(tmp_path / "m", [tmp_path / str(number) for number in range(SHARDS)]).exit_code == 0
@@ -435,7 +435,7 @@ def test_a_job_array_makes_the_mirror_of_everything(
 
 
 @pytest.mark.parametrize(
-    ("shard", "variables", "says"),
+    ("shard", "variables", "message"),
     [
         ("auto", {}, "none of SLURM_ARRAY_TASK_ID"),
         ("auto", {"JOB_COMPLETION_INDEX": "0"}, "auto/N"),
@@ -446,12 +446,12 @@ def test_a_job_array_makes_the_mirror_of_everything(
     ],
 )  # fmt: skip
 def test_a_shard_number_that_cannot_be_determined_is_an_error(
-    tmp_path: Path, shard: str, variables: dict[str, str], says: str
+    tmp_path: Path, shard: str, variables: dict[str, str], message: str
 ) -> None:
     ran = run(
         ["mirror", "http://127.0.0.1:1/v1", str(tmp_path / "m"), "--shard", shard],
         environment(**variables),
     )
     assert ran.code == 2
-    assert says in ran.err
+    assert message in ran.err
     assert not (tmp_path / "m").exists()

@@ -38,17 +38,17 @@ class Backup(SmallApi):
         routes = dict(self._routes)
         self._routes = {**routes, "/collections/c": self._described}
 
-    def _asset(self, asked: Request) -> Answer:
-        self._keep(asked.url.rpartition("/")[2])
+    def _asset(self, request: Request) -> Answer:
+        self._keep(request.url.rpartition("/")[2])
         return Answer(body=b"data", headers={"ETag": '"1"'})
 
-    def _described(self, _asked: Request) -> Answer:
+    def _described(self, _request: Request) -> Answer:
         self._keep(COLLECTION)
         document = {"type": "Collection", "id": "c", "description": self.title, "links": []}
         return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json"})
 
-    def _keep(self, heard: str) -> None:
-        if heard == self._when and ledger_path(self.dest).exists():
+    def _keep(self, name: str) -> None:
+        if name == self._when and ledger_path(self.dest).exists():
             self._kept.unlink(missing_ok=True)
             with (
                 closing(sqlite3.connect(ledger_path(self.dest))) as db,
@@ -114,14 +114,14 @@ def test_without_adopt_the_message_explains_recovery_and_rebuild_works(tmp_path:
         failed = await asyncio.to_thread(lambda: list(failures(tmp_path / "m")))
         assert {one.kind for one in failed} == {"exists"}
         assert all("verify --rebuild" in one.message for one in failed)
-        api.heard.clear()
+        api.requests.clear()
         report = await verify(tmp_path / "m", rebuild=True)
         assert report.rebuilt is not None
         assert "older" in report.rebuilt.reason
         assert (report.exit_code, report.rebuilt.items) == (0, len(ITEMS))
         again = await mirror(source, tmp_path / "m")
         assert (again.state, again.exit_code) == ("complete", 0)
-        assert [one for one in api.heard if "/assets/" in one.target] == []
+        assert [one for one in api.requests if "/assets/" in one.target] == []
 
     with_an_older_ledger(tmp_path / "m", when, work)
 

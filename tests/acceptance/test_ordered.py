@@ -21,11 +21,11 @@ ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not
 class OrderingHost(AssetHost):
     """Assets whose number is in `waiting` get the response `answer`; items are read one by one."""
 
-    def __init__(self, answer: tuple[str, bytes], said: dict[str, Any] | None = None) -> None:
+    def __init__(self, answer: tuple[str, bytes], members: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.waiting = set(range(3))
         self.answer = answer
-        self.said = said or {}
+        self.members = members or {}
         self.gone: set[int] = set()
 
     def content(self, path: str) -> tuple[str, bytes]:
@@ -47,7 +47,7 @@ class OrderingHost(AssetHost):
             "geometry": None,
             "properties": {
                 "datetime": "2020-01-01T00:00:00Z",
-                **(self.said if number in self.waiting else {}),
+                **(self.members if number in self.waiting else {}),
             },
             "links": [{"rel": "self", "href": f"{self.url}/items/{number}"}],
             "assets": {"data": {"href": f"{self.url}/assets/{number}"}},
@@ -71,16 +71,16 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("answer", "said", "processes"),
+    ("answer", "members", "processes"),
     [(*case, 1) for case in CASES] + [(*CASES[4], 2)],
-    ids=[f"{answer[0][:3]} {said}" for answer, said in CASES] + ["processes"],
+    ids=[f"{answer[0][:3]} {members}" for answer, members in CASES] + ["processes"],
 )
 def test_assets_that_are_not_ready_are_ordered_and_requested_again(
-    tmp_path: Path, answer: tuple[str, bytes], said: dict[str, str], processes: int
+    tmp_path: Path, answer: tuple[str, bytes], members: dict[str, str], processes: int
 ) -> None:
     dest = tmp_path / "m"
     count = 8 if processes == 1 else 120
-    with OrderingHost(answer, said) as host:
+    with OrderingHost(answer, members) as host:
         source = host.source(tmp_path, count)
         options = quick(max_failures=0, processes=processes)
         report = asyncio.run(stacpull.mirror(source, dest, options=options))
@@ -90,10 +90,10 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(
         assert stacpull.status(dest).assets_ordered == 3
 
         host.waiting.discard(0)
-        asked = len(host.asked)
+        before = len(host.requests)
         again = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
         assert (again.assets_done, again.assets_ordered, again.exit_code) == (1, 2, 1)
-        assert {path.rpartition("/")[2] for path in host.asked[asked:]} == {"0", "1", "2"}
+        assert {path.rpartition("/")[2] for path in host.requests[before:]} == {"0", "1", "2"}
 
         host.waiting.clear()
         last = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
@@ -106,7 +106,7 @@ def test_an_order_that_ends_without_its_asset_is_a_failure(tmp_path: Path) -> No
     dest = tmp_path / "m"
     with OrderingHost(("404 Not Found", b"{}"), {"order:status": "ordered"}) as host:
         asyncio.run(stacpull.mirror(host.source(tmp_path), dest, options=quick()))
-        host.said = {"order:status": "failed"}
+        host.members = {"order:status": "failed"}
         report = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
     assert (report.assets_failed, report.assets_ordered, report.assets_missing) == (3, 0, 3)
 
@@ -118,13 +118,13 @@ def test_retry_ordered_does_not_retry_failures(tmp_path: Path, capsys: pytest.Ca
         host.gone.add(5)
         source = host.source(tmp_path)
         assert execute(["mirror", source, str(dest), *more]) == 1
-        said = capsys.readouterr().out
-        assert "4 of 8 files" in said
-        assert "1 failed: gone at the source (data); 3 not ready yet at their host" in said
-        assert f"stacpull retry --ordered {dest}" in said
-        asked = len(host.asked)
+        output = capsys.readouterr().out
+        assert "4 of 8 files" in output
+        assert "1 failed: gone at the source (data); 3 not ready yet at their host" in output
+        assert f"stacpull retry --ordered {dest}" in output
+        before = len(host.requests)
         assert execute(["retry", str(dest), "--ordered", "--json", *more]) == 1
-        assert "/assets/5" not in host.asked[asked:]
+        assert "/assets/5" not in host.requests[before:]
         report = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (report["assets_ordered"], report["assets_failed"]) == (3, 3)
         assert execute(["status", str(dest)]) == 0

@@ -302,7 +302,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "shown"),
+    ("code", "message", "shown"),
     [
         (
             "os._exit(3)",
@@ -317,13 +317,13 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
     ],
     ids=["they end at their start", "a mistake in them"],
 )
-def test_a_run_without_working_workers_ends_with_a_message(tmp_path, slow_hub, code, said, shown):
+def test_a_run_without_working_workers_ends_with_a_message(tmp_path, slow_hub, code, message, shown):
     """With -vv it is shown where, in whichever process that was."""
     dest = tmp_path / "mirror"
     env = environment(slow_hub, **in_workers(tmp_path, code))
     ran = run(mirror_of(slow_hub.base_url, dest, *THREE, "-vv"), env)
     assert ran.code == 1, ran.err
-    assert ran.sentences[-1].startswith(f"stacpull: {said}")
+    assert ran.sentences[-1].startswith(f"stacpull: {message}")
     assert shown in ran.err
     assert slow_hub.key not in ran.err
     assert ("a mistake with ***" in ran.err) == ("ZeroDivisionError" in code)
@@ -460,7 +460,7 @@ def test_transfers_that_hang_are_cut_and_a_second_signal_ends_at_once(tmp_path, 
             requested = time.monotonic()
             assert process.signal(signal.SIGTERM)
             if twice:
-                assert wait_until(lambda: "Ctrl-C again" in process.said())
+                assert wait_until(lambda: "Ctrl-C again" in process.error_output())
                 assert process.signal(signal.SIGTERM)
             ran = process.ended()
         assert ran.code == 130, ran.err

@@ -28,7 +28,7 @@ from tests.net.logins.services import (
     basic,
 )
 from tests.net.memory import Answer
-from tests.net.wire_server import Heard, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
@@ -46,7 +46,7 @@ class Other(WireServer):
     def __init__(self) -> None:
         super().__init__({})
 
-    def _turn(self, heard: Heard) -> Answer:
+    def _turn(self, request: ReceivedRequest) -> Answer:
         return Answer(body=DATA)
 
 
@@ -95,7 +95,7 @@ class World:
         """No secret in DEST, none sent to the source or the other host."""
         secrets = [secret for service in self.services for secret in getattr(service, "secrets", [])]
         assert found_under(self.dest, secrets) == []
-        assert found_in(told([*self.source.heard, *self.other.heard]), secrets) == []
+        assert found_in(text_of([*self.source.requests, *self.other.requests]), secrets) == []
 
     def files(self) -> dict[str, bytes]:
         """The assets there are, by key."""
@@ -103,8 +103,8 @@ class World:
         return {path.name: path.read_bytes() for path in found if path.name != "item.json"}
 
 
-def told(heard: list[Heard]) -> bytes:
-    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in heard).encode()
+def text_of(requests: list[ReceivedRequest]) -> bytes:
+    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
 
 
 @pytest.fixture(params=["auto", "aiohttp"])
@@ -152,7 +152,7 @@ def test_planetary_computer_urls_are_signed_and_signatures_not_stored(within) ->
         assert len(waits) == 1
         assert "for the login, again in 1 s: 127.0.0.1:" in waits[0]
         assert signing.given == 1  # one for the container, after two 429s; none for what it does not know
-        assert [one.target for one in world.other.heard] == ["/elsewhere"]
+        assert [one.target for one in world.other.requests] == ["/elsewhere"]
         assert all(content == DATA for content in world.files().values())
         assert blobs.url("/data/1.tif") in (world.dest / "c/item/item.json").read_text()
 
@@ -225,7 +225,7 @@ def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(with
         environ = {**ACCOUNT, "USER_WORD": "planted-wrong-word"}
         with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
             await world.mirror({"a": downloads.url("/a")}, profile, **environ)
-        assert not downloads.heard
+        assert not downloads.requests
 
     within(scenario)
 
@@ -261,10 +261,10 @@ def test_earthdata_is_logged_in_to_once_for_each_data_centre(within) -> None:
         hrefs |= {"m": first.url("/granules/moved"), "s": second.url("/granules/s.nc")}
         report = await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
         assert (report.assets_done, report.assets_failed) == (14, 0)
-        assert len([one for one in urs.heard if "authorization" in one.headers]) == 2
+        assert len([one for one in urs.requests if "authorization" in one.headers]) == 2
         assert all(content == DATA for content in world.files().values())
         for centre in (first, second):
-            assert found_in(told(centre.heard), [urs.wanted.partition(" ")[2]]) == []
+            assert found_in(text_of(centre.requests), [urs.wanted.partition(" ")[2]]) == []
 
     within(scenario)
 
@@ -286,7 +286,9 @@ def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
         profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
         with pytest.raises(CredentialsError, match="USER_NAME and USER_WORD"):
             await world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
-        assert len([one for one in urs.heard if "authorization" in one.headers]) == 1  # accounts get locked
+        assert (
+            len([one for one in urs.requests if "authorization" in one.headers]) == 1
+        )  # accounts get locked
 
     within(scenario)
 
@@ -299,7 +301,7 @@ def test_an_unapproved_application_stops_the_run_and_is_not_stored_as_an_asset(w
         hrefs = {f"a{number}": first.url(f"/{number}.nc") for number in range(20)}
         with pytest.raises(CredentialsError, match=r"approve the application. Check .*netrc"):
             await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
-        assert len([one for one in urs.heard if "authorization" in one.headers]) == 1
+        assert len([one for one in urs.requests if "authorization" in one.headers]) == 1
         assert world.files() == {}
 
     within(scenario)
@@ -344,7 +346,7 @@ def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
         hrefs = {f"a{n}": api.url(f"/data/v1/assets/QS{n}") for n in range(3)}
         report = await world.mirror(hrefs, planet_profile(api), PLANET_KEY="planted-planet-key")
         assert (report.assets_done, report.assets_failed) == (3, 0)
-        assert len([one for one in api.heard if one.target.endswith("/activate")]) == 3
+        assert len([one for one in api.requests if one.target.endswith("/activate")]) == 3
         assert set(world.files().values()) == {DATA}
         assert found_under(world.dest, ["planted-location-token"]) == []
 
@@ -352,7 +354,7 @@ def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "patience", "says"),
+    ("how", "patience", "message"),
     [
         ({"looks": 10_000}, 0.1, "did not make the asset available"),
         ({"refuse": True}, 20, "No access to this asset"),
@@ -360,14 +362,14 @@ def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
     ],
     ids=["never active", "activation refused", "wrong key"],
 )
-def test_an_unavailable_asset_of_planet_is_a_named_failure(within, how, patience, says) -> None:
+def test_an_unavailable_asset_of_planet_is_a_named_failure(within, how, patience, message) -> None:
     async def scenario(world: World) -> None:
         api = await planet(world, **{name: value for name, value in how.items() if name != "refuse"})
         api.refuse_activation = bool(how.get("refuse"))
         hrefs = {"a": api.url("/data/v1/assets/QS")}
         report = await world.mirror(hrefs, planet_profile(api, patience), PLANET_KEY="planted-planet-key")
         assert (report.assets_done, report.assets_failed) == (0, 1)
-        assert says in (world.dest / ".stacpull/log.ndjson").read_text()
+        assert message in (world.dest / ".stacpull/log.ndjson").read_text()
 
     within(scenario)
 
@@ -389,7 +391,7 @@ def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: 
         host = Other()
         host.secrets = ["planted+key/word", "planted+pass/word"]
         moved = Answer(302, headers={"Location": world.other.url("/x?key=planted%2Bkey%2Fword&b=2")})
-        host._turn = lambda heard: moved if "/moved" in heard.target else Answer(body=DATA)
+        host._turn = lambda requests: moved if "/moved" in requests.target else Answer(body=DATA)
         await world.open(host)
         (world.tmp_path / "netrc").write_text(ENTRIES)
         profile = f'[login.own]\nkind = "{kind}"\nhosts = ["{host.url("")}"]\n{keys}\n'
@@ -399,10 +401,10 @@ def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: 
             moved.headers["Location"] = world.other.url("/x?b=2")
         report = await world.mirror(hrefs, profile, **environ)
         assert (report.assets_done, report.assets_failed) == (3, 0)
-        assert len(host.heard) == 2
-        for one in host.heard:
+        assert len(host.requests) == 2
+        for one in host.requests:
             assert (one.headers.get(field) if field else one.target.partition("?")[2]) == wanted
-        assert "/x?b=2" in [one.target for one in world.other.heard]
+        assert "/x?b=2" in [one.target for one in world.other.requests]
 
     within(scenario)
 
@@ -412,8 +414,8 @@ def test_a_source_on_a_host_of_the_profile_is_logged_in_to_as_well(within) -> No
         profile = f'[login.t]\nkind = "bearer"\nhosts = ["{world.source.url("")}"]\ntoken = "${{KEY}}"\n'
         report = await world.mirror({"o": world.other.url("/o")}, profile, KEY="planted-token")
         assert report.assets_done == 1
-        assert {one.headers.get("authorization") for one in world.source.heard} == {"Bearer planted-token"}
-        assert found_in(told(world.other.heard), ["planted-token"]) == []
+        assert {one.headers.get("authorization") for one in world.source.requests} == {"Bearer planted-token"}
+        assert found_in(text_of(world.other.requests), ["planted-token"]) == []
 
     within(scenario)
 

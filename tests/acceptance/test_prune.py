@@ -41,14 +41,14 @@ def mirrored(source: str, dest: Path, options: Options = PRUNE, **selection: Any
     return asyncio.run(mirror(source, dest, selection=Selection(**selection), options=options))
 
 
-def heard_of(source: str, dest: Path, **selection: Any) -> tuple[MirrorReport, list[Event]]:
-    heard: list[Event] = []
+def mirrored_with_events(source: str, dest: Path, **selection: Any) -> tuple[MirrorReport, list[Event]]:
+    events: list[Event] = []
     found = Selection(**selection)
-    return asyncio.run(mirror(source, dest, selection=found, options=PRUNE, on_event=heard.append)), heard
+    return asyncio.run(mirror(source, dest, selection=found, options=PRUNE, on_event=events.append)), events
 
 
-def warnings(heard: list[Event]) -> str:
-    return "\n".join(one.text for one in heard if isinstance(one, Notice) and one.level == "warning")
+def warnings(events: list[Event]) -> str:
+    return "\n".join(one.text for one in events if isinstance(one, Notice) and one.level == "warning")
 
 
 def retried(dest: Path) -> None:
@@ -96,9 +96,9 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
         del other.items["item-0002"]
-        reported, heard = heard_of(other.base_url, tmp_path)
+        reported, events = mirrored_with_events(other.base_url, tmp_path)
         assert (reported.items_gone, reported.items_pruned) == (0, 0)
-        assert "another source has listed them" in warnings(heard)
+        assert "another source has listed them" in warnings(events)
 
 
 # --- walks that are not whole -------------------------------------------------------------------------------
@@ -110,12 +110,12 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     mirrored(str(catalog), dest, all_collections=True)
     before = files_in(dest).keys()
     (tmp_path / "tree" / lost).parent.rename(tmp_path / "away")
-    reported, heard = heard_of(str(catalog), dest, all_collections=True)
+    reported, events = mirrored_with_events(str(catalog), dest, all_collections=True)
     assert (reported.exit_code, reported.items_gone, reported.items_pruned) == (1, 0, 0)
     assert files_in(dest).keys() == before
-    assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(heard)
-    assert "A link of " in warnings(heard)
-    assert "An item of" not in warnings(heard)
+    assert "Nothing was pruned: 1 link or item of this walk could not be read" in warnings(events)
+    assert "A link of " in warnings(events)
+    assert "An item of" not in warnings(events)
 
 
 # --- whom to believe ----------------------------------------------------------------------------------------
@@ -127,9 +127,9 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path: Path) -
         del replica.items["item-0002"]
         listed = {f"/items/{name}" for name in replica.items}
         replica.inject(lambda request: request.path.endswith(tuple(listed)), Status(403), times=9)
-        reported, heard = heard_of(replica.base_url, tmp_path)
+        reported, events = mirrored_with_events(replica.base_url, tmp_path)
         assert (reported.items_gone, len(list(tmp_path.glob("evolving/*/data.bin")))) == (0, 3)
-        assert "which the source has just listed, is not found either." in warnings(heard)
+        assert "which the source has just listed, is not found either." in warnings(events)
 
 
 class Labels(WireServer):
@@ -159,8 +159,8 @@ class Labels(WireServer):
     def item_url(self, collection: str, name: str) -> str:
         return self.url(f"/collections/{collection}/items/{name}")
 
-    def _answer(self, asked: Request) -> Answer:
-        path = urlsplit(asked.url).path.strip("/").split("/")
+    def _answer(self, request: Request) -> Answer:
+        path = urlsplit(request.url).path.strip("/").split("/")
         if path == ["data"]:
             return Answer(body=b"data")
         if path[-1] in self.refused:
@@ -207,17 +207,17 @@ def pruned(
     tmp_path: Path, change: Change, where: str = "/", **selection: Any
 ) -> tuple[MirrorReport, list[Event]]:
     """Mirror the API, change it, mirror again with --prune --yes."""
-    heard: list[Event] = []
-    asked = Selection(**(selection or {"all_collections": True}))
+    events: list[Event] = []
+    chosen = Selection(**(selection or {"all_collections": True}))
 
     async def twice() -> MirrorReport:
         async with Labels() as api:
             source = api.url(where).rstrip("/")
-            assert (await mirror(source, tmp_path, selection=asked)).exit_code == 0
+            assert (await mirror(source, tmp_path, selection=chosen)).exit_code == 0
             change(api)
-            return await mirror(source, tmp_path, selection=asked, options=PRUNE, on_event=heard.append)
+            return await mirror(source, tmp_path, selection=chosen, options=PRUNE, on_event=events.append)
 
-    return asyncio.run(twice()), heard
+    return asyncio.run(twice()), events
 
 
 def drop(api: Labels, *names: str) -> None:
@@ -250,14 +250,14 @@ def has_wrong_self_links(api: Labels) -> None:
     ],
 )
 def test_collections_and_hosts_are_judged_separately(tmp_path: Path, change: Change, why: str) -> None:
-    reported, heard = pruned(tmp_path, change)
+    reported, events = pruned(tmp_path, change)
     assert (reported.items_gone, reported.items_pruned) == (0, 0)
-    assert why in warnings(heard)
+    assert why in warnings(events)
     assert (tmp_path / "images/T/T.json").exists()
 
 
 def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
-    heard: list[Event] = []
+    events: list[Event] = []
 
     async def run() -> MirrorReport:
         async with Labels() as api:
@@ -265,14 +265,14 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
                 api.url("/wrong/T") if name == "T" else api.item_url(collection, name)
             )
             api.links = []
-            source, asked = api.url("/").rstrip("/"), Selection(all_collections=True)
-            await mirror(source, tmp_path, selection=asked)
+            source, chosen = api.url("/").rstrip("/"), Selection(all_collections=True)
+            await mirror(source, tmp_path, selection=chosen)
             has_wrong_self_links(api)
-            return await mirror(source, tmp_path, selection=asked, options=PRUNE, on_event=heard.append)
+            return await mirror(source, tmp_path, selection=chosen, options=PRUNE, on_event=events.append)
 
     assert asyncio.run(run()).items_gone == 0
     assert (tmp_path / "images/T/T.json").exists()
-    assert "the API does not deny them" in warnings(heard)
+    assert "the API does not deny them" in warnings(events)
 
 
 def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -> None:
@@ -305,10 +305,10 @@ def test_a_source_item_is_removed_with_the_link_to_it(tmp_path: Path) -> None:
 
 
 def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_path: Path) -> None:
-    reported, heard = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
+    reported, events = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, 1)
-    assert [(one.item.item, one.removed) for one in heard if isinstance(one, ItemGone)] == [("T", False)]
-    assert "another item still links to them" in warnings(heard)
+    assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
+    assert "another item still links to them" in warnings(events)
     assert [one.item for one in failures(tmp_path)] == ["T"]
     assert asyncio.run(verify(tmp_path)).damaged == 0
 
@@ -318,9 +318,9 @@ def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path: Path) ->
         drop(api, "M")
         api.refused.add("T")
 
-    reported, heard = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
+    reported, events = pruned(tmp_path, refuse, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned) == (0, 0)
-    assert "Nothing was pruned: 1 link or item" in warnings(heard)
+    assert "Nothing was pruned: 1 link or item" in warnings(events)
 
 
 # --- what is left -------------------------------------------------------------------------------------------

@@ -363,7 +363,7 @@ def test_files_recognised_by_name_only_are_counted_as_unproven(mirrored: Mirrore
     assert mirrored.mirror().exit_code == 0
     assert (mirrored.dest / empty).stat().st_size > 0
     assert status(mirrored.dest).assets_unproven == 77
-    reported = [event.text for event in mirrored.heard if isinstance(event, Notice)]
+    reported = [event.text for event in mirrored.events if isinstance(event, Notice)]
     assert any("may be incomplete: 77." in text and "found them by name only" in text for text in reported)
 
 

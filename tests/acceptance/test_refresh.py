@@ -42,7 +42,7 @@ def assets_of(dest: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".bin")}
 
 
-def asked(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
+def requests_of(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
     """Return a function that returns the number of later requests of these kinds."""
     before = sum(replica.counters["api", kind] for kind in kinds)
     return lambda: sum(replica.counters["api", kind] for kind in kinds) - before
@@ -70,7 +70,7 @@ def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_re
     before = assets_of(tmp_path)
     assert before == replica.files()
     step = replica.evolve()
-    fetched, same = asked(replica, "file"), asked(replica, "unchanged")
+    fetched, same = requests_of(replica, "file"), requests_of(replica, "unchanged")
     again = refreshed(replica, tmp_path)
     assert again.exit_code == 0
     assert (again.items_new, again.items_changed) == (step.new, len(step.changed))
@@ -80,7 +80,7 @@ def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_re
     assert assets_of(tmp_path) == before | replica.files()
     assert is_sound(tmp_path)
     assert_stated_as_they_are(tmp_path)
-    nothing = asked(replica, *FILES)
+    nothing = requests_of(replica, *FILES)
     calm = refreshed(replica, tmp_path)
     assert (nothing(), calm.items_new, calm.items_changed, calm.assets_changed) == (0, 0, 0, 0)
 
@@ -93,7 +93,7 @@ def test_revalidate_requests_every_asset(tmp_path, validators):
         item = replica.items[name]
         mask = replace(item.files["mask"], data=b"x" * 400)  # with the date that it had
         replica.items[name] = replace(item, files={**item.files, "mask": mask})
-        fetched, same = asked(replica, "file"), asked(replica, "unchanged")
+        fetched, same = requests_of(replica, "file"), requests_of(replica, "unchanged")
         reported = refreshed(replica, tmp_path, revalidate=True)
         seen = {"etag": (1, 15), "date": (0, 16), "none": (16, 0)}[validators]
         assert (fetched(), same()) == seen

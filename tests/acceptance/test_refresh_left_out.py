@@ -283,10 +283,10 @@ def md5_of(kept: Kept) -> str:
     return "d50110" + hashlib.md5(kept.body, usedforsecurity=False).hexdigest()
 
 
-@pytest.mark.parametrize("says_so", [True, False], ids=["304", "200"])
+@pytest.mark.parametrize("claims_unchanged", [True, False], ids=["304", "200"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_new_checksum_is_verified_before_it_proves_a_file_unchanged(
-    tmp_path: Path, number: int, says_so: bool
+    tmp_path: Path, number: int, claims_unchanged: bool
 ) -> None:
     """It is stated for the first time; the server may even answer that nothing has changed."""
 
@@ -294,7 +294,7 @@ def test_a_new_checksum_is_verified_before_it_proves_a_file_unchanged(
         api.item.updated = None
         api.add("a", version(1, etag='"1"'))
         await again()
-        now = version(number, etag=f'"{number}"', names={"ETag": '"1"'} if says_so else None)
+        now = version(number, etag=f'"{number}"', names={"ETag": '"1"'} if claims_unchanged else None)
         api.add("a", now, **{"file:checksum": md5_of(now)})
         await again()
         assert lies_there(tmp_path, "a.bin") == f"v{number}"

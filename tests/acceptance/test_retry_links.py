@@ -158,9 +158,9 @@ class SignedTree(WireServer):
     def _link(self, rel: str, name: str) -> dict[str, str]:
         return {"rel": rel, "href": f"./{name}?v=1&sig=signed{self._signatures}&se=2030"}
 
-    def _answer(self, asked: Request) -> Answer:
-        name = asked.url.rpartition("/")[2].partition("?")[0]
-        if name != "root" and f"&sig=signed{self._signatures}&" not in asked.url:
+    def _answer(self, request: Request) -> Answer:
+        name = request.url.rpartition("/")[2].partition("?")[0]
+        if name != "root" and f"&sig=signed{self._signatures}&" not in request.url:
             return Answer(403, b"no signature, or an old one")
         return Answer(500, b"") if name in self.broken else Answer(body=orjson.dumps(self.documents(name)))
 

@@ -37,7 +37,7 @@ def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, *
             api.stated = stated or {}
             report = await mirror(api.url("/collections/c"), dest, options=Options(**options))
             assert (report.assets_done, report.items_done) == (12, 12)
-            return [one.target for one in api.heard if "/assets/" in one.target]
+            return [one.target for one in api.requests if "/assets/" in one.target]
 
     requested = asyncio.run(work())
     files = sorted((dest / "c").glob("*/data*"))

@@ -80,7 +80,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
 
 
 @pytest.mark.parametrize(
-    ("assets", "selection", "said"),
+    ("assets", "selection", "message"),
     [
         ({}, Selection(), "1 items matched, but they have no assets."),
         ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
@@ -92,7 +92,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
     ],
 )
 def test_notices_if_there_is_nothing_to_fetch(
-    tmp_path: Path, assets: dict[str, object], selection: Selection, said: str
+    tmp_path: Path, assets: dict[str, object], selection: Selection, message: str
 ) -> None:
     source = tmp_path / "items.ndjson"
     source.write_text(json.dumps(ITEM | {"assets": assets}))
@@ -103,4 +103,4 @@ def test_notices_if_there_is_nothing_to_fetch(
         selection=selection,
         on_event=lambda one: warnings.append(getattr(one, "text", "")),
     )
-    assert [one for one in warnings if one.endswith(said)]
+    assert [one for one in warnings if one.endswith(message)]

@@ -199,7 +199,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "said"),
+    ("source", "code", "message"),
     [
         ("nowhere.json", 4, "There is no file"),
         (".", 4, "does not contain catalog.json"),
@@ -213,7 +213,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
     ],
 )
 def test_an_unreadable_source_is_reported_in_one_sentence(
-    tmp_path: Path, source: str, code: int, said: str
+    tmp_path: Path, source: str, code: int, message: str
 ) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
@@ -222,7 +222,7 @@ def test_an_unreadable_source_is_reported_in_one_sentence(
     links = [{"rel": "self", "href": "https://api.test/v1"}]
     (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": links}))
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)
-    assert (ran.code, said in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
+    assert (ran.code, message in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
     assert "What  sent" not in ran.err
 
 

@@ -43,9 +43,9 @@ class LinkedApi(SmallApi):
     @property
     def given(self) -> int:
         """The requested assets."""
-        return sum(one.target.startswith("/assets/") for one in self.heard)
+        return sum(one.target.startswith("/assets/") for one in self.requests)
 
-    def _asset(self, _asked: Request) -> Answer:
+    def _asset(self, _request: Request) -> Answer:
         if self.given >= self.stops_after:
             self.stop.set()
         return Answer(body=b"data")
@@ -74,11 +74,11 @@ def test_a_stopped_mirror_of_a_tree_with_an_api_resumes(tmp_path: Path, after: i
             report = await resume(tmp_path / "m", options=options)
             return first.state, report, api.given
 
-    state, report, asked = asyncio.run(work())
+    state, report, requests = asyncio.run(work())
     assert state == "interrupted"
     assert (report.state, report.exit_code, report.items_failed) == ("complete", 0, 0)
     assert there(tmp_path / "m") == ALL
-    assert asked <= len(ALL) + 1  # at most the one that was under way
+    assert requests <= len(ALL) + 1  # at most the one that was under way
     assert (tmp_path / "m" / "b" / "collection.json").is_file()
 
 

@@ -91,9 +91,9 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 def library(account: Callable[..., None]) -> Library:
     """Traces through the library, as the account of a replica."""
 
-    def call(replica: SentinelHubReplica, **asked: Any) -> TraceReport:
+    def call(replica: SentinelHubReplica, **options: Any) -> TraceReport:
         account(replica)
-        return trace(replica.collection_id, **asked)
+        return trace(replica.collection_id, **options)
 
     return call
 
@@ -103,10 +103,10 @@ def command(account: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> 
     """Runs the command in this process: the month and the box, unless options differ."""
 
     def call(
-        replica: SentinelHubReplica, *more: str, changes: Mapping[str, str] | None = None, **asked: Any
+        replica: SentinelHubReplica, *more: str, changes: Mapping[str, str] | None = None, **options: Any
     ) -> Ran:
         account(replica, **(changes or {}))
-        code = execute(arguments(replica, *more, **asked))
+        code = execute(arguments(replica, *more, **options))
         out, err = capfd.readouterr()
         return Ran(code, out, err)
 
@@ -121,7 +121,7 @@ def arguments(
     return [*base, *more]
 
 
-def asked(replica: SentinelHubReplica, part: str) -> list[str]:
+def requests_to(replica: SentinelHubReplica, part: str) -> list[str]:
     """The targets of requests to one part of the service."""
     return [record.target for record in list(replica.requests) if part in record.target]
 
@@ -243,7 +243,7 @@ def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
 
 
 @pytest.mark.parametrize(
-    ("seed", "asked_for", "period"),
+    ("seed", "area_options", "period"),
     [
         (7, {"bbox": AROUND}, "2023-11-01/2023-11-12"),
         (11, {"bbox": AROUND}, "2023-12-27/2024-01-05"),
@@ -254,17 +254,17 @@ def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
 )
 def test_counts_equal_those_of_the_rasters_at_any_location(
     seed: int,
-    asked_for: dict[str, Any],
+    area_options: dict[str, Any],
     period: str,
     own_replica: Make,
     library: Library,
 ) -> None:
     hub = own_replica(seed=seed)
-    report = library(hub, datetime=period, **asked_for)
+    report = library(hub, datetime=period, **area_options)
     area = (
-        area_of_bbox(asked_for["bbox"], 3)
-        if "bbox" in asked_for
-        else area_of_geometry(asked_for["geometry"], 3)
+        area_of_bbox(area_options["bbox"], 3)
+        if "bbox" in area_options
+        else area_of_geometry(area_options["geometry"], 3)
     )
     expected = judge(hub.archive, area, *map(date.fromisoformat, period.split("/")))
     assert expected.scenes
@@ -287,7 +287,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
     hub = own_replica()
     ran = command(hub, "--dry-run")
     assert ran.code == 0, ran.err
-    kinds = Counter(part for part in ("search", "statistics", "byoc") for _ in asked(hub, part))
+    kinds = Counter(part for part in ("search", "statistics", "byoc") for _ in requests_to(hub, part))
     assert kinds == {"search": 1}
     spent = command(hub).report
     assert ran.report["processing_units"] == pytest.approx(spent["processing_units"], rel=0.02)
@@ -385,12 +385,12 @@ def test_a_spent_quota_stops_the_trace_and_keeps_paid_answers(
     ran = command(hub, *more, box=AROUND)
     assert ran.code == 4
     assert "processing units" in ran.err
-    paid = len(asked(hub, "/tiles/"))
+    paid = len(requests_to(hub, "/tiles/"))
     assert paid > 1
     hub.quota.left = None  # renewed
     again = command(hub, *more, box=AROUND)
     assert again.code == 0, again.err
-    tiles = Counter(target for target in asked(hub, "/tiles/") if "/files/" not in target)
+    tiles = Counter(target for target in requests_to(hub, "/tiles/") if "/files/" not in target)
     assert sum(tiles.values()) <= len(tiles) + 1  # only the refused one is requested twice
 
 
@@ -407,11 +407,11 @@ def test_a_failed_day_is_reported_and_other_days_are_unaffected(
     assert "2023-11-07,failed" in (tmp_path / "x.csv").read_text()
     whole = {day["date"]: day for day in command(replica, *short[2:]).report["days"]}
     assert all(whole[day["date"]] == day for day in ran.report["days"] if day["date"] not in failed)
-    first = len(asked(hub, "statistics"))
+    first = len(requests_to(hub, "statistics"))
     again = command(hub, *short)
     assert again.code == 1
     assert first == 3  # the month, and each failed day once more
-    assert len(asked(hub, "statistics")) == 5  # only the failed days
+    assert len(requests_to(hub, "statistics")) == 5  # only the failed days
 
 
 def test_a_missing_qa_file_is_named_and_read_when_it_is_there(
@@ -467,15 +467,17 @@ def test_a_killed_trace_resumes_and_requests_nothing_twice(
     hub = own_replica(latency_ms=5)
     out = tmp_path / "series.ndjson"
     with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
-        assert wait_until(lambda: len(asked(hub, part)) >= number, timeout=60)
+        assert wait_until(lambda: len(requests_to(hub, part)) >= number, timeout=60)
         process.signal(signal.SIGKILL)
         assert process.ended().code == -signal.SIGKILL
     assert not out.exists()
-    before = len(asked(hub, "statistics"))
+    before = len(requests_to(hub, "statistics"))
     ran = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06", out=out)
     assert ran.exit_code == 0
-    assert max(Counter(asked(hub, "/tiles/")).values()) <= 2
-    assert sum(n - 1 for n in Counter(asked(hub, "/tiles/")).values()) <= 1  # what was under way at the kill
+    assert max(Counter(requests_to(hub, "/tiles/")).values()) <= 2
+    assert (
+        sum(n - 1 for n in Counter(requests_to(hub, "/tiles/")).values()) <= 1
+    )  # what was under way at the kill
     fresh = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06")
     assert ran.days == fresh.days
     assert ran.scenes == fresh.scenes
@@ -488,7 +490,7 @@ def test_an_interrupted_trace_is_reported_and_resumes(
     hub = own_replica(latency_ms=5)
     out = tmp_path / "series.ndjson"
     with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
-        assert wait_until(lambda: len(asked(hub, "statistics")) >= 1, timeout=60)
+        assert wait_until(lambda: len(requests_to(hub, "statistics")) >= 1, timeout=60)
         process.signal(signal.SIGINT)
         ran = process.ended()
     assert ran.code == 130

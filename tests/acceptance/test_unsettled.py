@@ -38,7 +38,7 @@ OLD_SERVER = b"HTTP/1.0 200 OK\r\nContent-Type: image/tiff\r\n\r\nall or a part 
 
 @pytest.mark.parametrize("transport", ["auto", "aiohttp"])
 def test_an_unproven_length_is_reported(tmp_path: Path, transport: str) -> None:
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> MirrorReport:
         async with SmallApi({"a": ["1"]}, asset=OLD_SERVER) as api:
@@ -46,7 +46,7 @@ def test_an_unproven_length_is_reported(tmp_path: Path, transport: str) -> None:
                 api.url("/collections/a"),
                 tmp_path / "m",
                 options=Options(transport=transport),  # type: ignore[arg-type] # one of the two
-                on_event=heard.append,
+                on_event=events.append,
             )
 
     report = asyncio.run(work())
@@ -54,7 +54,7 @@ def test_an_unproven_length_is_reported(tmp_path: Path, transport: str) -> None:
     assert [path.read_bytes() for path in (tmp_path / "m/a/1").iterdir() if path.suffix != ".json"] == [
         b"all or a part of it"
     ]
-    warnings = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
     (warning,) = warnings
     assert warning.startswith("Files that may be incomplete: 1. The server sent no length")
     assert status(tmp_path / "m").assets_unproven == 1
@@ -90,9 +90,9 @@ def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, busy_h
     assert asyncio.run(stopped()).state == "interrupted"
     assert not status(dest).walk_ended
     assert asyncio.run(retry(dest, options=options)).state == "complete"
-    told = status(dest)
-    assert (told.state, told.walk_ended) == ("interrupted", False)
-    assert told.checkpoint is not None
+    found = status(dest)
+    assert (found.state, found.walk_ended) == ("interrupted", False)
+    assert found.checkpoint is not None
     done = asyncio.run(resume(dest, options=options))
     assert (done.state, done.items_seen) == ("complete", 60)
     assert status(dest).state == "complete"
@@ -110,9 +110,9 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
         async with SmallApi({"a": ["1"]}) as api:
             await mirror(api.url("/collections/a"), dest)
             await asyncio.to_thread(lose)
-            with pytest.raises(StacpullError, match="bug in stacpull") as told:
+            with pytest.raises(StacpullError, match="bug in stacpull") as caught:
                 await resume(dest)
-            assert told.value.exit_code == 1
+            assert caught.value.exit_code == 1
             assert (await asyncio.to_thread(status, dest)).state == "failed"
 
     asyncio.run(work())
@@ -121,7 +121,7 @@ def test_a_run_with_orphaned_work_ends_as_an_error_and_not_as_stopped(tmp_path: 
 def test_a_walk_continues_in_its_collection_and_includes_one_listed_since(tmp_path: Path) -> None:
     walked = _broken_off_then_resumed(tmp_path / "m", ["new", "a", "b"])
     assert walked.notices == []
-    assert walked.asked == ["b:2", "new:1"]
+    assert walked.requests == ["b:2", "new:1"]
 
 
 def test_a_walk_starts_again_if_its_collection_is_no_longer_listed(tmp_path: Path) -> None:
@@ -129,19 +129,19 @@ def test_a_walk_starts_again_if_its_collection_is_no_longer_listed(tmp_path: Pat
     assert len(walked.notices) == 1
     assert "the collection b is no longer listed" in walked.notices[0]
     assert "walking again from the start" in walked.notices[0]
-    assert walked.asked == ["a:1", "new:1"]
+    assert walked.requests == ["a:1", "new:1"]
 
 
 class _Walked(NamedTuple):
     """The report of the second of two runs, and its page requests."""
 
     notices: list[str]
-    asked: list[str]
+    requests: list[str]
 
 
 def _broken_off_then_resumed(dest: Path, listed: list[str]) -> _Walked:
     """Let a walk over a and b break at the second page of b; then resume, with another list."""
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> list[str]:
         async with SmallApi({"a": ["1"], "b": ["1", "2", "3"], "new": ["1"]}) as api:
@@ -150,14 +150,14 @@ def _broken_off_then_resumed(dest: Path, listed: list[str]) -> _Walked:
             with pytest.raises(SourceError):
                 await mirror(api.url("/"), dest, selection=Selection(all_collections=True))
             api.listed, api.refused = listed, set()
-            before = len(api.heard)
-            report = await resume(dest, on_event=heard.append)
+            before = len(api.requests)
+            report = await resume(dest, on_event=events.append)
             assert report.state == "complete"
-            targets = [one.target for one in api.heard[before:] if "/items" in one.target]
+            targets = [one.target for one in api.requests[before:] if "/items" in one.target]
             return [_page_of(target) for target in targets]
 
-    asked = asyncio.run(work())
-    return _Walked([event.text for event in heard if isinstance(event, Notice)], asked)
+    requests = asyncio.run(work())
+    return _Walked([event.text for event in events if isinstance(event, Notice)], requests)
 
 
 def _page_of(target: str) -> str:
@@ -169,25 +169,25 @@ def _page_of(target: str) -> str:
 class Announcing(SmallApi):
     """An API that announces more items than it has on its pages."""
 
-    def _page(self, name: str, asked: Request) -> Answer:
-        answer = super()._page(name, asked)
+    def _page(self, name: str, request: Request) -> Answer:
+        answer = super()._page(name, request)
         return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
 
 
 @pytest.mark.parametrize("limit", [None, 2])
 def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, limit: int | None) -> None:
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> MirrorReport:
         async with Announcing({"a": ["1", "2", "3"]}) as api:
             chosen = Selection(max_items=limit)
             source = api.url("/collections/a")
-            return await mirror(source, tmp_path / "m", selection=chosen, on_event=heard.append)
+            return await mirror(source, tmp_path / "m", selection=chosen, on_event=events.append)
 
     report = asyncio.run(work())
-    told = [event.text for event in heard if isinstance(event, Notice) and "were on no page" in event.text]
+    found = [event.text for event in events if isinstance(event, Notice) and "were on no page" in event.text]
     assert report.state == "complete"
-    assert (report.items_unseen, len(told)) == ((2, 1) if limit is None else (0, 0))
+    assert (report.items_unseen, len(found)) == ((2, 1) if limit is None else (0, 0))
 
 
 class Barren(SmallApi):
@@ -196,8 +196,8 @@ class Barren(SmallApi):
     pages: dict[str, list[list[str]]]
     endless: frozenset[str] = frozenset()
 
-    def _page(self, name: str, asked: Request) -> Answer:
-        _, _, query = asked.url.partition("?")
+    def _page(self, name: str, request: Request) -> Answer:
+        _, _, query = request.url.partition("?")
         number = int(dict(field.split("=") for field in query.split("&")).get("page", "1"))
         if f"{name}:{number}" in self.refused:
             return Answer(404, b"{}")
@@ -225,10 +225,10 @@ def _barren_walk(
         ) as api:
             api.pages, api.endless = pages, frozenset(endless.split())
             report = await mirror(api.url("/"), dest, selection=Selection(all_collections=True))
-            return report, [_page_of(one.target) for one in api.heard if "/items" in one.target]
+            return report, [_page_of(one.target) for one in api.requests if "/items" in one.target]
 
-    report, asked = asyncio.run(work())
-    return report, sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in dest.glob("*/*/data")), asked
+    report, requests = asyncio.run(work())
+    return report, sorted(f"{path.parts[-3]}/{path.parts[-2]}" for path in dest.glob("*/*/data")), requests
 
 
 def test_empty_pages_before_the_items_do_not_end_a_walk(tmp_path: Path) -> None:
@@ -250,13 +250,13 @@ def test_a_collection_without_an_end_does_not_end_the_walk_of_others(
     tmp_path: Path, endless: list[list[str]], order: str
 ) -> None:
     pages = {"a": endless, "b": [["1"], ["2"]]}
-    report, found, asked = _barren_walk(tmp_path / "m", {name: pages[name] for name in order}, "a")
+    report, found, requests = _barren_walk(tmp_path / "m", {name: pages[name] for name in order}, "a")
     assert report.state == "complete"
     assert report.reason is not None
     assert "4 pages in a row" in report.reason
     assert [one for one in found if one.startswith("b")] == ["b/1", "b/2"]
     assert (
-        sum(one.startswith("a:") for one in asked) <= 6
+        sum(one.startswith("a:") for one in requests) <= 6
     )  # one with items, four without, and one that is read ahead
     assert status(tmp_path / "m").walk_ended
 
@@ -271,11 +271,11 @@ def test_an_early_end_of_a_collection_is_reported_after_a_resume(
             with pytest.raises(SourceError):
                 await mirror(api.url("/"), tmp_path / "m", selection=Selection(all_collections=True))
             api.refused = set()
-            before = len(api.heard)
+            before = len(api.requests)
             report = await resume(tmp_path / "m")
-            return report, [_page_of(one.target) for one in api.heard[before:] if "/items" in one.target]
+            return report, [_page_of(one.target) for one in api.requests[before:] if "/items" in one.target]
 
-    report, asked = asyncio.run(work())
-    assert asked == ["b:2"]
+    report, requests = asyncio.run(work())
+    assert requests == ["b:2"]
     assert report.reason is not None
     assert "4 pages in a row" in report.reason

@@ -23,8 +23,8 @@ def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorRe
 
 def middle_half(host: AssetHost) -> float:
     """Return the seconds between the requests at one and three quarters of a run."""
-    count = len(host.asked_at)
-    return host.asked_at[3 * count // 4] - host.asked_at[count // 4]
+    count = len(host.request_times)
+    return host.request_times[3 * count // 4] - host.request_times[count // 4]
 
 
 def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
@@ -55,7 +55,7 @@ def test_the_rate_of_a_run_is_limited(
     with AssetHost(size=size) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
         report, seconds = mirrored(source, tmp_path / "m", limit_rate=float(rate), retries=0, **options)
-        since_the_first = time.monotonic() - host.asked_at[0]
+        since_the_first = time.monotonic() - host.request_times[0]
     assert (report.assets_done, report.assets_failed, report.retries) == (count, 0, 0), list(
         stacpull.failures(tmp_path / "m")
     )[:1]
@@ -79,11 +79,11 @@ def test_requests_to_each_host_are_limited(tmp_path: Path, processes: int) -> No
         started = time.monotonic()
         report, _ = mirrored(source, tmp_path / "m", requests_per_second=40.0, processes=processes)
         took = time.monotonic() - started
-        assert (len(one.asked), len(other.asked)) == (80, 80)
+        assert (len(one.requests), len(other.requests)) == (80, 80)
     assert report.assets_done == 160
     assert took >= 79 / 40
     for host in (one, other):  # without the start of the run and of its processes
-        assert host.asked_at[-1] - host.asked_at[0] < 79 / 40 + 2.5
+        assert host.request_times[-1] - host.request_times[0] < 79 / 40 + 2.5
 
 
 def slowly(connection: Connection) -> None:

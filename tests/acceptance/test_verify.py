@@ -336,10 +336,10 @@ def test_a_repair_refuses_bytes_that_differ_from_those_mirrored(mirrored: Mirror
     rewritten(flipped)(mirrored.dest / name)
     damaged = (mirrored.dest / name).read_bytes()
 
-    def is_asked(request: RequestInfo) -> bool:
+    def is_for_asset(request: RequestInfo) -> bool:
         return request.server != "api" and request.path.endswith(name.rpartition("/")[2])
 
-    mirrored.replica.inject(is_asked, Status(200, body=b"II*\0 another version"), times=20)
+    mirrored.replica.inject(is_for_asset, Status(200, body=b"II*\0 another version"), times=20)
     try:
         mirrored.options = evolve(mirrored.options, retries=0)
         refused = mirrored.verify(repair=True)
@@ -463,7 +463,7 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--quick", "--repair"], 2, "--quick"),
         (["--rebuild"], 2, "is sound"),
@@ -471,10 +471,10 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     ],
 )
 def test_invalid_arguments_are_refused(
-    mirrored: Mirrored, arguments: list[str], code: int, said: str
+    mirrored: Mirrored, arguments: list[str], code: int, message: str
 ) -> None:
     ran = run(["verify", str(mirrored.dest), *arguments], environment())
-    assert (ran.code, said in ran.err) == (code, True)
+    assert (ran.code, message in ran.err) == (code, True)
 
 
 def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:

@@ -94,18 +94,18 @@ def chosen(only: Sequence[str] | None, *, quick: bool) -> tuple[list[Scenario], 
     """
     scenarios = {s.name: s for s in SCENARIOS}
     tools = {tool.name for tool in TOOLS}
-    asked_scenarios, asked_tools = set[str](), set[str]()
+    chosen_scenarios, chosen_tools = set[str](), set[str]()
     for pattern in only or ():
         of_tools = {name for name in tools if fnmatchcase(name, pattern)}
         of_scenarios = {name for name in scenarios if fnmatchcase(name, pattern)}
         if not of_tools and not of_scenarios:
             _refuse(f"no scenario and no tool matches {pattern}: scripts/bench --list names them")
-        asked_tools |= of_tools
-        asked_scenarios |= of_scenarios
+        chosen_tools |= of_tools
+        chosen_scenarios |= of_scenarios
     usual = {s.name for s in SCENARIOS if s.quick or not quick}
     return (
-        [scenarios[name] for name in scenarios if name in (asked_scenarios or usual)],
-        asked_tools | {OURS} if asked_tools else tools,
+        [scenarios[name] for name in scenarios if name in (chosen_scenarios or usual)],
+        chosen_tools | {OURS} if chosen_tools else tools,
     )
 
 

@@ -517,33 +517,33 @@ def main(given: Sequence[str] | None = None, bounds: Bounds | None = None) -> in
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the curve to FILE as an SVG image")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the ledger in DIR (must be empty)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    asked = parser.parse_args(given)
-    if not _FEWEST <= asked.assets <= ASSETS:
+    args = parser.parse_args(given)
+    if not _FEWEST <= args.assets <= ASSETS:
         parser.error(f"--assets must be between {_FEWEST} and {ASSETS:,}")
-    if asked.step is not None:
-        run_step(asked.step, asked.keep, asked.assets, lambda found: print(json.dumps(found), flush=True))  # noqa: T201
+    if args.step is not None:
+        run_step(args.step, args.keep, args.assets, lambda found: print(json.dumps(found), flush=True))  # noqa: T201
         return 0
-    if asked.keep is not None and asked.keep.exists() and any(asked.keep.iterdir()):
-        parser.error(f"{asked.keep} is not empty")
+    if args.keep is not None and args.keep.exists() and any(args.keep.iterdir()):
+        parser.error(f"{args.keep} is not empty")
 
     def say(text: str, result: Result) -> None:
         print(text, flush=True)  # noqa: T201
-        if asked.json is not None:  # also if the run is interrupted later
-            asked.json.write_text(json.dumps(asdict(result), indent=1) + "\n")
+        if args.json is not None:  # also if the run is interrupted later
+            args.json.write_text(json.dumps(asdict(result), indent=1) + "\n")
 
     with tempfile.TemporaryDirectory(prefix="eight-million-") as place:
-        result = measure(asked.assets, asked.keep or Path(place), say)
+        result = measure(args.assets, args.keep or Path(place), say)
     bounds = bounds or Bounds()
     broken = result.broken(bounds)
     growth = result.growth()
     first, last = result.rows[0]["cpu_us"], result.rows[-1]["cpu_us"]
     print(f"CPU per asset: {first:.1f} µs at first, {last:.1f} at the end ({last / first:.2f} times)")  # noqa: T201
     print(", ".join(f"{what}, last tenth: {value:.2f} times" for what, value in growth.items()))  # noqa: T201
-    if asked.json is not None:
+    if args.json is not None:
         figures = {**asdict(result), "growth": growth, "broken": broken}
-        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
-    if asked.svg is not None:
-        asked.svg.write_text(drawn(result))
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if args.svg is not None:
+        args.svg.write_text(drawn(result))
     for sentence in broken:
         print(f"BROKEN: {sentence}", file=sys.stderr)  # noqa: T201
     return 1 if broken else 0

@@ -87,9 +87,9 @@ class LightBuckets:
         )
         return head.encode() + found.noted + b"\r\n" + (found.body if with_body else b"")
 
-    def _list(self, bucket: str, asked: dict[str, str]) -> bytes:
-        start = f"{bucket}/{asked.get('prefix', '')}"
-        after = f"{bucket}/{asked.get('continuation-token') or asked.get('start-after', '')}"
+    def _list(self, bucket: str, query: dict[str, str]) -> bytes:
+        start = f"{bucket}/{query.get('prefix', '')}"
+        after = f"{bucket}/{query.get('continuation-token') or query.get('start-after', '')}"
         keys = sorted(key for key in self._objects if key.startswith(start) and key > after)
         page = keys[:_PAGE]
         entries = [

@@ -31,8 +31,8 @@ def scenario(kind: str = "http") -> Scenario:
     return Scenario(f"tiny-{kind}", TINY, kind)
 
 
-def plan(found: dict[str, list[str]], rounds: int = 1, said: list[str] | None = None, **absent: str) -> Plan:
-    received = said if said is not None else []
+def plan(found: dict[str, list[str]], rounds: int = 1, lines: list[str] | None = None, **absent: str) -> Plan:
+    received = lines if lines is not None else []
     return Plan(found, absent, rounds, quick=False, due=FOREVER, latest=FOREVER, say=received.append)
 
 
@@ -149,14 +149,14 @@ def of_fake_tool(
     monkeypatch: pytest.MonkeyPatch, rounds: int, *made: Tool
 ) -> tuple[dict[str, Outcome], list[str]]:
     monkeypatch.setattr(tools, "TOOLS", made)
-    said: list[str] = []
+    lines: list[str] = []
     found = {tool.name: [sys.executable, "-I", "-S"] for tool in made}
-    return outcomes(measure(scenario(), plan(found, rounds, said))), said
+    return outcomes(measure(scenario(), plan(found, rounds, lines))), lines
 
 
 def test_tools_take_turns(monkeypatch: pytest.MonkeyPatch):
-    results, said = of_fake_tool(monkeypatch, 2, fake_tool("one", COPY), fake_tool("two", COPY))
-    assert [line.removeprefix("tiny-http: ") for line in said] == ["one", "two", "one", "two"]
+    results, lines = of_fake_tool(monkeypatch, 2, fake_tool("one", COPY), fake_tool("two", COPY))
+    assert [line.removeprefix("tiny-http: ") for line in lines] == ["one", "two", "one", "two"]
     assert {name: len(result.runs) for name, result in results.items()} == {"one": 2, "two": 2}
 
 
@@ -173,11 +173,11 @@ def test_tools_take_turns(monkeypatch: pytest.MonkeyPatch):
 def test_a_tool_that_fails_once_does_not_run_again(
     program: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ):
-    results, said = of_fake_tool(monkeypatch, 2, fake_tool("wrong", program), fake_tool("right", COPY))
+    results, lines = of_fake_tool(monkeypatch, 2, fake_tool("wrong", program), fake_tool("right", COPY))
     failed = results["wrong"].failed
     assert failed is not None
     assert re.search(complaint, failed)
-    assert said.count("tiny-http: wrong") == len(results["wrong"].runs) + 1
+    assert lines.count("tiny-http: wrong") == len(results["wrong"].runs) + 1
     assert len(results["right"].runs) == 2
 
 
@@ -185,9 +185,9 @@ def test_a_tool_that_does_not_support_a_task_is_skipped_with_a_reason(monkeypatc
     def refuse(start: list[str], task: Task) -> Invocation:
         raise Unavailable("speaks Gopher only")
 
-    results, said = of_fake_tool(monkeypatch, 3, Tool("old", lambda: ["old"], refuse))
+    results, lines = of_fake_tool(monkeypatch, 3, Tool("old", lambda: ["old"], refuse))
     assert results["old"] == Outcome("old", skipped="speaks Gopher only")
-    assert len(said) == 1
+    assert len(lines) == 1
 
 
 def test_a_tool_over_its_time_limit_is_killed_and_fails(monkeypatch: pytest.MonkeyPatch):

@@ -71,15 +71,15 @@ def test_a_tool_that_does_not_start_is_unavailable(start: str):
 @pytest.mark.parametrize("kind", ["http", "https", "anonymous", "signed"])
 def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: str, tmp_path: Path):
     cannot = {("s5cmd", "http"), ("s5cmd", "https"), ("wget2", "signed"), ("aria2c", "signed")}
-    asked = task(kind, tmp_path)
+    job = task(kind, tmp_path)
     if tool.name == "rclone":
-        asked = replace(asked, bucket=BUCKET_DESTINATION)
+        job = replace(job, bucket=BUCKET_DESTINATION)
     if (tool.name, kind) in cannot:
         with pytest.raises(Unavailable, match="S3"):
-            tool.invoke(["tool"], asked)
+            tool.invoke(["tool"], job)
         return
-    invocation = tool.invoke(["tool"], asked)
-    reported = " ".join([*invocation.command, *invocation.environment.values(), *listed(asked)])
+    invocation = tool.invoke(["tool"], job)
+    reported = " ".join([*invocation.command, *invocation.environment.values(), *listed(job)])
     assert invocation.command[0] == "tool"
     assert ("ca.pem" in reported) == (kind == "https")
     assert (KEYS[1] in reported) == (kind == "signed")
@@ -88,13 +88,13 @@ def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: st
 @pytest.mark.parametrize("tool", TOOLS, ids=ids)
 @pytest.mark.parametrize("kind", ["http", "signed"])
 def test_tools_that_copy_into_a_bucket_get_its_keys(tool: Tool, kind: str, tmp_path: Path):
-    asked = replace(task(kind, tmp_path), bucket=BUCKET_DESTINATION)
+    job = replace(task(kind, tmp_path), bucket=BUCKET_DESTINATION)
     if tool.name not in {OURS, "stacpull-2", "rclone"} | ({"s5cmd"} if kind == "signed" else set()):
         with pytest.raises(Unavailable, match=r"bucket|S3"):
-            tool.invoke(["tool"], asked)
+            tool.invoke(["tool"], job)
         return
-    invocation = tool.invoke(["tool"], asked)
-    reported = " ".join([*invocation.command, *listed(asked)])
+    invocation = tool.invoke(["tool"], job)
+    reported = " ".join([*invocation.command, *listed(job)])
     assert f"run/{PREFIX}" in reported
     assert "dest-secret" not in reported
     assert tool.name == "s5cmd" or "dest-secret" in invocation.environment.values()
@@ -105,8 +105,8 @@ def test_rclone_copies_into_buckets_only(tmp_path: Path):
         BY_NAME["rclone"].invoke(["rclone"], task("http", tmp_path))
 
 
-def listed(asked: Task) -> list[str]:
-    return [path.read_text() for path in asked.work.iterdir()]
+def listed(job: Task) -> list[str]:
+    return [path.read_text() for path in job.work.iterdir()]
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=ids)

@@ -88,7 +88,7 @@ def test_list_shows_ready_profiles_and_missing_variables(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda path: path.write_text("x = = 1"), "line 1: this is not TOML"),
         (lambda path: path.write_text("login = 1\n"), "line 1, login: must be a table"),
@@ -97,14 +97,14 @@ def test_list_shows_ready_profiles_and_missing_variables(
     ],
 )
 def test_a_profile_that_cannot_be_read_is_listed_with_its_reason_beside_the_others(
-    stacpull_command, home, spoil, says: str
+    stacpull_command, home, spoil, message: str
 ) -> None:
     path = home / "stacpull/providers/broken.toml"
     spoil(path)
     ran = stacpull_command("credentials", "list")
     assert ran.code == 0
     assert ran.out.splitlines()[:1] == ["broken"]
-    assert f"  not ready: {path}, {says}" in ran.out.replace(f"the config file {path} ", f"{path}, ")
+    assert f"  not ready: {path}, {message}" in ran.out.replace(f"the config file {path} ", f"{path}, ")
     assert "planetary-computer\n" in ran.out
     found = json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
     assert [one["name"] for one in found if one["problem"]] == ["broken"]
@@ -123,7 +123,7 @@ password = "${{WORD}}"
 
 
 @pytest.mark.parametrize(
-    ("word", "more", "code", "says"),
+    ("word", "more", "code", "message"),
     [
         ("planted+pass/word", [], 0, "p: accepted (a token of 127.0.0.1:"),
         ("planted+pass/word", ["--url", "/a"], 0, "/a)"),
@@ -135,7 +135,7 @@ password = "${{WORD}}"
     ],
 )
 def test_a_login_is_checked_by_a_real_request(
-    stacpull_command, home, monkeypatch, word: str, more: list[str], code: int, says: str
+    stacpull_command, home, monkeypatch, word: str, more: list[str], code: int, message: str
 ) -> None:
     monkeypatch.setenv("WORD", word)
     identity = Identity()
@@ -145,16 +145,16 @@ def test_a_login_is_checked_by_a_real_request(
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
         downloads.elsewhere = other.url("/x")
         respond = downloads.respond
-        downloads.respond = lambda heard, path, query: (
+        downloads.respond = lambda request, path, query: (
             Answer(302, headers={"Location": other.url(path)})
             if path == "/refused"
-            else respond(heard, path, query)
+            else respond(request, path, query)
         )
         host = identity if "/elsewhere" in more else downloads
         more = [host.url(one) if one.startswith("/") else one for one in more]
         ran = stacpull_command("credentials", "check", "p", *more)
     assert ran.code == code
-    assert says in ran.out + ran.err
+    assert message in ran.out + ran.err
     assert len(ran.out.splitlines() + ran.err.splitlines()) == 1
     assert "planted+" not in ran.out + ran.err
 
@@ -173,7 +173,7 @@ def test_secrets_in_a_url_are_not_printed_and_its_password_not_sent(
     assert ran.code == 0, ran.err
     assert "/a?v=1" in ran.out
     assert "planted" not in ran.out + ran.err
-    assert downloads.heard[-1].headers["authorization"].startswith("Bearer ")
+    assert downloads.requests[-1].headers["authorization"].startswith("Bearer ")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_invalid_url_is_a_usage_error(stacpull_command, home, url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "message"),
     [
         (
             Answer(429, headers={"Retry-After": "600"}),
@@ -206,7 +206,7 @@ def test_an_invalid_url_is_a_usage_error(stacpull_command, home, url: str) -> No
     ],
 )
 def test_a_long_retry_after_of_the_login_service_is_an_error(
-    stacpull_command, home, monkeypatch, answer: Answer, says: str
+    stacpull_command, home, monkeypatch, answer: Answer, message: str
 ) -> None:
     monkeypatch.setenv("WORD", "planted+pass/word")
     identity = Identity()
@@ -215,8 +215,8 @@ def test_a_long_retry_after_of_the_login_service_is_an_error(
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads="https://h.example"))
         ran = stacpull_command("credentials", "check", "p")
     assert ran.code == 4
-    assert re.search(says, ran.err)
-    assert len(identity.heard) <= 2
+    assert re.search(message, ran.err)
+    assert len(identity.requests) <= 2
 
 
 def test_check_prints_accepted_urls_as_json(stacpull_command, home) -> None:
@@ -298,7 +298,7 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         (["check", "nobody"], 2, "There is no credential profile nobody; there are: cdse"),
         (["check"], 2, "Missing argument 'NAME'"),
@@ -307,13 +307,13 @@ def test_keys_of_s3_on_an_endpoint_of_its_own_are_checked(
     ],
 )
 def test_credentials_that_cannot_be_checked_are_a_usage_error(
-    stacpull_command, home, arguments, code, says
+    stacpull_command, home, arguments, code, message
 ) -> None:
     write(home, "p", "login = 1\n")
     write(home, "q", '[login.n]\nkind = "header"\nhosts = ["h.example"]\nname = "X"\nvalue = "${HOME}"\n')
     ran = stacpull_command("credentials", *arguments)
     assert ran.code == code
-    assert says in ran.err
+    assert message in ran.err
 
 
 def test_a_traceback_contains_no_secret(stacpull_command, home, monkeypatch) -> None:

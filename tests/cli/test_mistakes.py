@@ -39,7 +39,7 @@ class Mistake(NamedTuple):
 
     arguments: tuple[str, ...]
     code: int
-    said: str
+    message: str
 
 
 MISTAKES = {
@@ -138,7 +138,7 @@ def test_a_mistake_is_reported_with_advice(
         monkeypatch.setenv("SH_CLIENT_SECRET", "secret")
         monkeypatch.setenv("SH_BASE_URL", NOWHERE)
     ran = stacpull_command(*typed(hub, mistake.arguments))
-    assert (ran.code, mistake.said in ran.err) == (mistake.code, True), ran.err
+    assert (ran.code, mistake.message in ran.err) == (mistake.code, True), ran.err
     assert "Traceback" not in ran.err
     if mistake.code == 2:
         assert list(folder.iterdir()) == []
@@ -182,7 +182,7 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('collection = ["a"\n', "line 1: this is not TOML: Unclosed array"),
         ('max-items = 3\ncollection = ["a",\nlabel = "x"\n', "line 2: this is not TOML: Invalid value"),
@@ -190,11 +190,11 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
     ],
 )
 def test_an_unclosed_bracket_in_a_config_file_is_reported_with_its_line(
-    stacpull_command: Command, text: str, said: str
+    stacpull_command: Command, text: str, message: str
 ) -> None:
     Path("c.toml").write_text(text)
     ran = stacpull_command("plan", f"{NOWHERE}/v1", "--config", "c.toml")
-    assert (ran.code, f"c.toml, {said}" in ran.err) == (2, True), ran.err
+    assert (ran.code, f"c.toml, {message}" in ran.err) == (2, True), ran.err
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(

@@ -38,7 +38,7 @@ def report(**changes: Any) -> VerifyReport:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "code"),
+    ("changes", "expected", "code"),
     [
         ({}, ["out dir: OK, 453 files verified", "453 files, 5.4 MB in 0.5 s (10.8 MB/s)"], 0),
         ({"unproven": 3}, ["; 3 checked by size only"], 0),
@@ -71,10 +71,10 @@ def report(**changes: Any) -> VerifyReport:
         ({"rebuilt": REBUILT, "unknown": 2}, ["may belong to the mirror"], 0),
     ],
 )
-def test_report_lines_and_exit_codes(changes: dict[str, Any], said: list[str], code: int) -> None:
+def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str], code: int) -> None:
     made = report(**changes)
     text = "\n".join(verify_lines(made))
-    assert [part for part in said if part not in text] == [], text
+    assert [part for part in expected if part not in text] == [], text
     assert made.exit_code == code
 
 

@@ -17,8 +17,8 @@ import pytest
 from tests.servers.process import TOOLS
 
 
-def _allows_everything(asked: str) -> bytes:
-    url = f"https://{asked}"
+def _allows_everything(address: str) -> bytes:
+    url = f"https://{address}"
     return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "$id": url}).encode()
 
 
@@ -52,11 +52,11 @@ def serving_schemas() -> Iterator[Schemas]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = f"{self.headers['Host'].partition(':')[0]}{self.path.partition('#')[0]}"
-            body = known.get(asked)
-            if body is None and asked.startswith("stac-extensions.github.io/"):
-                body = _allows_everything(asked)
-            (schemas.unknown.append if body is None else schemas.served.add)(asked)
+            address = f"{self.headers['Host'].partition(':')[0]}{self.path.partition('#')[0]}"
+            body = known.get(address)
+            if body is None and address.startswith("stac-extensions.github.io/"):
+                body = _allows_everything(address)
+            (schemas.unknown.append if body is None else schemas.served.add)(address)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body or b"")))

@@ -22,7 +22,7 @@ from stacpull.store.lock import MirrorLock
 
 
 @dataclass
-class Heard:
+class StoreEvents:
     """What the store process has reported."""
 
     written: int = 0
@@ -45,20 +45,20 @@ class Heard:
 class _Client(StoreClient):
     """A client that notes what it counts."""
 
-    heard: Heard
+    events: StoreEvents
 
     def written(self, count: int) -> None:
-        self.heard.written += count
+        self.events.written += count
         super().written(count)
 
     def published(self, count: int) -> None:
-        self.heard.published += count
+        self.events.published += count
         super().published(count)
 
 
 @asynccontextmanager
 async def opened(
-    dest: Path, heard: Heard, *, process: bool = False, secrets: Secrets | None = None
+    dest: Path, events: StoreEvents, *, process: bool = False, secrets: Secrets | None = None
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
@@ -68,10 +68,10 @@ async def opened(
         secrets or Secrets(),
         checksum="sha256",
         slots=64,
-        on_event=heard.event,
-        on_broken=heard.broken.append,
+        on_event=events.event,
+        on_broken=events.broken.append,
     )
-    client.heard = heard
+    client.events = events
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:

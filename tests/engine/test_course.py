@@ -45,7 +45,7 @@ def test_hrefs_of_a_stable_host_are_read_again_only_once(
     course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
     assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
     assert course.origin.reads == 1
-    assert [counted for _, counted in course.origin.asked] == [False, True, True, True, True]
+    assert [counted for _, counted in course.origin.requests] == [False, True, True, True, True]
 
 
 def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = apart(plain_jobs())
     course = run_plain(never(403), monkeypatch, *jobs)
     assert course.origin.reads == 2
-    assert course.origin.asked[-1] == ("https://another.example/b1.tif", False)
+    assert course.origin.requests[-1] == ("https://another.example/b1.tif", False)
 
 
 def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,14 +74,14 @@ def test_hrefs_that_change_make_no_host_stable() -> None:
     keys = ("a", "b")
     course = run(job(1, "a"), job(2, "b"), answer=expired(403), workers=1, keys=keys)
     assert sorted(course.outcomes.received) == [1, 2]
-    assert course.origin.asked[2] == ("https://blob.example/b?sig=0", False)
+    assert course.origin.requests[2] == ("https://blob.example/b?sig=0", False)
 
 
 SIZES = Failure(FailureKind.CHECKSUM, "303 bytes, but the item states 300.", retryable=True)
 
 
 @pytest.mark.parametrize(
-    ("states", "received", "asked", "reads"),
+    ("states", "received", "requests", "reads"),
     [
         pytest.param({"file:size": 303}, True, 3, 1, id="another size"),
         pytest.param({}, True, 3, 1, id="no size any more"),
@@ -91,7 +91,7 @@ SIZES = Failure(FailureKind.CHECKSUM, "303 bytes, but the item states 300.", ret
     ],
 )
 def test_mismatching_content_is_checked_against_the_current_item(
-    states: Json | None, received: bool, asked: int, reads: int, monkeypatch: pytest.MonkeyPatch
+    states: Json | None, received: bool, requests: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may be from an earlier run: then its item may be a newer one."""
 
@@ -109,7 +109,7 @@ def test_mismatching_content_is_checked_against_the_current_item(
     monkeypatch.setattr(Origin, "item", item)
     course = run(job(href=PLAIN["a1"], size=300), answer=answer)
     assert (1 in course.outcomes.received) is received
-    assert (len(course.origin.asked), course.origin.reads) == (asked, reads)
+    assert (len(course.origin.requests), course.origin.reads) == (requests, reads)
     if not received:
         assert course.outcomes.failed[1][0].kind is FailureKind.CHECKSUM
 
@@ -123,7 +123,7 @@ def test_a_refusal_is_final_if_the_item_cannot_be_read_again(unread: Failure) ->
     failure, attempts = course.outcomes.failed[1]
     assert (failure.kind, failure.status, attempts) == (FailureKind.REFUSED, 403, 1)
     assert failure.message == "403. Its item could not be read again: The item is gone."
-    assert len(course.origin.asked) == 1
+    assert len(course.origin.requests) == 1
 
 
 def test_reading_the_item_again_is_retried() -> None:
@@ -138,7 +138,7 @@ def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
     course = run(stale, answer=expired(403), read_fails=[UNREAD])
     failure, _ = course.outcomes.failed[1]
     assert (failure.kind, failure.status) == (FailureKind.ITEM, 404)
-    assert course.origin.asked == []
+    assert course.origin.requests == []
 
 
 # --- other places (`--prefer`) ------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def by_scheme(s3: Arrival | Failure, https: Arrival | Failure) -> Answer:
 def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failure) -> None:
     course = run(placed(), answer=by_scheme(failure, BODY))
     assert course.outcomes.received[1].href == HTTPS
-    assert course.origin.asked == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
+    assert course.origin.requests == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_validator_is_sent_only_to_the_href_it_came_from(
 
 def test_the_next_href_is_tried_only_after_all_retries() -> None:
     course = run(placed(), answer=by_scheme(BROKEN, BODY), retries=2)
-    assert [href for href, _ in course.origin.asked] == [S3, S3, S3, HTTPS]
+    assert [href for href, _ in course.origin.requests] == [S3, S3, S3, HTTPS]
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPat
     old = job(href=S3, alternates=(f"{HTTPS}?sig=old",))
     course = run(old, answer=answer, prefer=("s3", "https"))
     assert course.outcomes.received[1].href == f"{HTTPS}?sig=new"
-    assert (S3, True) not in course.origin.asked
+    assert (S3, True) not in course.origin.requests

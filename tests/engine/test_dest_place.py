@@ -92,7 +92,7 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
 
 
 @pytest.mark.parametrize(
-    ("dest", "options", "said"),
+    ("dest", "options", "message"),
     [
         (URL, {}, "add --work DIR"),
         ("plain", {"work": "w"}, "--work is for a bucket as DEST"),
@@ -108,7 +108,9 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "must not contain a user"),
     ],
 )
-def test_contradictory_options_are_refused(work: Path, dest: str, options: dict[str, str], said: str) -> None:
+def test_contradictory_options_are_refused(
+    work: Path, dest: str, options: dict[str, str], message: str
+) -> None:
     mirror = work.parent / "mirror"
     ledger_path(mirror).parent.mkdir(parents=True)
     ledger_path(mirror).touch()
@@ -116,7 +118,7 @@ def test_contradictory_options_are_refused(work: Path, dest: str, options: dict[
     given = {name: places.get(value, value) for name, value in options.items()}
     with pytest.raises(UsageError) as caught:
         parse_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "planted" not in str(caught.value)
 
 

@@ -79,13 +79,13 @@ def test_an_end_that_cannot_be_recorded_is_not_announced_as_complete(
     def full(*_: object) -> None:
         raise DestinationError("The disk is full.")
 
-    heard: list[object] = []
+    events: list[object] = []
     monkeypatch.setattr(runs, "end", full)
     with AssetHost() as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/1"])
         with pytest.raises(DestinationError, match="full"):
-            asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick(), on_event=heard.append))
-    assert heard[-1] == stacpull.RunEnded(1, "failed")
+            asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick(), on_event=events.append))
+    assert events[-1] == stacpull.RunEnded(1, "failed")
     lines = (tmp_path / "m" / ".stacpull" / "log.ndjson").read_text().splitlines()
     assert '"failed"' in lines[-1]
     assert '"complete"' not in lines[-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
-from tests.engine.opened_store import Heard, opened, received, until
+from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.engine import recovery
 from stacpull.engine.mirror_operations import MirrorOperations
@@ -20,7 +20,7 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.store.destination import Destination
 
 
-def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
+def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
     bench = Bench(dest, RecordingSync())
     bench.take_up()
@@ -37,7 +37,7 @@ def left_by_a_failed_sync(dest: Path, *, told: bool = True) -> None:
     bench.publisher.take([second])
     with pytest.raises(DestinationError):
         bench.publisher.publish_all()
-    assert meta.had_sync_error(bench.db) == told
+    assert meta.had_sync_error(bench.db) == recorded
     bench.close()
 
 
@@ -92,7 +92,7 @@ def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
 
     with monkeypatch.context() as patch:
         patch.setattr(meta, "set_sync_error", fails)
-        left_by_a_failed_sync(tmp_path, told=False)
+        left_by_a_failed_sync(tmp_path, recorded=False)
     bench = Bench(tmp_path)
     assert not meta.had_sync_error(bench.db)
     left = recovery.recover(bench.db, bench.destination, checksum=checksum)
@@ -141,13 +141,13 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(
     bench.close()
 
 
-@pytest.mark.parametrize("asked", [True, False], ids=["in a call", "in a group"])
+@pytest.mark.parametrize("is_called", [True, False], ids=["in a call", "in a group"])
 @pytest.mark.parametrize(
     ("code", "is_believed"),
     [(sqlite3.SQLITE_IOERR_FSYNC, False), (sqlite3.SQLITE_IOERR_WRITE, False), (sqlite3.SQLITE_FULL, True)],
 )
 def test_a_failed_sync_by_sqlite_withdraws_trust(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_believed: bool, asked: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_believed: bool, is_called: bool
 ) -> None:
     """It syncs its log at a checkpoint, or each commit where the group sync does not cover it."""
 
@@ -161,21 +161,21 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
     (job,) = bench.plan(planned("i", ["a"])).jobs
     assert (tmp_path / ".stacpull/boot").exists()
     bench.close()
-    heard = Heard()
+    events = StoreEvents()
 
     async def broken_off() -> None:
-        async with asyncio.timeout(20), opened(tmp_path, heard) as store:
+        async with asyncio.timeout(20), opened(tmp_path, events) as store:
             monkeypatch.setattr(outcomes, "record", fail)
             store.put(job, received(job, b"a"))
-            if asked:
+            if is_called:
                 await store.flush()
                 with pytest.raises(DestinationError):
                     await store.call(MirrorOperations.publish_all)
             else:
-                await until(lambda: heard.broken)
+                await until(lambda: events.broken)
 
     # a call raises its error to its caller only: the end of the run reports that nothing can be synced
-    closing = pytest.raises(DestinationError) if asked and not is_believed else nullcontext()
+    closing = pytest.raises(DestinationError) if is_called and not is_believed else nullcontext()
     with closing:
         asyncio.run(broken_off())
     assert (tmp_path / ".stacpull/boot").exists() is is_believed

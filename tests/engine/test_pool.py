@@ -63,12 +63,12 @@ class Origin:
     reads: int = 0
     keys: tuple[str, ...] = ("a",)
     read_fails: list[Failure] = field(default_factory=list)
-    asked: list[tuple[str, bool]] = field(default_factory=list)
+    requests: list[tuple[str, bool]] = field(default_factory=list)
     seconds: float = 0.0
 
     async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
-        before = sum(href.startswith(wanted.href.partition("?")[0]) for href, _ in self.asked)
-        self.asked.append((wanted.href, count_refusal))
+        before = sum(href.startswith(wanted.href.partition("?")[0]) for href, _ in self.requests)
+        self.requests.append((wanted.href, count_refusal))
         await self.clock.sleep(self.seconds)
         found = self.answer(wanted, before)
         if isinstance(found, Failure):
@@ -195,7 +195,7 @@ def test_an_expired_href_is_read_again_once_and_the_transfer_continues(status: i
     assert course.outcomes.received[1].href == "https://blob.example/a?sig=1"
     assert course.origin.reads == 1
     assert course.retried == []
-    assert [counted for _, counted in course.origin.asked] == [False, True]
+    assert [counted for _, counted in course.origin.requests] == [False, True]
 
 
 @pytest.mark.parametrize("workers", [1, 4, 64])
@@ -216,13 +216,13 @@ def test_the_item_is_read_once_for_all_its_assets(workers: int) -> None:
 def test_a_refusal_after_reading_the_item_again_is_final(status: int) -> None:
     course = run(job(), answer=lambda _job, _before: refused(status))
     assert course.outcomes.failed[1] == (refused(status), 2)
-    assert (course.origin.reads, len(course.origin.asked)) == (1, 2)
+    assert (course.origin.reads, len(course.origin.requests)) == (1, 2)
 
 
 def test_an_unchanged_href_is_not_requested_again() -> None:
     course = run(job(href="https://blob.example/a?sig=1"), answer=lambda _job, _before: refused(404))
     assert course.outcomes.failed[1] == (refused(404), 1)
-    assert (course.origin.reads, len(course.origin.asked)) == (1, 1)
+    assert (course.origin.reads, len(course.origin.requests)) == (1, 1)
 
 
 def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
@@ -269,7 +269,7 @@ def test_an_href_that_expires_twice_is_read_again_twice() -> None:
 def test_a_stale_href_is_read_again_before_its_first_use() -> None:
     stale = job(href="https://blob.example/a", stale=True)
     course = run(stale, answer=expired(403))
-    assert [href for href, _ in course.origin.asked] == ["https://blob.example/a?sig=1"]
+    assert [href for href, _ in course.origin.requests] == ["https://blob.example/a?sig=1"]
     assert not course.outcomes.received[1].stale
 
 
@@ -277,7 +277,7 @@ def test_a_stale_href_is_not_requested_while_its_item_cannot_be_read() -> None:
     course = run(
         job(href="https://blob.example/a", stale=True), answer=expired(403), read_fails=[SERVER, RESET]
     )
-    assert [href for href, _ in course.origin.asked] == ["https://blob.example/a?sig=1"]
+    assert [href for href, _ in course.origin.requests] == ["https://blob.example/a?sig=1"]
     assert course.origin.reads == 3
     assert len(course.retried) == 2
 
@@ -286,13 +286,13 @@ def test_a_stale_href_of_an_item_without_an_url_is_lost_but_not_gone() -> None:
     course = run(job(stale=True, item_href=None), answer=expired(403))
     failure, _ = course.outcomes.failed[1]
     assert (failure.kind, "has no URL of its own" in failure.message) == (FailureKind.REFUSED, True)
-    assert course.origin.asked == []
+    assert course.origin.requests == []
 
 
 def test_without_an_item_to_read_a_refusal_is_final_and_counted() -> None:
     course = run(job(item_href=None), answer=expired(403))
     assert course.outcomes.failed[1] == (refused(403), 1)
-    assert course.origin.asked == [("https://blob.example/a?sig=0", True)]
+    assert course.origin.requests == [("https://blob.example/a?sig=0", True)]
 
 
 def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:

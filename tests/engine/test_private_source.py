@@ -55,11 +55,11 @@ class Names:
 
     def __init__(self, **answers: list[list[str]]) -> None:
         self.answers = {name.replace("_", "."): list(found) for name, found in answers.items()}
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
 
     async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
-        self.asked.append(host)
+        self.lookups.append(host)
         answers = self.answers.get(host, [[host]])
         found = answers.pop(0) if len(answers) > 1 else answers[0]
         if not found:
@@ -71,7 +71,7 @@ def tried(connections: list[Any]) -> set[str]:
     return {str(address[0]) for address in connections}
 
 
-def asked(source: str, names: dict[str, list[list[str]]], target: str, **options: Any) -> list[str]:
+def addresses_tried(source: str, names: dict[str, list[list[str]]], target: str, **options: Any) -> list[str]:
     """Return the addresses that a run on `source` tries for `target`, after one request to SOURCE."""
 
     async def course() -> list[str]:
@@ -104,9 +104,12 @@ def asked(source: str, names: dict[str, list[list[str]]], target: str, **options
 def test_a_private_source_allows_only_its_own_address(
     transport: str, source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
 ) -> None:
-    assert asked(source, names, target, transport=transport) == expected
+    assert addresses_tried(source, names, target, transport=transport) == expected
     endpoint = S3Options(endpoint_url=source)
-    assert asked("http://gone.invalid/", {"gone_invalid": [[]], **names}, target, s3=endpoint) == expected
+    assert (
+        addresses_tried("http://gone.invalid/", {"gone_invalid": [[]], **names}, target, s3=endpoint)
+        == expected
+    )
 
 
 @pytest.mark.parametrize("answer", [[INSIDE], [INSIDE, OTHER], ["169.254.1.1", INSIDE]])
@@ -172,15 +175,17 @@ def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at
             given = Options(retries=1, transport=transport)  # type: ignore[arg-type]
             with watched_connections() as connections, pytest.raises(StacpullError):
                 await mirror(source.api, tmp_path / "m", options=given)
-            return tried(connections), len(source.heard)
+            return tried(connections), len(source.requests)
 
-    connected, heard = asyncio.run(course())
+    connected, requests = asyncio.run(course())
     assert connected <= {INSIDE}
-    assert heard == 0
+    assert requests == 0
 
 
 def test_all_private_hosts_are_open_on_request() -> None:
-    assert asked("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", allow_private_hosts=True) == [OTHER]
+    assert addresses_tried("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", allow_private_hosts=True) == [
+        OTHER
+    ]
 
 
 def test_a_worker_process_uses_what_the_first_process_learned() -> None:
@@ -225,23 +230,23 @@ def test_resume_of_a_private_source(
             Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
             source.features = [feature("i", {"a": source.url("/a")})]
             await interrupted(source, tmp_path / "m", transport=transport)
-            heard = len(source.heard)
+            requests = len(source.requests)
             with watched_connections() as connections:
                 try:
                     report = await resume(
                         tmp_path / "m", options=Options(retries=0, transport=transport, **options)
                     )
                 except StacpullError as error:
-                    assert (len(source.heard), connections) == (heard, [])
+                    assert (len(source.requests), connections) == (requests, [])
                     return str(error)
             assert report is not None
             assert report.state == "complete"
             return None
 
-    said = asyncio.run(course())
-    assert (said is None) is resumed
-    if said is not None:
-        assert "--allow-private-hosts" in said
+    message = asyncio.run(course())
+    assert (message is None) is resumed
+    if message is not None:
+        assert "--allow-private-hosts" in message
 
 
 # --- what a page may have the client send -------------------------------------------------------------------
@@ -265,32 +270,34 @@ def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path)
             source.features = [feature("i", {})]
             with pytest.raises(StacpullError, match=f"{source.port}/admin could not be read"):
                 await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-            first = list(source.heard)
+            first = list(source.requests)
             source.links = [{"rel": "next", "href": source.url("/collections/c/items?p=2"), "headers": sent}]  # type: ignore[dict-item]
             await mirror(source.api, tmp_path / "n", options=Options(retries=0))
-            source.heard = source.heard[len(first) :]
+            source.requests = source.requests[len(first) :]
             return other, source
 
     other, source = asyncio.run(course())
-    assert [heard.method for heard in other.heard if heard.method == "POST"] == []
-    followed = next(heard for heard in source.heard if "p=2" in heard.target)
+    assert [request.method for request in other.requests if request.method == "POST"] == []
+    followed = next(request for request in source.requests if "p=2" in request.target)
     assert followed.headers["search-after"] == "LC08"
     assert followed.headers["accept-language"] == "de"
     assert not {"x-aws-ec2-metadata-token-ttl-seconds", "metadata-flavor", "x-auth"} & set(followed.headers)
 
 
 @pytest.mark.parametrize(
-    ("answer", "heard"), [([INSIDE, FAR], 0), ([FAR], 0), (["127.0.0.1"], 1)], ids=["both", "public", "near"]
+    ("answer", "requests"),
+    [([INSIDE, FAR], 0), ([FAR], 0), (["127.0.0.1"], 1)],
+    ids=["both", "public", "near"],
 )
 def test_the_mlhub_key_is_sent_only_to_a_local_replica(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: Any,
     answer: list[str],
-    heard: int,
+    requests: int,
 ) -> None:
     """A name without dots may lead to a public host: then nothing is sent."""
-    if not heard:
+    if not requests:
         request.getfixturevalue("far")
     monkeypatch.setenv("MLHUB_API_KEY", "planted-key-of-mlhub")
 
@@ -301,7 +308,7 @@ def test_the_mlhub_key_is_sent_only_to_a_local_replica(
             url = source.url("/mlhub/v1/collections/c")
             with pytest.raises(StacpullError):
                 await mirror(url, tmp_path / "m", options=Options(retries=0))
-            return len(source.heard)
+            return len(source.requests)
 
-    assert asyncio.run(course()) >= heard
-    assert (asyncio.run(course()) > 0) is (heard > 0)
+    assert asyncio.run(course()) >= requests
+    assert (asyncio.run(course()) > 0) is (requests > 0)

@@ -90,16 +90,16 @@ def test_drawing_a_sample_continues_after_an_interrupted_walk(tmp_path):
     async def work():
         async with SmallApi({"a": IDS}) as api:
             api.refused.add("a:7")
-            asked = {"selection": Selection(all_collections=True, sample=5), "options": Options(retries=0)}
+            settings = {"selection": Selection(all_collections=True, sample=5), "options": Options(retries=0)}
             with pytest.raises(Exception, match="404"):
-                await mirror(api.url("/"), tmp_path, **asked)
+                await mirror(api.url("/"), tmp_path, **settings)
             found, ranks = await asyncio.to_thread(lambda: (status(tmp_path), ranks_in(tmp_path)))
             assert (found.state, found.assets_planned, found.items_seen) == ("failed", 0, 12)
             assert ranks == {rank_of(0, name) for name in smallest(IDS[:12], 5)}
             api.refused.clear()
-            api.heard.clear()
-            report = await mirror(api.url("/"), tmp_path, **asked)
-            pages = [one.target for one in api.heard if "/items" in one.target]
+            api.requests.clear()
+            report = await mirror(api.url("/"), tmp_path, **settings)
+            pages = [one.target for one in api.requests if "/items" in one.target]
             return report, pages
 
     report, pages = asyncio.run(work())
@@ -114,7 +114,7 @@ def test_a_drawn_sample_is_planned_after_a_stop_without_another_walk(tmp_path):
     async def work():
         async with SmallApi({"a": IDS}) as api:
             stop = asyncio.Event()
-            asked = {
+            settings = {
                 "selection": Selection(all_collections=True, sample=5),
                 "options": Options(retries=0, concurrency=1),
             }
@@ -132,10 +132,10 @@ def test_a_drawn_sample_is_planned_after_a_stop_without_another_walk(tmp_path):
                     return usual(request)
 
                 api._routes[path] = stopping
-            first = await mirror(api.url("/"), tmp_path, on_event=listen, stop=stop, **asked)
-            api.heard.clear()
-            second = await mirror(api.url("/"), tmp_path, **asked)
-            return first, second, [one.target for one in api.heard if "/items" in one.target]
+            first = await mirror(api.url("/"), tmp_path, on_event=listen, stop=stop, **settings)
+            api.requests.clear()
+            second = await mirror(api.url("/"), tmp_path, **settings)
+            return first, second, [one.target for one in api.requests if "/items" in one.target]
 
     first, second, pages = asyncio.run(work())
     assert first.state == "interrupted"
@@ -177,14 +177,14 @@ def test_filtered_items_are_counted_once_over_stops(tmp_path):
     async def work():
         async with SmallApi({"a": IDS}) as api:
             api.refused.add("a:7")
-            asked = {
+            settings = {
                 "selection": Selection(all_collections=True, filter="id >= 'i10'", bbox=(0, 0, 1, 1)),
                 "options": Options(retries=0),
             }
             with pytest.raises(Exception, match="404"):
-                await mirror(api.url("/"), tmp_path, **asked)
+                await mirror(api.url("/"), tmp_path, **settings)
             api.refused.clear()
-            return await mirror(api.url("/"), tmp_path, **asked)
+            return await mirror(api.url("/"), tmp_path, **settings)
 
     report = asyncio.run(work())
     assert report.items_left_out == {"bbox": 13, "filter": 10}
@@ -196,7 +196,7 @@ def test_an_invalid_selection_is_refused_before_any_request(tmp_path, selection)
     api = SmallApi({"a": IDS})
     with pytest.raises(UsageError):
         mirrored(api, tmp_path / "m", **selection)
-    assert api.heard == []
+    assert api.requests == []
     assert not (tmp_path / "m").exists()
 
 
@@ -236,10 +236,10 @@ class Reader:
 
     def __init__(self, known):
         self.known = known
-        self.asked = []
+        self.requests = []
 
     async def read_many(self, hrefs):
-        self.asked += hrefs
+        self.requests += hrefs
         gone = Failure(FailureKind.GONE, "It is not there any more.")
         return [self.known.get(href, gone) for href in hrefs]
 
@@ -252,7 +252,7 @@ def test_an_item_whose_links_were_signed_is_read_again():
     assert b"abc" not in b"".join(one.document for one in kept)
     reader = Reader({"https://x/collections/c/items/a": signed.item})
     again = asyncio.run(restored_candidates(kept, reader))
-    assert reader.asked == ["https://x/collections/c/items/a", "https://x/collections/c/items/c"]
+    assert reader.requests == ["https://x/collections/c/items/a", "https://x/collections/c/items/c"]
     assert again[:2] == [
         signed._replace(page_url=kept[0].page_url),
         plain._replace(page_url=kept[1].page_url),

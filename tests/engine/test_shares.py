@@ -10,7 +10,7 @@ from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, Share, Shares, ba
 
 
 @pytest.mark.parametrize(
-    ("asked", "shares"),
+    ("arguments", "shares"),
     [
         pytest.param((1, 64, 64), Shares(Share(64, 64)), id="one process has all"),
         pytest.param((2, 64, 64), Shares(Share(32, 32), (Share(32, 32),)), id="two processes"),
@@ -30,8 +30,8 @@ from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, Share, Shares, ba
         pytest.param((3, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are two processes"),
     ],
 )
-def test_shares(asked: tuple[int, int, int], shares: Shares) -> None:
-    assert share_out(*asked) == shares
+def test_shares(arguments: tuple[int, int, int], shares: Shares) -> None:
+    assert share_out(*arguments) == shares
 
 
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
@@ -91,35 +91,35 @@ class Cluster:
     """Workers that confirm new limits, and the permits that all of them may use."""
 
     def __init__(self, per_host: int, slots: int | None = None) -> None:
-        self.told: dict[str, tuple[int, int]] = {}
+        self.sent: dict[str, tuple[int, int]] = {}
         self.used: dict[str, int] = {}
         self.shares: HostShares[str] = HostShares(per_host, slots, self._send)
 
     def _send(self, worker: str, slots: int, per_host: int) -> None:
-        self.told[worker] = slots, per_host
+        self.sent[worker] = slots, per_host
         self.used[worker] = max(per_host, self.used.get(worker, 0))
 
     def keep(self, worker: str) -> None:
-        self.used[worker] = self.told[worker][1]
+        self.used[worker] = self.sent[worker][1]
         self.shares.keeps_to(worker, self.used[worker])
 
     def leave(self, worker: str) -> None:
-        del self.told[worker], self.used[worker]
+        del self.sent[worker], self.used[worker]
         self.shares.left(worker)
 
     @property
     def limits(self) -> dict[str, int]:
-        return {worker: per_host for worker, (_, per_host) in self.told.items()}
+        return {worker: per_host for worker, (_, per_host) in self.sent.items()}
 
 
 def test_limits_are_divided_again_when_workers_join_and_leave() -> None:
     cluster = Cluster(10, 20)
     cluster.shares.joined("a")
-    assert cluster.told == {"a": (20, 10)}
+    assert cluster.sent == {"a": (20, 10)}
     cluster.shares.joined("b")
-    assert cluster.told == {"a": (10, 5)}  # b gets nothing before a keeps to less
+    assert cluster.sent == {"a": (10, 5)}  # b gets nothing before a keeps to less
     cluster.keep("a")
-    assert cluster.told == {"a": (10, 5), "b": (10, 5)}
+    assert cluster.sent == {"a": (10, 5), "b": (10, 5)}
     cluster.leave("a")
     assert cluster.limits == {"b": 10}
 
@@ -128,7 +128,7 @@ def test_workers_beyond_the_limit_of_a_host_get_no_share() -> None:
     cluster = Cluster(2)
     for name in "abc":
         cluster.shares.joined(name)
-        for worker in list(cluster.told):
+        for worker in list(cluster.sent):
             cluster.keep(worker)
     assert sum(cluster.limits.values()) == 2
     cluster.leave("a")
@@ -146,14 +146,14 @@ def test_all_workers_together_never_exceed_the_limit_of_one_process(
         if move == "j" and name not in there:
             there.add(name)
             cluster.shares.joined(name)
-        elif move == "l" and name in cluster.told:
+        elif move == "l" and name in cluster.sent:
             there.discard(name)
             cluster.leave(name)
-        elif move == "k" and name in cluster.told:
+        elif move == "k" and name in cluster.sent:
             cluster.keep(name)
         assert sum(cluster.used.values()) <= per_host
     for _ in range(20):
-        for name in list(cluster.told):
+        for name in list(cluster.sent):
             cluster.keep(name)
     shares = [cluster.limits.get(name, 0) for name in there]
     assert sum(shares) == (per_host if there else 0)

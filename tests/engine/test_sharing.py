@@ -26,16 +26,16 @@ class Fetching(Fetcher):
     """Gives the same body each time; the first `failing` times nothing."""
 
     def __init__(self, failing: int = 0) -> None:
-        self.asked: list[int] = []
+        self.fetched: list[int] = []
         self._failing = failing
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
     ) -> Arrival:
         del count_refusal, started
-        self.asked.append(job.row)
+        self.fetched.append(job.row)
         await asyncio.sleep(0)
-        if len(self.asked) <= self._failing:
+        if len(self.fetched) <= self._failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
         return arrival_of(job, len(BODY), "a.pdf", Validator(), BODY)
 
@@ -69,7 +69,7 @@ def test_a_repeated_href_is_linked_to_the_first_file(destination: Destination) -
     within = Fetching()
     inode = placed(destination)
     _, second, third = in_turn(destination, within, job(1), job(2), job(3))
-    assert within.asked == [1]
+    assert within.fetched == [1]
     for one in (second, third):
         part = destination.parts / one.part
         assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
@@ -83,7 +83,7 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
     if there is not None:
         placed(destination, there)
     assert in_turn(destination, within, job(1), job(2))[1].body == BODY
-    assert within.asked == [1]
+    assert within.fetched == [1]
     assert list(destination.parts.iterdir()) == []
 
 
@@ -100,14 +100,14 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
 def test_an_asset_that_may_differ_is_fetched(destination: Destination, other: Job) -> None:
     within = Fetching()
     in_turn(destination, within, job(1), other)
-    assert within.asked == [1, 2]
+    assert within.fetched == [1, 2]
 
 
 def test_hrefs_with_a_query_are_not_shared(destination: Destination) -> None:
     within = Fetching()
     href = "https://h.example/a.pdf?sig=1"
     in_turn(destination, within, job(1, href), job(2, href))
-    assert within.asked == [1, 2]
+    assert within.fetched == [1, 2]
 
 
 def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) -> None:
@@ -121,7 +121,7 @@ def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) 
     failed, second = asyncio.run(work())
     assert isinstance(failed, TransferError)
     assert isinstance(second, Arrival)
-    assert within.asked == [1, 2]
+    assert within.fetched == [1, 2]
 
 
 def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destination) -> None:
@@ -135,11 +135,11 @@ def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destinatio
     failed, *others = asyncio.run(work())
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, Arrival) for one in others)
-    assert within.asked == [1, 2]
+    assert within.fetched == [1, 2]
 
 
 def test_a_repeated_job_is_fetched_again(destination: Destination) -> None:
     """The same job comes again after a failure of what is done with it."""
     within = Fetching()
     in_turn(destination, within, job(1), job(1))
-    assert within.asked == [1, 1]
+    assert within.fetched == [1, 1]

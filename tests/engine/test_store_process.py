@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench, documents, parts, planned, tree
-from tests.engine.opened_store import Heard, opened, received, until
+from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
@@ -54,10 +54,10 @@ def test_groups_are_published_in_time_without_a_request(
     tmp_path: Path, jobs: list[Job], process: bool
 ) -> None:
     """Small bodies go through the socket, long ones as parts that are written here."""
-    heard = Heard()
+    events = StoreEvents()
 
     async def course() -> None:
-        async with opened(tmp_path, heard, process=process) as store:
+        async with opened(tmp_path, events, process=process) as store:
             for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
                 store.put(job, received(job, job.key.encode() * size))
             await until(lambda: store.counters["items_done"] == 1)
@@ -66,31 +66,31 @@ def test_groups_are_published_in_time_without_a_request(
     run(course)
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
-    assert (heard.written, heard.published, heard.broken) == (3, 3, [])
+    assert (events.written, events.published, events.broken) == (3, 3, [])
     assert documents(tmp_path) == ["c/i/i.json"]
     assert parts(tmp_path) == []
 
 
 def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
-    heard, secrets = Heard(), Secrets([Secret("hunter2hunter2")])
+    events, secrets = StoreEvents(), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
 
     async def course() -> None:
-        async with opened(tmp_path, heard, secrets=secrets) as store:
+        async with opened(tmp_path, events, secrets=secrets) as store:
             store.fail(jobs[1], reset, 1)
             store.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: heard.written)
+            await until(lambda: events.written)
             await store.call(MirrorOperations.publish_all)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
 
     run(course)
-    assert heard.published == 1
-    assert [one.message for one in heard.failed] == ["*** \\udcff was reset."]
+    assert events.published == 1
+    assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
 
 
 def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
-        async with opened(tmp_path, Heard()) as store:
+        async with opened(tmp_path, StoreEvents()) as store:
             store.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
 
     run(course)
@@ -99,7 +99,7 @@ def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job])
 
 def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
-        async with opened(tmp_path, Heard()) as store:
+        async with opened(tmp_path, StoreEvents()) as store:
             assert await store.call(MirrorOperations.pending_jobs, 0, 10) == jobs
             known = await store.call(MirrorOperations.known, [ItemId("c", "i"), ItemId("c", "j")])
             assert known == {ItemId("c", "i")}
@@ -111,14 +111,14 @@ def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
 def test_an_error_of_the_ledger_is_raised_in_the_caller(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     def sqlite_fails(store: MirrorOperations, _run: int) -> int:
         found: int = store.execute("SELECT nonsense")  # type: ignore[attr-defined] # it is a connection
         return found
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             with monkeypatch.context() as patch:
                 patch.setattr("stacpull.engine.mirror_operations.runs.matched_by_walk", sqlite_fails)
                 with pytest.raises(DestinationError, match="nonsense"):
@@ -126,14 +126,14 @@ def test_an_error_of_the_ledger_is_raised_in_the_caller(
             assert await store.call(MirrorOperations.newest_job) == 3
 
     run(course)
-    assert heard.broken == []
+    assert events.broken == []
 
 
 def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
 
     async def course() -> None:
-        async with opened(tmp_path, Heard()) as store:
+        async with opened(tmp_path, StoreEvents()) as store:
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(MirrorOperations.pending_jobs, "0; DROP TABLE", 1)  # type: ignore[arg-type]
             with pytest.raises(KeyError):
@@ -145,22 +145,22 @@ def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jo
 def test_after_a_failed_sync_only_the_end_is_recorded(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     def fails(*_: object) -> None:
         raise DestinationError("The destination's disk failed to store data.")
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             monkeypatch.setattr(GroupSync, "sync", fails)
             store.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: heard.broken)
+            await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
                 await store.call(MirrorOperations.newest_job)
             await store.call(MirrorOperations.end_run, "failed", "The disk failed.")
 
     run(course)
-    assert [type(error) for error in heard.broken] == [DestinationError]
+    assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
     bench = Bench(tmp_path)
     assert bench.db.execute("SELECT state FROM assets WHERE key = 'a'").fetchone() == (1,)
@@ -170,20 +170,20 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
 def test_a_part_that_cannot_be_written_breaks_the_run(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             monkeypatch.setattr(Destination, "write_part", full)
             store.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: heard.broken)
+            await until(lambda: events.broken)
 
     run(course)
-    assert [str(error) for error in heard.broken] == ["The disk is full."]
-    assert heard.written == 0
+    assert [str(error) for error in events.broken] == ["The disk is full."]
+    assert events.written == 0
 
 
 class SlowSync:
@@ -206,36 +206,36 @@ class SlowSync:
 def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch)
             store.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
             store.put(jobs[1], received(jobs[1], b"second"))
-            await until(lambda: heard.written == 2)
+            await until(lambda: events.written == 2)
             assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
             call = asyncio.create_task(store.call(MirrorOperations.publish_all))
             store.put(jobs[2], received(jobs[2], b"third"))
-            await until(lambda: heard.written == 3)
-            assert (heard.published, call.done(), tree(tmp_path)) == (0, False, {})
+            await until(lambda: events.written == 3)
+            assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
             slow.may_end.set()
             await call
             assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
 
     run(course)
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
-    assert (heard.published, heard.broken, parts(tmp_path)) == (3, [], [])
+    assert (events.published, events.broken, parts(tmp_path)) == (3, [], [])
 
 
 def test_closing_during_a_sync_publishes_received_bodies(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch)
             store.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
@@ -244,7 +244,7 @@ def test_closing_during_a_sync_publishes_received_bodies(
 
     run(course)
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second"}
-    assert heard.broken == []
+    assert events.broken == []
 
 
 def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
@@ -254,7 +254,7 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
         raise DestinationError("The destination's disk failed to store data.")
 
     async def course() -> None:
-        async with opened(tmp_path, Heard()) as store:
+        async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr(GroupSync, "sync", fails)
             store.put(jobs[0], received(jobs[0], b"x"))
 
@@ -267,46 +267,46 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
 def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
 ) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
             store.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
             monkeypatch.setattr(Destination, "write_part", full)
             store.put(jobs[1], received(jobs[1], b"second"))
-            await until(lambda: heard.broken)
+            await until(lambda: events.broken)
             slow.may_end.set()
 
     run(course)
-    assert [str(error) for error in heard.broken] == ["The disk is full."]
+    assert [str(error) for error in events.broken] == ["The disk is full."]
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
-    assert heard.written == 1
+    assert events.written == 1
 
 
 def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
-    heard = Heard()
+    events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
     part = Arrival(1, 1, 0, "c/i", "a.tif", 1, part="../../mine")
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             store._channel.send(Arrivals([part]))
-            await until(lambda: heard.broken)
+            await until(lambda: events.broken)
 
     run(course)
     assert (tmp_path / "mine").exists()
 
 
 def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     async def course() -> None:
-        async with opened(tmp_path, heard, process=True) as store:
+        async with opened(tmp_path, events, process=True) as store:
             assert store._process is not None
             store._process.send_signal(signal.SIGSTOP)
             async with asyncio.TaskGroup() as group:
@@ -318,12 +318,12 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
             store.put(jobs[0], received(jobs[0], b"x"))
 
     run(course)
-    assert [type(error) for error in heard.broken] == [DestinationError]
+    assert [type(error) for error in events.broken] == [DestinationError]
 
 
 def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> None:
     async def course() -> None:
-        async with opened(tmp_path, Heard(), process=True) as store:
+        async with opened(tmp_path, StoreEvents(), process=True) as store:
             assert store._process is not None
             store._process.send_signal(signal.SIGSTOP)
             asyncio.get_running_loop().call_later(0.2, store._process.kill)
@@ -371,7 +371,7 @@ def test_a_stop_reaches_a_running_operation(
             time.sleep(0.01)
 
     async def course() -> None:
-        async with opened(tmp_path, Heard()) as store:
+        async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
             monkeypatch.setattr("stacpull.engine.mirror_operations._CATALOG_PATIENCE", 0.0)
             async with asyncio.TaskGroup() as group:
@@ -383,13 +383,13 @@ def test_a_stop_reaches_a_running_operation(
 
 
 def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
-    heard = Heard()
+    events = StoreEvents()
 
     async def course() -> None:
-        async with opened(tmp_path, heard) as store:
+        async with opened(tmp_path, events) as store:
             assert store._channel._transport is not None
             store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
-            await until(lambda: heard.broken)
+            await until(lambda: events.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(MirrorOperations.newest_job)
 

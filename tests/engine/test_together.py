@@ -14,11 +14,11 @@ from stacpull.errors import DestinationError, SourceError, cause
 
 
 @pytest.mark.parametrize(
-    ("needs", "stop_at", "said", "ends"),
+    ("needs", "stop_at", "result", "ends"),
     [(1, None, "done", 1), (1, 0.5, "done", 1), (5, 1, "done", 5), (60, 1, None, 6), (60, 0, None, 5)],
 )
 def test_work_is_cancelled_a_few_seconds_after_a_stop(
-    needs: float, stop_at: float | None, said: str | None, ends: float
+    needs: float, stop_at: float | None, result: str | None, ends: float
 ) -> None:
     clock = VirtualClock()
 
@@ -33,7 +33,7 @@ def test_work_is_cancelled_a_few_seconds_after_a_stop(
         return await within_grace(work(), stop), clock.monotonic()
 
     found, now = clock.run(main())
-    assert found == said
+    assert found == result
     assert now == pytest.approx(ends, abs=0.01)
 
 
@@ -66,7 +66,7 @@ class Pool:
 
     def __init__(self, clock: VirtualClock, seconds: float) -> None:
         self.given_up_hosts: dict[str, str] = {}
-        self.told: list[tuple[str, float]] = []
+        self.events: list[tuple[str, float]] = []
         self._clock = clock
         self._seconds = seconds
         self._end = asyncio.Event()
@@ -76,19 +76,19 @@ class Pool:
             await self._end.wait()
             await asyncio.sleep(self._seconds)
         finally:
-            self.told.append(("ended", round(self._clock.monotonic(), 2)))
+            self.events.append(("ended", round(self._clock.monotonic(), 2)))
 
     def no_more(self) -> None:
-        self.told.append(("no more", round(self._clock.monotonic(), 2)))
+        self.events.append(("no more", round(self._clock.monotonic(), 2)))
         self._end.set()
 
     def stop(self) -> None:
-        self.told.append(("stop", round(self._clock.monotonic(), 2)))
+        self.events.append(("stop", round(self._clock.monotonic(), 2)))
         self._end.set()
 
 
 @pytest.mark.parametrize(
-    ("walk", "seconds", "stop_at", "broken_at", "told", "error"),
+    ("walk", "seconds", "stop_at", "broken_at", "expected", "error"),
     [
         pytest.param(2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], None, id="to the end"),
         pytest.param(9.0, 3.0, 1.0, None, [("stop", 1), ("ended", 4)], None, id="a stop during the walk"),
@@ -103,7 +103,7 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
     seconds: float,
     stop_at: float | None,
     broken_at: float | None,
-    told: list[tuple[str, float]],
+    expected: list[tuple[str, float]],
     error: type[Exception] | None,
 ) -> None:
     """A negative `walk` is one that fails then: what it has found is still transferred."""
@@ -133,5 +133,5 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
         return pool, None
 
     pool, caught = clock.run(main())
-    assert pool.told == told
+    assert pool.events == expected
     assert type(caught) is (type(None) if error is None else error)

@@ -96,19 +96,19 @@ def test_messages_of_a_worker_are_received_however_they_are_split(
 
 
 def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[M]:
-    data, heard, at = b"".join(map(framed, sent)), list[M](), 0
+    data, received, at = b"".join(map(framed, sent)), list[M](), 0
     for cut in [*cuts, len(data)]:
-        heard += frames.feed(data[at : at + cut])
+        received += frames.feed(data[at : at + cut])
         at += cut
-    return heard
+    return received
 
 
 def test_a_message_longer_than_a_chunk_is_received_and_its_memory_freed() -> None:
     sent = [StoreWarning("y" * 9_000_000), StoreWarning("end")]
-    data, frames, heard = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
+    data, frames, received = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
     for start in range(0, len(data), 100_000):
-        heard += frames.feed(data[start : start + 100_000])
-    assert heard == sent
+        received += frames.feed(data[start : start + 100_000])
+    assert received == sent
     assert sys.getsizeof(frames._buffer) < 1 << 20
 
 
@@ -120,9 +120,11 @@ def test_unknown_messages_of_a_worker_are_rejected(sent: bytes) -> None:
 
 
 def test_a_worker_receives_equal_settings() -> None:
-    (heard,) = MessageFrames(messages.decode_to_worker).feed(framed(messages.Start(pickle.dumps(SETTINGS))))
-    assert isinstance(heard, messages.Start)
-    settings = pickle.loads(heard.settings)  # noqa: S301 -- of this test
+    (received,) = MessageFrames(messages.decode_to_worker).feed(
+        framed(messages.Start(pickle.dumps(SETTINGS)))
+    )
+    assert isinstance(received, messages.Start)
+    settings = pickle.loads(received.settings)  # noqa: S301 -- of this test
     assert settings._replace(addresses=SETTINGS.addresses) == SETTINGS
     assert settings.options.query["key"].reveal() == "abc"
 

@@ -70,7 +70,7 @@ class ScriptedServer:
 
     def __init__(self, scripts: Mapping[str, Sequence[Script]]) -> None:
         self.scripts = scripts
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._handlers: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -86,7 +86,7 @@ class ScriptedServer:
         await self._server.wait_closed()
 
     def forget(self) -> None:
-        self.heard = []
+        self.received = []
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._handlers.add(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -94,8 +94,8 @@ class ScriptedServer:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode()
-                requested = self.heard.count(path)
-                self.heard.append(path)
+                requested = self.received.count(path)
+                self.received.append(path)
                 scripts = self.scripts.get(path.partition("?")[0], (HELLO,))
                 script = scripts[min(requested, len(scripts) - 1)]
                 for piece in script.pieces:
@@ -118,7 +118,7 @@ class Outcome(NamedTuple):
     """The digests of what is left in the directory of parts."""
     requests: int
     retries: list[tuple[str, str]]
-    heard: list[str]
+    received: list[str]
     gate: tuple[int, int, int]
     """What is in use, what waits, and refusals in a row, when all is over."""
 
@@ -223,7 +223,7 @@ async def _outcome_in(
     gate = gates[f"127.0.0.1:{server.port}"]
     reported = [(str(one.kind), one.message) for one in retried]
     state = (gate.in_use, gate.waiting, gate._refusals)
-    return Outcome(outcomes.jobs, left, client.counters.requests, reported, server.heard, state)
+    return Outcome(outcomes.jobs, left, client.counters.requests, reported, server.received, state)
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

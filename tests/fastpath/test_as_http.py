@@ -37,7 +37,7 @@ def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable
             http = fast(ca_bundle=certificate[0])
             bodies = [await fetch(http, server.url("/", "localhost")) for _ in range(3)]
             await http.close()
-            return bodies, {heard.connection for heard in server.heard}
+            return bodies, {request.connection for request in server.requests}
 
     assert run(main(), loop) == ([body] * 3, {1})
 

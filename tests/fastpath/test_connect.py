@@ -34,11 +34,11 @@ class Names:
 
     def __init__(self, found: list[AddressInfo]) -> None:
         self.found = found
-        self.asked = 0
+        self.lookups = 0
         asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
 
     async def look_up(self, _host: str, _port: int, **_options: Any) -> list[AddressInfo]:
-        self.asked += 1
+        self.lookups += 1
         await asyncio.sleep(0)
         if not self.found:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
@@ -73,7 +73,7 @@ def reached(first: list[AddressInfo], *, times: int = 1, **options: Any) -> Reac
             with watched_connections() as tried:
                 answers = [await fetch(http, f"http://name.example:{port}/") for _ in range(times)]
             await http.close()
-            return answers, tried, names.asked
+            return answers, tried, names.lookups
 
     return run(main())
 
@@ -111,20 +111,20 @@ def test_tasks_waiting_for_a_lookup_share_its_failure() -> None:
         names = Names([])
         http = fast()
         failures = await asyncio.gather(*(fetch(http, "http://name.example/") for _ in range(20)))
-        asked = names.asked
+        lookups = names.lookups
         later = await fetch(http, "http://name.example/")
         await http.close()
-        return failures, asked, later, names.asked
+        return failures, lookups, later, names.lookups
 
-    failures, asked, later, asked_later = run(main())
+    failures, lookups, later, lookups_later = run(main())
     message = "The name name.example could not be looked up."
     assert [(one.kind, one.message) for one in [*failures, later]] == [(FailureKind.NETWORK, message)] * 21
-    assert (asked, asked_later) == (1, 2)
+    assert (lookups, lookups_later) == (1, 2)
 
 
 def test_lookups_are_cached() -> None:
-    _, _, asked = reached([], times=5)
-    assert asked == 1
+    _, _, lookups = reached([], times=5)
+    assert lookups == 1
 
 
 def test_many_tasks_share_one_lookup() -> None:
@@ -135,7 +135,7 @@ def test_many_tasks_share_one_lookup() -> None:
             http = fast()
             answers = await asyncio.gather(*(fetch(http, f"http://name.example:{port}/") for _ in range(20)))
             await http.close()
-            return answers, names.asked
+            return answers, names.lookups
 
     assert run(main()) == ([b"hello"] * 20, 1)
 
@@ -191,13 +191,13 @@ def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
 
         def made_and_given_up(pool: FastConnections, connection: FastConnection) -> None:
             made(pool, connection)
-            asking.cancel()
+            fetching.cancel()
 
         monkeypatch.setattr(FastConnections, "made", made_and_given_up)
         async with serving(answer) as origin:
-            asking = asyncio.ensure_future(fetch(http, f"{origin}/"))
+            fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
             with pytest.raises(asyncio.CancelledError):
-                await asking
+                await fetching
             async with asyncio.timeout(5):
                 await http.close()
 

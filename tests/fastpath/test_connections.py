@@ -56,7 +56,7 @@ def test_sends_the_same_as_http_transport() -> None:
                 async with http.open(Request(server.url("/"))) as response:
                     await response.read(10)
                 await http.close()
-            return [heard.headers for heard in server.heard]
+            return [request.headers for request in server.requests]
 
     of_http, of_fast = run(main())
     assert of_fast == of_http
@@ -72,7 +72,7 @@ def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], An
             for _ in range(6):
                 assert not isinstance(await fetch(http, server.url("/")), Failure)
             await http.close()
-            return [heard.connection for heard in server.heard]
+            return [request.connection for request in server.requests]
 
     assert run(main(), loop) == [1] * 6
 
@@ -84,7 +84,7 @@ def test_concurrent_requests_use_one_connection_each() -> None:
             for _ in range(3):
                 await asyncio.gather(*(fetch(http, server.url("/")) for _ in range(5)))
             await http.close()
-            return [heard.connection for heard in server.heard]
+            return [request.connection for request in server.requests]
 
     connections = run(main())
     assert len(connections) == 15
@@ -161,10 +161,10 @@ def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_ipv6_literals() -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(HELLO)
 
     async def main() -> tuple[bytes | Failure, str]:
@@ -178,7 +178,7 @@ def test_ipv6_literals() -> None:
         pytest.skip("this machine has no IPv6")
     body, authority = run(main())
     assert body == b"hello"
-    assert f"\r\nhost: {authority}\r\n" in heard[0].decode().lower()
+    assert f"\r\nhost: {authority}\r\n" in received[0].decode().lower()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
         async with WireServer({"/": [Answer(body=b"x" * 5_000_000, fault=Fault.STALLED)]}) as server:
             http = fast(stall_timeout=30)
             tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(5)]
-            await until(lambda: len(server.heard) == 5)
+            await until(lambda: len(server.requests) == 5)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -227,7 +227,7 @@ def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
             http = fast(stall_timeout=30)
             tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(3)]
-            await until(lambda: len(server.heard) == 3)
+            await until(lambda: len(server.requests) == 3)
             await http.close()
             return len(http.connections.open), await asyncio.gather(*tasks)
 
@@ -246,7 +246,7 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
             assert origin is not None
             for row in range(3):
                 assert path.begin(Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif"))
-            await until(lambda: len(server.heard) == 3)
+            await until(lambda: len(server.requests) == 3)
             assert origin.gate.in_use == 3
             await path.close()
             await http.close()
@@ -292,7 +292,7 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("wanted", "expected"),
     [
         pytest.param(Request("http://a.example/a", decode=True), True, id="document"),
         pytest.param(Request("http://a.example/a", headers={"Range": "bytes=1-2"}), True, id="range"),
@@ -305,10 +305,10 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
         ),
     ],
 )
-def test_documents_and_ranges_need_no_aiohttp(asked: Request, expected: bool) -> None:
+def test_documents_and_ranges_need_no_aiohttp(wanted: Request, expected: bool) -> None:
     async def main() -> bool:
         http = WebTransport(policy=LOCAL, trust_env=False)
-        is_fast = http.is_fast(asked)
+        is_fast = http.is_fast(wanted)
         await http.close()
         return is_fast
 

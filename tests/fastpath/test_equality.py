@@ -37,7 +37,7 @@ def alike(
         general, fast = runner.run(both(scripts, jobs, **how))
     if any(not script.pieces for one in scripts.values() for script in one):
         # two sets of idle connections: each may have one that the server has closed
-        fast, general = fast._replace(heard=[]), general._replace(heard=[])
+        fast, general = fast._replace(received=[]), general._replace(received=[])
     for of_fast, of_general in zip(fast, general, strict=True):
         assert of_fast == of_general
     assert len(fast.jobs) == len(jobs)
@@ -249,9 +249,11 @@ WANTED = st.lists(
 
 
 @given(SCRIPTED, WANTED)
-def test_generated_exchanges(told: dict[str, list[Script]], wanted: list[tuple[str, int | None]]) -> None:
+def test_generated_exchanges(
+    exchanges: dict[str, list[Script]], wanted: list[tuple[str, int | None]]
+) -> None:
     jobs = [job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted, 1)]
-    alike(told, *jobs)
+    alike(exchanges, *jobs)
 
 
 REFUSALS = [
@@ -277,15 +279,15 @@ def test_a_redirect_to_an_object() -> None:
 
 
 def test_objects_are_signed_equally_and_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bytes] = []
-    monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
+    sent: list[bytes] = []
+    monkeypatch.setattr(FastConnection, "begin", _noting(sent, FastConnection.begin))
     alike({}, *(job(n, f"s3://b/{n}") for n in range(5)))
-    assert [b"Credential=key/" in request for request in asked] == [True] * 5
+    assert [b"Credential=key/" in request for request in sent] == [True] * 5
 
 
 def test_objects_wait_for_their_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not handed to the general path for that, and others do not wait with them."""
-    asked: list[bytes] = []
+    sent: list[bytes] = []
     settings = AwsCredentials.settings
 
     async def slow(self: AwsCredentials) -> AwsSettings:
@@ -297,10 +299,10 @@ def test_objects_wait_for_their_credentials(monkeypatch: pytest.MonkeyPatch) -> 
         async with ScriptedServer({}) as server:
             return await outcome_of(server, jobs, fast=True, workers=8)
 
-    monkeypatch.setattr(FastConnection, "begin", _noting(asked, FastConnection.begin))
+    monkeypatch.setattr(FastConnection, "begin", _noting(sent, FastConnection.begin))
     monkeypatch.setattr(AwsCredentials, "settings", slow)
-    assert len(asyncio.run(run()).jobs) == len(asked) == 7
-    assert asked[0].startswith(b"GET /a ")
+    assert len(asyncio.run(run()).jobs) == len(sent) == 7
+    assert sent[0].startswith(b"GET /a ")
 
 
 def test_credentials_that_cannot_be_loaded_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,9 +320,9 @@ def test_credentials_that_cannot_be_loaded_end_the_run(monkeypatch: pytest.Monke
         assert caught.value.subgroup(CredentialsError) is not None, fast
 
 
-def _noting(asked: list[bytes], begin: Any) -> Any:
+def _noting(sent: list[bytes], begin: Any) -> Any:
     def noted(self: FastConnection, transfer: Any, request: bytes, **how: Any) -> None:
-        asked.append(request)
+        sent.append(request)
         begin(self, transfer, request, **how)
 
     return noted

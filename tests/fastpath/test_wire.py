@@ -151,12 +151,12 @@ def of(
             http = make()
             result = await outcome(http, server.url("/", "localhost"), decode=decode)
             await http.close()
-            return told_without_port(result, server.port)
+            return without_port(result, server.port)
 
     return run(main(), loop)
 
 
-def told_without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
+def without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
     if isinstance(result, Outcome):
         return result
     message, host = (text.replace(f":{port}", "") for text in (result.message, result.host))

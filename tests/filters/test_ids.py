@@ -13,7 +13,7 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 
 
 @pytest.mark.parametrize(
-    ("item_id", "asked", "matches"),
+    ("item_id", "wanted", "matches"),
     [
         (PATCH, (PATCH,), True),
         (f"bigearthnet_v1_labels_{PATCH}", (PATCH,), True),
@@ -34,31 +34,31 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
         ("", ("a",), False),
     ],
 )
-def test_items_match_by_id_or_by_its_ending(item_id, asked, matches):
-    verdict = compile_items(Selection(ids=asked)).judge({"id": item_id})
+def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
+    verdict = compile_items(Selection(ids=wanted)).judge({"id": item_id})
     assert verdict is (Verdict.MATCH if matches else Verdict.IDS)
 
 
-@pytest.mark.parametrize("asked", [("",), ("a", "  ")])
-def test_an_empty_id_is_refused(asked):
+@pytest.mark.parametrize("wanted", [("",), ("a", "  ")])
+def test_an_empty_id_is_refused(wanted):
     with pytest.raises(UsageError, match="ids"):
-        compile_items(Selection(ids=asked))
+        compile_items(Selection(ids=wanted))
 
 
 TEXT = st.text(alphabet="ab_-/.:", max_size=8)
 
 
-@given(item_id=TEXT, asked=st.lists(TEXT.filter(bool), min_size=1, max_size=6))
-def test_endings_agree_with_a_naive_model(item_id, asked):
-    naive = item_id in asked or any(
-        item_id.endswith(ending) and item_id[: -len(ending)][-1:] in tuple("_-/.:") for ending in asked
+@given(item_id=TEXT, wanted=st.lists(TEXT.filter(bool), min_size=1, max_size=6))
+def test_endings_agree_with_a_naive_model(item_id, wanted):
+    naive = item_id in wanted or any(
+        item_id.endswith(ending) and item_id[: -len(ending)][-1:] in tuple("_-/.:") for ending in wanted
     )
-    verdict = compile_items(Selection(ids=tuple(asked))).judge({"id": item_id})
+    verdict = compile_items(Selection(ids=tuple(wanted))).judge({"id": item_id})
     assert (verdict is Verdict.MATCH) == naive
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen", "note"),
+    ("wanted", "seen", "note"),
     [
         (("a", "b"), ("a", "x_b"), None),
         (("a", "b"), ("a",), "No item matches 1 of the 2 ids in --ids: b."),
@@ -72,8 +72,8 @@ def test_endings_agree_with_a_naive_model(item_id, asked):
         (("b", "a_b"), ("a_b",), None),
     ],
 )
-def test_unmatched_ids_are_reported_after_a_complete_walk(asked, seen, note):
-    selected = compile_items(Selection(ids=asked, cloud_and_shadow=True))
+def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
+    selected = compile_items(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})
     assert selected.notes({}, whole=True) == ([] if note is None else [note])

@@ -146,9 +146,11 @@ def _text(hours):
     return (BASE + timedelta(hours=hours)).isoformat()
 
 
-@given(asked=st.tuples(HOURS, HOURS).map(sorted), span=st.tuples(HOURS, HOURS).map(sorted))
-def test_intervals_overlap_if_they_share_an_hour(asked, span):
+@given(wanted=st.tuples(HOURS, HOURS).map(sorted), span=st.tuples(HOURS, HOURS).map(sorted))
+def test_intervals_overlap_if_they_share_an_hour(wanted, span):
     properties = {"start_datetime": _text(span[0]), "end_datetime": _text(span[1])}
-    verdict = compile_items(Selection(datetime="/".join(map(_text, asked)))).judge({"properties": properties})
-    common = set(range(asked[0], asked[1] + 1)) & set(range(span[0], span[1] + 1))
+    verdict = compile_items(Selection(datetime="/".join(map(_text, wanted)))).judge(
+        {"properties": properties}
+    )
+    common = set(range(wanted[0], wanted[1] + 1)) & set(range(span[0], span[1] + 1))
     assert (verdict is Verdict.MATCH) == bool(common)

@@ -101,13 +101,13 @@ SPELLED = st.builds(
 
 @given(
     labels=st.lists(SPELLED, max_size=4),
-    asked=st.lists(SPELLED, max_size=3),
+    selected=st.lists(SPELLED, max_size=3),
     excluded=st.lists(SPELLED, max_size=2),
     mode=st.sampled_from(["any", "all"]),
     nomenclature=st.sampled_from([None, "clc43", "ben19"]),
 )
-@example(labels=[], asked=[], excluded=[], mode="all", nomenclature="ben19")
-def test_labels_agree_with_a_naive_model(labels, asked, excluded, mode, nomenclature):
+@example(labels=[], selected=[], excluded=[], mode="all", nomenclature="ben19")
+def test_labels_agree_with_a_naive_model(labels, selected, excluded, mode, nomenclature):
     def same(one, other):
         return one.strip().lower() == other.strip().lower()
 
@@ -116,8 +116,8 @@ def test_labels_agree_with_a_naive_model(labels, asked, excluded, mode, nomencla
         mapped += [new for label in labels for new in BEN19 if same(new, label)]
     else:
         mapped = labels
-    hits = [any(same(label, wanted) for label in mapped) for wanted in asked]
-    matches = not asked or (any(hits) if mode == "any" else all(hits))
+    hits = [any(same(label, wanted) for label in mapped) for wanted in selected]
+    matches = not selected or (any(hits) if mode == "any" else all(hits))
     if any(same(label, bad) for label in mapped for bad in excluded):
         matches = False
     if nomenclature == "ben19" and not mapped:
@@ -125,7 +125,7 @@ def test_labels_agree_with_a_naive_model(labels, asked, excluded, mode, nomencla
 
     verdict = judge(
         {"labels": labels},
-        labels=tuple(asked),
+        labels=tuple(selected),
         exclude_labels=tuple(excluded),
         label_mode=mode,
         nomenclature=nomenclature,

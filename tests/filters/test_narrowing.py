@@ -23,7 +23,7 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("selection", "asked"),
+    ("selection", "expected"),
     [
         (Selection(), Narrowing()),
         (Selection(labels=("a",), where=("a=1",), shard=(1, 2), max_items=3), Narrowing()),
@@ -34,13 +34,13 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
         (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
     ],
 )
-def test_filters_that_are_pushed_down(selection: Selection, asked: Narrowing) -> None:
-    assert narrowing(selection) == asked
-    assert bool(narrowing(selection)) == (asked != Narrowing())
+def test_filters_that_are_pushed_down(selection: Selection, expected: Narrowing) -> None:
+    assert narrowing(selection) == expected
+    assert bool(narrowing(selection)) == (expected != Narrowing())
 
 
 @pytest.mark.parametrize(
-    ("interval", "asked"),
+    ("interval", "expected"),
     [
         ("2018-01-01", "2018-01-01T00:00:00Z/2018-01-02T00:00:00Z"),
         ("2018-01-01/2018-12-31", "2018-01-01T00:00:00Z/2019-01-01T00:00:00Z"),
@@ -51,8 +51,8 @@ def test_filters_that_are_pushed_down(selection: Selection, asked: Narrowing) ->
         ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
     ],
 )
-def test_times_are_rounded_outwards_to_whole_seconds(interval: str, asked: str) -> None:
-    assert narrowing(Selection(datetime=interval)).datetime == asked
+def test_times_are_rounded_outwards_to_whole_seconds(interval: str, expected: str) -> None:
+    assert narrowing(Selection(datetime=interval)).datetime == expected
 
 
 def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
@@ -100,7 +100,7 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "expected"),
     [
         ("a = 1", property_is("a", 1)),
         ("properties.a <> 'x'", property_is("a", "x", "<>")),
@@ -136,8 +136,8 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ('{"property": "flag"}', None),
     ],
 )
-def test_parts_of_a_filter_that_are_pushed_down(text: str, asked: dict[str, Any] | None) -> None:
-    assert narrowing(Selection(filter=text)).condition == asked
+def test_parts_of_a_filter_that_are_pushed_down(text: str, expected: dict[str, Any] | None) -> None:
+    assert narrowing(Selection(filter=text)).condition == expected
 
 
 def test_cloud_cover_and_filter_are_combined() -> None:
@@ -219,12 +219,12 @@ def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) 
     """
     if selection.max_cloud_cover is not None and isinstance(item["properties"].get("eo:cloud_cover"), str):
         item["properties"]["eo:cloud_cover"] = 1
-    asked = narrowing(selection)
+    expected = narrowing(selection)
     question = Selection(
-        bbox=asked.bbox if asked.area is None else None,
-        intersects=orjson.dumps(asked.area).decode() if asked.area else None,
-        datetime=asked.datetime,
-        filter=orjson.dumps(asked.condition).decode() if asked.condition else None,
+        bbox=expected.bbox if expected.area is None else None,
+        intersects=orjson.dumps(expected.area).decode() if expected.area else None,
+        datetime=expected.datetime,
+        filter=orjson.dumps(expected.condition).decode() if expected.condition else None,
     )
     if compile_items(selection).judge(item) is Verdict.MATCH:
         assert compile_items(question).judge(item) is Verdict.MATCH

@@ -57,34 +57,34 @@ def selections(draw: st.DrawFn) -> Selection:
     )
 
 
-def is_meant(item: dict[str, Any], asked: Selection) -> bool:
+def is_meant(item: dict[str, Any], selection: Selection) -> bool:
     """Judge an item without any code of the program."""
     properties = item["properties"]
     for name, wanted in [
-        ("cloud_and_shadow", asked.cloud_and_shadow),
-        ("seasonal_snow", asked.seasonal_snow),
+        ("cloud_and_shadow", selection.cloud_and_shadow),
+        ("seasonal_snow", selection.seasonal_snow),
     ]:
         if wanted is not None and MEANT.get(str(properties.get(name, "absent"))) is not wanted:
             return False
     here = {label.strip().lower() for label in properties["labels"]}
-    wanted_labels = [label.lower() for label in asked.labels]
-    quantifier = any if asked.label_mode == "any" else all
+    wanted_labels = [label.lower() for label in selection.labels]
+    quantifier = any if selection.label_mode == "any" else all
     if wanted_labels and not quantifier(label in here for label in wanted_labels):
         return False
-    if any(label.lower() in here for label in asked.exclude_labels):
+    if any(label.lower() in here for label in selection.exclude_labels):
         return False
-    if asked.datetime is not None:
-        start, end = asked.datetime.split("/")
+    if selection.datetime is not None:
+        start, end = selection.datetime.split("/")
         if not start <= properties["datetime"] <= end:
             return False
-    if asked.bbox is not None:
-        west, south, east, north = asked.bbox
+    if selection.bbox is not None:
+        west, south, east, north = selection.bbox
         x, y = item["geometry"]["coordinates"]
         if not (west <= x <= east and south <= y <= north):
             return False
-    return not asked.ids or any(f"_{item['id']}".endswith(f"_{one}") for one in asked.ids)
+    return not selection.ids or any(f"_{item['id']}".endswith(f"_{one}") for one in selection.ids)
 
 
-@given(item=items(), asked=selections())
-def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], asked: Selection) -> None:
-    assert (compile_items(asked).judge(item) is Verdict.MATCH) == is_meant(item, asked)
+@given(item=items(), selection=selections())
+def test_filters_agree_with_a_model_of_the_documentation(item: dict[str, Any], selection: Selection) -> None:
+    assert (compile_items(selection).judge(item) is Verdict.MATCH) == is_meant(item, selection)

@@ -62,8 +62,8 @@ class Kept(Results):
         self.puts.append((list(results), position))
 
 
-def book_on(results: Results, heard: list[AssetFailed] | None = None, *, slots: int = 4) -> HeaderBook:
-    failures = [] if heard is None else heard
+def book_on(results: Results, events: list[AssetFailed] | None = None, *, slots: int = 4) -> HeaderBook:
+    failures = [] if events is None else events
     return HeaderBook(
         results, Secrets(), slots=slots, clock=SystemClock(), counts=(0, 0), on_failed=failures.append
     )
@@ -132,11 +132,11 @@ def test_a_slot_is_freed_when_its_row_is_saved(read: HeaderRead) -> None:
 
 @pytest.mark.parametrize("odd", [{"description": "half \ud800 a character"}, {"header_size": 1 << 64}])
 def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[str, Any]) -> None:
-    kept, heard = Kept(), list[AssetFailed]()
+    kept, events = Kept(), list[AssetFailed]()
     unwritable = read._replace(header=replace(read.header, **odd))
 
     async def work() -> tuple[int, int]:
-        book, batch = book_on(kept, heard, slots=1), RowBatch(open=1)
+        book, batch = book_on(kept, events, slots=1), RowBatch(open=1)
         book.begin(batch)
         await book.slots(1)
         book.put(job(0, batch), unwritable)
@@ -150,7 +150,7 @@ def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[s
     ((rows, _),) = kept.puts
     row = as_mapping(rows[0].value)
     assert (rows[0].ok, row["failure"], row["width"]) == (False, "format", None)
-    assert [event.message for event in heard] == [row["error"]]
+    assert [event.message for event in events] == [row["error"]]
 
 
 def test_a_save_error_ends_the_recording(read: HeaderRead) -> None:
@@ -165,17 +165,17 @@ def test_a_save_error_ends_the_recording(read: HeaderRead) -> None:
 
 
 def test_a_failure_is_reported_and_counted(read: HeaderRead) -> None:
-    heard: list[AssetFailed] = []
+    events: list[AssetFailed] = []
 
     async def work() -> tuple[int, int]:
-        book, batch = book_on(Kept(), heard), RowBatch(open=2)
+        book, batch = book_on(Kept(), events), RowBatch(open=2)
         book.begin(batch)
         book.put(job(0, batch), read)
         book.give_up(job(1, batch), GONE)
         return book.done, book.failed
 
     assert asyncio.run(work()) == (1, 1)
-    assert heard == [AssetFailed(ItemId("c", "i1"), "a", FailureKind.GONE, "It is gone.")]
+    assert events == [AssetFailed(ItemId("c", "i1"), "a", FailureKind.GONE, "It is gone.")]
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), unique=True, max_size=6))

@@ -53,8 +53,8 @@ def metadata(xml: str) -> bytes:
 def ranged(body: bytes) -> Callable[[Request], Answer]:
     """Return a handler that serves a file with range requests."""
 
-    def answer(asked: Request) -> Answer:
-        first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
+    def answer(request: Request) -> Answer:
+        first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
         start, stop = int(first), min(int(last) + 1, len(body))
         return Answer(206, body[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"})
 
@@ -97,8 +97,8 @@ class AssetApi(SmallApi):
     def _href(self, href: str) -> str:
         return self.url(href) if href.startswith("/") else href
 
-    def asked(self, path: str) -> list[Any]:
-        return [one for one in self.heard if one.target.partition("?")[0] == path]
+    def requests_to(self, path: str) -> list[Any]:
+        return [one for one in self.requests if one.target.partition("?")[0] == path]
 
 
 def read(
@@ -106,7 +106,7 @@ def read(
 ) -> tuple[HeadersReport, list[Mapping[str, Any]], list[object]]:
     """Run `headers` on the API; return the report, the rows and the events."""
     rows: list[Mapping[str, Any]] = []
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> HeadersReport:
         async with api:
@@ -116,10 +116,10 @@ def read(
                 selection=Selection(**selection),
                 options=options or Options(retries=0),
                 on_row=rows.append,
-                on_event=heard.append,
+                on_event=events.append,
             )
 
-    return asyncio.run(work()), rows, heard
+    return asyncio.run(work()), rows, events
 
 
 GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -179,10 +179,10 @@ def test_excluded_assets_are_counted(
 
 
 def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
-    report, rows, heard = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
+    report, rows, events = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
     assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
     assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
-    (failed,) = [event for event in heard if isinstance(event, AssetFailed)]
+    (failed,) = [event for event in events if isinstance(event, AssetFailed)]
     assert (failed.item, failed.key) == (("c", "1"), "page")
     assert rows[1]["width"] is None
     assert "cannot be read" in rows[1]["error"]
@@ -209,8 +209,8 @@ def test_the_header_size_of_an_item_is_requested() -> None:
     asset = {"href": "/a", "type": "image/tiff", "file:header_size": 300, "file:size": len(TIFF)}
     api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
     _, (row,), _ = read(api)
-    (asked,) = api.asked("/a")
-    assert asked.headers["range"] == "bytes=0-299"
+    (request,) = api.requests_to("/a")
+    assert request.headers["range"] == "bytes=0-299"
     assert (row["bytes_read"], row["reads"], row["size"], row["width"]) == (300, 1, len(TIFF), 64)
 
 
@@ -219,7 +219,7 @@ def test_an_implausible_header_size_is_ignored(stated: object) -> None:
     asset = {"href": "/a", "type": "image/tiff", "file:header_size": stated}
     api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
     assert read(api)[0].headers_done == 1
-    assert api.asked("/a")[0].headers["range"] == "bytes=0-16383"
+    assert api.requests_to("/a")[0].headers["range"] == "bytes=0-16383"
 
 
 def test_an_expired_href_is_read_again_from_its_item_once() -> None:
@@ -230,12 +230,12 @@ def test_an_expired_href_is_read_again_from_its_item_once() -> None:
     )
     answer_page = api._page
 
-    def page(name: str, asked: Request) -> Any:
-        found = answer_page(name, asked)
+    def page(name: str, request: Request) -> Any:
+        found = answer_page(name, request)
         api.assets["1"] = {key: {"href": f"/new/{key}?sig=new", "type": "image/tiff"} for key in ("a", "b")}
         return found
 
-    api._routes["/collections/c/items"] = lambda asked: page("c", asked)
+    api._routes["/collections/c/items"] = lambda request: page("c", request)
     report, rows, _ = read(api)
     assert (report.headers_done, report.headers_failed) == (2, 0)
     assert api.item_reads == 1
@@ -246,7 +246,7 @@ def test_a_permanent_refusal_is_a_failed_row() -> None:
     api = AssetApi({"1": {"a": {"href": "/a", "type": "image/tiff"}}}, {"/a": lambda _: Answer(403, b"no")})
     report, (row,), _ = read(api)
     assert (report.exit_code, row["failure"]) == (1, "refused")
-    assert len(api.asked("/a")) == 1
+    assert len(api.requests_to("/a")) == 1
 
 
 def test_throttled_requests_are_retried() -> None:
@@ -254,7 +254,7 @@ def test_throttled_requests_are_retried() -> None:
     good = ranged(TIFF)
     api = AssetApi(
         {"1": {"a": {"href": "/a", "type": "image/tiff"}}},
-        {"/a": lambda asked: next(replies, None) or good(asked)},
+        {"/a": lambda request: next(replies, None) or good(request)},
     )
     report, _, events = read(api, options=Options(retries=2))
     assert (report.headers_done, report.retries) == (1, 2)
@@ -296,7 +296,7 @@ def test_each_source_item_is_read_once() -> None:
         ("gone", None, "gone"),
     ]
     assert (report.items_matched, report.headers_done, report.headers_failed) == (3, 1, 1)
-    assert len(api.asked("/a")) == 1
+    assert len(api.requests_to("/a")) == 1
     assert report.headers_missing == 0  # the item is missing, not the header
 
 
@@ -312,12 +312,12 @@ def many(count: int, side: int = 64) -> AssetApi:
 
 def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
     api = many(40)
-    report, rows, heard = read(api, tmp_path / "t.ndjson", options=Options(concurrency=16))
+    report, rows, events = read(api, tmp_path / "t.ndjson", options=Options(concurrency=16))
     assert [row["item"] for row in rows] == [f"i{n:03}" for n in range(40)]
     assert report.headers_done == 40
-    assert isinstance(heard[0], RunStarted)
-    assert heard[-1] == RunEnded(1, "complete")
-    last = [event for event in heard if isinstance(event, Progress)][-1]
+    assert isinstance(events[0], RunStarted)
+    assert events[-1] == RunEnded(1, "complete")
+    last = [event for event in events if isinstance(event, Progress)][-1]
     assert (last.assets_planned, last.assets_done, last.assets_pending, last.walk_ended) == (40, 40, 0, True)
 
 
@@ -331,11 +331,11 @@ def test_an_item_listed_twice_has_one_row() -> None:
     api.items = {"c": ["i000", "i001", "i000", "i002"]}
     report, rows, _ = read(api)
     assert [row["item"] for row in rows] == ["i000", "i001", "i002"]
-    assert len(api.asked("/a")) == report.headers_done == 3
+    assert len(api.requests_to("/a")) == report.headers_done == 3
 
 
 @pytest.mark.parametrize(
-    ("api", "selection", "said"),
+    ("api", "selection", "message"),
     [
         (lambda: many(2), {"ids": ("other",)}, "the filters kept none of them"),
         (lambda: AssetApi({}), {}, "the source listed no items"),
@@ -343,12 +343,12 @@ def test_an_item_listed_twice_has_one_row() -> None:
     ],
 )
 def test_a_job_without_headers_reports_why(
-    api: Callable[[], AssetApi], selection: dict[str, Any], said: str
+    api: Callable[[], AssetApi], selection: dict[str, Any], message: str
 ) -> None:
-    report, rows, heard = read(api(), **selection)
-    warnings = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    report, rows, events = read(api(), **selection)
+    warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
     assert len(warnings) == 1
-    assert said in warnings[0]
+    assert message in warnings[0]
     assert (report.exit_code, rows) == (0, [])
 
 
@@ -362,22 +362,22 @@ def test_a_job_continues_after_a_source_error(tmp_path: Path) -> None:
             with pytest.raises(SourceError):
                 await headers(source, out, options=Options(retries=0))
             assert not out.exists()
-            before = len(api.asked("/a"))
+            before = len(api.requests_to("/a"))
             assert before == 4
             api.refused.clear()
             report = await headers(source, out)
-            return report, [one.target for one in api.asked("/a")]
+            return report, [one.target for one in api.requests_to("/a")]
 
-    report, asked = asyncio.run(work())
+    report, requests = asyncio.run(work())
     assert (report.headers_done, report.headers_skipped) == (9, 4)
-    assert len(asked) == 9
+    assert len(requests) == 9
 
 
 @pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
 def test_a_rejected_position_restarts_the_walk_without_reading_twice(
     tmp_path: Path, there: int, most: int | None
 ) -> None:
-    out, heard = tmp_path / "t.ndjson", []
+    out, events = tmp_path / "t.ndjson", []
     kept, wanted = most or there, Selection(max_items=most)
 
     async def work() -> tuple[HeadersReport, int]:
@@ -386,26 +386,26 @@ def test_a_rejected_position_restarts_the_walk_without_reading_twice(
             api.refused.add("c:4")
             with pytest.raises(SourceError):
                 await headers(source, out, selection=wanted, options=Options(retries=0))
-            read_before = len(api.asked("/a"))
+            read_before = len(api.requests_to("/a"))
             api.refused.clear()
             usual = api._routes["/collections/c/items"]
             gone = iter([Answer(404, b"{}")])
 
-            def forgetful(asked: Request) -> Any:
-                old = "page=4" in asked.url and next(gone, None)
-                return old or usual(asked)
+            def forgetful(request: Request) -> Any:
+                old = "page=4" in request.url and next(gone, None)
+                return old or usual(request)
 
             api._routes["/collections/c/items"] = forgetful
             report = await headers(
-                source, out, selection=wanted, options=Options(retries=0), on_event=heard.append
+                source, out, selection=wanted, options=Options(retries=0), on_event=events.append
             )
-            assert len(api.asked("/a")) == kept
+            assert len(api.requests_to("/a")) == kept
             return report, read_before
 
     report, before = asyncio.run(work())
     assert before == 6
     assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
-    texts = [event.text for event in heard if isinstance(event, Notice)]
+    texts = [event.text for event in events if isinstance(event, Notice)]
     assert any("no longer knows the saved position" in text for text in texts)
     assert len(out.read_text().splitlines()) == kept
 
@@ -413,26 +413,26 @@ def test_a_rejected_position_restarts_the_walk_without_reading_twice(
 def test_a_position_rejected_during_the_walk_restarts_it_without_reading_twice(
     tmp_path: Path,
 ) -> None:
-    heard: list[object] = []
+    events: list[object] = []
 
     async def work() -> HeadersReport:
         async with many(12) as api:
             usual = api._routes["/collections/c/items"]
             gone = iter([Answer(410, b"{}")])
 
-            def forgetful(asked: Request) -> Any:
-                old = "page=4" in asked.url and next(gone, None)
-                return old or usual(asked)
+            def forgetful(request: Request) -> Any:
+                old = "page=4" in request.url and next(gone, None)
+                return old or usual(request)
 
             api._routes["/collections/c/items"] = forgetful
             source, options = api.url("/collections/c"), Options(retries=0)
-            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=heard.append)
-            assert len(api.asked("/a")) == 12
+            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=events.append)
+            assert len(api.requests_to("/a")) == 12
             return report
 
     report = asyncio.run(work())
     assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
-    assert any("no longer knows the saved position" in one.text for one in heard if isinstance(one, Notice))
+    assert any("no longer knows the saved position" in one.text for one in events if isinstance(one, Notice))
 
 
 def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
@@ -442,22 +442,22 @@ def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
         async with many(30) as api:
             source, stop, good = api.url("/collections/c"), asyncio.Event(), ranged(TIFF)
 
-            def stopping(asked: Request) -> Answer:
-                if len(api.asked("/a")) == 10:
+            def stopping(request: Request) -> Answer:
+                if len(api.requests_to("/a")) == 10:
                     stop.set()
-                return good(asked)
+                return good(request)
 
             api._routes["/a"] = stopping
             few = Options(concurrency=2)
             stopped = await headers(source, out, options=few, stop=stop)
             assert not out.exists()
-            return stopped, await headers(source, out, options=few), len(api.asked("/a"))
+            return stopped, await headers(source, out, options=few), len(api.requests_to("/a"))
 
-    stopped, resumed, asked = asyncio.run(work())
+    stopped, resumed, requests = asyncio.run(work())
     assert (stopped.state, stopped.exit_code) == ("interrupted", 130)
     assert 8 <= stopped.headers_done < 20
     assert (resumed.headers_done, resumed.headers_skipped) == (30, stopped.headers_done)
-    assert asked == 30
+    assert requests == 30
 
 
 def test_without_an_output_a_stopped_job_returns_its_rows() -> None:
@@ -467,9 +467,9 @@ def test_without_an_output_a_stopped_job_returns_its_rows() -> None:
         async with many(30) as api:
             stop, good = asyncio.Event(), ranged(TIFF)
 
-            def stopping(asked: Request) -> Answer:
+            def stopping(request: Request) -> Answer:
                 stop.set()
-                return good(asked)
+                return good(request)
 
             api._routes["/a"] = stopping
             return await headers(api.url("/collections/c"), stop=stop, on_row=rows.append)
@@ -513,14 +513,14 @@ def test_a_walk_with_fewer_items_than_announced_is_reported() -> None:
     api = many(3)
     usual = api._routes["/collections/c/items"]
 
-    def announcing(asked: Request) -> Answer:
-        answer = usual(asked)
+    def announcing(request: Request) -> Answer:
+        answer = usual(request)
         return Answer(body=orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
 
     api._routes["/collections/c/items"] = announcing
-    report, _, heard = read(api)
+    report, _, events = read(api)
     assert report.items_unseen == 2
-    assert any("were on no page" in event.text for event in heard if isinstance(event, Notice))
+    assert any("were on no page" in event.text for event in events if isinstance(event, Notice))
 
 
 def test_a_selected_web_page_is_not_a_tiff() -> None:

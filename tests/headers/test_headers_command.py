@@ -168,7 +168,7 @@ def test_quiet_prints_nothing(stacpull_command: Command, library: FakeLibrary) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"headers_skipped": 20}, "20 were read before"),
         ({"headers_failed": 1}, "1 failed"),
@@ -181,10 +181,10 @@ def test_quiet_prints_nothing(stacpull_command: Command, library: FakeLibrary) -
     ],
 )
 def test_the_summary(
-    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], said: str
+    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], message: str
 ) -> None:
     library.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
-    assert said in stacpull_command("headers", "http://s", "-o", "t.csv").out
+    assert message in stacpull_command("headers", "http://s", "-o", "t.csv").out
 
 
 def test_progress_counts_headers_and_failures(stacpull_command: Command, library: FakeLibrary) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from tests.transfer.origin import Answer, Asked, Origin, Reply, client, origin
+from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
 
 from stacpull.aws_settings import AwsSettings
 from stacpull.clock import SystemClock
@@ -65,11 +65,11 @@ class File:
     total: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, request: ReceivedRequest) -> Reply:
         headers = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
         fields = {name: value for name, value in headers.items() if value is not None}
-        start, end = span(asked)
-        condition = asked.headers.get("if-range")
+        start, end = span(request)
+        condition = request.headers.get("if-range")
         if condition not in {None, self.etag, self.modified}:
             return Reply(200, fields, self.body)
         size = len(self.body)
@@ -81,9 +81,9 @@ class File:
         return Reply(206, fields, piece)
 
 
-def span(asked: Asked) -> tuple[int, int]:
+def span(request: ReceivedRequest) -> tuple[int, int]:
     """Return the first and the last requested byte."""
-    first, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
+    first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
     return int(first), int(last)
 
 
@@ -98,12 +98,14 @@ def run(answer: Answer, act: Act, *, most_bytes: int = 1 << 20) -> None:
     asyncio.run(live())
 
 
-def read(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> tuple[HeaderRead, list[Asked]]:
+def read(
+    answer: Answer, *, most_bytes: int = 1 << 20, **known: object
+) -> tuple[HeaderRead, list[ReceivedRequest]]:
     """Read the header of the file that `answer` serves; return it and the requests."""
-    found: list[tuple[HeaderRead, list[Asked]]] = []
+    found: list[tuple[HeaderRead, list[ReceivedRequest]]] = []
 
     async def act(reader: RangedReader, served: Origin) -> None:
-        found.append((await reader.read(f"{served.url}/a.tif", **known), served.asked))
+        found.append((await reader.read(f"{served.url}/a.tif", **known), served.requests))
 
     run(answer, act, most_bytes=most_bytes)
     return found[0]
@@ -119,36 +121,36 @@ def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Fa
 
 
 def test_a_header_at_the_front_takes_one_request_of_16_kib() -> None:
-    found, asked = read(File(EARLY))
+    found, requests = read(File(EARLY))
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, FIRST_READ)
-    assert [one.headers["range"] for one in asked] == ["bytes=0-16383"]
+    assert [one.headers["range"] for one in requests] == ["bytes=0-16383"]
 
 
 def test_exactly_the_header_size_of_the_item_is_read() -> None:
     size = header_of(EARLY).header_size
-    found, asked = read(File(EARLY), header_size=size)
+    found, requests = read(File(EARLY), header_size=size)
     assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, size)
-    assert span(asked[0]) == (0, size - 1)
+    assert span(requests[0]) == (0, size - 1)
 
 
 @pytest.mark.parametrize("stated", [1, 8, 100])
 def test_a_header_size_that_is_too_small_costs_one_more_request(stated: int) -> None:
-    found, asked = read(File(EARLY), header_size=stated)
+    found, requests = read(File(EARLY), header_size=stated)
     assert found.header == header_of(EARLY)
-    assert len(asked) > 1
+    assert len(requests) > 1
     assert found.bytes_read <= stated + FIRST_READ
 
 
 @pytest.mark.parametrize("stated", [0, -5])
 def test_an_invalid_header_size_is_ignored(stated: int) -> None:
-    _, asked = read(File(EARLY), header_size=stated)
-    assert span(asked[0]) == (0, FIRST_READ - 1)
+    _, requests = read(File(EARLY), header_size=stated)
+    assert span(requests[0]) == (0, FIRST_READ - 1)
 
 
 def test_a_directory_at_the_end_costs_one_more_request() -> None:
-    found, asked = read(File(LATE))
+    found, requests = read(File(LATE))
     assert found.header == header_of(LATE)
-    first, second = asked
+    first, second = requests
     assert span(second)[0] == int.from_bytes(LATE[4:8], "little")
     assert second.headers["if-range"] == '"v1"'
     assert "if-range" not in first.headers
@@ -168,9 +170,9 @@ def test_a_directory_at_the_end_costs_one_more_request() -> None:
 def test_the_second_request_sends_the_strongest_validator(
     etag: str | None, modified: str | None, condition: str | None
 ) -> None:
-    found, asked = read(File(LATE, etag, modified))
+    found, requests = read(File(LATE, etag, modified))
     assert found.header == header_of(LATE)
-    assert asked[1].headers.get("if-range") == condition
+    assert requests[1].headers.get("if-range") == condition
 
 
 def test_a_file_shorter_than_the_first_read() -> None:
@@ -190,13 +192,13 @@ def test_an_unknown_size_is_learnt_from_a_416() -> None:
 def test_a_redirect_is_followed_for_each_request() -> None:
     file = File(LATE)
 
-    def answer(asked: Asked) -> Reply:
-        return file(asked) if asked.path == "/b.tif" else Reply(302, {"Location": "/b.tif"})
+    def answer(request: ReceivedRequest) -> Reply:
+        return file(request) if request.path == "/b.tif" else Reply(302, {"Location": "/b.tif"})
 
-    found, asked = read(answer)
+    found, requests = read(answer)
     assert (found.header, found.reads) == (header_of(LATE), 2)
-    assert [one.path for one in asked] == ["/a.tif", "/b.tif"] * 2
-    assert "range" in asked[3].headers
+    assert [one.path for one in requests] == ["/a.tif", "/b.tif"] * 2
+    assert "range" in requests[3].headers
 
 
 # Servers that do not serve ranges.
@@ -206,16 +208,16 @@ def test_a_redirect_is_followed_for_each_request() -> None:
 def test_a_200_is_read_only_up_to_the_header(framing: str) -> None:
     body = EARLY + bytes(30 << 20)
     reply = Reply(200, {}, body, framing)  # type: ignore[arg-type]
-    found, asked = read(lambda _: reply)
+    found, requests = read(lambda _: reply)
     assert found.header == header_of(EARLY)
     assert found.size == (len(body) if framing == "length" else None)
-    assert found.reads == len(asked) == 1
+    assert found.reads == len(requests) == 1
     assert found.bytes_read < 3 << 20  # what the transport had received by then, not all thirty
 
 
 def test_a_late_directory_is_read_from_the_same_200() -> None:
-    found, asked = read(lambda _: Reply(200, {}, LATE))
-    assert (found.header, found.size, len(asked)) == (header_of(LATE), len(LATE), 1)
+    found, requests = read(lambda _: Reply(200, {}, LATE))
+    assert (found.header, found.size, len(requests)) == (header_of(LATE), len(LATE), 1)
 
 
 def test_a_200_with_a_header_beyond_the_limit_fails() -> None:
@@ -247,8 +249,8 @@ def changing(*versions: Answer) -> Answer:
     left: Iterator[Answer] = iter(versions)
     last = versions[-1]
 
-    def answer(asked: Asked) -> Reply:
-        return next(left, last)(asked)
+    def answer(request: ReceivedRequest) -> Reply:
+        return next(left, last)(request)
 
     return answer
 
@@ -258,17 +260,17 @@ NEW = File(OTHER, '"v2"', "Tue, 02 Jan 2024 00:00:00 GMT")
 
 
 def ignoring_if_range(file: File) -> Answer:
-    def answer(asked: Asked) -> Reply:
-        fields = {name: value for name, value in asked.headers.items() if name != "if-range"}
-        return file(replace(asked, headers=fields))
+    def answer(request: ReceivedRequest) -> Reply:
+        fields = {name: value for name, value in request.headers.items() if name != "if-range"}
+        return file(replace(request, headers=fields))
 
     return answer
 
 
 def test_a_file_that_changes_between_requests_is_read_again() -> None:
-    found, asked = read(changing(File(LATE), NEW))
+    found, requests = read(changing(File(LATE), NEW))
     assert found.header == header_of(OTHER)
-    assert [one.start for one in asked[:3]] == [0, span(asked[1])[0], 0]
+    assert [one.start for one in requests[:3]] == [0, span(requests[1])[0], 0]
     assert found.reads == 4
 
 
@@ -367,7 +369,7 @@ def test_a_truncated_response_without_a_length_is_retried() -> None:
         policy = RetryPolicy(base=0)
         found = await read_header(reader, f"{served.url}/a.tif", policy, SystemClock())
         assert isinstance(found, HeaderRead)
-        assert (found.header, len(served.asked)) == (header_of(LATE), 2)
+        assert (found.header, len(served.requests)) == (header_of(LATE), 2)
 
     run(unframed(LATE), act)
 
@@ -380,8 +382,8 @@ def test_a_web_page_instead_of_the_file_is_reported() -> None:
 
 
 def test_bytes_beyond_the_requested_range_are_ignored() -> None:
-    def generous(asked: Asked) -> Reply:
-        start, _ = span(asked)
+    def generous(request: ReceivedRequest) -> Reply:
+        start, _ = span(request)
         body = (LATE + bytes(8 << 20))[start:]
         whole = len(LATE) + (8 << 20)
         return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
@@ -394,15 +396,15 @@ def test_bytes_beyond_the_requested_range_are_ignored() -> None:
 def test_a_shortened_range_is_requested_to_its_end() -> None:
     """A 206 may hold less than the requested range (RFC 9110, 15.3.7)."""
 
-    def stingy(asked: Asked) -> Reply:
-        start, end = span(asked)
+    def stingy(request: ReceivedRequest) -> Reply:
+        start, end = span(request)
         piece = LATE[start : min(end + 1, start + 60)]
         fields = {"Content-Range": f"bytes {start}-{start + len(piece) - 1}/{len(LATE)}", "ETag": '"v1"'}
         return Reply(206, fields, piece)
 
-    found, asked = read(stingy)
+    found, requests = read(stingy)
     assert found.header == header_of(LATE)
-    assert len(asked) <= 10
+    assert len(requests) <= 10
 
 
 def test_a_header_that_needs_too_many_reads_fails() -> None:
@@ -452,10 +454,10 @@ def s3_file(data: bytes) -> Answer:
     """Serve an object like S3, which ignores If-Range and answers a failed If-Match with 412."""
     file = File(data)
 
-    def answer(asked: Asked) -> Reply:
-        if asked.headers.get("if-match") not in {None, file.etag}:
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.headers.get("if-match") not in {None, file.etag}:
             return Reply(412)
-        return ignoring_if_range(file)(asked)
+        return ignoring_if_range(file)(request)
 
     return answer
 
@@ -473,8 +475,8 @@ def test_s3_is_read_with_if_match(redirected: bool) -> None:
                 href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
                 found = await RangedReader(opened).read(href)
             assert found.header == header_of(LATE)
-            assert [one.headers.get("if-match") for one in served.asked] == [None, '"v1"']
-            assert all("range" in one.headers["authorization"] for one in served.asked)
+            assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
+            assert all("range" in one.headers["authorization"] for one in served.requests)
 
     asyncio.run(live())
 
@@ -484,7 +486,7 @@ def test_transient_failures_are_retried() -> None:
     file, retried = File(EARLY), []
 
     async def live() -> None:
-        async with origin(lambda asked: next(replies, None) or file(asked)) as served, client() as opened:
+        async with origin(lambda request: next(replies, None) or file(request)) as served, client() as opened:
             found = await read_header(
                 RangedReader(opened),
                 f"{served.url}/a",
@@ -516,7 +518,7 @@ def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) 
 
     async def live() -> None:
         bodies = {f"/{n}": path.read_bytes() for n, path in enumerate(files)}
-        serve = lambda asked: File(bodies[asked.path])(asked)  # noqa: E731
+        serve = lambda request: File(bodies[request.path])(request)  # noqa: E731
         async with origin(serve) as served, client() as opened:
             for path, body in bodies.items():
                 found = await RangedReader(opened).read(served.url + path)

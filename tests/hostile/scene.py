@@ -66,14 +66,14 @@ class Ran:
 
     code: int
     report: dict[str, Any]
-    said: str
+    output: str
     """All of standard error."""
 
     @property
     def sentence(self) -> str:
         """The command's error message, if there was one."""
-        said = (line for line in self.said.splitlines() if line.startswith("stacpull: "))
-        return next((line for line in said if not line.startswith("stacpull: warning: ")), "")
+        output = (line for line in self.output.splitlines() if line.startswith("stacpull: "))
+        return next((line for line in output if not line.startswith("stacpull: warning: ")), "")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Scene:
         """Run a command line to its end."""
         self.read_output()
         code = execute([*arguments, "--json"])
-        out, said = self.read_output()
+        out, output = self.read_output()
         lines = out.splitlines()
-        return Ran(code, json.loads(lines[-1]) if lines else {}, said)
+        return Ran(code, json.loads(lines[-1]) if lines else {}, output)
 
     def mirror(self, *options: str) -> Ran:
         """Mirror all of the cast."""

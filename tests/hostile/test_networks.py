@@ -14,7 +14,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import HurriedClock
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import Heard, Scripted, read_request, wire_of
+from tests.net.wire_server import ReceivedRequest, Scripted, read_request, wire_of
 
 from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
 from stacpull.net.transport import Request
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("clock")
 
 
 @pytest.mark.parametrize(
-    ("location", "said"),
+    ("location", "message"),
     [
         pytest.param("http://nowhere.invalid/x", "nowhere.invalid could not be looked up", id="no such name"),
         pytest.param("http://127.0.0.1:1/x", "No connection to 127.0.0.1:1", id="nobody listens"),
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("clock")
     ],
 )
 def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(
-    stage: Stage, transport: str, location: str, said: str
+    stage: Stage, transport: str, location: str, message: str
 ) -> None:
     scene = stage()
     blob = scene.hub.blob_url.removeprefix("http://")
@@ -43,9 +43,9 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(
         f'[[fault]]\nkind = "download"\nwhat = "redirect"\nlocation = "{location}"\n'.replace("{blob}", blob)
     )
     ran = scene.mirror("--transport", transport, "--retries", "1")
-    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.said
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.output
     assert {(f.kind, f.attempts) for f in scene.failures()} == {("network", 2)}
-    assert all(said.replace("{blob}", blob) in f.message for f in scene.failures())
+    assert all(message.replace("{blob}", blob) in f.message for f in scene.failures())
     scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
@@ -59,14 +59,16 @@ class Done:
     """A run that has ended."""
 
     report: MirrorReport
-    told: list[Notice]
-    heard: list[Heard]
+    notices: list[Notice]
+    requests: list[ReceivedRequest]
     files: list[bytes]
     failed: list[FailureRecord]
 
-    def asked(self) -> list[str | None]:
+    def ranges(self) -> list[str | None]:
         """The ranges of the requests for assets."""
-        return [heard.headers.get("range") for heard in self.heard if heard.target.startswith("/assets/")]
+        return [
+            request.headers.get("range") for request in self.requests if request.target.startswith("/assets/")
+        ]
 
 
 def mirrored(
@@ -79,22 +81,22 @@ def mirrored(
     **options: Any,
 ) -> Done:
     """Mirror a source whose items have one asset each, answered by `asset`."""
-    told: list[Notice] = []
+    notices: list[Notice] = []
 
-    async def course() -> tuple[MirrorReport, list[Heard]]:
+    async def course() -> tuple[MirrorReport, list[ReceivedRequest]]:
         names = {"a": [str(number) for number in range(items)]}
         async with make(names, asset=asset, tls=tls) as api:
             report = await mirror(
                 api.url("/collections/a"),
                 dest,
                 options=Options(**options),
-                on_event=lambda event: told.append(event) if isinstance(event, Notice) else None,
+                on_event=lambda event: notices.append(event) if isinstance(event, Notice) else None,
             )
-            return report, api.heard
+            return report, api.requests
 
-    report, heard = asyncio.run(course())
+    report, requests = asyncio.run(course())
     found = [path for path in sorted(dest.glob("a/*/*")) if path.suffix != ".json"]
-    return Done(report, told, heard, [path.read_bytes() for path in found], list(failures(dest)))
+    return Done(report, notices, requests, [path.read_bytes() for path in found], list(failures(dest)))
 
 
 LONG = bytes(range(256)) * 12_000
@@ -102,9 +104,9 @@ LONG = bytes(range(256)) * 12_000
 HALF = 2_000_000
 
 
-def served(asked: Request, *, fields: str, cut_at: int | None = None) -> bytes:
+def served(request: Request, *, fields: str, cut_at: int | None = None) -> bytes:
     """The answer of a server that knows ranges; `cut_at` is where the first one breaks off."""
-    start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LONG)}\r\n"
     if start:
         span = f"Content-Range: bytes {start}-{len(LONG) - 1}/{len(LONG)}\r\n"
@@ -119,9 +121,9 @@ class CutsOnce:
         self.fields = fields
         self.first = True
 
-    def __call__(self, asked: Request) -> bytes:
+    def __call__(self, request: Request) -> bytes:
         cut_at, self.first = HALF if self.first else None, False
-        return served(asked, fields=self.fields, cut_at=cut_at)
+        return served(request, fields=self.fields, cut_at=cut_at)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +148,10 @@ def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
 ) -> None:
     done = mirrored(tmp_path / "m", CutsOnce(fields), transport=transport)
     assert done.files == [LONG]
-    first, second = done.asked()
+    first, second = done.ranges()
     assert first is None
     assert (second is not None) is resumed
-    details = [notice.text for notice in done.told if notice.level == "debug"]
+    details = [notice.text for notice in done.notices if notice.level == "debug"]
     assert any("interrupted transfers start again" in text for text in details) is not resumed
 
 
@@ -157,38 +159,38 @@ def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Pa
     """Every connection breaks after 1.2 MiB: each attempt gets somewhere, and `retries` is one."""
     body = LONG * 4
 
-    def stingy(asked: Request) -> bytes:
-        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    def stingy(request: Request) -> bytes:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         kind = f"206 P\r\nContent-Range: bytes {start}-{len(body) - 1}/{len(body)}" if start else "200 OK"
         head = f'HTTP/1.1 {kind}\r\nContent-Length: {len(body) - start}\r\nETag: "v1"\r\n\r\n'
         return head.encode() + body[start : start + 1_700_000]
 
     done = mirrored(tmp_path / "m", stingy, transport=transport, retries=1)
     assert done.files == [body]
-    assert 8 <= len(done.asked()) <= 12
-    assert done.report.retries == len(done.asked()) - 1
+    assert 8 <= len(done.ranges()) <= 12
+    assert done.report.retries == len(done.ranges()) - 1
 
 
 def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path, transport: Any) -> None:
     """Two megabytes come in each attempt, of another version each: that is no progress."""
     versions = iter(range(1000))
 
-    def restless(asked: Request) -> bytes:
+    def restless(request: Request) -> bytes:
         version = f'ETag: "v{next(versions)}"\r\n'
-        return served(replace(asked, headers={}), fields=version, cut_at=HALF)
+        return served(replace(request, headers={}), fields=version, cut_at=HALF)
 
     done = mirrored(tmp_path / "m", restless, transport=transport, retries=3)
     assert (done.report.assets_failed, done.files) == (1, [])
-    assert 4 <= len(done.asked()) <= 6
+    assert 4 <= len(done.ranges()) <= 6
 
 
 def test_a_file_that_arrives_in_tiny_pieces_costs_attempts(tmp_path: Path, transport: Any) -> None:
-    def stingier(asked: Request) -> bytes:
-        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        return served(asked, fields='ETag: "v1"\r\n', cut_at=start + 100_000)
+    def stingier(request: Request) -> bytes:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        return served(request, fields='ETag: "v1"\r\n', cut_at=start + 100_000)
 
     done = mirrored(tmp_path / "m", stingier, transport=transport, retries=3)
-    assert (done.report.assets_failed, len(done.asked())) == (1, 4)
+    assert (done.report.assets_failed, len(done.ranges())) == (1, 4)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["416 says the end", "nothing says the end"])
@@ -197,9 +199,9 @@ def test_a_response_without_a_length(tmp_path: Path, transport: Any, known: bool
     dest = tmp_path / "m"
     first = True
 
-    def unframed(asked: Request) -> bytes:
+    def unframed(request: Request) -> bytes:
         nonlocal first
-        start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if not known or not start:
             cut, first = (700 if first and known else None), False
             return b"HTTP/1.0 200 OK\r\n\r\n" + LONG[:1000][:cut]
@@ -211,23 +213,23 @@ def test_a_response_without_a_length(tmp_path: Path, transport: Any, known: bool
     done = mirrored(dest, unframed, transport=transport)
     assert done.files == [LONG[:1000]]
     assert status(dest).assets_unproven == (0 if known else 1)
-    unproven = [notice.text for notice in done.told if "may be incomplete" in notice.text]
+    unproven = [notice.text for notice in done.notices if "may be incomplete" in notice.text]
     assert bool(unproven) is not known
 
 
 class Impatient(SmallApi):
     """Closes every connection at its third request, unanswered, as servers do with those kept for long."""
 
-    def _turn(self, heard: Heard) -> Scripted:
-        before = [one for one in self.heard if one.connection == heard.connection]
-        return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(heard)
+    def _turn(self, requests: ReceivedRequest) -> Scripted:
+        before = [one for one in self.requests if one.connection == requests.connection]
+        return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(requests)
 
 
 def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path, transport: Any) -> None:
     done = mirrored(tmp_path / "m", items=20, make=Impatient, transport=transport, retries=0, concurrency=1)
     assert (done.report.state, done.report.assets_done, done.report.assets_failed) == ("complete", 20, 0)
     assert done.report.retries == 0, "the transport sends the request again"
-    assert len(done.asked()) > 20, "no connection was found closed"
+    assert len(done.ranges()) > 20, "no connection was found closed"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path, t
 def test_endless_headers_are_limited_and_reported(tmp_path: Path, transport: Any, head: bytes) -> None:
     done = mirrored(tmp_path / "m", head, transport=transport, retries=1)
     assert done.report.assets_failed == 1
-    assert 2 <= len(done.asked()) <= 3  # one is free, if it came on a connection used before
+    assert 2 <= len(done.ranges()) <= 3  # one is free, if it came on a connection used before
     (failed,) = done.failed
     assert failed.kind in {"server", "truncated", "network"}, failed.message
     assert done.report.bytes_fetched < 500_000
@@ -255,9 +257,9 @@ class Dripping(SmallApi):
     async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
     ) -> bool:
-        self.heard.append(heard := await read_request(reader, number))
-        if not heard.target.startswith("/assets/"):
-            writer.write(wire_of(self._turn(heard)))
+        self.requests.append(requests := await read_request(reader, number))
+        if not requests.target.startswith("/assets/"):
+            writer.write(wire_of(self._turn(requests)))
             return True
         for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: y\r\n" * 1000:
             writer.write(bytes([byte]))

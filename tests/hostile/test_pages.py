@@ -46,7 +46,7 @@ def test_a_broken_page_is_requested_again(stage: Stage, faults: str) -> None:
     scene = patches(stage, faults)
     options = ("--stall-timeout", "0.3", "--min-rate", "1000")
     ran = scene.mirror("--page-size", "4", *options)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
     scene.assert_whole()
 
@@ -78,21 +78,21 @@ NEVER = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "code", "said"), NEVER)
+@pytest.mark.parametrize(("fault", "code", "message"), NEVER)
 def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(
-    stage: Stage, fault: str, code: int, said: str
+    stage: Stage, fault: str, code: int, message: str
 ) -> None:
     """Page 4 of 6 fails: earlier pages are mirrored, and the walk resumes there later."""
     scene = patches(stage, LABEL_PAGE + f"from = 4\n{fault}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ran = scene.mirror("--retries", "1", *SMALL_PAGES)
-    assert ran.code == code, ran.said
-    assert said in ran.sentence
+    assert ran.code == code, ran.output
+    assert message in ran.sentence
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
     assert len(scene.assets()) == 6 * 12, "three pages of two patches are here"
     scene.let_strike("")
     resumed = scene.again("resume")
-    assert resumed.code == 0, resumed.said
+    assert resumed.code == 0, resumed.output
     assert (resumed.report["items_seen"], resumed.report["assets_done"]) == (12, 12 * 13)
     scene.assert_whole()
 
@@ -122,17 +122,17 @@ CIRCLES = [
 ]
 
 
-@pytest.mark.parametrize(("faults", "code", "items", "said"), CIRCLES)
+@pytest.mark.parametrize(("faults", "code", "items", "message"), CIRCLES)
 def test_a_walk_without_progress_ends_and_reports_unseen_items(
-    stage: Stage, faults: str, code: int, items: int, said: str
+    stage: Stage, faults: str, code: int, items: int, message: str
 ) -> None:
     """A walk that had to end early exits with 1: the source announced twelve items, so some are missing."""
     scene = patches(stage, faults)
     ran = scene.mirror(*SMALL_PAGES)
-    assert ran.code == code, ran.said
-    assert said in ran.said
+    assert ran.code == code, ran.output
+    assert message in ran.output
     assert ran.report["items_unseen"] == 12 - items
-    assert (ran.report["reason"] or "").startswith("The walk ends") is bool(said)
+    assert (ran.report["reason"] or "").startswith("The walk ends") is bool(message)
     found = {path.parts[-2] for path in scene.dest.glob("bigearthnet/*/*_B01.tif")}
     assert len(found) == items
 
@@ -162,7 +162,7 @@ def test_items_with_hostile_ids_are_stored_inside_dest(stage: Stage) -> None:
     scene = patches(stage, LABEL_PAGE + f'what = "page"\nids = {ids}\n', items=len(HOSTILE_IDS))
     outside = {path for path in scene.dest.parent.iterdir() if path != scene.dest}
     ran = scene.mirror("--layout", "{collection}/{item}/{key}{ext}", "--no-source-links", "--asset", "labels")
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     assert (ran.report["items_matched"], ran.report["assets_done"]) == (len(HOSTILE_IDS), len(HOSTILE_IDS))
     assert {path for path in scene.dest.parent.iterdir() if path != scene.dest} == outside
     wanted = sorted(scene.hub.manifest(index)[-1].sha256 for index in range(len(HOSTILE_IDS)))
@@ -174,7 +174,7 @@ def test_items_with_hostile_ids_are_stored_inside_dest(stage: Stage) -> None:
 def test_items_that_come_twice_are_mirrored_once(stage: Stage) -> None:
     scene = patches(stage, LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}&again=1"\n')
     ran = scene.mirror(*SMALL_PAGES)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
     scene.assert_whole()
 
@@ -182,7 +182,7 @@ def test_items_that_come_twice_are_mirrored_once(stage: Stage) -> None:
 def test_items_without_assets_do_not_stop_the_walk(stage: Stage) -> None:
     scene = patches(stage, LABEL_PAGE + 'what = "page"\nassets = false\n', items=4)
     ran = scene.mirror()
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (4, 4 * 12)
 
 
@@ -201,7 +201,7 @@ SOURCE_ITEMS = '[[fault]]\nkind = "item"\nper = "path"\n'
 def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) -> None:
     scene = patches(stage, SOURCE_ITEMS + f"nth = 1\n{fault}\n", items=3)
     ran = scene.mirror()
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
 
 
@@ -211,7 +211,7 @@ def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) 
 def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: str) -> None:
     scene = patches(stage, f'[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     assert ran.report["items_failed"] == 3
     assert ran.report["assets_done"] == 3
     scene.let_strike("")
@@ -222,7 +222,7 @@ def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: s
 def test_plan_retries_broken_pages(stage: Stage) -> None:
     scene = patches(stage, PAGE + 'nth = 2\nwhat = "truncate"\nkeep = 700\n')
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--page-size", "4", "--no-progress")
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     assert ran.report["items_seen"] == 12
 
 
@@ -230,4 +230,4 @@ def test_plan_retries_broken_pages(stage: Stage) -> None:
 def test_plan_and_mirror_have_the_same_exit_codes(stage: Stage, fault: str, code: int) -> None:
     scene = patches(stage, PAGE + fault)
     ran = scene.run("plan", scene.hub.base_url, "-C", scene.cast.value, "--retries", "1", "--no-progress")
-    assert ran.code == code, ran.said
+    assert ran.code == code, ran.output

@@ -60,18 +60,18 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "kind", "said"), REFUSED)
+@pytest.mark.parametrize(("fault", "kind", "message"), REFUSED)
 def test_a_redirect_that_is_not_followed_is_a_named_failure(
-    stage: Stage, fault: str, kind: str, said: str
+    stage: Stage, fault: str, kind: str, message: str
 ) -> None:
     """Judged above the transports, but for the address, which each judges where it connects."""
-    transport = "aiohttp" if said in {"169.254.169.254", "fe80::1"} else "auto"
+    transport = "aiohttp" if message in {"169.254.169.254", "fe80::1"} else "auto"
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror("--transport", transport)
-    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.said
+    assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.output
     assert scene.assets() == {}
     assert {f.kind for f in scene.failures()} == {kind}
-    assert all(said in f.message for f in scene.failures()), [f.message for f in scene.failures()]
+    assert all(message in f.message for f in scene.failures()), [f.message for f in scene.failures()]
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([], [])
 
 
@@ -87,7 +87,7 @@ def test_every_kind_of_redirect_is_followed(stage: Stage, transport: str, code: 
     fault = f'per = "path"\nnth = 1\nwhat = "redirect"\ncode = {code}\nlocation = "{{path}}?again"'
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     assert scene.statuses("api", "fault") == [code] * 2
 
@@ -131,5 +131,5 @@ def test_a_location_that_is_not_unicode_fails_its_asset_only(
 def test_pages_that_redirect_in_a_loop_end_the_run_with_4(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "page"\nwhat = "redirect"\nlocation = "{url}"\n', Cast.PATCHES)
     ran = scene.mirror()
-    assert ran.code == 4, ran.said
+    assert ran.code == 4, ran.output
     assert "in a loop" in ran.sentence

@@ -23,7 +23,7 @@ def shared(stage: Stage, faults: str) -> Scene:
 def test_a_capped_host_is_used_over_several_connections(stage: Stage, row: str) -> None:
     scene = shared(stage, CAPPED)
     ran = scene.mirror("--transport", row)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     assert ran.report["retries"] == 0
     for server in ("blob", "s3"):
@@ -51,14 +51,14 @@ WRONG = [
 def test_range_errors_are_recovered(stage: Stage, faults: str) -> None:
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
 
 
 def test_ranges_of_different_versions_are_not_combined(stage: Stage) -> None:
     scene = shared(stage, on_objects("changed", "from = 3") + CAPPED)
     ran = scene.mirror()
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     old = scene.expected()
     found = scene.assets()
     assert found.keys() == old.keys()

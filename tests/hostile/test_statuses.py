@@ -71,7 +71,7 @@ def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle, ov
     soon = formatdate(time.time() + 25, usegmt=True)
     scene = stage(row.faults.replace("SOON", soon))
     ran = scene.mirror("--transport", over, "--retries", "0")
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     assert ran.report["retries"] == 2
     for server in ("blob", "s3"):
@@ -85,7 +85,7 @@ def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle, ov
 def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', "nth = 1", 'headers = {"Retry-After" = "20"}'), Cast.PATCHES)
     ran = scene.mirror()
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     refused_at = scene.statuses("blob").index(429)
     in_flight = 16  # the first limit of a gate
@@ -101,7 +101,7 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
 def test_throttling_costs_attempts_after_twenty(stage: Stage, transport: str, code: int) -> None:
     scene = stage(status(code, 'headers = {"Retry-After" = "0"}'))
     ran = scene.mirror("--transport", transport, "--retries", "2")
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [code] * (1 + 20 + 2)
     assert {(f.kind, f.status) for f in scene.failures()} == {("throttled", code)}
@@ -111,24 +111,24 @@ def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
     scene = stage(status(429, 'server = "blob"', 'headers = {"Retry-After" = "890"}'))
     scene.clock.hurry = 50_000
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     assert len(scene.statuses("blob")) == 1 + 4  # four times 890 s are within the hour
     assert ran.report["assets_done"] == 1  # the one on S3
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [("object", "960"), ("download", "86400"), ("page", "960000")],
 )
-def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, said: str) -> None:
-    scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{said}"}}', kind=kind))
+def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, message: str) -> None:
+    scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{message}"}}', kind=kind))
     ran = scene.mirror()
-    assert ran.code == 4, ran.said
-    assert f"asks to wait for {int(said) // 60} minutes: resume after 20" in ran.sentence
+    assert ran.code == 4, ran.output
+    assert f"asks to wait for {int(message) // 60} minutes: resume after 20" in ran.sentence
     assert max(scene.clock.sleeps, default=0) < 900
     assert not scene.failures()
     resumed = scene.again("resume")
-    assert resumed.code == 0, resumed.said
+    assert resumed.code == 0, resumed.output
     scene.assert_whole()
 
 
@@ -139,7 +139,7 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
 def test_missing_assets_fail_and_the_run_continues(stage: Stage, transport: str, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     counts = {name: ran.report[f"assets_{name}"] for name in ("done", "failed", "missing", "pending")}
     assert counts == {"done": 36, "failed": 3, "missing": 3, "pending": 0}
     assert {(f.key, f.kind, f.status) for f in scene.failures()} == {("B01", "gone", code)}
@@ -178,7 +178,7 @@ def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(
     cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'
     scene = stage(cut + status(code, 'per = "path"', "nth = 2"))
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [200, code, 206]
@@ -190,7 +190,7 @@ def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(
 def test_an_href_that_is_refused_again_is_final(stage: Stage, transport: str, code: int) -> None:
     scene = stage(status(code, kind="download"))
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     assert scene.statuses("api", "fault") == [code] * 4
     assert len(scene.statuses("api", "item")) == 2
     assert {f.status for f in scene.failures()} == {code}
@@ -200,7 +200,7 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
     scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
     expire_once(scene.hub)
     ran = scene.mirror("--transport", transport, "--concurrency", "4")
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
     assert scene.statuses("api", "error"), "nothing had expired"
 
@@ -213,20 +213,20 @@ def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(
 ) -> None:
     scene = stage(f'[[fault]]\nserver = "s3"\n{fault}\n', Cast.PATCHES, items=12)
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 3, ran.said
+    assert ran.code == 3, ran.output
     assert "50 requests in a row" in ran.sentence
     assert "check the credentials, then resume" in ran.sentence
     assert not scene.failures()
     scene.let_strike("")
     resumed = scene.again("resume")
-    assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.said
+    assert (resumed.code, resumed.report["assets_failed"]) == (0, 0), resumed.output
     scene.assert_whole()
 
 
 def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
     scene = stage(status(403, 'server = "s3"', "every = 2"), Cast.PATCHES, items=12)
     ran = scene.mirror("--retries", "0")
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     assert ran.report["assets_failed"] > 0
     assert {(f.kind, f.status) for f in scene.failures()} == {("refused", 403)}
     scene.let_strike("")
@@ -243,7 +243,7 @@ def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(
 ) -> None:
     scene = stage(f'[[fault]]\nkind = "{kind}"\n{fault}\n')
     ran = scene.mirror()
-    assert ran.code == 3, ran.said
+    assert ran.code == 3, ran.output
     assert "MLHUB_API_KEY" in ran.sentence
     assert scene.assets() == {}
 
@@ -260,7 +260,7 @@ def test_a_login_page_is_never_stored_as_an_asset(stage: Stage, transport: str) 
 def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage, transport: str) -> None:
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
     ran = scene.mirror("--transport", transport)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     scene.assert_whole()
 
 
@@ -268,7 +268,7 @@ def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage, tra
 def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "api"', "nth = 2", kind="item"), Cast.PATCHES, items=6)
     ran = scene.mirror()
-    assert ran.code == 1, ran.said
+    assert ran.code == 1, ran.output
     assert (ran.report["items_failed"], ran.report["assets_done"]) == (1, 6 + 5 * 12)
     assert scene.again("retry").code == 0
     scene.assert_whole()
@@ -277,7 +277,7 @@ def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
 def test_fifty_refused_items_in_a_row_end_the_run(stage: Stage) -> None:
     scene = stage(status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
     ran = scene.mirror()
-    assert ran.code == 3, ran.said
+    assert ran.code == 3, ran.output
     assert "50 requests in a row" in ran.sentence
     scene.let_strike("")
     assert scene.again("resume").code == 0

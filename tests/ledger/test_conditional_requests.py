@@ -60,13 +60,13 @@ def row(db: sqlite3.Connection) -> tuple[Any, ...]:
 
 
 def assert_counts(db: sqlite3.Connection, run: int) -> None:
-    told = runs.counters(db, run)
-    assert {name: told[name] for name in counts(db, run)} == counts(db, run)
+    counters = runs.counters(db, run)
+    assert {name: counters[name] for name in counts(db, run)} == counts(db, run)
     assert views.totals(db) == all_counts(db)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "fetched", "asked"),
+    ("first", "second", "fetched", "conditional"),
     [
         pytest.param({}, {}, False, False, id="nothing changed"),
         pytest.param({}, {"updated": "2"}, True, True, id="updated is another"),
@@ -95,13 +95,13 @@ def assert_counts(db: sqlite3.Connection, run: int) -> None:
     ],
 )
 def test_assets_that_get_a_conditional_request(
-    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool, asked: bool
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool, conditional: bool
 ) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, **first)
         run, opened = once_more(db, **second)
         unverified = second.get("checksum") != first.get("checksum")
-        present = HERE._replace(checksum_unverified=unverified) if asked else None
+        present = HERE._replace(checksum_unverified=unverified) if conditional else None
         assert [(job.generation, job.present) for job in opened] == ([(1, present)] if fetched else [])
         assert_counts(db, run)
 
@@ -129,17 +129,19 @@ def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("came", "told"),
+    ("came", "changes"),
     [(bytes(32), {"assets_revalidated": 1}), (b"2" * 32, {"assets_changed": 1})],
     ids=["the same bytes", "other bytes"],
 )
-def test_a_received_body_is_compared_by_its_digest(tmp_path: Path, came: bytes, told: dict[str, int]) -> None:
+def test_a_received_body_is_compared_by_its_digest(
+    tmp_path: Path, came: bytes, changes: dict[str, int]
+) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
         done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
         outcomes.record(db, done, [], [], NOW)
-        assert runs.changes_of(db, run) == told
+        assert runs.changes_of(db, run) == changes
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
 

@@ -79,8 +79,8 @@ def batches(draw: st.DrawFn) -> PlanBatch:
 class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
-    `etags` has what each done asset came with, `asked` what may be done again by the source's word alone,
-    `unchecked` what a run left out of an item that it found changed.
+    `etags` has what each done asset came with, `unchecked` what a run left out of a changed item,
+    `revalidated` what may be done again because the source says that it has not changed.
     """
 
     @initialize()
@@ -92,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.known: Known = {}
         self.updated: dict[str, str | None] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
-        self.asked: set[tuple[str, str]] = set()
+        self.revalidated: set[tuple[str, str]] = set()
         self.unchecked: set[tuple[str, str]] = set()
         self.revalidate = False
         self.walked: set[str] = set()
@@ -151,12 +151,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.known[which] = (PENDING, old[1] + 1)
                 renewed = True
                 if self.etags[which] is not None and not changed:
-                    self.asked.add(which)
+                    self.revalidated.add(which)
             elif old[0] == RESERVED or (old[0] == FAILED and (touched or due)):
                 self.known[which] = (PENDING, old[1])
                 renewed |= old[0] == FAILED
             if changed:
-                self.asked.discard(which)
+                self.revalidated.discard(which)
         if renewed:  # its document lists nothing
             self.unchecked |= beside
 
@@ -188,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for one in reserved:
             self.known[by_row[one.row]] = (RESERVED, one.generation)
             self.etags[by_row[one.row]] = etag
-            self.asked.discard(by_row[one.row])
+            self.revalidated.discard(by_row[one.row])
         assert all(by_row[one.row][1] == "shared" for one in failures)
         self._record([], failures, by_row)
 
@@ -222,9 +222,9 @@ class LedgerMachine(RuleBasedStateMachine):
         outcomes.record(self.db, [], [], [], NOW, message)
         for row in chosen:
             which = (row[5], row[6])
-            if which in self.asked and not older:
+            if which in self.revalidated and not older:
                 self.known[which] = (DONE, row[2])
-                self.asked.discard(which)
+                self.revalidated.discard(which)
 
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
@@ -234,7 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
         pruning.forget(self.db, self.run, [row for row, _ in chosen])
         names = {name for _, name in chosen}
         self.known = {which: held for which, held in self.known.items() if which[0] not in names}
-        self.asked = {which for which in self.asked if which[0] not in names}
+        self.revalidated = {which for which in self.revalidated if which[0] not in names}
         self.updated = {name: one for name, one in self.updated.items() if name not in names}
         self.unchecked = {which for which in self.unchecked if which[0] not in names}
 
@@ -260,7 +260,7 @@ class LedgerMachine(RuleBasedStateMachine):
         forget_unwanted(self.db, self.run, lambda _wide, _narrow: True, lambda _path: there)
         for name, key, has_version, _, _ in rows:
             which = (name, key)
-            self.asked.discard(which)
+            self.revalidated.discard(which)
             if has_version and there:
                 self.known[which] = (DONE, self.known[which][1])
                 self.etags[which] = None
@@ -294,7 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for other in failures:
             name = names[other.row]
             self.known[name] = (FAILED, self.known[name][1])
-            self.asked.discard(name)
+            self.revalidated.discard(name)
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
@@ -369,7 +369,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ).fetchall()
             if (job := jobs.job_of(self.db, row, generation)) is not None and job.present is not None
         }
-        assert reported == self.asked
+        assert reported == self.revalidated
 
     @invariant()
     def counters_are_what_counting_gives(self) -> None:

@@ -106,9 +106,9 @@ def test_the_json_is_renewed_when_the_item_was_updated(
         job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
         publish(db, job)
         outcomes.record(db, [], [], [Written(job.item_row)], NOW)
-        asked = commit(again(db)[1], item("i", [asset("a")], updated=now)).jobs
-        assert len(asked) == written
-        publish(db, *asked)
+        opened = commit(again(db)[1], item("i", [asset("a")], updated=now)).jobs
+        assert len(opened) == written
+        publish(db, *opened)
         assert jobs.unwritten_items(db, 0, 9) == ([job.item_row] if written else [])
         if written:
             assert views.item_record(db, job.item_row).is_ours

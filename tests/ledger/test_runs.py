@@ -46,7 +46,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "other",
     [
         OTHER,
         replace(SPEC, source="https://elsewhere.example"),
@@ -55,10 +55,10 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     ],
     ids=["selection", "source", "kind", "layout"],
 )
-def test_a_different_task_is_a_new_run(tmp_path: Path, asked: RunSpec) -> None:
+def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
     with ledger(tmp_path) as db:
         first, _ = started(db)
-        assert not runs.begin(db, asked, NOW).resumed
+        assert not runs.begin(db, other, NOW).resumed
         unfinished = runs.last_unfinished(db, NOW)
         assert unfinished is not None
         assert unfinished.id == first.id + 1

@@ -33,7 +33,7 @@ class World:
 
     transport: Transport
     url: Callable[[str], str]
-    asked: Callable[[], list[Request]]
+    received: Callable[[], list[Request]]
     """The requests received by the server, with header names in lower case."""
 
 
@@ -111,11 +111,11 @@ class TransportContract:
                 Request(world.url("/object?a=%2F&b=1"), headers=request)
             ) as response:
                 await response.read(10)
-            return world.asked()
+            return world.received()
 
-        (asked,) = self.in_world({"/object": [Answer(206, b"tail")]}, scenario)
-        assert asked.method == "GET"
-        sent = {name.lower(): value for name, value in asked.headers.items()}
+        (sent_request,) = self.in_world({"/object": [Answer(206, b"tail")]}, scenario)
+        assert sent_request.method == "GET"
+        sent = {name.lower(): value for name, value in sent_request.headers.items()}
         assert {name.lower(): value for name, value in request.items()}.items() <= sent.items()
 
     def test_head_has_no_body(self) -> None:

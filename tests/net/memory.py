@@ -78,7 +78,7 @@ class MemoryTransport:
         self.requests: list[Request] = []
         self.closed = False
         self._routes = dict(routes)
-        self._asked: dict[str, int] = {}
+        self._requests: dict[str, int] = {}
         self._clock = clock
         self._stall_timeout = stall_timeout
 
@@ -130,8 +130,8 @@ class MemoryTransport:
             return Answer(404, b"no such route")
         if callable(script):
             return script(request)
-        turn = self._asked.get(url, 0)
-        self._asked[url] = turn + 1
+        turn = self._requests.get(url, 0)
+        self._requests[url] = turn + 1
         return script[min(turn, len(script) - 1)]
 
 

@@ -22,15 +22,15 @@ def object_server(read: Callable[[], bytes]) -> Callable[[Request], Answer]:
     return serve
 
 
-def _answer(body: bytes, asked: Mapping[str, str]) -> Answer:
+def _answer(body: bytes, fields: Mapping[str, str]) -> Answer:
     etag = f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"'
-    if asked.get("if-match", etag) != etag:
+    if fields.get("if-match", etag) != etag:
         return Answer(412)
-    if asked.get("if-none-match") == etag:
+    if fields.get("if-none-match") == etag:
         return Answer(304, headers={"ETag": etag})
-    if "range" not in asked or asked.get("if-range", etag) != etag:
+    if "range" not in fields or fields.get("if-range", etag) != etag:
         return Answer(200, body, {"ETag": etag})
-    start = int(asked["range"].removeprefix("bytes=").partition("-")[0])
+    start = int(fields["range"].removeprefix("bytes=").partition("-")[0])
     if start >= len(body):
         return Answer(416, headers={"Content-Range": f"bytes */{len(body)}"})
     span = f"bytes {start}-{len(body) - 1}/{len(body)}"

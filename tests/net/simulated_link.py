@@ -109,7 +109,7 @@ class Simulation:
     # The run.
 
     def run(self, until: float) -> Simulation:
-        self._ask()
+        self._request_next()
         events, gate = self._events, self.gate
         limit = 0
         while events and events[0][0] <= until:
@@ -118,7 +118,7 @@ class Simulation:
             if gate.limit != limit:
                 limit = gate.limit
                 self.limits.append((self.now, limit))
-                self._ask()
+                self._request_next()
         return self
 
     def rate(self, start: float, end: float) -> float:
@@ -139,7 +139,7 @@ class Simulation:
 
     # The workers.
 
-    def _ask(self) -> None:
+    def _request_next(self) -> None:
         while self._active < WORKERS and self.gate.try_acquire():
             self._active += 1
             way = self.host.rtt / 2
@@ -152,12 +152,12 @@ class Simulation:
         closed = self.gate.closed_for()
         if closed and self.now + closed > self._woken_at:
             self._woken_at = self.now + closed
-            self._at(self._woken_at, self._ask)
+            self._at(self._woken_at, self._request_next)
 
     def _end(self) -> None:
         self._active -= 1
         self.gate.release()
-        self._ask()
+        self._request_next()
 
     # The host.
 

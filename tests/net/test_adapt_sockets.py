@@ -68,7 +68,7 @@ class Seen(NamedTuple):
     lowest: int
 
 
-async def asked(origin: str, concurrency: int | None, beginning: float, seconds: float) -> Seen:
+async def measured(origin: str, concurrency: int | None, beginning: float, seconds: float) -> Seen:
     """Let 64 workers send requests for `seconds`, and return the rate after the first `beginning` seconds."""
     async with client_of(concurrency) as client:
         gate = client.gates[origin.removeprefix("http://")]
@@ -98,8 +98,8 @@ async def compared(latency: float, beginning: float) -> tuple[Seen, Seen]:
     server = await loop.create_server(lambda: Far(latency), "127.0.0.1", 0)
     async with server:
         origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        auto = await asked(origin, None, beginning, 1.5)
-        fixed = await asked(origin, WORKERS, 0.3, 1.5)
+        auto = await measured(origin, None, beginning, 1.5)
+        fixed = await measured(origin, WORKERS, 0.3, 1.5)
     sys.stdout.write(f"\nauto {auto.rate:,.0f}/s with {auto.limit} at once, fixed {fixed.rate:,.0f}/s")
     return auto, fixed
 

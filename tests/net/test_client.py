@@ -31,7 +31,7 @@ def to(location: str | None, status: int = 302, body: bytes = b"") -> Answer:
 
 @dataclass
 class Setting:
-    """A client with servers in memory. `asked` are the requests they received."""
+    """A client with servers in memory. `requests` are those they received."""
 
     routes: Mapping[str, Script]
     source: str = "https://api.example"
@@ -56,13 +56,13 @@ class Setting:
         )
 
     @property
-    def asked(self) -> list[Request]:
+    def requests(self) -> list[Request]:
         return self.transport.requests
 
     def fetch(self, request: Request | str, **options: Any) -> tuple[bytes, Exchange]:
         async def main() -> tuple[bytes, Exchange]:
-            asked = Request(request) if isinstance(request, str) else request
-            async with self.client.open(asked, **options) as response:
+            wanted = Request(request) if isinstance(request, str) else request
+            async with self.client.open(wanted, **options) as response:
                 return await response.read(1000), response
 
         return self.clock.run(main())
@@ -97,7 +97,7 @@ class TestRedirects:
             200,
             True,
         )
-        assert [r.redirected for r in setting.asked] == [False, True, True]
+        assert [r.redirected for r in setting.requests] == [False, True, True]
         assert setting.counters.requests == 3
         assert setting.counters.bytes_fetched == len(b"moved") + len(b"payload")
 
@@ -148,7 +148,7 @@ class TestRedirects:
         routes = {f"https://api.example/{n}": onward for n in range(20)}
         setting = Setting(routes)
         assert "more than 10" in setting.failure("https://api.example/0").message
-        assert len(setting.asked) == 11
+        assert len(setting.requests) == 11
 
     def test_from_https_to_http_only_if_the_source_is_http(self) -> None:
         routes = {"https://api.example/a": [to("http://blob.example/b")], "http://blob.example/b": [OK]}
@@ -163,14 +163,14 @@ class TestRedirects:
     def test_keep_or_change_the_method(self, status: int, method: str, after: str) -> None:
         setting = Setting({"https://api.example/a": [to("/b", status)], "https://api.example/b": [OK]})
         setting.fetch(Request("https://api.example/a", method, body=b"{}" if method == "POST" else None))
-        assert setting.asked[1].method == after
-        assert setting.asked[1].body == (b"{}" if after == "POST" else None)
+        assert setting.requests[1].method == after
+        assert setting.requests[1].body == (b"{}" if after == "POST" else None)
 
     def test_carry_a_body_to_no_other_host(self) -> None:
         setting = Setting({"https://api.example/a": [to("https://o.example/b", 307)]})
         failure = setting.failure(Request("https://api.example/a", "POST", body=b"client_secret=planted"))
         assert failure.kind is FailureKind.REDIRECT
-        assert len(setting.asked) == 1
+        assert len(setting.requests) == 1
 
     def test_are_returned_if_the_caller_accepts_their_status(self) -> None:
         setting = Setting({"https://api.example/a": [to("/b")]})
@@ -189,7 +189,7 @@ class TestCredentials:
             query={"key": KEY},
         )
         setting.fetch(Request("https://api.example/a", headers={"Range": "bytes=5-", "X-Session": "mine"}))
-        first, other, back = setting.asked
+        first, other, back = setting.requests
         assert first.headers == {
             "Range": "bytes=5-",
             "X-Session": "mine",
@@ -206,7 +206,7 @@ class TestCredentials:
             {"https://api.example/a": [to(location)], "https://blob.example/b": [OK]}, query={"key": KEY}
         )
         setting.fetch("https://api.example/a")
-        assert setting.asked[1].url == "https://blob.example/b?u=1"
+        assert setting.requests[1].url == "https://blob.example/b?u=1"
 
     def test_echoed_by_their_own_host_are_not_repeated(self) -> None:
         """MLHub, 2021: from http to https with 307, adding the key again each time."""
@@ -217,15 +217,15 @@ class TestCredentials:
             query={"key": KEY},
         )
         setting.fetch("http://api.example/items?key=planted-key-123&token=next:1")
-        assert [r.url.partition(":")[0] for r in setting.asked] == ["http", "https"]
-        assert all(r.url.endswith("/items?token=next:1&key=planted-key-123") for r in setting.asked)
+        assert [r.url.partition(":")[0] for r in setting.requests] == ["http", "https"]
+        assert all(r.url.endswith("/items?token=next:1&key=planted-key-123") for r in setting.requests)
 
     def test_never_go_from_an_https_source_to_http(self) -> None:
         setting = Setting(
             {"http://api.example/items": [OK]}, headers={"Authorization": BEARER}, query={"key": KEY}
         )
         setting.fetch("http://api.example/items?key=planted-key-123&a=1")
-        assert setting.asked == [Request("http://api.example/items?a=1")]
+        assert setting.requests == [Request("http://api.example/items?a=1")]
 
     def test_are_in_no_message(self) -> None:
         why = b'{"detail": "planted-key-123 is not known, nor is planted%2Dkey-123 or planted-token"}'
@@ -345,13 +345,13 @@ def test_without_waiting_a_missing_permit_raises_at_any_hop() -> None:
     setting = Setting(routes, per_host=1)
 
     async def main() -> bytes:
-        asked = Request("https://a.example/x")
+        wanted = Request("https://a.example/x")
         async with setting.client.open(Request("https://h.example/x")):
             with pytest.raises(NoPermitError, match=r"h\.example.* limit of requests at once") as caught:
-                async with setting.client.open(asked, wait=False):
+                async with setting.client.open(wanted, wait=False):
                     pass
         assert (caught.value.failure.retryable, caught.value.failure.free) == (True, True)
-        async with setting.client.open(asked, wait=False) as response:
+        async with setting.client.open(wanted, wait=False) as response:
             return await response.read(100)
 
     assert setting.clock.run(main()) == b"payload"
@@ -388,9 +388,9 @@ def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
 
 def test_the_gate_counts_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The input of the limit: the bytes of a body in one piece, and each piece of a longer one."""
-    heard: list[tuple[str, float]] = []
+    reports: list[tuple[str, float]] = []
     for name in ("succeeded", "received", "piece"):
-        monkeypatch.setattr(Gate, name, lambda _, value, name=name: heard.append((name, value)))
+        monkeypatch.setattr(Gate, name, lambda _, value, name=name: reports.append((name, value)))
     setting = Setting({"https://api.example/a": [Answer(body=b"x" * 700)]})
     setting.clock.now = 5.0
 
@@ -401,7 +401,7 @@ def test_the_gate_counts_answers_bytes_and_pieces(monkeypatch: pytest.MonkeyPatc
             assert sum([len(chunk) async for chunk in response.chunks(300)]) == 700
 
     setting.clock.run(main())
-    assert heard == [
+    assert reports == [
         ("succeeded", 5.0), ("received", 700),
         ("succeeded", 5.0), ("piece", 300), ("piece", 300), ("piece", 100),
     ]  # fmt: skip
@@ -445,11 +445,14 @@ def test_over_real_sockets_no_secret_reaches_another_host() -> None:
                     assert await response.read(100) == b"payload"
                     assert response.url == other.url("/c?sig=a%2Fb", host="localhost")
                 await client.close()
-                assert [h.headers["authorization"] for h in own.heard] == ["Bearer planted-token"] * 2
-                assert [h.target for h in own.heard] == ["/a?key=planted-key-123", "/b?key=planted-key-123"]
-                assert other.heard[0].headers["range"] == "bytes=0-"
-                return [f"{h.target} {h.headers}" for h in other.heard]
+                assert [h.headers["authorization"] for h in own.requests] == ["Bearer planted-token"] * 2
+                assert [h.target for h in own.requests] == [
+                    "/a?key=planted-key-123",
+                    "/b?key=planted-key-123",
+                ]
+                assert other.requests[0].headers["range"] == "bytes=0-"
+                return [f"{h.target} {h.headers}" for h in other.requests]
 
-    (heard,) = asyncio.run(main())
-    assert heard.startswith("/c?sig=a%2Fb ")
-    assert "planted" not in heard
+    (reports,) = asyncio.run(main())
+    assert reports.startswith("/c?sig=a%2Fb ")
+    assert "planted" not in reports

@@ -205,9 +205,9 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
     async def worker() -> None:
         while True:
             await bench.gate.acquire()
-            asked = bench.gate.now()
+            sent_at = bench.gate.now()
             await asyncio.sleep(takes)
-            bench.gate.succeeded(asked)
+            bench.gate.succeeded(sent_at)
             bench.gate.release()
 
     async def main() -> None:
@@ -337,8 +337,8 @@ def test_only_throttling_seen_by_this_process_is_reported() -> None:
     clock = VirtualClock()
     events = NetworkEvents()
     gates = Gates(64, None, clock, events=events)
-    heard: list[tuple[str, float]] = []
-    events.listen(lambda event: isinstance(event, HostClosed) and heard.append((event.host, event.seconds)))
+    reports: list[tuple[str, float]] = []
+    events.listen(lambda event: isinstance(event, HostClosed) and reports.append((event.host, event.seconds)))
 
     async def course() -> None:
         gates["a:443"].throttled(2.0)
@@ -349,33 +349,33 @@ def test_only_throttling_seen_by_this_process_is_reported() -> None:
         gates["d:443"].throttled(0.0)
 
     clock.run(course())
-    assert heard == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
+    assert reports == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
     assert gates["c:443"].closed_for() == 3.0
     assert gates["c:443"].limit == 8  # halved, as if throttled itself
 
 
 @pytest.mark.parametrize(
-    ("asked", "told_after"),
+    ("answers", "reported_after"),
     [((2.0, 2.0, 2.0, 2.0, 2.0), 5), ((None,) * 6, 5), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
 )
 def test_a_long_wait_for_a_host_is_reported_once(
-    asked: tuple[float | str | None, ...], told_after: int | None
+    answers: tuple[float | str | None, ...], reported_after: int | None
 ) -> None:
     clock = VirtualClock()
     events = NetworkEvents()
     gates = Gates(64, None, clock, events=events)
-    heard: list[tuple[int, str]] = []
+    reports: list[tuple[int, str]] = []
     number = 0
 
     def hear(event: NetworkEvent) -> None:
         if isinstance(event, Notice) and event.level == "warning":
-            heard.append((number, event.text))
+            reports.append((number, event.text))
 
     events.listen(hear)
 
     async def course() -> None:
         nonlocal number
-        for number, answer in enumerate((*asked, *asked), 1):  # noqa: B007 - read by the listener
+        for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
             if isinstance(answer, str):
                 gates["h"].succeeded(clock.monotonic())
             else:
@@ -383,8 +383,8 @@ def test_a_long_wait_for_a_host_is_reported_once(
                 await clock.sleep(gates["h"].closed_for())
 
     clock.run(course())
-    assert [when for when, _ in heard] == ([] if told_after is None else [told_after])
-    assert all(text.startswith("h is overloaded or wants fewer requests. The next") for _, text in heard)
+    assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
+    assert all(text.startswith("h is overloaded or wants fewer requests. The next") for _, text in reports)
 
 
 class PassingClock(VirtualClock):
@@ -411,17 +411,17 @@ def test_a_gate_that_opens_during_acquire_admits_the_request(earlier: int) -> No
     assert gate.in_use == 1
 
 
-class Asked:
+class RecordedTurn:
     """A request of the fast path in a gate's queue."""
 
     def __init__(self) -> None:
-        self.heard: list[bool] = []
+        self.outcomes: list[bool] = []
 
     def done(self) -> bool:
         return False
 
     def set_result(self, admitted: bool) -> None:
-        self.heard.append(admitted)
+        self.outcomes.append(admitted)
 
     def set_exception(self, error: BaseException) -> None:
         raise error
@@ -429,29 +429,29 @@ class Asked:
 
 def test_queued_turns_are_served_in_order_and_released_on_close() -> None:
     bench = Bench(maximum=1, first=1)
-    first, second = Asked(), Asked()
+    first, second = RecordedTurn(), RecordedTurn()
 
     async def work() -> None:
         await bench.gate.acquire()
         bench.gate.enqueue(first)
         bench.gate.enqueue(second)
-        assert (first.heard, second.heard, bench.gate.waiting) == ([], [], 2)
+        assert (first.outcomes, second.outcomes, bench.gate.waiting) == ([], [], 2)
         bench.gate.release()
-        assert (first.heard, second.heard, bench.gate.in_use) == ([True], [], 1)
+        assert (first.outcomes, second.outcomes, bench.gate.in_use) == ([True], [], 1)
         bench.gate.throttled(5.0)
-        assert (second.heard, bench.gate.waiting) == ([False], 0)
+        assert (second.outcomes, bench.gate.waiting) == ([False], 0)
 
     bench.run(work())
 
 
 def test_a_turn_at_a_free_gate_is_granted_at_once() -> None:
-    bench, turn = Bench(), Asked()
+    bench, turn = Bench(), RecordedTurn()
     bench.gate.enqueue(turn)
-    assert (turn.heard, bench.gate.in_use) == ([True], 1)
+    assert (turn.outcomes, bench.gate.in_use) == ([True], 1)
 
 
 def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
-    bench, turn = Bench(first=2), Asked()
+    bench, turn = Bench(first=2), RecordedTurn()
     gate = bench.gate
 
     async def work() -> None:
@@ -459,9 +459,9 @@ def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
         assert gate.try_acquire()
         gate.enqueue(turn)
         assert gate.answered(0.0, 0, goes_on=True)
-        assert (turn.heard, gate.in_use) == ([], 2)
+        assert (turn.outcomes, gate.in_use) == ([], 2)
         assert not gate.answered(0.0, 0)
-        assert (turn.heard, gate.in_use) == ([True], 2)
+        assert (turn.outcomes, gate.in_use) == ([True], 2)
         gate.throttled(5.0)
         assert not gate.answered(0.0, 0, goes_on=True)
         assert gate.in_use == 1

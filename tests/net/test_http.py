@@ -42,7 +42,7 @@ class TestHttpTransport(TransportContract, DecodingContract):
             yield World(
                 http,
                 lambda path: f"http://127.0.0.1:{port}{path}",
-                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.heard],
+                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.requests],
             )
             await http.close()
 
@@ -273,7 +273,7 @@ def test_the_url_reaches_the_server_unchanged() -> None:
                 async with http.open(Request(server.url(target))) as response:
                     await response.read(10)
             await http.close()
-            return [heard.target for heard in server.heard]
+            return [received.target for received in server.requests]
 
     assert asyncio.run(main()) == targets
 
@@ -286,8 +286,8 @@ def test_characters_invalid_in_a_request_line_are_encoded() -> None:
                 async with http.open(Request(server.url(path))) as response:
                     await response.read(100)
             await http.close()
-            assert all("evil" not in heard.headers for heard in server.heard)
-            return [heard.target for heard in server.heard]
+            assert all("evil" not in received.headers for received in server.requests)
+            return [received.target for received in server.requests]
 
     assert asyncio.run(main()) == ["/a%20b/%C3%A9", "/x%0D%0AEvil:%201"]
 
@@ -300,7 +300,7 @@ def test_sends_a_user_agent_and_requests_no_coding() -> None:
                 async with http.open(Request(server.url("/"), decode=decode)) as response:
                     await response.read(10)
             await http.close()
-            return [heard.headers for heard in server.heard]
+            return [received.headers for received in server.requests]
 
     asset, page, again = asyncio.run(main())
     assert asset["user-agent"].startswith("stacpull/")
@@ -324,8 +324,8 @@ def test_posts_a_body() -> None:
             async with http.open(request) as response:
                 await response.read(10)
             await http.close()
-            heard = server.heard[0]
-            return heard.method, heard.body, heard.headers["content-type"]
+            received = server.requests[0]
+            return received.method, received.body, received.headers["content-type"]
 
     assert asyncio.run(main()) == ("POST", b"{}", "application/json")
 
@@ -338,7 +338,7 @@ def test_no_redirect_is_followed() -> None:
             async with http.open(Request(server.url("/"))) as response:
                 result = response.status, response.headers["Location"]
             await http.close()
-            return *result, len(server.heard)
+            return *result, len(server.requests)
 
     assert asyncio.run(main()) == (302, "/next%20hop", 1)
 
@@ -351,7 +351,7 @@ def test_connections_are_reused() -> None:
                 async with http.open(Request(server.url("/"))) as response:
                     await response.read(100_000)
             await http.close()
-            return {heard.connection for heard in server.heard}
+            return {received.connection for received in server.requests}
 
     assert asyncio.run(main()) == {1}
 
@@ -369,7 +369,9 @@ def test_a_request_is_resent_only_if_its_connection_was_used_before(used: bool) 
                     await response.read(10)
             failure = await failure_at(http, Request(server.url("/closed")))
             await http.close()
-            return failure, [heard.connection for heard in server.heard if heard.target == "/closed"]
+            return failure, [
+                received.connection for received in server.requests if received.target == "/closed"
+            ]
 
     failure, connections = asyncio.run(main())
     assert (failure.kind, failure.free, failure.retryable) == (FailureKind.NETWORK, False, True)
@@ -522,7 +524,7 @@ class TestProxies:
                 except TransferError as error:
                     return error.failure
                 else:
-                    return [heard.target for heard in server.heard]
+                    return [received.target for received in server.requests]
                 finally:
                     await http.close()
 

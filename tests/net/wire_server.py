@@ -23,7 +23,7 @@ Script = Sequence[Scripted] | Callable[[Request], Scripted]
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     """A received request, with header names in lower case."""
 
     method: str
@@ -40,7 +40,7 @@ class WireServer:
     """
 
     def __init__(self, routes: Mapping[str, Script], *, tls: ssl.SSLContext | None = None) -> None:
-        self.heard: list[Heard] = []
+        self.requests: list[ReceivedRequest] = []
         self._routes = routes
         self._tls = tls
         self._turns: dict[str, int] = {}
@@ -98,9 +98,9 @@ class WireServer:
     async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
     ) -> bool:
-        heard = await read_request(reader, number)
-        self.heard.append(heard)
-        answer = self._turn(heard)
+        request = await read_request(reader, number)
+        self.requests.append(request)
+        answer = self._turn(request)
         if isinstance(answer, bytes):
             writer.write(answer)
             await writer.drain()
@@ -109,19 +109,19 @@ class WireServer:
             return False
         if answer.fault is Fault.SILENT:
             await asyncio.Event().wait()
-        writer.write(wire_of(answer, head_only=heard.method == "HEAD"))
+        writer.write(wire_of(answer, head_only=request.method == "HEAD"))
         await writer.drain()
         if answer.fault is Fault.STALLED:
             await asyncio.Event().wait()
         return answer.fault is None
 
-    def _turn(self, heard: Heard) -> Scripted:
-        path = heard.target if heard.target in self._routes else heard.target.partition("?")[0]
+    def _turn(self, request: ReceivedRequest) -> Scripted:
+        path = request.target if request.target in self._routes else request.target.partition("?")[0]
         script = self._routes.get(path)
         if script is None:
             return Answer(404, b"no such route")
         if callable(script):
-            return script(Request(heard.target, heard.method, heard.headers, heard.body))
+            return script(Request(request.target, request.method, request.headers, request.body))
         turn = self._turns.get(path, 0)
         self._turns[path] = turn + 1
         return script[min(turn, len(script) - 1)]
@@ -132,14 +132,14 @@ async def _a_few_turns() -> None:
         await asyncio.sleep(0)
 
 
-async def read_request(reader: asyncio.StreamReader, number: int) -> Heard:
+async def read_request(reader: asyncio.StreamReader, number: int) -> ReceivedRequest:
     """Read the next request of connection `number`."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *fields = head.split("\r\n")
     method, target, _ = line.split(" ", 2)
     headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields if f)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Heard(method, target, headers, body, number)
+    return ReceivedRequest(method, target, headers, body, number)
 
 
 def wire_of(answer: Scripted, *, head_only: bool = False) -> bytes:

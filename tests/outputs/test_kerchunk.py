@@ -483,18 +483,18 @@ def test_a_table_gives_references_to_the_source_without_another_request(
     host.files["/broken.tif"] = b"no raster"
     table = tmp_path / f"table.{suffix}"
     assert headers(host, table, tmp_path).headers_failed == 1
-    host.rasters_asked()
+    host.raster_requests()
     report = export(table, tmp_path / "refs.json")
-    assert host.rasters_asked() == []
+    assert host.raster_requests() == []
     assert (report.items, report.left_out) == (3, 1)
     assert report.notes == ("1 file was left out, scenes/i broken for one: its header was not read.",)
     for key in kinds:
         with rasterio.open(tmp_path / f"{key}.tif") as file:
             np.testing.assert_array_equal(pixels(tmp_path / "refs.json", f"scenes/i/{key}"), file.read())
-    host.rasters_asked()
+    host.raster_requests()
     with opened(tmp_path / "refs.json", "scenes/i/tiles") as dataset:
         assert dataset["tiles"][:16, :32].values.shape == (16, 32)
-    ((path, requested),) = host.rasters_asked()
+    ((path, requested),) = host.raster_requests()
     assert (path, (requested or "").startswith("bytes=")) == ("/tiles.tif", True)
 
 

@@ -135,12 +135,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "said"), WRONG)
-def test_errors_are_reported_with_their_line(text: str, line: int, said: str):
+@pytest.mark.parametrize(("text", "line", "message"), WRONG)
+def test_errors_are_reported_with_their_line(text: str, line: int, message: str):
     with pytest.raises(FaultFileError) as caught:
         parse_faults(text, "x.toml")
     assert str(caught.value).startswith(f"x.toml, line {line}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[[fault]\n", "a = ", 'what = "a\nb"'])

@@ -62,8 +62,8 @@ def test_kinds(server: str, target: str, kind: str):
     ],
 )
 def test_matching(rule: dict[str, Any], matches: bool):
-    asked = request("/mlhub/a%20patch/x_B01.tif?sig=abc", range="bytes=7-")
-    assert Rule(BANG, **rule).matches(asked) is matches
+    info = request("/mlhub/a%20patch/x_B01.tif?sig=abc", range="bytes=7-")
+    assert Rule(BANG, **rule).matches(info) is matches
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_counting(rule: dict[str, Any], struck: list[int]):
 
 def test_counting_by_path():
     faults = PlannedFaults(FaultPlan((Rule(BANG, first=2, last=2, per="path"),)))
-    asked = ["/a", "/b", "/a?again", "/c", "/b", "/a", "/c"]
-    answers = [faults.before(request(target)) is not None for target in asked]
+    targets = ["/a", "/b", "/a?again", "/c", "/b", "/a", "/c"]
+    answers = [faults.before(request(target)) is not None for target in targets]
     assert answers == [False, False, True, False, True, False, True]
 
 
@@ -105,7 +105,7 @@ def test_a_rule_overridden_by_another_keeps_its_count():
 
 
 @given(st.integers(0, 2**40), st.permutations([f"/{n}" for n in range(8)] * 3))
-def test_rules_per_path_do_not_depend_on_request_order(seed: int, asked: list[str]):
+def test_rules_per_path_do_not_depend_on_request_order(seed: int, targets: list[str]):
     plan = FaultPlan((Rule(BANG, probability=0.5, per="path"),), seed)
 
     def struck(order: list[str]) -> dict[str, list[bool]]:
@@ -115,7 +115,7 @@ def test_rules_per_path_do_not_depend_on_request_order(seed: int, asked: list[st
             found.setdefault(target, []).append(faults.before(request(target)) is not None)
         return found
 
-    assert struck(asked) == struck(sorted(asked))
+    assert struck(targets) == struck(sorted(targets))
 
 
 def test_faults_follow_the_probability_and_depend_on_the_seed():

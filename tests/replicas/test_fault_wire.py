@@ -36,9 +36,9 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def ask(url: str, *, timeout: float = 5, **headers: str) -> Answer | None:
+def response_to(url: str, *, timeout: float = 5, **headers: str) -> Answer | None:
     """Send a request and read until the server closes; return None if the reply is not HTTP."""
-    raw = asked_raw(url, timeout=timeout, **headers)
+    raw = raw_response(url, timeout=timeout, **headers)
     head, found, body = raw.partition(b"\r\n\r\n")
     if not found:
         return None
@@ -47,7 +47,7 @@ def ask(url: str, *, timeout: float = 5, **headers: str) -> Answer | None:
     return Answer(int(line.split(" ")[1]), {name.lower(): value for name, _, value in pairs}, body)
 
 
-def asked_raw(url: str, *, timeout: float = 5, **headers: str) -> bytes:
+def raw_response(url: str, *, timeout: float = 5, **headers: str) -> bytes:
     parts = urlsplit(url)
     fields = {
         "Host": parts.netloc,
@@ -70,7 +70,7 @@ def asked_raw(url: str, *, timeout: float = 5, **headers: str) -> bytes:
 def struck(fault: str, **headers: str) -> Answer | None:
     """Return the reply to a request for the object `b/x` with `fault`."""
     with run_in_thread(replica(fault)) as server:
-        return ask(f"{server.s3_url}/b/x", **headers)
+        return response_to(f"{server.s3_url}/b/x", **headers)
 
 
 def replica(fault: str) -> S3Replica:
@@ -123,12 +123,12 @@ def test_no_answer_at_all():
 
 def test_a_reset():
     with run_in_thread(replica('what = "close"\nafter = 5\nreset = true')) as server:
-        assert asked_raw(f"{server.s3_url}/b/x").endswith(b"<reset>")
+        assert raw_response(f"{server.s3_url}/b/x").endswith(b"<reset>")
 
 
 def test_a_raw_fault_sends_bytes_without_http():
     with run_in_thread(replica('what = "raw"\ndata = "220 ready"')) as server:
-        assert asked_raw(f"{server.s3_url}/b/x") == b"220 ready"
+        assert raw_response(f"{server.s3_url}/b/x") == b"220 ready"
 
 
 def test_a_coding_that_was_not_requested():
@@ -147,7 +147,7 @@ def test_a_drip_fault_sends_slowly():
 def test_a_stall_ends_when_the_client_disconnects():
     with run_in_thread(replica('what = "stall"\nafter = 1\nseconds = 60')) as server:
         with pytest.raises(TimeoutError):
-            asked_raw(f"{server.s3_url}/b/x", timeout=0.05)
+            raw_response(f"{server.s3_url}/b/x", timeout=0.05)
         started = time.monotonic()
     assert time.monotonic() - started < 20, "it would stall for a minute"
 
@@ -156,7 +156,7 @@ def test_a_changed_object_differs_in_etag_content_and_ranges():
     new = BODY.translate(bytes(255 - value for value in range(256)))
     with run_in_thread(replica('what = "changed"')) as server:
         url = f"{server.s3_url}/b/x"
-        whole = ask(url)
+        whole = response_to(url)
         assert whole is not None
         assert (whole.status, whole.body) == (200, new)
         etag = whole.fields["etag"]
@@ -168,10 +168,10 @@ def test_a_changed_object_differs_in_etag_content_and_ranges():
             ({"If_None_Match": f'"{ETAG}"'}, 200, new),
         ]
         for headers, status, body in conditional:
-            answer = ask(url, **headers)
+            answer = response_to(url, **headers)
             assert answer is not None
             assert (answer.status, answer.body) == (status, body), headers
-        refused = ask(url, Range="bytes=4-7", If_Match=f'"{ETAG}"')
+        refused = response_to(url, Range="bytes=4-7", If_Match=f'"{ETAG}"')
         assert refused is not None
         assert refused.status == 412
 
@@ -181,7 +181,7 @@ def test_a_changed_object_differs_in_etag_content_and_ranges():
 )
 def test_redirects(location: str, expected: str):
     with run_in_thread(replica(f'what = "redirect"\nlocation = "{location}"\ncode = 307')) as server:
-        answer = ask(f"{server.s3_url}/b/x?q=1")
+        answer = response_to(f"{server.s3_url}/b/x?q=1")
     assert answer is not None
     assert answer.status == 307
     assert answer.fields["location"] == expected.replace("HOST", urlsplit(server.s3_url).netloc)
@@ -198,7 +198,7 @@ def page(fault: str) -> dict[str, Any]:
     faults = PlannedFaults(parse_faults(f'[[fault]]\nkind = "page"\n{fault}'))
     with run_in_thread(MlhubReplica(items=6, faults=faults)) as hub:
         url = f"{hub.base_url}/collections/bigearthnet_v1_labels/items?limit=3&key={hub.key}"
-        answer = ask(url)
+        answer = response_to(url)
     assert answer is not None
     found: dict[str, Any] = json.loads(answer.body)
     return found
@@ -233,7 +233,7 @@ def test_a_bomb_fault_sends_a_large_body(shape: str, size: int):
 
 def test_interrupted_responses_are_logged_with_their_bytes():
     with run_in_thread(replica('what = "close"\nafter = 5')) as server:
-        ask(f"{server.s3_url}/b/x")
+        response_to(f"{server.s3_url}/b/x")
         (record,) = server.requests
     assert (record.status, record.sent) == (200, 5)
 
@@ -241,5 +241,5 @@ def test_interrupted_responses_are_logged_with_their_bytes():
 def test_injected_faults_precede_planned_ones():
     with run_in_thread(replica('what = "status"\ncode = 500')) as server:
         server.inject(lambda _: True, Status(418))
-        answers = [ask(f"{server.s3_url}/b/x") for _ in range(2)]
+        answers = [response_to(f"{server.s3_url}/b/x") for _ in range(2)]
     assert [answer.status for answer in answers if answer] == [418, 500]

@@ -227,19 +227,19 @@ TIME = "2017-06-13T00:00:00Z/2017-08-31T00:00:00Z"
 
 @pytest.mark.parametrize("limit", [3, 400])
 @pytest.mark.parametrize(
-    "asked", [{"bbox": "-10,36,10,50"}, {"datetime": TIME}, {"bbox": "5,40,30,62", "datetime": TIME}]
+    "parameters", [{"bbox": "-10,36,10,50"}, {"datetime": TIME}, {"bbox": "5,40,30,62", "datetime": TIME}]
 )
-def test_item_pages_equal_the_search_result(client, client_2021, asked, limit):
-    found = client.get("/search", collections=LABELS, limit=400, **asked).json()
+def test_item_pages_equal_the_search_result(client, client_2021, parameters, limit):
+    found = client.get("/search", collections=LABELS, limit=400, **parameters).json()
     expected = [feature["id"] for feature in found["features"]]
     assert 0 < len(expected) < 400
-    pages = walk(client, f"/collections/{LABELS}/items", limit=limit, **asked)
+    pages = walk(client, f"/collections/{LABELS}/items", limit=limit, **parameters)
     assert [item for page in pages for item in page] == expected
     assert len(pages) == -(-len(expected) // limit)
-    first = client.get(f"/collections/{LABELS}/items", limit=limit, **asked).json()
+    first = client.get(f"/collections/{LABELS}/items", limit=limit, **parameters).json()
     assert first["context"]["matched"] == len(expected)
     own = {f"{LABELS}_{patch.name}" for patch in client_2021.replica.dataset.patches()}
-    pages = walk(client_2021, f"/collections/{LABELS}/items", limit=limit, **asked)
+    pages = walk(client_2021, f"/collections/{LABELS}/items", limit=limit, **parameters)
     assert [item for page in pages for item in page] == [item for item in expected if item in own]
 
 
@@ -247,17 +247,17 @@ def test_the_previous_link_keeps_the_box(client):
     def turn(page, rel):
         return next((link["href"] for link in page["links"] if link["rel"] == rel), None)
 
-    asked = {"bbox": "-10,36,10,50", "limit": 7}
-    first = client.get(f"/collections/{LABELS}/items", **asked).json()
+    parameters = {"bbox": "-10,36,10,50", "limit": 7}
+    first = client.get(f"/collections/{LABELS}/items", **parameters).json()
     second = client.get(turn(first, "next")).json()
     back = client.get(turn(second, "previous"), key=False).json()
     assert [item["id"] for item in back["features"]] == [item["id"] for item in first["features"]]
     assert turn(back, "previous") is None
 
 
-@pytest.mark.parametrize("asked", [{"bbox": "1,2,3"}, {"datetime": "2018"}])
-def test_an_invalid_bbox_or_datetime_is_refused(client, asked):
-    assert client.get(f"/collections/{LABELS}/items", **asked).status_code == 400
+@pytest.mark.parametrize("parameters", [{"bbox": "1,2,3"}, {"datetime": "2018"}])
+def test_an_invalid_bbox_or_datetime_is_refused(client, parameters):
+    assert client.get(f"/collections/{LABELS}/items", **parameters).status_code == 400
 
 
 def test_label_items_keep_the_rules_of_the_label_extension(client):

@@ -21,7 +21,7 @@ ACCEPTED = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 
 
 @dataclass(frozen=True)
-class Asker:
+class HubClient:
     """Sends the request of a recording to a replica."""
 
     replica: MlhubReplica
@@ -61,77 +61,77 @@ class Asker:
 
 
 ITEMS = f"/collections/{SOURCE}/items"
-Ask = Callable[[Asker], requests.Response]
+Call = Callable[[HubClient], requests.Response]
 
-OF_2021: dict[str, Ask] = {
-    "archive_bigearthnet_v1_labels_info": lambda ask: ask.api(f"/archive/{LABELS}/info"),
-    "archive_missing_302": lambda ask: ask.api("/archive/no_archive", "HEAD"),
-    "archive_missing_s3_404": lambda ask: ask.archive("no_archive", "HEAD"),
-    "archive_redirect_302_s3": lambda ask: ask.api(f"/archive/{LABELS}", "HEAD"),
-    "archive_s3_get_206": lambda ask: ask.archive(LABELS, "GET", Range="bytes=0-252970"),
-    "archive_s3_head_200": lambda ask: ask.archive(LABELS, "HEAD"),
-    "bigearthnet_v1_labels_collection": lambda ask: ask.api(f"/collections/{LABELS}"),
-    "bigearthnet_v1_source_collection": lambda ask: ask.api(f"/collections/{SOURCE}"),
-    "bigearthnet_v1_source_item": lambda ask: ask.item(SOURCE),
-    "bigearthnet_v1_source_items_page1": lambda ask: ask.api(ITEMS),
-    "bigearthnet_v1_source_items_page2": lambda ask: ask.following(ITEMS, 1),
-    "collection_404": lambda ask: ask.api("/collections/no_collection"),
-    "dataset_bigearthnet_v1": lambda ask: ask.api("/datasets/bigearthnet_v1"),
-    "items_anonymous_401": lambda ask: ask.api(ITEMS, key=False),
-    "items_kenya_page1_of_3_first2features": lambda ask: ask.api(ITEMS),
-    "items_kenya_page2_of_3_first2features": lambda ask: ask.following(ITEMS, 1),
-    "items_kenya_page3_empty": lambda ask: ask.following(ITEMS, 3),
+OF_2021: dict[str, Call] = {
+    "archive_bigearthnet_v1_labels_info": lambda hub: hub.api(f"/archive/{LABELS}/info"),
+    "archive_missing_302": lambda hub: hub.api("/archive/no_archive", "HEAD"),
+    "archive_missing_s3_404": lambda hub: hub.archive("no_archive", "HEAD"),
+    "archive_redirect_302_s3": lambda hub: hub.api(f"/archive/{LABELS}", "HEAD"),
+    "archive_s3_get_206": lambda hub: hub.archive(LABELS, "GET", Range="bytes=0-252970"),
+    "archive_s3_head_200": lambda hub: hub.archive(LABELS, "HEAD"),
+    "bigearthnet_v1_labels_collection": lambda hub: hub.api(f"/collections/{LABELS}"),
+    "bigearthnet_v1_source_collection": lambda hub: hub.api(f"/collections/{SOURCE}"),
+    "bigearthnet_v1_source_item": lambda hub: hub.item(SOURCE),
+    "bigearthnet_v1_source_items_page1": lambda hub: hub.api(ITEMS),
+    "bigearthnet_v1_source_items_page2": lambda hub: hub.following(ITEMS, 1),
+    "collection_404": lambda hub: hub.api("/collections/no_collection"),
+    "dataset_bigearthnet_v1": lambda hub: hub.api("/datasets/bigearthnet_v1"),
+    "items_anonymous_401": lambda hub: hub.api(ITEMS, key=False),
+    "items_kenya_page1_of_3_first2features": lambda hub: hub.api(ITEMS),
+    "items_kenya_page2_of_3_first2features": lambda hub: hub.following(ITEMS, 1),
+    "items_kenya_page3_empty": lambda hub: hub.following(ITEMS, 3),
 }
-OF_2022: dict[str, Ask] = {
-    "collection_ref_african_crops_kenya_01_labels": lambda ask: ask.api(f"/collections/{LABELS}"),
-    "item_ref_african_crops_kenya_01_labels_02": lambda ask: ask.item(LABELS),
-    "item_ref_african_crops_kenya_01_source_02_20180412": lambda ask: ask.item(SOURCE),
+OF_2022: dict[str, Call] = {
+    "collection_ref_african_crops_kenya_01_labels": lambda hub: hub.api(f"/collections/{LABELS}"),
+    "item_ref_african_crops_kenya_01_labels_02": lambda hub: hub.item(LABELS),
+    "item_ref_african_crops_kenya_01_source_02_20180412": lambda hub: hub.item(SOURCE),
 }
-OF_STAGING: dict[str, Ask] = {
-    "archive_404": lambda ask: ask.api("/archive/no_archive", "HEAD"),
-    "archive_azure_get_206": lambda ask: ask.archive(LABELS, "GET", Range="bytes=0-252970"),
-    "archive_azure_head_200": lambda ask: ask.archive(LABELS, "HEAD"),
-    "archive_bigearthnet_v1_labels_info": lambda ask: ask.api(f"/archive/{LABELS}/info"),
-    "archive_missing_301": lambda ask: ask.api("/archive/no_archive"),
-    "archive_missing_azure_404": lambda ask: ask.other(
-        f"{ask.replica.blob_url}/radiantearth.blob.core.windows.net/mlhub/archives/no_archive.tar.gz"
+OF_STAGING: dict[str, Call] = {
+    "archive_404": lambda hub: hub.api("/archive/no_archive", "HEAD"),
+    "archive_azure_get_206": lambda hub: hub.archive(LABELS, "GET", Range="bytes=0-252970"),
+    "archive_azure_head_200": lambda hub: hub.archive(LABELS, "HEAD"),
+    "archive_bigearthnet_v1_labels_info": lambda hub: hub.api(f"/archive/{LABELS}/info"),
+    "archive_missing_301": lambda hub: hub.api("/archive/no_archive"),
+    "archive_missing_azure_404": lambda hub: hub.other(
+        f"{hub.replica.blob_url}/radiantearth.blob.core.windows.net/mlhub/archives/no_archive.tar.gz"
     ),
-    "archive_redirect_303": lambda ask: ask.api(f"/archive/{LABELS}", "HEAD"),
-    "asset_azure_geojson": lambda ask: ask.blob(0, **NEW),
-    "asset_azure_jpg": lambda ask: ask.blob(1, **NEW),
-    "asset_azure_npy": lambda ask: ask.blob(2, **NEW),
-    "asset_azure_tif": lambda ask: ask.blob(3, **NEW),
-    "catalog_nasa_marine_debris": lambda ask: ask.other(
-        ask.api("/catalog/bigearthnet_v1").headers["Location"], **NEW
+    "archive_redirect_303": lambda hub: hub.api(f"/archive/{LABELS}", "HEAD"),
+    "asset_azure_geojson": lambda hub: hub.blob(0, **NEW),
+    "asset_azure_jpg": lambda hub: hub.blob(1, **NEW),
+    "asset_azure_npy": lambda hub: hub.blob(2, **NEW),
+    "asset_azure_tif": lambda hub: hub.blob(3, **NEW),
+    "catalog_nasa_marine_debris": lambda hub: hub.other(
+        hub.api("/catalog/bigearthnet_v1").headers["Location"], **NEW
     ),
-    "catalog_nasa_marine_debris_info": lambda ask: ask.api("/catalog/bigearthnet_v1/info"),
-    "catalog_nasa_marine_debris_redirect": lambda ask: ask.api("/catalog/bigearthnet_v1"),
-    "collection_404": lambda ask: ask.api("/collections/no_collection"),
-    "collection_bigearthnet_v1_labels": lambda ask: ask.api(f"/collections/{LABELS}"),
-    "collection_bigearthnet_v1_source": lambda ask: ask.api(f"/collections/{SOURCE}"),
-    "collection_by_conflict_404": lambda ask: ask.api("/datasets/ref_agrifieldnet_competition_v1"),
-    "collection_ref_african_crops_kenya_02_labels": lambda ask: ask.api(f"/collections/{LABELS}"),
-    "collection_ref_african_crops_kenya_02_source": lambda ask: ask.api(f"/collections/{SOURCE}"),
-    "collections_list": lambda ask: ask.api("/collections", key=False),
-    "dataset_bigearthnet_v1": lambda ask: ask.api("/datasets/bigearthnet_v1"),
-    "dataset_nasa_marine_debris": lambda ask: ask.api("/datasets/bigearthnet_v1"),
-    "datasets_list": lambda ask: ask.api("/datasets"),
-    "item_404": lambda ask: ask.api("/collections/no_collection/items/item_id"),
-    "item_ref_african_crops_kenya_02_tile_02_20190721": lambda ask: ask.item(SOURCE),
-    "items_anonymous_401": lambda ask: ask.api(ITEMS, key=False),
-    "items_http_to_https_307_page2": lambda ask: ask.following(ITEMS, 1),
-    "items_http_to_https_307_page6": lambda ask: ask.following(ITEMS, 5),
-    "items_page1": lambda ask: ask.api(ITEMS),
-    "items_page1_with_http_next": lambda ask: ask.api(ITEMS),
-    "items_page2": lambda ask: ask.following(ITEMS, 1),
-    "items_page6_last": lambda ask: ask.following(ITEMS, 5),
-    "root": lambda ask: ask.api("/", key=False, **{"Accept-Encoding": "identity", "Connection": "close"}),
+    "catalog_nasa_marine_debris_info": lambda hub: hub.api("/catalog/bigearthnet_v1/info"),
+    "catalog_nasa_marine_debris_redirect": lambda hub: hub.api("/catalog/bigearthnet_v1"),
+    "collection_404": lambda hub: hub.api("/collections/no_collection"),
+    "collection_bigearthnet_v1_labels": lambda hub: hub.api(f"/collections/{LABELS}"),
+    "collection_bigearthnet_v1_source": lambda hub: hub.api(f"/collections/{SOURCE}"),
+    "collection_by_conflict_404": lambda hub: hub.api("/datasets/ref_agrifieldnet_competition_v1"),
+    "collection_ref_african_crops_kenya_02_labels": lambda hub: hub.api(f"/collections/{LABELS}"),
+    "collection_ref_african_crops_kenya_02_source": lambda hub: hub.api(f"/collections/{SOURCE}"),
+    "collections_list": lambda hub: hub.api("/collections", key=False),
+    "dataset_bigearthnet_v1": lambda hub: hub.api("/datasets/bigearthnet_v1"),
+    "dataset_nasa_marine_debris": lambda hub: hub.api("/datasets/bigearthnet_v1"),
+    "datasets_list": lambda hub: hub.api("/datasets"),
+    "item_404": lambda hub: hub.api("/collections/no_collection/items/item_id"),
+    "item_ref_african_crops_kenya_02_tile_02_20190721": lambda hub: hub.item(SOURCE),
+    "items_anonymous_401": lambda hub: hub.api(ITEMS, key=False),
+    "items_http_to_https_307_page2": lambda hub: hub.following(ITEMS, 1),
+    "items_http_to_https_307_page6": lambda hub: hub.following(ITEMS, 5),
+    "items_page1": lambda hub: hub.api(ITEMS),
+    "items_page1_with_http_next": lambda hub: hub.api(ITEMS),
+    "items_page2": lambda hub: hub.following(ITEMS, 1),
+    "items_page6_last": lambda hub: hub.following(ITEMS, 5),
+    "root": lambda hub: hub.api("/", key=False, **{"Accept-Encoding": "identity", "Connection": "close"}),
 }
 WITH_ECHO = {"items_http_to_https_307_page2", "items_http_to_https_307_page6", "items_page1_with_http_next"}
 ALL = {
-    f"{folder}/{name}": ask
+    f"{folder}/{name}": hub
     for folder, asks in (("prod2021", OF_2021), ("prod2022", OF_2022), ("staging", OF_STAGING))
-    for name, ask in asks.items()
+    for name, hub in asks.items()
 }
 
 FRAMEWORK = {"header server: added"}
@@ -244,7 +244,7 @@ KNOWN: dict[str, set[str]] = {
 
 
 @pytest.fixture(scope="module")
-def askers() -> Iterator[dict[str, Asker]]:
+def hub_clients() -> Iterator[dict[str, HubClient]]:
     """Replicas by era; `echo` is the hub of 2022 with the quirk of staging in September 2021."""
     with (
         run_in_thread(MlhubReplica(items=75, seed=7, era="2021")) as of_2021,
@@ -253,9 +253,9 @@ def askers() -> Iterator[dict[str, Asker]]:
         requests.Session() as session,
     ):
         yield {
-            "2021": Asker(of_2021, session),
-            "2022": Asker(of_2022, session),
-            "echo": Asker(echo, session),
+            "2021": HubClient(of_2021, session),
+            "2022": HubClient(of_2022, session),
+            "echo": HubClient(echo, session),
         }
 
 
@@ -265,11 +265,11 @@ def test_no_recording_is_left_out(shared_data):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_reply_equals_the_recorded_one_except_known_differences(askers, shared_data, name):
+def test_a_reply_equals_the_recorded_one_except_known_differences(hub_clients, shared_data, name):
     folder, _, stem = name.partition("/")
     era = "2021" if folder == "prod2021" else "echo" if stem in WITH_ECHO else "2022"
     recording = Recording.read(shared_data / "mlhub" / folder, stem)
-    assert differences(recording, ALL[name](askers[era])) == KNOWN.get(name, set())
+    assert differences(recording, ALL[name](hub_clients[era])) == KNOWN.get(name, set())
 
 
 def test_every_known_difference_is_explained():

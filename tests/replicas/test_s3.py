@@ -122,9 +122,9 @@ def test_download_file_in_many_parts(s3, tmp_path):
 
 
 def test_checksums_are_sent_only_if_requested(endpoint, s3_client):
-    asking = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_supported")
+    client = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_supported")
     silent = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_required")
-    got = asking.get_object(Bucket="big", Key="file.bin")
+    got = client.get_object(Bucket="big", Key="file.bin")
     assert got["Body"].read() == CONTENTS["big"]["file.bin"]  # boto3 checks it
     assert got["ChecksumSHA256"]
     got = silent.get_object(Bucket="big", Key="file.bin")

@@ -69,7 +69,7 @@ def test_a_box_may_cross_the_180th_meridian(client):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "parameters",
     [
         {"limit": "0"},
         {"bbox": "1,2,3"},
@@ -85,8 +85,8 @@ def test_a_box_may_cross_the_180th_meridian(client):
         {"token": "next:nothing"},
     ],
 )
-def test_invalid_parameters_are_refused(client, asked):
-    assert client.get("/search", **asked).status_code == 400
+def test_invalid_parameters_are_refused(client, parameters):
+    assert client.get("/search", **parameters).status_code == 400
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"collections":"x"}'])

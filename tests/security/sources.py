@@ -76,8 +76,8 @@ class Source(WireServer):
     def url(self, path: str, host: str | None = None) -> str:
         return super().url(path, host or self.name)
 
-    def _turn(self, heard: Any) -> Scripted:
-        known = heard.target in self._routes or heard.target.partition("?")[0] in self._routes
+    def _turn(self, request: Any) -> Scripted:
+        known = request.target in self._routes or request.target.partition("?")[0] in self._routes
         if self._others is None or known:
-            return super()._turn(heard)
-        return self._others(Request(heard.target, heard.method, heard.headers, heard.body))
+            return super()._turn(request)
+        return self._others(Request(request.target, request.method, request.headers, request.body))

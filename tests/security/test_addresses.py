@@ -50,12 +50,12 @@ class Names:
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
-        self.asked = 0
+        self.lookups = 0
         asyncio.get_running_loop().getaddrinfo = self.look_up  # type: ignore[method-assign]
 
     async def look_up(self, host: str, port: int | str | None, **_options: Any) -> list[Any]:
-        found = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
+        found = self.answers[min(self.lookups, len(self.answers) - 1)]
+        self.lookups += 1
         return [self._info(address, int(port or 0)) for address in found]
 
     @staticmethod
@@ -142,15 +142,15 @@ def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
             first_http = made(transport, allow_private=True)
             with watched_connections() as tried:
                 first = await fetched(first_http, url)
-                asked = names.asked
+                lookups = names.lookups
                 await first_http.close()
                 second_http = made(transport, allow_private=True)
                 second = await fetched(second_http, url)
                 await second_http.close()
-            return first, second, tried, asked
+            return first, second, tried, lookups
 
-    first, second, tried, asked = asyncio.run(course())
-    assert (first, asked) == (b"hello", 1)
+    first, second, tried, lookups = asyncio.run(course())
+    assert (first, lookups) == (b"hello", 1)
     assert second.kind is FailureKind.ADDRESS
     assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]
 
@@ -171,10 +171,10 @@ def test_a_public_source_cannot_lead_to_private_addresses(
                 monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
                 monkeypatch.setenv("no_proxy", "127.0.0.1")
                 await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
-                return inside.port, [heard.target for heard in inside.heard]
+                return inside.port, [request.target for request in inside.requests]
 
-    _, heard = asyncio.run(course())
-    assert heard == []
+    _, targets = asyncio.run(course())
+    assert targets == []
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
     assert found == {"href": "address", "hop": "address"}
 
@@ -186,8 +186,8 @@ def test_the_command_itself_never_tries_a_link_local_address(tmp_path: Path) -> 
     program = "import sys; from stacpull.cli.main import execute; sys.exit(execute(sys.argv[1:]))"
 
     async def course() -> tuple[int, str]:
-        def to_inside(asked: Request) -> Answer:
-            number = int(asked.url.rpartition("/")[2])
+        def to_inside(lookups: Request) -> Answer:
+            number = int(lookups.url.rpartition("/")[2])
             return Answer(302, headers={"Location": f"http://{WRITTEN_LINK_LOCAL[number]}/latest/meta-data/"})
 
         async with Source(others=to_inside) as source:

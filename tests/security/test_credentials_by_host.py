@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.net.memory import Answer
-from tests.net.wire_server import Heard, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer
 
@@ -35,34 +35,34 @@ class Form:
 
     source: Callable[[str], str]
     options: Mapping[str, Any]
-    arrives: Callable[[Heard], bool]
+    arrives: Callable[[ReceivedRequest], bool]
 
 
-def basic(heard: Heard) -> bool:
+def basic(request: ReceivedRequest) -> bool:
     wanted = base64.b64encode(f"me:{KEY}".encode()).decode()
-    return heard.headers.get("authorization") == f"Basic {wanted}"
+    return request.headers.get("authorization") == f"Basic {wanted}"
 
 
 FORMS = {
     "bearer": Form(
         lambda url: url,
         {"headers": {"Authorization": Secret(f"Bearer {KEY}")}},
-        lambda heard: heard.headers.get("authorization") == f"Bearer {KEY}",
+        lambda request: request.headers.get("authorization") == f"Bearer {KEY}",
     ),
     "header": Form(
         lambda url: url,
         {"headers": {"X-API-Key": Secret(KEY)}},
-        lambda heard: heard.headers.get("x-api-key") == KEY,
+        lambda request: request.headers.get("x-api-key") == KEY,
     ),
     "query": Form(
         lambda url: url,
         {"query": {"key": Secret(KEY)}},
-        lambda heard: f"key={ENCODED}" in heard.target,
+        lambda requests: f"key={ENCODED}" in requests.target,
     ),
     "in SOURCE": Form(
         lambda url: f"{url}?key={ENCODED}",
         {},
-        lambda heard: f"key={ENCODED}" in heard.target,
+        lambda requests: f"key={ENCODED}" in requests.target,
     ),
     "user and password": Form(lambda url: url.replace("://", f"://me:{ENCODED}@"), {}, basic),
 }
@@ -73,9 +73,9 @@ class World:
     """The requests that the source, a host at another port, and S3 received."""
 
     report: MirrorReport
-    source: list[Heard]
-    other: list[Heard]
-    s3: list[Heard]
+    source: list[ReceivedRequest]
+    other: list[ReceivedRequest]
+    s3: list[ReceivedRequest]
 
 
 def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
@@ -92,8 +92,8 @@ def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
         "/there-and-back": other.url("/back"),
     }
 
-    def act(asked: Request) -> Answer:
-        target = places.get(asked.url.partition("?")[0])
+    def act(request: Request) -> Answer:
+        target = places.get(request.url.partition("?")[0])
         return Answer(302, headers={"Location": target}) if target else Answer(body=b"data")
 
     return act
@@ -128,11 +128,11 @@ async def run(form: Form, dest: Path, transport: Any) -> World:
             **form.options,
         )
         report = await mirror(form.source(source.api), dest, options=options)
-        return World(report, source.heard, other.heard, s3.heard)
+        return World(report, source.requests, other.requests, s3.requests)
 
 
-def told(heard: list[Heard]) -> bytes:
-    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in heard).encode()
+def text_of(requests: list[ReceivedRequest]) -> bytes:
+    return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -155,14 +155,14 @@ def test_no_credential_reaches_another_host_or_is_written_down(
     assert all(FORMS[form].arrives(one) for one in own)
     assert {one.target.partition("?")[0] for one in own} >= {"/own", "/to-port", "/collections/c/items"}
     assert {one.target.partition("?")[0] for one in by_name} == {"/named"}
-    asked = {one.target.partition("?")[0] for one in world.other}
-    assert asked >= {"/blob", "/back", "/page2", "/linked"}
+    targets = {one.target.partition("?")[0] for one in world.other}
+    assert targets >= {"/blob", "/back", "/page2", "/linked"}
     assert {one.target for one in world.s3} == {"/bucket/by-href", "/bucket/by-redirect"}
 
-    assert found_in(told(by_name) + told(world.other) + told(world.s3), [KEY]) == []
-    everywhere = told(world.source) + told(world.other) + told(world.s3)
+    assert found_in(text_of(by_name) + text_of(world.other) + text_of(world.s3), [KEY]) == []
+    everywhere = text_of(world.source) + text_of(world.other) + text_of(world.s3)
     assert found_in(everywhere, [S3_SECRET]) == []  # it signs, and is never sent
-    assert found_in(told(world.source) + told(world.other), [S3_KEY, S3_TOKEN]) == []
+    assert found_in(text_of(world.source) + text_of(world.other), [S3_KEY, S3_TOKEN]) == []
     assert all(one.headers["x-amz-security-token"] == S3_TOKEN for one in world.s3)
 
     assert found_under(dest, [KEY, S3_KEY, S3_SECRET, S3_TOKEN]) == []
@@ -175,10 +175,10 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) ->
     dest = tmp_path / "m"
 
     async def course() -> MirrorReport:
-        says = Answer(
+        message = Answer(
             400, body=f"no such key: {KEY}".encode(), headers={"Content-Type": "text/plain", "X": KEY}
         )
-        async with Source(others=lambda _: says) as source:
+        async with Source(others=lambda _: message) as source:
             source.features = [
                 feature("i", {"a": source.url("/x")}, title=f"your key is {KEY}", description=ENCODED)
             ]
@@ -194,8 +194,8 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) ->
 def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport: str, form: str) -> None:
     """The source chose them: the user's credentials are sent, and the href is requested without them."""
 
-    def others(asked: Request) -> Answer:
-        if asked.url.startswith("/hop"):
+    def others(request: Request) -> Answer:
+        if request.url.startswith("/hop"):
             return Answer(302, headers={"Location": source.url("/b").replace("://", "://them:word@")})
         return Answer(body=b"data")
 
@@ -210,6 +210,6 @@ def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport:
 
     report = asyncio.run(course())
     assert (report.assets_done, report.assets_failed) == (3, 0)
-    assert {one.target.partition("?")[0] for one in source.heard} >= {"/a", "/b", "/hop"}
-    assert all(FORMS[form].arrives(one) for one in source.heard)
+    assert {one.target.partition("?")[0] for one in source.requests} >= {"/a", "/b", "/hop"}
+    assert all(FORMS[form].arrives(one) for one in source.requests)
     assert found_under(tmp_path / "m", [KEY, "them:word"]) == []

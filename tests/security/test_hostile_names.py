@@ -27,13 +27,13 @@ def contents(number: int) -> bytes:
     return f"asset {number}".encode()
 
 
-def answer(asked: Request) -> Answer:
+def answer(request: Request) -> Answer:
     """`/to/<name>?N` redirects to `/at/<name>?N`, which gives the contents under yet another name."""
-    path, _, number = asked.url.partition("?")
+    path, _, number = request.url.partition("?")
     if not number.isdecimal():
         return Answer(404, b"{}")
     if path.startswith("/to/"):
-        host = f"http://{asked.headers['host']}" if int(number) % 2 else ""
+        host = f"http://{request.headers['host']}" if int(number) % 2 else ""
         return Answer(302, headers={"Location": f"{host}/at/{path[4:]}?{number}"})
     evil = "attachment; filename=\"../../../evil\"; filename*=UTF-8''..%2F..%2Fevil"
     return Answer(body=contents(int(number)), headers={"Content-Disposition": evil})

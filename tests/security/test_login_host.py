@@ -62,7 +62,7 @@ def test_the_number_of_cookies_kept_is_limited() -> None:
                     assert await get(w.client, w.centre.url("/a.nc")) == DATA
                 sizes.append(tracemalloc.get_traced_memory()[0])
             tracemalloc.stop()
-            sent = max(len(one.headers.get("cookie", "")) for one in (*w.urs.heard, *w.centre.heard))
+            sent = max(len(one.headers.get("cookie", "")) for one in (*w.urs.requests, *w.centre.requests))
             return sizes[1] - sizes[0], sent
 
     grown, sent = asyncio.run(main())
@@ -96,7 +96,7 @@ def test_no_answer_of_the_login_host_reveals_the_password(answer: Answer | bytes
             with pytest.raises((StacpullError, TransferError)) as caught:
                 await get(w.client, w.centre.url("/a.nc"))
             assert w.urs.secrets[0] not in str(caught.value)
-            assert all("authorization" not in one.headers for one in (*w.centre.heard, *stranger.heard))
+            assert all("authorization" not in one.headers for one in (*w.centre.requests, *stranger.requests))
 
     asyncio.run(asyncio.wait_for(main(), 20))
 

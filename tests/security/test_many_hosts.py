@@ -27,14 +27,14 @@ FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS
 MOST_BYTES = 700  # a host that is remembered takes several thousand
 
 
-async def growth(ask: Callable[[int], Awaitable[None]]) -> float:
+async def growth(act: Callable[[int], Awaitable[None]]) -> float:
     """Return how much more memory is held after many hosts than after a few, in bytes per further host."""
     sizes = []
     tracemalloc.start()
     try:
         for start, end in ((0, FEW), (FEW, MANY)):
             for number in range(start, end):
-                await ask(number)
+                await act(number)
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
@@ -42,7 +42,7 @@ async def growth(ask: Callable[[int], Awaitable[None]]) -> float:
     return (sizes[1] - sizes[0]) / (MANY - FEW)
 
 
-async def asked(client: Client, url: str) -> None:
+async def requested(client: Client, url: str) -> None:
     with pytest.raises(TransferError):
         async with client.open(Request(url), count_refusal=False):
             pass
@@ -65,7 +65,7 @@ class Forgetful(MemoryTransport):
 def test_memory_of_gates_and_routes_is_limited() -> None:
     async def course() -> float:
         client = client_of(Forgetful({}, SystemClock()))
-        return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
+        return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
 
     assert asyncio.run(course()) < MOST_BYTES
 
@@ -82,7 +82,7 @@ def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
         options: dict[str, Any] = {"policy": AddressPolicy(), "trust_env": False}
         client = client_of(HttpTransport(**options) if kind == "aiohttp" else FastTransport(**options))
         try:
-            return await growth(lambda number: asked(client, f"http://h{number}.example/x"))
+            return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
         finally:
             await client.close()
 

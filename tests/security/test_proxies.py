@@ -23,7 +23,7 @@ KEY = "planted-key-of-the-source"
 SPELLINGS = [PASSWORD, base64.b64encode(USER.encode()).decode()]
 
 
-def asset(_asked: Request) -> Answer:
+def asset(_request: Request) -> Answer:
     return Answer(body=b"by proxy")
 
 
@@ -62,8 +62,8 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
     assert all(head.startswith("CONNECT far.example:") for head in proxy.heads)
     assert not any("secret/path" in head or KEY in head for head in proxy.heads)
     assert KEY.encode() not in b"".join(proxy.passed)
-    assert any(KEY in heard.target for heard in source.heard)  # inside the tunnel it is sent
-    reported = [f"{heard.target}{heard.headers}" for heard in source.heard]
+    assert any(KEY in request.target for request in source.requests)  # inside the tunnel it is sent
+    reported = [f"{request.target}{request.headers}" for request in source.requests]
     assert not any(spelling in text for spelling in SPELLINGS for text in reported)
     assert "proxy-authorization" not in "".join(reported)
     assert_secret_nowhere(dest, *capfd.readouterr())
@@ -83,7 +83,7 @@ def test_a_proxy_that_presents_another_certificate_is_refused(
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
             with pytest.raises(StacpullError, match=r"certificate of far.example:[0-9]+ is not trusted"):
                 await mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
-            return len(source.heard)
+            return len(source.requests)
 
     assert asyncio.run(course()) == 0
 
@@ -109,13 +109,13 @@ def test_http_uses_the_proxy_and_no_proxy_bypasses_it(
     assert all(url.startswith("http://far.example:") for url in requested)
     assert any("/far?key=" in url for url in requested)
     assert not any("/near" in url for url in requested)
-    assert any(heard.target.startswith("/near") for heard in source.heard)
-    assert not any("proxy-authorization" in heard.headers for heard in source.heard)
+    assert any(request.target.startswith("/near") for request in source.requests)
+    assert not any("proxy-authorization" in request.headers for request in source.requests)
     assert_secret_nowhere(dest)
 
 
 @pytest.mark.parametrize(
-    ("proxy_url", "said"),
+    ("proxy_url", "expected"),
     [
         (
             f"http://{USER}@127.0.0.1:1",
@@ -141,7 +141,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
     capfd: Any,
     proxy_url: str,
-    said: str | None,
+    expected: str | None,
 ) -> None:
     async def look_up(host: str, port: int, **_options: Any) -> list[Any]:
         if not host.startswith("127."):
@@ -163,11 +163,11 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
             return None, proxy.port
 
     message, port = asyncio.run(course())
-    if said is None:
+    if expected is None:
         assert message is None
     else:
         assert message is not None
-        assert said.replace("{port}", str(port)) in message
+        assert expected.replace("{port}", str(port)) in message
         assert_secret_nowhere(dest, message, *capfd.readouterr())
 
 
@@ -192,7 +192,7 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(
 
 
 @pytest.mark.parametrize(
-    ("proxy_url", "user", "said"),
+    ("proxy_url", "user", "expected"),
     [
         ("http://no-such-proxy.invalid:3128", None, "its name cannot be looked up"),
         ("http://127.0.0.1:1", None, "Cannot connect to the proxy http://127.0.0.1:1 (from http_proxy)"),
@@ -200,14 +200,19 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(
     ],
 )
 def test_errors_of_an_http_proxy_name_the_proxy(
-    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, proxy_url: str, user: str | None, said: str
+    dest: Path,
+    transport: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy_url: str,
+    user: str | None,
+    expected: str,
 ) -> None:
     async def course() -> None:
         async with Source() as source, Proxy(source.port, user=user) as proxy:
             monkeypatch.setenv("http_proxy", proxy_url.replace("{port}", str(proxy.port)))
             with pytest.raises(StacpullError) as caught:
                 await mirror("http://far.example/collections/c", dest, options=options(transport=transport))
-            assert said in str(caught.value)
+            assert expected in str(caught.value)
 
     asyncio.run(course())
 
@@ -236,7 +241,7 @@ def test_the_proxy_for_everything(
             await mirror(source.api, dest, options=options(transport=transport))
             return len(proxy.heads) - heads, str(caught.value)
 
-    heads, said = asyncio.run(course())
+    heads, expected = asyncio.run(course())
     assert heads > 0
-    assert f"{variable} names a proxy of the kind socks5" in said
-    assert_secret_nowhere(dest, said)
+    assert f"{variable} names a proxy of the kind socks5" in expected
+    assert_secret_nowhere(dest, expected)

@@ -61,7 +61,7 @@ def test_an_invalid_page_does_not_reveal_the_credential(
         async with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:
             with pytest.raises(StacpullError) as caught:
                 await mirror(source.api, tmp_path / "m", options=options(name))
-            assert any(f"{name}={SENT}" in heard.target for heard in source.heard)
+            assert any(f"{name}={SENT}" in request.target for request in source.requests)
             return chain_of(caught.value)
 
     texts = asyncio.run(course())
@@ -84,7 +84,7 @@ def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: st
     async def course() -> tuple[list[str], list[object]]:
         async with WireServer(routes) as server:
             report = await mirror(server.url("/root.json"), tmp_path / "m", options=options(name))
-            return [heard.target for heard in server.heard], [report]
+            return [request.target for request in server.requests], [report]
 
     targets, shown = asyncio.run(course())
     assert all(f"{name}={SENT}" in target for target in targets)

@@ -108,11 +108,11 @@ def assert_untouched(outside: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"outside", "mirror"}
 
 
-def assert_documented(code: int, said: str) -> None:
+def assert_documented(code: int, message: str) -> None:
     """0: gone round; 1: named failures; 2: no mirror there; 5: refused by a sentence."""
-    assert code in {0, 1, 2, 5}, said
-    assert "should not have happened" not in said
-    assert code in {0, 1} or "stacpull: " in said
+    assert code in {0, 1, 2, 5}, message
+    assert "should not have happened" not in message
+    assert code in {0, 1} or "stacpull: " in message
 
 
 @pytest.mark.parametrize("where", PLACES)

@@ -20,7 +20,7 @@ from stacpull.net.transport import Request
 BODY = b"sealed"
 
 
-def asset(_asked: Request) -> Answer:
+def asset(_request: Request) -> Answer:
     return Answer(body=BODY)
 
 
@@ -38,14 +38,14 @@ def mirrored(
             try:
                 report = await mirror(source.api, dest, options=Options(retries=0, **options))
             finally:
-                heard.append((len(source.heard), len(blobs.heard)))
-        return report, *heard[-1]
+                counts.append((len(source.requests), len(blobs.requests)))
+        return report, *counts[-1]
 
-    heard: list[tuple[int, int]] = []
+    counts: list[tuple[int, int]] = []
     try:
         return asyncio.run(course())
     finally:
-        assert heard
+        assert counts
 
 
 def test_pages_and_assets_are_fetched_with_the_ca_bundle(
@@ -83,11 +83,11 @@ def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
     assert "not trusted" in failed.message
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["another bundle", "the system's"])
+@pytest.mark.parametrize("with_bundle", [True, False], ids=["another bundle", "the system's"])
 def test_a_source_behind_a_bad_certificate_ends_the_run(
-    tmp_path: Path, authority: Authority, stranger: Authority, told: bool
+    tmp_path: Path, authority: Authority, stranger: Authority, with_bundle: bool
 ) -> None:
-    bundle = stranger.bundle if told else None
+    bundle = stranger.bundle if with_bundle else None
     with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
         mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)
 
@@ -95,7 +95,7 @@ def test_a_source_behind_a_bad_certificate_ends_the_run(
 def test_from_https_an_asset_is_not_redirected_to_http(
     tmp_path: Path, authority: Authority, transport: Any
 ) -> None:
-    def plain(_asked: Request) -> Answer:
+    def plain(_request: Request) -> Answer:
         return Answer(302, headers={"Location": "http://127.0.0.1:1/x"})
 
     async def course() -> MirrorReport:

@@ -39,16 +39,16 @@ ANSWERS = {
 
 
 @asynccontextmanager
-async def hostile_proxy(answer: bytes, heard: list[bytes]) -> AsyncIterator[int]:
+async def hostile_proxy(answer: bytes, heads: list[bytes]) -> AsyncIterator[int]:
     """A proxy that gives one answer to everybody and notes every byte."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(answer)
             await writer.drain()
             if answer:
-                heard.append(await asyncio.wait_for(reader.read(1 << 16), 1))
+                heads.append(await asyncio.wait_for(reader.read(1 << 16), 1))
         except (OSError, EOFError, TimeoutError):
             pass
         finally:
@@ -63,11 +63,11 @@ async def hostile_proxy(answer: bytes, heard: list[bytes]) -> AsyncIterator[int]
 def test_a_hostile_proxy(
     tmp_path: Path, transport: Any, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    heard: list[bytes] = []
+    heads: list[bytes] = []
 
     async def course() -> str:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-        async with hostile_proxy(ANSWERS[kind], heard) as port:
+        async with hostile_proxy(ANSWERS[kind], heads) as port:
             monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@127.0.0.1:{port}")
             headers = {"Authorization": Secret(f"Bearer {KEY}")}
             options = Options(retries=0, transport=transport, headers=headers, query={"token": Secret(KEY)})
@@ -77,9 +77,9 @@ def test_a_hostile_proxy(
 
     message = asyncio.run(asyncio.wait_for(course(), 30))
     assert message
-    assert heard
-    assert all(head.startswith(b"CONNECT far.example:443 ") for head in heard[::2] if b"CONNECT" in head)
-    assert found_in(b"".join(heard), [KEY]) == []
+    assert heads
+    assert all(head.startswith(b"CONNECT far.example:443 ") for head in heads[::2] if b"CONNECT" in head)
+    assert found_in(b"".join(heads), [KEY]) == []
     printed = "".join(capfd.readouterr()) + message
     assert found_in(printed.encode(), [KEY, PASSWORD]) == []
     assert found_under(tmp_path, [KEY, PASSWORD]) == []

@@ -90,15 +90,15 @@ def test_a_secret_in_a_deleted_ledger_row_is_found(watch: Watch, tmp_path: Path)
 def test_a_key_sent_to_another_server_is_found(tmp_path: Path) -> None:
     watch = Watch()
 
-    async def ask(url: str) -> None:
+    async def send_key(url: str) -> None:
         async with aiohttp.ClientSession() as session, session.get(url, headers={"X": KEY}) as response:
             await response.read()
 
     with run_in_thread(MlhubReplica(items=1, key=KEY)) as replica:
         watch.note(replica)
-        asyncio.run(ask(f"{replica.base_url}?key={KEY}"))
+        asyncio.run(send_key(f"{replica.base_url}?key={KEY}"))
         watch.assert_clean(tmp_path)
-        asyncio.run(ask(replica.blob_url))
+        asyncio.run(send_key(replica.blob_url))
         with pytest.raises(AssertionError, match="blob"):
             watch.assert_clean(tmp_path)
 

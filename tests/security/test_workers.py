@@ -91,7 +91,7 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
     }
     assert {path[1:] for path in HOSTILE} <= set(found)
     assert report.assets_done == 5
-    by_name = [one for one in source.heard if one.headers["host"].startswith("localhost")]
+    by_name = [one for one in source.requests if one.headers["host"].startswith("localhost")]
     assert by_name
     assert found_in(repr(by_name).encode(), [KEY]) == []
     assert found_under(tmp_path / "m", [KEY]) == []

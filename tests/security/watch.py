@@ -68,9 +68,9 @@ class Watch:
         assert found_in("\n".join(self.printed).encode(), secrets) == []
         assert found_in(b"\n".join(self.arguments), secrets) == []
         for replica in self.replicas:
-            self._assert_told_where_due(replica)
+            self._assert_sent_only_where_due(replica)
 
-    def _assert_told_where_due(self, replica: MlhubReplica | SentinelHubReplica) -> None:
+    def _assert_sent_only_where_due(self, replica: MlhubReplica | SentinelHubReplica) -> None:
         total = sum(replica.counters.values())
         new = min(total - self.looked.get(id(replica), 0), len(replica.requests))
         self.looked[id(replica)] = total

@@ -34,7 +34,7 @@ class LongFiles(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.sent = Counter[str]()
-        self.asked: list[str | None] = []
+        self.ranges: list[str | None] = []
         self.rate = 0.0
         self.cut_after = 0
         self.is_framed = True
@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         server, data = self.server, self.server.files[self.path]
         etag = f'"v-{hashlib.sha256(data).hexdigest()[:20]}"'
         wanted = self.headers.get("Range")
-        server.asked.append(wanted)
+        server.ranges.append(wanted)
         found = _RANGE.fullmatch(wanted or "") if server.has_ranges else None
         if self.headers.get("If-Match", etag) != etag:
             self._reply(412, {"Content-Length": "0"})

@@ -141,11 +141,11 @@ class _Parts:
     def store(self) -> Iterator[None]:
         (self.work / "osd").mkdir()
         number = str(uuid.uuid4())
-        self.ask("osd", "new", number)
+        self.ceph("osd", "new", number)
         self.call("ceph-osd", *self.conf, "-i", "0", "--mkfs", "--osd-uuid", number)
         # its own message may go out before it knows the monitor's id, and would be its last
-        self.ask("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
-        with self.server(["ceph-osd", "-i", "0"], lambda: "1 up" in self.ask("osd", "stat")):
+        self.ceph("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
+        with self.server(["ceph-osd", "-i", "0"], lambda: "1 up" in self.ceph("osd", "stat")):
             yield
 
     @contextmanager
@@ -170,7 +170,7 @@ class _Parts:
             [found(command[0]), *self.conf, "-f", *command[1:]], self.work / command[0], ready=ready
         )
 
-    def ask(self, *arguments: str) -> str:
+    def ceph(self, *arguments: str) -> str:
         """Run a command of the monitor, again if need be: it listens before it can answer."""
         deadline = time.monotonic() + _PATIENCE
         while True:

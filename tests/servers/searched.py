@@ -98,11 +98,11 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
 
     async def run() -> Walked:
         found, options = Walked(), Options(retries=1)
-        asked = attrs.evolve(selection, push_down=push_down)
-        keep = compile_items(asked)
+        chosen = attrs.evolve(selection, push_down=push_down)
+        keep = compile_items(chosen)
         address = source_address(url, options)
         async with opened_source(address, options) as (network, source):
-            for start in await source.starts(asked):
+            for start in await source.starts(chosen):
                 async for page in source.pages(
                     start.request,
                     page_size=PageSize(page_size),

@@ -23,7 +23,7 @@ class StacApi:
     """
 
     def __init__(self, *, page_size: int = 10) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         """The requested paths, in order."""
         self._items: dict[str, Mapping[str, Json]] = {}
         self._page_size = page_size
@@ -65,7 +65,7 @@ class StacApi:
         return runner
 
     async def _collection(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
         links = [{"rel": "items", "href": f"{self.source}/items"}, {"rel": "self", "href": self.source}]
         return web.json_response(
@@ -74,7 +74,7 @@ class StacApi:
         )  # fmt: skip
 
     async def _page(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path_qs)
+        self.requests.append(request.path_qs)
         start = int(request.query.get("start", 0))
         names = sorted(self._items)
         end = start + self._page_size
@@ -82,7 +82,7 @@ class StacApi:
         return web.json_response(self._features(names[start:end]) | {"links": links})
 
     async def _item(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         name = request.match_info["item"]
         if name not in self._items:
             return web.json_response({"code": "NotFound", "description": "no such item"}, status=404)

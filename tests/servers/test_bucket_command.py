@@ -108,7 +108,7 @@ def test_the_commands_that_come_next_are_printed_as_they_work(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "code", "said"),
+    ("arguments", "environ", "code", "message"),
     [
         (["s3://{bucket}/p"], {}, 2, "add --work DIR"),
         (["disk", "--work", "work"], {}, 2, "--work is for a bucket as DEST"),
@@ -147,13 +147,13 @@ def test_errors_are_reported_in_a_sentence(
     arguments: list[str],
     environ: dict[str, str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     places = {"{url}": str(location.endpoint_url), "s3://{bucket}/p": f"s3://{location.bucket}/p"}
     words = [places.get(word, word) for word in arguments]
     ran = stacpull("mirror", source, "--no-progress", *words, **environ)
     assert (ran.code, len(ran.sentences)) == (code, 1), ran.err
-    assert said in ran.err
+    assert message in ran.err
     assert "planted" not in (ran.out + ran.err).lower()
     assert not (tmp_path / "disk").exists()
     assert not (tmp_path / "work").exists()

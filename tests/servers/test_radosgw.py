@@ -180,7 +180,7 @@ def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(
     stac.put("item", {"data": url.replace("X-Amz-Expires=600", "X-Amz-Expires=601")})
     result = mirrored(stac.source, tmp_path / "mirror")
     assert result.why() == ("refused", 403)
-    assert stac.asked.count("/collections/things/items/item") == 1
+    assert stac.requests.count("/collections/things/items/item") == 1
     signature = url.rpartition("=")[2]
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert signature.encode() not in everything

@@ -478,16 +478,16 @@ def test_threads_share_one_client(location: BucketLocation, monkeypatch: pytest.
     assert found == found[:1] * 8
 
 
-@pytest.mark.parametrize(("scheme", "is_asked"), [("s3", True), ("gs", False)])
+@pytest.mark.parametrize(("scheme", "is_requested"), [("s3", True), ("gs", False)])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_only_objects_of_the_scheme_of_dest_are_copied(
-    store: BucketStore, monkeypatch: pytest.MonkeyPatch, scheme: str, is_asked: bool
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch, scheme: str, is_requested: bool
 ) -> None:
     monkeypatch.setattr(store, "can_copy", lambda *_: True)
     options = evolve(OPTIONS, s3=s3_options(str(store.location.endpoint_url)))
     can_copy = _copier(store, options)
     assert can_copy is not None
-    assert can_copy(CopySource(f"{scheme}://bucket/long.bin", '"0123"'), 1) is is_asked
+    assert can_copy(CopySource(f"{scheme}://bucket/long.bin", '"0123"'), 1) is is_requested
 
 
 @pytest.mark.parametrize("is_removed", [True, False])
@@ -585,15 +585,15 @@ def test_a_web_address_is_not_an_object_to_copy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
     can_copy = BucketStore.can_copy
 
     def spy(self: BucketStore, one: CopySource, size: int) -> bool:
-        asked.append(one.url)
+        requested.append(one.url)
         return can_copy(self, one, size)
 
     monkeypatch.setattr(BucketStore, "can_copy", spy)
     stac.put("a", {"web": source.presigned("long.bin"), "object": source.href("long.bin")})
     assert mirror(stac, tmp_path, location).exit_code == 0
-    assert asked == [source.href("long.bin")]
+    assert requested == [source.href("long.bin")]
     assert sha256(objects(s3, location)["a/web"]) == sha256(LONG)

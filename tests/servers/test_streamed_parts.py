@@ -236,12 +236,12 @@ def count_bodies_of_workers(patch: pytest.MonkeyPatch) -> list[int]:
     """Count the bodies that worker processes send to this one."""
     count, take = [0], Workers._take_message
 
-    def heard(workers: Workers, worker: WorkerProcess, message: FromWorker) -> None:
+    def handled(workers: Workers, worker: WorkerProcess, message: FromWorker) -> None:
         if isinstance(message, Arrivals):
             count[0] += sum(part.body is not None for part in message.arrivals)
         take(workers, worker, message)
 
-    patch.setattr(Workers, "_take_message", heard)
+    patch.setattr(Workers, "_take_message", handled)
     return count
 
 
@@ -352,7 +352,7 @@ def test_a_connection_that_breaks_off_is_continued(
     assert mirror(stac, tmp_path, location, retries=9).exit_code == 0
     assert digests(s3, location) == {"a/long": digest(LONG)}
     assert files.sent["/long"] == len(LONG)
-    assert files.asked[1] == f"bytes={cut_after}-"
+    assert files.ranges[1] == f"bytes={cut_after}-"
     assert left(s3, location) == []
 
 

@@ -20,16 +20,16 @@ class MemoryReader:
 
     def __init__(self, answer: Callable[[PageRequest], object] | Mapping[str, object]) -> None:
         self._answer = answer
-        self.asked: list[PageRequest] = []
+        self.requests: list[PageRequest] = []
 
     @property
     def urls(self) -> list[str]:
-        return [request.url for request in self.asked]
+        return [request.url for request in self.requests]
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
-        self.asked.append(request)
+        self.requests.append(request)
         if isinstance(self._answer, Mapping):
             body = self._answer.get(request.url, missing(request.url))
         else:

@@ -54,16 +54,16 @@ class ModelApi:
     post: bool = True
     fault: str = ""
     landing_fails: bool = False
-    asked: list[PageRequest] = field(default_factory=list)
+    requests: list[PageRequest] = field(default_factory=list)
 
     @property
     def searched(self) -> list[PageRequest]:
         """The requests to `/search`."""
-        return [request for request in self.asked if urlsplit(request.url).path == "/v1/search"]
+        return [request for request in self.requests if urlsplit(request.url).path == "/v1/search"]
 
     def answer(self, request: PageRequest) -> object:  # noqa: PLR0911 - one per path
         """Return the answer of the API."""
-        self.asked.append(request)
+        self.requests.append(request)
         match urlsplit(request.url).path.split("/")[2:]:
             case []:
                 return failed(FailureKind.SERVER, 500) if self.landing_fails else self._landing()

@@ -48,7 +48,7 @@ class Model:
     repeats: frozenset[int] = frozenset()
     fragile: frozenset[int] = frozenset()
     expired: bool = False
-    asked: list[PageRequest] = field(default_factory=list)
+    requests: list[PageRequest] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +63,7 @@ class Model:
 
     def answer(self, request: PageRequest) -> object:
         """Return the answer of the service."""
-        self.asked.append(request)
+        self.requests.append(request)
         if authority(request.url) != authority(HOST):
             return failed(FailureKind.ADDRESS)
         if not request.url.startswith(SEARCH):
@@ -140,17 +140,17 @@ class Model:
     def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: C901, PLR0911 - one per form
         url, token = self.host + PATH, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
-        asked = f"collections=x&bbox={quote('1,2,3,4')}"
+        query = f"collections=x&bbox={quote('1,2,3,4')}"
         match self.style:
             case "whole" | "hal":
-                return {"href": f"{url}?{asked}&limit={limit}&token={token}"}
+                return {"href": f"{url}?{query}&limit={limit}&token={token}"}
             case "relative":
-                return {"href": f"search?{asked}&token={token}"}
+                return {"href": f"search?{query}&token={token}"}
             case "page":
                 return {"href": f"{url}?page={there // min(limit, self.cap) + 1}&limit={limit}"}
             case "offset" | "startIndex":
                 first = 1 if self.style == "startIndex" else 0
-                return {"href": f"{url}?{asked}&{self.style}={there + first}&limit={limit}"}
+                return {"href": f"{url}?{query}&{self.style}={there + first}&limit={limit}"}
             case "no filter":
                 return {"href": f"{url}?bbox=%5Bobject%20Object%5D&token={token}"}
             case "post whole":

@@ -50,13 +50,13 @@ class Body:
 
 
 class FileServer:
-    """Serves one file, with or without ranges; `asked` lists the requested ranges."""
+    """Serves one file, with or without ranges; `requested_ranges` lists what was requested."""
 
     def __init__(
         self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int | None] = ()
     ):
         self.data, self.ranges, self.etag, self.breaks = data, ranges, etag, list(breaks)
-        self.asked: list[tuple[int, int]] = []
+        self.requested_ranges: list[tuple[int, int]] = []
 
     async def read(self, request: PageRequest, **_: Any) -> Any:
         raise AssertionError(request)
@@ -67,7 +67,7 @@ class FileServer:
         size = len(self.data)
         start = int(first) if first else max(0, size - int(last))
         end = int(last) + 1 if first else size
-        self.asked.append((start, end))
+        self.requested_ranges.append((start, end))
         breaks = self.breaks.pop(0) if self.breaks else None
         fields = {"ETag": self.etag}
         if not self.ranges:

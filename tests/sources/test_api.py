@@ -72,7 +72,7 @@ def test_collections_are_listed_over_all_pages() -> None:
     }
     api, reader = source(table=table)
     assert [c["id"] for c in asyncio.run(api.collections())] == ["a", "b", "c"]
-    assert len(reader.asked) == 2
+    assert len(reader.requests) == 2
 
 
 def test_a_collection_url_lists_only_that_collection() -> None:
@@ -192,10 +192,10 @@ def test_an_item_is_read_from_its_href() -> None:
 
 
 def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None:
-    asked, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
+    url, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
     body = {**item("a"), "assets": {"b": {"href": "./b.tif"}}}
-    api, _ = source(table={asked: Document(body, 9, found, {}), found: Document(body, 9, found, {})})
-    assert asyncio.run(api.item(asked))["assets"]["b"]["href"] == "https://files.test/deep/b.tif"
+    api, _ = source(table={url: Document(body, 9, found, {}), found: Document(body, 9, found, {})})
+    assert asyncio.run(api.item(url))["assets"]["b"]["href"] == "https://files.test/deep/b.tif"
     assert asyncio.run(api.item(found)) == body
 
 
@@ -217,7 +217,7 @@ def test_an_unreadable_item(body: object, kind: FailureKind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "size", "asked"),
+    ("url", "size", "expected"),
     [
         (f"{LABELS}/items?limit=5&bbox=1,2", PageSize(), f"{LABELS}/items?limit=5&bbox=1,2"),
         (f"{LABELS}/items?limit=5000", PageSize(), f"{LABELS}/items?limit=1000"),
@@ -225,7 +225,7 @@ def test_an_unreadable_item(body: object, kind: FailureKind) -> None:
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )
-def test_the_limit_in_source(url: str, size: PageSize, asked: str) -> None:
+def test_the_limit_in_source(url: str, size: PageSize, expected: str) -> None:
     reader = MemoryReader(lambda _: page(["a"]))
     api = ApiSource(url, reader)
 
@@ -235,4 +235,4 @@ def test_the_limit_in_source(url: str, size: PageSize, asked: str) -> None:
             pass
 
     asyncio.run(walk())
-    assert reader.urls == [asked]
+    assert reader.urls == [expected]

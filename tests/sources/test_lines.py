@@ -58,14 +58,14 @@ class LinesReader:
     ) -> None:
         self.data, self.ranges, self.etag, self.piece = data, ranges, etag, piece
         self.breaks = list(breaks)
-        self.asked: list[Mapping[str, str]] = []
+        self.requests: list[Mapping[str, str]] = []
 
     async def read(self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None) -> Any:
         raise AssertionError(request)
 
     @asynccontextmanager
     async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
-        self.asked.append(headers)
+        self.requests.append(headers)
         breaks = self.breaks.pop(0) if self.breaks else None
         start = int(headers.get("Range", "bytes=0-")[6:-1])
         if "Range" in headers and self.ranges and headers["If-Range"] == self.etag:
@@ -134,7 +134,7 @@ def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     first = pages_of(LinesReader(data))[0]
     reader = LinesReader(data)
     assert ids(pages_of(reader, start=first.next)) == ["d", "e", "f"]
-    assert reader.asked[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
+    assert reader.requests[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
     received: list[Notice] = []
     changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
     assert ids(pages_of(changed, start=first.next, notices=received)) == list("xabcdef")

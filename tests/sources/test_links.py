@@ -36,11 +36,11 @@ class Shelf:
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
-        self.asked: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
         self.running = self.most = 0
 
     async def read(self, href: str) -> Json:
-        self.asked[href] += 1
+        self.reads[href] += 1
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -51,7 +51,7 @@ class Shelf:
             raise failed(FailureKind.GONE, 404)
         if href == "locked":
             raise CredentialsError("api.test wants a key.")
-        return item(href, reading=self.asked[href])
+        return item(href, reading=self.reads[href])
 
 
 async def settle() -> None:
@@ -70,7 +70,7 @@ def test_readers_of_one_item_share_a_request() -> None:
             shelf.gate.set()
         assert {task.result().read_at for task in tasks} == {100.0}
         assert (await reader.read("a")).document == item("a", reading=1)
-        assert shelf.asked == {"a": 1}
+        assert shelf.reads == {"a": 1}
 
     asyncio.run(scenario())
 
@@ -84,7 +84,7 @@ def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
         clock.now += 1
         new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
         assert {n.read_at for n in new} == {101.0}
-        assert shelf.asked == {"a": 2}
+        assert shelf.reads == {"a": 2}
         clock.now += 1
         newest = await reader.read("a", newer_than=new[0].read_at)
         assert newest.document["properties"]["reading"] == 3
@@ -106,7 +106,7 @@ def test_an_earlier_request_is_not_shared() -> None:
             await settle()
             shelf.gate.set()
         assert (early.result().read_at, late.result().read_at, joining.result().read_at) == (100, 105, 105)
-        assert shelf.asked == {"a": 2}
+        assert shelf.reads == {"a": 2}
 
     asyncio.run(scenario())
 
@@ -120,10 +120,10 @@ def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
         shelf.gate.set()
         errors = await waiting
         assert [isinstance(e, TransferError) and e.failure.kind for e in errors] == [FailureKind.GONE] * 3
-        assert shelf.asked == {"gone": 1}
+        assert shelf.reads == {"gone": 1}
         with pytest.raises(TransferError):
             await reader.read("gone")
-        assert shelf.asked == {"gone": 2}
+        assert shelf.reads == {"gone": 2}
 
     asyncio.run(scenario())
 
@@ -138,10 +138,10 @@ def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
             await settle()
             first.cancel()
             await settle()
-            assert shelf.asked == {"a": 2}
+            assert shelf.reads == {"a": 2}
             shelf.gate.set()
         assert [task.result().document["id"] for task in others] == ["a"] * 3
-        assert shelf.asked == {"a": 2}
+        assert shelf.reads == {"a": 2}
 
     asyncio.run(scenario())
 
@@ -153,7 +153,7 @@ def test_only_recent_items_are_cached() -> None:
         reader = ItemReader(shelf.read, HandClock(), capacity=2)
         for href in "abacab":
             await reader.read(href)
-        assert shelf.asked == {"a": 1, "b": 2, "c": 1}
+        assert shelf.reads == {"a": 1, "b": 2, "c": 1}
 
     asyncio.run(scenario())
 
@@ -172,7 +172,7 @@ def test_many_are_read_at_once_and_returned_in_order() -> None:
         assert [i["id"] for i in items if isinstance(i, dict)] == hrefs[:-1]
         assert isinstance(last, Failure)
         assert last.kind is FailureKind.GONE
-        assert set(shelf.asked.values()) == {1}
+        assert set(shelf.reads.values()) == {1}
         assert await reader.read_many([]) == []
 
     asyncio.run(scenario())

@@ -183,7 +183,7 @@ def test_resuming_inside_an_api_reads_nothing_before_the_page() -> None:
     again = ModelApi()
     rest = Walked(beside(static, again), stored(place))
     assert rest.names == of("b")[10:]
-    assert [one.url.partition("?")[0] for one in again.asked] == [
+    assert [one.url.partition("?")[0] for one in again.requests] == [
         API,
         f"{API}/collections",
         f"{API}/collections/b/items",

@@ -52,7 +52,7 @@ def test_an_items_url_is_recognised_without_a_request() -> None:
     reader = MemoryReader({})
     url = f"{API}/collections/x/items?bbox=1,2,3,4"
     assert asyncio.run(open_source(url, reader)).url == url
-    assert reader.asked == []
+    assert reader.requests == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_document_determines_the_kind_of_source(url: str, body: object, kind
 def test_lines_are_recognised_by_their_name(url: str) -> None:
     reader = MemoryReader({})
     assert isinstance(asyncio.run(open_source(url, reader)), LinesSource)
-    assert reader.asked == []
+    assert reader.requests == []
 
 
 def test_a_collection_with_items_at_an_api_is_an_api() -> None:

@@ -198,7 +198,7 @@ def test_no_next(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "href", "expected"),
+    ("current", "href", "expected"),
     [
         # credentials that a service echoes are cut, however often; tokens of pages are not
         (HERE, f"{HERE}?key=SECRET&token=next:a", f"{HERE}?token=next:a"),
@@ -221,8 +221,8 @@ def test_no_next(document: dict[str, Any]) -> None:
         (HERE, "http://other/x?page=2", "http://other/x?page=2"),
     ],
 )
-def test_next_by_get(asked: str, href: str, expected: str) -> None:
-    assert next_request(linked(href=href), get(asked)) == get(expected)
+def test_next_by_get(current: str, href: str, expected: str) -> None:
+    assert next_request(linked(href=href), get(current)) == get(expected)
 
 
 def test_a_relative_link_is_relative_to_the_redirected_url() -> None:

@@ -241,8 +241,8 @@ def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
     selection = Selection(bbox=(-100, -60, -99, 60))
     found = items_of(server, selection)
     assert found
-    assert server.asked[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
-    groups = [one for one in server.asked[1:] if one[1] < len(server.data)]
+    assert server.requested_ranges[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
+    groups = [one for one in server.requested_ranges[1:] if one[1] < len(server.data)]
     assert len(groups) <= 9  # of 30: two have such a location, seven a row without a box
 
 
@@ -382,7 +382,7 @@ def test_a_file_that_has_changed_is_read_from_its_start() -> None:
 def test_a_file_that_changes_during_the_walk_ends_it() -> None:
     class Changing(FileServer):
         def stream(self, url: str, headers: Any) -> Any:
-            if len(self.asked) == 3:
+            if len(self.requested_ranges) == 3:
                 self.etag = '"v2"'
             return super().stream(url, headers)
 
@@ -394,7 +394,7 @@ def test_interrupted_responses_are_resumed() -> None:
     breaks = [100, None, 10, None, 7000, 1, 20_000]  # the footer is read twice
     server = FileServer(by_export(many(1500), rows=1500), breaks=breaks)
     assert len(items_of(server)) == 1500
-    starts = [start for start, _ in server.asked]
+    starts = [start for start, _ in server.requested_ranges]
     assert starts[5] == starts[4] + 7000
 
 
@@ -403,7 +403,7 @@ def test_a_server_that_sends_nothing_is_given_up() -> None:
     server = FileServer(by_export(many(1500), rows=1500), breaks=[None, None, *[0] * 20])
     with pytest.raises(SourceError, match="less than it states"):
         pages_of(server)
-    assert len(server.asked) < 10
+    assert len(server.requested_ranges) < 10
 
 
 def test_a_file_without_items_gives_an_empty_page() -> None:
@@ -499,7 +499,7 @@ def test_a_long_footer_is_read() -> None:
     server = FileServer(parquet(table_of(1, **columns)))
     (found,) = items_of(server)
     assert found["properties"]["property_02999"] == 2999
-    assert server.asked[1][0] < server.asked[0][0]
+    assert server.requested_ranges[1][0] < server.requested_ranges[0][0]
 
 
 @pytest.mark.usefixtures("started_decoder")

@@ -61,7 +61,7 @@ ITEMS = f"{API}/collections/a/items"
 
 
 @pytest.mark.parametrize(
-    ("api", "selection", "asked"),
+    ("api", "selection", "expected"),
     [
         (
             ModelApi(),
@@ -138,9 +138,9 @@ ITEMS = f"{API}/collections/a/items"
         ),
     ],
 )
-def test_queries(api: ModelApi, selection: Selection, asked: PageRequest) -> None:
+def test_queries(api: ModelApi, selection: Selection, expected: PageRequest) -> None:
     found = Walked(api, selection)
-    assert [start.request for start in found.starts] == [asked]
+    assert [start.request for start in found.starts] == [expected]
     assert found.names == kept(selection)
     assert found.warnings == []
 
@@ -148,7 +148,7 @@ def test_queries(api: ModelApi, selection: Selection, asked: PageRequest) -> Non
 def test_capabilities_are_not_read_without_filters() -> None:
     api = ModelApi()
     Walked(api, Selection(labels=(), max_items=3), f"{API}/collections/a")
-    assert [r.url for r in api.asked if r.url in {API, f"{API}/conformance"}] == []
+    assert [r.url for r in api.requests if r.url in {API, f"{API}/conformance"}] == []
 
 
 def test_an_api_without_capabilities_is_walked() -> None:
@@ -174,7 +174,7 @@ def test_for_more_than_500_ids_all_items_are_walked(count: int) -> None:
 
 
 places = st.sampled_from([None, (2, 0, 8, 1), (5, 0.5, 5, 0.5), (170, -1, -170, 1), (50, 0, 60, 1)])
-asked_of = st.builds(
+selections = st.builds(
     Selection,
     collections=st.sampled_from([("a",), ("b", "a")]),
     bbox=places,
@@ -197,7 +197,7 @@ apis = st.builds(
 URLS = (API, f"{API}/search", f"{API}/search?limit=7")
 
 
-@given(api=apis, selection=asked_of, url=st.sampled_from(URLS), size=st.sampled_from([3, 10, 100]))
+@given(api=apis, selection=selections, url=st.sampled_from(URLS), size=st.sampled_from([3, 10, 100]))
 def test_pushing_down_does_not_change_the_items(
     api: ModelApi, selection: Selection, url: str, size: int
 ) -> None:
@@ -208,7 +208,7 @@ def test_pushing_down_does_not_change_the_items(
         assert found.warnings == []
 
 
-@given(api=apis, selection=asked_of)
+@given(api=apis, selection=selections)
 def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Selection) -> None:
     """Also at the cursor from a result that is not trusted to the walk of all items."""
     selection = Selection(collections=("a",), bbox=selection.bbox, filter=selection.filter)
@@ -312,9 +312,9 @@ def test_a_failing_filter_is_tried_with_two_sizes_before_walking_everything(faul
     """Each request is retried for a while, so sizes between the usual and the smallest are not tried."""
     api = ModelApi(fault=fault)
     found = Walked(api, NOWHERE, size=size)
-    asked = [parameter(request.url, "limit") for request in api.searched]
-    assert asked == [str(size), "10"]
-    assert [parameter(request.url, "limit") for request in api.asked[-1:]] == [str(size)]
+    expected = [parameter(request.url, "limit") for request in api.searched]
+    assert expected == [str(size), "10"]
+    assert [parameter(request.url, "limit") for request in api.requests[-1:]] == [str(size)]
     assert ["its filter fails (" in text for text in found.warnings] == [True]
 
 

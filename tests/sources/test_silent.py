@@ -35,8 +35,8 @@ def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path, monkeypatch: p
                 await mirror(
                     source.api, tmp_path, options=Options(stall_timeout=0.5, retries=5), on_event=hear
                 )
-            assert {heard.target.partition("?")[0] for heard in silent.heard} == {"/next"}
-            return len(silent.heard)
+            assert {request.target.partition("?")[0] for request in silent.requests} == {"/next"}
+            return len(silent.requests)
 
     requests = asyncio.run(course())
     assert requests <= 6, "three for a page of each size: three minutes with the default of 30 s"

@@ -58,7 +58,7 @@ def test_parts_have_no_gaps_and_keep_open_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "asked", "expected"),
+    ("interval", "selected", "expected"),
     [
         (["2017-01-01T00:00:00Z", "2020-03-15T00:00:00Z"], None, (datetime(2017, 1, 1, tzinfo=UTC), END)),
         (["2017-01-01T00:00:00Z", None], "2020-01-01T00:00:00Z/..", (START, END)),
@@ -66,9 +66,9 @@ def test_parts_have_no_gaps_and_keep_open_ends() -> None:
         ("nonsense", None, (None, END)),
     ],
 )
-def test_the_time_range_of_a_walk(interval: object, asked: str | None, expected: tuple[Any, Any]) -> None:
+def test_the_time_range_of_a_walk(interval: object, selected: str | None, expected: tuple[Any, Any]) -> None:
     collection = {"extent": {"temporal": {"interval": [interval]}}}
-    assert period_of_collection(collection, asked, END.timestamp()) == Interval(*expected)
+    assert period_of_collection(collection, selected, END.timestamp()) == Interval(*expected)
     assert period_of_collection({}, None, END.timestamp()) == Interval(None, END)
 
 
@@ -190,8 +190,8 @@ class Spread(Dated):
         )
 
     def _found(self, query: Any) -> list[dict[str, Any]]:
-        asked = {name: value for name, value in query.items() if name != "datetime"}
-        found = ModelApi._found(self, asked)
+        others = {name: value for name, value in query.items() if name != "datetime"}
+        found = ModelApi._found(self, others)
         for one in found:
             day = dt.datetime(2019, 1, 1, 12, tzinfo=dt.UTC) + dt.timedelta(
                 days=int(one["id"].rpartition("_")[2]) * 389 % 1090
@@ -264,8 +264,8 @@ class Timeless(Dated):
     """Its items have no time, which STAC does not allow but which occurs."""
 
     def _found(self, query: Any) -> list[dict[str, Any]]:
-        asked = {name: value for name, value in query.items() if name != "datetime"}
-        return [one | {"properties": {"datetime": None}} for one in super()._found(asked)]
+        others = {name: value for name, value in query.items() if name != "datetime"}
+        return [one | {"properties": {"datetime": None}} for one in super()._found(others)]
 
 
 @pytest.mark.parametrize(

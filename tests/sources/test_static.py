@@ -71,27 +71,27 @@ def test_a_whole_tree_is_one_walk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("wanted", "expected"),
     [
         (("a",), {"a": [("a-i", "a")]}),
         (("b", "a"), {"b": [("b-i", "b"), ("b-j", "inner")], "a": [("a-i", "a")]}),
         (("inner",), {"inner": [("b-j", "inner")]}),
     ],
 )
-def test_a_collection_is_found_at_any_level(asked: tuple[str, ...], expected: dict[str, Any]) -> None:
+def test_a_collection_is_found_at_any_level(wanted: tuple[str, ...], expected: dict[str, Any]) -> None:
     source, reader = source_of(TREE)
-    assert mirrored(source, Selection(collections=asked)) == expected
-    if asked == ("a",):
+    assert mirrored(source, Selection(collections=wanted)) == expected
+    if wanted == ("a",):
         assert f"{BASE}/sub/b.json" not in reader.urls  # found one level above: nothing deeper is read
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
+    ("wanted", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
 )
-def test_a_missing_collection_is_reported_with_similar_ones(asked: str, message: str) -> None:
+def test_a_missing_collection_is_reported_with_similar_ones(wanted: str, message: str) -> None:
     source, _ = source_of(TREE)
     with pytest.raises(UsageError, match=message):
-        asyncio.run(source.starts(Selection(collections=(asked,))))
+        asyncio.run(source.starts(Selection(collections=(wanted,))))
 
 
 def test_the_source_is_the_collection_itself() -> None:
@@ -114,10 +114,10 @@ def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
     assert asyncio.run(source.collection("inner"))["links"][0]["href"] == f"{BASE}/sub/inner.json"
     with pytest.raises(UsageError):
         asyncio.run(source.collection("none"))
-    asked = len(reader.asked)
+    before = len(reader.requests)
     with pytest.raises(UsageError):
         asyncio.run(source.collection("none either"))
-    assert len(reader.asked) == asked  # the whole tree was read once
+    assert len(reader.requests) == before  # the whole tree was read once
 
 
 def test_the_root_catalog_is_the_collection_of_items_without_one() -> None:

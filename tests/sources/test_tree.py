@@ -142,7 +142,7 @@ def test_many_paths_to_one_catalog_only_cost_reads() -> None:
     pages["https://static.test/root/i.json"] = item_document("i")
     reader = MemoryReader(pages)
     assert ids(walked(reader)) == ["i"]
-    assert len(reader.asked) < 200 * depth
+    assert len(reader.requests) < 200 * depth
 
 
 class Endless(MemoryReader):
@@ -156,7 +156,7 @@ def test_an_endless_tree_is_cut_and_reported() -> None:
     reader = Endless()
     (page,) = walked(reader)
     assert "more than 32 catalogs deep" in page.unread[0].failure.message
-    assert len(reader.asked) <= DEEPEST + 2
+    assert len(reader.requests) <= DEEPEST + 2
 
 
 @pytest.mark.parametrize(

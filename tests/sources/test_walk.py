@@ -261,18 +261,18 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
     """A service of 100 items with page numbers that fails if more than `limit` items are requested."""
 
     def answer(request: PageRequest) -> object:
-        asked, number = limit_of(request) or 10, page_number(request) or 1
-        if asked > limit:
+        page_size, number = limit_of(request) or 10, page_number(request) or 1
+        if page_size > limit:
             return error
-        last = number * asked
-        names = [str(n) for n in range((number - 1) * asked, min(last, 100))]
-        return page(names, f"{ITEMS}?page={number + 1}&limit={asked}" if last < 100 else None)
+        last = number * page_size
+        names = [str(n) for n in range((number - 1) * page_size, min(last, 100))]
+        return page(names, f"{ITEMS}?page={number + 1}&limit={page_size}" if last < 100 else None)
 
     return answer
 
 
 @pytest.mark.parametrize(
-    ("size", "limit", "error", "asked"),
+    ("size", "limit", "error", "limits"),
     [
         (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 10, 50, 25, 25, 25, 25]),
         (PageSize(100), 50, failed(FailureKind.STALLED), [100, 10, 50, 50]),
@@ -282,11 +282,11 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
     ],
 )
 def test_a_failing_page_is_requested_again_with_fewer_items(
-    size: PageSize, limit: int, error: Exception, asked: list[int]
+    size: PageSize, limit: int, error: Exception, limits: list[int]
 ) -> None:
     found, reader = walked(breaking_above(limit, error), size=size)
     assert found.names == [str(n) for n in range(100)]
-    assert [limit_of(request) for request in reader.asked] == asked
+    assert [limit_of(request) for request in reader.requests] == limits
     assert found.warnings == []
     assert found.notices
 
@@ -312,7 +312,7 @@ def test_an_unreadable_page_stops_the_walk_with_its_first_failure(
     assert isinstance(found.error, SourceError)
     assert found.error.__cause__ is error
     assert str(error) in str(found.error)
-    assert len(reader.asked) == 1 + requests
+    assert len(reader.requests) == 1 + requests
 
 
 def test_the_first_of_several_failures_is_reported() -> None:
@@ -334,7 +334,7 @@ def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
 
     found, reader = walked(answer, size=PageSize(100))
     assert found.names == [str(n) for n in range(90)]
-    assert [limit_of(request) for request in reader.asked] == [100, 30, 10, 15, 15, 15, 15]
+    assert [limit_of(request) for request in reader.requests] == [100, 30, 10, 15, 15, 15, 15]
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -362,7 +362,7 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(
 
     found, reader = walked(answer, start=url, size=PageSize(10))
     assert list(dict.fromkeys(found.names)) == [f"i{place}" for place in places]
-    assert len(reader.asked) <= 35
+    assert len(reader.requests) <= 35
     assert found.warnings == []
 
 
@@ -370,20 +370,20 @@ def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert isinstance(found.error, SourceError)
     assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
-    assert [limit_of(request) for request in reader.asked] == [1000, 500, 250]
+    assert [limit_of(request) for request in reader.requests] == [1000, 500, 250]
 
 
 def test_a_long_retry_after_stops_the_walk() -> None:
     error = SourceError("api.test asks to wait for 60 minutes.")
     found, reader = walked(lambda _: error)
     assert found.error is error
-    assert len(reader.asked) == 1
+    assert len(reader.requests) == 1
 
 
 def test_missing_credentials_are_raised_unchanged() -> None:
     found, reader = walked({at(): CredentialsError("api.test wants a key.")})
     assert isinstance(found.error, CredentialsError)
-    assert len(reader.asked) == 1
+    assert len(reader.requests) == 1
 
 
 def test_pages_shrink_to_fit_eight_megabytes() -> None:
@@ -393,7 +393,7 @@ def test_pages_shrink_to_fit_eight_megabytes() -> None:
 
     found, reader = walked(answer, size=PageSize(50))
     assert set(found.names) == {str(n) for n in range(100)}
-    assert [limit_of(request) for request in reader.asked][:3] == [50, 20, 20]
+    assert [limit_of(request) for request in reader.requests][:3] == [50, 20, 20]
 
 
 @dataclass
@@ -419,13 +419,13 @@ class Service:
         held = request.body or {}
         token = held.get("token") if request.method == "POST" else parameter(request.url, "token")
         position = int(str(token or 0))
-        asked = limit_of(request)
-        if asked is not None and asked > self.most:
+        page_size = limit_of(request)
+        if page_size is not None and page_size > self.most:
             return failed(FailureKind.REFUSED, 400)
-        if position in self.broken and (asked is None or asked >= 20):
+        if position in self.broken and (page_size is None or page_size >= 20):
             return failed(FailureKind.SERVER, 500)
-        names = self.names[position:][: min(self._length_at(position), asked or 10)]
-        return page(names, self._next(position, position + len(names), asked))
+        names = self.names[position:][: min(self._length_at(position), page_size or 10)]
+        return page(names, self._next(position, position + len(names), page_size))
 
     def _length_at(self, position: int) -> int:
         for length in self.lengths:
@@ -487,14 +487,14 @@ def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     """Page numbers from 0 or 1, a silently capped limit, and items that break pages of 20 and more."""
 
     def answer(request: PageRequest) -> object:
-        asked = limit_of(request) or 10
-        number, length = page_number(request), min(asked, cap)
+        page_size = limit_of(request) or 10
+        number, length = page_number(request), min(page_size, cap)
         number = first if number is None else number
         begin = (number - first) * length
         names = [str(n) for n in range(begin, min(begin + length, total))]
-        if asked >= 20 and fragile & {int(n) for n in names}:
+        if page_size >= 20 and fragile & {int(n) for n in names}:
             return failed(FailureKind.SERVER, 500)
-        limit = f"&limit={asked}" if echoes else ""
+        limit = f"&limit={page_size}" if echoes else ""
         return page(names, f"{ITEMS}?page={number + 1}{limit}" if begin + length < total else None)
 
     found, _ = walked(answer, size=PageSize(size))
@@ -518,7 +518,7 @@ def test_a_walk_through_random_links_ends(maze: dict[int, tuple[list[int], int]]
 
     found, reader = walked(answer, most=20)
     assert found.error is None
-    assert len(reader.asked) <= 14
+    assert len(reader.requests) <= 14
 
 
 def test_a_token_is_never_changed() -> None:

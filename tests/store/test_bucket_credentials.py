@@ -137,7 +137,7 @@ print(sorted({"boto3", "botocore", "email", "html", "shutil", "urllib3"} & sys.m
 """
 
 
-def asked(bucket: S3Bucket) -> tuple[object, ...]:
+def setup_of(bucket: S3Bucket) -> tuple[object, ...]:
     """The credentials of requests to a bucket."""
     requests = bucket.requests
     assert isinstance(requests, BucketRequests)
@@ -165,9 +165,9 @@ def test_what_is_read_without_botocore_is_what_botocore_finds(
     location = BucketLocation("bucket", "p", "http://127.0.0.1:9", profile=profile)
     with monkeypatch.context() as patched:
         patched.setattr("stacpull.store.s3_bucket.static_setup", lambda *_: None)
-        by_botocore = asked(S3Bucket(location))
+        by_botocore = setup_of(S3Bucket(location))
     bucket = S3Bucket(location)
-    assert asked(bucket) == by_botocore
+    assert setup_of(bucket) == by_botocore
     assert "session" not in vars(bucket)
 
 

@@ -494,19 +494,19 @@ def bucket_at(server: RawServer) -> S3Bucket:
 @pytest.mark.usefixtures("impatient")
 def test_a_request_is_repeated_although_its_first_attempt_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_bucket, "_PATIENCE", 0.5)
-    asked: list[int] = []
+    received: list[int] = []
 
     def talk(found: socket.socket, number: int) -> None:
         while True:
             request_of(found)
-            asked.append(number)
-            if len(asked) == 2:  # the first of boto3
+            received.append(number)
+            if len(received) == 2:  # the first of boto3
                 threading.Event().wait(0.7)
-            found.sendall(UNAVAILABLE if len(asked) < 4 else GONE)
+            found.sendall(UNAVAILABLE if len(received) < 4 else GONE)
 
     with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
         assert bucket.head("a") is None
-    assert len(asked) == 4
+    assert len(received) == 4
 
 
 @pytest.mark.usefixtures("impatient")
@@ -540,12 +540,12 @@ def test_a_service_that_has_failed_is_not_waited_for_again(
 ) -> None:
     """A run that ends still releases its lease and aborts its uploads: each would take as long again."""
     reason = "cannot be reached" if is_silent else "503"
-    asked: list[int] = []
+    received: list[int] = []
 
     def talk(found: socket.socket, number: int) -> None:
         while True:
             request_of(found)
-            asked.append(number)
+            received.append(number)
             if is_silent:
                 return
             found.sendall(UNAVAILABLE)
@@ -555,13 +555,13 @@ def test_a_service_that_has_failed_is_not_waited_for_again(
         for path in ("a", "b", "c"):
             with pytest.raises(DestinationError, match=f"{reason}.* `stacpull resume`"):
                 bucket.head(path)
-            counts.append(len(asked))
-            asked.clear()
+            counts.append(len(received))
+            received.clear()
         bucket.failing_until = 0.0
         monkeypatch.setattr(s3_bucket, "_PATIENCE", -1.0)
         with pytest.raises(DestinationError, match=f"{reason}.* `stacpull resume`"):
             bucket.bucket_named("other").head("d")
-        counts.append(len(asked))
+        counts.append(len(received))
     assert counts == [1 + 4, 1 + 1, 1 + 1, 1 + 1]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from tests.store.opened_parts import opened_parts
-from tests.transfer.origin import Asked, Reply, Thing, client, origin
+from tests.transfer.origin import ReceivedRequest, Reply, Thing, client, origin
 from tests.transfer.test_multirange import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
 
 from stacpull.errors import DestinationError
@@ -29,9 +29,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stacpull.store.parts._CAUGHT_UP", STEP)
 
 
-def slow_at_first(asked: Asked) -> Reply:
+def slow_at_first(request: ReceivedRequest) -> Reply:
     """The response that is open first crawls, so that nearly all the file comes in behind a gap."""
-    return replace(Thing(DATA, headers=RANGES)(asked), pace=0.05 if asked.end is None else 0.002)
+    return replace(Thing(DATA, headers=RANGES)(request), pace=0.05 if request.end is None else 0.002)
 
 
 @pytest.mark.parametrize(

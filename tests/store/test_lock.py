@@ -55,19 +55,19 @@ def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
     MirrorLock(dest).release()
     stop = threading.Event()
 
-    def ask() -> None:
+    def look() -> None:
         while not stop.wait(0.001):
             is_held(dest)
 
-    asking = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in asking:
+    looking = [threading.Thread(target=look) for _ in range(3)]
+    for thread in looking:
         thread.start()
     try:
         for _ in range(50):
             MirrorLock(dest).release()
     finally:
         stop.set()
-        for thread in asking:
+        for thread in looking:
             thread.join()
 
 

@@ -254,7 +254,7 @@ def test_a_stalled_transfer_resumes_from_disk(tmp_path: Path):
         assert point is not None
         assert point.size >= 4 << 20
         received = await fetcher.fetch(job)
-        assert served.asked[-1].start == point.size
+        assert served.requests[-1].start == point.size
         assert received.part is not None
         assert await asyncio.to_thread((tmp_path / received.part).read_bytes) == LONG
         assert received.digest == hashlib.sha256(LONG).digest()
@@ -306,6 +306,6 @@ def test_parts_that_another_process_left_are_found_when_looked_for_again(tmp_pat
         await store.look_again()
         return [*found, await store.point(1, 1)]
 
-    before, unasked, after = asyncio.run(course())
-    assert (before, unasked) == (None, None)
+    before, not_refreshed, after = asyncio.run(course())
+    assert (before, not_refreshed) == (None, None)
     assert after == ResumePoint(500, V1, len(DATA))

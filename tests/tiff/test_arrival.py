@@ -117,7 +117,7 @@ def test_5808_tiles_by_band_cost_one_more_read_and_none_of_the_tile_lists(*, big
     assert header.images[0].sparse is None
     assert header.tags["SCENE"] == "behind the lists"
     assert len(asks) == 2
-    assert sum(ask.stop - ask.start for ask in asks) < 30_000
+    assert sum(span.stop - span.start for span in asks) < 30_000
 
 
 def _empty_tiles(*, bands: int, side: int, bigtiff: bool) -> bytes:
@@ -149,7 +149,7 @@ def test_a_directory_at_the_end_of_a_long_file_is_found_in_two_reads() -> None:
     data = b"II*\0" + at.to_bytes(4, "little") + bytes(300_000) + made.tiff(reported)[8:]
     header, asks = read(data)
     assert header.description == "moved to the end"
-    assert [ask.start for ask in asks] == [0, at]
+    assert [span.start for span in asks] == [0, at]
     assert header.header_size == len(data) - 1  # the value has 17 bytes, padded to 18
 
 

@@ -70,7 +70,7 @@ def test_values_of_a_late_directory_come_with_it_however_long_the_file_is(shared
     [path] = shared_data.rglob(LATE_DIRECTORY)
     padded = path.read_bytes() + bytes(1_000_000)
     header, asks = read(padded)
-    assert [tuple(ask) for ask in asks] == [(0, 16_384), (25_516, 25_516 + 2 + 4096)]
+    assert [tuple(span) for span in asks] == [(0, 16_384), (25_516, 25_516 + 2 + 4096)]
     assert header == read(path.read_bytes()).header
 
 

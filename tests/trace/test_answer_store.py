@@ -72,7 +72,7 @@ def test_an_answer_that_json_cannot_hold_is_requested_again(tmp_path: Path) -> N
         asyncio.run(conversation(FileAnswers(results)))
 
 
-def asked(**changes: object) -> TraceQuestion:
+def question_of(**changes: object) -> TraceQuestion:
     values: dict[str, object] = {"resolution": 3.0, "method": "mode", "base_url": "http://h"}
     start = datetime(2023, 11, 1, tzinfo=UTC)
     return question(
@@ -98,21 +98,21 @@ def asked(**changes: object) -> TraceQuestion:
     ],
 )
 def test_answers_are_used_for_the_same_question_only(change: dict[str, object], same: bool) -> None:
-    assert (asked(**change).identity() == asked().identity()) is same
+    assert (question_of(**change).identity() == question_of().identity()) is same
 
 
 def test_stored_answers_have_their_own_format() -> None:
-    assert asked().identity()["format"] == 2
+    assert question_of().identity()["format"] == 2
 
 
 @pytest.mark.parametrize("collection", ["", "byoc-", "a/b"])
 def test_a_collection_has_an_id(collection: str) -> None:
     with pytest.raises(UsageError, match="COLLECTION"):
-        asked(collection=collection)
+        question_of(collection=collection)
 
 
 def test_a_median_over_too_large_an_area_is_refused() -> None:
     wide = (10.0, 50.0, 10.2, 50.01)
     with pytest.raises(UsageError, match="--method mode"):
-        asked(bbox=wide, method="median")
-    assert asked(bbox=wide).area.grid.width > 2500
+        question_of(bbox=wide, method="median")
+    assert question_of(bbox=wide).area.grid.width > 2500

@@ -60,7 +60,7 @@ class Scripted:
     files: tuple[str, ...] | None = ("analysis_ready_ps_qa", "analysis_ready_ps_sr")
     lacking: int = 0
     """The number of pixels missing in the histogram."""
-    asked: list[Days] = field(default_factory=list)
+    requests: list[Days] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
 
     async def search(self, *_: Any, **__: Any) -> AsyncIterator[CatalogTile]:
@@ -75,16 +75,16 @@ class Scripted:
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         start, end = request.interval
-        asked = Days(start.date(), (end - timedelta(days=1)).date())
-        self.asked.append(asked)
+        days = Days(start.date(), (end - timedelta(days=1)).date())
+        self.requests.append(days)
         await asyncio.sleep(0)
         if self.unreachable:
             raise TransferError(Failure(self.away, "the network is down."))
-        if len(asked) > self.too_slow:
+        if len(days) > self.too_slow:
             raise TransferError(Failure(FailureKind.STALLED, "nothing came.", retryable=True))
-        if len(asked) > self.too_long:
+        if len(days) > self.too_long:
             return StatisticsReply("FAILED", (), IntervalError("TIMEOUT", "too much"))
-        return StatisticsReply("OK", tuple(self._interval(some) for some in asked if some in self._known()))
+        return StatisticsReply("OK", tuple(self._interval(some) for some in days if some in self._known()))
 
     def _known(self) -> set[date]:
         return {day(number) for number in range(self.days)}
@@ -111,7 +111,7 @@ def traced(
     service: Scripted, answers: AnswerStore | None = None, stop: bool = False, method: Method = "mode"
 ) -> TraceResult:
     async def work() -> TraceResult:
-        asked = question(
+        trace_question = question(
             "byoc-c",
             area(),
             Days(day(0), day(30)),
@@ -123,7 +123,7 @@ def traced(
         event = asyncio.Event()
         if stop:
             event.set()
-        run = TraceRun(service, asked, answers or MemoryAnswers(), stop=event)
+        run = TraceRun(service, trace_question, answers or MemoryAnswers(), stop=event)
         catalog = await run.tiles()
         return await (run.by_mode if method == "mode" else run.by_median)(catalog)
 
@@ -142,14 +142,14 @@ def test_a_run_without_failures() -> None:
     service = Scripted()
     found = traced(service)
     assert states(found) == [DayState.OK] * 6
-    assert service.asked == [Days(day(0), day(5))]
+    assert service.requests == [Days(day(0), day(5))]
     assert service.headers == [(f"t{n}", "analysis_ready_ps_qa") for n in range(6)]
 
 
 def test_a_day_that_fails_once_is_requested_again() -> None:
     service = Scripted(wrong={2: 1})
     assert states(traced(service)) == [DayState.OK] * 6
-    assert service.asked == [Days(day(0), day(5)), Days(day(2), day(2))]
+    assert service.requests == [Days(day(0), day(5)), Days(day(2), day(2))]
 
 
 def test_a_day_that_fails_twice_is_left_to_the_next_run() -> None:
@@ -157,28 +157,28 @@ def test_a_day_that_fails_twice_is_left_to_the_next_run() -> None:
     found = traced(service, answers)
     assert states(found) == [DayState.OK] * 2 + [DayState.FAILED] + [DayState.OK] * 3
     assert rows(found)[2].problem == "the service answers EXECUTION_ERROR"
-    service.asked.clear()
+    service.requests.clear()
     assert states(traced(service, answers)) == [DayState.OK] * 6
-    assert service.asked == [Days(day(2), day(2))]
+    assert service.requests == [Days(day(2), day(2))]
 
 
 def test_a_request_that_is_too_large_is_halved() -> None:
     service = Scripted(too_long=2)
     assert states(traced(service)) == [DayState.OK] * 6
-    assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+    assert sorted(len(days) for days in service.requests) == [1, 1, 2, 2, 3, 3, 6]
 
 
 def test_a_request_that_times_out_is_halved() -> None:
     service = Scripted(too_slow=2)
     assert states(traced(service)) == [DayState.OK] * 6
-    assert sorted(len(asked) for asked in service.asked) == [1, 1, 2, 2, 3, 3, 6]
+    assert sorted(len(days) for days in service.requests) == [1, 1, 2, 2, 3, 3, 6]
 
 
 @pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
 def test_a_service_that_always_fails_is_not_queried_for_each_day(away: FailureKind) -> None:
     service = Scripted(days=31, unreachable=True, away=away)
     assert states(traced(service)) == [DayState.FAILED] * 31
-    assert len(service.asked) == 16
+    assert len(service.requests) == 16
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
@@ -187,23 +187,23 @@ def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
     short, long = Scripted(days=4), Scripted(days=6)
     traced(short, answers, method=method)
     found = traced(long, answers, method=method)
-    assert long.asked == [Days(day(4), day(5))]
+    assert long.requests == [Days(day(4), day(5))]
     assert found.days == traced(Scripted(days=6), method=method).days
 
 
 def test_a_received_half_is_kept_if_the_other_fails() -> None:
     service, answers = Scripted(too_slow=3, wrong={5: 9}), MemoryAnswers()
     traced(service, answers)
-    service.asked.clear()
+    service.requests.clear()
     traced(service, answers)
-    assert service.asked == [Days(day(5), day(5))]
+    assert service.requests == [Days(day(5), day(5))]
 
 
 def test_an_unreachable_service_is_not_queried_for_each_day() -> None:
     service = Scripted(unreachable=True)
     found = traced(service)
     assert states(found) == [DayState.FAILED] * 6
-    assert len(service.asked) == 1
+    assert len(service.requests) == 1
     assert rows(found)[0].problem == "the network is down"
     assert service.headers == []
 
@@ -213,7 +213,7 @@ def test_a_service_that_recovers_is_queried_for_all_days_at_once() -> None:
     traced(service, answers)
     service.unreachable = False
     assert states(traced(service, answers)) == [DayState.OK] * 6
-    assert service.asked == [Days(day(0), day(5))] * 2
+    assert service.requests == [Days(day(0), day(5))] * 2
 
 
 def test_a_deleted_tile_keeps_its_counts() -> None:
@@ -252,5 +252,5 @@ def test_counts_that_do_not_add_up_mark_the_day() -> None:
 def test_a_stop_sends_no_more_requests() -> None:
     service = Scripted()
     traced(service, stop=True)
-    assert service.asked == []
+    assert service.requests == []
     assert service.headers == []

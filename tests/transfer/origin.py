@@ -20,7 +20,7 @@ from stacpull.transfer.s3_transport import S3Transport
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request as it came: path as on the wire, names of header fields in lower case."""
 
     method: str
@@ -66,7 +66,7 @@ class Reply:
         return head.encode() + (body if self.sent is None else body[: self.sent])
 
 
-Answer = Callable[[Asked], Reply]
+Answer = Callable[[ReceivedRequest], Reply]
 
 
 @dataclass
@@ -78,17 +78,17 @@ class Thing:
     modified: str | None = "Mon, 01 Jan 2024 00:00:00 GMT"
     headers: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, request: ReceivedRequest) -> Reply:
         fields = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
         reported = {name: value for name, value in fields.items() if value is not None}
-        start = asked.start
-        condition = asked.headers.get("if-range")
+        start = request.start
+        condition = request.headers.get("if-range")
         if start is None or (condition is not None and condition not in (self.etag, self.modified)):
             return Reply(200, reported, self.body)
         size = len(self.body)
         if start >= size:
             return Reply(416, {"Content-Range": f"bytes */{size}"})
-        end = min(size, asked.end or size)
+        end = min(size, request.end or size)
         return Reply(
             206, reported | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, self.body[start:end]
         )
@@ -96,26 +96,26 @@ class Thing:
 
 @dataclass
 class Origin:
-    """A running server. `answer` may be replaced at any time; `asked` is what came, in order."""
+    """A running server. `answer` may be replaced at any time; `requests` lists what came, in order."""
 
     url: str
     answer: Answer
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
     def once(self, answer: Answer) -> None:
         """Let `answer` take the next request only."""
         usual = self.answer
 
-        def first(asked: Asked) -> Reply:
+        def first(request: ReceivedRequest) -> Reply:
             self.answer = usual
-            return answer(asked)
+            return answer(request)
 
         self.answer = first
 
     def cut(self, sent: int, after: Literal["close", "stall"] = "close") -> None:
         """Let the next answer break off after `sent` bytes of its body."""
         usual = self.answer
-        self.once(lambda asked: replace(usual(asked), sent=sent, after=after))
+        self.once(lambda request: replace(usual(request), sent=sent, after=after))
 
 
 @asynccontextmanager
@@ -129,9 +129,9 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, path, _ = head[0].split(" ")
             pairs = (line.partition(": ") for line in head[1:] if line)
-            asked = Asked(method, path, {name.lower(): value for name, _, value in pairs})
-            served.asked.append(asked)
-            reply = served.answer(asked)
+            request = ReceivedRequest(method, path, {name.lower(): value for name, _, value in pairs})
+            served.requests.append(request)
+            reply = served.answer(request)
             wire, step = reply.wire(), 1 << 20 if reply.pace else 1 << 62
             for at in range(0, len(wire), step):
                 writer.write(wire[at : at + step])

@@ -14,7 +14,7 @@ import pytest
 from awscrt import checksums
 from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
-from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
+from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 
 from stacpull.models import Arrival, Checksum, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
@@ -89,8 +89,8 @@ def test_whole(framing: str, verified: bool, body: bytes):
         assert received.filename == "B 02.tif"
         assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
 
-    def answer(asked: Asked) -> Reply:
-        reply = thing(asked)
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = thing(request)
         return replace(reply, framing=framing) if reply.status == 200 else reply
 
     run(answer, act)
@@ -135,7 +135,7 @@ def test_a_response_without_a_length(known: dict[str, object], probe: Answer | N
         assert content(received, parts) == LARGE
         assert received.unproven is not verified
         assert not received.part or ("~" in received.part) is not verified
-        assert len(served.asked) == (1 if probe is None else 2)
+        assert len(served.requests) == (1 if probe is None else 2)
 
     run(probe or (lambda _: Reply(500)), act)
 
@@ -147,7 +147,7 @@ def test_a_failed_request_for_the_end_of_a_file_is_repeated_later():
         assert parts.parked[1, 1].data == LARGE
         served.answer = Thing(LARGE)
         assert not (await fetcher.fetch(job(served.url))).unproven
-        assert served.asked[-1].start == len(LARGE)
+        assert served.requests[-1].start == len(LARGE)
 
     run(lambda _: Reply(500), act)
 
@@ -158,10 +158,10 @@ def test_closed_early_without_a_length(body: bytes):
     thing = Thing(body)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda asked: replace(thing(asked), framing="close", sent=len(body) - 10))
+        served.once(lambda request: replace(thing(request), framing="close", sent=len(body) - 10))
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
         assert content(await fetcher.fetch(job(served.url)), parts) == body
-        assert served.asked[-1].start == (None if len(body) <= LIMIT else len(body) - 10)
+        assert served.requests[-1].start == (None if len(body) <= LIMIT else len(body) - 10)
 
     run(thing, act)
 
@@ -184,8 +184,8 @@ def test_an_interrupted_body_is_resumed():
         assert content(received, parts) == LARGE
         assert received.digest == hashlib.sha256(LARGE).digest()
         assert received.etag == V1.kept
-        (asked,) = served.asked
-        assert (asked.start, asked.headers["if-range"]) == (HALF, '"v1"')
+        (request,) = served.requests
+        assert (request.start, request.headers["if-range"]) == (HALF, '"v1"')
 
     run(Thing(LARGE), act)
 
@@ -215,7 +215,7 @@ def test_a_part_is_hashed_before_its_rest_is_requested(
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-            requests_before.append(len(served.asked))
+            requests_before.append(len(served.requests))
             return await feed(part, hashers)
 
         monkeypatch.setattr(MemoryPart, "feed", noted)
@@ -237,7 +237,7 @@ def test_a_part_whose_rest_is_refused_is_kept(status: int):
             await fetcher.fetch(job(served.url))
         assert parts.parked[1, 1].size == HALF
         assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
-        assert served.asked[-1].start == HALF
+        assert served.requests[-1].start == HALF
 
     run(Thing(LARGE), act)
 
@@ -251,7 +251,7 @@ def test_a_cut_transfer_keeps_what_came():
         kept = parts.parked[1, 1].size
         assert kept > 0
         assert content(await fetcher.fetch(job(served.url)), parts) == big
-        assert served.asked[-1].start == kept
+        assert served.requests[-1].start == kept
 
     run(Thing(LARGE), act)
 
@@ -279,7 +279,7 @@ def test_what_cannot_be_proven_the_same_starts_afresh(thing: Thing, how: dict[st
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True, **how)
         assert not parts.parked
         assert content(await fetcher.fetch(job(served.url), **how), parts) == thing.body
-        assert [asked.start for asked in served.asked] == [None, None]
+        assert [request.start for request in served.requests] == [None, None]
 
     run(thing, act)
 
@@ -288,8 +288,8 @@ NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
 OTHER_PART = {"ETag": '"v1"', "Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
 
 
-def ignores_if_range(asked: Asked) -> Reply:
-    return NEW(replace(asked, headers={k: v for k, v in asked.headers.items() if k != "if-range"}))
+def ignores_if_range(request: ReceivedRequest) -> Reply:
+    return NEW(replace(request, headers={k: v for k, v in request.headers.items() if k != "if-range"}))
 
 
 def silent(reply: Reply) -> Reply:
@@ -315,7 +315,7 @@ def test_afresh(answer: Answer, expected: bytes, requests: int):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, LARGE[:HALF], V1, len(LARGE))
         assert content(await fetcher.fetch(job(served.url)), parts) == expected
-        assert len(served.asked) == requests
+        assert len(served.requests) == requests
         assert not parts.parked
 
     run(answer, act)
@@ -350,14 +350,14 @@ def test_a_part_that_is_whole_needs_no_byte():
         received = await fetcher.fetch(job(served.url))
         assert content(received, parts) == LARGE
         assert received.digest == hashlib.sha256(LARGE).digest()
-        assert [asked.start for asked in served.asked] == [len(LARGE)]
+        assert [request.start for request in served.requests] == [len(LARGE)]
 
     run(Thing(LARGE), act)
 
 
 def test_a_range_shorter_than_requested_is_continued_next_time():
-    def stingy(asked: Asked) -> Reply:
-        start = asked.start or 0
+    def stingy(request: ReceivedRequest) -> Reply:
+        start = request.start or 0
         stop = min(start + 2 * LIMIT, len(LARGE))
         headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{stop - 1}/{len(LARGE)}"}
         return Reply(206, headers, LARGE[start:stop])
@@ -366,7 +366,7 @@ def test_a_range_shorter_than_requested_is_continued_next_time():
         parts.park(1, LARGE[: 6 * LIMIT], V1, len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
         assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
-        assert [asked.start for asked in served.asked] == [6 * LIMIT, 8 * LIMIT]
+        assert [request.start for request in served.requests] == [6 * LIMIT, 8 * LIMIT]
 
     run(stingy, act)
 
@@ -386,7 +386,7 @@ def test_an_asset_that_is_stated_small_is_not_looked_for_among_the_parts():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, SMALL[:10], V1, len(SMALL))
         await fetcher.fetch(job(served.url, size=len(SMALL)))
-        assert [asked.start for asked in served.asked] == [None]
+        assert [request.start for request in served.requests] == [None]
 
     run(Thing(SMALL), act)
 
@@ -400,7 +400,7 @@ def test_truncated(framing: str, body: bytes):
     thing = Thing(body)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda asked: replace(thing(asked), framing=framing, sent=len(body) // 2))
+        served.once(lambda request: replace(thing(request), framing=framing, sent=len(body) // 2))
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
         assert content(await fetcher.fetch(job(served.url)), parts) == body
 
@@ -505,7 +505,7 @@ def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
             assert "Repr-Digest" in await refused(
                 fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True
             )
-        assert [asked.start for asked in served.asked] == [HALF]
+        assert [request.start for request in served.requests] == [HALF]
 
     run(Thing(LARGE, headers={"Repr-Digest": digest}), act)
 
@@ -526,9 +526,9 @@ def test_right_content(body: bytes):
 def test_an_etag_that_only_looks_like_an_md5_costs_one_fetch(body: bytes):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         assert content(await fetcher.fetch(job(served.url)), parts) == body
-        assert len(served.asked) == 2
+        assert len(served.requests) == 2
         await fetcher.fetch(job(served.url))
-        assert len(served.asked) == 3, "the host is known by now"
+        assert len(served.requests) == 3, "the host is known by now"
 
     run(Thing(body, etag=f'"{WRONG.hex()[:32]}"'), act)
 
@@ -539,10 +539,10 @@ def test_an_etag_that_agrees_with_the_second_fetch_is_believed(body: bytes):
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         for _ in range(2):  # the host's ETags are still held against what comes
-            served.asked.clear()
+            served.requests.clear()
             served.once(Thing(body[::-1], etag=etag))
             assert content(await fetcher.fetch(job(served.url)), parts) == body
-            assert len(served.asked) == 2
+            assert len(served.requests) == 2
 
     run(Thing(body, etag=etag), act)
 
@@ -554,7 +554,7 @@ def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail(
         served.once(Thing(SMALL[::-1], etag=etag))
         message = await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=False)
         assert "matches neither" in message
-        assert len(served.asked) == 2
+        assert len(served.requests) == 2
         assert not parts.parked
 
     run(Thing(SMALL[1:] + b"!", etag=etag), act)
@@ -570,7 +570,7 @@ def test_gzip_is_undone(body: bytes):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url, size=len(body)))
         assert content(received, parts) == body
-        assert not any(asked.headers.get("accept-encoding") != "identity" for asked in served.asked)
+        assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
 
     headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
     run(Thing(coded, headers=headers), act)
@@ -650,7 +650,7 @@ def test_a_coding_that_is_not_known_fails_where_nothing_proves_the_bytes(
         message = await refused(fetcher, job(served.url, **known), FailureKind.HTTP, retryable=False)
         assert "'br'" in message
         assert not parts.parked
-        assert len(served.asked) == 1
+        assert len(served.requests) == 1
 
     run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)
 

@@ -408,18 +408,18 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    return [(said, tried) for said, tried in json.loads(done.stdout)]
+    return [(output, tried) for output, tried in json.loads(done.stdout)]
 
 
-@pytest.mark.parametrize(("scenario", "said", "tried"), SCENARIOS)
+@pytest.mark.parametrize(("scenario", "output", "tried"), SCENARIOS)
 def test_metadata_services_are_requested_only_if_allowed(
     probed: list[tuple[str, list[str]]],
     scenario: tuple[str | None, dict[str, str], bool],
-    said: str,
+    output: str,
     tried: list[str],
 ):
     outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
-    assert outcome.startswith(said)
+    assert outcome.startswith(output)
     assert addresses == tried
 
 

@@ -44,11 +44,11 @@ class Crew:
         self.copy[start:end] = self.source[start:end]
 
     def join(self, size: int) -> None:
-        if self.ask(self.next, size):
+        if self.request_claim(self.next, size):
             self.connections.append(self.next)
         self.next += 1
 
-    def ask(self, connection: int, size: int) -> bool:
+    def request_claim(self, connection: int, size: int) -> bool:
         """Let a connection take the next range, if there is one."""
         span = self.claims.claim(connection, size)
         if span is not None:
@@ -69,7 +69,7 @@ class Crew:
             self.claims.close(connection)
         elif not self.claims.left(connection) and not self.claims.extend(connection, size, skip=10 * which):
             self.claims.close(connection)
-            self.ask(connection, size)
+            self.request_claim(connection, size)
 
     def finish(self) -> None:
         """Let one connection after the other bring what it has, then a last one the rest."""
@@ -77,7 +77,7 @@ class Crew:
             while self.claims.left(connection):
                 self.bring(connection, 7)
             self.claims.release(connection)
-        while self.ask(self.next, 11):
+        while self.request_claim(self.next, 11):
             self.bring(self.next, self.claims.left(self.next))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from tests.transfer.origin import Asked, Reply, client, origin
+from tests.transfer.origin import ReceivedRequest, Reply, client, origin
 from tests.transfer.test_s3 import KEYS, Given, access
 
 from stacpull.config.options import S3Options
@@ -119,7 +119,7 @@ MISBEHAVING = [
 def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words: str) -> None:
     replies = iter([*bodies, bodies[-1]])
 
-    def answer(_asked: Asked) -> Reply:
+    def answer(_request: ReceivedRequest) -> Reply:
         return Reply(body=next(replies))
 
     async def live() -> None:

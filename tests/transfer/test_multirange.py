@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 from tests.transfer.memory import MemoryParts
-from tests.transfer.origin import Answer, Asked, Origin, Reply, Thing, client, origin
+from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 
 from stacpull.clock import SystemClock
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
@@ -43,11 +43,11 @@ class FastClock(SystemClock):
 class Served(Thing):
     """An object that comes slowly over each connection, in ranges if requested, under If-Match."""
 
-    def __call__(self, asked: Asked) -> Reply:
-        wanted = asked.headers.get("if-match")
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        wanted = request.headers.get("if-match")
         if wanted is not None and wanted != self.etag:
             return Reply(412)
-        return replace(super().__call__(asked), pace=PACE)
+        return replace(super().__call__(request), pace=PACE)
 
 
 def thing(**known: object) -> Served:
@@ -76,7 +76,7 @@ def job(served: Origin) -> Job:
 
 def ranges(served: Origin) -> list[Span]:
     """The requested ranges that have an end, in order."""
-    return [Span(a.start or 0, a.end or 0) for a in served.asked if a.end is not None]
+    return [Span(a.start or 0, a.end or 0) for a in served.requests if a.end is not None]
 
 
 def is_whole(received: Arrival, parts: MemoryParts) -> bool:
@@ -106,7 +106,7 @@ def test_a_connection_that_is_capped_gets_company() -> None:
         pieces = ranges(served)
         assert pieces
         assert pieces == sorted(pieces), "they are given out in order"
-        assert all(a.headers["if-match"] == a.headers["if-range"] == '"v1"' for a in served.asked[1:])
+        assert all(a.headers["if-match"] == a.headers["if-range"] == '"v1"' for a in served.requests[1:])
 
     run(thing(), act)
 
@@ -118,13 +118,13 @@ def test_a_connection_that_is_capped_gets_company() -> None:
         pytest.param(Served(DATA, headers={"Accept-Ranges": "none"}), id="it says that it has none"),
         pytest.param(thing(etag='W/"v1"'), id="a weak ETag"),
         pytest.param(thing(etag=None), id="only a date"),
-        pytest.param(lambda asked: replace(thing()(asked), framing="chunked"), id="no length"),
+        pytest.param(lambda request: replace(thing()(request), framing="chunked"), id="no length"),
     ],
 )
 def test_what_cannot_be_split_comes_over_one_connection(answer: Answer) -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert len(served.asked) == 1
+        assert len(served.requests) == 1
 
     run(answer, act)
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_split_comes_over_one_connection(answer: Answer) -> None:
 def test_one_connection_a_file_is_never_more() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert len(served.asked) == 1
+        assert len(served.requests) == 1
 
     run(thing(), act, connections=1)
 
@@ -143,7 +143,7 @@ def test_where_no_permit_is_free_one_connection_does_it() -> None:
         for _ in range(7):
             assert gate.try_acquire()
         assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert len(served.asked) == 1
+        assert len(served.requests) == 1
         for _ in range(7):
             gate.release()
 
@@ -154,16 +154,16 @@ def test_each_piece_takes_the_way_of_the_first_response() -> None:
     """Hrefs redirect to signed ones: each piece requests the href, and gets the current signature."""
     signed: list[str] = []
 
-    def answer(asked: Asked) -> Reply:
-        if asked.path.startswith("/k.tif"):
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.path.startswith("/k.tif"):
             signed.append(f"/blob?sig={len(signed)}")
             return Reply(302, {"Location": signed[-1]})
-        return thing()(asked)
+        return thing()(request)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)
-        asked = [a.path for a in served.asked if a.path.startswith("/blob")]
-        assert sorted(asked) == sorted(signed)
+        request = [a.path for a in served.requests if a.path.startswith("/blob")]
+        assert sorted(request) == sorted(signed)
         assert len(signed) > 1
 
     run(answer, act)
@@ -172,18 +172,18 @@ def test_each_piece_takes_the_way_of_the_first_response() -> None:
 # Servers that do not.
 
 
-def on_ranges(change: Callable[[Asked, Reply], Reply]) -> Answer:
+def on_ranges(change: Callable[[ReceivedRequest, Reply], Reply]) -> Answer:
     """A server that is fine, except for requests for ranges with an end."""
     usual = thing()
 
-    def answer(asked: Asked) -> Reply:
-        reply = usual(asked)
-        return reply if asked.end is None else change(asked, reply)
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = usual(request)
+        return reply if request.end is None else change(request, reply)
 
     return answer
 
 
-def said(reply: Reply, content_range: str) -> Reply:
+def with_content_range(reply: Reply, content_range: str) -> Reply:
     """The same bytes under another Content-Range."""
     return replace(reply, headers=reply.headers | {"Content-Range": content_range})
 
@@ -191,7 +191,7 @@ def said(reply: Reply, content_range: str) -> Reply:
 def moved(reply: Reply, by: int) -> Reply:
     """The same bytes with a false position."""
     first, last = reply.headers["Content-Range"].removeprefix("bytes ").partition("/")[0].split("-")
-    return said(reply, f"bytes {int(first) + by}-{int(last) + by}/{len(DATA)}")
+    return with_content_range(reply, f"bytes {int(first) + by}-{int(last) + by}/{len(DATA)}")
 
 
 def without(reply: Reply, *fields: str) -> Reply:
@@ -205,7 +205,7 @@ def short(reply: Reply) -> Reply:
     """The first half of the range, correctly declared."""
     first = int(reply.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
     half = reply.body[: len(reply.body) // 2]
-    return replace(said(reply, f"bytes {first}-{first + len(half) - 1}/{len(DATA)}"), body=half)
+    return replace(with_content_range(reply, f"bytes {first}-{first + len(half) - 1}/{len(DATA)}"), body=half)
 
 
 UNSERVED = [
@@ -214,7 +214,7 @@ UNSERVED = [
     pytest.param(lambda a, r: Reply(416), id="416"),
     pytest.param(lambda a, r: moved(r, 1), id="another range"),
     pytest.param(lambda a, r: moved(r, -1), id="one that begins too early"),
-    pytest.param(lambda a, r: said(r, "x"), id="no range"),
+    pytest.param(lambda a, r: with_content_range(r, "x"), id="no range"),
     pytest.param(
         lambda a, r: replace(
             r, headers=r.headers | {"Content-Range": f"bytes {a.start}-{a.end}/{len(DATA)}"}
@@ -230,7 +230,7 @@ UNSERVED = [
 
 
 @pytest.mark.parametrize("change", UNSERVED)
-def test_a_range_that_is_none_ends_the_splitting(change: Callable[[Asked, Reply], Reply]) -> None:
+def test_a_range_that_is_none_ends_the_splitting(change: Callable[[ReceivedRequest, Reply], Reply]) -> None:
     """The first response is still there, and brings the rest; the host gets no more range requests."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
@@ -253,7 +253,9 @@ BREAKING = [
 
 
 @pytest.mark.parametrize("change", BREAKING)
-def test_a_connection_that_fails_does_not_fail_the_file(change: Callable[[Asked, Reply], Reply]) -> None:
+def test_a_connection_that_fails_does_not_fail_the_file(
+    change: Callable[[ReceivedRequest, Reply], Reply],
+) -> None:
     """Every range fails; the rest of the first response comes with attempts that resume from there."""
     usual = on_ranges(change)
 
@@ -271,7 +273,7 @@ def test_a_connection_that_fails_does_not_fail_the_file(change: Callable[[Asked,
 def test_one_request_in_n_fails(nth: int, fault: str) -> None:
     count = 0
 
-    def change(_asked: Asked, reply: Reply) -> Reply:
+    def change(_request: ReceivedRequest, reply: Reply) -> Reply:
         nonlocal count
         count += 1
         if count % nth:
@@ -287,15 +289,15 @@ def test_one_request_in_n_fails(nth: int, fault: str) -> None:
 
 def test_a_server_that_allows_two_connections() -> None:
     """The third gets a 503. (Answers are counted from request to the end of the body.)"""
-    busy: list[Asked] = []
+    busy: list[ReceivedRequest] = []
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
-        def answer(asked: Asked) -> Reply:
+        def answer(request: ReceivedRequest) -> Reply:
             gate = opened.gates[served.url.removeprefix("http://")]
             if gate.in_use > 2:
-                busy.append(asked)
+                busy.append(request)
                 return Reply(503, {"Retry-After": "0"})
-            return thing()(asked)
+            return thing()(request)
 
         served.answer = answer
         received, _ = await attempts(fetcher, job(served))
@@ -308,7 +310,7 @@ def test_a_server_that_allows_two_connections() -> None:
 def test_the_first_response_breaks_and_the_others_bring_it_home() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         usual = served.answer
-        served.once(lambda asked: replace(usual(asked), sent=7 * MIB))
+        served.once(lambda request: replace(usual(request), sent=7 * MIB))
         received, failures = await attempts(fetcher, job(served))
         assert is_whole(received, parts)
         assert failures in ([], [FailureKind.TRUNCATED])
@@ -349,12 +351,12 @@ def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None
     """From the third range on it is another one; so is what comes afresh, and that alone is taken."""
     new = DATA[::-1]
     later = Served(new, '"v2"', headers=RANGES)
-    asked_for = 0
+    range_requests = 0
 
-    def answer(asked: Asked) -> Reply:
-        nonlocal asked_for
-        asked_for += asked.end is not None
-        return (thing() if asked_for < 3 else later)(asked)
+    def answer(request: ReceivedRequest) -> Reply:
+        nonlocal range_requests
+        range_requests += request.end is not None
+        return (thing() if range_requests < 3 else later)(request)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         received, _ = await attempts(fetcher, job(served))
@@ -370,11 +372,11 @@ def test_a_server_without_versions_gets_no_requests_for_pieces_of_two() -> None:
     new = bytes(len(DATA))
     count = 0
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: ReceivedRequest) -> Reply:
         nonlocal count
         count += 1
         body = DATA if count == 1 else new
-        reply = Thing(body, headers=RANGES)(replace(asked, headers=asked.headers | {"if-range": '"v1"'}))
+        reply = Thing(body, headers=RANGES)(replace(request, headers=request.headers | {"if-range": '"v1"'}))
         return replace(reply if reply.status == 200 else without(reply, "ETag", "Last-Modified"), pace=PACE)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
@@ -403,7 +405,7 @@ def test_only_the_gaps_are_requested(connections: int) -> None:
         have = ((0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB))
         with_gaps(parts, *have)
         assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert served.asked[0].headers["range"] == f"bytes={3 * MIB}-"
+        assert served.requests[0].headers["range"] == f"bytes={3 * MIB}-"
         if connections == 1:
             assert ranges(served) == [Span(20 * MIB, 24 * MIB)], "a little that is there is read over"
             assert opened.counters.bytes_fetched <= 11 * MIB + 5 + CHUNK
@@ -439,7 +441,7 @@ def test_a_gap_that_is_not_served_costs_the_part_once() -> None:
         assert is_whole(received, parts)
         assert failures == [FailureKind.CHANGED]
 
-    run(on_ranges(lambda _asked, _reply: Reply(412)), act)
+    run(on_ranges(lambda _request, _reply: Reply(412)), act)
 
 
 def test_the_last_connection_waits_for_its_turn() -> None:
@@ -454,7 +456,7 @@ def test_the_last_connection_waits_for_its_turn() -> None:
             await parts.grown.wait()
             await gate.acquire()
             await asyncio.sleep(0.02)
-            assert len(served.asked) == 1
+            assert len(served.requests) == 1
             for _ in range(8):
                 gate.release()
         assert is_whole(await fetching, parts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.transfer.memory import MemoryParts
-from tests.transfer.origin import Asked, Origin, Reply, Thing, client, origin
+from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
 
 from stacpull.aws_settings import AwsSettings
 from stacpull.clock import SystemClock
@@ -89,16 +89,16 @@ def test_who_signs(settings: AwsSettings, options: S3Options, redirected: bool, 
     assert may_sign("data", settings, options, redirected=redirected) is expected
 
 
-TOLD = {"x-amz-bucket-region": "eu-west-1"}
+REGION_HEADER = {"x-amz-bucket-region": "eu-west-1"}
 MALFORMED = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
 LESSONS = [
-    (301, TOLD, b"", Correction(region="eu-west-1")),
-    (307, TOLD, b"", Correction(region="eu-west-1")),
+    (301, REGION_HEADER, b"", Correction(region="eu-west-1")),
+    (307, REGION_HEADER, b"", Correction(region="eu-west-1")),
     (400, {}, MALFORMED, Correction(region="eu-west-1")),
     (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", Correction(expired=True)),
     (400, {"x-amz-bucket-region": "us-east-1"}, b"<Error><Code>InvalidToken</Code></Error>", None),
     (301, {}, b"<Error><Code>PermanentRedirect</Code></Error>", None),
-    (403, TOLD, b"", None),
+    (403, REGION_HEADER, b"", None),
     (400, {}, b"<Region", None),
     (400, {}, b"\xff<Region>\xff", None),
     (301, {"x-amz-bucket-region": "evil.example/x"}, b"", None),
@@ -317,10 +317,10 @@ def test_a_part_resumes_under_a_condition_that_s3_obeys(
         assert parts.finished[1, 1] == LARGE
         assert received.digest == hashlib.sha256(LARGE).digest()
         assert received.filename == "big.tif"
-        _, *asked = replica.requests
-        assert [record.status for record in asked] == statuses
-        assert condition in asked[0].headers
-        assert "if-range" not in asked[0].headers
+        _, *others = replica.requests
+        assert [record.status for record in others] == statuses
+        assert condition in others[0].headers
+        assert "if-range" not in others[0].headers
 
     on_replica(access(), act)
 
@@ -343,7 +343,7 @@ def test_checksums_of_whole_objects_are_requested_and_signed():
 
 
 def on_origin(
-    answer: Callable[[Asked], Reply],
+    answer: Callable[[ReceivedRequest], Reply],
     act: Callable[[Client, Origin], Awaitable[None]],
     given: Given,
 ) -> None:
@@ -376,7 +376,7 @@ def test_credentials_that_stay_expired_are_a_refusal():
         with pytest.raises(TransferError) as caught:
             await read(opened, "s3://data/k")
         assert (caught.value.failure.kind, caught.value.failure.status) == (FailureKind.REFUSED, 400)
-        assert len(served.asked) == 3
+        assert len(served.requests) == 3
 
     on_origin(lambda _: EXPIRED, act, Given(OLD))
 
@@ -386,10 +386,10 @@ def test_regions_that_lead_in_a_circle_end():
         with pytest.raises(TransferError) as caught:
             await read(opened, "s3://data/k")
         assert caught.value.failure.kind is FailureKind.REDIRECT
-        assert len(served.asked) == 3
+        assert len(served.requests) == 3
 
-    def circle(asked: Asked) -> Reply:
-        other = "r2" if "/r1/" in asked.headers["authorization"] else "r1"
+    def circle(request: ReceivedRequest) -> Reply:
+        other = "r2" if "/r1/" in request.headers["authorization"] else "r1"
         return Reply(301, {"x-amz-bucket-region": other})
 
     on_origin(circle, act, Given())
@@ -408,9 +408,9 @@ def test_slow_down_is_throttling_even_with_403():
 def test_the_host_that_was_signed_is_the_host_that_is_sent():
     async def act(opened: Client, served: Origin) -> None:
         await read(opened, "s3://data/it's%20$1")
-        (asked,) = served.asked
-        assert asked.path == "/data/it%27s%2520%241"
-        assert asked.headers["host"] == served.url.removeprefix("http://")
+        (request,) = served.requests
+        assert request.path == "/data/it%27s%2520%241"
+        assert request.headers["host"] == served.url.removeprefix("http://")
 
     on_origin(Thing(b"x"), act, Given())
 
@@ -433,7 +433,9 @@ class AwsStandIn:
         """The transport is closed by its owner."""
 
 
-def led_to_s3(options: S3Options, answer: Callable[[Asked], Reply]) -> tuple[Request, bytes | Failure]:
+def led_to_s3(
+    options: S3Options, answer: Callable[[ReceivedRequest], Reply]
+) -> tuple[Request, bytes | Failure]:
     """Follow a redirect to `s3://data/k` on AWS; return the request there, and what came of it."""
 
     async def live() -> tuple[Request, bytes | Failure]:

@@ -49,6 +49,6 @@ class TestS3Transport(TransportContract):
             yield World(
                 S3Transport(http, Signing(endpoint), S3Options(), clock=SystemClock()),
                 lambda path: f"s3://data{path}",
-                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.heard],
+                lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.requests],
             )
             await http.close()

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.net.memory import Answer
-from tests.net.wire_server import Heard, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer
 
 from stacpull.clock import Clock, SystemClock
 
@@ -46,11 +46,11 @@ class Service(WireServer):
         super().__init__({})
         self.secrets: list[str] = []
 
-    def _turn(self, heard: Heard) -> Answer:
-        parts = urlsplit(heard.target)
-        return self.respond(heard, parts.path, {k: v[-1] for k, v in parse_qs(parts.query).items()})
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        parts = urlsplit(request.target)
+        return self.respond(request, parts.path, {k: v[-1] for k, v in parse_qs(parts.query).items()})
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         raise NotImplementedError
 
 
@@ -69,13 +69,13 @@ class Signing(Service):
         """The number of further requests to answer with 429."""
         self.given = 0
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if self.throttled:
             self.throttled -= 1
             return json_reply(
                 {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 1 seconds."}, 429
             )
-        if self.key is not None and heard.headers.get("ocp-apim-subscription-key") != self.key:
+        if self.key is not None and request.headers.get("ocp-apim-subscription-key") != self.key:
             return json_reply({"statusCode": 401, "message": "Access denied due to invalid key."}, 401)
         _, _, rest = path.partition("/api/sas/v1/token/")
         account, _, container = rest.partition("/")
@@ -99,7 +99,7 @@ class Blobs(Service):
         self.signing = signing
         self.elsewhere = elsewhere
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if path.startswith("/public/"):
             return Answer(body=DATA)
         if "sig" not in query:
@@ -109,7 +109,7 @@ class Blobs(Service):
             body = b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>AuthenticationFailed</Code></Error>"
             return Answer(403, body, {"Content-Type": "application/xml"})
         if path.endswith("/moved"):
-            return Answer(302, headers={"Location": f"{self.elsewhere}?{urlsplit(heard.target).query}"})
+            return Answer(302, headers={"Location": f"{self.elsewhere}?{urlsplit(request.target).query}"})
         return Answer(body=DATA, headers={"Content-Type": "application/octet-stream"})
 
 
@@ -124,16 +124,16 @@ class Identity(Service):
         self.grants: list[str] = []
         self.secrets = [password]
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if path != "/token":
             return Answer(404)
-        form = {name: values[-1] for name, values in parse_qs(heard.body.decode()).items()}
+        form = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
         grant = form["grant_type"]
         self.grants.append(grant)
         refreshed = grant == "refresh_token" and form["refresh_token"] in self.refreshes
         named = grant == "password" and (form["username"], form["password"]) == (self.user, self.password)
         client = grant == "client_credentials" and form.get("client_secret") == self.password
-        if heard.method != "POST" or not (refreshed or named or client):
+        if request.method != "POST" or not (refreshed or named or client):
             error = {"error": "invalid_grant", "error_description": "Invalid user credentials"}
             return json_reply(error, 401)
         number = len(self.grants)
@@ -154,8 +154,8 @@ class Downloads(Service):
         self.identity = identity
         self.elsewhere = elsewhere
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
-        scheme, _, token = heard.headers.get("authorization", "").partition(" ")
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or token not in self.identity.valid:
             return json_reply({"detail": "Expired signature!"}, 401, **{"WWW-Authenticate": "Bearer"})
         if path.endswith("/moved"):
@@ -173,10 +173,10 @@ class Urs(Service):
         self.approved = True
         self.codes: set[str] = set()
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if path != "/oauth/authorize":
             return Answer(404)
-        authorization = heard.headers.get("authorization")
+        authorization = request.headers.get("authorization")
         if authorization is None:
             return page("Earthdata Login")
         if authorization != self.wanted:
@@ -198,9 +198,9 @@ class DataCentre(Service):
         self.elsewhere = elsewhere
         self.sessions: set[str] = set()
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         cookies = dict(
-            pair.strip().split("=", 1) for pair in heard.headers.get("cookie", "").split(";") if "=" in pair
+            pair.strip().split("=", 1) for pair in request.headers.get("cookie", "").split(";") if "=" in pair
         )
         if path == "/login":
             if cookies.get("state") != "sent-away":
@@ -232,8 +232,8 @@ class PlanetApi(Service):
         self.secrets = [key, basic(key, "").partition(" ")[2], "planted-location-token"]
         self.refuse_activation = False
 
-    def respond(self, heard: Heard, path: str, query: Mapping[str, str]) -> Answer:
-        if heard.headers.get("authorization") != basic(self.key, ""):
+    def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
+        if request.headers.get("authorization") != basic(self.key, ""):
             return json_reply({"message": "Please enter your API key"}, 401)
         asset, _, act = path.removeprefix("/data/v1/assets/").partition("/")
         if act == "activate":

@@ -49,11 +49,11 @@ def test_the_status_is_polled_every_ten_seconds() -> None:
         async with world(looks=6) as w:
             assert await get(w.client, w.url, Range="bytes=0-99") == DATA
             assert w.clock.sleeps == [10] * 7
-            targets = [one.target for one in w.api.heard]
+            targets = [one.target for one in w.api.requests]
             assert targets.count("/data/v1/assets/QS1/activate") == 1
-            assert w.client.counters.requests == len(w.api.heard) + len(w.files.heard)
-            assert all("range" not in one.headers for one in w.api.heard)
-            (fetched,) = w.files.heard  # the file request has the range, but not the key
+            assert w.client.counters.requests == len(w.api.requests) + len(w.files.requests)
+            assert all("range" not in one.headers for one in w.api.requests)
+            (fetched,) = w.files.requests  # the file request has the range, but not the key
             assert fetched.headers["range"] == "bytes=0-99"
             assert "authorization" not in fetched.headers
 
@@ -97,6 +97,6 @@ def test_an_invalid_description_is_a_failure(answer: Answer, kind: FailureKind) 
                 await get(w.client, w.url)
             assert caught.value.failure.kind is kind
             assert w.clock.sleeps == []
-            assert len(w.api.heard) == 1
+            assert len(w.api.requests) == 1
 
     asyncio.run(main())

@@ -88,7 +88,7 @@ def test_a_client_gets_a_token_for_its_secret() -> None:
                 await get(w.client, w.url, Range="bytes=0-9") == DATA
             )  # this server does not support ranges
             assert w.identity.grants == ["client_credentials"]
-            assert w.downloads.heard[0].headers["range"] == "bytes=0-9"
+            assert w.downloads.requests[0].headers["range"] == "bytes=0-9"
 
     asyncio.run(main())
 
@@ -117,7 +117,7 @@ def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, m
             with pytest.raises(error, match=message) as caught:
                 await get(w.client, w.url)
             assert w.identity.password not in str(caught.value)
-            assert not w.downloads.heard
+            assert not w.downloads.requests
 
     asyncio.run(main())
 

@@ -39,14 +39,14 @@ class TestLoginTransport(TransportContract):
         http = HttpTransport(policy=policy, stall_timeout=0.3, trust_env=False)
         async with WireServer(routes) as server:
 
-            def asked() -> list[Request]:
-                return [Request(server.url(one.target), one.method, one.headers) for one in server.heard]
+            def received() -> list[Request]:
+                return [Request(server.url(one.target), one.method, one.headers) for one in server.requests]
 
             refusing = any(answer.fault is Fault.REFUSED for script in routes.values() for answer in script)
             port = closed_port() if refusing else server.port
             base = f"http://127.0.0.1:{port}"
-            yield World(self.around(http, base), lambda path: base + path, asked)
-            assert all(one.headers["authorization"] == "Bearer planted" for one in server.heard)
+            yield World(self.around(http, base), lambda path: base + path, received)
+            assert all(one.headers["authorization"] == "Bearer planted" for one in server.requests)
             await http.close()
 
 
@@ -71,8 +71,8 @@ def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
                 assert type(client.route(other.url("/x")).transport) is HttpTransport
                 assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
-            assert "authorization" in own.heard[0].headers
-            assert "authorization" not in other.heard[0].headers
+            assert "authorization" in own.requests[0].headers
+            assert "authorization" not in other.requests[0].headers
 
     asyncio.run(main())
 
@@ -123,6 +123,6 @@ def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed,
                     with pytest.raises(TransferError, match="contains a user and password") as caught:
                         await get(client, url)
                     assert "planted" not in str(caught.value)
-            assert len(own.heard) == taken
+            assert len(own.requests) == taken
 
     asyncio.run(main())

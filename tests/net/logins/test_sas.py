@@ -100,7 +100,7 @@ def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
             client = await stack.enter_async_context(client_for(provider(signing, blobs), clock))
             urls = [blobs.url(f"/data/{n}") for n in range(20)]
             assert await asyncio.gather(*(get(client, url) for url in urls)) == [DATA] * 20
-            assert len(signing.heard) == 4
+            assert len(signing.requests) == 4
             assert clock.now >= 3  # "try again in 1 seconds", three times
             unknown = blobs.url("/elsewhere/x")
             with pytest.raises(TransferError) as caught:
@@ -118,7 +118,7 @@ def test_a_signature_repeated_in_a_refusal_is_removed_from_the_message() -> None
         clock = VirtualClock()
         signing = Signing(clock)
         async with signing, Blobs(signing) as blobs:
-            blobs.respond = lambda heard, path, query: Answer(409, f"no, {query['sig']} is odd".encode())
+            blobs.respond = lambda request, path, query: Answer(409, f"no, {query['sig']} is odd".encode())
             async with client_for(provider(signing, blobs), clock) as client:
                 with pytest.raises(TransferError, match=r"no, \*\*\* is odd"):
                     await get(client, blobs.url("/data/x"))
@@ -147,12 +147,12 @@ def test_a_failing_signing_service_stops_the_run(
         async with signing, Blobs(signing) as blobs:
             signing.respond = lambda *_: answer
             async with client_for(provider(signing, blobs), clock) as client:
-                asked = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
-                for one in await asyncio.gather(*asked, return_exceptions=True):
+                fetching = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
+                for one in await asyncio.gather(*fetching, return_exceptions=True):
                     assert isinstance(one, error)
                     assert re.search(expected, str(one))
-            assert not blobs.heard
-            assert len(signing.heard) == (6 if answer.status == 500 else 1)
+            assert not blobs.requests
+            assert len(signing.requests) == (6 if answer.status == 500 else 1)
 
     asyncio.run(main())
 
@@ -166,7 +166,7 @@ def test_an_unknown_container_is_requested_again_later() -> None:
             for _ in range(3):
                 with pytest.raises(TransferError):
                     await get(client, blobs.url("/data/x"))
-            assert len(signing.heard) == 1
+            assert len(signing.requests) == 1
             signing.known.add("data")
             clock.now += 600
             assert await get(client, blobs.url("/data/x")) == DATA
@@ -187,7 +187,7 @@ def test_an_expiry_without_a_time_zone_is_in_utc(monkeypatch, end: str) -> None:
         async with signing, Blobs(signing) as blobs, client_for(provider(signing, blobs), clock) as client:
             for clock.now in (0, 3479, 3481):
                 assert await get(client, blobs.url("/data/x")) == DATA
-            assert len(signing.heard) == 2
+            assert len(signing.requests) == 2
 
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()

@@ -14,13 +14,13 @@ class Service:
     """Issues consecutive numbers and takes a second for each."""
 
     def __init__(self, clock: VirtualClock, seconds: float = math.inf) -> None:
-        self.clock, self.seconds, self.asked = clock, seconds, 0
+        self.clock, self.seconds, self.requests = clock, seconds, 0
         self.broken = False
         self.error: StacpullError | None = None
 
-    async def ask(self) -> TimedToken[int]:
-        self.asked += 1
-        number = self.asked
+    async def fetch(self) -> TimedToken[int]:
+        self.requests += 1
+        number = self.requests
         await self.clock.sleep(1)
         if self.broken:
             raise RuntimeError
@@ -48,7 +48,7 @@ def test_a_token_is_used_until_shortly_before_it_expires(life: float, used: floa
     service = Service(clock, life)
 
     async def main() -> None:
-        lease = CachedToken(service.ask, clock)
+        lease = CachedToken(service.fetch, clock)
         assert await lease.current() == 1
         clock.now = used - 0.5
         assert await lease.current() == 1
@@ -64,11 +64,11 @@ def test_tasks_share_one_request_for_a_token() -> None:
     service = Service(clock)
 
     async def main() -> None:
-        lease = CachedToken(service.ask, clock)
+        lease = CachedToken(service.fetch, clock)
         assert await asyncio.gather(*(lease.current() for _ in range(50))) == [1] * 50
         assert await asyncio.gather(*(lease.instead_of(1) for _ in range(50))) == [2] * 50
         assert await lease.instead_of(1) == 2  # which was refused to another task before
-        assert (service.asked, lease.held) == (2, 2)
+        assert (service.requests, lease.held) == (2, 2)
 
     clock.run(main())
 
@@ -78,7 +78,7 @@ def test_a_failing_service_leaves_the_old_token_and_is_retried() -> None:
     service = Service(clock, 600)
 
     async def main() -> None:
-        lease = CachedToken(service.ask, clock)
+        lease = CachedToken(service.fetch, clock)
         await lease.current()
         service.broken = True
         with pytest.raises(RuntimeError):
@@ -91,7 +91,7 @@ def test_a_failing_service_leaves_the_old_token_and_is_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "after", "asked"),
+    ("error", "after", "requests"),
     [
         (CredentialsError("wrong"), 0, 1),
         (CredentialsError("wrong"), 1e6, 1),
@@ -100,19 +100,19 @@ def test_a_failing_service_leaves_the_old_token_and_is_retried() -> None:
     ],
 )
 def test_a_failure_is_raised_in_all_waiting_tasks_and_remembered(
-    error: StacpullError, after: float, asked: int
+    error: StacpullError, after: float, requests: int
 ) -> None:
     clock = VirtualClock()
     service = Service(clock)
     service.error = error
 
     async def main() -> None:
-        lease = CachedToken(service.ask, clock)
+        lease = CachedToken(service.fetch, clock)
         found = await asyncio.gather(*(lease.current() for _ in range(20)), return_exceptions=True)
         assert [(type(one), str(one)) for one in found] == [(type(error), str(error))] * 20
         clock.now += after
         with pytest.raises(type(error), match=str(error)):
             await lease.instead_of(7)
-        assert service.asked == asked
+        assert service.requests == requests
 
     clock.run(main())

@@ -33,7 +33,7 @@ class World:
     waits: list[str]
 
     def logins(self) -> int:
-        return len([one for one in self.urs.heard if "authorization" in one.headers])
+        return len([one for one in self.urs.requests if "authorization" in one.headers])
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ def test_tasks_share_one_login_and_log_in_again_when_the_session_ends() -> None:
             w.centre.sessions.clear()
             assert await asyncio.gather(*(get(w.client, url) for _ in range(8))) == [DATA] * 8
             assert w.logins() == 2
-            assert w.client.counters.requests == len(w.urs.heard) + len(w.centre.heard)
+            assert w.client.counters.requests == len(w.urs.requests) + len(w.centre.requests)
             assert w.secrets.scrub(w.centre.secrets[-1]) == "***"
 
     asyncio.run(main())
@@ -67,9 +67,9 @@ def test_a_range_is_requested_again_after_the_login() -> None:
     async def main() -> None:
         async with world() as w:
             await get(w.client, w.centre.url("/a.nc"), Range="bytes=5-")
-            fields = [(one.target, one.headers.get("range")) for one in w.centre.heard]
+            fields = [(one.target, one.headers.get("range")) for one in w.centre.requests]
             assert fields[0] == fields[-1] == ("/a.nc", "bytes=5-")
-            assert all("range" not in one.headers for one in w.urs.heard)
+            assert all("range" not in one.headers for one in w.urs.requests)
 
     asyncio.run(main())
 
@@ -113,9 +113,9 @@ def test_a_wait_for_the_login_host_is_reported_once_and_recovers() -> None:
         async with world() as w:
             respond, turns = w.urs.respond, iter([429, 429, 503])
 
-            def slow(heard, path, query) -> Answer:
+            def slow(request, path, query) -> Answer:
                 status = next(turns, None)
-                return respond(heard, path, query) if status is None else Answer(status)
+                return respond(request, path, query) if status is None else Answer(status)
 
             w.urs.respond = slow
             urls = [w.centre.url(f"/{number}") for number in range(6)]
@@ -130,8 +130,8 @@ def test_a_data_host_that_fails_during_login_gets_one_login_per_minute() -> None
     async def main() -> None:
         async with world() as w:
             respond = w.centre.respond
-            w.centre.respond = lambda heard, path, query: (
-                Answer(400, b"odd") if path == "/login" else respond(heard, path, query)
+            w.centre.respond = lambda request, path, query: (
+                Answer(400, b"odd") if path == "/login" else respond(request, path, query)
             )
             for number in range(3):
                 with pytest.raises(TransferError, match="odd"):
@@ -148,9 +148,9 @@ def forgetful(w: World) -> None:
     """Make the data host forget each session immediately."""
     respond = w.centre.respond
 
-    def answer(heard, path, query) -> Answer:
+    def answer(request, path, query) -> Answer:
         w.centre.sessions.clear()
-        return respond(heard, path, query)
+        return respond(request, path, query)
 
     w.centre.respond = answer
 
@@ -186,9 +186,9 @@ def test_a_session_that_ends_during_the_first_requests_is_not_a_refused_login() 
         async with world() as w:
             respond, answered = w.centre.respond, 0
 
-            def ending(heard, path, query) -> Answer:
+            def ending(request, path, query) -> Answer:
                 nonlocal answered
-                answer = respond(heard, path, query)
+                answer = respond(request, path, query)
                 answered += answer.body == DATA
                 if answered == 3:
                     w.centre.sessions.clear()
@@ -208,10 +208,12 @@ def test_a_session_that_ends_during_the_first_requests_is_not_a_refused_login() 
 def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
     async def main() -> None:
         async with world() as w:
-            w.urs.respond = lambda heard, *_: Answer(302, headers={"Location": w.urs.url(heard.target + "x")})
+            w.urs.respond = lambda request, *_: Answer(
+                302, headers={"Location": w.urs.url(request.target + "x")}
+            )
             with pytest.raises(CredentialsError, match="more than 10 redirects"):
                 await get(w.client, w.centre.url("/a.nc"))
-            assert (len(w.urs.heard), w.logins()) == (11, 1)
+            assert (len(w.urs.requests), w.logins()) == (11, 1)
 
     asyncio.run(main())
 
@@ -250,7 +252,7 @@ def test_the_password_is_sent_only_to_the_login_host() -> None:
             w.urs.respond = lambda *_: Answer(302, headers={"Location": target, "Set-Cookie": "urs=planted"})
             with pytest.raises(CredentialsError, match="another login"):
                 await get(w.client, w.centre.url("/a.nc"))
-            assert len(stranger.heard) == 1
-            assert not {"authorization", "cookie"} & set(stranger.heard[0].headers)
+            assert len(stranger.requests) == 1
+            assert not {"authorization", "cookie"} & set(stranger.requests[0].headers)
 
     asyncio.run(main())

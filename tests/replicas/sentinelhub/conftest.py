@@ -16,7 +16,7 @@ OTHER_SEED = 20
 
 
 @dataclass
-class Asker:
+class ServiceClient:
     """Sends requests to a replica with the token of its account."""
 
     replica: SentinelHubReplica
@@ -31,7 +31,7 @@ class Asker:
         }
         return self.session.post(self.replica.base_url + path, data=form, timeout=20)
 
-    def ask(self, method: str, path: str, *, token: str | None = None, **options: Any) -> requests.Response:
+    def send(self, method: str, path: str, *, token: str | None = None, **options: Any) -> requests.Response:
         self.token = self.token or self.new_token().json()["access_token"]
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
         headers |= options.pop("headers", {})
@@ -39,19 +39,19 @@ class Asker:
         return self.session.request(method, url, headers=headers, timeout=60, **options)
 
     def statistics(self, body: dict[str, Any]) -> dict[str, Any]:
-        reply = self.ask("POST", "/api/v1/statistics", json=body)
+        reply = self.send("POST", "/api/v1/statistics", json=body)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def search(self, **body: Any) -> dict[str, Any]:
         whole = {"collections": [f"byoc-{self.replica.collection_id}"], **body}
-        reply = self.ask("POST", "/api/v1/catalog/1.0.0/search", json=whole)
+        reply = self.send("POST", "/api/v1/catalog/1.0.0/search", json=whole)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def tile(self, tile: str, below: str = "", method: str = "GET", **headers: str) -> requests.Response:
         path = f"/api/v1/byoc/collections/{self.replica.collection_id}/tiles/{tile}{below}"
-        return self.ask(method, path, headers=headers)
+        return self.send(method, path, headers=headers)
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def other_sentinelhub() -> Iterator[SentinelHubReplica]:
 
 
 @pytest.fixture
-def asker(sentinelhub: SentinelHubReplica, session: requests.Session) -> Asker:
-    return Asker(sentinelhub, session)
+def service(sentinelhub: SentinelHubReplica, session: requests.Session) -> ServiceClient:
+    return ServiceClient(sentinelhub, session)
 
 
 @pytest.fixture
-def other_asker(other_sentinelhub: SentinelHubReplica, session: requests.Session) -> Asker:
-    return Asker(other_sentinelhub, session)
+def other_service(other_sentinelhub: SentinelHubReplica, session: requests.Session) -> ServiceClient:
+    return ServiceClient(other_sentinelhub, session)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import rasterio
 import shapely
 from rasterio.transform import rowcol
 from rasterio.warp import transform
-from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.conftest import ServiceClient
 
 FILES = {
     "analysis_ready_ps_sr": ("blue", "green", "red", "nir"),
@@ -23,9 +23,9 @@ MASK = "dataMask"
 class Remote(io.RawIOBase):
     """A file of a tile, read with range requests and cached."""
 
-    def __init__(self, asker: Asker, tile: str, name: str) -> None:
-        self.asker, self.path = asker, (tile, f"/files/{name}")
-        head = asker.tile(*self.path, method="HEAD")
+    def __init__(self, service: ServiceClient, tile: str, name: str) -> None:
+        self.service, self.path = service, (tile, f"/files/{name}")
+        head = service.tile(*self.path, method="HEAD")
         assert head.status_code == 200
         self.size, self.place = int(head.headers["Content-Length"]), 0
 
@@ -46,44 +46,46 @@ class Remote(io.RawIOBase):
         stop = self.size if count < 0 else min(self.size, self.place + count)
         if stop <= self.place:
             return b""
-        reply = self.asker.tile(*self.path, Range=f"bytes={self.place}-{stop - 1}")
+        reply = self.service.tile(*self.path, Range=f"bytes={self.place}-{stop - 1}")
         assert reply.status_code == 206
         self.place += len(reply.content)
         return reply.content
 
 
-def opened(asker: Asker, tile: str, name: str) -> Any:
+def opened(service: ServiceClient, tile: str, name: str) -> Any:
     """Open a file of a tile with rasterio, which reads only the ranges it needs."""
 
     def opener(path: str, mode: str = "rb") -> Remote:
         if path.rpartition("/")[2] != name or mode != "rb":
             raise FileNotFoundError(path)  # GDAL looks for sidecar files
-        return Remote(asker, tile, name)
+        return Remote(service, tile, name)
 
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         return rasterio.open(name, opener=opener)
 
 
-def bands_of(asker: Asker, tile: str, points: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def bands_of(service: ServiceClient, tile: str, points: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Open the files of a tile, with the names of their bands; none if the tile has none of the points."""
-    info = asker.tile(tile).json()["data"]
+    info = service.tile(tile).json()["data"]
     assert info["tileGeometry"]["crs"]["properties"]["name"].endswith("EPSG::32610")
     outline = shapely.geometry.shape(info["tileGeometry"])
     if not shapely.contains_xy(outline, *points).any():
         return
     path = info["path"].rpartition("/")[2]
     for name, bands in FILES.items():
-        with opened(asker, tile, path.replace("(BAND)", name)) as dataset:
+        with opened(service, tile, path.replace("(BAND)", name)) as dataset:
             yield bands, dataset
 
 
-def sampled(asker: Asker, tiles: list[str], x: np.ndarray, y: np.ndarray, crs: str) -> dict[str, np.ndarray]:
+def sampled(
+    service: ServiceClient, tiles: list[str], x: np.ndarray, y: np.ndarray, crs: str
+) -> dict[str, np.ndarray]:
     """Return all bands at some points, from the first tile with data there; 0 without data."""
     found = {band: np.zeros(len(x), np.int16) for bands in FILES.values() for band in bands}
     found[MASK] = np.zeros(len(x), np.int16)
     for tile in tiles:
         pixels: dict[str, np.ndarray] = {}
-        for bands, dataset in bands_of(asker, tile, transform(crs, "EPSG:32610", x, y)):
+        for bands, dataset in bands_of(service, tile, transform(crs, "EPSG:32610", x, y)):
             easting, northing = transform(crs, dataset.crs, x, y)
             rows, columns = (np.asarray(part) for part in rowcol(dataset.transform, easting, northing))
             within = (rows >= 0) & (rows < dataset.height) & (columns >= 0) & (columns < dataset.width)

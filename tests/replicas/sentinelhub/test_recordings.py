@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.replicas.recorded import Recording, differences
-from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.conftest import ServiceClient
 from tests.replicas.sentinelhub.requests_made import NDVI, request, script
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
@@ -39,28 +39,28 @@ def whole(recorded):
     return recorded
 
 
-def statistics(asker, evalscript, days, calculations=None):
+def statistics(service, evalscript, days, calculations=None):
     period = tuple(f"{day}T00:00:00Z" for day in days)
-    body = request(asker.replica.collection_id, evalscript, period=period, calculations=calculations)
-    return asker.ask("POST", "/api/v1/statistics", json=body)
+    body = request(service.replica.collection_id, evalscript, period=period, calculations=calculations)
+    return service.send("POST", "/api/v1/statistics", json=body)
 
 
-def of_notebook(asker, path="", **headers):
-    capture = next(c for c in asker.replica.archive.captures if c.printed)
-    return asker.tile(capture.id, path, **headers)
+def of_notebook(service, path="", **headers):
+    capture = next(c for c in service.replica.archive.captures if c.printed)
+    return service.tile(capture.id, path, **headers)
 
 
-def catalog(asker, path):
-    return asker.ask("GET", f"/api/v1/catalog/1.0.0{path}")
+def catalog(service, path):
+    return service.send("GET", f"/api/v1/catalog/1.0.0{path}")
 
 
-def item(asker):
-    capture = next(c for c in asker.replica.archive.captures if c.printed)
-    return catalog(asker, f"/collections/byoc-{asker.replica.collection_id}/items/{capture.id}")
+def item(service):
+    capture = next(c for c in service.replica.archive.captures if c.printed)
+    return catalog(service, f"/collections/byoc-{service.replica.collection_id}/items/{capture.id}")
 
 
-def collection(asker):
-    return catalog(asker, f"/collections/byoc-{asker.replica.collection_id}")
+def collection(service):
+    return catalog(service, f"/collections/byoc-{service.replica.collection_id}")
 
 
 OTHER_SATELLITE_ITEM = {
@@ -75,8 +75,8 @@ OTHER_COLLECTION = {".stac_extensions: added"}
 CASES = {
     "arps_stat_result_one_interval.json": (
         lambda recorded: {"data": [recorded], "status": "OK"},
-        lambda asker: statistics(
-            asker,
+        lambda service: statistics(
+            service,
             NDVI.replace("ndvi: ", "default: ").replace('"ndvi"', '"default"'),
             CLEAR_DAY,
             {"scenes": {"statistics": {"B0": {"percentiles": {"k": [50]}}}}},
@@ -85,15 +85,17 @@ CASES = {
     ),
     "stat_result_histogram.json": (
         lambda recorded: recorded[0],
-        lambda asker: statistics(asker, ONLY_NDVI, CLEAR_DAY, {"ndvi": HISTOGRAM["ndvi"] | MEDIAN["ndvi"]}),
+        lambda service: statistics(
+            service, ONLY_NDVI, CLEAR_DAY, {"ndvi": HISTOGRAM["ndvi"] | MEDIAN["ndvi"]}
+        ),
         set(),
     ),
     "stat_batch_results_histogram.json": (
         lambda recorded: recorded[0]["response"],
-        lambda asker: statistics(asker, ONLY_NDVI, CLOUDED_DAY, HISTOGRAM),
+        lambda service: statistics(service, ONLY_NDVI, CLOUDED_DAY, HISTOGRAM),
         set(),
     ),
-    "pu_headers_cell17.json": (whole, lambda asker: statistics(asker, RGB, TWO_DAYS), set()),
+    "pu_headers_cell17.json": (whole, lambda service: statistics(service, RGB, TWO_DAYS), set()),
     "arps_byoc_filesMetadata.json": (
         lambda recorded: {"data": {"additionalData": {"filesMetadata": recorded}}},
         of_notebook,
@@ -126,12 +128,12 @@ CASES = {
             ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
         },
     ),
-    "catalog_sh_cell05.json": (whole, lambda asker: catalog(asker, "/"), set()),
-    "catalog_sh_cell11.json": (whole, lambda asker: catalog(asker, "/"), set()),
-    "catalog_sh_cell13.json": (whole, lambda asker: catalog(asker, "/"), set()),
+    "catalog_sh_cell05.json": (whole, lambda service: catalog(service, "/"), set()),
+    "catalog_sh_cell11.json": (whole, lambda service: catalog(service, "/"), set()),
+    "catalog_sh_cell13.json": (whole, lambda service: catalog(service, "/"), set()),
     "catalog_sh_cell07.json": (
         lambda recorded: {"collections": recorded, "links": [{"rel": "self", "href": "http://x"}]},
-        lambda asker: catalog(asker, "/collections"),
+        lambda service: catalog(service, "/collections"),
         {
             ".collections[].stac_extensions: filled -> empty",
             ".collections[].summaries: missing",
@@ -144,10 +146,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_replies_have_the_shape_of_recorded_ones(asker, shared_data, name):
-    placed, ask, expected = CASES[name]
+def test_replies_have_the_shape_of_recorded_ones(service, shared_data, name):
+    placed, send, expected = CASES[name]
     recorded = placed(json.loads((shared_data / "sentinelhub" / name).read_text()))
-    found = differences(Recording(None, None, None, json.dumps(recorded).encode()), ask(asker))
+    found = differences(Recording(None, None, None, json.dumps(recorded).encode()), send(service))
     assert found == expected
 
 
@@ -165,7 +167,7 @@ def test_errors_of_an_interval(shared_data, session):
     recorded = json.loads((shared_data / "sentinelhub/stat_partial_result.json").read_text())[0]
     described = json.loads((shared_data / "sentinelhub/stat_batch_failed_results.json").read_text())[2]
     with run_in_thread(SentinelHubReplica(failing_days=["2023-11-17"])) as replica:
-        reply = statistics(Asker(replica, session), ONLY_NDVI, TWO_DAYS).json()
+        reply = statistics(ServiceClient(replica, session), ONLY_NDVI, TWO_DAYS).json()
     ours, theirs = reply["data"][0], described["response"]["data"][0]
     assert ours.keys() == theirs.keys() == recorded["data"][0].keys()
     assert ours["error"]["type"] == theirs["error"]["type"] == recorded["data"][0]["error"]
@@ -173,10 +175,10 @@ def test_errors_of_an_interval(shared_data, session):
     assert reply["status"] == recorded["status"] == "PARTIAL"
 
 
-def test_headers_of_statistics(asker, shared_data):
+def test_headers_of_statistics(service, shared_data):
     text = (shared_data / "sentinelhub/response_headers_cell15.txt").read_text()
     recorded = dict(re.findall(r"^([\w-]+) : (.*)$", text, re.MULTILINE))
-    reply = statistics(asker, RGB, TWO_DAYS)
+    reply = statistics(service, RGB, TWO_DAYS)
     found = differences(Recording(None, None, recorded, None), reply)
     units = {d for d in found if d.startswith("header x-processingunits-spent: 5.04")}
     assert found - units == {

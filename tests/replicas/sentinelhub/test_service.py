@@ -8,7 +8,7 @@ import time
 
 import pytest
 import requests
-from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.conftest import ServiceClient
 from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, UTM, request
 
 from stacpull_replicas import SentinelHubReplica, Status, run_in_thread
@@ -27,21 +27,21 @@ def error_of(reply):
 
 
 @pytest.mark.parametrize("path", TOKEN_PATHS)
-def test_tokens(asker, path):
-    reply = asker.new_token(path)
+def test_tokens(service, path):
+    reply = service.new_token(path)
     assert reply.status_code == 200
     document = reply.json()
     assert document["token_type"] == "Bearer"
     assert document["expires_in"] == 3600
-    found = asker.ask("GET", "/catalog/v1/collections", token=document["access_token"])
+    found = service.send("GET", "/catalog/v1/collections", token=document["access_token"])
     assert found.status_code == 200
 
 
-def test_token_by_basic_authentication(asker):
-    pair = f"{asker.replica.client_id}:{asker.replica.client_secret}"
+def test_token_by_basic_authentication(service):
+    pair = f"{service.replica.client_id}:{service.replica.client_secret}"
     header = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
     form = {"grant_type": "client_credentials"}
-    reply = asker.session.post(asker.replica.token_url, data=form, headers=header, timeout=20)
+    reply = service.session.post(service.replica.token_url, data=form, headers=header, timeout=20)
     assert reply.status_code == 200
 
 
@@ -58,46 +58,46 @@ def test_token_by_basic_authentication(asker):
         ({}, 400, "unsupported_grant_type"),
     ],
 )
-def test_tokens_refused(asker, form, status, error):
-    reply = asker.session.post(asker.replica.token_url, data=form, timeout=20)
+def test_tokens_refused(service, form, status, error):
+    reply = service.session.post(service.replica.token_url, data=form, timeout=20)
     assert (reply.status_code, reply.json()["error"]) == (status, error)
 
 
-def test_the_token_endpoint_takes_posts_only(asker):
-    assert asker.session.get(asker.replica.token_url, timeout=20).status_code == 405
+def test_the_token_endpoint_takes_posts_only(service):
+    assert service.session.get(service.replica.token_url, timeout=20).status_code == 405
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "AAAA" * 14, "é"])
-def test_without_a_good_token_it_is_a_401(asker, token):
-    reply = asker.ask("GET", "/api/v1/catalog/1.0.0/collections", token=token.encode().decode("latin-1"))
+def test_without_a_good_token_it_is_a_401(service, token):
+    reply = service.send("GET", "/api/v1/catalog/1.0.0/collections", token=token.encode().decode("latin-1"))
     assert error_of(reply)["code"] == "COMMON_UNAUTHORIZED"
     assert reply.status_code == 401
 
 
 @pytest.mark.parametrize("path", ["", "/", "/conformance"])
-def test_landing_page_and_conformance_are_open(asker, path):
+def test_landing_page_and_conformance_are_open(service, path):
     for root in ("/api/v1/catalog/1.0.0", "/catalog/v1"):
-        reply = asker.session.get(asker.replica.base_url + root + path, timeout=20)
+        reply = service.session.get(service.replica.base_url + root + path, timeout=20)
         assert "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core" in reply.json()["conformsTo"]
 
 
 def test_tokens_expire(session):
     with run_in_thread(SentinelHubReplica(token_ttl=0.3)) as replica:
-        asker = Asker(replica, session)
-        assert asker.ask("GET", "/byoc/v1/collections").status_code == 200
+        service = ServiceClient(replica, session)
+        assert service.send("GET", "/byoc/v1/collections").status_code == 200
         deadline = time.monotonic() + 20
-        while (reply := asker.ask("GET", "/byoc/v1/collections")).status_code == 200:
+        while (reply := service.send("GET", "/byoc/v1/collections")).status_code == 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert reply.status_code == 401
-        asker.token = ""
-        assert asker.ask("GET", "/byoc/v1/collections").status_code == 200
+        service.token = ""
+        assert service.send("GET", "/byoc/v1/collections").status_code == 200
 
 
 def test_a_rate_limit_counts_milliseconds(session):
     with run_in_thread(SentinelHubReplica(rate_limit=2, token_rate_limit=100)) as replica:
-        asker = Asker(replica, session)
-        replies = [asker.ask("GET", "/byoc/v1/collections") for _ in range(6)]
+        service = ServiceClient(replica, session)
+        replies = [service.send("GET", "/byoc/v1/collections") for _ in range(6)]
         refused = [reply for reply in replies if reply.status_code == 429]
         assert refused
         for reply in refused:
@@ -108,8 +108,8 @@ def test_a_rate_limit_counts_milliseconds(session):
 
 def test_the_token_endpoint_has_its_own_limit(session):
     with run_in_thread(SentinelHubReplica(token_rate_limit=1)) as replica:
-        asker = Asker(replica, session)
-        assert [asker.new_token().status_code for _ in range(3)][1:] == [429, 429]
+        service = ServiceClient(replica, session)
+        assert [service.new_token().status_code for _ in range(3)][1:] == [429, 429]
 
 
 def test_the_rate_limit_refills_over_time():
@@ -124,44 +124,44 @@ def test_the_rate_limit_refills_over_time():
 
 def test_a_spent_quota_is_a_403(session):
     with run_in_thread(SentinelHubReplica(seed=20, quota=0.05)) as replica:
-        asker = Asker(replica, session)
-        statuses = [asker.ask("GET", "/byoc/v1/collections").status_code for _ in range(7)]
+        service = ServiceClient(replica, session)
+        statuses = [service.send("GET", "/byoc/v1/collections").status_code for _ in range(7)]
         assert statuses == [200] * 5 + [403] * 2
-        reply = asker.ask("POST", "/statistics/v1", json={})
+        reply = service.send("POST", "/statistics/v1", json={})
         assert error_of(reply)["code"] == "ACCESS_INSUFFICIENT_PROCESSING_UNITS"
         assert replica.quota.spent == pytest.approx(0.05)
 
 
-def test_byoc_requests_are_allowed_only_to_the_owner(asker):
-    foreign = asker.replica.foreign_collection_id
+def test_byoc_requests_are_allowed_only_to_the_owner(service):
+    foreign = service.replica.foreign_collection_id
     for path in ("", "/tiles", "/tiles/x", "/tiles/x/files/y"):
-        reply = asker.ask("GET", f"/api/v1/byoc/collections/{foreign}{path}")
+        reply = service.send("GET", f"/api/v1/byoc/collections/{foreign}{path}")
         assert error_of(reply)["code"] == "COMMON_INSUFFICIENT_PERMISSIONS"
         assert reply.status_code == 403
-    reply = asker.ask("POST", "/catalog/v1/search", json={"collections": [f"byoc-{foreign}"], "limit": 1})
+    reply = service.send("POST", "/catalog/v1/search", json={"collections": [f"byoc-{foreign}"], "limit": 1})
     assert reply.json()["features"]
     body = request(foreign, NDVI, bounds=SMALL, size=(20, 20))
-    assert asker.statistics(body)["data"]
+    assert service.statistics(body)["data"]
 
 
 def test_failing_days_are_errors_of_their_interval(session):
     with run_in_thread(SentinelHubReplica(failing_days=["2023-11-07"])) as replica:
-        asker = Asker(replica, session)
+        service = ServiceClient(replica, session)
         body = request(replica.collection_id, NDVI, bounds=SMALL, size=(20, 20))
-        reply = asker.statistics(body)
+        reply = service.statistics(body)
         assert reply["status"] == "PARTIAL"
         failed = [i for i in reply["data"] if "error" in i]
         assert [i["interval"]["from"] for i in failed] == ["2023-11-07T00:00:00Z"]
         assert failed[0]["error"]["type"] == "EXECUTION_ERROR"
         assert "outputs" not in failed[0]
         body["aggregation"]["timeRange"] = {"from": "2023-11-07T00:00:00Z", "to": "2023-11-08T00:00:00Z"}
-        assert asker.statistics(body)["status"] == "FAILED"
+        assert service.statistics(body)["status"] == "FAILED"
 
 
-def test_a_script_that_fails_is_an_error_of_each_interval(asker):
+def test_a_script_that_fails_is_an_error_of_each_interval(service):
     broken = NDVI.replace("let ndvi =", "let ndvi = nothing +")
-    body = request(asker.replica.collection_id, broken, bounds=SMALL, size=(20, 20))
-    reply = asker.statistics(body)
+    body = request(service.replica.collection_id, broken, bounds=SMALL, size=(20, 20))
+    reply = service.statistics(body)
     assert reply["status"] == "FAILED"
     assert {i["error"]["message"] for i in reply["data"]} == {
         "Failed to evaluate script! nothing is not defined"
@@ -213,25 +213,25 @@ def changed(body, path, value):
         ("calculations", {"ndvi": {"statistics": {"B0": {"percentiles": {"k": [101]}}}}}, "from 0 to 100"),
     ],
 )
-def test_bad_statistics_requests(asker, path, value, message):
-    body = changed(request(asker.replica.collection_id, NDVI, size=(9, 9)), path, value)
-    reply = asker.ask("POST", "/api/v1/statistics", json=body)
+def test_bad_statistics_requests(service, path, value, message):
+    body = changed(request(service.replica.collection_id, NDVI, size=(9, 9)), path, value)
+    reply = service.send("POST", "/api/v1/statistics", json=body)
     assert reply.status_code == 400
     assert message in error_of(reply)["message"]
 
 
-def test_a_resolution_that_is_too_fine_names_the_side(asker):
-    body = request(asker.replica.collection_id, NDVI, resolution=1e-6)
-    reply = asker.ask("POST", "/statistics/v1", json=body)
+def test_a_resolution_that_is_too_fine_names_the_side(service):
+    body = request(service.replica.collection_id, NDVI, resolution=1e-6)
+    reply = service.send("POST", "/statistics/v1", json=body)
     error = error_of(reply)
     assert error["message"] == "`width = 17070`, calculated from resx, is larger than allowed 2500."
     assert error["errors"] == [{"parameter": "aggregation->resx", "violation": error["message"]}]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]"])
-def test_bodies_that_are_not_requests(asker, body):
-    assert asker.ask("POST", "/statistics/v1", data=body).status_code == 400
-    assert asker.ask("POST", "/catalog/v1/search", data=body).status_code == 400
+def test_bodies_that_are_not_requests(service, body):
+    assert service.send("POST", "/statistics/v1", data=body).status_code == 400
+    assert service.send("POST", "/catalog/v1/search", data=body).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -252,23 +252,23 @@ def test_bodies_that_are_not_requests(asker, body):
         ("GET", "/byoc/v1/collections/{own}/tiles?viewtoken=zzz", 400),
     ],
 )
-def test_unknown_paths_are_errors(asker, method, path, status):
-    reply = asker.ask(method, path.format(own=asker.replica.collection_id))
+def test_unknown_paths_are_errors(service, method, path, status):
+    reply = service.send(method, path.format(own=service.replica.collection_id))
     assert reply.status_code == status
     assert error_of(reply)["code"]
 
 
-def test_an_unknown_collection_is_a_404(asker):
+def test_an_unknown_collection_is_a_404(service):
     body = request("11111111-2222-3333-4444-555555555555", NDVI, size=(9, 9))
-    assert asker.ask("POST", "/statistics/v1", json=body).status_code == 404
+    assert service.send("POST", "/statistics/v1", json=body).status_code == 404
 
 
-def test_the_search_pages(asker):
-    whole = asker.search(limit=100, datetime="2023-11-01T00:00:00Z/2023-11-30T23:59:59Z")
+def test_the_search_pages(service):
+    whole = service.search(limit=100, datetime="2023-11-01T00:00:00Z/2023-11-30T23:59:59Z")
     assert whole["context"]["returned"] == 100
     found, body = [], {"limit": 37, "datetime": "2023-11-01T00:00:00Z/2023-11-30T23:59:59Z"}
     while True:
-        page = asker.search(**body)
+        page = service.search(**body)
         found += page["features"]
         links = {link["rel"]: link for link in page["links"]}
         if "next" not in page["context"]:
@@ -283,23 +283,23 @@ def test_the_search_pages(asker):
     assert found[:100] == whole["features"]
     ids = {item["id"] for item in found}
     assert len(ids) == len(found)
-    days = asker.replica.archive.captures
+    days = service.replica.archive.captures
     assert ids == {c.id for c in days if (c.day.year, c.day.month) == (2023, 11)}
 
 
-def test_search_filters_by_area_ids_and_time(asker):
-    box = asker.search(bbox=PRINTED_BOX, datetime="2023-11-01/2023-11-30", limit=100)["features"]
+def test_search_filters_by_area_ids_and_time(service):
+    box = service.search(bbox=PRINTED_BOX, datetime="2023-11-01/2023-11-30", limit=100)["features"]
     assert len(box) == 15
     west, south, east, north = PRINTED_BOX
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     shape = {"type": "Polygon", "coordinates": [ring]}
-    assert asker.search(intersects=shape, datetime="2023-11-01/2023-11-30", limit=100)["features"] == box
-    assert asker.search(ids=[box[3]["id"]])["features"] == [box[3]]
+    assert service.search(intersects=shape, datetime="2023-11-01/2023-11-30", limit=100)["features"] == box
+    assert service.search(ids=[box[3]["id"]])["features"] == [box[3]]
     day = box[0]["properties"]["datetime"]
-    assert [i["id"] for i in asker.search(bbox=PRINTED_BOX, datetime=day)["features"]] == [box[0]["id"]]
-    assert asker.search(bbox=[0, 0, 1, 1])["features"] == []
-    assert asker.search(datetime="2030-01-01/..")["features"] == []
-    assert asker.search(datetime="../2022-12-31")["context"] == {"limit": 10, "returned": 0}
+    assert [i["id"] for i in service.search(bbox=PRINTED_BOX, datetime=day)["features"]] == [box[0]["id"]]
+    assert service.search(bbox=[0, 0, 1, 1])["features"] == []
+    assert service.search(datetime="2030-01-01/..")["features"] == []
+    assert service.search(datetime="../2022-12-31")["context"] == {"limit": 10, "returned": 0}
 
 
 @pytest.mark.parametrize(
@@ -318,54 +318,54 @@ def test_search_filters_by_area_ids_and_time(asker):
         {"collections": []},
     ],
 )
-def test_bad_searches(asker, body):
-    whole = {"collections": [f"byoc-{asker.replica.collection_id}"], **body}
-    reply = asker.ask("POST", "/catalog/v1/search", json=whole)
+def test_bad_searches(service, body):
+    whole = {"collections": [f"byoc-{service.replica.collection_id}"], **body}
+    reply = service.send("POST", "/catalog/v1/search", json=whole)
     assert reply.status_code == 400
     assert error_of(reply)["code"] == "COMMON_BAD_PAYLOAD"
 
 
-def test_tiles_are_paged(asker):
-    path = f"/byoc/v1/collections/{asker.replica.collection_id}/tiles?count=100"
-    first = asker.ask("GET", path).json()
-    second = asker.ask("GET", first["links"]["next"]).json()
-    again = asker.ask("GET", f"{path}&viewtoken={first['links']['nextToken']}").json()
+def test_tiles_are_paged(service):
+    path = f"/byoc/v1/collections/{service.replica.collection_id}/tiles?count=100"
+    first = service.send("GET", path).json()
+    second = service.send("GET", first["links"]["next"]).json()
+    again = service.send("GET", f"{path}&viewtoken={first['links']['nextToken']}").json()
     assert second["data"] == again["data"]
     ids = [tile["id"] for tile in first["data"] + second["data"]]
-    assert ids == [capture.id for capture in asker.replica.archive.captures[:200]]
+    assert ids == [capture.id for capture in service.replica.archive.captures[:200]]
     assert sum("filesMetadata" not in tile["additionalData"] for tile in first["data"]) in range(1, 20)
-    (only,) = asker.ask("GET", path, params={"path": first["data"][7]["path"]}).json()["data"]
+    (only,) = service.send("GET", path, params={"path": first["data"][7]["path"]}).json()["data"]
     assert only == first["data"][7]
-    last = asker.ask("GET", f"{path}&viewtoken={base64.b64encode(b'from 3300').decode()}").json()
+    last = service.send("GET", f"{path}&viewtoken={base64.b64encode(b'from 3300').decode()}").json()
     assert "next" not in last["links"]
 
 
-def test_files_by_ranges(asker):
-    capture = next(c for c in asker.replica.archive.captures if c.printed)
-    names = asker.tile(capture.id, "/files").json()
+def test_files_by_ranges(service):
+    capture = next(c for c in service.replica.archive.captures if c.printed)
+    names = service.tile(capture.id, "/files").json()
     assert names == [
         "20231102_22E-174N_analysis_ready_ps_qa.tif",
         "20231102_22E-174N_analysis_ready_ps_sr.tif",
     ]
     below = f"/files/{names[0]}"
-    head = asker.tile(capture.id, below, method="HEAD")
+    head = service.tile(capture.id, below, method="HEAD")
     size, etag = int(head.headers["Content-Length"]), head.headers["ETag"]
-    part = asker.tile(capture.id, below, Range="bytes=8-99", **{"If-Range": etag})
+    part = service.tile(capture.id, below, Range="bytes=8-99", **{"If-Range": etag})
     assert (part.status_code, part.headers["Content-Range"]) == (206, f"bytes 8-99/{size}")
-    start = asker.tile(capture.id, below, Range="bytes=0-199").content
+    start = service.tile(capture.id, below, Range="bytes=0-199").content
     assert part.content == start[8:100]
-    tail = asker.tile(capture.id, below, Range="bytes=-7")
+    tail = service.tile(capture.id, below, Range="bytes=-7")
     assert tail.headers["Content-Range"] == f"bytes {size - 7}-{size - 1}/{size}"
-    assert asker.tile(capture.id, below, Range=f"bytes={size}-").status_code == 416
-    assert asker.tile(capture.id, below, **{"If-Match": '"other"'}).status_code == 412
-    assert asker.tile(capture.id, below, method="HEAD", **{"If-None-Match": etag}).status_code == 304
-    changed = asker.tile(capture.id, below, method="HEAD", Range="bytes=8-99", **{"If-Range": '"other"'})
+    assert service.tile(capture.id, below, Range=f"bytes={size}-").status_code == 416
+    assert service.tile(capture.id, below, **{"If-Match": '"other"'}).status_code == 412
+    assert service.tile(capture.id, below, method="HEAD", **{"If-None-Match": etag}).status_code == 304
+    changed = service.tile(capture.id, below, method="HEAD", Range="bytes=8-99", **{"If-Range": '"other"'})
     assert changed.status_code == 200
-    assert asker.tile(capture.id, "/files/other.tif").status_code == 404
+    assert service.tile(capture.id, "/files/other.tif").status_code == 404
 
 
-def test_every_reply_has_its_units_and_allows_cross_origin_reads(asker):
-    reply = asker.ask("GET", "/byoc/v1/collections")
+def test_every_reply_has_its_units_and_allows_cross_origin_reads(service):
+    reply = service.send("GET", "/byoc/v1/collections")
     assert reply.headers["x-processingunits-spent"] == "0.01"
     assert reply.headers["access-control-allow-origin"] == "*"
 
@@ -373,8 +373,8 @@ def test_every_reply_has_its_units_and_allows_cross_origin_reads(asker):
 def test_injected_faults_apply_to_sentinel_hub(session):
     with run_in_thread(SentinelHubReplica(record=True)) as replica:
         replica.inject(lambda r: r.path.startswith("/byoc"), Status(503))
-        asker = Asker(replica, session)
-        assert [asker.ask("GET", "/byoc/v1/collections").status_code for _ in range(2)] == [503, 200]
+        service = ServiceClient(replica, session)
+        assert [service.send("GET", "/byoc/v1/collections").status_code for _ in range(2)] == [503, 200]
         assert [(r.kind, r.status) for r in replica.requests] == [
             ("token", 200),
             ("fault", 503),
@@ -396,8 +396,8 @@ def test_the_replica_runs_on_an_event_loop():
     assert set(replica.exports()) >= {"SH_CLIENT_ID", "SH_CLIENT_SECRET", "SH_TOKEN_URL"}
 
 
-def test_the_reported_area_is_within_the_tiles(asker):
-    west, south, east, north = map(float, asker.replica.places()["area"].split(","))
+def test_the_reported_area_is_within_the_tiles(service):
+    west, south, east, north = map(float, service.replica.places()["area"].split(","))
     assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
     x, y = to_utm([west, west, east, east], [south, north, south, north], 4326, EPSG)
     bounds = [square.bounds for square in ALL]
@@ -407,12 +407,12 @@ def test_the_reported_area_is_within_the_tiles(asker):
     assert max(y) <= max(b[3] for b in bounds)
 
 
-def test_different_seeds_give_different_replicas(asker, other_asker):
-    assert asker.replica.collection_id != other_asker.replica.collection_id
-    assert asker.replica.client_secret != other_asker.replica.client_secret
+def test_different_seeds_give_different_replicas(service, other_service):
+    assert service.replica.collection_id != other_service.replica.collection_id
+    assert service.replica.client_secret != other_service.replica.client_secret
     body = {"bounds": {"bbox": PRINTED_BOX, "properties": {"crs": CRS84}}, "size": (50, 70)}
     days = [
         {i["interval"]["from"] for i in a.statistics(request(a.replica.collection_id, NDVI, **body))["data"]}
-        for a in (asker, other_asker)
+        for a in (service, other_service)
     ]
     assert days[0] != days[1]

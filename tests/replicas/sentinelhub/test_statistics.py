@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.replicas.sentinelhub.conftest import Asker
+from tests.replicas.sentinelhub.conftest import ServiceClient
 from tests.replicas.sentinelhub.judging import MASK, check_stats, grid, inside, sampled
 from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, UTM, request, script
 
@@ -14,7 +14,7 @@ TRIANGLE = {
     "type": "Polygon",
     "coordinates": [[[-122.60, 37.70], [-122.52, 37.73], [-122.57, 37.80], [-122.60, 37.70]]],
 }
-ASKED = {
+AREAS = {
     "four tiles, in metres": (
         {"bbox": CORNER, "properties": {"crs": UTM}},
         {"size": (220, 180)},
@@ -44,13 +44,13 @@ def fixtures_by_name(request):
     return request.getfixturevalue
 
 
-def tiles_by_day(asker, period, square=""):
+def tiles_by_day(service, period, square=""):
     """Return the tiles by day from catalog and BYOC, the top ones first, optionally of one square."""
     found = {}
-    for item in asker.search(datetime="/".join(period), limit=100)["features"]:
+    for item in service.search(datetime="/".join(period), limit=100)["features"]:
         if square not in item["assets"]["data"]["href"]:
             continue
-        tile = asker.tile(item["id"]).json()["data"]
+        tile = service.tile(item["id"]).json()["data"]
         day = tile["sensingTime"][:10]
         if day < period[1][:10]:
             found.setdefault(day, []).append((tile["created"], item["id"]))
@@ -58,7 +58,7 @@ def tiles_by_day(asker, period, square=""):
 
 
 @pytest.mark.parametrize(
-    ("replica", "asked"),
+    ("replica", "area_name"),
     [
         ("sentinelhub", "four tiles, in metres"),
         ("sentinelhub", "a triangle in degrees"),
@@ -66,12 +66,12 @@ def tiles_by_day(asker, period, square=""):
         ("other_sentinelhub", "a box that leaves the tiles"),
     ],
 )
-def test_statistics_equal_those_of_the_files(fixtures, session, replica, asked):
-    asker, days = Asker(fixtures(replica), session), DAYS[replica]
-    bounds, size, (box, width, height, crs, geometry) = ASKED[asked]
+def test_statistics_equal_those_of_the_files(fixtures, session, replica, area_name):
+    service, days = ServiceClient(fixtures(replica), session), DAYS[replica]
+    bounds, size, (box, width, height, crs, geometry) = AREAS[area_name]
     period = tuple(f"{day}T00:00:00Z" for day in days)
     body = request(
-        asker.replica.collection_id,
+        service.replica.collection_id,
         NDVI,
         bounds=bounds,
         **size,
@@ -81,13 +81,13 @@ def test_statistics_equal_those_of_the_files(fixtures, session, replica, asked):
             "scenes": {"histograms": {"B0": {"bins": list(range(602))}}},
         },
     )
-    intervals = {i["interval"]["from"][:10]: i["outputs"] for i in asker.statistics(body)["data"]}
-    tiles = tiles_by_day(asker, period)
+    intervals = {i["interval"]["from"][:10]: i["outputs"] for i in service.statistics(body)["data"]}
+    tiles = tiles_by_day(service, period)
     assert intervals.keys() <= tiles.keys()
     x, y = grid(box, width, height)
     seen_scenes = 0
     for day, on_top in tiles.items():
-        pixels = sampled(asker, on_top, x, y, crs)
+        pixels = sampled(service, on_top, x, y, crs)
         wanted = (pixels[MASK] == 1) & inside(geometry, x, y)
         if day not in intervals:
             assert not wanted.any()
@@ -108,12 +108,12 @@ def test_statistics_equal_those_of_the_files(fixtures, session, replica, asked):
     assert seen_scenes > 1
 
 
-def test_mosaicking_order_selects_the_top_tile(asker):
+def test_mosaicking_order_selects_the_top_tile(service):
     """Over ten days each sample is from the last day with data, with leastRecent from the first."""
     box, size = [520_000.0, 4_160_000.0, 521_400.0, 4_161_200.0], (70, 60)
     every = script('"nir", "dataMask"', "return {default: [sample.nir], dataMask: [sample.dataMask]}")
     period = ("2023-05-01T00:00:00Z", "2023-05-11T00:00:00Z")
-    by_day = tiles_by_day(asker, period, "21E-173N")
+    by_day = tiles_by_day(service, period, "21E-173N")
     x, y = grid(box, *size)
     figures = []
     for order, newest_first in (("mostRecent", True), ("leastRecent", False)):
@@ -122,9 +122,9 @@ def test_mosaicking_order_selects_the_top_tile(asker):
             for day in sorted(by_day, reverse=newest_first)
             for t in by_day[day][:: 1 if newest_first else -1]
         ]
-        pixels = sampled(asker, tiles, x, y, "EPSG:32610")
+        pixels = sampled(service, tiles, x, y, "EPSG:32610")
         body = request(
-            asker.replica.collection_id,
+            service.replica.collection_id,
             every,
             bounds={"bbox": box, "properties": {"crs": UTM}},
             size=size,
@@ -132,18 +132,18 @@ def test_mosaicking_order_selects_the_top_tile(asker):
             interval={"of": "P10D"},
             data={"dataFilter": {"mosaickingOrder": order}},
         )
-        (interval,) = asker.statistics(body)["data"]
+        (interval,) = service.statistics(body)["data"]
         wanted = pixels["nir"][pixels[MASK] == 1]
         figures.append(interval["outputs"]["default"]["bands"]["B0"]["stats"])
         check_stats(figures[-1], wanted, 70 * 60)
     assert figures[0]["mean"] != figures[1]["mean"]
 
 
-def test_a_tile_that_was_ingested_twice_shows_the_later_one(asker):
-    captures = asker.replica.archive.captures
+def test_a_tile_that_was_ingested_twice_shows_the_later_one(service):
+    captures = service.replica.archive.captures
     later = next(c for c in captures if c.version == 1)
-    found = asker.search(datetime=later.sensed.strftime("%Y-%m-%dT%H:%M:%SZ"), limit=100)["features"]
-    twins = [asker.tile(item["id"]).json()["data"] for item in found]
+    found = service.search(datetime=later.sensed.strftime("%Y-%m-%dT%H:%M:%SZ"), limit=100)["features"]
+    twins = [service.tile(item["id"]).json()["data"] for item in found]
     twins = sorted(
         (t for t in twins if t["path"].split("/")[3] == later.square.name), key=lambda t: t["created"]
     )
@@ -153,29 +153,30 @@ def test_a_tile_that_was_ingested_twice_shows_the_later_one(asker):
     box = [west, south, east, north]
     day = later.day.isoformat()
     body = request(
-        asker.replica.collection_id,
+        service.replica.collection_id,
         NDVI,
         bounds={"bbox": box, "properties": {"crs": UTM}},
         size=(100, 100),
         period=(f"{day}T00:00:00Z", f"{day}T23:59:59Z"),
         interval={"of": "P1D", "lastIntervalBehavior": "SHORTEN"},
     )
-    (interval,) = asker.statistics(body)["data"]
+    (interval,) = service.statistics(body)["data"]
     x, y = grid(box, 100, 100)
     clear = {
-        t["id"]: int((sampled(asker, [t["id"]], x, y, "EPSG:32610")["cloud_mask"] == 1).sum()) for t in twins
+        t["id"]: int((sampled(service, [t["id"]], x, y, "EPSG:32610")["cloud_mask"] == 1).sum())
+        for t in twins
     }
     assert len(set(clear.values())) == 2
     stats = interval["outputs"]["ndvi"]["bands"]["B0"]["stats"]
     assert stats["sampleCount"] - stats["noDataCount"] == clear[later.id]
 
 
-def test_processing_units(asker):
-    body = request(asker.replica.collection_id, NDVI, size=(500, 400))
-    reply = asker.ask("POST", "/statistics/v1", json=body)
+def test_processing_units(service):
+    body = request(service.replica.collection_id, NDVI, size=(500, 400))
+    reply = service.send("POST", "/statistics/v1", json=body)
     assert float(reply.headers["x-processingunits-spent"]) == pytest.approx(500 * 400 / 512**2 * 4 / 3 * 15)
-    body = request(asker.replica.collection_id, NDVI, size=(2, 2))
-    reply = asker.ask("POST", "/statistics/v1", json=body)
+    body = request(service.replica.collection_id, NDVI, size=(2, 2))
+    reply = service.send("POST", "/statistics/v1", json=body)
     assert float(reply.headers["x-processingunits-spent"]) == 0.01
 
 
@@ -188,13 +189,13 @@ def test_processing_units(asker):
         ({"nBins": 3}, None),
     ],
 )
-def test_histograms(asker, given, edges):
+def test_histograms(service, given, edges):
     body = request(
-        asker.replica.collection_id, NDVI, calculations={"default": {"histograms": {"default": given}}}
+        service.replica.collection_id, NDVI, calculations={"default": {"histograms": {"default": given}}}
     )
     if "bins" in given or "lowEdge" in given:  # scenes are whole numbers, so their bins must be, too
         body["calculations"] = {"ndvi": body["calculations"]["default"]}
-    (first, empty, *_) = asker.statistics(body)["data"]
+    (first, empty, *_) = service.statistics(body)["data"]
     band = first["outputs"]["ndvi"]["bands"]["B0"]
     histogram, stats = band["histogram"], band["stats"]
     lows, highs = zip(*((b["lowEdge"], b["highEdge"]) for b in histogram["bins"]), strict=True)

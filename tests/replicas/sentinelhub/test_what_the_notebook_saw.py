@@ -48,18 +48,20 @@ def box(request):
     return BOXES[request.param]
 
 
-def ask_for(asker, evalscript, box, **options):
+def statistics_of(service, evalscript, box, **options):
     bounds = {"bbox": box[0], "properties": {"crs": CRS84}}
-    collection = asker.replica.collection_id
-    return asker.statistics(request(collection, evalscript, bounds=bounds, size=box[1], **options))["data"]
+    collection = service.replica.collection_id
+    return service.statistics(request(collection, evalscript, bounds=bounds, size=box[1], **options))["data"]
 
 
 def band(interval, output):
     return interval["outputs"][output]["bands"]["B0"]
 
 
-def test_days_means_and_medians_equal_the_notebook(asker, evalscript, box):
-    intervals = {i["interval"]["from"][:10]: i for i in ask_for(asker, evalscript, box, calculations=MEDIAN)}
+def test_days_means_and_medians_equal_the_notebook(service, evalscript, box):
+    intervals = {
+        i["interval"]["from"][:10]: i for i in statistics_of(service, evalscript, box, calculations=MEDIAN)
+    }
     assert intervals.keys() == VALID.keys() | NAN
     for day in NAN:
         assert {
@@ -73,35 +75,35 @@ def test_days_means_and_medians_equal_the_notebook(asker, evalscript, box):
             assert round(band(intervals[day], "default")["stats"]["mean"], 6) == mean
         if index is not None:
             assert median == index
-        listed = header_scenes(asker, day)
+        listed = header_scenes(service, day)
         assert (str(int(median)) in listed) == (time is not None)
         if time is not None:
             assert listed[str(int(median))].startswith(f"PSScene/{time}")
 
 
-def header_scenes(asker, day):
-    found = asker.search(bbox=PRINTED_BOX, datetime=f"{day}T00:00:00Z/{day}T23:59:59Z")["features"]
+def header_scenes(service, day):
+    found = service.search(bbox=PRINTED_BOX, datetime=f"{day}T00:00:00Z/{day}T23:59:59Z")["features"]
     assert len(found) == 1
     return dict(
         reversed(line[:-1].split("["))
-        for line in tags_of(asker, found[0]["id"])["SCENE_IDS[LAYER_2_VALUE]"].split("\n")
+        for line in tags_of(service, found[0]["id"])["SCENE_IDS[LAYER_2_VALUE]"].split("\n")
     )
 
 
-def tags_of(asker, tile):
-    info = asker.tile(tile).json()["data"]
+def tags_of(service, tile):
+    info = service.tile(tile).json()["data"]
     length = info["additionalData"]["filesMetadata"]["analysis_ready_ps_qa"]["headerSize"]
     name = info["path"].rpartition("/")[2].replace("(BAND)", "analysis_ready_ps_qa")
-    header = asker.tile(tile, f"/files/{name}", Range=f"bytes=0-{length - 1}")
+    header = service.tile(tile, f"/files/{name}", Range=f"bytes=0-{length - 1}")
     assert header.status_code == 206
     with MemoryFile(header.content) as file, file.open() as dataset:
         return dataset.tags()
 
 
-def test_the_first_reply(asker, evalscript, box, shared_data):
+def test_the_first_reply(service, evalscript, box, shared_data):
     recorded = json.loads((shared_data / "sentinelhub/arps_stat_result_one_interval.json").read_text())
     period = ("2023-11-02T00:00:00Z", "2023-11-03T00:00:00Z")
-    (interval,) = ask_for(asker, evalscript, box, period=period, calculations=MEDIAN)
+    (interval,) = statistics_of(service, evalscript, box, period=period, calculations=MEDIAN)
     assert interval["interval"] == recorded["interval"]
     for output in ("default", "scenes"):
         seen, wanted = band(interval, output)["stats"], dict(band(recorded, output)["stats"])
@@ -114,19 +116,21 @@ def test_the_first_reply(asker, evalscript, box, shared_data):
         assert seen.get("percentiles") == wanted.get("percentiles")
 
 
-def test_the_histogram_explains_the_median_scene(asker, evalscript):
+def test_the_histogram_explains_the_median_scene(service, evalscript):
     calculations = {"scenes": {"histograms": {"B0": {"bins": list(range(602))}}}}
     period = ("2023-11-02T00:00:00Z", "2023-11-03T00:00:00Z")
-    (interval,) = ask_for(asker, evalscript, BOXES["printed"], period=period, calculations=calculations)
+    (interval,) = statistics_of(
+        service, evalscript, BOXES["printed"], period=period, calculations=calculations
+    )
     bins = band(interval, "scenes")["histogram"]["bins"]
     assert {b["lowEdge"]: b["count"] for b in bins if b["count"]} == {10: 15_384, 233: 123_605}
-    (median,) = ask_for(asker, evalscript, BOXES["printed"], period=period, calculations=MEDIAN)
+    (median,) = statistics_of(service, evalscript, BOXES["printed"], period=period, calculations=MEDIAN)
     assert band(median, "scenes")["stats"]["percentiles"]["50.0"] == 233
 
 
-def test_header_and_metadata(asker, shared_data):
+def test_header_and_metadata(service, shared_data):
     recorded = shared_data / "sentinelhub"
-    (item,) = asker.search(bbox=PRINTED_BOX, datetime="2023-11-02T00:00:00Z")["features"]
-    metadata = asker.tile(item["id"]).json()["data"]["additionalData"]["filesMetadata"]
+    (item,) = service.search(bbox=PRINTED_BOX, datetime="2023-11-02T00:00:00Z")["features"]
+    metadata = service.tile(item["id"]).json()["data"]["additionalData"]["filesMetadata"]
     assert metadata == json.loads((recorded / "arps_byoc_filesMetadata.json").read_text())
-    assert tags_of(asker, item["id"]) == json.loads((recorded / "arps_qa_tags.json").read_text())
+    assert tags_of(service, item["id"]) == json.loads((recorded / "arps_qa_tags.json").read_text())

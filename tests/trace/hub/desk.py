@@ -57,30 +57,30 @@ def form(request: Request) -> dict[str, str]:
 
 
 class MemoryHub:
-    """A hub with responses in memory and virtual time. `asked` lists all requests in order."""
+    """A hub with responses in memory and virtual time. `requests` lists all in order."""
 
     def __init__(
         self,
         routes: Mapping[str, Script],
         *,
-        asked_as: HubSettings | None = None,
+        own_settings: HubSettings | None = None,
         policy: RetryPolicy | None = None,
         per_host: int = 8,
     ) -> None:
         self.clock = VirtualClock()
         known = {TOKEN_URL: [token()]} | {_absolute(path): script for path, script in routes.items()}
         self.transport = MemoryTransport(known, self.clock)
-        self._settings = asked_as or settings()
+        self._settings = own_settings or settings()
         self._policy = policy
         self._per_host = per_host
 
     @property
-    def asked(self) -> list[Request]:
+    def requests(self) -> list[Request]:
         return self.transport.requests
 
     @property
     def paths(self) -> list[str]:
-        return [request.url.removeprefix(BASE).partition("?")[0] for request in self.asked]
+        return [request.url.removeprefix(BASE).partition("?")[0] for request in self.requests]
 
     def run(self, use: Callable[[Hub], Awaitable[T]]) -> T:
         async def main() -> T:

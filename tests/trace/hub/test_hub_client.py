@@ -44,7 +44,7 @@ NEW_SEARCH = "/catalog/v1/search"
 NEW_STATISTICS = "/statistics/v1"
 NEW_TILES = f"/byoc/v1/collections/{COLLECTION}/tiles"
 
-ASKED = StatisticsRequest(
+REQUEST = StatisticsRequest(
     COLLECTION,
     RequestBounds(BOX),
     NOVEMBER,
@@ -92,10 +92,10 @@ class TestSearch:
         ]
         memory = MemoryHub({SEARCH: pages})
         assert memory.run(search) == ["a", "b", "c", "d"]
-        bodies = [body_of(request) for request in memory.asked[1:]]
+        bodies = [body_of(request) for request in memory.requests[1:]]
         assert [body.get("next") for body in bodies] == [None, 2, 4]
         assert all(body["limit"] == 100 and body["bbox"] == list(BOX) for body in bodies)
-        assert {request.method for request in memory.asked[1:]} == {"POST"}
+        assert {request.method for request in memory.requests[1:]} == {"POST"}
 
     def test_pages_by_links(self) -> None:
         link = {
@@ -107,8 +107,8 @@ class TestSearch:
         }
         memory = MemoryHub({SEARCH: [answer(features("a", links=[link])), answer(features("b"))]})
         assert memory.run(search) == ["a", "b"]
-        assert body_of(memory.asked[2])["next"] == "t"
-        assert body_of(memory.asked[2])["collections"] == [f"byoc-{COLLECTION}"]
+        assert body_of(memory.requests[2])["next"] == "t"
+        assert body_of(memory.requests[2])["collections"] == [f"byoc-{COLLECTION}"]
 
     def test_an_empty_page_is_the_end(self) -> None:
         endless = [answer(features("a", context={"next": 1})), answer(features(context={"next": 2}))]
@@ -118,7 +118,7 @@ class TestSearch:
         memory = MemoryHub({SEARCH: [answer(features("a", context={"next": 0}))]})
         with pytest.raises(SourceError, match="the same page again and again"):
             memory.run(search)
-        assert len(memory.asked) == 3
+        assert len(memory.requests) == 3
 
     def test_the_end_of_the_period_is_not_part_of_it(self) -> None:
         times = [
@@ -161,7 +161,7 @@ class TestPathFamilies:
         async def use(hub: Hub) -> None:
             assert await search(hub) == ["a", "b"]
             for _ in range(2):
-                await hub.statistics(ASKED)
+                await hub.statistics(REQUEST)
                 await hub.tile(COLLECTION, TILE)
 
         memory.run(use)
@@ -181,7 +181,7 @@ class TestPathFamilies:
                 await hub.tile(COLLECTION, TILE)
 
         memory.run(use)
-        assert len(memory.asked) == 3
+        assert len(memory.requests) == 3
 
     @pytest.mark.parametrize("family", [TILES, NEW_TILES])
     def test_the_message_of_the_service_precedes_that_of_a_gateway(self, family: str) -> None:
@@ -197,18 +197,18 @@ class TestStatistics:
         replies = {STATISTICS: [answer(REPLY, X_ProcessingUnits_Spent="5.04"), answer(REPLY)]}
 
         async def use(hub: Hub, server: WireServer) -> None:
-            first = await hub.statistics(ASKED)
+            first = await hub.statistics(REQUEST)
             assert (first.status, first.processing_units) == ("OK", 5.04)
             band = first.intervals[0].outputs["scenes"]["B0"]
             assert (band.mean, band.sample_count, band.no_data_count) == (1.5, 4, 1)
-            assert (await hub.statistics(ASKED)).processing_units == 0
+            assert (await hub.statistics(REQUEST)).processing_units == 0
             assert hub.processing_units == 5.04
-            login, heard, _ = server.heard
+            login, request, _ = server.requests
             assert (login.method, login.target) == ("POST", TOKEN_PATH)
             assert "authorization" not in login.headers
-            assert heard.headers["authorization"] == "Bearer planted-token-1"
-            assert heard.headers["content-type"] == "application/json"
-            assert orjson.loads(heard.body) == ASKED.body()
+            assert request.headers["authorization"] == "Bearer planted-token-1"
+            assert request.headers["content-type"] == "application/json"
+            assert orjson.loads(request.body) == REQUEST.body()
             assert "planted" not in f"{hub!r}"
 
         with_hub(replies, use)
@@ -216,7 +216,7 @@ class TestStatistics:
     def test_retry_after_in_milliseconds_is_obeyed(self) -> None:
         slow = answer({"status": 429, "code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="1500")
         memory = MemoryHub({STATISTICS: [slow, slow, answer(REPLY)]})
-        assert memory.run(lambda hub: hub.statistics(ASKED)).status == "OK"
+        assert memory.run(lambda hub: hub.statistics(REQUEST)).status == "OK"
         assert memory.clock.now == 3.0
 
     def test_the_gate_waits_for_all(self) -> None:
@@ -231,7 +231,7 @@ class TestStatistics:
 
         async def use(hub: Hub) -> None:
             async with asyncio.TaskGroup() as group:
-                group.create_task(hub.statistics(ASKED))
+                group.create_task(hub.statistics(REQUEST))
                 group.create_task(later(hub))
 
         memory.run(use)
@@ -240,7 +240,7 @@ class TestStatistics:
     def test_too_long_a_wait_ends_the_run(self) -> None:
         slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="3600000")
         with pytest.raises(SourceError, match="to wait for 60 minutes"):
-            MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(ASKED))
+            MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(REQUEST))
 
     @pytest.mark.parametrize(
         "trouble",
@@ -256,7 +256,7 @@ class TestStatistics:
         memory = MemoryHub({STATISTICS: [trouble, answer(REPLY)]})
 
         async def use(hub: Hub) -> int:
-            await hub.statistics(ASKED)
+            await hub.statistics(REQUEST)
             return hub.session.counters.retries
 
         assert memory.run(use) == 1
@@ -264,7 +264,7 @@ class TestStatistics:
     def test_a_permanent_error_fails_only_its_request(self) -> None:
         memory = MemoryHub({STATISTICS: [Answer(500)]}, policy=RetryPolicy(retries=2))
         with pytest.raises(TransferError) as caught:
-            memory.run(lambda hub: hub.statistics(ASKED))
+            memory.run(lambda hub: hub.statistics(REQUEST))
         assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.SERVER, 3)
 
     @pytest.mark.parametrize(("days", "times"), [(30, 1), (2, 1), (1, 3)])
@@ -272,7 +272,7 @@ class TestStatistics:
         memory = MemoryHub({STATISTICS: [Answer(fault=Fault.SILENT)]}, policy=RetryPolicy(retries=2))
         interval = TimeRange(NOVEMBER.start, NOVEMBER.start + timedelta(days=days))
         with pytest.raises(TransferError) as caught:
-            memory.run(lambda hub: hub.statistics(replace(ASKED, interval=interval)))
+            memory.run(lambda hub: hub.statistics(replace(REQUEST, interval=interval)))
         assert (caught.value.failure.kind, memory.paths.count(STATISTICS)) == (FailureKind.STALLED, times)
 
     @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ class TestStatistics:
     def test_refusals(self, refused: Answer, kind: type[StacpullError], code: int, words: str) -> None:
         memory = MemoryHub({STATISTICS: [refused]})
         with pytest.raises(kind, match=words) as caught:
-            memory.run(lambda hub: hub.statistics(ASKED))
+            memory.run(lambda hub: hub.statistics(REQUEST))
         assert caught.value.exit_code == code
         assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
 
@@ -299,12 +299,12 @@ class TestStatistics:
         huge = StatisticsRequest(COLLECTION, RequestBounds(BOX), NOVEMBER, "", Size(2501, 1))
         with pytest.raises(UsageError, match="2501"):
             memory.run(lambda hub: hub.statistics(huge))
-        assert memory.asked == []
+        assert memory.requests == []
 
     def test_a_large_reply_is_read(self) -> None:
         day = REPLY["data"][0]
         memory = MemoryHub({STATISTICS: [answer({"data": [day] * 9000, "status": "OK"})]})
-        assert len(memory.run(lambda hub: hub.statistics(ASKED)).intervals) == 9000
+        assert len(memory.run(lambda hub: hub.statistics(REQUEST)).intervals) == 9000
 
 
 class TestTiles:
@@ -324,7 +324,7 @@ class TestTiles:
         memory = MemoryHub({TILES: page})
         tiles = memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
         assert [tile.id for tile in tiles] == [TILE, "second"]
-        assert all("count=100" in request.url for request in memory.asked[1:])
+        assert all("count=100" in request.url for request in memory.requests[1:])
 
     def test_no_tiles(self) -> None:
         memory = MemoryHub({TILES: [answer({"data": [], "links": {"nextToken": "more"}})]})
@@ -340,7 +340,7 @@ class TestTiles:
         assert memory.run(lambda hub: hub.files(COLLECTION, TILE)) == ("a.tif", "b.json")
 
     @pytest.mark.parametrize(
-        "ask",
+        "call",
         [
             lambda hub: hub.tile(COLLECTION, TILE),
             lambda hub: hub.files(COLLECTION, TILE),
@@ -359,14 +359,14 @@ class TestTiles:
     )  # fmt: skip
     def test_refusals(
         self,
-        ask: Callable[[Hub], Awaitable[object]],
+        call: Callable[[Hub], Awaitable[object]],
         refused: Answer,
         kind: type[StacpullError],
         words: str,
     ) -> None:
         paths = [TILES, f"{TILES}/{TILE}", f"{TILES}/{TILE}/files", f"{TILES}/{TILE}/files/qa.tif"]
         with pytest.raises(kind, match=words):
-            MemoryHub({path: [refused] for path in paths}).run(ask)
+            MemoryHub({path: [refused] for path in paths}).run(call)
 
 
 def described(**files: TileFile) -> ByocTile:
@@ -387,10 +387,10 @@ class TestHeader:
 
         async def use(hub: Hub, server: WireServer) -> Header:
             header = await hub.header(COLLECTION, tile, "qa")
-            asked = [heard for heard in server.heard if heard.target == self.QA]
-            assert len(asked) == reads
-            assert asked[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
-            assert {heard.headers["authorization"] for heard in asked} == {"Bearer planted-token-1"}
+            requests = [request for request in server.requests if request.target == self.QA]
+            assert len(requests) == reads
+            assert requests[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
+            assert {request.headers["authorization"] for request in requests} == {"Bearer planted-token-1"}
             assert hub.processing_units == pytest.approx(0.01 * reads)
             return header
 
@@ -421,10 +421,10 @@ class TestHeader:
         memory = MemoryHub(
             {
                 TOKEN_PATH: [token("one"), token("two")],
-                self.QA: lambda asked: (
+                self.QA: lambda request: (
                     Answer(401)
-                    if asked.headers["Authorization"] == "Bearer one" and asked.headers["Range"][8] != "-"
-                    else whole(asked)
+                    if request.headers["Authorization"] == "Bearer one" and request.headers["Range"][8] != "-"
+                    else whole(request)
                 ),
             }
         )
@@ -433,7 +433,7 @@ class TestHeader:
     def test_throttling_and_transient_errors_are_retried(self, file: bytes) -> None:
         turns = [answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="2000"), Answer(500)]
         whole = ranged(file)
-        memory = MemoryHub({self.QA: lambda asked: turns.pop(0) if turns else whole(asked)})
+        memory = MemoryHub({self.QA: lambda request: turns.pop(0) if turns else whole(request)})
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
         assert memory.clock.now >= 2.0
 
@@ -463,6 +463,6 @@ def test_an_unreachable_hub_is_reported() -> None:
 
 
 def test_the_transport_is_closed_with_the_hub() -> None:
-    memory = MemoryHub({SEARCH: [answer(features())]}, asked_as=settings())
+    memory = MemoryHub({SEARCH: [answer(features())]}, own_settings=settings())
     memory.run(search)
     assert memory.transport.closed

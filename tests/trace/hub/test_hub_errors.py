@@ -18,8 +18,8 @@ TILE_TARGET = RequestTarget(HubService.BYOC, COLLECTION, TILE)
 FILE_TARGET = RequestTarget(HubService.BYOC, COLLECTION, TILE, "qa.tif")
 
 
-def wrapped(**said: object) -> bytes:
-    return orjson.dumps({"error": said})
+def wrapped(**members: object) -> bytes:
+    return orjson.dumps({"error": members})
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_the_message_of_an_error(body: bytes, code: str, message: str) -> None:
 
 @given(st.binary(max_size=200) | st.from_type(str).map(lambda text: wrapped(message=text, errors=text)))
 def test_any_error_body_is_read(body: bytes) -> None:
-    said = parse_error(500, body).message
-    assert len(said) <= 400
-    assert said.isprintable()
+    message = parse_error(500, body).message
+    assert len(message) <= 400
+    assert message.isprintable()
 
 
 QUOTA = ServiceError(

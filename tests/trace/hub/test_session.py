@@ -18,7 +18,7 @@ FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})
 
 def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
     """Return the host and the token of each request."""
-    return [(request.url, request.headers.get("Authorization")) for request in hub.asked]
+    return [(request.url, request.headers.get("Authorization")) for request in hub.requests]
 
 
 async def fetch(hub: Hub, url: str = URL, **headers: str) -> bytes:
@@ -30,7 +30,7 @@ def test_each_request_has_the_token() -> None:
     memory = MemoryHub({URL: [FINE]})
     assert memory.run(lambda hub: fetch(hub, authorization="Basic mine", Accept="x")) == b"fine"
     assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer planted-token-1")]
-    assert memory.asked[1].headers["Accept"] == "x"
+    assert memory.requests[1].headers["Accept"] == "x"
 
 
 def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
@@ -43,14 +43,14 @@ def test_two_refusals_are_a_credentials_error() -> None:
     memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401)]})
     with pytest.raises(CredentialsError, match=r"hub\.example rejects its own token.*SH_CLIENT_ID"):
         memory.run(fetch)
-    assert len(memory.asked) == 4
+    assert len(memory.requests) == 4
 
 
 def test_concurrent_refusals_renew_the_token_once() -> None:
     memory = MemoryHub(
         {
             TOKEN_URL: [token("one"), token("two")],
-            URL: lambda asked: FINE if asked.headers["Authorization"] == "Bearer two" else Answer(401),
+            URL: lambda request: FINE if request.headers["Authorization"] == "Bearer two" else Answer(401),
         },
         per_host=1,
     )
@@ -79,7 +79,7 @@ def test_a_redirect_to_another_host_drops_the_token_but_keeps_the_range() -> Non
     memory = MemoryHub({URL: [Answer(302, headers={"Location": bucket})], bucket: [Answer(206, b"part")]})
     assert memory.run(lambda hub: fetch(hub, Range="bytes=0-3")) == b"part"
     assert sent(memory)[2] == (bucket, None)
-    assert memory.asked[2].headers["Range"] == "bytes=0-3"
+    assert memory.requests[2].headers["Range"] == "bytes=0-3"
 
 
 def test_a_status_that_is_not_accepted_is_a_failure() -> None:

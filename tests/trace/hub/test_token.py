@@ -49,7 +49,7 @@ class Mint:
         self.clock.run(main())
 
     @property
-    def asked(self) -> int:
+    def requests(self) -> int:
         return len(self.transport.requests)
 
     def fails(self, error: type[Exception], words: str) -> str:
@@ -99,7 +99,7 @@ def test_a_token_is_renewed_early(life: float, held: float) -> None:
         assert (await tokens.current()).reveal() == "token-2"
 
     mint.run(use)
-    assert mint.asked == 2
+    assert mint.requests == 2
 
 
 @pytest.mark.parametrize("life", [None, "3600", True])
@@ -124,7 +124,7 @@ def test_all_tasks_share_one_request() -> None:
         assert {task.result().reveal() for task in tasks} == {"token-1"}
 
     mint.run(use)
-    assert mint.asked == 2
+    assert mint.requests == 2
 
 
 def test_a_refused_token_is_renewed_once_for_all() -> None:
@@ -137,7 +137,7 @@ def test_a_refused_token_is_renewed_once_for_all() -> None:
         assert {task.result().reveal() for task in tasks} == {"token-2"}
 
     mint.run(use)
-    assert mint.asked == 2
+    assert mint.requests == 2
 
 
 def test_a_waiting_task_can_be_cancelled() -> None:
@@ -167,7 +167,7 @@ def test_the_limit_of_the_token_service_is_obeyed(base_url: str, token_url: str,
     items = {"features": []}
     hub = MemoryHub(
         {token_url: [slow, token()], f"{base_url}/x": [answer(items)]},
-        asked_as=settings(base_url, token_url),
+        own_settings=settings(base_url, token_url),
         policy=RetryPolicy(longest_wait=10_000),
     )
 
