@@ -327,11 +327,11 @@ def violations(package: Path) -> list[str]:
     return found
 
 
-def test_the_package_holds_the_table_of_rooms() -> None:
+def test_imports_follow_the_table_of_packages() -> None:
     assert violations(PACKAGE) == []
 
 
-def test_the_front_imports_the_packages_beside_it_for_type_checkers_only() -> None:
+def test_stacpull_imports_its_neighbours_for_type_checkers_only() -> None:
     front = ast.parse((PACKAGE / "__init__.py").read_text())
     front.body = [node for node in front.body if not is_for_type_checkers(node)]
     names = imported(Module(Path("__init__.py"), "", front), "stacpull")
@@ -342,12 +342,12 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def test_the_list_of_modules_that_use_files_names_those_that_do() -> None:
+def test_the_list_of_modules_that_use_files_is_complete() -> None:
     modules = {m.place.as_posix() for m in read_package(PACKAGE) if m.room in STORE_ROOMS and uses_files(m)}
     assert modules == set(OWN_FILES)
 
 
-def test_every_room_that_another_may_import_is_imported_there() -> None:
+def test_every_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for module in read_package(PACKAGE):
         names = {name.split(".")[1] for name in imported(module, "stacpull") if name.startswith("stacpull.")}
@@ -356,7 +356,7 @@ def test_every_room_that_another_may_import_is_imported_there() -> None:
     assert allowed == {room: rooms & used[room] for room, rooms in allowed.items()}
 
 
-def test_every_room_is_in_the_table() -> None:
+def test_every_package_is_in_the_table() -> None:
     rooms = {module.room for module in read_package(PACKAGE)}
     assert rooms <= {*MAY_IMPORT, *EVERYTHING}
 
@@ -429,7 +429,7 @@ SOUND = {
         ("store/a.py", "class B(StacpullError): ...\nclass C(B): ...", "C is missing in the tree"),
     ],
 )
-def test_the_checker_finds(tmp_path: Path, place: str, text: str, complaint: str) -> None:
+def test_the_checker_reports_violations(tmp_path: Path, place: str, text: str, complaint: str) -> None:
     package = tmp_path / "made"
     write_tree(package, {**SOUND, place: f'"""A module."""\n{text}\n'})
     found = violations(package)
@@ -438,7 +438,7 @@ def test_the_checker_finds(tmp_path: Path, place: str, text: str, complaint: str
     assert any(complaint in message for message in found)
 
 
-def test_the_checker_wants_a_module_docstring(tmp_path: Path) -> None:
+def test_the_checker_requires_a_module_docstring(tmp_path: Path) -> None:
     write_tree(tmp_path / "made", {**SOUND, "store/a.py": "x = 1\n"})
     assert violations(tmp_path / "made") == ["store/a.py: a module opens with what it is for"]
 
@@ -488,7 +488,7 @@ def allowed_imports() -> dict[str, set[str]]:
     }
 
 
-def test_the_packages_beside_stacpull_import_what_their_tables_name_and_no_more() -> None:
+def test_neighbour_packages_import_exactly_what_their_tables_list() -> None:
     found: dict[str, set[str]] = {name: set() for name in allowed_imports()}
     for package, place, target in imports_across(SOURCE):
         found["commands" if place.endswith("_command.py") else package].add(target)
@@ -515,7 +515,7 @@ def names_used_twice(source: Path) -> tuple[set[str], ...]:
     return tuple({name for name, times in counts.items() if times > 1} for counts in (classes, modules))
 
 
-def test_a_name_stands_for_one_class_and_for_one_module() -> None:
+def test_class_and_module_names_are_unique() -> None:
     classes, modules = names_used_twice(SOURCE)
     assert classes == set()
     assert modules == MODULE_NAMES_USED_TWICE
@@ -551,7 +551,7 @@ def defined_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "internals.md"])
-def test_the_map_names_files_and_symbols_that_exist(page: str) -> None:
+def test_files_and_symbols_named_in_the_docs_exist(page: str) -> None:
     top = PACKAGE.parents[1]
     found = REFERENCE.findall((top / "docs" / page).read_text())
     assert len(found) > 50

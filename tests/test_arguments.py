@@ -49,7 +49,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("max_cloud_cover", 20, 20.0),
     ],
 )
-def test_a_selection_takes_arguments_as_people_write_them(name: str, given: object, held: object) -> None:
+def test_a_selection_accepts_arguments_in_any_common_form(name: str, given: object, held: object) -> None:
     assert getattr(Selection(**{name: given}), name) == held
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 
 
-def test_only_short_texts_are_remembered() -> None:
+def test_only_short_texts_are_cached() -> None:
     calls = []
 
     @cached_if_short(2)
@@ -18,7 +18,7 @@ def test_only_short_texts_are_remembered() -> None:
     assert calls == [short, long, long]
 
 
-def test_the_oldest_entry_makes_room() -> None:
+def test_the_oldest_entry_is_evicted() -> None:
     recent = Recent[str, int](2)
     for number, name in enumerate("abac"):
         recent[name] = number

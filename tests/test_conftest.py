@@ -37,7 +37,7 @@ import stacpull
         (("example.org", 443), False),
     ],
 )
-def test_what_counts_as_this_machine(address: object, local: bool) -> None:
+def test_addresses_of_this_machine_are_recognised(address: object, local: bool) -> None:
     assert is_local(address) is local
 
 
@@ -74,7 +74,7 @@ def test_blocking_in_a_thread_is_fine() -> None:
     assert asyncio.run(code["work"]()) is None
 
 
-def test_blocking_in_a_test_is_the_tests_own_business() -> None:
+def test_blocking_in_a_test_is_allowed() -> None:
     async def work() -> str:
         time.sleep(0)  # noqa: ASYNC251 - it is the point
         return "not stopped"
@@ -82,14 +82,14 @@ def test_blocking_in_a_test_is_the_tests_own_business() -> None:
     assert asyncio.run(work()) == "not stopped"
 
 
-def test_credentials_of_this_machine_are_not_seen() -> None:
+def test_credentials_of_this_machine_are_hidden_from_tests() -> None:
     assert os.environ["AWS_EC2_METADATA_DISABLED"] == "true"
     assert not Path(os.environ["AWS_CONFIG_FILE"]).exists()
     assert "MLHUB_API_KEY" not in os.environ
     assert "AWS_PROFILE" not in os.environ
 
 
-def test_a_lock_is_shared_or_held_alone_and_the_one_who_waits_to_be_alone_is_next(tmp_path: Path) -> None:
+def test_an_exclusive_lock_is_granted_before_later_shared_ones(tmp_path: Path) -> None:
     files = (tmp_path, tmp_path / "room")
     files[1].touch()
     order: list[str] = []
@@ -134,7 +134,7 @@ def test_the_next_one():
 """
 
 
-def test_an_unclosed_socket_is_an_error_of_the_test_that_left_it(tmp_path: Path) -> None:
+def test_an_unclosed_socket_is_an_error_of_its_test(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import no_leaks\n")
     (tmp_path / "test_leak.py").write_text(LEAKING)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]

@@ -41,7 +41,7 @@ def missing(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
-def test_every_test_that_a_document_names_is_there(document: str) -> None:
+def test_every_test_named_in_a_document_exists(document: str) -> None:
     assert missing((DOCS / document).read_text()) == []
 
 

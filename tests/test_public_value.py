@@ -23,12 +23,12 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("kind", PUBLIC)
-def test_they_have_the_fields_of_a_dataclass(kind: type[PublicValue]) -> None:
+def test_public_values_have_the_fields_of_a_dataclass(kind: type[PublicValue]) -> None:
     assert dataclasses.is_dataclass(kind)
     assert [field.name for field in dataclasses.fields(kind)] == list(kind.__struct_fields__)
 
 
-def test_dataclasses_can_take_them_apart_and_change_them() -> None:
+def test_asdict_and_replace_accept_public_values() -> None:
     now = Progress(items_seen=3, hosts=(HostProgress("a.example:443", bytes=5),))
     taken = dataclasses.asdict(now)
     assert (taken["items_seen"], taken["hosts"][0]["bytes"]) == (3, 5)
@@ -44,7 +44,7 @@ def test_defaults_are_known_to_dataclasses() -> None:
     assert fields["items_left_out"].default_factory is dict
 
 
-def test_they_cannot_be_changed_and_can_be_compared_copied_and_printed() -> None:
+def test_public_values_are_immutable_comparable_and_copyable() -> None:
     notice = Notice("info", "text")
     with pytest.raises(AttributeError):
         notice.text = "another"  # type: ignore[misc]

@@ -43,7 +43,7 @@ from stacpull.redact import Secret
         (arguments.access_token, " 0123456789abcdef ", Secret("0123456789abcdef")),
     ],
 )
-def test_what_is_read(reader: arguments.Reader, raw: object, value: object) -> None:
+def test_valid_texts_are_read(reader: arguments.Reader, raw: object, value: object) -> None:
     assert reader(raw) == value
 
 
@@ -92,7 +92,7 @@ def test_what_is_read(reader: arguments.Reader, raw: object, value: object) -> N
         (arguments.access_token, "@/nonexistent/token", "cannot read /nonexistent/token"),
     ],
 )
-def test_what_is_refused(reader: arguments.Reader, raw: object, complaint: str) -> None:
+def test_invalid_texts_are_refused(reader: arguments.Reader, raw: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         reader(raw)
 
@@ -112,7 +112,7 @@ def test_a_file_without_ids(tmp_path: Path, content: bytes, complaint: str) -> N
 
 
 @given(st.text())
-def test_no_text_makes_a_reader_raise_anything_but_its_one_error(raw: str) -> None:
+def test_readers_raise_only_value_error(raw: str) -> None:
     readers = (
         arguments.read_switch,
         arguments.whole(0),

@@ -57,13 +57,13 @@ CUT = [
 
 
 @pytest.mark.parametrize("url", KEEP)
-def test_kept_as_it_is(url: str) -> None:
+def test_urls_without_secrets_are_unchanged(url: str) -> None:
     assert cut_url(url) == url
     assert not is_signed(url)
 
 
 @pytest.mark.parametrize(("url", "cut", "signed"), CUT)
-def test_cut(url: str, cut: str, signed: bool) -> None:
+def test_secrets_are_removed_from_urls(url: str, cut: str, signed: bool) -> None:
     assert cut_url(url) == cut
     assert is_signed(url) is signed
     assert cut_url(cut) == cut
@@ -84,7 +84,7 @@ FERNET = "gAAAAABrAKZT" + "x-Y_" * 30
         ("https://h/a.tif?v=1", "https://h/a.tif?v=2", False),
     ],
 )
-def test_the_place_of_a_url_is_what_no_signature_changes(one: str, other: str, same: bool) -> None:
+def test_urls_that_differ_only_in_signature_are_equal_unsigned(one: str, other: str, same: bool) -> None:
     assert (unsigned_url(one) == unsigned_url(other)) is same
 
 
@@ -98,7 +98,7 @@ NAMES = st.sampled_from(["key", "Sig", "X-Amz-Signature", "token", "limit", "bbo
 
 
 @given(st.lists(st.tuples(NAMES, st.text(alphabet="abc%=+1", max_size=8)), max_size=8))
-def test_cutting_keeps_the_rest_in_order(pairs: list[tuple[str, str]]) -> None:
+def test_removing_secrets_keeps_other_parameters_in_order(pairs: list[tuple[str, str]]) -> None:
     url = "https://h/x?" + "&".join(f"{name}={value}" for name, value in pairs)
     left = cut_url(url).partition("?")[2]
     kept = [pair for pair in left.split("&") if pair]
@@ -108,7 +108,7 @@ def test_cutting_keeps_the_rest_in_order(pairs: list[tuple[str, str]]) -> None:
     assert not {"key", "sig", "x-amz-signature"} & {pair.partition("=")[0].lower() for pair in kept}
 
 
-def test_a_secret_never_shows() -> None:
+def test_a_secret_is_never_formatted() -> None:
     secret = Secret("planted")
     assert "planted" not in f"{secret} {secret!r} {[secret]} {secret!s:>20}"
     assert secret.reveal() == "planted"
@@ -136,19 +136,19 @@ def test_known_secrets_are_scrubbed_in_any_form(value: str, form: object) -> Non
     assert secrets.scrub_bytes(f"<{shown}>".encode()) == b"<***>"
 
 
-def test_the_longest_goes_first() -> None:
+def test_the_longest_secret_is_replaced_first() -> None:
     secrets = Secrets([Secret("abcd"), Secret("abcdefgh")])
     assert secrets.scrub("x abcdefgh y abcd z") == "x *** y *** z"
 
 
-def test_a_bearer_token_is_known_without_its_scheme() -> None:
+def test_a_bearer_token_is_redacted_without_its_scheme() -> None:
     secrets = Secrets([Secret("Bearer abc.def/ghi")])
     assert (
         secrets.scrub("Bearer abc.def/ghi; abc.def/ghi; abc.def%2Fghi; abc.def%2fghi") == "***; ***; ***; ***"
     )
 
 
-def test_of_basic_credentials_what_they_hold_is_known() -> None:
+def test_user_and_password_of_basic_credentials_are_redacted() -> None:
     both = b"me:planted word"
     secrets = Secrets([Secret(f"Basic {base64.b64encode(both).decode()}")])
     for text in ("me:planted word", "planted word", "planted%20word", "planted+word", "bWU6cGxhbnRlZCB3b3Jk"):
@@ -163,7 +163,7 @@ def test_short_values_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("value", ["type", "true", "links", "abcde"])
-def test_short_values_are_not_torn_out_of_documents(value: str) -> None:
+def test_short_values_are_not_removed_from_documents(value: str) -> None:
     secrets = Secrets([Secret(value)])
     data = b'{"type":"Feature","a":true,"links":"abcde"}'
     assert secrets.scrub_bytes(data) == data
@@ -191,7 +191,7 @@ def test_which_header_fields_are_credentials(name: str, is_secret: bool, is_secr
     assert bool(credentials_in({name: Secret("a value", spelled_out=True)})) is is_secret_spelled_out
 
 
-def test_secrets_can_be_added_and_do_not_show() -> None:
+def test_secrets_can_be_added_and_are_not_shown() -> None:
     secrets = Secrets()
     assert secrets.scrub("token planted") == "token planted"
     secrets.add(Secret("planted"))

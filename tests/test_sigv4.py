@@ -100,7 +100,7 @@ def test_the_body_is_left_out_of_the_signature_only_if_requested():
     assert sign(Signer()) != sign(Signer(), body_hash="0" * 64)
 
 
-def test_signing_keys_do_not_pile_up():
+def test_the_number_of_cached_signing_keys_is_limited():
     signer = Signer()
     for day in range(1, 200):
         sign(signer, secret=str(day))

@@ -24,7 +24,7 @@ def is_in_order(spans: Spans) -> bool:
 
 
 @given(ANY)
-def test_joined_are_the_same_bytes_in_order(spans: list[Span]) -> None:
+def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
     found = joined(spans)
     assert bytes_of(found) == bytes_of(spans)
     assert is_in_order(found)
@@ -32,7 +32,7 @@ def test_joined_are_the_same_bytes_in_order(spans: list[Span]) -> None:
 
 
 @given(ANY)
-def test_one_after_the_other_is_all_at_once(spans: list[Span]) -> None:
+def test_adding_spans_one_by_one_equals_joining_them(spans: list[Span]) -> None:
     found: Spans = ()
     for span in spans:
         found = added(found, span)
@@ -40,7 +40,7 @@ def test_one_after_the_other_is_all_at_once(spans: list[Span]) -> None:
 
 
 @given(ANY, st.integers(0, TOTAL + 5))
-def test_what_is_missing_is_what_is_not_there(spans: list[Span], total: int) -> None:
+def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None:
     gaps = missing(joined(spans), total)
     assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
     assert is_in_order(gaps)
@@ -50,5 +50,5 @@ def test_what_is_missing_is_what_is_not_there(spans: list[Span], total: int) -> 
     ("spans", "expected"),
     [((), 0), ((Span(1, 5),), 0), ((Span(0, 5),), 5), ((Span(0, 5), Span(6, 9)), 5)],
 )
-def test_the_beginning_ends_at_the_first_gap(spans: Spans, expected: int) -> None:
+def test_the_beginning_is_the_prefix_before_the_first_gap(spans: Spans, expected: int) -> None:
     assert beginning(spans) == expected

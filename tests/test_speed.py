@@ -16,7 +16,7 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
     )
 
 
-def test_nothing_is_known_of_one_moment() -> None:
+def test_one_sample_gives_no_speed() -> None:
     speed = Speed()
     assert (speed.bytes(), speed.files(), speed.by_host(), speed.left(0, 5)) == (0, 0, {}, None)
     speed.update(at(1.0, 5, a=3))

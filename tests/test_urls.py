@@ -17,7 +17,7 @@ from stacpull.urls import (
 )
 
 
-def test_parameters_keep_how_they_were_spelled() -> None:
+def test_parameters_keep_their_original_encoding() -> None:
     assert parameters("https://h/p?token=next%3Aa+b&x&&y=") == [
         Parameter("token", "next:a b", "token=next%3Aa+b"),
         Parameter("x", "", "x"),
@@ -36,7 +36,7 @@ def test_parameters_keep_how_they_were_spelled() -> None:
         ("https://h/p?limits=1", "https://h/p?limits=1&limit=5"),
     ],
 )
-def test_one_parameter_is_set_in_its_place(url: str, expected: str) -> None:
+def test_setting_a_parameter_keeps_its_position(url: str, expected: str) -> None:
     assert set_parameter(url, "limit", "5") == expected
 
 
@@ -47,14 +47,14 @@ def test_a_value_is_encoded_when_set() -> None:
 
 
 @given(st.lists(st.tuples(st.text("abk", min_size=1), st.text("xy%:=+,")), max_size=6))
-def test_setting_and_dropping_touches_nothing_else(pairs: list[tuple[str, str]]) -> None:
+def test_setting_and_dropping_leaves_other_parameters_unchanged(pairs: list[tuple[str, str]]) -> None:
     url = "https://h/p?" + "&".join(f"{name}={value}" for name, value in pairs)
     changed = drop_parameters(set_parameter(url, "k", "1"), lambda name: name == "k")
     kept = [f"{name}={value}" for name, value in pairs if name != "k"]
     assert changed == "https://h/p" + ("?" + "&".join(kept) if kept else "")
 
 
-def test_added_parameters_come_behind_as_they_were() -> None:
+def test_added_parameters_are_appended_unchanged() -> None:
     added = parameters("https://h/x?bbox=1,2,3,4")
     assert add_parameters("https://h/p?a=1", added) == "https://h/p?a=1&bbox=1,2,3,4"
 

@@ -52,7 +52,7 @@ def test_a_body_that_disagrees_with_its_content_md5_is_fetched_again(account: Ac
     assert result.report.retries == 2
 
 
-def test_one_that_never_agrees_fails_by_name(account: Account, tmp_path: Path):
+def test_a_body_that_never_matches_its_content_md5_fails(account: Account, tmp_path: Path):
     account.host.inject(lambda request: "small" in request.path, Truncate(30_000), times=100)
     result = mirrored(account.stac.source, tmp_path / "mirror", evolve(OPTIONS, retries=1))
     assert result.files == {"item/large": LARGE}

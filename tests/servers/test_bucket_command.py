@@ -77,7 +77,7 @@ def test_every_command_takes_the_bucket_or_its_work_directory(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_the_commands_that_come_next_are_printed_as_they_work(
+def test_suggested_commands_work_as_printed(
     location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
 ) -> None:
     file = next((tmp_path / "tree").rglob("*.bin"))
@@ -162,7 +162,7 @@ def test_errors_are_reported_in_a_sentence(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_the_credentials_of_the_bucket_are_written_nowhere(
+def test_bucket_credentials_are_not_written_anywhere(
     location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path
 ) -> None:
     """The source quotes them, so they would be in an item, in the ledger, and in messages of failures."""

@@ -136,7 +136,7 @@ class BucketIO(pystac.StacIO):
 
 
 @pytest.mark.parametrize("replica", [3], indirect=True)
-def test_others_read_a_mirror_in_a_bucket(
+def test_pystac_and_s5cmd_read_a_mirror_in_a_bucket(
     location: BucketLocation, s3: Any, server: tuple[str, Keys], replica: MlhubReplica, tmp_path: Path
 ) -> None:
     """pystac walks it from the catalog to every file; s5cmd lists as many objects."""

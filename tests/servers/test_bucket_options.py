@@ -72,7 +72,7 @@ def test_a_service_over_https_with_an_authority_of_its_own(
     assert asyncio.run(stacpull.verify(tmp_path / "work")).exit_code == 0
 
 
-def test_an_area_of_rasters(
+def test_rasters_are_clipped_into_a_bucket(
     location: BucketLocation, s3: Any, options: stacpull.Options, tmp_path: Path
 ) -> None:
     with raster_host() as host:
@@ -85,7 +85,7 @@ def test_an_area_of_rasters(
     assert asyncio.run(stacpull.verify(tmp_path / "work")).exit_code == 0
 
 
-def test_objects_that_are_there_are_adopted_if_they_are_the_same(
+def test_existing_objects_are_adopted_if_identical(
     location: BucketLocation, s3: Any, options: stacpull.Options, tmp_path: Path
 ) -> None:
     with run_in_thread(EvolvingReplica(items=3)) as replica:

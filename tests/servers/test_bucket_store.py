@@ -159,14 +159,16 @@ class BucketContract(StoreContract):
             assert "ignores If-None-Match" in store.warning
         assert paths(store) == []
 
-    def test_a_put_whose_reply_was_lost_is_our_own(self, store: Store, reopen: Reopen) -> None:
+    def test_a_put_with_a_lost_reply_is_recognised_as_own(self, store: Store, reopen: Reopen) -> None:
         """The reply is lost: the next PUT of the same part meets the object."""
         put(store, "c/a", b"abc")
         assert put(reopen(), "c/a", b"abc") is None
         assert put(reopen(), "c/a", b"xyz") is not None
         assert store.read("c/a") == b"abc"
 
-    def test_an_object_of_another_writer_stays(self, store: Store, s3: Any, location: BucketLocation) -> None:
+    def test_an_object_of_another_writer_is_kept(
+        self, store: Store, s3: Any, location: BucketLocation
+    ) -> None:
         assert not store.has("c/a")
         s3.put_object(Bucket=location.bucket, Key="the/prefix/c/a", Body=b"foreign")
         failure = put(store, "c/a", b"mine")
@@ -188,7 +190,7 @@ class BucketContract(StoreContract):
         assert put(store, "c/long", data[:-1] + b"x", replace=True) is None
         assert store.look_at("c/long", hashed=True).sha256 == hashlib.sha256(data[:-1] + b"x").digest()
 
-    def test_many_names_are_known_from_few_listings(self, store: Store) -> None:
+    def test_existing_names_are_found_by_listing(self, store: Store) -> None:
         store.place_all([])
         for name in ("a", "b", "d"):
             put(store, f"c/{name}", b"x")
@@ -277,7 +279,7 @@ class TestRadosgw(BucketContract):
         assert notes_of(tmp_path / "work") == []
 
     @pytest.mark.parametrize("is_stored", [True, False])
-    def test_the_reply_to_the_end_of_an_upload_is_lost(
+    def test_a_lost_completion_reply_is_resolved(
         self,
         store: Store,
         tmp_path: Path,
@@ -304,7 +306,7 @@ class TestRadosgw(BucketContract):
                 put(store, "c/long", LONG)
 
     @pytest.mark.parametrize("is_named", [True, False])
-    def test_an_upload_that_nothing_continues_is_aborted_at_the_next_start(
+    def test_an_abandoned_upload_is_aborted_at_the_next_start(
         self,
         location: BucketLocation,
         s3: Any,
@@ -360,7 +362,7 @@ class TestRadosgw(BucketContract):
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
         assert notes_of(tmp_path / "work") == []
 
-    def test_credentials_that_may_not_write_are_named(
+    def test_credentials_without_write_access_are_reported(
         self, bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
     ) -> None:
         for keys, message in (
@@ -439,7 +441,7 @@ class TestRclone(BucketContract):
         assert longest <= room.READ
 
 
-def test_a_bucket_that_is_not_there_and_one_that_cannot_be_reached_are_named(
+def test_a_missing_and_an_unreachable_bucket_are_reported(
     gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
 ) -> None:
     act_as(OWNER)

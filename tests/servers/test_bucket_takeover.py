@@ -79,7 +79,7 @@ def machines(location: BucketLocation, tmp_path: Path) -> Iterator[Machines]:
         yield Machines(tmp_path, location, opened)
 
 
-def test_a_second_machine_is_refused_while_the_first_is_at_work(machines: Machines) -> None:
+def test_a_second_machine_is_refused_while_the_first_is_running(machines: Machines) -> None:
     with machines.lease("one"), pytest.raises(DestinationError, match="Another mirror is writing to s3://"):
         machines.lease("two").__enter__()
     with machines.lease("two") as taken:
@@ -104,7 +104,7 @@ def test_a_work_directory_takes_its_own_lease_again_after_a_kill(
         assert again.lost is None
 
 
-def test_a_copy_of_a_work_directory_is_refused_while_the_other_is_at_work(
+def test_a_copied_work_directory_is_refused_while_the_original_is_used(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both belong to the same mirror, and each has its own lock."""
@@ -176,7 +176,7 @@ def test_a_lease_that_was_not_renewed_is_renewed_before_a_write(
         machines.lease("two").__enter__()
 
 
-def test_a_lease_that_was_released_is_not_taken_again_by_a_write(
+def test_a_write_does_not_retake_a_released_lease(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that was cut off writes after its run has ended."""
@@ -190,9 +190,7 @@ def test_a_lease_that_was_released_is_not_taken_again_by_a_write(
     machines.lease("two").__enter__()
 
 
-def test_the_lease_is_looked_at_once_for_many_writes(
-    machines: Machines, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lease_is_read_once_for_many_writes(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     machines.lease("one").__enter__()
     one = machines.store("one")
     looks: list[str] = []

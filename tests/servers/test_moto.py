@@ -29,7 +29,7 @@ def from_moto(moto_s3: Moto, stac: StacApi, dest: Path) -> Mirrored:
     return mirrored(stac.source, dest, evolve(OPTIONS, s3=s3_options(moto_s3.url)))
 
 
-def test_signed_requests_bring_every_key_byte_for_byte(
+def test_objects_with_any_key_are_fetched_with_signed_requests(
     moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path
 ):
     bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
@@ -43,7 +43,7 @@ def test_signed_requests_bring_every_key_byte_for_byte(
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"])
-def test_checksums_that_the_object_has_are_those_of_what_comes(
+def test_checksums_of_the_object_are_verified(
     moto_s3: Moto, moto_bucket: Bucket, stac: StacApi, act_as: Callable[[Keys], None], tmp_path: Path,
     algorithm: str,
 ):  # fmt: skip

@@ -24,7 +24,7 @@ from stacpull import headers
 ODD_NAMES = tuple(key for key in KEYS if "//" not in key and ".." not in key)  # it has files, not keys
 
 
-def test_every_name_comes_byte_for_byte_also_behind_a_redirect(web: Nginx, stac: StacApi, tmp_path: Path):
+def test_files_with_any_name_are_fetched_directly_and_by_redirect(web: Nginx, stac: StacApi, tmp_path: Path):
     bodies = {f"k{number}": f"{name}|".encode() * 500 for number, name in enumerate(ODD_NAMES)}
     for name, body in zip(ODD_NAMES, bodies.values(), strict=True):
         web.put(f"odd/{name}", body)
@@ -60,7 +60,7 @@ def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "status"), [("few", 429), ("busy", 503)])
-def test_a_server_that_limits_requests_gets_its_way_and_no_asset_fails(
+def test_a_request_limit_is_obeyed_and_no_asset_fails(
     web: Nginx, stac: StacApi, tmp_path: Path, place: str, status: int
 ):
     bodies = {f"i{number:02}/data": random.Random(number).randbytes(500) for number in range(20)}

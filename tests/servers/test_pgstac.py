@@ -68,7 +68,7 @@ def everything(url: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=range(len(SELECTIONS)))
-def test_pushed_down_or_not_the_same_items(
+def test_push_down_gives_the_same_items(
     url: str, everything: list[dict[str, Any]], selection: Selection
 ) -> None:
     keep = compile_items(selection)
@@ -79,7 +79,7 @@ def test_pushed_down_or_not_the_same_items(
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_ids_whole_or_endings(url: str, whole: bool) -> None:
+def test_ids_are_searched_and_endings_filtered(url: str, whole: bool) -> None:
     names = [item["id"] for item in items(COUNT)][5:400:80]
     requested = tuple(name if whole else name[2:] for name in names)
     found = walked(url, Selection(collections=COLLECTIONS, ids=requested))
@@ -87,7 +87,7 @@ def test_ids_whole_or_endings(url: str, whole: bool) -> None:
     assert found.seen == (len(names) if whole else COUNT)
 
 
-def test_small_pages_by_get_and_by_post_lose_nothing(url: str) -> None:
+def test_small_pages_give_the_same_items(url: str) -> None:
     for selection in (SELECTIONS[9], SELECTIONS[13]):
         everywhere = attrs.evolve(selection, all_collections=True)
         small, large = walked(url, everywhere, page_size=20), walked(url, everywhere)

@@ -17,12 +17,12 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("venv", [None, "no-such-venv"])
-def test_what_is_not_installed_is_a_skip_that_says_how_to_install_it(venv: str | None):
+def test_a_missing_program_skips_the_test_with_install_advice(venv: str | None):
     with pytest.raises(pytest.skip.Exception, match=r"no-such-program .*scripts/install-test-tools"):
         found("no-such-program", venv=venv)
 
 
-def test_a_server_that_ends_at_once_is_an_error_with_its_words(tmp_path: Path):
+def test_a_server_that_exits_at_once_is_an_error_with_its_output(tmp_path: Path):
     command = [sys.executable, "-c", "raise SystemExit('the port is taken')"]
     with (
         pytest.raises(AssertionError, match="the port is taken"),
@@ -32,7 +32,7 @@ def test_a_server_that_ends_at_once_is_an_error_with_its_words(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("handler", "ended_by"), [("SIG_DFL", -15), ("SIG_IGN", -9)])
-def test_a_server_is_ready_inside_and_gone_after(tmp_path: Path, handler: str, ended_by: int):
+def test_a_server_is_ready_inside_the_context_and_stopped_after(tmp_path: Path, handler: str, ended_by: int):
     (port,) = free_ports(1)
     command = [sys.executable, "-c", SERVER, str(port), handler]
     with running(command, tmp_path / "log", ready=lambda: is_listening(port), patience=0.2) as process:

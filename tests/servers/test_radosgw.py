@@ -35,7 +35,7 @@ def one_object(bucket: Bucket, stac: StacApi) -> Bucket:
     return bucket
 
 
-def test_signed_requests_bring_every_key_byte_for_byte(
+def test_objects_with_any_key_are_fetched_with_signed_requests(
     gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
 ):
     bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
@@ -86,7 +86,7 @@ def test_keys_that_are_refused_are_a_named_failure(
     assert word in failed.message
 
 
-def test_a_policy_lets_anybody_read_and_without_it_the_message_says_what_to_do(
+def test_anonymous_reads_need_a_policy_and_the_error_gives_advice(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
 ):
     refused = from_gateway(gateway, stac, tmp_path / "refused", no_sign_request=True)
@@ -134,7 +134,7 @@ def test_a_server_without_regions_accepts_any_region(
     assert one_object.name
 
 
-def test_a_bucket_and_an_object_that_are_not_there(
+def test_missing_buckets_and_objects_are_gone(
     gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
 ):
     stac.put("item", {"key": one_object.href("other.bin"), "bucket": "s3://nobody-has-this/data.bin"})
@@ -147,7 +147,7 @@ def test_a_bucket_and_an_object_that_are_not_there(
     assert result.report.assets_missing == 2
 
 
-def test_presigned_urls_are_hrefs_like_any(bucket: Bucket, stac: StacApi, tmp_path: Path):
+def test_presigned_urls_are_fetched_as_hrefs(bucket: Bucket, stac: StacApi, tmp_path: Path):
     bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
     for key, body in zip(KEYS, bodies.values(), strict=True):
         bucket.put(key, body)

@@ -162,7 +162,7 @@ GOES_ON = [
 
 
 @pytest.mark.parametrize(("name", "answers"), GOES_ON, ids=[name for name, _ in GOES_ON])
-def test_the_rest_of_the_same_object_is_enough(
+def test_only_the_rest_of_an_unchanged_object_is_fetched(
     request: pytest.FixtureRequest, stac: StacApi, tmp_path: Path, name: str, answers: list[int]
 ):
     origin: Origin = request.getfixturevalue(name)
@@ -188,7 +188,7 @@ AFRESH = [
 
 
 @pytest.mark.parametrize(("name", "answers"), AFRESH, ids=[name for name, _ in AFRESH])
-def test_a_changed_object_is_fetched_afresh(
+def test_a_changed_object_is_fetched_completely(
     request: pytest.FixtureRequest, stac: StacApi, tmp_path: Path, name: str, answers: list[int]
 ):
     origin: Origin = request.getfixturevalue(name)
@@ -203,7 +203,9 @@ def test_a_changed_object_is_fetched_afresh(
     wait_for(lambda: origin.answers()[-len(answers) :] == answers, f"its log ends with {answers}", 5)
 
 
-def test_a_server_without_ranges_gives_the_whole_again(rclone_origin: Origin, stac: StacApi, tmp_path: Path):
+def test_a_server_without_ranges_sends_the_whole_file_again(
+    rclone_origin: Origin, stac: StacApi, tmp_path: Path
+):
     dest = tmp_path / "mirror"
     with valve(rclone_origin.port, LIMIT) as gate:
         killed_midway(rclone_origin, stac, dest, gate)

@@ -31,9 +31,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (Selection(collections=COLLECTIONS, ids=IDS), False),
     ],
 )
-def test_a_mirror_of_a_sloppy_server_is_never_empty_for_its_faults(
-    url: str, selection: Selection, warned: bool
-) -> None:
+def test_search_errors_fall_back_to_walking_everything(url: str, selection: Selection, warned: bool) -> None:
     pushed = walked(url, selection, page_size=3)
     plain = walked(url, selection, push_down=False, page_size=20)
     assert plain.seen == COUNT
@@ -41,7 +39,7 @@ def test_a_mirror_of_a_sloppy_server_is_never_empty_for_its_faults(
     assert any("walking everything and filtering here" in text for text in pushed.warnings) == warned
 
 
-def test_what_fits_a_page_is_pushed_down(url: str) -> None:
+def test_a_search_with_one_page_of_results_is_pushed_down(url: str) -> None:
     found = walked(url, Selection(collections=COLLECTIONS, bbox=(-10, -80, 40, 40)))
     assert found.warnings == []
     assert 0 < found.seen < COUNT

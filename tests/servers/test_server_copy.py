@@ -109,7 +109,7 @@ def test_a_long_object_is_copied_and_a_small_one_passes_through(
     ],
 )
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_the_item_states_is_verified(
+def test_a_copy_is_checked_against_the_item(
     location: BucketLocation,
     s3: Any,
     source: Bucket,
@@ -261,7 +261,7 @@ def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     assert store.uploads.listed(store.bucket.key("c/copy")) == []
 
 
-def test_a_copy_that_is_not_what_it_must_be_is_removed(store: BucketStore, source: Bucket) -> None:
+def test_a_copy_that_fails_its_checks_is_removed(store: BucketStore, source: Bucket) -> None:
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     for copy, digest, kind in (
         (found._replace(etag='"0123"'), None, FailureKind.CHANGED),
@@ -357,7 +357,7 @@ def test_a_staged_copy_is_not_copied_onto_itself(store: BucketStore, source: Buc
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_copy_that_fails_at_last_names_its_source(
+def test_a_failure_of_the_final_copy_names_the_source(
     store: BucketStore, source: Bucket, s3: Any, copies: Copies
 ) -> None:
     copies.before = lambda staged: s3.delete_object(**object_address(staged))
@@ -384,7 +384,7 @@ def test_a_staged_copy_that_cannot_be_removed_is_removed_at_the_next_start(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_staged_copy_stays_once_the_lease_is_lost(
+def test_a_staged_copy_is_not_removed_after_the_lease_is_lost(
     store: BucketStore, source: Bucket, s3: Any, copies: Copies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -394,7 +394,7 @@ def test_a_staged_copy_stays_once_the_lease_is_lost(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_the_service_does_not_copy_passes_through(
+def test_objects_that_the_service_does_not_copy_are_transferred(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(**_: object) -> None:
@@ -411,7 +411,7 @@ def test_what_the_service_does_not_copy_passes_through(
 @pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
 @pytest.mark.parametrize("single_put", [64 << 20, 1 << 20])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_staged_object_that_the_service_does_not_copy_passes_through(
+def test_a_staged_object_that_cannot_be_copied_is_transferred(
     store: BucketStore, s3: Any, monkeypatch: pytest.MonkeyPatch, code: str, single_put: int
 ) -> None:
     def refused(**_: object) -> None:
@@ -492,7 +492,7 @@ def test_only_objects_of_the_scheme_of_dest_are_copied(
 
 @pytest.mark.parametrize("is_removed", [True, False])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_an_object_that_changes_while_it_passes_through_fails_alone(
+def test_an_object_that_changes_during_its_transfer_fails_alone(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, is_removed: bool
 ) -> None:
     def refused(**_: object) -> None:
@@ -512,7 +512,9 @@ def test_an_object_that_changes_while_it_passes_through_fails_alone(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_only_what_the_credentials_of_dest_read_is_copied(store: BucketStore, source: Bucket) -> None:
+def test_only_objects_readable_with_the_credentials_of_dest_are_copied(
+    store: BucketStore, source: Bucket
+) -> None:
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert store.can_copy(found, len(LONG))
     assert not store.can_copy(found, len(LONG) + 1)
@@ -522,7 +524,7 @@ def test_only_what_the_credentials_of_dest_read_is_copied(store: BucketStore, so
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize(("status", "is_tried_again"), [(401, False), (403, False), (404, True), (503, True)])
-def test_only_a_refusal_ends_the_copies_from_a_bucket(
+def test_only_a_refusal_stops_further_copies_from_a_bucket(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, is_tried_again: bool
 ) -> None:
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))

@@ -144,7 +144,7 @@ class Watch(Thread):
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_nothing_of_a_long_file_is_on_the_disk(
+def test_long_files_are_not_written_to_disk(
     location: BucketLocation,
     s3: Any,
     stac: StacApi,
@@ -167,7 +167,7 @@ def test_nothing_of_a_long_file_is_on_the_disk(
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("workers", ["--processes", "--dask"])
-def test_nothing_of_small_files_from_workers_is_on_the_disk(
+def test_small_files_from_workers_are_not_written_to_disk(
     location: BucketLocation,
     s3: Any,
     stac: StacApi,
@@ -268,7 +268,7 @@ def kill_during_upload(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
+def test_pieces_uploaded_before_a_kill_are_not_fetched_again(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
 ) -> None:
     work = tmp_path / "work"
@@ -286,7 +286,7 @@ def test_what_was_uploaded_before_a_kill_is_not_fetched_again(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_source_that_changes_after_a_kill_is_fetched_as_a_whole(
+def test_a_source_changed_after_a_kill_is_fetched_completely(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
 ) -> None:
     work = tmp_path / "work"
@@ -395,7 +395,7 @@ def test_a_file_of_too_many_pieces_goes_through_the_work_directory(
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("is_framed", [True, False])
-def test_a_file_that_is_too_long_fails_alone(
+def test_a_file_over_the_size_limit_fails_alone(
     location: BucketLocation,
     s3: Any,
     stac: StacApi,
@@ -416,9 +416,7 @@ def test_a_file_that_is_too_long_fails_alone(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_more_bytes_than_were_announced_do_not_end_in_a_loop(
-    location: BucketLocation, tmp_path: Path
-) -> None:
+def test_more_bytes_than_announced_fail_without_a_loop(location: BucketLocation, tmp_path: Path) -> None:
     size = streamed_parts.PIECE
 
     async def write(parts: StreamedParts) -> int:
@@ -436,7 +434,7 @@ def test_more_bytes_than_were_announced_do_not_end_in_a_loop(
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("cut_after", [0, 11_000_000])
-def test_content_with_another_checksum_is_never_seen(
+def test_content_with_a_wrong_checksum_is_never_published(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, cut_after: int
 ) -> None:
     files.cut_after = cut_after
@@ -476,7 +474,7 @@ def test_replies_to_pieces_that_are_lost(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_what_another_machine_left_is_removed(
+def test_uploads_left_by_another_machine_are_removed(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path
 ) -> None:
     key = f"{location.prefix}/.stacpull/parts/1.0.0123456789abcdef"

@@ -47,7 +47,7 @@ def test_credentials_are_separated(given: str, expected: SourceUrl) -> None:
     assert split.url == expected.url
 
 
-def test_no_secret_is_shown() -> None:
+def test_repr_shows_no_secret() -> None:
     split = split_credentials("https://user:WORD@h/v1?key=KEY&limit=5")
     assert "WORD" not in repr(split)
     assert "KEY" not in repr(split)

@@ -78,7 +78,7 @@ def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
     assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
 
 
-def test_a_list_of_items_is_read_as_the_collection_that_it_stands_for() -> None:
+def test_a_json_list_of_items_is_read_as_a_feature_collection() -> None:
     reader = MemoryReader({URL: [item("a"), {"hello": "world"}, item("b")]})
     source = FeaturesSource(asyncio.run(read_root(reader, URL)), reader)
     (page,) = pages_of(source)
@@ -112,7 +112,7 @@ def test_a_saved_page_of_an_api_is_not_walked() -> None:
     assert "not followed" in received[0].text
 
 
-def test_a_page_that_a_server_gives_leads_on() -> None:
+def test_next_links_of_a_served_page_are_followed() -> None:
     second = "https://static.test/data/two.json"
     body = features(item("a"), item("b"), links=[{"rel": "next", "href": "two.json"}])
     more = {f"{second}?limit=1": features(item("c"))}
@@ -145,6 +145,6 @@ def test_a_collection_that_cannot_be_read_is_a_source_error() -> None:
         asyncio.run(source.collection("x"))
 
 
-def test_items_hold_no_collections() -> None:
+def test_an_item_source_has_no_collections() -> None:
     with pytest.raises(SourceError, match="use the catalog"):
         asyncio.run(source_of(item("a")).collections())

@@ -40,7 +40,7 @@ def test_cursors(current: PageRequest, following: PageRequest, reason: str | Non
     assert found is None if reason is None else reason in str(found)
 
 
-def test_pages_that_bring_nothing_new_are_let_pass_three_times_in_a_row() -> None:
+def test_three_pages_without_new_items_in_a_row_are_tolerated() -> None:
     guard = WalkGuard()
     steps = [["a", "b"], [], ["a", "b"], [], ["c"], ["c"], [], ["a", "b"], []]
     news, reasons = [], []
@@ -52,7 +52,7 @@ def test_pages_that_bring_nothing_new_are_let_pass_three_times_in_a_row() -> Non
     assert reasons[-1] == f"{FRUITLESS_PAGES + 1} pages in a row had no new items"
 
 
-def test_the_same_items_in_another_order_are_another_page() -> None:
+def test_the_same_items_in_another_order_count_as_new() -> None:
     guard = WalkGuard()
     assert guard.brings_new(["a", "b"])
     assert guard.brings_new(["b", "a"])

@@ -193,7 +193,7 @@ def linked(**link: Any) -> dict[str, Any]:
         linked(href=["/x"]),
     ],
 )
-def test_no_next(document: dict[str, Any]) -> None:
+def test_documents_without_a_next_page(document: dict[str, Any]) -> None:
     assert next_request(document, get(HERE)) is None
 
 
@@ -285,7 +285,7 @@ def test_the_next_link_with_the_current_method_is_used() -> None:
     "link",
     [{"href": "file:///etc/passwd"}, {"href": "https://[bad"}, {"href": SEARCH, "method": "DELETE"}],
 )
-def test_a_next_that_must_not_be_followed(link: dict[str, Any]) -> None:
+def test_forbidden_next_links_are_refused(link: dict[str, Any]) -> None:
     with pytest.raises(SourceError):
         next_request(linked(**link), get(SEARCH))
 

@@ -22,7 +22,7 @@ def of_file(lines: list[str], file: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted({line.partition("\t")[0] for line in TABLE.read_text().splitlines()}))
-def test_a_recorded_document_leads_to_its_jobs(now: list[str], file: str) -> None:
+def test_recorded_documents_give_the_reviewed_jobs(now: list[str], file: str) -> None:
     assert of_file(now, file) == of_file(TABLE.read_text().splitlines(), file)
 
 

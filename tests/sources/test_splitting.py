@@ -45,7 +45,7 @@ def day(month: int, number: int) -> datetime:
         (Interval(START, START), "day", []),
     ],
 )
-def test_borders(period: Interval, unit: str, expected: list[datetime]) -> None:
+def test_borders_between_parts(period: Interval, unit: str, expected: list[datetime]) -> None:
     assert list(borders(period, unit)) == expected
 
 

@@ -59,13 +59,13 @@ class PartsContract:
     def reopen(self) -> Reopen:
         raise NotImplementedError
 
-    def test_there_is_nothing_to_resume_at_first(self, reopen: Reopen) -> None:
+    def test_an_empty_store_has_nothing_to_resume(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             assert await (await reopen()).point(1, 1) is None
 
         run(scenario())
 
-    def test_what_is_finished_is_whole_and_hashed(self, reopen: Reopen) -> None:
+    def test_a_finished_part_is_complete_and_hashed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
@@ -109,7 +109,9 @@ class PartsContract:
         run(scenario())
 
     @pytest.mark.parametrize("validator", [WEAK, NONE])
-    def test_a_part_that_nothing_proves_is_not_kept(self, reopen: Reopen, validator: Validator) -> None:
+    def test_a_part_without_a_strong_validator_is_not_kept(
+        self, reopen: Reopen, validator: Validator
+    ) -> None:
         async def scenario() -> None:
             parts = await reopen()
             await parked(parts, DATA, validator)
@@ -126,7 +128,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_rows_and_generations_do_not_meet(self, reopen: Reopen) -> None:
+    def test_rows_and_generations_have_separate_parts(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             parts = await reopen()
             await parked(parts, DATA[:10], row=1, generation=1)
@@ -149,7 +151,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_what_is_discarded_is_gone(self, reopen: Reopen) -> None:
+    def test_a_discarded_part_cannot_be_resumed(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             parts = await reopen()
             await parked(parts, DATA)
@@ -171,7 +173,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_part_with_gaps_has_a_beginning_and_resumes_with_all_ranges(self, reopen: Reopen) -> None:
+    def test_a_part_with_gaps_resumes_with_all_its_ranges(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.put([(0, DATA[:1000]), (20_000, DATA[20_000:30_000])])
@@ -197,7 +199,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_part_that_starts_again_has_no_gaps_of_the_old_one(self, reopen: Reopen) -> None:
+    def test_a_restarted_part_does_not_inherit_gaps(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await (await reopen()).create(1, 1, STRONG, len(DATA))
             await part.put([(0, b"old"), (20_000, b"old")])
@@ -219,7 +221,7 @@ class PartsContract:
         st.integers(),
         st.lists(st.booleans(), min_size=12),
     )
-    def test_any_order_over_any_stops(
+    def test_pieces_in_any_order_over_any_stops_give_the_whole(
         self, reopen: Reopen, sizes: list[int], order: int, stops: list[bool]
     ) -> None:
         """Pieces in any order, the first one first; parked in between; the bytes and the hash are right."""
@@ -246,7 +248,7 @@ class PartsContract:
 
         run(scenario())
 
-    def test_a_hasher_that_comes_late_takes_in_what_is_there(self, reopen: Reopen) -> None:
+    def test_a_late_hasher_includes_the_existing_bytes(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             await parked(await reopen(), DATA[:20_000])
             part = await (await reopen()).resume(1, 1)
@@ -260,9 +262,7 @@ class PartsContract:
 
     @settings(max_examples=examples(25), suppress_health_check=_SHARED)
     @given(stops=st.lists(st.tuples(st.integers(0, 20_000), st.booleans()), max_size=5))
-    def test_over_any_stops_and_starts_it_is_the_whole(
-        self, reopen: Reopen, stops: list[tuple[int, bool]]
-    ) -> None:
+    def test_a_part_is_complete_after_any_stops(self, reopen: Reopen, stops: list[tuple[int, bool]]) -> None:
         """Write some bytes, park, and resume with a new store or the old one."""
 
         async def scenario() -> None:

@@ -69,7 +69,7 @@ class StoreContract:
             assert one.list_parts() == []
             assert paths(one) == [path]
 
-    def test_what_is_there_stays_unless_it_may_be_replaced(self, store: Store) -> None:
+    def test_an_existing_file_is_kept_unless_it_may_be_replaced(self, store: Store) -> None:
         assert put(store, "c/a", b"first") is None
         failure = put(store, "c/a", b"second")
         assert failure is not None
@@ -81,7 +81,7 @@ class StoreContract:
         assert store.read("c/a") == b"third"
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b"])
-    def test_what_is_not_a_name_is_a_named_failure(self, store: Store, name: str) -> None:
+    def test_an_invalid_name_is_a_failure(self, store: Store, name: str) -> None:
         store.write_part("1", b"new")
         for directory, last in (("c", name), (f"c/{name}/d", "a")):
             if name == "a/b" and last == "a":
@@ -136,7 +136,7 @@ class StoreContract:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def test_nothing_is_there(self, store: Store) -> None:
+    def test_an_empty_store_has_no_files(self, store: Store) -> None:
         assert not store.has("c/a")
         assert store.read("c/a") is None
         assert store.modified("c/a") is None
@@ -209,7 +209,7 @@ class StoreContract:
                 file.write(b"abc")
         assert store.look_at_part("p", hashed=False) == Look(9)
 
-    def test_a_part_that_breaks_off_is_removed(self, store: Store) -> None:
+    def test_an_interrupted_part_is_removed(self, store: Store) -> None:
         store.write_part("p", b"left by a kill")
 
         def breaks_off() -> None:
@@ -221,7 +221,7 @@ class StoreContract:
             breaks_off()
         assert store.list_parts() == []
 
-    def test_a_part_is_made_of_a_file(self, store: Store) -> None:
+    def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
         store.write_part("p", b"left by a kill")
         linked = store.link_part("p", store, "c/a")
@@ -244,7 +244,7 @@ class StoreContract:
 
     # --- trust -------------------------------------------------------------------------------------------
 
-    def test_trust_lasts_until_it_is_withdrawn(self, store: Store, reopen: Reopen) -> None:
+    def test_trust_is_kept_until_it_is_withdrawn(self, store: Store, reopen: Reopen) -> None:
         assert store.trusted_boot() is None
         store.trust("this boot")
         store.trust("that boot")

@@ -11,7 +11,7 @@ from stacpull.errors import DestinationError
 from stacpull.store.atomic import whole_file
 
 
-def test_what_was_there_stays_until_all_is_written(tmp_path: Path) -> None:
+def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     with whole_file(path) as file:
@@ -22,7 +22,7 @@ def test_what_was_there_stays_until_all_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_breaks_in_between_changes_nothing(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
 
     def broken() -> None:
@@ -44,7 +44,7 @@ def test_a_symlink_in_the_way_is_not_written_through(tmp_path: Path) -> None:
     assert (victim.read_bytes(), path.read_bytes()) == (b"mine", b"new")
 
 
-def test_a_disk_that_fails_is_the_destinations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_disk_is_a_destination_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 

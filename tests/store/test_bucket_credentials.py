@@ -156,7 +156,7 @@ def aws_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", SETUPS)
 @pytest.mark.usefixtures("aws_files")
-def test_what_is_read_without_botocore_is_what_botocore_finds(
+def test_settings_read_without_botocore_equal_those_of_botocore(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment, profile = SETUPS[name]
@@ -174,7 +174,7 @@ def test_what_is_read_without_botocore_is_what_botocore_finds(
 @pytest.mark.parametrize("bundle", ["", "/nowhere.pem"])
 @pytest.mark.parametrize("own", [None, "/own.pem"])
 @pytest.mark.usefixtures("aws_files")
-def test_the_authorities_are_those_of_botocore(
+def test_certificate_authorities_equal_those_of_botocore(
     bundle: str, own: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[object] = []

@@ -148,7 +148,7 @@ HEAD = ObjectRequest("HEAD", "a/b")
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_what_a_server_answers_is_read(
+def test_replies_of_a_server_are_read(
     request_: ObjectRequest, answers: list[bytes], status: int | None
 ) -> None:
     for reply in sent(answering(*answers), [request_] * 3):
@@ -168,7 +168,7 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
     ],
     ids=["interim", "interim without end", "long number", "negative number"],
 )
-def test_no_answer_breaks_the_loop(
+def test_no_reply_raises_in_the_event_loop(
     answer: bytes, status: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The loop would print a traceback: a recursion for each interim reply, a number of too many digits."""
@@ -178,7 +178,7 @@ def test_no_answer_breaks_the_loop(
 
 
 @pytest.mark.parametrize("piece", [INTERIM, b"1\r\na\r\n"], ids=["interim", "chunks"])
-def test_a_reply_in_pieces_without_end_is_given_up(piece: bytes) -> None:
+def test_an_endless_reply_in_small_pieces_is_abandoned(piece: bytes) -> None:
     """It was looked at from its beginning for each of them, and the connection was never silent."""
     pieces = 0
 
@@ -303,7 +303,7 @@ def test_requests_that_are_signed_while_the_sender_closes_get_no_reply(is_starte
         assert found._thread is None
 
 
-def test_a_sender_that_closes_beside_threads_that_send_leaves_none_waiting() -> None:
+def test_closing_a_sender_leaves_no_thread_waiting() -> None:
     for _ in range(20):
         with (
             closing(RawServer(answering(OK))) as server,
@@ -399,7 +399,7 @@ def test_many_threads_may_send() -> None:
         ("bucket", None, "us-gov-west-1"),
     ],
 )
-def test_requests_go_where_botocore_sends_them(
+def test_request_urls_equal_those_of_botocore(
     bucket: str, endpoint_url: str | None, region: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -434,7 +434,7 @@ def test_requests_go_where_botocore_sends_them(
         ("bucket", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
     ],
 )
-def test_what_only_boto3_can_do_is_left_to_it(
+def test_unsupported_settings_are_left_to_boto3(
     bucket: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {
@@ -467,7 +467,7 @@ def test_a_bucket_in_another_region_gets_one_request_only() -> None:
         ("", None),
     ],
 )
-def test_the_times_of_a_server(text: str, moment: float | None) -> None:
+def test_dates_of_a_server_are_parsed(text: str, moment: float | None) -> None:
     assert s3_bucket.time_in({"date": text}, "date") == moment
     assert s3_bucket.time_in({}, "date") is None
 
@@ -535,7 +535,7 @@ def test_requests_are_repeated_again_once_the_service_has_replied(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("is_silent", [False, True])
-def test_a_service_that_has_failed_is_not_waited_for_again(
+def test_a_failed_service_is_not_retried_as_long_again(
     is_silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that ends still releases its lease and aborts its uploads: each would take as long again."""

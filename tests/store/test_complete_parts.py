@@ -27,7 +27,7 @@ def test_the_fields_in_a_name_can_be_read_back(
         assert found == full
 
 
-def test_what_does_not_fit_is_left_out() -> None:
+def test_fields_that_do_not_fit_are_left_out() -> None:
     assert complete_part_name(5, 0, 7, '"e"', "a.tif") == "5.0.7;%22e%22;a.tif.whole"
     assert complete_part_name(5, 0, 7, None, "a" * 300) == "5.0.7.whole"
     assert parse_complete_part("5.0.7.whole") == CompletePartName(5, 0, 7, None, None)
@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_left_out() -> None:
         "5.0.7.whole.tmp",
     ],
 )
-def test_other_names_are_not_of_whole_parts(name: str) -> None:
+def test_other_names_are_not_complete_parts(name: str) -> None:
     assert parse_complete_part(name) is None
 
 

@@ -17,7 +17,7 @@ class TestPartStore(PartsContract):
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: opened_parts(tmp_path / "parts")
 
-    def test_a_kill_leaves_what_was_written(self, reopen: Reopen) -> None:
+    def test_bytes_written_before_a_kill_can_be_resumed(self, reopen: Reopen) -> None:
         """Nobody parks or closes anything: the next start goes by what is on disk."""
 
         async def scenario() -> None:

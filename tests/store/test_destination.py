@@ -43,7 +43,7 @@ def test_a_part_is_written_and_put_in_place(opened: Destination) -> None:
     assert opened.identity("c/i", "a.tif") is None
 
 
-def test_a_part_left_by_a_kill_is_written_afresh(opened: Destination) -> None:
+def test_a_part_left_by_a_kill_is_overwritten(opened: Destination) -> None:
     opened.write_part("1.whole", b"long and old")
     opened.write_part("1.whole", b"new")
     assert tree(opened.parts) == {"1.whole": b"new"}
@@ -63,7 +63,7 @@ def test_a_part_is_never_written_through_a_link(opened: Destination, tmp_path: P
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link", "directory", "fifo"])
-def test_what_is_in_the_way_stays(opened: Destination, tmp_path: Path, kind: str, replace: bool) -> None:
+def test_an_obstacle_is_kept(opened: Destination, tmp_path: Path, kind: str, replace: bool) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     way = opened.path / "c" / "a.tif"
@@ -96,7 +96,7 @@ def test_what_is_in_the_way_stays(opened: Destination, tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize("depth", ["link", "link/deeper", "real/link"])
-def test_no_directory_on_the_way_may_be_a_link(opened: Destination, tmp_path: Path, depth: str) -> None:
+def test_a_linked_directory_is_refused(opened: Destination, tmp_path: Path, depth: str) -> None:
     outside = tmp_path / "outside"
     (outside / "deeper").mkdir(parents=True)
     (opened.path / "real").mkdir()
@@ -111,7 +111,7 @@ def test_no_directory_on_the_way_may_be_a_link(opened: Destination, tmp_path: Pa
     opened.remove(depth, "a.tif")
 
 
-def test_a_directory_swapped_for_a_link_meanwhile_leads_nowhere(opened: Destination, tmp_path: Path) -> None:
+def test_a_directory_replaced_by_a_link_is_not_followed(opened: Destination, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     opened.write_part("1.whole", b"1")
@@ -176,7 +176,7 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
         opened.mark_changed("c/i/\0")
 
 
-def test_more_directories_than_are_held_open(opened: Destination) -> None:
+def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
         opened.write_part("p", b"x")
@@ -188,7 +188,7 @@ def test_more_directories_than_are_held_open(opened: Destination) -> None:
     assert len(tree(opened.path)) == 200
 
 
-def test_a_directory_that_is_gone_cannot_be_synced(opened: Destination) -> None:
+def test_syncing_a_removed_directory_is_an_error(opened: Destination) -> None:
     with pytest.raises(DestinationError, match="or it was removed"), opened.opened(["nowhere"]):
         pass
 
@@ -219,7 +219,7 @@ def test_dest_that_is_not_a_directory_is_refused(tmp_path: Path, what: str) -> N
     assert not (tmp_path / "outside" / "parts").exists()
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_no_half_part(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         dest = Destination(disk)
         dest.write_part("1.whole", b"x" * 600_000)
@@ -262,7 +262,7 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOTSUP])
-def test_every_error_has_a_sentence_with_the_place(code: int) -> None:
+def test_every_error_message_names_the_path(code: int) -> None:
     error = destination_error(OSError(code, os.strerror(code)), Path("/some/dest"))
     assert error.exit_code == 5
     assert str(error).endswith(".")

@@ -26,14 +26,16 @@ def finished(directory: Path, filename: str | None, etag: str | None, *, unprove
     [("S2 é;100%.zip", '"v;1"'), ("a.zip", None), (None, None)],
     ids=["both, odd", "no ETag", "neither"],
 )
-def test_its_name_contains_file_name_and_etag(tmp_path: Path, filename: str | None, etag: str | None) -> None:
+def test_the_part_name_contains_file_name_and_etag(
+    tmp_path: Path, filename: str | None, etag: str | None
+) -> None:
     name = finished(tmp_path, filename, etag)
     assert parse_complete_part(name) == CompletePartName(7, 2, 3, etag, filename)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == b"abc"
 
 
-def test_that_nothing_proved_its_length_outlives_a_kill(tmp_path: Path) -> None:
+def test_the_part_name_records_an_unproven_length(tmp_path: Path) -> None:
     name = finished(tmp_path, "a.zip", None, unproven=True)
     assert parse_complete_part(name) == CompletePartName(7, 2, 3, None, "a.zip", unproven=True)
 

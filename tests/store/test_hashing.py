@@ -45,7 +45,7 @@ def slow_at_first(request: ReceivedRequest) -> Reply:
     ids=["file:checksum", "an MD5", "the ledger's, as a repair has it", "nothing stated"],
 )
 @pytest.mark.usefixtures("small_steps")
-def test_a_file_whose_beginning_came_last_is_held_against_the_checksum_of_all_of_it(
+def test_a_file_received_out_of_order_is_checked_as_a_whole(
     tmp_path: Path, stated: dict[str, object]
 ) -> None:
     async def live() -> None:
@@ -98,7 +98,7 @@ class Watched:
 
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("step", ["feed", "caught_up", "finish"])
-def test_a_stop_waits_for_one_step_of_hashing_and_not_for_the_part(tmp_path: Path, step: str) -> None:
+def test_a_stop_waits_for_at_most_one_hashing_step(tmp_path: Path, step: str) -> None:
     async def live() -> int:
         store, watched = await opened_parts(tmp_path), Watched()
         part = await store.create(1, 1, V1, None)
@@ -129,7 +129,7 @@ def test_a_stop_waits_for_one_step_of_hashing_and_not_for_the_part(tmp_path: Pat
     assert asyncio.run(live()) <= 3 * STEP
 
 
-def test_a_part_that_became_shorter_meanwhile_is_an_error_of_the_destination(tmp_path: Path) -> None:
+def test_a_truncated_part_is_a_destination_error(tmp_path: Path) -> None:
     async def live() -> None:
         part = await (await opened_parts(tmp_path)).create(1, 1, V1, None)
         await part.put([(0, DATA[:1000])])

@@ -43,7 +43,7 @@ def test_paths_that_are_not_files(
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
-def test_what_is_one(tmp_path: Path, root: int, size: int) -> None:
+def test_a_file_has_its_size_and_hash(tmp_path: Path, root: int, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "x").write_bytes(data)
     assert look_at(root, "x", hashed=True) == Look(size, hashlib.sha256(data).digest())
@@ -67,14 +67,14 @@ def test_a_long_file_is_given_up_when_stopped(tmp_path: Path, root: int) -> None
         ("l", "a link"),
     ],
 )
-def test_what_is_in_the_way(tmp_path: Path, root: int, path: str, found: str | None) -> None:
+def test_obstacles_are_described(tmp_path: Path, root: int, path: str, found: str | None) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "f").write_bytes(b"")
     (tmp_path / "l").symlink_to("d")
     assert obstacle(root, path) == found
 
 
-def test_a_walk_meets_everything_once_and_follows_no_link(
+def test_a_walk_lists_everything_once_and_follows_no_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "_STRETCH", 3)

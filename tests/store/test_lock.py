@@ -50,7 +50,7 @@ def test_a_kill_leaves_no_lock(dest: Path) -> None:
     MirrorLock(dest).release()
 
 
-def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
+def test_reading_the_lock_state_does_not_block_a_mirror(dest: Path) -> None:
     """`status` locks for an instant: a mirror that starts just then is not refused."""
     MirrorLock(dest).release()
     stop = threading.Event()
@@ -71,9 +71,7 @@ def test_asking_for_the_state_keeps_no_mirror_out(dest: Path) -> None:
             thread.join()
 
 
-def test_a_file_system_without_locks_is_not_taken_for_another_mirror(
-    dest: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 

@@ -95,16 +95,14 @@ def test_an_odd_part_is_swept(parts: Path, victim: Path, odd: Odd, name: str) ->
 
 
 @ODD
-def test_a_part_swapped_after_it_was_looked_at_is_not_written_through(
-    parts: Path, victim: Path, odd: Odd
-) -> None:
+def test_a_part_replaced_after_its_check_is_not_written_through(parts: Path, victim: Path, odd: Odd) -> None:
     odd(parts / "1.0.part", victim)
     with pytest.raises(DestinationError):
         asyncio.run(FileParts(parts).resume(1, 0))
     assert victim.read_bytes() == PRECIOUS
 
 
-def test_a_description_without_end_is_not_read_to_it(parts: Path) -> None:
+def test_a_huge_description_is_not_read_completely(parts: Path) -> None:
     (parts / "1.0.part").write_bytes(b"123")
     with (parts / "1.0.json").open("wb") as file:
         file.truncate(1 << 40)

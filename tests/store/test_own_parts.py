@@ -44,7 +44,7 @@ def names(dest: Destination) -> set[str]:
         pytest.param(False, True, set(LEFT), id="parked on another machine"),
     ],
 )
-def test_what_can_be_believed_becomes_a_part_like_others(dest, here, synced, kept):
+def test_trusted_parts_of_a_worker_are_collected(dest, here, synced, kept):
     directory = worker_at(dest, here=here)
     if synced:
         mark_synced(directory)
@@ -53,7 +53,7 @@ def test_what_can_be_believed_becomes_a_part_like_others(dest, here, synced, kep
     assert all((dest.parts / name).read_bytes() == LEFT[name] for name in kept)
 
 
-def test_a_worker_that_is_collected_cannot_name_a_part_any_more(dest):
+def test_a_collected_worker_can_no_longer_create_parts(dest):
     directory = worker_at(dest, here=True)
     zombie = Destination(dest.path, own_parts=directory.name)
     dest.collect_parts(directory.name)
@@ -65,7 +65,7 @@ def test_a_worker_that_is_collected_cannot_name_a_part_any_more(dest):
     assert names(dest) == set(LEFT)
 
 
-def test_one_that_still_writes_is_waited_for(dest, monkeypatch):
+def test_parts_written_during_collection_are_collected(dest, monkeypatch):
     directory = worker_at(dest, here=False)
     rmdir, late = os.rmdir, iter([b"a", b"b"])
 
@@ -98,7 +98,7 @@ def test_the_token_shows_that_a_worker_sees_the_directory(dest, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["..", "", "abc.here", "1234567890abcdef", "1234567890abcdef.here/x", "x"])
-def test_no_other_name_is_one(name):
+def test_only_generated_names_are_worker_directories(name):
     assert not is_name(name)
     assert is_name(new_name(here=True))
     assert is_name(new_name(here=False))

@@ -37,7 +37,7 @@ def point(directory: Path) -> ResumePoint | None:
     return asyncio.run(FileParts(directory).point(1, 1))
 
 
-def test_there_is_a_log_only_while_there_are_gaps(tmp_path: Path) -> None:
+def test_a_log_exists_only_while_a_part_has_gaps(tmp_path: Path) -> None:
     async def write() -> None:
         part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         await part.put([(0, DATA[:10]), (10, DATA[10:20])])
@@ -51,7 +51,7 @@ def test_there_is_a_log_only_while_there_are_gaps(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"1.1.{len(DATA)}.whole"]
 
 
-def test_a_kill_before_the_first_byte_behind_a_gap_leaves_a_log_that_is_right(tmp_path: Path) -> None:
+def test_a_log_is_correct_after_a_kill_at_the_start_of_a_gap(tmp_path: Path) -> None:
     park_with_gaps(tmp_path)
     PartLog.begin(tmp_path / "1.1.part", HAVE[:1]).close()
     os.truncate(tmp_path / "1.1.part", 10_000)
@@ -65,7 +65,7 @@ def test_a_torn_record_is_ignored(tmp_path: Path) -> None:
     assert read_log(tmp_path / "1.1.part") == HAVE
 
 
-def test_consecutive_ranges_take_no_more_room_in_the_log(tmp_path: Path) -> None:
+def test_consecutive_ranges_are_merged_in_the_log(tmp_path: Path) -> None:
     log = PartLog.begin(tmp_path / "1.1.part", HAVE)
     for at in range(60_000, 61_000):
         log.note(Span(at, at + 1))
@@ -95,7 +95,7 @@ def test_untrusted_parts_cannot_be_resumed_and_are_removed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
+def test_a_linked_log_is_not_followed(tmp_path: Path) -> None:
     parts, elsewhere = tmp_path / "parts", tmp_path / "elsewhere"
     park_with_gaps(parts)
     elsewhere.write_bytes((parts / "1.1.have").read_bytes())
@@ -104,7 +104,7 @@ def test_a_log_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
     assert point(parts) is None
 
 
-def test_a_sweep_keeps_the_log_of_what_it_keeps(tmp_path: Path) -> None:
+def test_a_sweep_keeps_logs_of_kept_parts(tmp_path: Path) -> None:
     park_with_gaps(tmp_path)
     assert sweep(tmp_path, lambda _row, _generation: True) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.1.have", "1.1.json", "1.1.part"]
@@ -125,7 +125,7 @@ def test_a_part_with_gaps_is_never_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_under_the_log(tmp_path: Path) -> None:
+def test_a_full_disk_while_writing_the_log_is_an_error(tmp_path: Path) -> None:
     async def use() -> None:
         part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         await part.put([(0, DATA[:10]), (20, DATA[20:30])])

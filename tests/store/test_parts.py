@@ -42,7 +42,7 @@ def write_parked(directory: Path, row: int, data: bytes, validator: Validator = 
     asyncio.run(write())
 
 
-def test_a_store_is_what_the_transfer_wants(tmp_path: Path):
+def test_a_part_store_implements_the_protocol(tmp_path: Path):
     parts: Parts = FileParts(tmp_path)
     assert asyncio.run(parts.point(1, 1)) is None
 
@@ -120,7 +120,7 @@ def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
     assert (tmp_path / "1.1.part").read_bytes() == b"new"
 
 
-def test_old_bytes_are_gone_before_there_is_a_new_description(tmp_path: Path):
+def test_old_bytes_are_removed_before_the_new_description_is_written(tmp_path: Path):
     write_parked(tmp_path, 1, DATA)
     (tmp_path / "1.1.json").unlink()
     (tmp_path / "1.1.json").mkdir()
@@ -185,7 +185,7 @@ def test_unwanted_parts_are_removed(tmp_path: Path):
     assert asyncio.run(store.point(1, 1)) is None
 
 
-def test_sweeping_where_nothing_is_yet(tmp_path: Path):
+def test_sweeping_a_missing_directory_removes_nothing(tmp_path: Path):
     assert sweep(tmp_path / "none", lambda *_: True) == 0
 
 
@@ -263,7 +263,7 @@ def test_a_stalled_transfer_resumes_from_disk(tmp_path: Path):
 
 
 @pytest.mark.parametrize("delay", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
-def test_cancelled_at_any_moment_what_is_on_disk_is_a_true_beginning(tmp_path: Path, delay: int):
+def test_a_part_cancelled_at_any_moment_is_a_correct_prefix(tmp_path: Path, delay: int):
     async def act(fetcher: Fetcher, store: FileParts, served: Origin, job: Job) -> None:
         task = asyncio.create_task(fetcher.fetch(job))
         for _ in range(delay):
@@ -297,7 +297,7 @@ def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
     asyncio.run(use())
 
 
-def test_parts_that_another_process_left_are_found_when_looked_for_again(tmp_path: Path):
+def test_parts_of_another_process_are_found_after_look_again(tmp_path: Path):
     async def course() -> list[ResumePoint | None]:
         store = await opened_parts(tmp_path)
         found = [await store.point(1, 1)]

@@ -11,7 +11,7 @@ from stacpull.store.streamed_parts import PieceBudget
 MIB = 1 << 20
 
 
-def test_what_is_held_is_bounded_and_all_have_their_turn() -> None:
+def test_held_memory_is_limited_and_every_task_proceeds() -> None:
     budget, held, most, done = PieceBudget(32 * MIB), 0, 0, 0
 
     async def transfer(size: int) -> None:
@@ -35,7 +35,7 @@ def test_what_is_held_is_bounded_and_all_have_their_turn() -> None:
     assert 8 < most <= 32
 
 
-def test_who_is_cancelled_while_waiting_holds_nothing() -> None:
+def test_a_task_cancelled_while_waiting_holds_nothing() -> None:
     async def scenario() -> None:
         budget = PieceBudget(8 * MIB)
         first = await budget.acquire(5 * MIB)

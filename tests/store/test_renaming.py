@@ -33,13 +33,13 @@ def refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(destination, "_renameat2", lambda: call)
 
 
-def test_a_free_name_is_given(tmp_path: Path, opened: int) -> None:
+def test_a_file_is_renamed_to_a_free_name(tmp_path: Path, opened: int) -> None:
     assert rename_new("old", opened, "new \N{SNOWMAN}", opened)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"new \N{SNOWMAN}": b"new"}
 
 
 @pytest.mark.parametrize("kind", ["file", "the same file", "dangling link", "directory"])
-def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path, opened: int, kind: str) -> None:
+def test_an_existing_target_is_not_replaced(tmp_path: Path, opened: int, kind: str) -> None:
     way = tmp_path / "taken"
     match kind:
         case "file":
@@ -63,7 +63,7 @@ def test_an_unsupported_rename_returns_false_and_does_nothing(opened, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_an_old_c_library_has_no_such_call(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renameat2_may_be_missing_from_the_c_library(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(destination, "_renameat2", lambda: None)
     assert not rename_new("old", opened, "new", opened)
 
@@ -79,7 +79,7 @@ def test_a_disk_that_fails_raises_its_error(opened: int, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("there", "replace", "placed"), [
     (False, False, True), (False, True, True), (True, False, False), (True, True, True),
 ])  # fmt: skip
-def test_a_part_finds_its_place_with_or_without_it(
+def test_a_part_is_placed_with_and_without_renameat2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, there: bool, replace: bool, placed: bool
 ) -> None:
     if code:
@@ -94,7 +94,9 @@ def test_a_part_finds_its_place_with_or_without_it(
     dest.close()
 
 
-def test_a_file_that_comes_at_the_last_moment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_created_just_before_the_rename_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dest = Destination(tmp_path / "dest")
     dest.write_part("1.whole", b"new")
 

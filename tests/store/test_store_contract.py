@@ -43,7 +43,7 @@ class TestDestination(StoreContract):
         assert (tmp_path / "shard" / "a").stat().st_nlink == 2
 
     @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EACCES])
-    def test_it_is_a_copy_where_no_link_can_be_made(
+    def test_a_part_is_copied_where_links_are_unsupported(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, code: int
     ) -> None:
         def refused(*_: object, **__: object) -> None:
@@ -64,7 +64,7 @@ class TestMemoryStore(StoreContract):
         return lambda: MemoryStore(tmp_path, disk)
 
 
-def test_all_that_was_placed_is_synced_with_the_next_group(tmp_path: Path) -> None:
+def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
     class Watching(RecordingSync):
         def sync(self, files, directories):
             synced.append((list(files), [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in directories]))

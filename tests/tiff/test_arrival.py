@@ -50,7 +50,7 @@ SAMPLES = {
 
 
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-def test_the_header_does_not_depend_on_how_the_bytes_came(name: str, data: st.DataObject) -> None:
+def test_the_header_does_not_depend_on_the_order_of_arrival(name: str, data: st.DataObject) -> None:
     file = SAMPLES[name]
     whole = read(file).header
     cuts = data.draw(st.lists(st.integers(0, len(file)), max_size=12))
@@ -68,7 +68,7 @@ def test_the_header_does_not_depend_on_how_the_bytes_came(name: str, data: st.Da
 
 
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-def test_requested_bytes_lead_to_the_header_from_any_known_parts(name: str, data: st.DataObject) -> None:
+def test_requested_bytes_complete_the_header_from_any_known_parts(name: str, data: st.DataObject) -> None:
     file = SAMPLES[name]
     segments = Segments(len(file))
     for start in data.draw(st.lists(st.integers(0, len(file) - 1), max_size=6)):

@@ -51,7 +51,7 @@ def clip_bytes(data: bytes, *, size: int = 4096) -> Any:
     return clip(tiles_of(padded)[0], WORLD)
 
 
-def test_the_sound_one_is_clipped() -> None:
+def test_a_valid_raster_is_clipped() -> None:
     assert clip_bytes(tiff(tiled())).window == (0, 0, 32, 32)
 
 
@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_it_cannot_be_clipped(kind: str) -> None:
+def test_a_raster_with_false_tile_lists_is_refused(kind: str) -> None:
     data, why = HOSTILE[kind]
     with measured(), pytest.raises(TiffError, match=why):
         clip_bytes(data)
@@ -185,7 +185,9 @@ def spliced(data: bytes, draw: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("change", [flipped, cut, spliced])
-def test_whatever_is_wrong_is_named(tmp_path: Path, change: Callable[[bytes, random.Random], bytes]) -> None:
+def test_a_damaged_raster_is_clipped_or_refused_with_a_reason(
+    tmp_path: Path, change: Callable[[bytes, random.Random], bytes]
+) -> None:
     data = raster(tmp_path, compress="deflate", size=(400, 300), tile=64, cog=True)
     area, draw, wrong = degrees(UTM, INSIDE), random.Random(5), 0
     with np.errstate(all="raise"):

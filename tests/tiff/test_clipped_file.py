@@ -81,7 +81,7 @@ def check(tmp_path: Path, data: bytes, area: Any) -> Part:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_read_as_the_whole_is(tmp_path: Path, kind: str) -> None:
+def test_a_clipped_file_has_the_pixels_of_the_whole(tmp_path: Path, kind: str) -> None:
     data = raster(tmp_path, **KINDS[kind])
     part = check(tmp_path, data, degrees(UTM, INSIDE))
     assert part.plan.size < len(data) * 0.8
@@ -118,7 +118,7 @@ def test_a_polygon_leaves_out_the_tiles_beside_it(tmp_path: Path) -> None:
     ],
     ids=["left of it", "the last corner", "all of it"],
 )
-def test_an_area_past_the_edges_ends_there(
+def test_an_area_past_the_edges_is_cut_at_the_edges(
     tmp_path: Path, sides: tuple[float, ...], window: tuple[int, ...]
 ) -> None:
     data = raster(tmp_path, compress="deflate", cog=False)
@@ -126,7 +126,7 @@ def test_an_area_past_the_edges_ends_there(
     assert check(tmp_path, data, area).plan.window == window
 
 
-def test_all_of_a_raster_keeps_every_overview(tmp_path: Path) -> None:
+def test_an_area_covering_the_raster_keeps_every_overview(tmp_path: Path) -> None:
     data = raster(tmp_path, compress="deflate")
     part = check(tmp_path, data, degrees(UTM, (500_000, 5_000_000, 700_000, 5_200_000)))
     with rasterio.open(tmp_path / "whole.tif") as whole, rasterio.open(tmp_path / "part.tif") as file:
@@ -193,7 +193,7 @@ def test_a_projected_raster_across_the_antimeridian(tmp_path: Path) -> None:
     assert east > 10
 
 
-def test_a_raster_of_the_world_gives_both_its_ends(tmp_path: Path) -> None:
+def test_a_global_raster_is_clipped_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
     where = from_origin(-180, 90, 0.3, 0.18)
     data = raster(tmp_path, crs=WGS84, transform=where, compress="deflate", cog=False)
     ends = MultiPolygon([box(170, -10, 180, 10), box(-180, -10, -170, 10)])

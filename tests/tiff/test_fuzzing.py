@@ -135,7 +135,7 @@ MARKS = [
 
 
 @given(st.sampled_from(MARKS), st.binary(max_size=400))
-def test_any_bytes_behind_a_good_beginning_are_read_or_refused(mark: bytes, rest: bytes) -> None:
+def test_any_bytes_after_a_valid_start_are_read_or_refused(mark: bytes, rest: bytes) -> None:
     judge(mark + rest)
 
 
@@ -171,7 +171,7 @@ def test_fields_of_any_type_and_count_are_read_or_refused(changes: list[tuple[in
 
 
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(0, 900))
-def test_chains_that_point_anywhere_end(offsets: list[int], end: int) -> None:
+def test_chains_of_arbitrary_offsets_end(offsets: list[int], end: int) -> None:
     judge(made.tiff(made.image(t330=made.Value(4, offsets)), *[made.IMAGE] * 5, loop_to=end))
 
 

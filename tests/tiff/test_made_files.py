@@ -199,7 +199,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_texts_of_tags_come_out_as_they_went_in(text: str) -> None:
+def test_tag_texts_round_trip(text: str) -> None:
     data = by_rasterio(count=2, tags={0: {"KEY[LAYER]": text}, 2: {"OF_BAND": text}}, **UTM)
     header = read(data).header
     assert header.tags["KEY[LAYER]"] == text
@@ -250,7 +250,7 @@ def test_metadata_of_bands() -> None:
     assert all_differences(data) == {}
 
 
-def test_tags_of_analysis_ready_planetscope_come_out_whole() -> None:
+def test_tags_of_analysis_ready_planetscope_are_read_completely() -> None:
     """The tag that names the scenes of each pixel value has line feeds, brackets in its key and value."""
     scenes = "PSScene/20231102_190001_45_2495[10]\nPSScene/20231102_190003_53_2495[233]\nNone[29]"
     data = by_rasterio(

@@ -133,7 +133,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("data", "message"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_file_that_contradicts_itself_is_refused_in_a_sentence(data: bytes, message: str) -> None:
+def test_a_contradictory_file_is_refused_with_a_message(data: bytes, message: str) -> None:
     with pytest.raises(TiffError, match=message):
         read(data)
 
@@ -274,7 +274,7 @@ LEGAL = {
 
 
 @pytest.mark.parametrize(("data", "expected"), LEGAL.values(), ids=LEGAL.keys())
-def test_what_is_odd_but_legal_is_read(data: bytes, expected: dict[str, object]) -> None:
+def test_unusual_but_valid_files_are_read(data: bytes, expected: dict[str, object]) -> None:
     header = read(data).header
     assert {field: getattr(header, field) for field in expected} == expected
 

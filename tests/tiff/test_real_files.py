@@ -46,7 +46,7 @@ def test_every_real_file_is_read_as_tifffile_reads_it(shared_data: Path) -> None
         assert differences("tifffile", found, path) == {}, path.name
 
 
-def test_the_listed_differences_are_still_there(shared_data: Path) -> None:
+def test_the_listed_differences_still_exist(shared_data: Path) -> None:
     """A line of the table that is not true any more goes."""
     by_name = {path.name: path for path in real_files(shared_data)}
     for reader, name, field in DIFFERENCES:

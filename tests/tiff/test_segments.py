@@ -12,7 +12,7 @@ FILE = bytes(range(64))
 
 
 @given(st.lists(st.tuples(st.integers(0, 63), st.integers(0, 20)), max_size=12), st.integers(0, 63))
-def test_what_was_added_is_read_and_nothing_else(pieces: list[tuple[int, int]], start: int) -> None:
+def test_only_added_bytes_can_be_read(pieces: list[tuple[int, int]], start: int) -> None:
     segments = Segments(64)
     known: set[int] = set()
     for begin, size in pieces:
@@ -26,7 +26,7 @@ def test_what_was_added_is_read_and_nothing_else(pieces: list[tuple[int, int]], 
         assert segments.missing(start, stop) == expected
 
 
-def test_bytes_that_are_known_stay() -> None:
+def test_known_bytes_are_not_overwritten() -> None:
     segments = Segments()
     segments.add(2, b"cd")
     segments.add(0, b"ABCDEF")
@@ -39,7 +39,7 @@ def test_bytes_outside_of_the_file_are_refused(start: int, data: bytes) -> None:
         Segments(10).add(start, data)
 
 
-def test_it_shows_what_is_known() -> None:
+def test_repr_shows_the_known_ranges() -> None:
     segments = Segments(100)
     assert repr(segments) == "Segments(nothing of 100)"
     segments.add(0, b"abcd")

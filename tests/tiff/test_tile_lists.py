@@ -52,7 +52,7 @@ def check(header: Header, path: Path) -> None:
         {"blockysize": 1, "count": 2, "interleave": "BAND", "dtype": "uint16"},
     ],
 )
-def test_they_are_those_that_tifffile_reads(
+def test_tile_lists_equal_those_of_tifffile(
     tmp_path: Path, profile: dict[str, Any], endianness: str, bigtiff: str
 ) -> None:
     path = tmp_path / "made.tif"
@@ -61,12 +61,12 @@ def test_they_are_those_that_tifffile_reads(
         check(read(data, known=known, most_asks=4, tiles=True).header, path)
 
 
-def test_they_are_read_of_real_files(shared_data: Path) -> None:
+def test_tile_lists_of_real_files_are_read(shared_data: Path) -> None:
     for path in real_files(shared_data):
         check(read(path.read_bytes(), tiles=True).header, path)
 
 
-def test_they_are_not_read_unless_requested(tmp_path: Path) -> None:
+def test_tile_lists_are_not_read_unless_requested(tmp_path: Path) -> None:
     data = written(tmp_path / "made.tif", **TILES)
     header = parse_bytes(data)
     assert isinstance(header, Header)

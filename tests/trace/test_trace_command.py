@@ -122,7 +122,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
     return library
 
 
-def test_a_line_for_each_day_and_what_it_cost(stacpull_command: Command, library: FakeLibrary) -> None:
+def test_each_day_has_a_line_and_the_cost_is_printed(stacpull_command: Command, library: FakeLibrary) -> None:
     ran = stacpull_command("trace", "c", *WHERE)
     lines = ran.out.splitlines()
     assert re.split(r"\s{2,}", lines[1]) == [

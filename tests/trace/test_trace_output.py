@@ -99,7 +99,7 @@ def test_a_mirror_is_refused_as_output(tmp_path: Path) -> None:
         output_at(tmp_path, "mode")
 
 
-def test_answers_lie_next_to_the_output(tmp_path: Path) -> None:
+def test_answers_are_stored_next_to_the_output(tmp_path: Path) -> None:
     assert output_at(tmp_path / "out", "mode").answers == tmp_path / "out" / ".stacpull" / "trace.sqlite"
     assert output_at(tmp_path / "x.csv", "mode").answers == tmp_path / "x.csv.stacpull"
 

@@ -75,7 +75,7 @@ FRAMINGS = [
 
 @pytest.mark.parametrize(("framing", "verified"), FRAMINGS)
 @pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
-def test_whole(framing: str, verified: bool, body: bytes):
+def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     thing = Thing(body)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -106,7 +106,7 @@ def test_a_redirect_gives_the_file_name():
     run(Thing(SMALL), act)
 
 
-def test_no_sha256_is_computed_if_none_is_wanted():
+def test_no_sha256_is_computed_if_switched_off():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         assert (await fetcher.fetch(job(served.url))).digest is None
 
@@ -242,7 +242,7 @@ def test_a_part_whose_rest_is_refused_is_kept(status: int):
     run(Thing(LARGE), act)
 
 
-def test_a_cut_transfer_keeps_what_came():
+def test_an_interrupted_transfer_keeps_its_part():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         big = LARGE * 400  # more than the pieces in which the transport hands on
         served.answer = Thing(big)
@@ -273,7 +273,7 @@ NOT_KEPT = [
 
 
 @pytest.mark.parametrize(("thing", "how"), NOT_KEPT)
-def test_what_cannot_be_proven_the_same_starts_afresh(thing: Thing, how: dict[str, bool]):
+def test_a_part_of_an_unprovable_version_is_fetched_again(thing: Thing, how: dict[str, bool]):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.cut(3 << 20)
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True, **how)
@@ -311,7 +311,7 @@ AFRESH = [
 
 
 @pytest.mark.parametrize(("answer", "expected", "requests"), AFRESH)
-def test_afresh(answer: Answer, expected: bytes, requests: int):
+def test_answers_that_restart_the_transfer(answer: Answer, expected: bytes, requests: int):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, LARGE[:HALF], V1, len(LARGE))
         assert content(await fetcher.fetch(job(served.url)), parts) == expected
@@ -344,7 +344,7 @@ def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, 
     run(answer, act)
 
 
-def test_a_part_that_is_whole_needs_no_byte():
+def test_a_complete_part_needs_no_further_bytes():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, LARGE, V1, len(LARGE))
         received = await fetcher.fetch(job(served.url))
@@ -371,7 +371,7 @@ def test_a_range_shorter_than_requested_is_continued_next_time():
     run(stingy, act)
 
 
-def test_a_part_that_went_bad_on_disk_is_found_out_and_fetched_afresh():
+def test_a_part_damaged_on_disk_is_detected_and_fetched_again():
     stated = {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())}
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -382,7 +382,7 @@ def test_a_part_that_went_bad_on_disk_is_found_out_and_fetched_afresh():
     run(Thing(LARGE), act)
 
 
-def test_an_asset_that_is_stated_small_is_not_looked_for_among_the_parts():
+def test_a_small_asset_is_not_looked_up_among_the_parts():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         parts.park(1, SMALL[:10], V1, len(SMALL))
         await fetcher.fetch(job(served.url, size=len(SMALL)))
@@ -396,7 +396,7 @@ def test_an_asset_that_is_stated_small_is_not_looked_for_among_the_parts():
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_truncated(framing: str, body: bytes):
+def test_truncated_bodies_are_resumed(framing: str, body: bytes):
     thing = Thing(body)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -408,7 +408,7 @@ def test_truncated(framing: str, body: bytes):
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_stalled(body: bytes):
+def test_stalled_bodies_are_resumed(body: bytes):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.cut(len(body) // 2, "stall")
         await refused(fetcher, job(served.url), FailureKind.STALLED, retryable=True)
@@ -428,7 +428,7 @@ def test_another_size_than_the_item_states(body: bytes):
     run(Thing(body), act)
 
 
-def test_another_size_is_seen_before_all_of_it_has_come():
+def test_a_wrong_size_is_detected_before_the_end_of_the_body():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.cut(2 << 20, "stall")
         await refused(fetcher, job(served.url, size=5000), FailureKind.CHECKSUM, retryable=True)
@@ -480,7 +480,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
 @pytest.mark.parametrize("field", FIELDS)
-def test_every_field_with_a_checksum_is_held_against_the_content(body: bytes, field: str):
+def test_every_checksum_field_is_verified(body: bytes, field: str):
     async def right(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url))
         assert (content(received, parts), received.unproven) == (body, False)
@@ -534,7 +534,7 @@ def test_an_etag_that_only_looks_like_an_md5_costs_one_fetch(body: bytes):
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_an_etag_that_agrees_with_the_second_fetch_is_believed(body: bytes):
+def test_an_md5_etag_that_matches_the_second_fetch_is_accepted(body: bytes):
     etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -547,7 +547,7 @@ def test_an_etag_that_agrees_with_the_second_fetch_is_believed(body: bytes):
     run(Thing(body, etag=etag), act)
 
 
-def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail():
+def test_bodies_that_never_match_an_md5_etag_fail_after_two_fetches():
     etag = f'"{hashlib.md5(SMALL, usedforsecurity=False).hexdigest()}"'
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -564,7 +564,7 @@ def test_bytes_that_differ_each_time_and_never_agree_are_fetched_twice_and_fail(
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
-def test_gzip_is_undone(body: bytes):
+def test_gzip_is_decoded(body: bytes):
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -576,7 +576,7 @@ def test_gzip_is_undone(body: bytes):
     run(Thing(coded, headers=headers), act)
 
 
-def test_gzip_is_kept_if_the_size_shows_that_it_is_the_asset():
+def test_gzip_is_kept_if_the_item_states_its_encoded_size():
     coded = gzip.compress(LARGE)
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -596,7 +596,7 @@ CODED = gzip.compress(LARGE)
         ("br", CODED, FailureKind.HTTP, False),
     ],
 )
-def test_codings_that_cannot_be_undone(coding: str, body: bytes, kind: FailureKind, retryable: bool):
+def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKind, retryable: bool):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         await refused(fetcher, job(served.url), kind, retryable=retryable)
         assert not parts.parked
@@ -622,7 +622,7 @@ SHA = Checksum("sha256", hashlib.sha256(LARGE).digest())
     ],
 )
 @pytest.mark.parametrize("coding", ["utf-8", "br", "aws-chunked, br"])
-def test_a_coding_that_is_not_known_is_left_where_the_bytes_are_proven(
+def test_an_unknown_coding_is_accepted_if_the_bytes_are_proven(
     framing: str, headers: dict[str, str], known: dict[str, object], coding: str
 ):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -643,7 +643,7 @@ def test_a_coding_that_is_not_known_is_left_where_the_bytes_are_proven(
         pytest.param({}, {"size": len(LARGE) + 1}, id="another size"),
     ],
 )
-def test_a_coding_that_is_not_known_fails_where_nothing_proves_the_bytes(
+def test_an_unknown_coding_fails_if_the_bytes_are_not_proven(
     headers: dict[str, str], known: dict[str, object]
 ):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
@@ -670,7 +670,7 @@ WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize(("status", "headers"), [(203, {}), (206, WHOLE_RANGE)])
-def test_the_whole_under_another_status(status: int, headers: dict[str, str], framing: str):
+def test_a_complete_body_with_another_status_is_accepted(status: int, headers: dict[str, str], framing: str):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         received = await fetcher.fetch(job(served.url))
         assert (content(received, parts), received.unproven) == (LARGE, False)
@@ -679,7 +679,7 @@ def test_the_whole_under_another_status(status: int, headers: dict[str, str], fr
 
 
 @pytest.mark.parametrize("status", [203, 206])
-def test_checksums_are_held_against_those_too(status: int):
+def test_checksums_are_verified_with_another_status_too(status: int):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
 
@@ -689,7 +689,7 @@ def test_checksums_are_held_against_those_too(status: int):
 @pytest.mark.parametrize(
     "stated", ["bytes 0-99/9000", "bytes 1-8999/9000", "bytes 0-8999/*", "bytes */9000", ""]
 )
-def test_a_206_that_was_not_requested_and_is_not_the_whole(stated: str):
+def test_an_unrequested_partial_206_is_a_failure(stated: str):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         message = await refused(fetcher, job(served.url), FailureKind.HTTP, retryable=False)
         assert message.endswith("answered 206 Partial Content.")
@@ -718,7 +718,7 @@ def test_a_login_page_is_not_accepted_as_an_image(size: int):
     ("status", "kind"), [(404, FailureKind.GONE), (403, FailureKind.REFUSED), (500, FailureKind.SERVER)]
 )
 @pytest.mark.parametrize("parked", [False, True])
-def test_statuses_are_the_client_s(status: int, kind: FailureKind, parked: bool):
+def test_error_statuses_are_failures(status: int, kind: FailureKind, parked: bool):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         if parked:
             parts.park(1, LARGE[:HALF], V1, len(LARGE))

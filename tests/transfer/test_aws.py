@@ -266,7 +266,7 @@ IN_ANY_CASE = {
 
 
 @pytest.mark.parametrize("setup", SETUPS, ids=", ".join)
-def test_what_is_read_without_botocore_is_what_botocore_finds(
+def test_settings_read_without_botocore_equal_those_of_botocore(
     setup: tuple[str, str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     environment, config, shared, given = setup

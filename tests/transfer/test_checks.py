@@ -85,7 +85,7 @@ ON_S3 = [
 
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
-def test_on_s3(headers: dict[str, str], status: int, expected: list[Check]):
+def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]):
     assert list(expected_checks(None, status, CIMultiDict(headers), is_s3=True)) == expected
 
 
@@ -124,7 +124,7 @@ ELSEWHERE = [
 ]
 
 
-def test_of_a_range_only_what_describes_the_whole_is_taken():
+def test_checksums_of_a_range_count_only_if_they_describe_the_whole():
     headers = {
         "Repr-Digest": f"sha-256=:{b64(SHA256)}:", "Content-Digest": f"sha-256=:{b64(SHA1)}:",
         "x-goog-hash": f"crc32c={b64(CRC32C)}", "Content-MD5": b64(MD5),
@@ -141,7 +141,7 @@ def test_the_check_values_of_the_catalogue_of_crcs(algorithm: str, check: str):
 
 
 @pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
-def test_elsewhere(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
+def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
     assert list(expected_checks(stated, 200, CIMultiDict(headers), is_s3=False)) == expected
 
 

@@ -93,7 +93,7 @@ ACTS = st.lists(
 
 @settings(max_examples=examples(200))
 @given(HAVE, ACTS, st.booleans())
-def test_every_byte_is_received_once_however_connections_begin_and_end(
+def test_every_byte_is_received_once_over_any_connections(
     have: Spans, acts: list[tuple[str, int, int]], opened: bool
 ) -> None:
     crew = Crew(have, opened=opened)
@@ -105,7 +105,7 @@ def test_every_byte_is_received_once_however_connections_begin_and_end(
     assert crew.brought | crew.had == set(range(TOTAL))
 
 
-def test_an_open_connection_alone_has_all_up_to_what_is_there() -> None:
+def test_an_open_connection_claims_up_to_the_next_known_span() -> None:
     claims = Claims(100, (Span(0, 10), Span(60, 80)))
     claims.begin(1)
     assert claims.left(1) == 50
@@ -118,7 +118,7 @@ def test_an_open_connection_alone_has_all_up_to_what_is_there() -> None:
     assert not claims.extend(1, None, skip=100)
 
 
-def test_what_another_brings_is_not_skipped() -> None:
+def test_a_span_claimed_by_another_connection_is_not_skipped() -> None:
     claims = Claims(100, ())
     claims.begin(1)
     claims.claim(2, 20)
@@ -128,7 +128,7 @@ def test_what_another_brings_is_not_skipped() -> None:
     assert claims.extend(1, None, skip=100)
 
 
-def test_another_connection_cuts_the_open_one_which_reads_on_if_that_one_leaves() -> None:
+def test_a_claim_shortens_the_open_one_until_it_is_released() -> None:
     claims = Claims(100, ())
     claims.begin(1)
     assert claims.claim(2, 20) == Span(20, 40)
@@ -141,7 +141,7 @@ def test_another_connection_cuts_the_open_one_which_reads_on_if_that_one_leaves(
     assert claims.claim(1, 10) == Span(25, 35)
 
 
-def test_the_open_connection_reads_past_a_claim_that_was_given_up_untouched() -> None:
+def test_the_open_connection_takes_over_a_released_claim() -> None:
     claims = Claims(100, ())
     claims.begin(1)
     claims.claim(2, 20)
@@ -155,14 +155,14 @@ def test_the_open_connection_reads_past_a_claim_that_was_given_up_untouched() ->
     assert claims.is_at_end(1)
 
 
-def test_what_is_too_little_to_share_is_not_shared() -> None:
+def test_short_spans_are_not_shared() -> None:
     claims = Claims(39, ())
     claims.begin(1)
     assert claims.claim(2, 20) is None
     assert claims.left(1) == 39
 
 
-def test_a_claim_with_an_end_is_not_cut() -> None:
+def test_a_closed_claim_is_not_shortened() -> None:
     claims = Claims(100, ())
     claims.begin(1)
     claims.close(1)
@@ -170,12 +170,12 @@ def test_a_claim_with_an_end_is_not_cut() -> None:
     assert claims.left(1) == 100
 
 
-def test_no_crumbs_are_left() -> None:
+def test_a_claim_takes_a_short_remainder_along() -> None:
     claims = Claims(99, ())
     assert [claims.claim(connection, 40) for connection in (1, 2)] == [Span(0, 40), Span(40, 99)]
 
 
-def test_a_file_of_unknown_size_has_one_connection_without_end() -> None:
+def test_a_file_of_unknown_size_has_one_open_connection() -> None:
     claims = Claims(None, ())
     claims.begin(1)
     assert claims.take(1, Span(0, 1 << 50)) == Span(0, 1 << 50)
@@ -183,7 +183,7 @@ def test_a_file_of_unknown_size_has_one_connection_without_end() -> None:
     assert claims.left(1) > 1 << 60
 
 
-def test_more_than_was_claimed_is_not_taken() -> None:
+def test_bytes_beyond_a_claim_are_not_accepted() -> None:
     claims = Claims(100, ())
     claims.claim(1, 10)
     assert claims.take(1, Span(0, 11)) == Span(0, 10)

@@ -144,21 +144,21 @@ def transfer(link: Link, size: float, most: int = 8, longest: float = 600.0) -> 
     return course
 
 
-def test_a_connection_that_is_capped_gets_company_within_a_second() -> None:
+def test_a_capped_host_gets_more_connections_within_a_second() -> None:
     course = transfer(Link(each=20 * MB), 10 * GB, most=16)
     assert course.connections.index(16) * 0.1 <= 1.5
     assert course.seconds < 1.05 * 10 * GB / (16 * 20 * MB)
 
 
 @pytest.mark.parametrize("burst", [0, 4 * MB, 30 * MB])
-def test_a_short_file_from_a_host_that_caps_and_sends_in_portions(burst: int) -> None:
+def test_a_short_file_of_a_capped_bursty_host_gets_more_connections(burst: int) -> None:
     course = transfer(Link(each=20 * MB, together=1 * GB, burst=burst, portion=2 * MB), 256 * MB, most=16)
     assert course.seconds < 1.7
     assert max(course.connections) >= 8
 
 
 @pytest.mark.parametrize("rtt", [0.05, 0.2, 0.4])
-def test_a_long_round_trip_hides_no_gain(rtt: float) -> None:
+def test_gains_are_detected_despite_a_long_round_trip(rtt: float) -> None:
     course = transfer(Link(each=20 * MB, rtt=rtt), 10 * GB, most=16)
     assert course.connections[-1] == 16
     assert course.connections.index(16) * 0.1 <= 10 + 40 * rtt
@@ -166,7 +166,7 @@ def test_a_long_round_trip_hides_no_gain(rtt: float) -> None:
 
 
 @pytest.mark.parametrize("first_byte", [1.9, 2.5, 4.0])
-def test_a_host_that_is_slow_to_answer_gets_as_many(first_byte: float) -> None:
+def test_a_slow_first_byte_does_not_limit_connections(first_byte: float) -> None:
     course = transfer(Link(each=5 * MB, answer=first_byte), 10 * GB, most=16)
     assert course.connections[-1] == 16
     assert course.connections.index(16) * 0.1 <= 40
@@ -182,12 +182,12 @@ def test_a_shared_link_gets_one_connection_whatever_its_round_trip(rtt: float, b
 
 
 @pytest.mark.parametrize("each", [0.05 * MB, 0.5 * MB])
-def test_slow_connections_get_company_within_twenty_seconds(each: float) -> None:
+def test_slow_connections_get_more_within_twenty_seconds(each: float) -> None:
     course = transfer(Link(each=each), 100 * MB, most=16)
     assert course.connections.index(16) * 0.1 <= 20
 
 
-def test_rates_that_jump_by_a_third_hide_no_gain() -> None:
+def test_gains_are_detected_despite_rate_jitter() -> None:
     courses = [transfer(Link(each=20 * MB, jitter=1 / 3, draw=random.Random(n)), 10 * GB) for n in range(20)]
     assert sorted(course.seconds for course in courses)[-3] < 1.3 * 10 * GB / (8 * 20 * MB)
 
@@ -199,14 +199,14 @@ def test_rates_that_jump_by_a_third_do_not_count_as_a_gain() -> None:
     assert used[-3] < 2
 
 
-def test_a_burst_at_the_beginning_is_not_what_others_are_compared_with() -> None:
+def test_an_initial_burst_is_not_the_baseline() -> None:
     growth = Growth(most=16)
     for number, rate in enumerate([90 * MB, 20 * MB, 80 * MB, 80 * MB]):
         growth = decide(growth, RateSample(number * 0.1, rate, growth.connections, 10 * GB))
     assert growth.connections == 8
 
 
-def test_where_nothing_is_gained_one_is_enough_and_seldom_another_is_tried() -> None:
+def test_a_link_without_gain_keeps_one_connection_and_rarely_tries_more() -> None:
     course = transfer(Link(each=1e12, together=100 * MB), 60 * GB)
     assert course.connections[-1] == 1
     tried = sum(later > earlier for earlier, later in pairwise(course.connections))
@@ -215,7 +215,7 @@ def test_where_nothing_is_gained_one_is_enough_and_seldom_another_is_tried() -> 
 
 
 @pytest.mark.parametrize("fits", [2, 3, 4, 6])
-def test_no_more_than_the_link_has_room_for(fits: int) -> None:
+def test_connections_do_not_exceed_the_capacity_of_the_link(fits: int) -> None:
     course = transfer(Link(each=20 * MB, together=fits * 20 * MB), 40 * GB)
     settled = course.connections[100:500]
     assert fits <= max(set(settled), key=settled.count) <= 2 * fits
@@ -229,33 +229,33 @@ def test_no_more_than_the_link_has_room_for(fits: int) -> None:
         pytest.param(1 * GB, 300 * MB, id="one that is there in four seconds"),
     ],
 )
-def test_what_is_soon_there_stays_on_one(size: int, each: int) -> None:
+def test_a_file_that_is_nearly_complete_keeps_one_connection(size: int, each: int) -> None:
     assert set(transfer(Link(each=each), size).connections) == {1}
 
 
-def test_a_host_with_two_permits_gets_more_requests_only_now_and_then() -> None:
+def test_a_host_with_two_permits_settles_at_two_connections() -> None:
     course = transfer(Link(each=20 * MB, permits=2), 4 * GB)
     assert course.connections[-1] == 2
     assert course.seconds < 1.1 * 4 * GB / (2 * 20 * MB)
 
 
-def test_trouble_leaves_those_that_are_left_and_no_more_for_half_a_minute() -> None:
+def test_after_an_error_no_connection_is_added_for_thirty_seconds() -> None:
     course = transfer(Link(each=20 * MB, troubles=lambda tenth: tenth == 100), 20 * GB)
     assert course.connections[99:101] == [8, 7]
     assert set(course.connections[100:400]) == {7}
     assert 8 in course.connections[400:410]
 
 
-def test_trouble_all_the_time_leaves_one() -> None:
+def test_constant_errors_leave_one_connection() -> None:
     course = transfer(Link(each=20 * MB, troubles=lambda tenth: tenth > 50 and tenth % 5 == 0), 10 * GB)
     assert course.connections[-1] == 1
 
 
-def test_one_connection_is_never_more() -> None:
+def test_a_limit_of_one_keeps_one_connection() -> None:
     assert set(transfer(Link(each=MB), 10 * GB, most=1).connections) == {1}
 
 
-def test_a_new_connection_that_brings_nothing_is_waited_for_two_seconds() -> None:
+def test_a_new_connection_has_two_seconds_to_deliver() -> None:
     count = ConnectionCount(16, 0.0)
     first = count.opened()
     count.received(first, 0.0, 0, 10 * GB)
@@ -278,7 +278,7 @@ def test_a_new_connection_that_brings_nothing_is_waited_for_two_seconds() -> Non
     ),
     st.integers(1, 16),
 )
-def test_whatever_is_counted_there_are_between_one_and_the_most(
+def test_the_number_of_connections_stays_within_its_limits(
     samples: list[tuple[float, int, int, bool, bool]], most: int
 ) -> None:
     growth = Growth(most)

@@ -44,7 +44,7 @@ def test_content_range(value: str, expected: ContentRange):
 
 
 @given(st.text())
-def test_no_content_range_breaks_the_reader(value: str):
+def test_any_content_range_is_parsed(value: str):
     found = content_range({"Content-Range": "bytes " + value})
     assert found.start is None or found.start >= 0
 
@@ -120,7 +120,7 @@ LOGIN = b"\r\n<!DOCTYPE html><html><title>Sign in</title>"
         ("image/tiff", HTML, b"", False),
     ],
 )
-def test_a_page_in_place_of_an_asset(
+def test_web_pages_in_place_of_assets_are_recognised(
     media_type: str | None, headers: dict[str, str], start: bytes, expected: bool
 ):
     assert is_page_instead(media_type, headers, start) is expected
@@ -142,7 +142,7 @@ def test_a_page_in_place_of_an_asset(
         (None, "https://h/", None),
     ],
 )
-def test_what_an_item_promises(media_type: str | None, href: str, expected: str | None):
+def test_the_media_type_expected_from_an_item(media_type: str | None, href: str, expected: str | None):
     assert promised(media_type, href) == expected
 
 

@@ -53,7 +53,7 @@ def on_replica(
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_names_of_every_kind_come_as_they_are(anonymous: bool) -> None:
+def test_names_of_any_kind_are_listed_unchanged(anonymous: bool) -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
         found = await list_prefix(opened, "s3://odd/p/")
         assert set(found) == {ListedObject(name, len(name.encode())) for name in ODD}
@@ -71,7 +71,7 @@ def test_a_long_listing_is_read_page_by_page() -> None:
     on_replica(act)
 
 
-def test_what_stands_for_a_directory_is_left_out() -> None:
+def test_directory_markers_are_left_out() -> None:
     async def act(opened: Client, _replica: S3Replica) -> None:
         assert set(await list_prefix(opened, "s3://marked/d/")) == {
             ListedObject("e/f", 1),
@@ -116,7 +116,7 @@ MISBEHAVING = [
 
 
 @pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
-def test_listings_that_cannot_be_right_are_named(bodies: Sequence[bytes], words: str) -> None:
+def test_invalid_listings_are_failures(bodies: Sequence[bytes], words: str) -> None:
     replies = iter([*bodies, bodies[-1]])
 
     def answer(_request: ReceivedRequest) -> Reply:

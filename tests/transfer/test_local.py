@@ -67,7 +67,7 @@ def test_gives_a_file_with_its_length_and_version(catalog: Path) -> None:
         ("plain.bin", "plain.bin?version=2#part"),
     ],
 )
-def test_names_as_catalogs_write_them(catalog: Path, name: str, written: str) -> None:
+def test_file_urls_in_any_notation_are_read(catalog: Path, name: str, written: str) -> None:
     (catalog.parent / name).write_bytes(b"x")
     assert get(catalog, f"{catalog.parent.as_uri()}/{written}").body == b"x"
 
@@ -88,7 +88,7 @@ def test_names_as_catalogs_write_them(catalog: Path, name: str, written: str) ->
         ("{root}/nul%00l", FailureKind.HTTP),
     ],
 )
-def test_what_is_never_given_out(catalog: Path, url: str, kind: FailureKind) -> None:
+def test_files_outside_the_source_are_refused(catalog: Path, url: str, kind: FailureKind) -> None:
     root = catalog.parent
     (root / "x").mkdir()
     (root / "way-out").symlink_to(root.parent)
@@ -107,7 +107,7 @@ def test_symlinks_within_are_followed_and_source_may_be_one(catalog: Path, tmp_p
     assert get(entry / "catalog.json", (entry / "data.bin").as_uri()).body == BODY
 
 
-def test_a_directory_stands_for_its_catalog(catalog: Path) -> None:
+def test_a_directory_is_read_as_its_catalog(catalog: Path) -> None:
     got = get(catalog.parent, catalog.parent.as_uri())
     assert (got.body, got.url) == (b"{}", catalog.as_uri())
     catalog.unlink()

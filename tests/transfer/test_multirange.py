@@ -98,7 +98,7 @@ async def attempts(fetcher: Fetcher, wanted: Job, most: int = 6) -> tuple[Arriva
 # Servers that do it right.
 
 
-def test_a_connection_that_is_capped_gets_company() -> None:
+def test_a_capped_host_gets_several_connections() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         received = await fetcher.fetch(job(served))
         assert is_whole(received, parts)
@@ -121,7 +121,7 @@ def test_a_connection_that_is_capped_gets_company() -> None:
         pytest.param(lambda request: replace(thing()(request), framing="chunked"), id="no length"),
     ],
 )
-def test_what_cannot_be_split_comes_over_one_connection(answer: Answer) -> None:
+def test_an_unsplittable_file_uses_one_connection(answer: Answer) -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)
         assert len(served.requests) == 1
@@ -129,7 +129,7 @@ def test_what_cannot_be_split_comes_over_one_connection(answer: Answer) -> None:
     run(answer, act)
 
 
-def test_one_connection_a_file_is_never_more() -> None:
+def test_a_limit_of_one_connection_is_kept() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         assert is_whole(await fetcher.fetch(job(served)), parts)
         assert len(served.requests) == 1
@@ -137,7 +137,7 @@ def test_one_connection_a_file_is_never_more() -> None:
     run(thing(), act, connections=1)
 
 
-def test_where_no_permit_is_free_one_connection_does_it() -> None:
+def test_a_file_uses_one_connection_if_no_permit_is_free() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         gate = opened.gates[served.url.removeprefix("http://")]
         for _ in range(7):
@@ -150,7 +150,7 @@ def test_where_no_permit_is_free_one_connection_does_it() -> None:
     run(thing(), act)
 
 
-def test_each_piece_takes_the_way_of_the_first_response() -> None:
+def test_each_range_request_follows_the_redirects_of_the_href() -> None:
     """Hrefs redirect to signed ones: each piece requests the href, and gets the current signature."""
     signed: list[str] = []
 
@@ -230,7 +230,7 @@ UNSERVED = [
 
 
 @pytest.mark.parametrize("change", UNSERVED)
-def test_a_range_that_is_none_ends_the_splitting(change: Callable[[ReceivedRequest, Reply], Reply]) -> None:
+def test_an_invalid_range_response_ends_splitting(change: Callable[[ReceivedRequest, Reply], Reply]) -> None:
     """The first response is still there, and brings the rest; the host gets no more range requests."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
@@ -270,7 +270,7 @@ def test_a_connection_that_fails_does_not_fail_the_file(
 
 @pytest.mark.parametrize("nth", [2, 3])
 @pytest.mark.parametrize("fault", ["503", "reset"])
-def test_one_request_in_n_fails(nth: int, fault: str) -> None:
+def test_a_file_is_complete_if_every_nth_request_fails(nth: int, fault: str) -> None:
     count = 0
 
     def change(_request: ReceivedRequest, reply: Reply) -> Reply:
@@ -307,7 +307,7 @@ def test_a_server_that_allows_two_connections() -> None:
     run(thing(), act)
 
 
-def test_the_first_response_breaks_and_the_others_bring_it_home() -> None:
+def test_other_connections_complete_a_file_after_the_first_breaks() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         usual = served.answer
         served.once(lambda request: replace(usual(request), sent=7 * MIB))
@@ -347,7 +347,7 @@ def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *,
     run(thing(), act)
 
 
-def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None:
+def test_ranges_of_a_replaced_object_are_not_combined() -> None:
     """From the third range on it is another one; so is what comes afresh, and that alone is taken."""
     new = DATA[::-1]
     later = Served(new, '"v2"', headers=RANGES)
@@ -367,7 +367,7 @@ def test_an_object_that_is_replaced_meanwhile_is_never_pieced_together() -> None
     run(answer, act)
 
 
-def test_a_server_without_versions_gets_no_requests_for_pieces_of_two() -> None:
+def test_ranges_without_validators_are_not_combined() -> None:
     """It knows no condition, its ranges no validator; from the second request on the object is another."""
     new = bytes(len(DATA))
     count = 0
@@ -413,7 +413,7 @@ def test_only_the_gaps_are_requested(connections: int) -> None:
     run(thing(), act, connections=connections)
 
 
-def test_others_join_while_the_first_response_reads_over_what_is_there() -> None:
+def test_connections_join_while_the_first_skips_existing_ranges() -> None:
     """Each byte goes where it belongs, whoever brings it, and whatever is dropped of another's."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
@@ -434,7 +434,7 @@ def test_gaps_of_an_object_that_changed_are_not_filled() -> None:
     run(thing(etag='"v3"'), act)
 
 
-def test_a_gap_that_is_not_served_costs_the_part_once() -> None:
+def test_a_gap_that_is_not_served_discards_the_part_once() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
         received, failures = await attempts(fetcher, job(served))
@@ -444,7 +444,7 @@ def test_a_gap_that_is_not_served_costs_the_part_once() -> None:
     run(on_ranges(lambda _request, _reply: Reply(412)), act)
 
 
-def test_the_last_connection_waits_for_its_turn() -> None:
+def test_the_last_connection_waits_for_a_permit() -> None:
     """Somebody waits for the permit that the first response gives back: the gap behind it comes later."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
@@ -466,7 +466,7 @@ def test_the_last_connection_waits_for_its_turn() -> None:
 
 
 @pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.15])
-def test_cancelled_at_any_moment_what_is_kept_is_true(delay: float) -> None:
+def test_a_part_cancelled_at_any_moment_is_correct(delay: float) -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
         try:
             async with asyncio.timeout(delay):

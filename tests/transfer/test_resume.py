@@ -52,7 +52,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
-def test_verdict(point: ResumePoint, status: int, headers: dict[str, str], expected: ResumeVerdict):
+def test_resume_verdicts(point: ResumePoint, status: int, headers: dict[str, str], expected: ResumeVerdict):
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 
@@ -71,7 +71,7 @@ def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding():
         (Validator(), {"Range": "bytes=7-"}),
     ],
 )
-def test_what_is_pushed_down(validator: Validator, expected: dict[str, str]):
+def test_conditions_of_range_requests(validator: Validator, expected: dict[str, str]):
     assert range_headers(7, validator) == expected
 
 
@@ -92,7 +92,7 @@ DATES = [
 
 @pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
 @pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
-def test_a_date_that_two_versions_may_share_proves_nothing(
+def test_an_ambiguous_date_is_not_a_validator(
     etag: str | None, modified: str, headers: dict[str, str], now: float, strong: bool
 ):
     found = provable(Validator(etag, modified), CIMultiDict(headers), now)
@@ -100,7 +100,7 @@ def test_a_date_that_two_versions_may_share_proves_nothing(
     assert found.resumable is (strong or etag == '"v1"')
 
 
-def test_what_has_no_date_needs_none():
+def test_a_strong_etag_needs_no_date():
     assert provable(Validator('"v1"'), CIMultiDict(), NOW) == Validator('"v1"')
 
 
@@ -120,5 +120,5 @@ def test_what_has_no_date_needs_none():
         (V.last_modified, {"Last-Modified": "Sun, 31 Dec 2023 00:00:00 GMT"}, True),
     ],
 )
-def test_a_304_of_another_version_denies(kept: str, headers: dict[str, str], denied: bool):
+def test_a_304_with_another_etag_is_rejected(kept: str, headers: dict[str, str], denied: bool):
     assert denies(kept, CIMultiDict(headers)) is denied

@@ -85,7 +85,9 @@ SIGNING = [
 
 
 @pytest.mark.parametrize(("settings", "options", "redirected", "expected"), SIGNING)
-def test_who_signs(settings: AwsSettings, options: S3Options, redirected: bool, expected: bool):
+def test_requests_that_are_signed(
+    settings: AwsSettings, options: S3Options, redirected: bool, expected: bool
+):
     assert may_sign("data", settings, options, redirected=redirected) is expected
 
 
@@ -109,7 +111,7 @@ LESSONS = [
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "expected"), LESSONS)
-def test_what_to_correct_after_a_rejection(
+def test_corrections_after_a_rejection(
     status: int, headers: dict[str, str], body: bytes, expected: Correction | None
 ):
     assert correction_of(status, headers, body, "us-east-1") == expected
@@ -256,7 +258,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("options", "credentials", "advice"), REFUSALS)
-def test_a_refused_anonymous_request_says_what_to_configure(
+def test_a_refused_anonymous_request_gives_advice(
     options: S3Options, credentials: Credentials | None, advice: str
 ):
     async def act(opened: Client, replica: S3Replica) -> None:
@@ -270,7 +272,7 @@ def test_a_refused_anonymous_request_says_what_to_configure(
     on_replica(access(), act, options, Given(credentials))
 
 
-def test_what_is_not_there():
+def test_missing_buckets_and_keys_are_gone():
     async def act(opened: Client, replica: S3Replica) -> None:
         for url in ("s3://data/none", "s3://nobucket/k"):
             with pytest.raises(TransferError) as caught:
@@ -381,7 +383,7 @@ def test_credentials_that_stay_expired_are_a_refusal():
     on_origin(lambda _: EXPIRED, act, Given(OLD))
 
 
-def test_regions_that_lead_in_a_circle_end():
+def test_a_cycle_of_regions_ends():
     async def act(opened: Client, served: Origin) -> None:
         with pytest.raises(TransferError) as caught:
             await read(opened, "s3://data/k")
@@ -405,7 +407,7 @@ def test_slow_down_is_throttling_even_with_403():
     on_origin(lambda _: slow, act, Given(None))
 
 
-def test_the_host_that_was_signed_is_the_host_that_is_sent():
+def test_the_signed_host_equals_the_sent_host():
     async def act(opened: Client, served: Origin) -> None:
         await read(opened, "s3://data/it's%20$1")
         (request,) = served.requests
@@ -530,7 +532,7 @@ SIGNED = [
 
 @pytest.mark.parametrize(("credentials", "options"), [*ANONYMOUS, *SIGNED])
 @pytest.mark.parametrize("redirected", [False, True])
-def test_a_request_that_is_made_ready_is_the_one_that_would_be_sent(
+def test_a_prepared_request_equals_the_one_sent(
     credentials: Credentials | None, options: S3Options, redirected: bool
 ):
     async def live() -> None:

@@ -86,7 +86,7 @@ FORBIDDEN = ServiceError(
         (ServiceError(409, "", "busy"), CATALOG, SourceError, "answered 409 .busy.: try again"),
     ],
 )  # fmt: skip
-def test_what_a_refusal_means(
+def test_refusals_are_translated_to_exceptions(
     error: ServiceError, target: RequestTarget, kind: type[Exception], words: str
 ) -> None:
     raised = refusal(error, "h", target)

@@ -179,6 +179,6 @@ def test_the_environment_completes_a_profile(home: Path) -> None:
     assert who(halved) == ("only-id", "env-secret")
 
 
-def test_the_secret_never_shows(home: Path) -> None:
+def test_repr_shows_no_secret(home: Path) -> None:
     settings = read(home)
     assert "kept-secret" not in f"{settings} {settings!r}"
