@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from tests.outputs.conftest import item
 
@@ -47,3 +48,14 @@ def test_their_documents_and_files_are_found(dest: Path) -> None:
             assert one.document["id"] == one.id
             href = one.document["assets"]["a"]["href"]
             assert (dest / os.path.dirname(one.path) / href).read_bytes() == b"text"  # noqa: PTH120
+
+
+@pytest.mark.parametrize(("before", "after"), [("ndjson", "item"), ("item", "ndjson")])
+def test_items_are_exported_wherever_the_runs_of_a_mirror_stored_them(
+    mirrored: Callable[..., Path], tmp_path: Path, before: str, after: str
+) -> None:
+    mirrored([item("a"), item("b")], metadata=before)
+    dest = mirrored([item(name) for name in "abcd"], metadata=after)
+    asyncio.run(stacpull.export(dest, tmp_path / "i.parquet"))
+    table = pq.read_table(tmp_path / "i.parquet", columns=["id"])
+    assert sorted(table.column("id").to_pylist()) == list("abcd")

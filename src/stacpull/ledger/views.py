@@ -315,17 +315,26 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
     )
 
 
-def item_names(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str, bool]]:
-    """Yield (ID, directory of its JSON, True for a source item of a label item) of a collection's items.
+class ItemName(NamedTuple):
+    """An item of a collection."""
 
-    They are sorted by ID. The row of the collection's own assets is omitted.
-    """
+    name: str
+    directory: str
+    """The directory of its JSON."""
+    is_linked: int
+    """True for the source item of a label item."""
+    is_written: int
+    """True if its current JSON is in its directory."""
+
+
+def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
+    """Yield the items of a collection, sorted by ID. The row of the collection's own assets is omitted."""
     rows = db.execute(
-        f"SELECT i.name, {item_directory_of()}, i.parent IS NOT NULL FROM items i "
+        f"SELECT i.name, {item_directory_of()}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM items i "
         "JOIN collections c ON c.id = i.collection WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
         (collection, OF_COLLECTION),
     )
-    return ((name, directory, bool(is_linked)) for name, directory, is_linked in rows)
+    return map(ItemName._make, rows)
 
 
 def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:

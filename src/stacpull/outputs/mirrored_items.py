@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,8 +141,9 @@ class MirrorContents:
             if collections is not None and row.name not in collections:
                 continue
             lines = f"{safe_segment(row.name)}/{LINES_FILE}"
-            listed = self._in_lines(row, lines) if self._is_there(lines) else self._in_files(row)
-            for item in listed:
+            has_lines = self._is_there(lines)
+            in_lines = self._in_lines(row, lines) if has_lines else iter(())
+            for item in chain(in_lines, self._in_files(row, written=has_lines)):
                 self.position += 1
                 if self.position > passed and (linked or not item.is_linked):
                     yield item
@@ -182,20 +184,27 @@ class MirrorContents:
         if is_file or path.startswith(".stacpull/"):
             raise UsageError(f"{out} is a file of the mirror: name another one.")
 
-    def _in_files(self, row: CollectionRow) -> Iterator[ListedItem]:
-        for name, directory, is_linked in views.item_names(self.db, row.row):
-            path = f"{directory}/{item_document_path(ItemId(row.name, name)).rpartition('/')[2]}"
-            yield ListedItem(row.name, name, path, is_linked)
+    def _in_files(self, row: CollectionRow, *, written: bool) -> Iterator[ListedItem]:
+        """Yield the items with JSON of their own; unless `written`, also those whose JSON is not there."""
+        for one in views.item_names(self.db, row.row):
+            if one.is_written or not written:
+                file = item_document_path(ItemId(row.name, one.name)).rpartition("/")[2]
+                yield ListedItem(row.name, one.name, f"{one.directory}/{file}", bool(one.is_linked))
 
     def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
-        linked = {name for name, _, is_linked in views.item_names(self.db, row.row) if is_linked}
+        """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.
+
+        The file remains if a later run stores items in files of their own.
+        """
+        names = list(views.item_names(self.db, row.row))
+        linked = {one.name for one in names if one.is_linked}
+        written = {one.name for one in names if one.is_written}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = parsed(line)
                 if document is None:
                     yield ListedItem(row.name, "", f"{path}:{number}", False, line)
-                else:
-                    name = str(document.get("id"))
+                elif (name := str(document.get("id"))) not in written:
                     yield ListedItem(row.name, name, path, name in linked, line)
 
     def _is_there(self, path: str) -> bool:
