@@ -115,7 +115,7 @@ class HeadersRun:
         self._plans = plans = HeaderPlans(
             self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
         )
-        reader = ItemReader(self._source.item, self._clock)
+        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         # prefixes are not TIFFs, so they are skipped and not listed
         unexpanded = attrs.evolve(self._selection, expand_prefix=False)
         lookups = Lookups(

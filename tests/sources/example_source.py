@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from stacpull.errors import UsageError
 from stacpull.models import Json, Page, PageRequest
@@ -53,6 +53,10 @@ class ItemListSource:
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
         return await static_item(self._reader, href)
+
+    async def items(self, _hrefs: Sequence[str]) -> Mapping[str, Json]:
+        """Return nothing: each item has a document of its own."""
+        return {}
 
 
 def item_list(url: str, reader: JsonReader) -> Source | None:

@@ -193,7 +193,7 @@ class Estimate:
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
             return await asyncio.to_thread(self._records.planned.intersection, ids)
 
-        reader = ItemReader(self._source.item, self._clock)
+        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         lookups = Lookups(
             self._source,
             self._network,

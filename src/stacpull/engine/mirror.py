@@ -253,7 +253,7 @@ class MirrorRun:
 
     async def _transfer(self) -> None:
         queue = job_queue(self._network.shares, dask=self._options.uses_dask)
-        reader = ItemReader(self._source.item, self._clock)
+        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         producer = await self._producer(queue, reader)
         self._summary = producer.summary
         parts = await asyncio.to_thread(

@@ -6,15 +6,14 @@ href share one request, and the most recent documents are cached (256 of them, u
 A request has no task of its own: the first caller reads and the others wait. If the first caller is
 cancelled, the next one reads. So no request outlives its caller.
 
-`read_many` gets the hrefs of a whole page. One request for many items (`ids` of the item search) would belong
-there.
+`read_many` gets the hrefs of a whole page, and lets the source read many items with one request, if it can.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from stacpull.clock import Clock
@@ -30,6 +29,8 @@ _RECENT_WEIGHT = 64 * 1024 * 1024
 _MOST_WEIGHT = 256 * 1024 * 1024
 """The most memory of the documents of one `read_many`, in estimated bytes."""
 
+_BATCH = 100
+"""The most items that the source is given together."""
 _MOST_TASKS = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
 
@@ -61,14 +62,22 @@ class ItemReader:
     Args:
         read: Reads one item, for example `Source.item`.
         clock: The clock of `read_at` and `newer_than`.
+        read_batch: Returns those of several items that can be read together, by href: `Source.items`. None
+            reads each by itself.
         capacity: The most cached documents.
     """
 
     def __init__(
-        self, read: Callable[[str], Awaitable[Json]], clock: Clock, *, capacity: int = _RECENT_ITEMS
+        self,
+        read: Callable[[str], Awaitable[Json]],
+        clock: Clock,
+        *,
+        read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None,
+        capacity: int = _RECENT_ITEMS,
     ) -> None:
         self._read = read
         self._clock = clock
+        self._read_batch = read_batch
         self._capacity = capacity
         self._recent: OrderedDict[str, tuple[ReadItem, int]] = OrderedDict()
         """The cached items, each with its estimated bytes of memory."""
@@ -110,24 +119,34 @@ class ItemReader:
             SourceError: The problem is not limited to a single item.
         """
         found: dict[str, Json | Failure] = {}
-        distinct = dict.fromkeys(hrefs)
-        waiting = iter(distinct)
+        distinct = list(dict.fromkeys(hrefs))
         weight = 0
 
-        async def read_each() -> None:
+        def take(href: str, item: Json) -> None:
             nonlocal weight
+            weight += weight_of_document(item)
+            found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
+
+        if self._read_batch is not None:
+            unknown = [href for href in distinct if href not in self._recent and href not in self._flights]
+            for start in range(0, len(unknown), _BATCH):
+                began = self._clock.monotonic()
+                batch = await self._read_batch(unknown[start : start + _BATCH])
+                for href, item in batch.items():
+                    self._keep(href, ReadItem(item, began))
+                    take(href, item)
+        waiting = iter([href for href in distinct if href not in found])
+
+        async def read_each() -> None:
             for href in waiting:
                 try:
-                    item = (await self.read(href)).document
+                    take(href, (await self.read(href)).document)
                 except TransferError as error:
                     found[href] = error.failure
-                    continue
-                weight += weight_of_document(item)
-                found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
         with ungrouped():
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_MOST_TASKS, len(distinct))):
+                for _ in range(min(_MOST_TASKS, len(distinct) - len(found))):
                     group.create_task(read_each())
         return [found[href] for href in hrefs]
 

@@ -19,7 +19,7 @@ ItemCollection or a list of items.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -102,6 +102,10 @@ class ItemsFile:
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
         return await static_item(self._reader, href)
+
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
+        """Return nothing: each item has a document of its own."""
+        return {}
 
     def _wants(self, item: Json) -> bool:
         name = item.get("collection")

@@ -8,7 +8,7 @@ source also works with a reader in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import NamedTuple, Protocol
 
@@ -145,6 +145,16 @@ class Source(Protocol):
 
         Raises:
             TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
+        """
+        ...
+
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
+        """Return those of the items at `hrefs` that can be read with fewer requests, by href.
+
+        The caller reads each of the others with `item`.
+
+        Raises:
+            CredentialsError: Credentials are missing or refused.
         """
         ...
 

@@ -5,13 +5,13 @@ Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/colle
 SOURCE and is kept on every page.
 
 The selection is pushed down to the API's item search, or to `…/items` if there is no search. The capabilities
-of an API are read only if there is something to push down, and only once. If they cannot be read, nothing is
-pushed down, and the walk itself reports the problem.
+of an API are read only if there is something to push down or to read in batches, and only once. If they
+cannot be read, nothing is pushed down, and the walk itself reports the problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_item, redirected_item
+from stacpull.sources.items_by_id import ItemsById
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.search_query import (
@@ -70,6 +71,7 @@ class StacApi:
         self._reader = reader
         self._landing = landing
         self._capabilities: Capabilities | None = None
+        self._items_by_id = ItemsById(self._place.root, reader, self._known_capabilities)
         has_limit = self._place.items or self._place.search
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before: dict[str, Json] = {}
@@ -130,6 +132,10 @@ class StacApi:
         """Return the item at `href`, of this API or another."""
         item, url = await read_item(self._reader, href)
         return item if url == cut_cursor(href) else redirected_item(item, url)
+
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
+        """Return those of the items of this API that its item search returns, by href."""
+        return await self._items_by_id.read(hrefs)
 
     def _collection_url(self, collection_id: str) -> str:
         return f"{self._place.root}/collections/{quote(collection_id, safe='')}"

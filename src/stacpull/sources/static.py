@@ -7,7 +7,7 @@ the whole tree is walked. With `-C` the collection is searched level by level, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import quote
@@ -162,6 +162,10 @@ class StaticSource:
         """Return the item at `href`."""
         return await static_item(self._reader, href)
 
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
+        """Return nothing: each item has a document of its own."""
+        return {}
+
     def _add(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
@@ -303,6 +307,10 @@ class LinksAgain:
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
         return await self._source.item(href)
+
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
+        """Return nothing: each item has a document of its own."""
+        return {}
 
 
 def _from_root(page: Page, link: LinkAgain) -> Page:

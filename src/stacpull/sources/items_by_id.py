@@ -1,0 +1,115 @@
+"""Reads many items of an API with one request: a search for their ids.
+
+    hrefs ─▶ those of this API's items, by collection ─▶ search for up to 100 ids ─▶ items
+                                                              │ not in the response
+                                                              ▼
+                                                        read by itself (`item_reader`)
+
+A search proves only what it returns. An item that it does not return may be gone, or the service may return
+fewer items than requested, or ignore the ids. So each missing item is requested at its own URL, and searches
+end once one returned nothing that was requested.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+from stacpull.errors import SourceError
+from stacpull.models import ItemId, Json, PageRequest
+from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import self_href
+from stacpull.sources.documents import has_next, valid_item
+from stacpull.sources.paging import with_limit
+from stacpull.sources.search_query import Capabilities, search_endpoint
+from stacpull.sources.source import JsonReader
+
+MOST_IN_BATCH: Final = 100
+"""The most items of one request. Most services allow at least this limit."""
+_FEWEST: Final = 2
+
+
+class ItemsById:
+    """Reads items of one API in batches.
+
+    Args:
+        root: The URL of the API.
+        reader: Sends the searches.
+        capabilities: Returns what the API supports.
+    """
+
+    def __init__(
+        self, root: str, reader: JsonReader, capabilities: Callable[[], Awaitable[Capabilities]]
+    ) -> None:
+        self._prefix = f"{root}/collections/"
+        self._root = root
+        self._reader = reader
+        self._capabilities = capabilities
+        self._most = MOST_IN_BATCH
+        """The most ids in a search; 1 if the API does not offer searches by id."""
+
+    async def read(self, hrefs: Sequence[str]) -> dict[str, Json]:
+        """Return those of the items at `hrefs` that searches returned, by href.
+
+        Raises:
+            CredentialsError: Credentials are missing or refused.
+        """
+        by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for href in hrefs:
+            if (named := self._item_at(href)) is not None:
+                by_collection[named.collection][named.item] = href
+        found: dict[str, Json] = {}
+        for collection, wanted in by_collection.items():
+            for name, item in (await self._search(collection, list(wanted))).items():
+                found[wanted[name]] = item
+        return found
+
+    def _item_at(self, href: str) -> ItemId | None:
+        """Return the item at `href` if this API has it at `/collections/C/items/I`."""
+        if not href.startswith(self._prefix) or "?" in href or "#" in href:
+            return None
+        match href[len(self._prefix) :].split("/"):
+            case [collection, "items", item]:
+                found = ItemId(unquote(collection), unquote(item))
+                return None if "," in found.item else found  # commas separate the ids in a GET request
+        return None
+
+    async def _search(self, collection: str, ids: Sequence[str]) -> dict[str, Json]:
+        """Return the items of a collection that searches for `ids` returned, by id."""
+        found: dict[str, Json] = {}
+        start = 0
+        while len(ids) - start >= _FEWEST and self._most >= _FEWEST:
+            capabilities = await self._capabilities()
+            if not capabilities.search:
+                self._most = 1
+                break
+            endpoint = search_endpoint(self._root, (collection,), capabilities)
+            some = list(ids[start : start + self._most])
+            while not endpoint.fits({"ids": some}) and len(some) > 1:
+                some = some[: len(some) // 2]
+            request = with_limit(endpoint.request({"ids": some}), len(some))
+            found |= await self._items(request, collection, frozenset(some))
+            start += len(some)
+        return found
+
+    async def _items(self, request: PageRequest, collection: str, ids: frozenset[str]) -> dict[str, Json]:
+        """Return the requested items of one search, by id, and note how many the service returns at most."""
+        try:
+            members = (await self._reader.read(request, one_of_many=True)).members
+        except (TransferError, SourceError):
+            self._most = 1  # reading single items reports a problem that also concerns them
+            return {}
+        features = members.get("features")
+        found: dict[str, Json] = {}
+        for feature in features if isinstance(features, list) else ():
+            item = valid_item(feature)
+            if item is not None and item["id"] in ids and item.get("collection") == collection:
+                found[item["id"]] = item
+        if not found:
+            self._most = 1
+        elif has_next(members):
+            self._most = min(self._most, len(found))
+        # without its own URL, an item does not tell what its relative hrefs are relative to
+        return {name: item for name, item in found.items() if self_href(item) is not None}

@@ -1,0 +1,173 @@
+"""Items of an API that are read together, by a search for their ids."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.sources.memory import API, MemoryReader, failed, missing
+
+from stacpull.clock import SystemClock
+from stacpull.models import Failure, FailureKind, Json, PageRequest
+from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.items_by_id import MOST_IN_BATCH
+from stacpull.sources.stac_api import ApiSource
+
+SEARCHES = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"]}
+
+
+def href(name: str, collection: str = "c") -> str:
+    return f"{API}/collections/{collection}/items/{name}"
+
+
+def stored(name: str, collection: str = "c") -> Json:
+    link = {"rel": "self", "href": href(name, collection)}
+    return {"type": "Feature", "id": name, "collection": collection, "links": [link], "assets": {}}
+
+
+def requested(request: PageRequest) -> tuple[str, list[str]]:
+    """Return the collection and the ids of a search."""
+    if request.body is not None:
+        return request.body["collections"][0], list(request.body["ids"])
+    query = parse_qs(urlsplit(request.url).query)
+    return query["collections"][0], query["ids"][0].split(",")
+
+
+class Service:
+    """An API with any item. `found` changes the response of a search for ids."""
+
+    def __init__(
+        self, found: Callable[[str, list[str]], object] | None = None, landing: Json | None = None
+    ) -> None:
+        self._found = found or (lambda collection, ids: [stored(name, collection) for name in ids])
+        self._landing = SEARCHES if landing is None else landing
+        self.searches: list[tuple[str, list[str]]] = []
+        self.single: list[str] = []
+        self.reader = MemoryReader(self._answer)
+
+    def _answer(self, request: PageRequest) -> object:
+        if request.url == API:
+            return self._landing
+        if "/search" in request.url:
+            collection, ids = requested(request)
+            self.searches.append((collection, ids))
+            found = self._found(collection, ids)
+            return {"type": "FeatureCollection", "features": found} if isinstance(found, list) else found
+        _, _, collection, _, name = urlsplit(request.url).path.rsplit("/", 4)
+        self.single.append(name)
+        return missing(request.url) if name.startswith("gone") else stored(name, collection)
+
+    def read(self, *hrefs: str) -> list[Json | Failure]:
+        source = ApiSource(API, self.reader)
+        items = ItemReader(source.item, SystemClock(), read_batch=source.items)
+        return asyncio.run(items.read_many(hrefs))
+
+
+def names(items: list[Json | Failure]) -> list[Any]:
+    return [one.kind if isinstance(one, Failure) else one["id"] for one in items]
+
+
+def test_items_of_a_collection_are_read_with_one_search() -> None:
+    service = Service()
+    wanted = [f"i{number}" for number in range(30)]
+    assert names(service.read(*map(href, wanted))) == wanted
+    assert service.searches == [("c", wanted)]
+    assert service.single == []
+
+
+def test_each_collection_has_a_search_of_its_own() -> None:
+    service = Service()
+    hrefs = [href("a"), href("b", "d"), href("c"), href("d", "d"), href("e", "single")]
+    assert names(service.read(*hrefs)) == ["a", "b", "c", "d", "e"]
+    assert sorted(service.searches) == [("c", ["a", "c"]), ("d", ["b", "d"])]
+    assert service.single == ["e"]
+
+
+def test_long_lists_are_divided() -> None:
+    service = Service()
+    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(3 * MOST_IN_BATCH // 2)]
+    assert names(service.read(*map(href, wanted))) == wanted
+    assert [name for _, ids in service.searches for name in ids] == wanted
+    assert all(len(",".join(ids)) < 2000 for _, ids in service.searches)
+    assert service.single == []
+
+
+def test_an_api_with_post_searches_gets_one_request_for_a_batch() -> None:
+    post = {"rel": "search", "method": "POST", "href": f"{API}/search"}
+    service = Service(landing={**SEARCHES, "links": [post]})
+    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(MOST_IN_BATCH)]
+    assert names(service.read(*map(href, wanted))) == wanted
+    assert len(service.searches) == 1
+
+
+def test_missing_items_are_read_by_themselves() -> None:
+    def without_gone(collection: str, ids: list[str]) -> list[Json]:
+        return [stored(name, collection) for name in ids if name not in {"gone1", "b"}]
+
+    service = Service(without_gone)
+    assert names(service.read(*map(href, ["a", "gone1", "b", "c"]))) == ["a", FailureKind.GONE, "b", "c"]
+    assert sorted(service.single) == ["b", "gone1"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(lambda _, __: [stored("other1"), stored("other2")], id="the ids are ignored"),
+        pytest.param(lambda _, ids: [stored(one, "d") for one in ids], id="the collection is ignored"),
+        pytest.param(lambda _, __: [], id="an empty result"),
+        pytest.param(lambda _, __: failed(FailureKind.SERVER, 500), id="an error"),
+        pytest.param(lambda _, __: failed(FailureKind.REFUSED, 403), id="a refusal"),
+        pytest.param(lambda _, __: {"features": 5}, id="no features"),
+        pytest.param(lambda _, __: [None, 5, {"id": None}], id="features that are not items"),
+    ],
+)
+def test_a_service_that_does_not_search_by_id_is_searched_once(
+    found: Callable[[str, list[str]], object],
+) -> None:
+    service = Service(found)
+    wanted = [f"i{number}" for number in range(MOST_IN_BATCH + 50)]
+    assert names(service.read(*map(href, wanted))) == wanted
+    assert len(service.searches) == 1
+    assert sorted(service.single) == sorted(wanted)
+
+
+def test_a_service_with_smaller_pages_gets_smaller_batches() -> None:
+    def capped(collection: str, ids: list[str]) -> Json:
+        features = [stored(name, collection) for name in ids[:10]]
+        links = [{"rel": "next", "href": f"{API}/search?token=2"}] if len(ids) > len(features) else []
+        return {"type": "FeatureCollection", "features": features, "links": links}
+
+    service = Service(capped)
+    wanted = [f"i{number}" for number in range(MOST_IN_BATCH + 20)]
+    assert names(service.read(*map(href, wanted))) == wanted
+    assert [len(ids) for _, ids in service.searches] == [MOST_IN_BATCH, 10, 10]
+    assert len(service.single) == MOST_IN_BATCH - 10
+
+
+def test_items_without_a_url_of_their_own_are_read_by_themselves() -> None:
+    service = Service(lambda _, ids: [{**stored(name), "links": []} for name in ids])
+    assert names(service.read(href("a"), href("b"))) == ["a", "b"]
+    assert sorted(service.single) == ["a", "b"]
+
+
+def test_an_api_without_item_search_is_not_searched() -> None:
+    service = Service(landing={"conformsTo": ["https://api.stacspec.org/v1.0.0/core"]})
+    assert names(service.read(href("a"), href("b"))) == ["a", "b"]
+    assert service.searches == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        f"{API}/collections/c/items/a?key=1",
+        f"{API}/collections/c/items/a,b",
+        f"{API}/collections/c/items/a/thumbnail",
+        "https://files.test/collections/c/items/a",
+        f"{API}/other/a",
+    ],
+)
+def test_hrefs_of_other_forms_are_not_searched(other: str) -> None:
+    source = ApiSource(API, Service().reader)
+    found = asyncio.run(source.items([other, other, href("b"), href("d")]))
+    assert set(found) == {href("b"), href("d")}
