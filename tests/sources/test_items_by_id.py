@@ -145,6 +145,17 @@ def test_a_service_with_smaller_pages_gets_smaller_batches() -> None:
     assert len(service.single) == MOST_IN_BATCH - 10
 
 
+def test_a_complete_result_with_a_next_link_keeps_the_size_of_batches() -> None:
+    def with_next(collection: str, ids: list[str]) -> Json:
+        links = [{"rel": "next", "href": f"{API}/search?token=2"}]
+        return {"features": [stored(name, collection) for name in ids], "links": links}
+
+    service = Service(with_next)
+    hrefs = [href("a"), href("b"), *(href(f"i{number}", "d") for number in range(9))]
+    service.read(*hrefs)
+    assert [len(ids) for _, ids in service.searches] == [2, 9]
+
+
 def test_items_without_a_url_of_their_own_are_read_by_themselves() -> None:
     service = Service(lambda _, ids: [{**stored(name), "links": []} for name in ids])
     assert names(service.read(href("a"), href("b"))) == ["a", "b"]

@@ -109,7 +109,7 @@ class ItemsById:
                 found[item["id"]] = item
         if not found:
             self._most = 1
-        elif has_next(members):
+        elif len(found) < len(ids) and has_next(members):
             self._most = min(self._most, len(found))
         # without its own URL, an item does not tell what its relative hrefs are relative to
         return {name: item for name, item in found.items() if self_href(item) is not None}
