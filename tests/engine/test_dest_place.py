@@ -128,7 +128,16 @@ def test_a_work_directory_that_was_never_used_may_be_given_to_another_bucket(tmp
     assert place.bucket == BucketLocation("right", "one")
 
 
-def test_a_damaged_bucket_file_is_an_error(work: Path) -> None:
-    (work / ".stacpull" / "bucket.json").write_text('{"bucket"')
-    with pytest.raises(DestinationError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"bucket"', "cannot be read"),
+        ('{"bucket": 5}', "cannot be read"),
+        ('{"bucket": "b", "scheme": "future"}', "cannot write to future://. Install a newer stacpull"),
+        ('{"bucket": "b", "scheme": "http"}', "cannot write to http://"),
+    ],
+)
+def test_an_invalid_bucket_file_is_an_error(work: Path, text: str, message: str) -> None:
+    (work / ".stacpull" / "bucket.json").write_text(text)
+    with pytest.raises(DestinationError, match=message):
         parse_dest(URL, Options(work=work))

@@ -156,7 +156,7 @@ class BucketContract(StoreContract):
     def test_conditions_are_probed_and_a_bucket_that_ignores_them_is_named(self, store: Store) -> None:
         assert (store.warning is None) == self.is_conditional
         if store.warning is not None:
-            assert "ignores If-None-Match" in store.warning
+            assert "does not support If-None-Match" in store.warning
         assert paths(store) == []
 
     def test_a_put_with_a_lost_reply_is_recognised_as_own(self, store: Store, reopen: Reopen) -> None:

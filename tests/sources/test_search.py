@@ -278,6 +278,34 @@ def test_a_search_that_ignores_the_collections_adds_no_items(
     assert warned is None or any(warned in text for text in found.warnings)
 
 
+def test_other_collections_on_a_later_page_are_left_out_without_another_walk() -> None:
+    model, searches = ModelApi(), [0]
+
+    def answer(request: PageRequest) -> object:
+        found = model.answer(request)
+        if isinstance(found, dict) and "features" in found and "/search" in request.url:
+            searches[0] += 1
+            if searches[0] > 1:
+                found["features"].append({"type": "Feature", "id": f"b_{searches[0]}", "collection": "b"})
+        return found
+
+    async def walk() -> list[str]:
+        source = await open_source(API, MemoryReader(answer))
+        (start,) = await source.starts(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
+        pages = source.pages(
+            start.request, page_size=PageSize(2), on_notice=lambda one: notices.append(one.text)
+        )
+        return [item["id"] async for page in pages for item in page.items]
+
+    notices: list[str] = []
+    names = asyncio.run(walk())
+    assert searches[0] > 1
+    assert len(names) == len(set(names))
+    assert {name for name in names if name.startswith("b")} == set()
+    assert set(kept(Selection(collections=ONE, bbox=(2, 0, 8, 1)))) <= set(names)
+    assert not [text for text in notices if "walking everything" in text]
+
+
 def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
     """CMR accepts an earlier name of a collection in a search."""
     model = ModelApi()

@@ -345,6 +345,8 @@ def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
         pytest.param([5, 6, 7, 8, 15, 35, 36, 77], id="some on a page"),
         pytest.param(list(range(0, 100, 3)), id="a third"),
         pytest.param(list(range(100)), id="all"),
+        pytest.param([19, *range(51, 100)], id="three empty pages after an item"),
+        pytest.param([9, *range(41, 100)], id="three empty pages after the first item"),
     ],
 )
 @pytest.mark.parametrize("name", ["offset", "startIndex"])

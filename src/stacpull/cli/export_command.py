@@ -79,7 +79,7 @@ def export(
             stop=stop,
         )
     )
-    what = {"geoparquet": "item", "kerchunk": "raster"}.get(form, "sample")
+    what = {"webdataset": "sample", "torchgeo-v1": "sample", "kerchunk": "raster"}.get(form, "item")
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines, aside=False)

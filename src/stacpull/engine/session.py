@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -166,7 +166,8 @@ async def opened_workspace(place: DestPlace, on_event: Listener | None = None) -
     loop = asyncio.get_running_loop()
 
     def on_silent(text: str) -> None:
-        loop.call_soon_threadsafe(_warn, on_event, Notice("warning", text))
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_warn, on_event, Notice("warning", text))
 
     async with off_loop(open_workspace(place.work, place.bucket, on_silent)) as workspace:
         yield workspace

@@ -164,7 +164,7 @@ async def timed_stop(
 
     def on_time() -> None:
         if on_event is not None and not stopping.is_set():
-            on_event(Notice("info", f"Stopping after {seconds:,.0f} s (--stop-after): resume to continue."))
+            on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after): resume to continue."))
         stopping.set()
 
     timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, on_time)

@@ -21,7 +21,7 @@ from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, WholeEnvironment
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
-from stacpull.models import Failure, Job
+from stacpull.models import Checksum, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -166,7 +166,9 @@ class LookForFile(msgspec.Struct, tag=20, array_like=True):
     number: int
     row: int
     is_compared: bool
-    """True to compare it with the checksum that the item states."""
+    """True to compare it with `checksum`."""
+    checksum: Checksum | None = None
+    """The checksum that the item states, which may have been read again."""
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):

@@ -164,7 +164,9 @@ class FirstProcess:
 
     async def is_as_stated(self, job: Job) -> bool:
         """See `PresentFiles.is_as_stated`."""
-        answer: messages.FileFound = await self._ask(messages.LookForFile(0, job.row, is_compared=True))
+        answer: messages.FileFound = await self._ask(
+            messages.LookForFile(0, job.row, is_compared=True, checksum=job.checksum)
+        )
         return answer.is_found
 
     async def _ask(self, question: messages.RequestItem | messages.LookForFile | messages.Reserve) -> Any:

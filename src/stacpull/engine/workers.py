@@ -41,6 +41,7 @@ from types import TracebackType
 from typing import Self
 
 import attrs
+from msgspec.structs import replace
 
 from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
@@ -424,15 +425,19 @@ class Workers:
             read_at += worker.ahead
             worker.send(messages.ItemRead(request.number, json.dumps(found).encode(), read_at))
 
-    async def _look_for_file(self, worker: WorkerProcess, asked: messages.LookForFile) -> None:
+    async def _look_for_file(self, worker: WorkerProcess, request: messages.LookForFile) -> None:
         """Look at the file of a worker's job.
 
         Raises:
             CredentialsError, DestinationError: DEST cannot be read, which ends the run.
         """
-        job = worker.open.get(asked.row)
-        look = self._present.is_as_stated if asked.is_compared else self._present.is_there
-        worker.send(messages.FileFound(asked.number, job is not None and await look(job)))
+        is_found = False
+        if (job := worker.open.get(request.row)) is not None:
+            if request.is_compared:
+                is_found = await self._present.is_as_stated(replace(job, checksum=request.checksum))
+            else:
+                is_found = await self._present.is_there(job)
+        worker.send(messages.FileFound(request.number, is_found))
 
     def _take_host_event(self, event: NetworkEvent) -> None:
         if isinstance(event, HostClosed):

@@ -340,7 +340,7 @@ class FastPath:
         return True
 
     async def _prepare(self, server: str, url: str, transport: Rewrites) -> None:
-        with suppress(StacpullError):  # the general path reports the error
+        with suppress(StacpullError, TransferError):  # the general path reports the error
             await transport.prepare(url)
         for job in self._preparing.pop(server):
             if not self.begin(job):

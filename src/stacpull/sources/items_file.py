@@ -179,7 +179,8 @@ class FeaturesSource(ItemsFile):
                 async for page in pages:
                     items = [one for one in page.items if self._wants(one)]
                     self._note_links(items)
-                    yield replace(page, items=items)
+                    is_own = len(items) == len(page.items)
+                    yield page if is_own else replace(page, items=items, matched=None)
 
     async def _read_again(self) -> None:
         document = await read_root(self._reader, self._requested_url)

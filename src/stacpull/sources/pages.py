@@ -149,7 +149,11 @@ async def read_pages(
     while request is not None:
         sent, document, size = await _read_at_home(reader, request, last, size, notices)
         last = sent
-        page = _checked(notices.reachable(_page(sent, document, positions)), guard, notices)
+        read = notices.reachable(_page(sent, document, positions))
+        if positions.has_gone_back and read.next is not None:
+            request = read.next
+            continue
+        page = _checked(read, guard, notices)
         size = size.after_page(len(page.items), document.bytes)
         request = page.next
         yield page
@@ -241,21 +245,28 @@ class _Positions:
 
     A service may return fewer items than requested for two reasons. If it has a limit of its own, its next
     link may skip items, and the next page begins where this one ended (`with_true_offset`). If it filters
-    after paging, its next link is right. A page at a corrected position then has only items of the page
+    after paging, its next link is right. A page at a corrected position then has at most items of the page
     before it, and positions are not corrected any more.
     """
 
     def __init__(self) -> None:
+        self.has_gone_back = False
+        """True if the last page was at a corrected position that was wrong. It brings nothing."""
         self._before: frozenset[tuple[str, str]] = frozenset()
+        self._is_corrected = False
+        """True if the position of the next page is corrected."""
         self._are_right = False
 
     def corrected(self, following: PageRequest, current: PageRequest, features: list[Any]) -> PageRequest:
         """Return the request after a page of `features`."""
         named = (one for one in features if isinstance(one, dict))
         names = frozenset((str(one.get("collection")), str(one.get("id"))) for one in named)
-        self._are_right = self._are_right or (bool(names) and names <= self._before)
+        self.has_gone_back = self._is_corrected and names <= self._before
+        self._are_right = self._are_right or self.has_gone_back
         self._before = names
-        return following if self._are_right else with_true_offset(following, current, len(features))
+        corrected = following if self._are_right else with_true_offset(following, current, len(features))
+        self._is_corrected = corrected != following
+        return corrected
 
 
 def _page(request: PageRequest, document: Document, positions: _Positions) -> Page:

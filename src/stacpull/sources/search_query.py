@@ -280,7 +280,7 @@ async def walk_verified(
     """Yield the pages of the result, or of all items if the result cannot be trusted.
 
     Raises:
-        SourceError: As for `walk`; also if a page after the first fails.
+        SourceError: As for `read_pages`; also if a page after the first fails.
         CredentialsError: Credentials are missing or refused.
     """
     doubt: str | None = None
@@ -290,7 +290,8 @@ async def walk_verified(
             async for page in answer:
                 pages, items = pages + 1, items + len(page.items)
                 kept = page
-                if len(without_others(page.items, query.endpoint.collections)) < len(page.items):
+                has_others = len(without_others(page.items, query.endpoint.collections)) < len(page.items)
+                if has_others and items == len(page.items):  # later, nothing new would be on the next pages
                     doubt, kept = (
                         "it returns items of other collections",
                         replace(page, items=[], matched=None),

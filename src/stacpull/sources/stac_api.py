@@ -116,7 +116,7 @@ class StacApi:
                     is_reported = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield page if len(own) == len(page.items) else replace(page, items=own)
+                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
 
     def _pages(self, start: PageRequest, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         size = page_size.at_most(self._most_items)

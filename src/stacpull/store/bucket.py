@@ -299,8 +299,8 @@ class BucketStore(BufferedParts, BucketFiles):
         if self._is_conditional:
             return None
         return (
-            f"{self.name} ignores If-None-Match, so stacpull looks for an object before it writes it. "
-            "Do not let other programs or a second mirror write there at the same time."
+            f"{self.name} does not support If-None-Match, so stacpull looks for an object before it writes "
+            "it. Do not let other programs or a second mirror write there at the same time."
         )
 
     @cached_property

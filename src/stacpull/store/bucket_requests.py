@@ -339,6 +339,7 @@ class BucketRequests:
             self._waiting_since = self._loop.time()
         self._waiting.extend(exchanges)
         while self._waiting and self._idle:
+            self._waiting_since = self._loop.time()
             self._idle.pop().begin(self._waiting.popleft())
         for _ in range(min(len(self._waiting), CONNECTIONS - len(self._connections)) - self._opening):
             self._opening += 1
@@ -367,6 +368,7 @@ class BucketRequests:
             self._waiting.popleft().conclude(None)
 
     def _look_for_silence(self) -> None:
+        self._loop.call_later(_TURN, self._look_for_silence)
         for connection in list(self._connections):
             connection.abort_if_silent()
         times = [one.silent_since for one in self._connections if one.silent_since is not None]
@@ -374,7 +376,6 @@ class BucketRequests:
             times.append(self._waiting_since)
         if times and self._loop.time() - max(times) >= SILENT_AFTER:
             self._on_silent()
-        self._loop.call_later(_TURN, self._look_for_silence)
 
     def opened(self, connection: _Connection) -> None:
         """Use a new connection."""
@@ -384,6 +385,7 @@ class BucketRequests:
     def rests(self, connection: _Connection) -> None:
         """Send the next request over an idle connection."""
         if self._waiting:
+            self._waiting_since = self._loop.time()
             connection.begin(self._waiting.popleft())
         else:
             self._idle.append(connection)
@@ -543,7 +545,8 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             return 0
         unsent = 0 if self._unsent is None else size_of(self._unsent)
-        in_kernel = _unacknowledged(self._transport.get_extra_info("socket").fileno())
+        sock = self._transport.get_extra_info("socket")  # None while a TLS connection is being closed
+        in_kernel = 0 if sock is None else _unacknowledged(sock.fileno())
         return unsent + self._transport.get_write_buffer_size() + in_kernel
 
     # Called by the event loop.
@@ -659,7 +662,7 @@ def _unacknowledged(descriptor: int) -> int:
     """Return how many bytes of a socket its peer has not acknowledged; 0 if the system does not tell."""
     if not is_linux():
         return 0
-    with suppress(OSError):  # it is closed
+    with suppress(OSError, ValueError):  # it is closed
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import orjson
 from msgspec.structs import asdict, replace
 
@@ -23,6 +24,7 @@ from stacpull.store.regular import read_regular
 _HELD_DIRECTORIES = 64
 _NAME = ".stacpull/bucket.json"
 _LIMIT = 1 << 16
+_LOCATION = msgspec.json.Decoder(BucketLocation)
 
 
 def bucket_of(work: Path) -> BucketLocation | None:
@@ -32,11 +34,17 @@ def bucket_of(work: Path) -> BucketLocation | None:
         DestinationError: The file that names the bucket is damaged.
     """
     try:
-        return BucketLocation(**orjson.loads(read_regular(work / _NAME, _LIMIT)))
+        location: BucketLocation = _LOCATION.decode(read_regular(work / _NAME, _LIMIT))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DestinationError(f"{work / _NAME} cannot be read: {error}.") from error
+    if location.scheme not in SCHEMES or not SCHEMES[location.scheme].is_dest:
+        raise DestinationError(
+            f"{work / _NAME} names {location.url}, and this stacpull cannot write to {location.scheme}://. "
+            "Install a newer stacpull."
+        )
+    return location
 
 
 def identified(work: Path, location: BucketLocation) -> BucketLocation:

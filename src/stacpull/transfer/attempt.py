@@ -264,13 +264,13 @@ class _FetchAll(NamedTuple):
     """A check for the digest of the first fetch, if only its ETag disagreed."""
 
 
-class _Verify(NamedTuple):
+class _Confirm(NamedTuple):
     """All bytes were received."""
 
     body: Body
 
 
-_State = _Start | _Resume | _Revalidate | _FetchAll | _Verify
+_State = _Start | _Resume | _Revalidate | _FetchAll | _Confirm
 
 
 class _OpenPart(msgspec.Struct):
@@ -335,7 +335,7 @@ class _Attempt:
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
-                return _Verify(
+                return _Confirm(
                     await self._continue(part, response, point, whole=meaning is ResumeVerdict.WHOLE)
                 )
             await self._discard()
@@ -364,7 +364,7 @@ class _Attempt:
         async with self._open({}, _WHOLE) as response:
             return await self._take(response, state.doubt)
 
-    async def verify(self, state: _Verify) -> _State | Arrival:
+    async def verify(self, state: _Confirm) -> _State | Arrival:
         """Prove length and content; only then finish the part."""
         job, fetcher, body = self._job, self._fetcher, state.body
         info = body.info
@@ -410,7 +410,7 @@ class _Attempt:
             copied = await self._copied(response, self._fetcher.can_copy)
             if copied is not None:
                 return copied
-        return _Verify(await self._receive(response, doubt))
+        return _Confirm(await self._receive(response, doubt))
 
     async def _copied(
         self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
@@ -631,7 +631,7 @@ _STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Arriv
     _Resume: _Attempt.resume,
     _Revalidate: _Attempt.revalidate,
     _FetchAll: _Attempt.fetch_all,
-    _Verify: _Attempt.verify,
+    _Confirm: _Attempt.verify,
 }
 
 
