@@ -52,6 +52,10 @@ class HurriedClock(SystemClock):
         self.sleeps.append(seconds)
 
 
+NO_SEARCH = '[[fault]]\nserver = "api"\npath = "*/search"\nwhat = "status"\ncode = 404\n'
+"""Faults with which source items are read one by one."""
+
+
 def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
     """The hub of a scene. With this seed the first large file is on the blob host, the second on S3."""
     sizes = {"items": 1, "large_items": 2, "large_size": SIZE} if cast is Cast.LARGE else {"items": 3}

@@ -7,7 +7,7 @@ import resource
 import orjson
 import pytest
 from tests.hostile.conftest import Stage
-from tests.hostile.scene import Cast, Scene
+from tests.hostile.scene import NO_SEARCH, Cast, Scene
 
 PAGE = '[[fault]]\nkind = "page"\n'
 LABEL_PAGE = '[[fault]]\nserver = "api"\npath = "*_labels/items"\n'
@@ -186,7 +186,7 @@ def test_items_without_assets_do_not_stop_the_walk(stage: Stage) -> None:
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (4, 4 * 12)
 
 
-SOURCE_ITEMS = '[[fault]]\nkind = "item"\nper = "path"\n'
+SOURCE_ITEMS = f'{NO_SEARCH}[[fault]]\nkind = "item"\nper = "path"\n'
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_source_item_that_breaks_once_is_read_again(stage: Stage, fault: str) 
     "fault", ['what = "status"\ncode = 404', 'what = "status"\ncode = 500', 'what = "truncate"\nkeep = 100']
 )
 def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: str) -> None:
-    scene = patches(stage, f'[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
+    scene = patches(stage, f'{NO_SEARCH}[[fault]]\nkind = "item"\nserver = "api"\n{fault}\n', items=3)
     ran = scene.mirror("--retries", "0")
     assert ran.code == 1, ran.output
     assert ran.report["items_failed"] == 3
@@ -217,6 +217,26 @@ def test_an_unavailable_source_item_is_a_separate_failure(stage: Stage, fault: s
     scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        'what = "status"\ncode = 500',
+        'what = "status"\ncode = 403',
+        'what = "login-page"',
+        'what = "truncate"\nkeep = 100',
+        'what = "close"\nafter = 100',
+        'what = "page"\nids = ["other"]',
+        'what = "bomb"\nshape = "deep"\nsize = 1000000',
+    ],
+)
+def test_source_items_that_a_search_does_not_return_are_read_one_by_one(stage: Stage, fault: str) -> None:
+    scene = patches(stage, f'[[fault]]\nserver = "api"\npath = "*/search"\n{fault}\n', items=3)
+    ran = scene.mirror("--retries", "1")
+    assert ran.code == 0, ran.output
+    scene.assert_whole()
+    assert scene.statuses("api", "item")
 
 
 def test_plan_retries_broken_pages(stage: Stage) -> None:

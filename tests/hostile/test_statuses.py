@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from tests.acceptance.expiring_hrefs import expire_once
 from tests.hostile.conftest import Stage
-from tests.hostile.scene import CUT, SIZE, Cast
+from tests.hostile.scene import CUT, NO_SEARCH, SIZE, Cast
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -266,7 +266,8 @@ def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage, tra
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
-    scene = stage(status(code, 'server = "api"', "nth = 2", kind="item"), Cast.PATCHES, items=6)
+    refused = status(code, 'server = "api"', "nth = 2", kind="item")
+    scene = stage(NO_SEARCH + refused, Cast.PATCHES, items=6)
     ran = scene.mirror()
     assert ran.code == 1, ran.output
     assert (ran.report["items_failed"], ran.report["assets_done"]) == (1, 6 + 5 * 12)
@@ -275,7 +276,7 @@ def test_one_refused_item_does_not_end_the_run(stage: Stage, code: int) -> None:
 
 
 def test_fifty_refused_items_in_a_row_end_the_run(stage: Stage) -> None:
-    scene = stage(status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
+    scene = stage(NO_SEARCH + status(403, 'server = "api"', kind="item"), Cast.PATCHES, items=60)
     ran = scene.mirror()
     assert ran.code == 3, ran.output
     assert "50 requests in a row" in ran.sentence

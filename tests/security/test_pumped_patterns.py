@@ -52,6 +52,7 @@ BUILT_AT_RUN_TIME = {
 """Functions that compile what a user wrote or a server sent, and the test that pumps what they make."""
 
 EXAMPLES: dict[str, str] = {
+    "proxies.py:_WITH_PORT": "[::1]:8801",
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
     "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
     "store/bucket_requests.py:_FRAMING": "\r\nContent-Length: \t12 \t\r\n",
