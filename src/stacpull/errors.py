@@ -20,12 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stacpull.reports import MirrorReport
 
 
 class StacpullError(Exception):
     """Base class of all exceptions that stop a run. `exit_code` is the exit code of the command."""
 
     exit_code: int = 1
+    report: MirrorReport | None = None
+    """The report of the run that was stopped; None if none had started."""
 
 
 class UsageError(StacpullError):

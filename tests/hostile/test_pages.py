@@ -88,6 +88,8 @@ def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(
     ran = scene.mirror("--retries", "1", *SMALL_PAGES)
     assert ran.code == code, ran.output
     assert message in ran.sentence
+    assert (ran.report["state"], ran.report["assets_done"]) == ("failed", 6 * 12 + 6)
+    assert message in ran.report["reason"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
     assert len(scene.assets()) == 6 * 12, "three pages of two patches are here"
     scene.let_strike("")

@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stacpull import child_process
-from stacpull.cli import parameters
+from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.config.options import MIRRORING, Scope
+from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @command(
@@ -54,7 +58,8 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     with child_process.started_early("stacpull.engine.store_server") if is_directory else nullcontext():
         from stacpull.engine import api
 
-        report = session.run(
+        report = _run(
+            session,
             lambda stop: api.mirror(
                 source,
                 dest,
@@ -62,7 +67,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
                 options=session.options,
                 on_event=session.show,
                 stop=stop,
-            )
+            ),
         )
     return session.finish(report, mirror_lines(report, session.show.failed))
 
@@ -117,9 +122,21 @@ def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
 def _continued(
     session: CommandSession, dest: Path, work: Callable[..., Coroutine[Any, Any, MirrorReport]], **how: bool
 ) -> int:
-    report = session.run(
-        lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
+    report = _run(
+        session, lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
     )
     if report.nothing_to_resume:
         return session.finish(report, resumed_nothing(report))
     return session.finish(report, mirror_lines(report, session.show.failed))
+
+
+def _run(
+    session: CommandSession, start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]]
+) -> MirrorReport:
+    """Return the report of a run. With --json, that of a run that an error stops is printed."""
+    try:
+        return session.run(start)
+    except StacpullError as error:
+        if session.output.json and error.report is not None:
+            printing.json_line(error.report.to_json())
+        raise

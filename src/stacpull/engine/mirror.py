@@ -163,6 +163,8 @@ class MirrorRun:
         finally:
             with suppress(*([] if error is None else [Exception])):  # the first error counts
                 await self._store.close()
+        if isinstance(error, StacpullError):
+            error.report = report
         if error is not None:
             raise error
         return report
