@@ -339,8 +339,7 @@ class BucketRequests:
             self._waiting_since = self._loop.time()
         self._waiting.extend(exchanges)
         while self._waiting and self._idle:
-            self._waiting_since = self._loop.time()
-            self._idle.pop().begin(self._waiting.popleft())
+            self.rests(self._idle.pop())
         for _ in range(min(len(self._waiting), CONNECTIONS - len(self._connections)) - self._opening):
             self._opening += 1
             self._group.create_task(self._connect())
