@@ -253,20 +253,25 @@ class _Positions:
         self.has_gone_back = False
         """True if the last page was at a corrected position that was wrong. It brings nothing."""
         self._before: frozenset[tuple[str, str]] = frozenset()
+        """The items of the page whose next link was corrected last."""
         self._is_corrected = False
         """True if the position of the next page is corrected."""
         self._are_right = False
 
     def corrected(self, following: PageRequest, current: PageRequest, features: list[Any]) -> PageRequest:
         """Return the request after a page of `features`."""
-        named = (one for one in features if isinstance(one, dict))
-        names = frozenset((str(one.get("collection")), str(one.get("id"))) for one in named)
-        self.has_gone_back = self._is_corrected and names <= self._before
+        self.has_gone_back = self._is_corrected and _names(features) <= self._before
         self._are_right = self._are_right or self.has_gone_back
-        self._before = names
         corrected = following if self._are_right else with_true_offset(following, current, len(features))
         self._is_corrected = corrected != following
+        if self._is_corrected:
+            self._before = _names(features)
         return corrected
+
+
+def _names(features: list[Any]) -> frozenset[tuple[str, str]]:
+    named = (one for one in features if isinstance(one, dict))
+    return frozenset((str(one.get("collection")), str(one.get("id"))) for one in named)
 
 
 def _page(request: PageRequest, document: Document, positions: _Positions) -> Page:
