@@ -10,8 +10,7 @@ from tests.sources.memory import API, MemoryReader, failed, missing
 
 from stacpull.clock import SystemClock
 from stacpull.models import Failure, FailureKind, Json, PageRequest
-from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.items_by_id import MOST_IN_BATCH
+from stacpull.sources.item_reader import MOST_TOGETHER, ItemReader
 from stacpull.sources.stac_api import ApiSource
 
 SEARCHES = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"]}
@@ -86,7 +85,7 @@ def test_each_collection_has_a_search_of_its_own() -> None:
 
 def test_long_lists_are_divided() -> None:
     service = Service()
-    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(3 * MOST_IN_BATCH // 2)]
+    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(3 * MOST_TOGETHER // 2)]
     assert names(service.read(*map(href, wanted))) == wanted
     assert [name for _, ids in service.searches for name in ids] == wanted
     assert all(len(",".join(ids)) < 2000 for _, ids in service.searches)
@@ -96,7 +95,7 @@ def test_long_lists_are_divided() -> None:
 def test_an_api_with_post_searches_gets_one_request_for_a_batch() -> None:
     post = {"rel": "search", "method": "POST", "href": f"{API}/search"}
     service = Service(landing={**SEARCHES, "links": [post]})
-    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(MOST_IN_BATCH)]
+    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(MOST_TOGETHER)]
     assert names(service.read(*map(href, wanted))) == wanted
     assert len(service.searches) == 1
 
@@ -126,7 +125,7 @@ def test_a_service_that_does_not_search_by_id_is_searched_once(
     found: Callable[[str, list[str]], object],
 ) -> None:
     service = Service(found)
-    wanted = [f"i{number}" for number in range(MOST_IN_BATCH + 50)]
+    wanted = [f"i{number}" for number in range(MOST_TOGETHER + 50)]
     assert names(service.read(*map(href, wanted))) == wanted
     assert len(service.searches) == 1
     assert sorted(service.single) == sorted(wanted)
@@ -139,10 +138,10 @@ def test_a_service_with_smaller_pages_gets_smaller_batches() -> None:
         return {"type": "FeatureCollection", "features": features, "links": links}
 
     service = Service(capped)
-    wanted = [f"i{number}" for number in range(MOST_IN_BATCH + 20)]
+    wanted = [f"i{number}" for number in range(MOST_TOGETHER + 20)]
     assert names(service.read(*map(href, wanted))) == wanted
-    assert [len(ids) for _, ids in service.searches] == [MOST_IN_BATCH, 10, 10]
-    assert len(service.single) == MOST_IN_BATCH - 10
+    assert [len(ids) for _, ids in service.searches] == [MOST_TOGETHER, 10, 10]
+    assert len(service.single) == MOST_TOGETHER - 10
 
 
 def test_a_complete_result_with_a_next_link_keeps_the_size_of_batches() -> None:

@@ -29,8 +29,8 @@ _RECENT_WEIGHT = 64 * 1024 * 1024
 _MOST_WEIGHT = 256 * 1024 * 1024
 """The most memory of the documents of one `read_many`, in estimated bytes."""
 
-_BATCH = 100
-"""The most items that the source is given together."""
+MOST_TOGETHER = 100
+"""The most items that are read with one request. Most services allow at least this limit."""
 _MOST_TASKS = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
 
@@ -129,9 +129,9 @@ class ItemReader:
 
         if self._read_batch is not None:
             unknown = [href for href in distinct if href not in self._recent and href not in self._flights]
-            for start in range(0, len(unknown), _BATCH):
+            for start in range(0, len(unknown), MOST_TOGETHER):
                 began = self._clock.monotonic()
-                batch = await self._read_batch(unknown[start : start + _BATCH])
+                batch = await self._read_batch(unknown[start : start + MOST_TOGETHER])
                 for href, item in batch.items():
                     self._keep(href, ReadItem(item, began))
                     take(href, item)

@@ -22,12 +22,11 @@ from stacpull.models import ItemId, Json, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import self_href
 from stacpull.sources.documents import has_next, valid_item
+from stacpull.sources.item_reader import MOST_TOGETHER
 from stacpull.sources.paging import with_limit
 from stacpull.sources.search_query import Capabilities, search_endpoint
 from stacpull.sources.source import JsonReader
 
-MOST_IN_BATCH: Final = 100
-"""The most items of one request. Most services allow at least this limit."""
 _FEWEST: Final = 2
 
 
@@ -47,8 +46,8 @@ class ItemsById:
         self._root = root
         self._reader = reader
         self._capabilities = capabilities
-        self._most = MOST_IN_BATCH
-        """The most ids in a search; 1 if the API does not offer searches by id."""
+        self._most = MOST_TOGETHER
+        """The most ids in a search; 1 once a search has returned nothing that was requested."""
 
     async def read(self, hrefs: Sequence[str]) -> dict[str, Json]:
         """Return those of the items at `hrefs` that searches returned, by href.
@@ -79,19 +78,16 @@ class ItemsById:
     async def _search(self, collection: str, ids: Sequence[str]) -> dict[str, Json]:
         """Return the items of a collection that searches for `ids` returned, by id."""
         found: dict[str, Json] = {}
-        start = 0
-        while len(ids) - start >= _FEWEST and self._most >= _FEWEST:
-            capabilities = await self._capabilities()
-            if not capabilities.search:
-                self._most = 1
-                break
-            endpoint = search_endpoint(self._root, (collection,), capabilities)
-            some = list(ids[start : start + self._most])
+        if min(len(ids), self._most) < _FEWEST or not (capabilities := await self._capabilities()).search:
+            return found
+        endpoint = search_endpoint(self._root, (collection,), capabilities)
+        while min(len(ids), self._most) >= _FEWEST:
+            some = list(ids[: self._most])
             while not endpoint.fits({"ids": some}) and len(some) > 1:
                 some = some[: len(some) // 2]
             request = with_limit(endpoint.request({"ids": some}), len(some))
             found |= await self._items(request, collection, frozenset(some))
-            start += len(some)
+            ids = ids[len(some) :]
         return found
 
     async def _items(self, request: PageRequest, collection: str, ids: frozenset[str]) -> dict[str, Json]:
