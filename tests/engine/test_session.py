@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,19 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
     assert received == [error]
 
 
+async def cancelled_between(
+    work: Coroutine[Any, Any, object], entered: threading.Event, proceed: threading.Event
+) -> None:
+    """Cancel `work` while a thread of it waits from `entered` to `proceed`."""
+    running = asyncio.create_task(work)
+    await asyncio.to_thread(entered.wait)
+    running.cancel()
+    await asyncio.sleep(0)
+    proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
     """The thread cannot be stopped: what it opens would never be closed."""
     entered, proceed, closed = threading.Event(), threading.Event(), threading.Event()
@@ -77,17 +91,8 @@ def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
         async with off_loop(context()):
             pytest.fail("the block is not entered")
 
-    async def cancelled() -> None:
-        running = asyncio.create_task(run())
-        await asyncio.to_thread(entered.wait)
-        running.cancel()
-        await asyncio.sleep(0)
-        proceed.set()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert closed.is_set()
-
-    asyncio.run(cancelled())
+    asyncio.run(cancelled_between(run(), entered, proceed))
+    assert closed.is_set()
 
 
 def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
@@ -103,14 +108,6 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
     monkeypatch.setattr("stacpull.engine.store_client.spawn", slow)
     (tmp_path / "items.json").write_text("[]")
 
-    async def cancelled() -> None:
-        running = asyncio.create_task(stacpull.mirror(tmp_path / "items.json", tmp_path / "m"))
-        await asyncio.to_thread(entered.wait)
-        running.cancel()
-        await asyncio.sleep(0)
-        proceed.set()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(cancelled())
+    work = stacpull.mirror(tmp_path / "items.json", tmp_path / "m")
+    asyncio.run(cancelled_between(work, entered, proceed))
     assert not child_process._running
