@@ -20,6 +20,9 @@ import pyte
 
 _TAKE_TERMINAL = """import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+settings = termios.tcgetattr(0)
+settings[3] |= termios.NOFLSH  # Ctrl-C does not drop what was written and not read yet
+termios.tcsetattr(0, termios.TCSANOW, settings)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 _SHELL = 'trap : INT; "$@"; printf "[%s]$ " $?; read -r'

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -147,3 +152,42 @@ def test_a_plain_line_names_retries_limits_and_hosts_that_throttle() -> None:
         "stacpull: 2 of 3 items matched (100 read); 0 of 0+ files, 4 retries; 0 B in 5.0 s (0 B/s); "
         "waiting 8 s for h:80, which throttles\n"
     )
+
+
+@pytest.mark.parametrize(
+    "work", [Live.close, Live.tick, lambda live: live.put("a line"), lambda live: live.stopping()]
+)
+def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work: Callable[[Live], object]) -> None:
+    """A second Ctrl-C during `close` waited for itself: a lock that is not reentrant was taken twice."""
+    step = 1
+    while _abandoned_at(step, work):
+        step += 1
+    assert step > 1
+
+
+def _abandoned_at(step: int, work: Callable[[Live], object]) -> bool:
+    """Call `abandon` before line `step` of `work`; return False if `work` has fewer lines."""
+    stream = Terminal()
+    live = Live(Output(), stream)
+    left = step
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        nonlocal left
+        left -= event == "line"
+        if left == 0 and event == "line":
+            sys.settrace(None)
+            live.abandon()
+        return trace
+
+    def traced() -> None:
+        sys.settrace(trace)
+        try:
+            work(live)
+        finally:
+            sys.settrace(None)
+
+    thread = threading.Thread(target=traced, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), f"abandon waits for ever at step {step}"
+    return left <= 0

@@ -279,8 +279,10 @@ class Live(_Timed):
             super().aside(line)
 
     def abandon(self) -> None:
-        """Remove the block; wait at most one second for its thread."""
-        self._closed.set()
+        """Remove the block; wait at most one second for its thread, which draws nothing from then on.
+
+        A signal handler calls this at any point, also inside `close`: it may only take a reentrant lock.
+        """
         if self._lock.acquire(timeout=1.0):
             self._erase()
 
