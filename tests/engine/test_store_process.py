@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -24,12 +25,17 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
+from stacpull.ledger import jobs as ledger_jobs
+from stacpull.ledger import runs, walk_state
 from stacpull.ledger.runs import RunFlags
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
+
+RUN = 1
+"""The first run of a ledger."""
 
 
 @pytest.fixture
@@ -100,10 +106,10 @@ def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job])
 def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
-            assert await store.call(MirrorOperations.pending_jobs, 0, 10) == jobs
+            assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
             known = await store.call(MirrorOperations.known, [ItemId("c", "i"), ItemId("c", "j")])
             assert known == {ItemId("c", "i")}
-            assert await store.call(MirrorOperations.sample_candidates, None, 10) == []
+            assert await store.call(walk_state.candidates, None, 10) == []
 
     run(course)
 
@@ -113,17 +119,17 @@ def test_an_error_of_the_ledger_is_raised_in_the_caller(
 ) -> None:
     events = StoreEvents()
 
-    def sqlite_fails(store: MirrorOperations, _run: int) -> int:
-        found: int = store.execute("SELECT nonsense")  # type: ignore[attr-defined] # it is a connection
+    def sqlite_fails(db: sqlite3.Connection, *_: object) -> int:
+        found: int = db.execute("SELECT nonsense")
         return found
 
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             with monkeypatch.context() as patch:
-                patch.setattr("stacpull.engine.mirror_operations.runs.matched_by_walk", sqlite_fails)
+                patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
                 with pytest.raises(DestinationError, match="nonsense"):
-                    await store.call(MirrorOperations.matched_by_walk)
-            assert await store.call(MirrorOperations.newest_job) == 3
+                    await store.call(runs.matched_by_walk, RUN)
+            assert await store.call(ledger_jobs.newest) == 3
 
     run(course)
     assert events.broken == []
@@ -135,7 +141,7 @@ def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jo
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(MirrorOperations.pending_jobs, "0; DROP TABLE", 1)  # type: ignore[arg-type]
+                await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
             with pytest.raises(KeyError):
                 await store.call(MirrorOperations.__init__)  # type: ignore[misc]
 
@@ -156,7 +162,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
             store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
-                await store.call(MirrorOperations.newest_job)
+                await store.call(ledger_jobs.newest)
             await store.call(MirrorOperations.end_run, "failed", "The disk failed.")
 
     run(course)
@@ -334,7 +340,7 @@ def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> Non
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(MirrorOperations.newest_job)
+        await store.call(ledger_jobs.newest)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
@@ -391,7 +397,7 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
             store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: events.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(MirrorOperations.newest_job)
+                await store.call(ledger_jobs.newest)
 
     with pytest.raises(WorkerError, match="ValidationError"):
         run(course)

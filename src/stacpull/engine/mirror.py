@@ -44,6 +44,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.ledger import views, walk_state
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
 from stacpull.net.gate import MAX_REFUSALS
@@ -214,7 +215,7 @@ class MirrorRun:
             self._break(error)
 
     async def _warn_of_unproven(self) -> None:
-        count = await self._store.call(MirrorOperations.unproven)
+        count = await self._store.call(views.unproven)
         if count:
             text = (
                 f"Files that may be incomplete: {count:,}. The server sent no length for them, or "
@@ -282,7 +283,7 @@ class MirrorRun:
 
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
-        gone = Pruning(self._store, self._source, reader, secrets, self._emit, self._stop)
+        gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
 
     def _transfer_pool(
@@ -354,7 +355,7 @@ class MirrorRun:
             return await self._store.call(MirrorOperations.known, ids) if ids else set()
 
         matched = self._store.counters["items_matched"] or 0
-        drawn = await self._store.call(MirrorOperations.sample_ranks)
+        drawn = await self._store.call(walk_state.ranks)
         lookups = Lookups(
             self._source,
             self._network,

@@ -27,15 +27,13 @@ from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed, Stage
-from stacpull.ledger import jobs, meta, pruning, rates, runs, views, walk_state
+from stacpull.ledger import jobs, meta, pruning, rates, runs, views
 from stacpull.ledger.database import ledger_path, transaction, translated
-from stacpull.ledger.jobs import DamagedItem, FailedItem
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.pruning import LabelItem, UnseenItem, forget_unwanted
+from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.runs import EndState, RunFlags, StoredRun
-from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import FailureKind, ItemId, Job
+from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secrets
 from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -76,26 +74,6 @@ class RunFindings(NamedTuple):
     """Rasters that have nothing in the area of `--clip`."""
     clipped: int = 0
     """Rasters that were clipped to that area."""
-
-
-class PruneBasis(NamedTuple):
-    """The facts that decide whether a walk can prove that items are gone."""
-
-    whole: bool
-    """True if the walk is known to have found everything in the source."""
-    unread: int
-    """Links and items of the walk that could not be read or used."""
-
-
-class KeptCounts(NamedTuple):
-    """Items and files that the walk did not find and that are kept without a request."""
-
-    unlisted_assets: int
-    """Files that their items no longer list."""
-    of_more_credentials: int
-    """Items that an earlier run read with other credentials."""
-    of_several: int
-    """Items that other sources also had."""
 
 
 def as_destination_error(error: Exception, dest: Path) -> Exception:
@@ -165,7 +143,7 @@ class MirrorOperations:
             on_stage: Called with the progress of a long operation.
             run_sync: Runs a sync, and may do other work until it has ended.
         """
-        self._db = workspace.db
+        self.db = workspace.db
         self.store = workspace.destination
         self._ledger = ledger_path(self.store.work)
         self._run = run
@@ -175,9 +153,9 @@ class MirrorOperations:
         self._clock = clock
         self._is_stopped = is_stopped
         self._on_stage = on_stage
-        self._items = ItemWriter(self._db, self.store, secrets, run.metadata)
+        self._items = ItemWriter(self.db, self.store, secrets, run.metadata)
         self.publisher = Publisher(
-            self._db,
+            self.db,
             run.id,
             run.counters,
             self.store,
@@ -186,7 +164,7 @@ class MirrorOperations:
             on_published=on_published,
             on_failed=on_failed,
             on_notice=on_notice,
-            area=runs.area_of(self._db, run.id),
+            area=runs.area_of(self.db, run.id),
             checksum=checksum,
             run_sync=run_sync,
         )
@@ -194,7 +172,7 @@ class MirrorOperations:
     @cached_property
     def _planner(self) -> Planner:
         return Planner(
-            self._db,
+            self.db,
             self._run.id,
             sample_size=self._run.sample_size,
             revalidate=self._flags.revalidate,
@@ -214,7 +192,7 @@ class MirrorOperations:
         Raises:
             InterruptedRunError: The run was stopped before recovery was complete.
         """
-        db = self._db
+        db = self.db
         self.publisher.remove_listed()
         runs.set_flags(db, self._run.id, self._flags)
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
@@ -242,7 +220,7 @@ class MirrorOperations:
         if own_parts:
             self.publisher.publish_all()  # reported parts are still in its directory
             self.store.collect_parts(own_parts)
-        found = parts_of_lost_worker(self._db, self.store, rows, checksum=self._checksum)
+        found = parts_of_lost_worker(self.db, self.store, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [part.row for part in found]
 
@@ -256,7 +234,7 @@ class MirrorOperations:
         if self._run.metadata != "item":
             return
         after = 0
-        while rows := jobs.unwritten_items(self._db, after, 1000):
+        while rows := jobs.unwritten_items(self.db, after, 1000):
             self.publisher.write_items(rows)
             self.publisher.publish_all()
             after = rows[-1]
@@ -265,7 +243,7 @@ class MirrorOperations:
         """Remove parts of assets that are done: one may have been received whole despite a parked part."""
         self.store.collect_parts()
         wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
-        self.store.sweep_parts(lambda row, generation: bool(wanted(self._db, row, generation)))
+        self.store.sweep_parts(lambda row, generation: bool(wanted(self.db, row, generation)))
 
     def finish(self) -> None:
         """Publish and record everything, and sync the last renames."""
@@ -278,22 +256,18 @@ class MirrorOperations:
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.kind == "mirror":
-            forget_unwanted(self._db, self._run.id, _covers, self.store.has)
+            forget_unwanted(self.db, self._run.id, _covers, self.store.has)
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add the effort to the sums of the run, and the bytes of each host to the rates."""
         hosts = {self._secrets.scrub(host): count for host, count in by_host.items()}
-        with transaction(self._db):
-            runs.add_effort(self._db, self._run.id, spent)
-            rates.add(self._db, self._clock.time(), spent["seconds"], hosts)
-
-    def unproven(self) -> int:
-        """Return the number of files that nothing proved to be complete."""
-        return views.unproven(self._db)
+        with transaction(self.db):
+            runs.add_effort(self.db, self._run.id, spent)
+            rates.add(self.db, self._clock.time(), spent["seconds"], hosts)
 
     def findings(self) -> RunFindings:
         """Return the findings of the run so far."""
-        unwritten, db, run = list(self._items.unwritable.values()), self._db, self._run.id
+        unwritten, db, run = list(self._items.unwritable.values()), self.db, self._run.id
         return RunFindings(
             views.left_out(db, run),
             runs.changes_of(db, run),
@@ -305,21 +279,21 @@ class MirrorOperations:
 
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""
-        runs.end(self._db, self._run.id, state, reason, self._clock.time())
+        runs.end(self.db, self._run.id, state, reason, self._clock.time())
         if state == "complete" and self._run.kind == "mirror":
-            meta.set_adopting(self._db, adopting=False)
+            meta.set_adopting(self.db, adopting=False)
 
     # --- catalogs ----------------------------------------------------------------------------------------
 
     def collections_to_read(self) -> list[str]:
         """Return the collections to read: those with items of the run, and those without a document."""
-        db, run = self._db, self._run.id
+        db, run = self.db, self._run.id
         rows = views.collection_rows(db)
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def keep_collection(self, name: str, document: bytes) -> None:
         """Store the document of a collection, without credentials."""
-        self._db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
+        self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
     def keep_items_parquet(self, kept: bool) -> None:
         """Set whether this run and later ones keep items.parquet up to date or remove it.
@@ -329,7 +303,7 @@ class MirrorOperations:
         """
         if kept:
             self.publisher.refuse_foreign(ITEMS_PARQUET)
-        meta.keep_items_parquet(self._db, kept=kept)
+        meta.keep_items_parquet(self.db, kept=kept)
 
     def write_catalogs(self) -> tuple[str, ...]:
         """Update the catalogs and items.parquet; return messages for the user.
@@ -337,7 +311,7 @@ class MirrorOperations:
         Raises:
             InterruptedRunError: The time after a stop is over.
         """
-        self._db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
@@ -347,20 +321,20 @@ class MirrorOperations:
         is_stopped = StopDeadline(self._is_stopped, _CATALOG_PATIENCE).is_over
         if metadata == "ndjson":
             catalogs.write_lines(
-                self._db,
+                self.db,
                 self.store,
                 self.publisher,
                 secrets=self._secrets,
                 is_stopped=is_stopped,
             )
-        entries = catalogs.collection_entries(self._db, metadata=metadata)
-        if meta.keeps_items_parquet(self._db) and (entries or meta.owns_file(self._db, "catalog.json")):
+        entries = catalogs.collection_entries(self.db, metadata=metadata)
+        if meta.keeps_items_parquet(self.db) and (entries or meta.owns_file(self.db, "catalog.json")):
             try:
                 notes = self._update_items_parquet(entries)
             except InterruptedRunError as error:
                 interrupted = error
         catalogs.write_mirror_catalogs(
-            self._db,
+            self.db,
             self.store,
             self.publisher,
             entries,
@@ -368,8 +342,8 @@ class MirrorOperations:
             source=self._run.source,
             is_stopped=is_stopped,
         )
-        if not meta.keeps_items_parquet(self._db):
-            remove_items_parquet(self._db, self.store)
+        if not meta.keeps_items_parquet(self.db):
+            remove_items_parquet(self.db, self.store)
         if interrupted is not None:
             raise interrupted
         return notes
@@ -382,7 +356,7 @@ class MirrorOperations:
         if not is_pyarrow_installed():
             return (f"{ITEMS_PARQUET} was not updated: pip install 'stacpull[geoparquet]'.",)
         return update_items_parquet(
-            self._db,
+            self.db,
             self.store,
             self.publisher,
             entries,
@@ -401,91 +375,9 @@ class MirrorOperations:
         """Return the items that the run has already planned."""
         return self._planner.known(ids)
 
-    def newest_job(self) -> int:
-        """Return the highest row of an asset: later assets have higher ones."""
-        return jobs.newest(self._db)
-
-    def pending_jobs(self, after: int, most: int) -> list[Job]:
-        """Return up to `most` pending jobs with rows past `after`, in row order."""
-        return jobs.pending_jobs(self._db, self._run.id, after, most)
-
-    def walked(self) -> frozenset[str]:
-        """Return the collections whose walk has ended."""
-        return runs.walked(self._db)
-
-    def set_complete_walk(self) -> None:
-        """Record that the walk has found everything in the source."""
-        meta.set_complete_walk(self._db, self._run.id)
-
-    def restart_walk(self) -> None:
-        """Delete the position of the walk. Its items stay planned and counted."""
-        runs.restart_walk(self._db, self._run.id)
-
-    def failed_items(self) -> list[FailedItem]:
-        """Return the source items that could not be read."""
-        return jobs.failed_items(self._db)
-
-    def unread_links(self) -> list[UnreadLink]:
-        """Return the links of a tree that could not be read."""
-        return walk_state.unread_links(self._db, self._run.id)
-
-    def forget_unread(self, hrefs: Sequence[str]) -> None:
-        """Delete links that have been read."""
-        walk_state.forget_links(self._db, self._run.id, hrefs)
-
-    def matched_by_walk(self) -> int:
-        """Return the number of matches in the last walk, plus those of later retries."""
-        return runs.matched_by_walk(self._db, self._run.id)
-
-    def sample_ranks(self) -> list[int]:
-        """Return the ranks of the candidates of the sample so far."""
-        return walk_state.ranks(self._db)
-
-    def sample_candidates(self, after: SampledItem | None, most: int) -> list[SampledItem]:
-        """Return up to `most` candidates of the sample in order of rank, starting after `after`."""
-        return walk_state.candidates(self._db, after, most)
-
-    def damaged_documents(self, after: int, most: int) -> list[DamagedItem]:
-        """Return up to `most` items past row `after` whose JSON in DEST is damaged."""
-        return jobs.damaged_documents(self._db, after, most)
-
-    def keep_document(self, row: int, document: bytes) -> None:
-        """Store the document of an item whose JSON is damaged. It is written at the end of the run."""
-        jobs.keep_document(self._db, row, document)
-
     # --- pruning -----------------------------------------------------------------------------------------
-
-    def prune_basis(self) -> PruneBasis:
-        """Return the facts that decide whether the walk can prove that items are gone."""
-        whole = meta.complete_walk(self._db) == self._run.id
-        return PruneBasis(whole, pruning.unread(self._db, self._run.id))
-
-    def unseen_items(self, after: int, most: int) -> list[UnseenItem]:
-        """Return up to `most` items past row `after` that the walk did not find."""
-        return pruning.unseen_items(self._db, self._run.id, after, most)
-
-    def seen_examples(self, collection: str, host: str, most: int) -> list[tuple[str, str]]:
-        """Return (ID, URL) of up to `most` items of a collection that the walk found at a host."""
-        return pruning.seen_examples(self._db, self._run.id, collection, host, most)
-
-    def label_items(self, sources: Sequence[int]) -> list[LabelItem]:
-        """Return the label items of these source items."""
-        return pruning.label_items(self._db, sources)
 
     def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
         """Delete items and their files; `renewed` has new documents of label items, by row."""
-        pruning.forget(self._db, self._run.id, rows, renewed)
+        pruning.forget(self.db, self._run.id, rows, renewed)
         self.publisher.remove_listed()
-
-    def put_change(self, what: str, number: int) -> None:
-        """Record the number of changes of a kind."""
-        runs.set_change(self._db, self._run.id, what, number)
-
-    def kept(self) -> KeptCounts:
-        """Return the number of items and files that the walk did not find and that are kept."""
-        db, run = self._db, self._run.id
-        return KeptCounts(
-            unlisted_assets=pruning.unlisted_assets(db, run),
-            of_more_credentials=pruning.of_more_credentials(db, run),
-            of_several=pruning.of_several(db, run),
-        )

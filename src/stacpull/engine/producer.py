@@ -20,7 +20,7 @@ from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selecto
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
-from stacpull.ledger import runs
+from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import ItemFailure, PlanBatch
@@ -108,18 +108,18 @@ class Producer:
             await self._commit(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
-                walked = await self._store.call(MirrorOperations.walked)
+                walked = await self._store.call(runs.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
-                    await self._store.call(MirrorOperations.set_complete_walk)
+                    await self._store.call(meta.set_complete_walk, self._run.id)
             if self._run.spec.selection.sample:
                 await self._plan_sample()
 
     async def _feed_pending(self) -> None:
         after = 0
-        newest = await self._store.call(MirrorOperations.newest_job)
+        newest = await self._store.call(jobs.newest)
         while True:
-            batch = await self._store.call(MirrorOperations.pending_jobs, after, _STREAMED)
+            batch = await self._store.call(jobs.pending_jobs, self._run.id, after, _STREAMED)
             await self._queue.put_all([job for job in batch if job.row <= newest])
             if len(batch) < _STREAMED or batch[-1].row > newest:
                 return
@@ -127,7 +127,7 @@ class Producer:
 
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read earlier."""
-        failed = await self._store.call(MirrorOperations.failed_items)
+        failed = await self._store.call(jobs.failed_items)
         for start in range(0, len(failed), ITEMS_AT_ONCE):
             links = [
                 SourceLink(one.href, one.parent, one.id) for one in failed[start : start + ITEMS_AT_ONCE]
@@ -143,17 +143,17 @@ class Producer:
         Not for a sample, which was drawn without them. With --max-items they only add the missing number.
         """
         selection = self._run.spec.selection
-        links = await self._store.call(MirrorOperations.unread_links)
+        links = await self._store.call(walk_state.unread_links, self._run.id)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._selector.matched = await self._store.call(MirrorOperations.matched_by_walk)
+        self._selector.matched = await self._store.call(runs.matched_by_walk, self._run.id)
         if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
         self._unread = set()
         await self._walk_of(again).run()
         read = again.finished - self._unread
-        await self._store.call(MirrorOperations.forget_unread, list(read))
+        await self._store.call(walk_state.forget_links, self._run.id, list(read))
 
     async def _read_damaged_items(self) -> None:
         """Read each item whose JSON in DEST is damaged. The JSON is written at the end of the run.
@@ -161,7 +161,7 @@ class Producer:
         An item that cannot be read stays marked in the ledger, because the next walk may find it.
         """
         after = 0
-        while items := await self._store.call(MirrorOperations.damaged_documents, after, ITEMS_AT_ONCE):
+        while items := await self._store.call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
             known = [one for one in items if one.href is not None]
             found = await self._reader.read_many([one.href or "" for one in known])
             documents = dict(zip((one.row for one in known), found, strict=True))
@@ -169,7 +169,7 @@ class Producer:
                 document = documents.get(one.row)
                 if isinstance(document, dict) and document.get("id") == one.name:
                     kept = clean_item(document, self._secrets)
-                    await self._store.call(MirrorOperations.keep_document, one.row, kept)
+                    await self._store.call(jobs.keep_document, one.row, kept)
                 else:
                     self._on_event(Notice("warning", _unreadable(one, document)))
             after = items[-1].row
@@ -178,7 +178,7 @@ class Producer:
         """Plan the sample in order of rank. After a kill, planned items are skipped."""
         last: SampledItem | None = None
         while True:
-            kept = await self._store.call(MirrorOperations.sample_candidates, last, ITEMS_AT_ONCE)
+            kept = await self._store.call(walk_state.candidates, last, ITEMS_AT_ONCE)
             if not kept:
                 break
             selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))
@@ -211,7 +211,7 @@ class Producer:
 
     async def restart(self) -> int:
         """Delete the position of the run. Its items stay planned and counted."""
-        await self._store.call(MirrorOperations.restart_walk)
+        await self._store.call(runs.restart_walk, self._run.id)
         return self._store.counters["items_matched"] or 0
 
     def _batch(self, selected: Selected) -> PlanBatch:

@@ -22,6 +22,7 @@ from stacpull.engine.together import unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
+from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import LabelItem, UnseenItem
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.hrefs import own_href, source_links
@@ -84,6 +85,7 @@ class Pruning:
     def __init__(
         self,
         store: StoreClient,
+        run: int,
         source: Source,
         reader: ItemReader,
         secrets: Secrets,
@@ -91,6 +93,7 @@ class Pruning:
         stop: asyncio.Event,
     ) -> None:
         self._call = store.call
+        self._run = run
         self._service = service_of(source)
         self._reader = reader
         self._secrets = secrets
@@ -107,8 +110,9 @@ class Pruning:
             CredentialsError, SourceError: The source cannot be read.
             DestinationError: the mirror cannot be written.
         """
-        basis = await self._call(MirrorOperations.prune_basis)
-        why = why_not(selection, summary, whole=summary.whole or basis.whole, unread=basis.unread)
+        whole = summary.whole or await self._call(meta.complete_walk) == self._run
+        unread = await self._call(pruning.unread, self._run)
+        why = why_not(selection, summary, whole=whole, unread=unread)
         if why is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
@@ -124,13 +128,13 @@ class Pruning:
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
             if going and remove:
                 await self._call(MirrorOperations.remove_items, [one.row for one in going], renewed)
-        await self._call(MirrorOperations.put_change, "items_gone", gone)
+        await self._call(runs.set_change, self._run, "items_gone", gone)
         await self._report_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[UnseenItem]]:
         after = 0
         while True:
-            stretch = await self._call(MirrorOperations.unseen_items, after, _STRETCH)
+            stretch = await self._call(pruning.unseen_items, self._run, after, _STRETCH)
             if not stretch:
                 return
             yield stretch
@@ -174,9 +178,7 @@ class Pruning:
         """
         rows = {one.row: one for one in found if not one.linked}
         labels = [
-            label
-            for label in await self._call(MirrorOperations.label_items, list(rows))
-            if label.row not in rows
+            label for label in await self._call(pruning.label_items, list(rows)) if label.row not in rows
         ]
         hrefs = list(dict.fromkeys(label.href for label in labels if label.href is not None))
         answers = dict(zip(hrefs, await self._read_items(hrefs), strict=True))
@@ -193,10 +195,12 @@ class Pruning:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
     async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
-        return await self._call(MirrorOperations.seen_examples, collection, server, 3)
+        return await self._call(pruning.seen_examples, self._run, collection, server, 3)
 
     async def _report_kept(self) -> None:
-        unlisted, hidden, several = await self._call(MirrorOperations.kept)
+        unlisted = await self._call(pruning.unlisted_assets, self._run)
+        hidden = await self._call(pruning.of_more_credentials, self._run)
+        several = await self._call(pruning.of_several, self._run)
         for why, number in self._kept.untrusted.items():
             self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
         self._warn(self._kept.nameless, "were not listed, and have no URL of their own to request")

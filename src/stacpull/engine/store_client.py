@@ -22,7 +22,6 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.together import off_loop
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
@@ -212,14 +211,12 @@ class StoreClient(ArrivalSender):
 
     # --- operations --------------------------------------------------------------------------------------
 
-    async def call(
-        self, operation: Callable[Concatenate[MirrorOperations, P], T], *arguments: P.args, **_: P.kwargs
-    ) -> T:
+    async def call(self, operation: Callable[Concatenate[Any, P], T], *arguments: P.args, **_: P.kwargs) -> T:
         """Call an operation in the store process, and return its result.
 
         Args:
-            operation: A method of `MirrorOperations`.
-            arguments: Its arguments, by position.
+            operation: A method of `MirrorOperations`, or one of `store_messages.LEDGER_FUNCTIONS`.
+            arguments: Its arguments after the first one, by position.
 
         Raises:
             DestinationError: The ledger or the disk fails or has failed, or the process has ended.
@@ -232,10 +229,9 @@ class StoreClient(ArrivalSender):
             self._channel.send(messages.LearnedSecrets(*self._secrets.revealed()))
         self._number += 1
         number, future = self._number, self._loop.create_future()
-        self._waiting[number] = future, messages.operation(operation.__name__)
-        self._channel.send(
-            messages.OperationCall(number, operation.__name__, msgspec.Raw(encoded(arguments)))
-        )
+        name = messages.operation_name(operation)
+        self._waiting[number] = future, messages.operation(name)
+        self._channel.send(messages.OperationCall(number, name, msgspec.Raw(encoded(arguments))))
         try:
             return cast("T", await future)
         finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from inspect import isfunction
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.events import AssetFailed, Stage
+from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import RunFlags
 
@@ -38,7 +40,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):
-    """Call an operation of `MirrorOperations`."""
+    """Call a method of `MirrorOperations`, or one of `LEDGER_FUNCTIONS`."""
 
     number: int
     operation: str
@@ -145,24 +147,52 @@ decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetw
 
 
 class StoreOperation(NamedTuple):
-    """A method of `MirrorOperations` that the other process can call."""
+    """A function that the store process calls for the network process."""
 
     function: Callable[..., Any]
+    """Its first argument is the connection of the ledger, or the `MirrorOperations`."""
+    on_ledger: bool
     arguments: msgspec.msgpack.Decoder[Any]
     result: msgspec.msgpack.Decoder[Any]
 
 
+LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.newest, jobs.pending_jobs,
+    meta.complete_walk, meta.set_complete_walk,
+    pruning.label_items, pruning.of_more_credentials, pruning.of_several, pruning.seen_examples,
+    pruning.unlisted_assets, pruning.unread, pruning.unseen_items,
+    runs.matched_by_walk, runs.restart_walk, runs.set_change, runs.walked,
+    views.unproven,
+    walk_state.candidates, walk_state.forget_links, walk_state.ranks, walk_state.unread_links,
+)  # fmt: skip
+"""Functions of the ledger that the network process may call, without their first argument, the connection."""
+
+
+def operation_name(function: Callable[..., Any]) -> str:
+    """Return the name of an operation in messages, such as "jobs.newest"."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+
+_METHODS: list[Callable[..., Any]] = [
+    function
+    for name, function in vars(MirrorOperations).items()
+    if isfunction(function) and not name.startswith("_")
+]
+_OPERATIONS = {operation_name(one): one for one in (*LEDGER_FUNCTIONS, *_METHODS)}
+
+
 @cache
 def operation(name: str) -> StoreOperation:
-    """Return the operation with that name, with the types of the method.
+    """Return the operation with that name, with its types.
 
     Raises:
         KeyError: There is no such operation.
     """
-    if name.startswith("_"):
-        raise KeyError(name)
-    function = vars(MirrorOperations)[name]
+    function = _OPERATIONS[name]
     hints = get_type_hints(function)
     result = hints.pop("return")
+    on_ledger = hints.pop("db", None) is not None
     arguments = tuple.__class_getitem__(tuple(hints.values()))
-    return StoreOperation(function, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result))
+    return StoreOperation(
+        function, on_ledger, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result)
+    )

@@ -51,7 +51,11 @@ from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
 
-_AFTER_FAILURE = frozenset({"add_effort", "findings", "end_run"})
+_AFTER_FAILURE = {
+    messages.operation_name(MirrorOperations.add_effort),
+    messages.operation_name(MirrorOperations.findings),
+    messages.operation_name(MirrorOperations.end_run),
+}
 """Operations that are still called after publishing has failed."""
 _NOTHING = msgspec.Raw(encoded(None))
 
@@ -313,7 +317,8 @@ class StoreServer:
             try:
                 with operations.translated():
                     operation = messages.operation(call.operation)
-                    found = operation.function(operations, *operation.arguments.decode(call.arguments))
+                    first = operations.db if operation.on_ledger else operations
+                    found = operation.function(first, *operation.arguments.decode(call.arguments))
                     result = msgspec.Raw(encoded(found))
                     operations.publisher.refresh_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
