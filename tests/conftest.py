@@ -93,10 +93,11 @@ def store_process() -> None:
 def forked_store() -> Iterator[None]:
     """Likewise, for tests that need another process but not its start: it is forked (`forked_command`)."""
     from tests.acceptance.command import forker  # noqa: PLC0415
+    from tests.store_in_thread import none_started_early  # noqa: PLC0415
 
     from stacpull.engine import store_client  # noqa: PLC0415 - most tests do not need it
 
-    with mock.patch.object(store_client, "spawn", forker().spawn):
+    with mock.patch.object(store_client, "spawn", forker().spawn), none_started_early():
         yield
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from unittest import mock
 
+from stacpull import child_process
 from stacpull.engine import store_client
 from stacpull.engine.store_server import StoreServer
 
@@ -21,8 +22,14 @@ def store_on_thread() -> Iterator[None]:
     with (
         mock.patch.object(store_client, "spawn", serve_on_thread),
         mock.patch.object(store_client, "reap", threading.Thread.join),
+        none_started_early(),
     ):
         yield
+
+
+def none_started_early() -> AbstractContextManager[object]:
+    """Have `stacpull mirror` start no process before it is needed, where another takes its place."""
+    return mock.patch.object(child_process, "started_early", nullcontext)
 
 
 def serve_on_thread(_module: str, arguments: Sequence[str] = ()) -> tuple[threading.Thread, socket.socket]:

@@ -13,6 +13,7 @@ from tests.acceptance.command import forker
 from tests.acceptance.forked_command import ForkedProcess
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
+from tests.store_in_thread import none_started_early
 
 from stacpull.engine import store_client, workers
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -34,7 +35,11 @@ def forked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     if "started_processes" in request.fixturenames:
         yield
         return
-    with mock.patch.object(store_client, "spawn", fork), mock.patch.object(workers, "spawn", fork):
+    with (
+        mock.patch.object(store_client, "spawn", fork),
+        mock.patch.object(workers, "spawn", fork),
+        none_started_early(),
+    ):
         yield
 
 
