@@ -143,6 +143,18 @@ def test_a_file_of_the_user_is_not_replaced(source: Source, tmp_path: Path) -> N
     assert (dest / "items.parquet").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "metadata"), [("items.parquet", "item"), ("items.parquet", "ndjson"), ("items.ndjson", "ndjson")]
+)
+def test_collections_and_items_may_have_the_names_of_the_indexes(
+    source: Source, tmp_path: Path, name: str, metadata: Any
+) -> None:
+    kept = Options(items_parquet=True, metadata=metadata)
+    assert mirrored(source([item(name, collection=name)]), tmp_path / "m", kept).state == "complete"
+    assert ids_in(tmp_path / "m") == [name]
+    assert verified(tmp_path / "m").damaged == 0
+
+
 @pytest.mark.parametrize("damage", [b"", b"other", None])
 def test_verify_finds_and_repairs_damage(source: Source, tmp_path: Path, damage: bytes | None) -> None:
     dest = tmp_path / "mirror"

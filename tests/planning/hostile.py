@@ -15,6 +15,8 @@ _RESERVED = [
     ".STACPULL",
     "Catalog.JSON",
     "collection.j\u017fon",
+    "items.parquet",
+    "items.ndjson",
 ]
 _STEPS = [
     "..",

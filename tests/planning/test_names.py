@@ -21,7 +21,7 @@ def assert_safe(name):
     assert not set(name) & set('/\\:*?"<>|')
     assert not any(unicodedata.category(char) == "Cc" for char in name)
     assert name.strip(" .") == name
-    assert fold(name) not in {".stacpull", "catalog.json", "collection.json"}
+    assert fold(name) not in {".stacpull", "catalog.json", "collection.json", "items.ndjson", "items.parquet"}
     assert not DEVICE.fullmatch(name.partition(".")[0].rstrip(" "))
 
 
@@ -60,6 +60,8 @@ def test_names_stay_readable(name, segment):
         (".STACPULL", "STACPULL~{h}"),
         ("catalog.json", "catalog~{h}.json"),
         ("Collection.JSON", "Collection~{h}.JSON"),
+        ("Items.parquet", "Items~{h}.parquet"),
+        ("items.ndjson", "items~{h}.ndjson"),
         ("nul", "_nul~{h}"),
         ("NUL.txt", "_NUL~{h}.txt"),
         ("con.foo.txt", "_con.foo~{h}.txt"),

@@ -5,7 +5,8 @@ A safe name is not changed. Unsafe characters are percent-encoded: control chara
 reversible. Some names are still not possible. They keep a readable beginning and their suffix, and between
 these get `~` and 12 hex digits of their SHA-256:
 
-- the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`), in any case;
+- the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`, `items.ndjson`, `items.parquet`), in
+  any case;
 - device names of Windows (`NUL`, `com1.txt`);
 - names that are empty or begin or end with a dot or a space (`..`, `.profile`);
 - names over 255 bytes;
@@ -29,7 +30,9 @@ from stacpull.models import path_in_dest
 CATALOG_ID: Final = "stacpull-mirror"
 """The beginning of the id of a mirror's root catalog."""
 MAX_BYTES: Final = 255
-_RESERVED: Final = frozenset({".stacpull", "catalog.json", "collection.json"})
+_RESERVED: Final = frozenset(
+    {".stacpull", "catalog.json", "collection.json", "items.ndjson", "items.parquet"}
+)
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
