@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ import pytest
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
-from stacpull import DestinationError, Options, UsageError, failures, mirror, resume, retry, status, verify
+from stacpull import (
+    DestinationError,
+    Options,
+    UsageError,
+    failures,
+    merge,
+    mirror,
+    resume,
+    retry,
+    status,
+    verify,
+)
 
 CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
@@ -119,6 +131,19 @@ def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_pat
     assert asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy")).state == "complete"
     unfinish(tmp_path / "copy")
     assert asyncio.run(resume(tmp_path / "copy")).state == "complete"
+
+
+@pytest.mark.parametrize("command", [retry, partial(verify, repair=True)])
+def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(
+    local: Path, tmp_path: Path, command: Callable[[Path], Coroutine[Any, Any, object]]
+) -> None:
+    asyncio.run(mirror(str(tmp_path / "cat/item.json"), local))
+    copy = shutil.copytree(local, tmp_path / "copy")
+    (copy / "c/i/a").unlink()
+    with pytest.raises(UsageError, match="names local files as its source"):
+        asyncio.run(command(copy))
+    assert (status(copy).state, status(copy).assets_pending) == ("complete", 0)
+    assert asyncio.run(merge(tmp_path / "all", [copy])).shards
 
 
 @pytest.mark.parametrize("written", ["file://{}", "FILE://{}", "File:{}", "{}", "/{}", "/..{}"])

@@ -217,7 +217,7 @@ async def _mirror_input(
         spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
         flags, now = flags_of(options), SystemClock().time()
         run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, now, flags))
-        return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
+        return await continue_run(workspace, spec, lambda: run, options, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:
@@ -290,7 +290,9 @@ async def resume(
             now = SystemClock().time()
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, now))
             if run is not None:
-                return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
+                return await continue_run(
+                    workspace, run.spec, lambda: run, options, on_event=on_event, stop=stop
+                )
         return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
 
     return await _watched(work, options, place, on_event, stop)
@@ -327,20 +329,17 @@ async def retry(
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         async with opened_workspace(place, on_event) as workspace:
+            last = await on_ledger(workspace, lambda: runs.last_spec(workspace.db))
+            if last is None:
+                raise UsageError(f"Nothing was mirrored to {dest} yet.")
+            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
 
             def begin() -> Run:
-                last = runs.last_spec(workspace.db)
-                if last is None:
-                    raise UsageError(f"Nothing was mirrored to {dest} yet.")
-                spec = replace(
-                    last, kind="repair" if ordered else "retry"
-                )  # a repair fetches what is pending
                 run = runs.begin(workspace.db, spec, SystemClock().time())
                 jobs.claim_failures(workspace.db, run.id, ordered=ordered)
                 return run
 
-            run = await on_ledger(workspace, begin)
-            return await continue_run(workspace, run, options, on_event=on_event, stop=stop)
+            return await continue_run(workspace, spec, begin, options, on_event=on_event, stop=stop)
 
     return await _watched(work, options, place, on_event, stop)
 

@@ -25,7 +25,7 @@ from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
-from stacpull.ledger.runs import Run
+from stacpull.ledger.runs import Run, RunSpec
 from stacpull.net.notices import NetworkEvent
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
@@ -59,18 +59,27 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
 
 async def continue_run(
     workspace: Workspace,
-    run: Run,
+    spec: RunSpec,
+    begin: Callable[[], Run],
     options: Options,
     *,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Continue `run`, whatever its kind, as it was started.
+    """Continue a run, whatever its kind, as it was started.
 
     Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
     last four.
 
     Its SOURCE comes from the ledger and not from the user; see `engine.network.source_address`.
+
+    Args:
+        workspace: The opened mirror.
+        spec: The task of the run.
+        begin: Returns the run. It changes the ledger, so it is called once nothing is refused.
+        options: How to transfer.
+        on_event: As for `mirror`.
+        stop: As for `mirror`.
 
     Raises:
         UsageError: Its SOURCE is local, and this user did not name it for this very ledger.
@@ -81,20 +90,21 @@ async def continue_run(
         from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
 
         check_dask(options)
-    options = completed(options, run.spec.source)
-    kept = await asyncio.to_thread(path_of_input, workspace.destination.work, run.spec.source)
-    address = source_address(run.spec.source, options, kept, named=False)
+    options = completed(options, spec.source)
+    kept = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
+    address = source_address(spec.source, options, kept, named=False)
     if kept is None:
-        await _refuse_unnamed(workspace, run.spec.source, address.url)
-    missing = [name for name in run.spec.credential_names if name not in address.credential_names]
+        await _refuse_unnamed(workspace, spec.source, address.url)
+    missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):
         raise CredentialsError(
             f"The run was started with {' and '.join(missing)}: give it again to continue."
         )
+    run = await on_ledger(workspace, begin)
     options = attrs.evolve(
         options,
-        layout=run.spec.layout,
-        metadata=run.spec.metadata,
+        layout=spec.layout,
+        metadata=spec.metadata,
         adopt=options.adopt or run.flags.adopt,
         revalidate=options.revalidate or run.flags.revalidate,
         prune=options.prune or run.flags.prune,

@@ -27,7 +27,7 @@ from stacpull.events import Damage, Listener
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
-from stacpull.ledger.runs import Run
+from stacpull.ledger.runs import Run, RunSpec
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
 from stacpull.store.store_choice import open_files
@@ -89,9 +89,16 @@ async def verify(
         await reporter.off_loop(lambda: check.inspect(workspace.db))
         fixed = None
         if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
-            run = await on_ledger(workspace, lambda: check.claim(workspace))
+            spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
             async with timed_stop(stop, options.stop_after, on_event) as stopping:
-                fixed = await continue_run(workspace, run, options, on_event=on_event, stop=stopping)
+                fixed = await continue_run(
+                    workspace,
+                    spec,
+                    lambda: check.claim(workspace, spec),
+                    options,
+                    on_event=on_event,
+                    stop=stopping,
+                )
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
@@ -164,20 +171,24 @@ class _Check:
         found = self._assets or self._items or self._catalogs
         return self._findings.complete and (bool(found) or jobs.is_left_open(db))
 
-    def claim(self, workspace: Workspace) -> Run:
-        """Record in the ledger what to repair, and return the run that repairs it.
+    def repair_spec(self, db: Connection) -> RunSpec:
+        """Return the task of the run that repairs the mirror.
 
         Raises:
             UsageError: The source is unknown.
         """
-        db = workspace.db
         last = runs.last_spec(db)
         if last is None or not last.source:
             raise UsageError(
                 f"The ledger does not name the source of {self._place.name}: "
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
-        run = runs.begin(db, replace(last, kind="repair"), SystemClock().time())
+        return replace(last, kind="repair")
+
+    def claim(self, workspace: Workspace, spec: RunSpec) -> Run:
+        """Record in the ledger what to repair, and return the run that repairs it."""
+        db = workspace.db
+        run = runs.begin(db, spec, SystemClock().time())
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
