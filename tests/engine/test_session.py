@@ -64,11 +64,12 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
 async def cancelled_between(
     work: Coroutine[Any, Any, object], entered: threading.Event, proceed: threading.Event
 ) -> None:
-    """Cancel `work` while a thread of it waits from `entered` to `proceed`."""
+    """Cancel `work` twice while a thread of it waits from `entered` to `proceed`."""
     running = asyncio.create_task(work)
     await asyncio.to_thread(entered.wait)
-    running.cancel()
-    await asyncio.sleep(0)
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0.01)
     proceed.set()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from stacpull.engine.together import to_its_end
 from stacpull.events import Checked, Event, Listener
 
 T = TypeVar("T")
@@ -34,13 +35,7 @@ class Reporter:
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run `work` on a thread. If this is cancelled, stop the work and wait for it."""
-        working = self._loop.run_in_executor(None, work)
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
-            self._given_up.set()
-            await asyncio.wait([working])
-            raise
+        return await to_its_end(work, self._given_up.set)
 
     def report(self, event: Event) -> None:
         """Queue `event` for the listener."""
