@@ -84,6 +84,20 @@ def test_an_output_with_a_name_that_is_too_long_is_exit_5(
     assert "cannot be written: File name too long." in ran.err
 
 
+@pytest.mark.parametrize("name", [".stacpull", ".stacpull/parts", ".stacpull/lock", ".stacpull/bucket.json"])
+def test_a_file_or_directory_in_the_way_of_a_run_is_named(source: str, tmp_path: Path, name: str) -> None:
+    place = tmp_path / "m" / name
+    place.parent.mkdir(parents=True)
+    if place.suffix or place.name == "lock":
+        place.mkdir()
+    else:
+        place.touch()
+    ran = run(["mirror", source, str(tmp_path / "m"), "--all-collections"], environment())
+    assert ran.code == 5, ran.err
+    assert ran.sentences[-1].startswith(f"stacpull: {place} "), ran.err
+    assert "Errno" not in ran.err
+
+
 def test_an_output_below_a_home_directory_that_does_not_exist_is_exit_2(dest: Path) -> None:
     ran = run(["export", str(dest), "~nobody-has-this-name/items.parquet"], environment())
     assert ran.code == 2, ran.err

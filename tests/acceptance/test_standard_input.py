@@ -71,6 +71,14 @@ def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, n
     assert sync.plan(source).items_seen == 0
 
 
+def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:
+    given(json.dumps(ITEM | {"assets": {"x": {"href": "./x.tif"}}}))
+    assert sync.mirror("-", tmp_path / "m").assets_failed == 1
+    assert [one.message for one in sync.failures(tmp_path / "m")] == [
+        "The asset cannot be fetched: its href is relative, and the URL of the item is unknown."
+    ]
+
+
 def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:
     given(json.dumps(ITEM) + '\n{"id": broken\n{"type": "Feature"}\n')
     warnings: list[str] = []

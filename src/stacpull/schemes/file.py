@@ -29,6 +29,10 @@ class Stdin(Scheme):
     name = "stdin"
     is_remote = False
 
+    def join(self, base: str, href: str) -> str:
+        """Raise ValueError: lines have no URL that an href could be relative to."""
+        raise ValueError(base, href)
+
     def transport(self, setup: TransportSetup) -> Transport | None:
         """Return a transport that reads the saved file, if SOURCE is standard input."""
         from stacpull.transfer.local import OneFileTransport  # noqa: PLC0415 - only where SOURCE is local

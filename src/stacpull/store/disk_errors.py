@@ -41,11 +41,11 @@ def destination_error(
         again: The advice for the time after the disk is repaired.
     """
     sentence = _SENTENCES.get(
-        error.errno or 0, "{dest} cannot be written: " + (error.strerror or str(error)) + "."
+        error.errno or 0, "{named} cannot be written: " + (error.strerror or str(error)) + "."
     )
     place = _refused(error, dest)
     where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
-    return DestinationError(sentence.format(dest=dest, place=where, again=again))
+    return DestinationError(sentence.format(dest=dest, place=where, named=place, again=again))
 
 
 @contextmanager

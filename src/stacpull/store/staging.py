@@ -65,7 +65,8 @@ class StagedParts:
                 os.close(top)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-                raise DestinationError(f"{work} is not a directory that can be written to.") from error
+                named = next((one for one in (work, work / ".stacpull") if not one.is_dir()), work / PARTS)
+                raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         if own_parts:
             self._open_own_parts(own_parts)

@@ -37,7 +37,9 @@ def bucket_of(work: Path) -> BucketLocation | None:
         location: BucketLocation = _LOCATION.decode(read_regular(work / _NAME, _LIMIT))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DestinationError(f"{work / _NAME} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
         raise DestinationError(f"{work / _NAME} cannot be read: {error}.") from error
     if location.scheme not in SCHEMES or not SCHEMES[location.scheme].is_dest:
         raise DestinationError(
