@@ -70,7 +70,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "catalog.tables", "clock", "config.dest", "config.environment", "config.options",
             "engine.asset_transfer",
             "engine.item_input", "engine.lookups", "engine.network", "engine.pool",
-            "engine.selector", "engine.session", "engine.together", "engine.walk", "errors", "events",
+            "engine.selector", "engine.session", "engine.run_control", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
             "net.transport",
             "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
@@ -80,7 +80,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_trace": frozenset(
         {
             "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
-            "engine.together", "errors", "events", "filters.interval", "hosts", "ledger.database",
+            "engine.run_control", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.client", "net.gate",
             "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",

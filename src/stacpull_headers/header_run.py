@@ -17,8 +17,8 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
+from stacpull.engine.run_control import FailureLimit, walk_and_transfer
 from stacpull.engine.selector import Selector
-from stacpull.engine.together import FailureLimit, together
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
@@ -149,7 +149,7 @@ class HeadersRun:
             await walk.run(position)
             await plans.plan_sample(selector)
 
-        await together(produce, pool, self._tick, stop=self._stop, broken=self._broken)
+        await walk_and_transfer(produce, pool, self._tick, stop=self._stop, broken=self._broken)
         self._failures.check()
 
     async def _tick(self) -> None:

@@ -23,10 +23,10 @@ from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.config.dest import output_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.item_input import SourceLike, kept_for_now, temporary_directory
+from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.network import source_address
+from stacpull.engine.run_control import timed_stop
 from stacpull.engine.session import opened_source
-from stacpull.engine.together import timed_stop
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener
@@ -86,14 +86,14 @@ async def headers(
     options = instance("options", Options, options)
     async with (
         timed_stop(stop, options.stop_after, on_event) as stopping,
-        kept_for_now(source, stopping) as kept,
+        temporary_input(source, stopping) as stored,
     ):
         return await _headers(
-            kept.source,
+            stored.source,
             out,
-            kept=kept.path,
+            input_file=stored.path,
             selection=selection,
-            options=completed(options, kept.source),
+            options=completed(options, stored.source),
             refresh=refresh,
             tiles=tiles,
             on_row=on_row,
@@ -106,7 +106,7 @@ async def _headers(
     source: str,
     out: str | Path | None,
     *,
-    kept: Path | None,
+    input_file: Path | None,
     selection: Selection,
     options: Options,
     refresh: bool,
@@ -115,7 +115,7 @@ async def _headers(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> HeadersReport:
-    address = source_address(source, options, kept)
+    address = source_address(source, options, input_file)
     columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
     compile_items(selection)
     question = {

@@ -13,7 +13,7 @@ from stacpull.arguments import Geometry, Interval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import chosen_host, http_transport
-from stacpull.engine.together import within_grace
+from stacpull.engine.run_control import within_grace
 from stacpull.errors import DestinationError, UsageError, cause
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval

@@ -66,7 +66,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
             batch = PlanBatch(
                 items=[row._replace(cleaned=_DOCUMENT) for row in rows], seen=[row.id for row in rows]
             )
-            waiting += planner.commit(batch, 0).jobs
+            waiting += planner.save_batch(batch, 0).jobs
             while len(waiting) > _ON_THEIR_WAY:
                 record(waiting[:512])
                 del waiting[:512]

@@ -93,7 +93,7 @@ class Bench:
         self.destination.close()
 
     def plan(self, *items: PlannedItem) -> PlanResult:
-        return self.planner.commit(PlanBatch(items=items), NOW)
+        return self.planner.save_batch(PlanBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""
@@ -106,7 +106,7 @@ class Bench:
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
-        recovery.accept(self.db, self.destination)
+        recovery.mark_recovered(self.db, self.destination)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.complete)
         self.publisher.publish_all()

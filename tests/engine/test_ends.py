@@ -11,7 +11,7 @@ from tests.store_in_thread import store_on_thread
 from tests.virtual_clock import VirtualClock
 
 import stacpull
-from stacpull.engine.together import FailureLimit, timed_stop
+from stacpull.engine.run_control import FailureLimit, timed_stop
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 

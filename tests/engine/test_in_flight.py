@@ -13,7 +13,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Validator
 from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
-from stacpull.store.writer import BodyWriter
+from stacpull.store.writer_thread import WriterThread
 
 
 def job(row: int) -> Job:
@@ -110,7 +110,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
             written.extend(batch)
             loop.call_soon_threadsafe(flight.written, len(batch))
 
-        writer = BodyWriter(destination, checksum="sha256", deliver=deliver, on_error=errors.append)
+        writer = WriterThread(destination, checksum="sha256", deliver=deliver, on_error=errors.append)
 
         async def put_some(task: int) -> None:
             for number in range(20):
@@ -135,7 +135,7 @@ def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
     destination = Destination(tmp_path)
     errors: list[BaseException] = []
     delivered: list[Arrival] = []
-    writer = BodyWriter(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
+    writer = WriterThread(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
     writer.put(arrival_of(job(1), 3, "f", Validator(), "nowhere.whole"))
     writer.start()
     writer._thread.join(timeout=10)

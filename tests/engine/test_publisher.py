@@ -149,7 +149,7 @@ def test_item_json_of_the_mirror_is_replaced(bench: Bench, tmp_path: Path) -> No
     row = planned("i", "a")
     document = row.cleaned.replace(b"{}", b'{"n":1}', 1)
     newer = row._replace(updated="2024", cleaned=document)
-    for requested in planner.commit(PlanBatch(items=[newer]), 0).jobs:
+    for requested in planner.save_batch(PlanBatch(items=[newer]), 0).jobs:
         bench.publisher.take([bench.arrive(requested, b"x")])
     bench.publisher.publish_all()
     after = (tmp_path / "c/i/i.json").read_bytes()

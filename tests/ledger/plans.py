@@ -106,7 +106,7 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, Planner]
 
 
 def commit(planner: Planner, *items: PlannedItem, failed: Sequence[ItemFailure] = ()) -> PlanResult:
-    return planner.commit(PlanBatch(items=items, failed_items=failed), NOW)
+    return planner.save_batch(PlanBatch(items=items, failed_items=failed), NOW)
 
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:

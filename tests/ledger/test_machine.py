@@ -120,7 +120,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan(self, batch: PlanBatch) -> None:
         owned = "SELECT 1 FROM paths WHERE hash = ?"
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
-        self.planner.commit(batch, NOW)
+        self.planner.save_batch(batch, NOW)
         for row in batch.items:
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
@@ -172,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
         poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
-            self.planner.commit(replace(batch, items=[*batch.items, poison]), NOW)
+            self.planner.save_batch(replace(batch, items=[*batch.items, poison]), NOW)
 
     @rule(data=st.data(), size=st.sampled_from([10, 20]), etag=st.sampled_from([None, '"e"']))
     def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:

@@ -121,10 +121,10 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
         poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         batch = PlanBatch(items=[item("i", [asset("a")]), poison], seen=[id_of("i")], position="p")
         with pytest.raises(sqlite3.Error):
-            planner.commit(batch, NOW)
+            planner.save_batch(batch, NOW)
         assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
-        saved = planner.commit(replace(batch, items=[item("i", [asset("a")])]), NOW)
+        saved = planner.save_batch(replace(batch, items=[item("i", [asset("a")])]), NOW)
         assert (saved.new_seen, saved.matched, len(saved.jobs)) == (1, 1, 1)
         assert views.item_record(db, saved.jobs[0].item_row).id == id_of("i")
         assert runs.begin(db, SPEC, NOW).position == "p"
@@ -134,12 +134,12 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
-        planner.commit(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
+        planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
     with ledger(tmp_path) as db:
         run, planner = started(db)
         assert run.resumed
         assert planner.known([id_of("i"), id_of("j")]) == {id_of("i")}
-        second = planner.commit(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
+        second = planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
         assert (second.new_seen, second.matched, second.jobs) == (0, 0, [])
         assert runs.counters(db, run.id)["items_matched"] == 1
 

@@ -24,7 +24,7 @@ OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: EndState | None) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.commit(PlanBatch(seen=[id_of("i")], position="next", announced=7), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], position="next", announced=7), NOW)
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
@@ -37,7 +37,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
 def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.commit(PlanBatch(seen=[id_of("i")], position="end", walk_ended=True), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], position="end", walk_ended=True), NOW)
         runs.end(db, first.id, "complete", None, NOW)
         second = runs.begin(db, SPEC, NOW)
         assert (second.id, second.resumed, second.position) == (first.id + 1, False, None)
@@ -67,7 +67,7 @@ def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
 def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.commit(PlanBatch(position="next"), NOW)
+        planner.save_batch(PlanBatch(position="next"), NOW)
         later = runs.begin(db, OTHER, NOW)
         runs.end(db, later.id, "complete", None, NOW)
         taken_up = runs.last_unfinished(db, NOW)
@@ -91,11 +91,11 @@ def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_pa
 def test_a_walk_can_be_restarted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        planner.commit(PlanBatch(seen=[id_of("i")], position="next"), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], position="next"), NOW)
         runs.restart_walk(db, run.id)
         later = runs.begin(db, SPEC, NOW)
         assert (later.position, later.counters["items_seen"]) == (None, 0)
-        assert planner.commit(PlanBatch(seen=[id_of("i")]), NOW).new_seen == 1
+        assert planner.save_batch(PlanBatch(seen=[id_of("i")]), NOW).new_seen == 1
 
 
 def test_effort_is_summed_over_runs(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def aged(db: sqlite3.Connection) -> None:
 def test_a_run_of_an_older_version_continues(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.commit(PlanBatch(seen=[id_of("i")], position="next"), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], position="next"), NOW)
         aged(db)
         later = runs.begin(db, SPEC, NOW)
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")

@@ -25,7 +25,7 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
     """Begin a run whose walk meets these links unread, and ends."""
     run = runs.begin(db, spec, NOW)
     batch = PlanBatch(unread=[link(href) for href in found], unplannable=len(found), walk_ended=True)
-    Planner(db, run.id).commit(batch, NOW)
+    Planner(db, run.id).save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

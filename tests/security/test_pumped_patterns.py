@@ -72,7 +72,7 @@ EXAMPLES: dict[str, str] = {
     "catalog/tables.py:_FORMULA": " \u2003\t=1+1",
     "catalog/tables.py:_NUMBER": "-12.50",
     "engine/fetching.py:_DETAIL": "b'II'",
-    "engine/item_input.py:_KEPT_NAME": "stdin:0123456789abcdef0123456789abcdef",
+    "engine/item_input.py:_INPUT_NAME": "stdin:0123456789abcdef0123456789abcdef",
     "fastpath/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
     "fastpath/requests.py:_ORIGIN": "https://a0.b-c.example:8080",
     "filters/asset_filter.py:_WILD": "B*",

@@ -18,15 +18,15 @@ from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
-from stacpull.engine.item_input import SourceLike, kept_for_now, kept_in, source_text
+from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.item_writer import unwritten
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, flags_of
 from stacpull.engine.network import source_address
+from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.selection_checks import validate
 from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_source, opened_workspace
 from stacpull.engine.store_client import started_store
-from stacpull.engine.together import timed_stop, unless_stopped
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
 from stacpull.events import Listener, Notice
@@ -213,8 +213,8 @@ async def _mirror_input(
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
     async with opened_workspace(place, on_event) as workspace:
-        kept = await kept_in(workspace.destination.work, stop, source)
-        spec = _spec(kept, selection, options, options.credential_names if options.provider else ())
+        stored = await store_input(workspace.destination.work, stop, source)
+        spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
         flags, now = flags_of(options), SystemClock().time()
         run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, now, flags))
         return await continue_run(workspace, spec, lambda: run, options, on_event=on_event, stop=stop)
@@ -385,9 +385,9 @@ async def plan(
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
-    async with kept_for_now(source) as kept:
-        options = completed(options, kept.source)
-        address = source_address(kept.source, options, kept.path)
+    async with temporary_input(source) as stored:
+        options = completed(options, stored.source)
+        address = source_address(stored.source, options, stored.path)
         async with opened_source(address, options, on_event=on_event) as (network, opened):
             await validate(opened, selection, layout)
 

@@ -32,7 +32,7 @@ import msgspec
 from stacpull.models import Arrival, HeldBody, Job
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
-from stacpull.store.writer import BodyWriter
+from stacpull.store.writer_thread import WriterThread
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class ArrivalSender(TransferSlots, ABC):
         """The unconfirmed batches, without their assets."""
         self._under_way = 0
         self._nothing_unsent = asyncio.Event()
-        self._writer = BodyWriter(
+        self._writer = WriterThread(
             destination,
             checksum=checksum,
             deliver=partial(self._on_loop, self._send_names),

@@ -21,9 +21,9 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
+from stacpull.engine.run_control import off_loop
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import MemorySample, Selected, Selector
-from stacpull.engine.together import off_loop
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError

@@ -96,13 +96,13 @@ def open_pool(
     destination: Store,
     options: Options,
     *,
-    present: PresentFiles,
     parts: FileParts | StreamedParts,
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
     on_detail: Callable[[str], None],
     on_failure: Callable[[], bool] = lambda: False,
+    first_process: PresentFiles | None = None,
 ) -> Pool[Job, Arrival | None]:
     """Return the pool of a run in this process.
 
@@ -113,15 +113,18 @@ def open_pool(
         items: Reads items again.
         destination: DEST, which `--adopt` searches.
         options: The options of the run.
-        present: Looks at the files of conditional requests.
         parts: The parts of long bodies.
         prefer: `Selection.prefer`.
         clip: `Selection.clip`.
         most_deferred: The most deferred failures per host.
         on_detail: Called with messages for `-vv`.
         on_failure: Called for each asset that fails.
+        first_process: In a Dask worker, which may lack the credentials of a bucket: looks at files for it.
     """
     checksum = options.recorded_checksum
+    present = first_process
+    if present is None or destination.is_local:
+        present = FilesInDest(destination)
     fetcher = Fetcher(
         network.client,
         parts,

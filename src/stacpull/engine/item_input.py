@@ -1,4 +1,4 @@
-"""Items from standard input or from a Python program as SOURCE: kept in a file first, as they come only once.
+"""Items from standard input or from a Python program as SOURCE: stored in a file, as they come only once.
 
 A run must be able to resume after a kill, and a later run to walk again. So the input is written to
 `DEST/.stacpull/input/`, synced, and only then walked. The file is named by its SHA-256: giving the same input
@@ -42,7 +42,7 @@ _CHUNK = 1 << 20
 _NAME_DIGITS = 32
 _PART = "input.ndjson"
 """The name of the file while it is written. `engine.recovery` removes one among the parts, by its suffix."""
-_KEPT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
+_INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 _POLL_SECONDS = 0.25
 
 
@@ -106,16 +106,16 @@ def _document(item: Any) -> Mapping[str, Any]:
 
 
 def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return the path of the kept input that `source` names; None for any other source.
+    """Return the path of the stored input that `source` names; None for any other source.
 
     The path is absolute, as a URL is made of it. Reads the working directory: not for the event loop.
 
     Raises:
-        UsageError: `source` is not the name of kept input: the ledger was changed.
+        UsageError: `source` is not the name of stored input: the ledger was changed.
     """
     if not source.startswith(INPUT_SCHEME):
         return None
-    if _KEPT_NAME.fullmatch(source) is None:
+    if _INPUT_NAME.fullmatch(source) is None:
         raise UsageError(
             f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
             "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
@@ -123,8 +123,8 @@ def path_of_input(dest: Path, source: str) -> Path | None:
     return dest.absolute() / ".stacpull" / "input" / _file_name(source)
 
 
-async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
-    """Keep the items of `source` in the mirror at `dest`, which this process has locked.
+async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
+    """Store the items of `source` in the mirror at `dest`, which this process has locked.
 
     Args:
         dest: The directory of the mirror.
@@ -145,7 +145,9 @@ async def kept_in(dest: Path, stop: asyncio.Event | None, source: SourceLike = S
 
 
 @asynccontextmanager
-async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) -> AsyncIterator[KeptInput]:
+async def temporary_input(
+    source: SourceLike, stop: asyncio.Event | None = None
+) -> AsyncIterator[StoredInput]:
     """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
 
     Raises:
@@ -155,13 +157,13 @@ async def kept_for_now(source: SourceLike, stop: asyncio.Event | None = None) ->
     """
     text = source_text(source)
     if text is not None and text != STANDARD_INPUT:
-        yield KeptInput(text, None)
+        yield StoredInput(text, None)
         return
     directory = await asyncio.to_thread(temporary_directory)
     try:
         path = Path(directory.name)
         name = await asyncio.to_thread(_keep, path, path / _PART, path, source, stop)
-        yield KeptInput(name, path / _file_name(name))
+        yield StoredInput(name, path / _file_name(name))
     finally:
         await asyncio.to_thread(directory.cleanup)
 
@@ -172,14 +174,14 @@ def temporary_directory() -> TemporaryDirectory[str]:
     Raises:
         DestinationError: There is no place for one.
     """
-    from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources are kept
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
 
     with temporary_errors():
         return TemporaryDirectory(prefix="stacpull-")
 
 
-class KeptInput(NamedTuple):
-    """The source to walk, and the file that has its lines if it is kept input."""
+class StoredInput(NamedTuple):
+    """The source to walk, and the file that has its lines if it is stored input."""
 
     source: str
     path: Path | None

@@ -27,10 +27,10 @@ from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
+from stacpull.engine.run_control import FailureLimit, TransferPool, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.together import FailureLimit, TransferPool, together, unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
@@ -263,7 +263,7 @@ class MirrorRun:
             open_parts, self._workspace.destination, self._options, in_memory=True
         )
         pool = self._transfer_pool(queue, reader, parts)
-        await together(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
+        await walk_and_transfer(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
         await self._store.flush()
         if not self._summary.items_unseen:
             await self._store.call(MirrorOperations.forget_unwanted)
@@ -291,7 +291,6 @@ class MirrorRun:
     ) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
-        present = FilesInDest(self._workspace.destination)
         pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store,
@@ -299,7 +298,6 @@ class MirrorRun:
             reader,
             self._workspace.destination,
             self._options,
-            present=present,
             parts=parts,
             prefer=selection.prefer,
             clip=selection.clip,
@@ -318,7 +316,7 @@ class MirrorRun:
             network=network,
             store=self._store,
             items=reader,
-            present=present,
+            present=FilesInDest(self._workspace.destination),
             emit=self._emit,
         )
 

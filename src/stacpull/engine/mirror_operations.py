@@ -23,7 +23,7 @@ from stacpull.engine.items_parquet import (
     update_items_parquet,
 )
 from stacpull.engine.publisher import Publisher, run_now
-from stacpull.engine.recovery import accept, parts_of_lost_worker, recover
+from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed, Stage
@@ -196,7 +196,7 @@ class MirrorOperations:
         self.publisher.remove_listed()
         runs.set_flags(db, self._run.id, self._flags)
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
-        accept(db, self.store)
+        mark_recovered(db, self.store)
         self.publisher.adopting = self._flags.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.complete)
@@ -367,9 +367,9 @@ class MirrorOperations:
 
     # --- the walk ----------------------------------------------------------------------------------------
 
-    def plan(self, batch: PlanBatch, now: float) -> PlanResult:
+    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch of the walk, and return the jobs that it opens; `now` in seconds since 1970."""
-        return self._planner.commit(batch, now)
+        return self._planner.save_batch(batch, now)
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
         """Return the items that the run has already planned."""

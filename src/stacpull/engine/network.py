@@ -43,7 +43,7 @@ class SourceAddress(msgspec.Struct, frozen=True):
     headers: dict[str, Secret]
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
-    kept: Path | None = None
+    input_file: Path | None = None
     """The file with the lines of standard input, if that is SOURCE."""
     named: bool = True
     """True if the user named SOURCE in this command, False if it comes from a ledger."""
@@ -83,14 +83,14 @@ class Network(msgspec.Struct, frozen=True):
 
 
 def source_address(
-    source: str, options: Options, kept: Path | None = None, *, named: bool = True
+    source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> SourceAddress:
     """Split SOURCE from its credentials and join those of the options.
 
     Args:
         source: SOURCE.
         options: How to transfer.
-        kept: The file with the lines of standard input, if that is SOURCE.
+        input_file: The file with the lines of standard input, if that is SOURCE.
         named: False if the user did not name SOURCE in this command: it comes from a ledger.
 
     Raises:
@@ -104,7 +104,7 @@ def source_address(
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), kept, named)
+    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
 
 
 def login_advice(source: str, options: Options) -> str | None:
@@ -149,7 +149,9 @@ async def open_network(
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
     regions: dict[str, str] = {}
-    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.kept, regions)
+    setup = TransportSetup(
+        http, address.url, options, clock, all_variables(), secrets, address.input_file, regions
+    )
     web = {
         name: transport
         for name, scheme in SCHEMES.items()

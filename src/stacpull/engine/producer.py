@@ -102,10 +102,10 @@ class Producer:
         if self._run.spec.kind == "retry":
             await self._retry_items()
             await self._retry_links()
-            await self._commit(PlanBatch(walk_ended=True))
+            await self._save(PlanBatch(walk_ended=True))
         elif self._run.spec.kind == "repair":
             await self._read_damaged_items()
-            await self._commit(PlanBatch(walk_ended=True))
+            await self._save(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
             if not self._run.drawn:
                 walked = await self._store.call(runs.walked)
@@ -135,7 +135,7 @@ class Producer:
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
             await self._selector.plan_sources(links, documents, selected)
-            await self._commit(self._batch(selected))
+            await self._save(self._batch(selected))
 
     async def _retry_links(self) -> None:
         """Read the unreadable links of a tree again, and walk the documents below them.
@@ -168,8 +168,8 @@ class Producer:
             for one in items:
                 document = documents.get(one.row)
                 if isinstance(document, dict) and document.get("id") == one.name:
-                    kept = clean_item(document, self._secrets)
-                    await self._store.call(jobs.keep_document, one.row, kept)
+                    cleaned = clean_item(document, self._secrets)
+                    await self._store.call(jobs.keep_document, one.row, cleaned)
                 else:
                     self._on_event(Notice("warning", _unreadable(one, document)))
             after = items[-1].row
@@ -178,13 +178,13 @@ class Producer:
         """Plan the sample in order of rank. After a kill, planned items are skipped."""
         last: SampledItem | None = None
         while True:
-            kept = await self._store.call(walk_state.candidates, last, ITEMS_AT_ONCE)
-            if not kept:
+            candidates = await self._store.call(walk_state.candidates, last, ITEMS_AT_ONCE)
+            if not candidates:
                 break
-            selected = await self._selector.plan_drawn(await restored_candidates(kept, self._reader))
-            await self._commit(self._batch(selected))
-            last = kept[-1]
-        await self._commit(PlanBatch(walk_ended=True))
+            selected = await self._selector.plan_drawn(await restored_candidates(candidates, self._reader))
+            await self._save(self._batch(selected))
+            last = candidates[-1]
+        await self._save(PlanBatch(walk_ended=True))
 
     @property
     def items_seen(self) -> int:
@@ -207,7 +207,7 @@ class Producer:
             cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
             announced_by_all=reached.announced_by_all,
         )
-        return (await self._commit(batch)).new_seen
+        return (await self._save(batch)).new_seen
 
     async def restart(self) -> int:
         """Delete the position of the run. Its items stay planned and counted."""
@@ -245,12 +245,12 @@ class Producer:
             return failed
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
-    async def _commit(self, batch: PlanBatch) -> PlanResult:
-        committed = await self._store.call(MirrorOperations.plan, batch, self._now())
-        for item, key, failure in committed.failures:
+    async def _save(self, batch: PlanBatch) -> PlanResult:
+        saved = await self._store.call(MirrorOperations.save_batch, batch, self._now())
+        for item, key, failure in saved.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
-        await self._queue.put_all(committed.jobs)
-        return committed
+        await self._queue.put_all(saved.jobs)
+        return saved
 
 
 def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:
@@ -275,15 +275,15 @@ def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
     )
 
 
-async def restored_candidates(kept: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
+async def restored_candidates(candidates: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
     """Return candidates as they were drawn. Items without the signatures of their hrefs are read again.
 
     If that fails, the stored item is planned, and its assets fail with a reason.
     """
-    hrefs = [one.href for one in kept if one.stale and one.href is not None]
+    hrefs = [one.href for one in candidates if one.stale and one.href is not None]
     fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))
     found = []
-    for one in kept:
+    for one in candidates:
         document = fresh.get(one.href) if one.stale and one.href is not None else None
         if document is None or isinstance(document, Failure) or document.get("id") != one.item.item:
             document = orjson.loads(one.document)

@@ -17,8 +17,8 @@ import msgspec
 
 from stacpull.engine.item_writer import clean_item, item_of
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.together import unless_stopped
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice

@@ -95,7 +95,7 @@ def recover(
     return RecoveredAssets(complete, in_place)
 
 
-def accept(db: Connection, store: Store) -> None:
+def mark_recovered(db: Connection, store: Store) -> None:
     """Record that recovery is complete: files that are written under this boot can be trusted.
 
     The mark is written first. After a kill in between, the entry in the ledger is unchanged, which is

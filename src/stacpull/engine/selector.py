@@ -183,7 +183,7 @@ class Selector:
             )
         return notes if self._lookups is None else notes + self._lookups.notes()
 
-    async def select(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
+    async def plan_items(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
         """Filter a batch of a page's items, and plan the matches with their source items."""
         selected, limit = Selected(), self._selection.max_items
         verdicts = await self._judge(items)

@@ -18,8 +18,8 @@ from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.run_control import off_loop, unless_stopped
 from stacpull.engine.store_client import started_store
-from stacpull.engine.together import off_loop, unless_stopped
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
@@ -91,9 +91,9 @@ async def continue_run(
 
         check_dask(options)
     options = completed(options, spec.source)
-    kept = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
-    address = source_address(spec.source, options, kept, named=False)
-    if kept is None:
+    input_file = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
+    address = source_address(spec.source, options, input_file, named=False)
+    if input_file is None:
         await _refuse_unnamed(workspace, spec.source, address.url)
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.provider):

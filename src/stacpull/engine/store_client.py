@@ -22,7 +22,7 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
-from stacpull.engine.together import off_loop
+from stacpull.engine.run_control import off_loop
 from stacpull.errors import DestinationError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from stacpull.config.dest import output_path
 from stacpull.engine.network import Network
-from stacpull.engine.together import off_loop
+from stacpull.engine.run_control import off_loop
 from stacpull.models import Asset, PlannedItem, path_in_dest
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry

@@ -1,6 +1,6 @@
 """The walk of a source: from any position, page by page, in batches that a selector judges and a sink takes.
 
-    pages ─▶ batches of 100 items ─▶ `Selector.select` ─▶ `Sink.add_batch`
+    pages ─▶ batches of 100 items ─▶ `Selector.plan_items` ─▶ `Sink.add_batch`
 
 `mirror`, `plan` and `headers` only differ in their sink. A page is passed on in batches, so that the first
 transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
@@ -261,7 +261,7 @@ class Walk:
         new = 0
         for batch in batches:
             ends_page = batch is batches[-1]
-            selected = await self._selector.select(batch, collection, page.request.url)
+            selected = await self._selector.plan_items(batch, collection, page.request.url)
             reached = WalkProgress(announced=page.matched)
             if ends_page:
                 selected.problems += [

@@ -15,7 +15,7 @@ from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
+from stacpull.engine.fetching import open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.worker_messages import WorkerSettings
@@ -101,7 +101,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     if wanted.profile is not None:
         options = profile_options(options, wanted.profile)
     options = completed(options, address.url)
-    found = source_address(address.url, options, address.kept, named=address.named)
+    found = source_address(address.url, options, address.input_file, named=address.named)
     missing = [name for name in wanted.names if name not in found.credential_names]
     if missing:
         raise CredentialsError(
@@ -215,7 +215,6 @@ class Worker(ArrivalSender):
         self._limits: int | None = None
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
-        may_read = destination.is_local or not settings.own_parts
         self._pool = open_pool(
             self._queue,
             self,
@@ -223,12 +222,12 @@ class Worker(ArrivalSender):
             first,
             destination,
             options,
-            present=FilesInDest(destination) if may_read else first,
             parts=parts,
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the first network process
             on_detail=lambda text: first.send(messages.Noticed("debug", text)),
+            first_process=first if settings.own_parts else None,
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:

@@ -173,7 +173,7 @@ class LocalProcesses(WorkerSupply):
 
 
 class Workers:
-    """Runs the jobs of a queue in worker processes (`engine.together.TransferPool`).
+    """Runs the jobs of a queue in worker processes (`engine.run_control.TransferPool`).
 
     Args:
         queue: The queue of jobs.

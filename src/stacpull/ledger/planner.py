@@ -1,8 +1,8 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
-`Planner.commit` takes a batch of items of one page. The batch that ends a page has the new position. After a
-kill between two batches, the next start reads the page again: its first items are already planned, and none
-is counted twice.
+`Planner.save_batch` takes a batch of items of one page. The batch that ends a page has the new position.
+After a kill between two batches, the next start reads the page again: its first items are already planned,
+and none is counted twice.
 
 Nearly all items are new. They are inserted together, with one statement per table. A known item is planned
 by itself, based on its rows in the ledger (`ledger.planned_assets`).
@@ -153,7 +153,7 @@ class Planner:
         """Return the `ids` that this run has already planned, as primary or as source items."""
         return {item for item, found in self._load(ids).items() if found.run == self._run}
 
-    def commit(self, batch: PlanBatch, now: float) -> PlanResult:
+    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
 
         Args:

@@ -37,4 +37,4 @@ class Stdin(Scheme):
         """Return a transport that reads the saved file, if SOURCE is standard input."""
         from stacpull.transfer.local import OneFileTransport  # noqa: PLC0415 - only where SOURCE is local
 
-        return None if setup.kept is None else OneFileTransport(setup.kept)
+        return None if setup.input_file is None else OneFileTransport(setup.input_file)

@@ -39,7 +39,7 @@ class TransportSetup(msgspec.Struct, frozen=True):
     """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
     secrets: Secrets
     """The secrets that are removed from all output."""
-    kept: Path | None = None
+    input_file: Path | None = None
     """The file with the lines of standard input, if that is SOURCE."""
     regions: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Regions of buckets according to items, by the URL of the bucket (`s3://name`)."""

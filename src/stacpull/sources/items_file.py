@@ -19,7 +19,7 @@ ItemCollection or a list of items.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -51,14 +51,14 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, next_request
-from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.urls import is_local
 
 PAGE_ITEMS = 100
 """Items per page, by default."""
 
 
-class ItemsFile:
+class ItemsFile(Source):
     """The base class of sources that are one file of items.
 
     Args:
@@ -102,10 +102,6 @@ class ItemsFile:
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
         return await static_item(self._reader, href)
-
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
-        """Return nothing: each item has a document of its own."""
-        return {}
 
     def _wants(self, item: Json) -> bool:
         name = item.get("collection")

@@ -94,10 +94,8 @@ class Source(Protocol):
     missing or refused.
     """
 
-    @property
-    def url(self) -> str:
-        """SOURCE without credentials."""
-        ...
+    url: str
+    """SOURCE without credentials."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source.
@@ -148,15 +146,15 @@ class Source(Protocol):
         """
         ...
 
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
         """Return those of the items at `hrefs` that can be read with fewer requests, by href.
 
-        The caller reads each of the others with `item`.
+        The caller reads each of the others with `item`. By default, none can.
 
         Raises:
             CredentialsError: Credentials are missing or refused.
         """
-        ...
+        return {}
 
 
 _FIRST_ITEMS = 10

@@ -44,7 +44,7 @@ from stacpull.sources.search_query import (
     walk_verified,
     without_others,
 )
-from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
 from stacpull.spelling import similar
@@ -56,7 +56,7 @@ _MOST_NAMED = 40
 Walk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
 
-class StacApi:
+class StacApi(Source):
     """The base class of sources in a STAC API: its collections, its queries, and their walks.
 
     Args:

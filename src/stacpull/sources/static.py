@@ -7,7 +7,7 @@ the whole tree is walked. With `-C` the collection is searched level by level, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import quote
@@ -35,7 +35,7 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
-from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
 from stacpull.spelling import similar
@@ -53,7 +53,7 @@ class _FoundCollection(NamedTuple):
     document: Json
 
 
-class StaticSource:
+class StaticSource(Source):
     """The tree below one catalog or collection.
 
     Args:
@@ -162,10 +162,6 @@ class StaticSource:
         """Return the item at `href`."""
         return await static_item(self._reader, href)
 
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
-        """Return nothing: each item has a document of its own."""
-        return {}
-
     def _add(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
@@ -261,7 +257,7 @@ class LinkAgain(NamedTuple):
     path: tuple[str, ...] = ()
 
 
-class LinksAgain:
+class LinksAgain(Source):
     """A `Source` that reads some links of a tree again.
 
     Args:
@@ -307,10 +303,6 @@ class LinksAgain:
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
         return await self._source.item(href)
-
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- as `Source.items`
-        """Return nothing: each item has a document of its own."""
-        return {}
 
 
 def _from_root(page: Page, link: LinkAgain) -> Page:

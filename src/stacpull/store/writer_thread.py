@@ -21,7 +21,7 @@ _GATHER = 0.002
 """Seconds that the first body of a batch waits for others, because waking the thread also costs the loop."""
 
 
-class BodyWriter:
+class WriterThread:
     """One thread that writes parts. `deliver` and `on_error` are called on that thread.
 
     Args:

@@ -45,7 +45,7 @@ class TransferPool(Protocol):
         ...
 
 
-async def together(
+async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
     pool: TransferPool,
     tick: Callable[[], Coroutine[Any, Any, None]],

@@ -9,7 +9,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine import mirror_operations
 from stacpull.engine.mirror_operations import StopDeadline
-from stacpull.engine.together import together, within_grace
+from stacpull.engine.run_control import walk_and_transfer, within_grace
 from stacpull.errors import DestinationError, SourceError, cause
 
 
@@ -125,7 +125,7 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
         if broken_at is not None:
             loop.call_later(broken_at, broken.set_result, DestinationError("full"))
         try:
-            await together(walked, pool, tick, stop=stop, broken=broken)
+            await walk_and_transfer(walked, pool, tick, stop=stop, broken=broken)
         except (SourceError, BaseExceptionGroup) as caught:
             return pool, cause(caught)
         finally:
