@@ -9,25 +9,9 @@ import orjson
 import pytest
 from tests.engine.bench import NOW, Bench, documents, planned
 
-from stacpull.engine.item_writer import ItemWriter, clean_document, item_of
+from stacpull.engine.item_writer import ItemWriter, clean_document
 from stacpull.ledger import outcomes, views
-from stacpull.models import ItemId
 from stacpull.redact import Secret, Secrets
-
-
-@pytest.mark.parametrize(
-    ("href", "expected"),
-    [
-        ("https://h/v1/collections/c/items/i", ItemId("c", "i")),
-        ("https://h/v1/collections/c/items/i/?f=json", ItemId("c", "i")),
-        ("https://h/collections/a%2Fb/items/x%20y", ItemId("a/b", "x y")),
-        ("https://h/v1/collections/c", None),
-        ("https://h/some/where/item.json", None),
-        ("", None),
-    ],
-)
-def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
-    assert item_of(href) == expected
 
 
 @pytest.mark.parametrize(

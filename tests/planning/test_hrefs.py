@@ -7,7 +7,7 @@ import pytest
 
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.models import Failure, FailureKind, ItemId, PlannedItem
-from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href, source_links
+from stacpull.planning.hrefs import asset_href, asset_hrefs, item_of, own_href, self_href, source_links
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
@@ -88,6 +88,21 @@ def test_unusable_hrefs_are_reported(asset, base, why):
 )
 def test_the_url_of_an_item_at_an_api(page, href):
     assert own_href(ItemId("c:1", "a/b"), page) == href
+
+
+@pytest.mark.parametrize(
+    ("href", "expected"),
+    [
+        ("https://h/v1/collections/c/items/i", ItemId("c", "i")),
+        ("https://h/v1/collections/c/items/i/?f=json", ItemId("c", "i")),
+        ("https://h/collections/a%2Fb/items/x%20y", ItemId("a/b", "x y")),
+        ("https://h/v1/collections/c", None),
+        ("https://h/some/where/item.json", None),
+        ("", None),
+    ],
+)
+def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
+    assert item_of(href) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
 
 import msgspec
 import orjson
@@ -17,12 +16,12 @@ from stacpull.catalog.stored import as_sent
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import Written
-from stacpull.models import Failure, FailureKind, ItemId, Json
+from stacpull.models import Failure, FailureKind, Json
+from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import safe_segment
 from stacpull.redact import Secrets, cut_url
 from stacpull.store.protocol import Store, StoredFiles
-from stacpull.urls import parts_of
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 _COLLECTION_FILE = "collection.json"
 _BARE = ("type", "stac_version", "id", "collection")
 """The members that are stored of an item that is nested too deeply to be encoded."""
-_PATH_OF_ITEM = 4
-"""Trailing path segments of an API's item: collections, id, items, id."""
-
-
-def item_of(href: str) -> ItemId | None:
-    """Return the item that an API's URL `…/collections/C/items/I` names, None for any other."""
-    segments = parts_of(href).path.rstrip("/").split("/")[-_PATH_OF_ITEM:]
-    if len(segments) < _PATH_OF_ITEM or segments[0] != "collections" or segments[2] != "items":
-        return None
-    return ItemId(unquote(segments[1]), unquote(segments[3]))
 
 
 def clean_document(document: Json, secrets: Secrets) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
-from stacpull.engine.item_writer import clean_item, item_of
+from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
@@ -25,7 +25,7 @@ from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import LabelItem, UnseenItem
 from stacpull.models import Failure, FailureKind, ItemId, Json
-from stacpull.planning.hrefs import own_href, source_links
+from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.redact import Secrets, cut_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader

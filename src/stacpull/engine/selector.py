@@ -15,7 +15,6 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.engine.item_writer import item_of
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
 from stacpull.filters.asset_filter import compile_assets
@@ -32,7 +31,7 @@ from stacpull.models import (
     PlannedItem,
     Unread,
 )
-from stacpull.planning.hrefs import self_href, source_links
+from stacpull.planning.hrefs import item_of, self_href, source_links
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,

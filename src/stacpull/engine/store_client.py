@@ -203,11 +203,11 @@ class StoreClient(ArrivalSender):
         """Record that an asset failed for good, or is not ready yet."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         scrubbed = failure.scrubbed(self._secrets)
-        self._channel.send(messages.RecordFailure(AssetFailure(job.row, job.item_row, scrubbed, counted)))
+        self._channel.send(AssetFailure(job.row, job.item_row, scrubbed, counted))
 
     def send_unchanged(self, job: Job) -> None:
         """Record that an asset has not changed at the source."""
-        self._channel.send(messages.RecordUnchanged(UnchangedAsset(job.row, job.item_row, job.generation)))
+        self._channel.send(UnchangedAsset(job.row, job.item_row, job.generation))
 
     # --- operations --------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The messages between the network process and the store process, and the operations that they name.
 
-    network ─▶ OpenMirror, then OperationCall, Arrivals, RecordFailure, RecordUnchanged, …, CloseMirror
+    network ─▶ OpenMirror, then OperationCall, Arrivals, AssetFailure, UnchangedAsset, …, CloseMirror
     store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
 
 See `engine.messages` for the encoding.
@@ -45,18 +45,6 @@ class OperationCall(msgspec.Struct, tag=1, array_like=True):
     number: int
     operation: str
     arguments: msgspec.Raw
-
-
-class RecordFailure(msgspec.Struct, tag=3, array_like=True):
-    """Record that an asset failed for good, or is not ready yet."""
-
-    failure: AssetFailure
-
-
-class RecordUnchanged(msgspec.Struct, tag=4, array_like=True):
-    """Record that an asset has not changed at the source."""
-
-    asset: UnchangedAsset
 
 
 class LearnedSecrets(msgspec.Struct, tag=5, array_like=True):
@@ -124,8 +112,8 @@ ToStore = (
     OpenMirror
     | OperationCall
     | Arrivals
-    | RecordFailure
-    | RecordUnchanged
+    | AssetFailure
+    | UnchangedAsset
     | LearnedSecrets
     | StopEarly
     | CloseMirror

@@ -178,12 +178,8 @@ class StoreServer:
         match message:
             case messages.OperationCall() if self._operations is None:
                 self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
-            case Arrivals() | messages.OperationCall():
+            case Arrivals() | AssetFailure() | UnchangedAsset() | messages.OperationCall():
                 self._queue.put(message)
-            case messages.RecordFailure(failure):
-                self._queue.put(failure)
-            case messages.RecordUnchanged(asset):
-                self._queue.put(asset)
             case messages.LearnedSecrets():
                 self._learn(message)
             case messages.StopEarly():

@@ -35,8 +35,8 @@ from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
 
 
-class AssetFailure(msgspec.Struct, frozen=True):
-    """An asset that failed for good in this run, after `attempts` attempts."""
+class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """An asset that failed for good in this run, or is not ready yet, after `attempts` attempts."""
 
     row: int
     item_row: int
@@ -44,7 +44,7 @@ class AssetFailure(msgspec.Struct, frozen=True):
     attempts: int = 1
 
 
-class UnchangedAsset(NamedTuple):
+class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
     """An asset whose file in place is current, as the source has confirmed."""
 
     row: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from stacpull.caches import cached_if_short
 from stacpull.hosts import scheme_of
@@ -84,6 +84,14 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
         return None
     name = quote(item_id.item, safe="")
     return template.replace("{c}", quote(item_id.collection, safe="")).replace("{i}", name)
+
+
+def item_of(href: str) -> ItemId | None:
+    """Return the item that an API's URL `…/collections/C/items/I` names, None for any other."""
+    match parts_of(href).path.rstrip("/").split("/"):
+        case [*_, "collections", collection, "items", item]:
+            return ItemId(unquote(collection), unquote(item))
+    return None
 
 
 def source_links(

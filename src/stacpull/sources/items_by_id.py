@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
-from urllib.parse import unquote
 
 from stacpull.errors import SourceError
 from stacpull.models import ItemId, Json, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import self_href
+from stacpull.planning.hrefs import item_of, self_href
 from stacpull.sources.documents import has_next, valid_item
 from stacpull.sources.item_reader import MOST_TOGETHER
 from stacpull.sources.paging import with_limit
@@ -28,6 +27,8 @@ from stacpull.sources.search_query import Capabilities, search_endpoint
 from stacpull.sources.source import JsonReader
 
 _FEWEST: Final = 2
+_SLASHES: Final = 2
+"""In `C/items/I`."""
 
 
 class ItemsById:
@@ -67,13 +68,10 @@ class ItemsById:
 
     def _item_at(self, href: str) -> ItemId | None:
         """Return the item at `href` if this API has it at `/collections/C/items/I`."""
-        if not href.startswith(self._prefix) or "?" in href or "#" in href:
-            return None
-        match href[len(self._prefix) :].split("/"):
-            case [collection, "items", item]:
-                found = ItemId(unquote(collection), unquote(item))
-                return None if "," in found.item else found  # commas separate the ids in a GET request
-        return None
+        is_own = href.startswith(self._prefix) and href.count("/", len(self._prefix)) == _SLASHES
+        found = item_of(href) if is_own and "?" not in href and "#" not in href else None
+        # commas separate the ids in a GET request
+        return None if found is None or "," in found.item else found
 
     async def _search(self, collection: str, ids: Sequence[str]) -> dict[str, Json]:
         """Return the items of a collection that searches for `ids` returned, by id."""
