@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from stacpull.engine.together import to_its_end
+from stacpull.engine.run_control import to_its_end
 from stacpull.events import Checked, Event, Listener
 
 T = TypeVar("T")
