@@ -1,4 +1,4 @@
-"""The table of rooms of docs/ARCHITECTURE.md, held by reading every import of the package."""
+"""The table of packages of docs/ARCHITECTURE.md, checked by reading every import."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | {"config", "net", "sources", "transfer", "fastpath", "store", "ledger", "catalog", "outputs"},
     "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
 }
-"""Which rooms a room may import, itself apart."""
+"""Which packages a package may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {
     "schemes": frozenset({"config", "net", "planning", "store", "transfer"})
 }
-"""What a room may import besides, but only inside of functions and for annotations: when it is used."""
+"""What a package may import besides, but only inside of functions and for annotations: when it is used."""
 EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
-"""What may import every room: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
+"""What may import every package: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "outputs"}),
@@ -107,8 +107,8 @@ NEIGHBOURS_OF_NEIGHBOURS = {"stacpull_trace": frozenset({"stacpull_headers.range
 IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
-"""What does I/O: never in a pure room."""
-ENVIRONMENT_ROOMS = frozenset({"aws_settings", "config", "cli", "proxies", "python_process", "system"})
+"""What does I/O: never in a pure package."""
+ENVIRONMENT_PACKAGES = frozenset({"aws_settings", "config", "cli", "proxies", "python_process", "system"})
 
 OWN_TASKS = {"engine/dask_cluster.py", "engine/stream.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a
@@ -117,8 +117,8 @@ group would cancel a connection to Dask before it can be closed."""
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
-STORE_ROOMS = frozenset({"engine", "upkeep", "catalog", "outputs"})
-"""Rooms that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
+STORE_PACKAGES = frozenset({"engine", "upkeep", "catalog", "outputs"})
+"""Packages that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
 FILE_FUNCTIONS = frozenset(
     {
         "access", "chmod", "fchmod", "fdopen", "fstat", "fsync", "ftruncate", "link", "listdir", "lstat",
@@ -155,7 +155,7 @@ OWN_FILES = {
     "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
     "outputs/webdataset.py": "writes OUT",
 }
-"""Modules of these rooms that use files by themselves, and what for."""
+"""Modules of these packages that use files by themselves, and what for."""
 
 
 class Module(NamedTuple):
@@ -166,7 +166,7 @@ class Module(NamedTuple):
     tree: ast.Module
 
     @property
-    def room(self) -> str:
+    def package(self) -> str:
         """The folder directly under the package, or the stem of a file directly in the package."""
         return self.place.parts[0] if len(self.place.parts) > 1 else self.place.stem
 
@@ -184,9 +184,9 @@ def trees() -> Iterator[None]:
     tree_of.cache_clear()
 
 
-def read_package(package: Path) -> list[Module]:
-    paths = sorted(package.rglob("*.py"))
-    return [Module(p.relative_to(package), p.read_text(), tree_of(p)) for p in paths]
+def read_package(root: Path) -> list[Module]:
+    paths = sorted(root.rglob("*.py"))
+    return [Module(p.relative_to(root), p.read_text(), tree_of(p)) for p in paths]
 
 
 def at_once(node: ast.AST) -> Iterator[ast.AST]:
@@ -198,9 +198,9 @@ def at_once(node: ast.AST) -> Iterator[ast.AST]:
             yield from at_once(child)
 
 
-def imported(module: Module, package: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
+def imported(module: Module, root_name: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, relative imports made absolute."""
-    here = (package, *module.place.parent.parts)
+    here = (root_name, *module.place.parent.parts)
     for node in ast.walk(module.tree) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -210,30 +210,30 @@ def imported(module: Module, package: str, nodes: Iterable[ast.AST] | None = Non
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def import_violations(module: Module, package: str, rooms: frozenset[str]) -> Iterator[str]:
-    now = set(imported(module, package, at_once(module.tree)))
-    for name in imported(module, package):
+def import_violations(module: Module, root_name: str, packages: frozenset[str]) -> Iterator[str]:
+    now = set(imported(module, root_name, at_once(module.tree)))
+    for name in imported(module, root_name):
         top, _, rest = name.partition(".")
         target = rest.partition(".")[0]
-        if top == package:
-            if name in now or target not in DEFERRED.get(module.room, ()):
-                yield from room_violations(module.room, target, rooms)
-        elif top in NEIGHBOURS and module.room != "__init__":
-            yield f"{module.room} must not import {top}: it is a package beside this one"
-        elif module.room not in LIBRARIES.get(top, {module.room}):
-            yield f"{module.room} must not import {top}"
-        elif module.room in PURE and top in IMPURE:
-            yield f"{module.room} is pure and must not import {top}"
+        if top == root_name:
+            if name in now or target not in DEFERRED.get(module.package, ()):
+                yield from package_violations(module.package, target, packages)
+        elif top in NEIGHBOURS and module.package != "__init__":
+            yield f"{module.package} must not import {top}: it is a package beside this one"
+        elif module.package not in LIBRARIES.get(top, {module.package}):
+            yield f"{module.package} must not import {top}"
+        elif module.package in PURE and top in IMPURE:
+            yield f"{module.package} is pure and must not import {top}"
 
 
-def room_violations(room: str, target: str, rooms: frozenset[str]) -> Iterator[str]:
-    """Yield what is wrong with `room` importing `target`: a public name of the package belongs to no room."""
-    if room in EVERYTHING or target == room or target not in rooms:
+def package_violations(package: str, target: str, packages: frozenset[str]) -> Iterator[str]:
+    """Yield what is wrong with `package` importing `target`: public names of `stacpull` are allowed."""
+    if package in EVERYTHING or target == package or target not in packages:
         return
-    if room not in MAY_IMPORT:
-        yield f"{room} is no room of the table"
-    elif target not in MAY_IMPORT[room]:
-        yield f"{room} must not import {target}"
+    if package not in MAY_IMPORT:
+        yield f"{package} is no package of the table"
+    elif target not in MAY_IMPORT[package]:
+        yield f"{package} must not import {target}"
 
 
 def environment_violations(module: Module) -> Iterator[str]:
@@ -243,8 +243,8 @@ def environment_violations(module: Module) -> Iterator[str]:
         or (isinstance(n, ast.ImportFrom) and n.module == "os" and names & {a.name for a in n.names})
         for n in ast.walk(module.tree)
     )
-    if found and module.room not in ENVIRONMENT_ROOMS:
-        yield f"{module.room} must not read the environment"
+    if found and module.package not in ENVIRONMENT_PACKAGES:
+        yield f"{module.package} must not read the environment"
 
 
 def task_violations(module: Module) -> Iterator[str]:
@@ -266,8 +266,8 @@ def task_violations(module: Module) -> Iterator[str]:
 
 def file_violations(module: Module) -> Iterator[str]:
     """DEST may be anything that `store/` can write: nothing else uses a file system there."""
-    if module.room in STORE_ROOMS and module.place.as_posix() not in OWN_FILES and uses_files(module):
-        yield f"{module.room} must use DEST through the store"
+    if module.package in STORE_PACKAGES and module.place.as_posix() not in OWN_FILES and uses_files(module):
+        yield f"{module.package} must use DEST through the store"
 
 
 def uses_files(module: Module) -> bool:
@@ -290,7 +290,7 @@ def is_file_call(call: ast.Call) -> bool:
 def shape_violations(module: Module) -> Iterator[str]:
     vague = VAGUE_NAMES & {*module.place.parent.parts, *module.place.stem.split("_")}
     if vague:
-        yield f"{min(vague)} says nothing: name the room after what it does"
+        yield f"{min(vague)} says nothing: name the package after what it does"
     if module.text.strip() and ast.get_docstring(module.tree) is None:
         yield "a module opens with what it is for"
 
@@ -311,13 +311,13 @@ def base_names(node: ast.ClassDef) -> set[str]:
     return {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
 
 
-def violations(package: Path) -> list[str]:
-    modules = read_package(package)
-    rooms = frozenset(m.room for m in modules) - {"__init__"}
+def violations(root: Path) -> list[str]:
+    modules = read_package(root)
+    packages = frozenset(m.package for m in modules) - {"__init__"}
     found = list(undocumented_errors(modules))
     for module in modules:
         messages = [
-            *import_violations(module, package.name, rooms),
+            *import_violations(module, root.name, packages),
             *environment_violations(module),
             *task_violations(module),
             *file_violations(module),
@@ -343,7 +343,9 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
 
 
 def test_the_list_of_modules_that_use_files_is_complete() -> None:
-    modules = {m.place.as_posix() for m in read_package(PACKAGE) if m.room in STORE_ROOMS and uses_files(m)}
+    modules = {
+        m.place.as_posix() for m in read_package(PACKAGE) if m.package in STORE_PACKAGES and uses_files(m)
+    }
     assert modules == set(OWN_FILES)
 
 
@@ -351,14 +353,14 @@ def test_every_allowed_import_is_used() -> None:
     used: dict[str, set[str]] = {}
     for module in read_package(PACKAGE):
         names = {name.split(".")[1] for name in imported(module, "stacpull") if name.startswith("stacpull.")}
-        used.setdefault(module.room, set()).update(names)
-    allowed = {room: rooms - BASE for room, rooms in MAY_IMPORT.items() if room not in BASE}
-    assert allowed == {room: rooms & used[room] for room, rooms in allowed.items()}
+        used.setdefault(module.package, set()).update(names)
+    allowed = {package: packages - BASE for package, packages in MAY_IMPORT.items() if package not in BASE}
+    assert allowed == {package: packages & used[package] for package, packages in allowed.items()}
 
 
 def test_every_package_is_in_the_table() -> None:
-    rooms = {module.room for module in read_package(PACKAGE)}
-    assert rooms <= {*MAY_IMPORT, *EVERYTHING}
+    packages = {module.package for module in read_package(PACKAGE)}
+    assert packages <= {*MAY_IMPORT, *EVERYTHING}
 
 
 def test_the_error_tree_is_drawn_with_the_true_exit_codes() -> None:
@@ -392,7 +394,7 @@ SOUND = {
         ("store/a.py", "def f():\n    from made.cli import x", "store must not import cli"),
         ("models.py", "from made.planning import x", "models must not import planning"),
         ("planning/a.py", "from made.store import x", "planning must not import store"),
-        ("attic/a.py", "from made.planning import x", "attic is no room of the table"),
+        ("attic/a.py", "from made.planning import x", "attic is no package of the table"),
         ("store/a.py", "import sqlite3", "store must not import sqlite3"),
         ("store/a.py", "from aiohttp import web", "store must not import aiohttp"),
         ("store/a.py", "import httptools", "store must not import httptools"),
@@ -430,9 +432,9 @@ SOUND = {
     ],
 )
 def test_the_checker_reports_violations(tmp_path: Path, place: str, text: str, complaint: str) -> None:
-    package = tmp_path / "made"
-    write_tree(package, {**SOUND, place: f'"""A module."""\n{text}\n'})
-    found = violations(package)
+    root = tmp_path / "made"
+    write_tree(root, {**SOUND, place: f'"""A module."""\n{text}\n'})
+    found = violations(root)
     assert found
     assert all(complaint in message or "missing in the tree" in message for message in found)
     assert any(complaint in message for message in found)
@@ -497,8 +499,8 @@ def test_neighbour_packages_import_exactly_what_their_tables_list() -> None:
 
 def test_tests_have_the_folders_of_the_code() -> None:
     """`src/stacpull/X` is tested in `tests/X`, and `src/stacpull_X` too: no name may be in both places."""
-    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
-    assert rooms.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
+    packages = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    assert packages.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
 
 
 MODULE_NAMES_USED_TWICE = frozenset[str]()

@@ -1,8 +1,9 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-It (`python_process`) inherits its end of a socket pair, standard error and what the caller names. SIGINT and
-SIGTERM are blocked while it is started, and a process begins with the mask of its parent's thread: so neither
-can end it before it ignores them.
+The child process inherits one end of a socket pair, standard error, and the descriptors that the caller
+names. A child process also inherits the signal mask of the thread that starts it. SIGINT and SIGTERM are
+blocked in this thread during the start, so neither can end the child process before it ignores them.
+`python_process` has its command line and environment.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _early: dict[str, Started] = {}
 def started_early(module: str) -> Iterator[None]:
     """Start a process now, so that its imports take place beside those of this process.
 
-    The first call of `spawn` in the block for the same module returns it. If that call has arguments, or
-    there is none, the process is killed.
+    The first call of `spawn` in the block for the same module returns this process. It is killed if that call
+    has arguments, or if there is no such call.
 
     Args:
         module: See `spawn`.

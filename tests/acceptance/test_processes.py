@@ -306,7 +306,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
     [
         (
             "os._exit(3)",
-            "One worker process after the other is lost, the last one ended by itself (3)",
+            "6 worker processes in a row ended before they transferred anything, the last one ended",
             "_note_lost",
         ),
         (

@@ -14,7 +14,7 @@ import pytest
 
 import stacpull
 from stacpull import child_process
-from stacpull.engine import workspace as room
+from stacpull.engine import workspace as module
 from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.run_control import off_loop
 from stacpull.engine.session import opened_workspace
@@ -30,7 +30,7 @@ def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
 
     async def run() -> None:
         async with opened_workspace(DestPlace(tmp_path)):
-            monkeypatch.setattr(room, "checkpoint_log", failing)
+            monkeypatch.setattr(module, "checkpoint_log", failing)
             raise LookupError("what ended the run")
 
     with pytest.raises(LookupError, match="what ended the run"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.store.disks import remount, small_disk
 
-from stacpull.engine import workspace as room
+from stacpull.engine import workspace as module
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
@@ -107,7 +107,7 @@ class FailingLog:
 def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path, monkeypatch) -> None:
     """SQLite closes without an error: the log may then have a hole that only shows after a power loss."""
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
-    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
+    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
         one.destination.trust("this boot")
     monkeypatch.undo()
@@ -117,14 +117,14 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
 
 def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
-    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(failing))
+    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(LookupError), open_workspace(tmp_path):
         raise LookupError
     assert not is_held(tmp_path)
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(room, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
+    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
         one.destination.trust("this boot")
     with open_workspace(tmp_path) as one:

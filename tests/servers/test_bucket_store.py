@@ -24,7 +24,7 @@ from tests.store.store_contract import Reopen, StoreContract, paths, put
 
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, FailureKind
-from stacpull.store import bucket as room
+from stacpull.store import bucket as module
 from stacpull.store import bucket_requests, multipart, s3_bucket
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
@@ -36,7 +36,7 @@ LONG = bytes(range(256)) * (12 << 12)
 
 def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have long parts sent in pieces, two at a time, and return the list that their numbers will be in."""
-    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
     monkeypatch.setattr(multipart, "_AT_ONCE", 2)
     sent: list[int] = []
@@ -180,7 +180,7 @@ class BucketContract(StoreContract):
     def test_a_long_part_is_uploaded_in_pieces(
         self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+        monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
         monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
         data = bytes(range(256)) * (12 << 12)
         assert put(store, "c/long", data) is None
@@ -405,7 +405,7 @@ class TestRadosgwThroughBoto3(BucketContract):
     ) -> None:
         _, opened, longest = reads_by_boto3(store, monkeypatch)
         assert opened == ["", "bytes=9000001-"]
-        assert longest <= room.READ
+        assert longest <= module.READ
 
 
 class TestMoto(BucketContract):
@@ -438,7 +438,7 @@ class TestRclone(BucketContract):
         direct, opened, longest = reads_by_boto3(store, monkeypatch)
         assert direct == 8
         assert opened == ["", "bytes=9000001-"]
-        assert longest <= room.READ
+        assert longest <= module.READ
 
 
 def test_a_missing_and_an_unreachable_bucket_are_reported(

@@ -34,7 +34,7 @@ from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import open_writer
 from stacpull.models import BucketLocation, ResumePoint, Validator
-from stacpull.store import bucket as room
+from stacpull.store import bucket as module
 from stacpull.store import lease as leases
 from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
@@ -205,7 +205,7 @@ def test_the_lease_is_read_once_for_many_writes(machines: Machines, monkeypatch:
 def test_a_long_upload_ends_when_the_lease_is_lost(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
     monkeypatch.setattr(multipart, "_AT_ONCE", 1)
     machines.lease("one").__enter__()
@@ -278,7 +278,7 @@ def test_a_service_that_refuses_to_replace_conditionally(
     location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Lease and copy of the ledger are replaced, unless another mirror has written them."""
-    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
     with unreliable(str(location.endpoint_url), "no conditional replacement") as proxy, ExitStack() as opened:
         machines = Machines(tmp_path, replace(location, endpoint_url=proxy.url), opened)
         for filler in (b"a", b"b"):
@@ -299,7 +299,7 @@ def test_a_service_that_refuses_to_replace_conditionally(
 def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
     machines: Machines, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_PUT", 1 << 20)
+    monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
     store = machines.store("one")
     for filler in (b"a", b"b"):

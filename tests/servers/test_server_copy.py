@@ -28,7 +28,7 @@ from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
 from stacpull.reports import MirrorReport
 from stacpull.store import s3_bucket
-from stacpull.store import server_copy as room
+from stacpull.store import server_copy as module
 from stacpull.store.bucket import BucketStore
 from stacpull.store.buffered_parts import PendingCopy, new_identity
 from stacpull.store.multipart import UploadNote
@@ -184,8 +184,8 @@ def etag_of(source: Bucket, key: str) -> str:
 def test_a_very_long_object_is_copied_in_pieces(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
-    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     place = store.bucket.object_args("c/copy")
@@ -203,8 +203,8 @@ def test_a_very_long_object_is_copied_in_pieces(
 def test_the_lost_reply_to_the_end_of_a_copy_in_pieces(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
-    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     complete = store.bucket.s3.complete_multipart_upload
 
     def lost(**arguments: Any) -> None:
@@ -227,8 +227,8 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
-    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     with monkeypatch.context() as patch:
@@ -247,8 +247,8 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
 def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
-    monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+    monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
+    monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
 
     def denied(**_: object) -> None:
         raise ClientError({"Error": {"Code": "AccessDenied"}}, "UploadPartCopy")
@@ -283,8 +283,8 @@ def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
     store: BucketStore, source: Bucket, s3: Any, monkeypatch: pytest.MonkeyPatch, is_single: bool
 ) -> None:
     if not is_single:
-        monkeypatch.setattr(room, "_SINGLE_COPY", 1 << 20)
-        monkeypatch.setattr(room, "_COPIED_PIECE", 5 << 20)
+        monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
+        monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     assert placed(store, CopySource(source.href("long.bin"), etag_of(source, "long.bin")), LONG) is None
     source.put("newer", VERY_LONG)
     newer = CopySource(source.href("newer"), etag_of(source, "newer"))

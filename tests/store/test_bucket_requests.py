@@ -24,7 +24,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
-from stacpull.store import bucket_requests as room
+from stacpull.store import bucket_requests as module
 from stacpull.store import s3_bucket
 from stacpull.store.bucket_requests import (
     BucketRequests,
@@ -229,7 +229,7 @@ def test_connections_are_kept_and_lost_ones_are_replaced() -> None:
     with closing(RawServer(answering(OK))) as server, sender(server.port) as found:
         for _ in range(3):
             assert None not in found.send([put()] * 100)
-        assert server.connections <= room.CONNECTIONS
+        assert server.connections <= module.CONNECTIONS
     with closing(RawServer(answering(OK, OK, ends=True))) as server, sender(server.port) as found:
         for _ in range(20):
             assert None not in found.send([put()] * 10)
@@ -246,8 +246,8 @@ def test_a_connection_that_ends_gives_no_reply(answer: bytes) -> None:
 
 
 def test_a_silent_server_gives_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_SILENCE", 0.2)
-    monkeypatch.setattr(room, "_TURN", 0.1)
+    monkeypatch.setattr(module, "_SILENCE", 0.2)
+    monkeypatch.setattr(module, "_TURN", 0.1)
     ended = threading.Event()
 
     def talk(found: socket.socket, number: int) -> None:
@@ -275,14 +275,14 @@ def test_a_sender_whose_loop_did_not_start_starts_it_for_the_next_request(
 
     with closing(RawServer(answering(OK))) as server, sender(server.port) as found:
         with monkeypatch.context() as patched:
-            patched.setattr(room, "loop_runner", fail)
+            patched.setattr(module, "loop_runner", fail)
             for _ in range(2):
                 with pytest.raises(OSError, match="too many open files"):
                     found.send([put()])
         (reply,) = found.send([put()])
         assert reply is not None
     with sender(1) as found, monkeypatch.context() as patched:
-        patched.setattr(room, "loop_runner", fail)
+        patched.setattr(module, "loop_runner", fail)
         with pytest.raises(OSError, match="too many open files"):
             found.send([put()])
         found.close()

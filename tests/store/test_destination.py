@@ -14,7 +14,7 @@ from tests.store.disks import remount, small_disk
 
 from stacpull.errors import DestinationError
 from stacpull.models import FailureKind
-from stacpull.store import destination as room
+from stacpull.store import destination as module
 from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 
@@ -181,7 +181,7 @@ def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
     for number in range(200):
         opened.write_part("p", b"x")
         assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
-    assert len(list(Path("/proc/self/fd").iterdir())) - before <= room._HELD_DIRECTORIES + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= module._HELD_DIRECTORIES + 1
     touched = opened.take_touched()
     with opened.opened(touched[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50

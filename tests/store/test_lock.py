@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import DestinationError
-from stacpull.store import lock as room
+from stacpull.store import lock as module
 from stacpull.store.lock import MirrorLock, holder, is_held
 
 HOLD = (
@@ -112,11 +112,11 @@ def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(
         assert run.stdin is not None
         assert run.stdout.readline() == b"started\n"
         run.wait()
-        monkeypatch.setattr(room, "_ATTEMPTS", 3)
-        monkeypatch.setattr(room, "_END_ATTEMPTS", 3)
+        monkeypatch.setattr(module, "_ATTEMPTS", 3)
+        monkeypatch.setattr(module, "_END_ATTEMPTS", 3)
         with pytest.raises(DestinationError, match="one that it started"):
             MirrorLock(dest)
-        monkeypatch.setattr(room, "_END_ATTEMPTS", 1000)
+        monkeypatch.setattr(module, "_END_ATTEMPTS", 1000)
         threading.Timer(0.3, run.stdin.close).start()
         MirrorLock(dest).release()
 

@@ -277,7 +277,7 @@ class MirrorRun:
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
-            self._emit(Notice("warning", "Nothing was pruned: --prune needs a `mirror` run that completes."))
+            self._emit(Notice("warning", "Nothing was pruned: this is not a complete `mirror` run."))
             return
         from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 

@@ -320,8 +320,8 @@ class Workers:
         self._lost_in_vain += 1
         if self._lost_in_vain > _LOST_IN_VAIN:
             raise WorkerError(
-                f"One worker process after the other is lost, the last one {how}: make sure that there is "
-                "enough memory, or use --processes 1, then resume."
+                f"{self._lost_in_vain} worker processes in a row ended before they transferred anything, the "
+                f"last one {how}. Make sure that there is enough memory, or use --processes 1, then resume."
             )
         self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
 RunKind = Literal["mirror", "retry", "repair", "rebuild"]
+"""The kind of a run.
+
+- mirror: walks the source.
+- retry: transfers every failed asset again, and reads unreadable items and links again.
+- repair: transfers certain assets again, without a walk: the damaged ones (`verify --repair`), or those that
+  were not ready (`retry --ordered`).
+- rebuild: the first run of a ledger that `verify --rebuild` made. It has no walk.
+"""
 EndState = Literal["complete", "interrupted", "failed"]
 
 _COUNTERS = (

@@ -1,4 +1,4 @@
-"""A thread that writes bodies as complete parts if they are too long to be sent to the store process.
+"""A thread that writes as complete parts the bodies that are too long to be sent to the store process.
 
 It takes all waiting bodies, computes digests, writes each body under its name, and passes the batch on. A
 body is on disk a moment after it was received, so a kill only costs the transfers in flight.
@@ -54,7 +54,7 @@ class WriterThread:
         self._thread.start()
 
     def put(self, arrival: Arrival) -> None:
-        """Have an asset that came in made a complete part; return at once. The thread changes `arrival`."""
+        """Queue a received asset: the thread writes its body as a complete part, and changes `arrival`."""
         self._queue.put(arrival)
 
     def close(self) -> None:
