@@ -13,7 +13,7 @@ from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.engine import recovery
-from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
@@ -170,7 +170,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
             if is_called:
                 await store.flush()
                 with pytest.raises(DestinationError):
-                    await store.call(MirrorOperations.publish_all)
+                    await store.call(Publisher.publish_all)
             else:
                 await until(lambda: events.broken)
 

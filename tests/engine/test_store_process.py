@@ -22,11 +22,12 @@ from stacpull.child_process import spawn
 from stacpull.engine import store_messages as messages
 from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.mirror_operations import MirrorOperations
-from stacpull.engine.publisher import PACE
+from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import runs, walk_state
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunFlags
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job
 from stacpull.redact import Secret, Secrets
@@ -86,7 +87,7 @@ def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: 
             store.fail(jobs[1], reset, 1)
             store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.written)
-            await store.call(MirrorOperations.publish_all)
+            await store.call(Publisher.publish_all)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
 
     run(course)
@@ -107,7 +108,7 @@ def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
-            known = await store.call(MirrorOperations.known, [ItemId("c", "i"), ItemId("c", "j")])
+            known = await store.call(Planner.known, [ItemId("c", "i"), ItemId("c", "j")])
             assert known == {ItemId("c", "i")}
             assert await store.call(walk_state.candidates, None, 10) == []
 
@@ -222,7 +223,7 @@ def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
             store.put(jobs[1], received(jobs[1], b"second"))
             await until(lambda: events.written == 2)
             assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-            call = asyncio.create_task(store.call(MirrorOperations.publish_all))
+            call = asyncio.create_task(store.call(Publisher.publish_all))
             store.put(jobs[2], received(jobs[2], b"third"))
             await until(lambda: events.written == 3)
             assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})

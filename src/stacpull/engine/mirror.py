@@ -27,6 +27,7 @@ from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
+from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, TransferPool, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.selector import Selector
@@ -45,6 +46,7 @@ from stacpull.errors import (
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger import views, walk_state
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
 from stacpull.net.gate import MAX_REFUSALS
@@ -273,7 +275,7 @@ class MirrorRun:
         """Prune, if `--prune` is given and everything else is done."""
         if not self._options.prune:
             return
-        await self._store.call(MirrorOperations.publish_all)
+        await self._store.call(Publisher.publish_all)
         counters = self._store.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         if self._run.spec.kind != "mirror" or not is_done:
@@ -350,7 +352,7 @@ class MirrorRun:
         spec = self._run.spec
 
         async def known(ids: Sequence[ItemId]) -> set[ItemId]:
-            return await self._store.call(MirrorOperations.known, ids) if ids else set()
+            return await self._store.call(Planner.known, ids) if ids else set()
 
         matched = self._store.counters["items_matched"] or 0
         drawn = await self._store.call(walk_state.ranks)

@@ -29,11 +29,10 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views
 from stacpull.ledger.database import ledger_path, transaction, translated
-from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.runs import EndState, RunFlags, StoredRun
-from stacpull.models import FailureKind, ItemId
+from stacpull.models import FailureKind
 from stacpull.redact import Secrets
 from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -170,7 +169,8 @@ class MirrorOperations:
         )
 
     @cached_property
-    def _planner(self) -> Planner:
+    def planner(self) -> Planner:
+        """Saves the batches of the walk. It is created when it is first used."""
         return Planner(
             self.db,
             self._run.id,
@@ -223,10 +223,6 @@ class MirrorOperations:
         found = parts_of_lost_worker(self.db, self.store, rows, checksum=self._checksum)
         self.publisher.take(found)
         return [part.row for part in found]
-
-    def publish_all(self) -> None:
-        """Publish and record everything that was received."""
-        self.publisher.publish_all()
 
     def write_final_items(self) -> None:
         """Publish everything, then write the missing JSON of final items."""
@@ -364,16 +360,6 @@ class MirrorOperations:
             is_stopped=self._is_stopped,
             on_stage=self._on_stage,
         )
-
-    # --- the walk ----------------------------------------------------------------------------------------
-
-    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
-        """Save a batch of the walk, and return the jobs that it opens; `now` in seconds since 1970."""
-        return self._planner.save_batch(batch, now)
-
-    def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return the items that the run has already planned."""
-        return self._planner.known(ids)
 
     # --- pruning -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector, SourceLink
 from stacpull.engine.store_client import StoreClient
@@ -23,7 +22,7 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import ItemFailure, PlanBatch
+from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
 from stacpull.ledger.walk_state import SampledItem, UnreadLink
 from stacpull.models import Failure, ItemId, Json
 from stacpull.planning.hrefs import own_href, self_href
@@ -246,7 +245,7 @@ class Producer:
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
 
     async def _save(self, batch: PlanBatch) -> PlanResult:
-        saved = await self._store.call(MirrorOperations.save_batch, batch, self._now())
+        saved = await self._store.call(Planner.save_batch, batch, self._now())
         for item, key, failure in saved.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put_all(saved.jobs)

@@ -215,7 +215,7 @@ class StoreClient(ArrivalSender):
         """Call an operation in the store process, and return its result.
 
         Args:
-            operation: A method of `MirrorOperations`, or one of `store_messages.LEDGER_FUNCTIONS`.
+            operation: One of `store_messages.OPERATIONS`.
             arguments: Its arguments after the first one, by position.
 
         Raises:

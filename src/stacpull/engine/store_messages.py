@@ -8,7 +8,7 @@ See `engine.messages` for the encoding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from inspect import isfunction
 from typing import Any, NamedTuple, get_type_hints
@@ -17,9 +17,11 @@ import msgspec
 
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.publisher import Publisher
 from stacpull.events import AssetFailed, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunFlags
 
 Counters = dict[str, int | None]
@@ -40,7 +42,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):
-    """Call a method of `MirrorOperations`, or one of `LEDGER_FUNCTIONS`."""
+    """Call one of `OPERATIONS`."""
 
     number: int
     operation: str
@@ -138,13 +140,13 @@ class StoreOperation(NamedTuple):
     """A function that the store process calls for the network process."""
 
     function: Callable[..., Any]
-    """Its first argument is the connection of the ledger, or the `MirrorOperations`."""
-    on_ledger: bool
+    owner: str
+    """The attribute of `MirrorOperations` that is its first argument; empty for the object itself."""
     arguments: msgspec.msgpack.Decoder[Any]
     result: msgspec.msgpack.Decoder[Any]
 
 
-LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+_LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.newest, jobs.pending_jobs,
     meta.complete_walk, meta.set_complete_walk,
     pruning.label_items, pruning.of_more_credentials, pruning.of_several, pruning.seen_examples,
@@ -153,7 +155,6 @@ LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     views.unproven,
     walk_state.candidates, walk_state.forget_links, walk_state.ranks, walk_state.unread_links,
 )  # fmt: skip
-"""Functions of the ledger that the network process may call, without their first argument, the connection."""
 
 
 def operation_name(function: Callable[..., Any]) -> str:
@@ -166,7 +167,15 @@ _METHODS: list[Callable[..., Any]] = [
     for name, function in vars(MirrorOperations).items()
     if isfunction(function) and not name.startswith("_")
 ]
-_OPERATIONS = {operation_name(one): one for one in (*LEDGER_FUNCTIONS, *_METHODS)}
+OPERATIONS: Mapping[str, Sequence[Callable[..., Any]]] = {
+    "db": _LEDGER_FUNCTIONS,
+    "planner": (Planner.known, Planner.save_batch),
+    "publisher": (Publisher.publish_all,),
+    "": _METHODS,
+}
+"""The functions that the network process may call, by the attribute of `MirrorOperations` that is their first
+argument: the connection of the ledger, the planner, the publisher, or the object itself."""
+_BY_NAME = {operation_name(one): (one, owner) for owner, some in OPERATIONS.items() for one in some}
 
 
 @cache
@@ -176,11 +185,11 @@ def operation(name: str) -> StoreOperation:
     Raises:
         KeyError: There is no such operation.
     """
-    function = _OPERATIONS[name]
+    function, owner = _BY_NAME[name]
     hints = get_type_hints(function)
+    hints.pop("db", None)
     result = hints.pop("return")
-    on_ledger = hints.pop("db", None) is not None
     arguments = tuple.__class_getitem__(tuple(hints.values()))
     return StoreOperation(
-        function, on_ledger, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result)
+        function, owner, msgspec.msgpack.Decoder(arguments), msgspec.msgpack.Decoder(result)
     )

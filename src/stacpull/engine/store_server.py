@@ -313,7 +313,7 @@ class StoreServer:
             try:
                 with operations.translated():
                     operation = messages.operation(call.operation)
-                    first = operations.db if operation.on_ledger else operations
+                    first = getattr(operations, operation.owner) if operation.owner else operations
                     found = operation.function(first, *operation.arguments.decode(call.arguments))
                     result = msgspec.Raw(encoded(found))
                     operations.publisher.refresh_counters()
