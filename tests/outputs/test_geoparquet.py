@@ -303,10 +303,10 @@ def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> N
 
 
 WIDE = {
-    "one column": {"wide": {f"m{n}": {f"k{k}": n for k in range(100)} for n in range(900)}},
+    "one column": {"wide": {f"m{n}": {f"k{k}": n for k in range(100)} for n in range(200)}},
     "all columns": {f"p{p}": {f"m{n}": {"k": n} for n in range(900)} for p in range(20)},
-    "in a list": {"wide": [{f"m{n}": [{f"k{k}": n for k in range(100)}]} for n in range(900)]},
-    "null members": {"wide": {f"m{n}": dict.fromkeys(f"k{k}" for k in range(100)) for n in range(900)}},
+    "in a list": {"wide": [{f"m{n}": [{f"k{k}": n for k in range(100)}]} for n in range(200)]},
+    "null members": {"wide": {f"m{n}": dict.fromkeys(f"k{k}" for k in range(100)) for n in range(200)}},
 }
 
 
