@@ -212,6 +212,16 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk: Path, left:
         assert views.totals(reader)["assets_pending"] == 1
 
 
+def test_a_mirror_on_a_full_disk_can_be_read(small_disk: Path) -> None:
+    (small_disk / ".stacpull").mkdir()
+    with closing(open_writer(small_disk)) as db:
+        commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")]))
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "other").write_bytes(bytes(1 << 21))
+    with closing(open_reader(small_disk)) as reader:
+        assert views.totals(reader)["assets_pending"] == 1
+
+
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -> None:
     (small_disk / ".stacpull").mkdir()
     db = open_writer(small_disk)

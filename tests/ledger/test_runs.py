@@ -42,7 +42,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
         second = runs.begin(db, SPEC, NOW)
         assert (second.id, second.resumed, second.position) == (first.id + 1, False, None)
         assert db.execute("SELECT count(*) FROM seen").fetchone() == (0,)
-        assert runs.last_unfinished(db, NOW) is not None
+        assert runs.last_unfinished(db) is not None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
     with ledger(tmp_path) as db:
         first, _ = started(db)
         assert not runs.begin(db, other, NOW).resumed
-        unfinished = runs.last_unfinished(db, NOW)
+        unfinished = runs.last_unfinished(db)
         assert unfinished is not None
         assert unfinished.id == first.id + 1
 
@@ -70,11 +70,12 @@ def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp
         planner.save_batch(PlanBatch(position="next"), NOW)
         later = runs.begin(db, OTHER, NOW)
         runs.end(db, later.id, "complete", None, NOW)
-        taken_up = runs.last_unfinished(db, NOW)
-        assert taken_up is not None
+        unfinished = runs.last_unfinished(db)
+        assert unfinished is not None
+        taken_up = runs.begin_again(db, unfinished, NOW)
         assert (taken_up.id, taken_up.spec, taken_up.position) == (later.id + 1, SPEC, None)
         runs.end(db, taken_up.id, "complete", None, NOW)
-        assert runs.last_unfinished(db, NOW) is None
+        assert runs.last_unfinished(db) is None
         assert runs.begin(db, SPEC, NOW).id > first.id
 
 
@@ -85,7 +86,7 @@ def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_pa
         runs.end(db, retried.id, "complete", None, NOW)
         complete, _ = started(db)
         runs.end(db, complete.id, "complete", None, NOW)
-        assert runs.last_unfinished(db, NOW) is None
+        assert runs.last_unfinished(db) is None
 
 
 def test_a_walk_can_be_restarted(tmp_path: Path) -> None:

@@ -126,8 +126,10 @@ def test_the_user_of_a_local_mirror_can_resume_it_without_its_source(local: Path
 
 def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_path: Path) -> None:
     shutil.copytree(local, tmp_path / "copy")
+    change(tmp_path / "copy", "UPDATE runs SET reason = 'why'")
     with pytest.raises(UsageError, match=f"stacpull mirror {tmp_path}/cat/item.json {tmp_path}/copy"):
         asyncio.run(resume(tmp_path / "copy"))
+    assert status(tmp_path / "copy").reason == "why"
     assert asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy")).state == "complete"
     unfinish(tmp_path / "copy")
     assert asyncio.run(resume(tmp_path / "copy")).state == "complete"

@@ -287,12 +287,13 @@ async def resume(
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         async with opened_workspace(place, on_event) as workspace:
-            now = SystemClock().time()
-            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db, now))
+            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db))
             if run is not None:
-                return await continue_run(
-                    workspace, run.spec, lambda: run, options, on_event=on_event, stop=stop
-                )
+
+                def begin() -> Run:
+                    return runs.begin_again(workspace.db, run, SystemClock().time())
+
+                return await continue_run(workspace, run.spec, begin, options, on_event=on_event, stop=stop)
         return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
 
     return await _watched(work, options, place, on_event, stop)

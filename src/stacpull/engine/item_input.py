@@ -225,7 +225,7 @@ def _keep(directory: Path, part: Path, named: Path, source: SourceLike, stop: as
     except OSError as error:
         if error in of_source:
             raise
-        raise destination_error(error, named, again="run the command again") from error
+        raise destination_error(error, named) from error
     finally:
         with suppress(OSError):
             part.unlink()

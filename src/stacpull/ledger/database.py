@@ -36,7 +36,8 @@ _DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
 
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _SENTENCES = {
-    sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then resume.",
+    sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then run the "
+    "command again.",
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
@@ -277,8 +278,16 @@ def open_reader(dest: Path) -> sqlite3.Connection:
 
 
 def _may_be_read_alone(path: Path, error: sqlite3.OperationalError) -> bool:
-    """Return True if the directory is too read-only for WAL's shared memory, and there is no log to read."""
-    refused = _code(error) & _PRIMARY in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
+    """Return True if the disk is too read-only or full for WAL's shared memory, and there is no log to read.
+
+    While a process writes to the ledger, the shared memory exists.
+    """
+    refused = _code(error) & _PRIMARY in {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+    }
     return refused and not any(_has_content(path.with_name(path.name + end)) for end in ("-wal", "-journal"))
 
 

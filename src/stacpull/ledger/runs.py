@@ -184,13 +184,15 @@ def reason_unfinished(db: sqlite3.Connection) -> str | None:
     return None if found is None else found[0] or ""
 
 
-def last_unfinished(db: sqlite3.Connection, now: float) -> Run | None:
-    """Return the last incomplete run, ready to continue; None if there is none."""
-    row = db.execute(f"SELECT id, (SELECT max(id) FROM runs) FROM runs WHERE {_UNFINISHED}").fetchone()
-    if row is None:
-        return None
-    run = load(db, row[0])
-    if row[0] == row[1]:
+def last_unfinished(db: sqlite3.Connection) -> Run | None:
+    """Return the last incomplete run, None if there is none."""
+    row = db.execute(f"SELECT id FROM runs WHERE {_UNFINISHED}").fetchone()
+    return None if row is None else load(db, row[0])
+
+
+def begin_again(db: sqlite3.Connection, run: Run, now: float) -> Run:
+    """Continue `last_unfinished`, or start a run with its task if a later run has completed."""
+    if run.id == number(db, "SELECT max(id) FROM runs"):
         return _continue(db, run, run.spec, run.flags)
     return _insert(db, run.spec, now, run.flags)
 

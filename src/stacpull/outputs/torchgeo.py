@@ -236,7 +236,7 @@ class _Tree:
                 f"{source} is missing: run `stacpull verify {self._dest} --repair`, then export again."
             ) from error
         except OSError as error:
-            raise destination_error(error, target, again="run the command again") from error
+            raise destination_error(error, target) from error
         finally:
             with suppress(OSError):
                 target.with_name(f".{target.name}.part").unlink(missing_ok=True)

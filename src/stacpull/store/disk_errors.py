@@ -11,6 +11,7 @@ from pathlib import Path
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
 
+_AGAIN = "run the command again"
 _SENTENCES = {
     errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then {again}.",
     errno.EDQUOT: "Your quota on {dest} is used up: free some space, then {again}.",
@@ -30,22 +31,19 @@ def is_destination_failure(error: OSError) -> bool:
     return error.errno in _SENTENCES
 
 
-def destination_error(
-    error: OSError, dest: Path, *, again: str = "run `stacpull resume`"
-) -> DestinationError:
+def destination_error(error: OSError, dest: Path) -> DestinationError:
     """Return the error with a message for the user.
 
     Args:
         error: The error. If it names a path below `dest`, a permission is missing there.
         dest: The mirror, or an output.
-        again: The advice for the time after the disk is repaired.
     """
     sentence = _SENTENCES.get(
         error.errno or 0, "{named} cannot be written: " + (error.strerror or str(error)) + "."
     )
     place = _refused(error, dest)
     where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
-    return DestinationError(sentence.format(dest=dest, place=where, named=place, again=again))
+    return DestinationError(sentence.format(dest=dest, place=where, named=place, again=_AGAIN))
 
 
 @contextmanager
@@ -58,7 +56,7 @@ def output_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise destination_error(error, out, again="run the command again") from error
+        raise destination_error(error, out) from error
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
