@@ -30,7 +30,16 @@ def test_a_process_that_was_started_early_and_is_not_needed_is_killed() -> None:
     assert child_process._running == set()
 
 
-def test_a_process_with_arguments_replaces_the_one_that_was_started_early() -> None:
+def test_a_process_with_the_same_arguments_is_the_one_that_was_started_early() -> None:
+    with started_early(STORE, ("json",)):
+        (early,) = child_process._running
+        process, sock = spawn(STORE, arguments=("json",))
+        assert process is early
+        sock.close()
+        reap(process)
+
+
+def test_a_process_with_other_arguments_replaces_the_one_that_was_started_early() -> None:
     with started_early(STORE):
         (early,) = child_process._running
         process, sock = spawn(STORE, arguments=["more"])

@@ -30,29 +30,30 @@ _BLOCKED = (signal.SIGINT, signal.SIGTERM)
 
 Started = tuple["subprocess.Popen[bytes]", socket.socket]
 """A process, and this process's end of its socket."""
-_early: dict[str, Started] = {}
-"""Processes that were started before they are needed, by module."""
+_early: dict[str, tuple[Started, Sequence[str]]] = {}
+"""Processes that were started before they are needed, and their arguments, by module."""
 
 
 @contextmanager
-def started_early(module: str) -> Iterator[None]:
+def started_early(module: str, arguments: Sequence[str] = ()) -> Iterator[None]:
     """Start a process now, so that its imports take place beside those of this process.
 
     The first call of `spawn` in the block for the same module returns this process. It is killed if that call
-    has arguments, or if there is no such call.
+    has other arguments, or if there is no such call.
 
     Args:
         module: See `spawn`.
+        arguments: See `spawn`.
 
     Raises:
         WorkerError: The process cannot be started.
     """
-    _early[module] = spawn(module)
+    _early[module] = spawn(module, arguments=arguments), arguments
     try:
         yield
     finally:
         if (unused := _early.pop(module, None)) is not None:
-            discard(unused)
+            discard(unused[0])
 
 
 def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Started:
@@ -69,10 +70,10 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
     Raises:
         WorkerError: The process cannot be started.
     """
-    if (started := _early.pop(module, None)) is not None:
-        if not (inherited or arguments):
-            return started
-        discard(started)
+    if (early := _early.pop(module, None)) is not None:
+        if not inherited and early[1] == arguments:
+            return early[0]
+        discard(early[0])
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:

@@ -431,7 +431,8 @@ def _fork_children(command: Sequence[str], module: str) -> None:
     for user in users if wanted else ():
         mock.patch.object(import_module(f"stacpull.engine.{user}"), "spawn", spawn).start()
     if wanted:
-        mock.patch.object(import_module("stacpull.child_process"), "started_early", nullcontext).start()
+        not_early = mock.Mock(return_value=nullcontext())
+        mock.patch.object(import_module("stacpull.child_process"), "started_early", not_early).start()
 
 
 def _worker_count(command: Sequence[str]) -> int:

@@ -6,7 +6,6 @@ A run that is continued keeps its own selection and layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,11 @@ from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
+from stacpull.config.dest import bucket_url
 from stacpull.config.options import MIRRORING, Scope
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
+from stacpull.schemes import SCHEMES
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,8 +55,9 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    is_directory = isinstance(dest, Path)
-    with child_process.started_early("stacpull.engine.store_server") if is_directory else nullcontext():
+    bucket = bucket_url(dest)
+    modules = () if bucket is None else SCHEMES[bucket.scheme].dest_modules
+    with child_process.started_early("stacpull.engine.store_server", modules):
         from stacpull.engine import api
 
         report = _run(
