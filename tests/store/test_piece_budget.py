@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stacpull.store.streamed_parts import PieceBudget
+from stacpull.store.streamed_parts import PIECE, PieceBudget
 
 MIB = 1 << 20
 
@@ -45,5 +45,39 @@ def test_a_task_cancelled_while_waiting_holds_nothing() -> None:
         budget.release(first)
         async with asyncio.timeout(1):
             assert await budget.acquire(8 * MIB) == 8
+
+    asyncio.run(scenario())
+
+
+def test_the_memory_of_a_piece_is_used_again() -> None:
+    async def scenario() -> None:
+        budget = PieceBudget(2 * PIECE)
+        room = await budget.acquire(PIECE)
+        memory = budget.memory(PIECE)
+        budget.give_back(memory, room)
+        await budget.acquire(PIECE)
+        assert budget.memory(PIECE) is memory
+        assert budget.memory(PIECE) is not memory
+
+    asyncio.run(scenario())
+
+
+def test_kept_memory_counts_as_held() -> None:
+    async def scenario() -> None:
+        budget = PieceBudget(2 * PIECE)
+        rooms = [await budget.acquire(PIECE) for _ in range(2)]
+        first, second = [budget.memory(PIECE) for _ in rooms]
+        budget.give_back(first, rooms[0])
+        budget.give_back(second, rooms[1])
+        short = await budget.acquire(MIB)  # one of the two is dropped, because there is no room for both
+        budget.give_back(budget.memory(MIB), short)
+        room = await budget.acquire(PIECE)
+        kept = budget.memory(PIECE)
+        assert any(kept is one for one in (first, second))
+        other = budget.memory(PIECE)
+        assert not any(other is one for one in (first, second))
+        budget.give_back(kept, room)
+        await budget.acquire(2 * PIECE)  # so is the other one
+        assert budget.memory(PIECE) is not kept
 
     asyncio.run(scenario())

@@ -87,11 +87,11 @@ class FilePiece(NamedTuple):
         return os.pread(self.file.fileno(), self.size, self.offset)
 
 
-Body = bytes | bytearray | FilePiece
+Body = bytes | memoryview | FilePiece
 """The body of a request."""
 
 
-def size_of(body: Body | memoryview) -> int:
+def size_of(body: Body) -> int:
     """Return the number of bytes of a body."""
     return body.size if isinstance(body, FilePiece) else len(body)
 

@@ -87,7 +87,7 @@ class StagedObjects:
         """Return the object of a completed upload, None if there is none."""
         return self._bucket.head(self._bucket.path(note.key))
 
-    def send_whole(self, note: UploadNote, body: bytearray) -> str:
+    def send_whole(self, note: UploadNote, body: memoryview) -> str:
         """Store an object of one piece; return its ETag."""
         self._check_lease()
         return self._bucket.put_own(note.key, ObjectContent(body, hashlib.sha256(body).digest()))

@@ -13,9 +13,10 @@ pieces when it stored them, but the state of the hashers is lost, so the complet
 a run, an interrupted transfer also continues with the bytes in memory.
 
 `PieceBudget` limits the memory of all transfers of a process to 128 MiB. A transfer reserves room for a piece
-before its first byte, and frees it when the service has the piece. While there is no room, transfers and
-their servers wait. In addition, up to four interrupted transfers keep part of a piece: 64 MiB at most. Bytes
-must arrive in order, because they are hashed in order: a file is received over one connection.
+before its first byte, and frees it when the service has the piece, whose memory is used again. While there is
+no room, transfers and their servers wait. In addition, up to four interrupted transfers keep part of a piece:
+64 MiB at most. Bytes must arrive in order, because they are hashed in order: a file is received over one
+connection.
 
 An upload has at most 10,000 pieces, and pieces here are at most 16 MiB. Files of more than 156 GiB are
 therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so
@@ -70,6 +71,10 @@ class PieceBudget:
         self._most = max(1, size // _UNIT)
         self._units = asyncio.Semaphore(self._most)
         self._turn = asyncio.Lock()
+        self._taken = 0
+        """Units."""
+        self._spare: list[bytearray] = []
+        """The memory of sent pieces, each of `PIECE` bytes. New memory would cost 2,000 page faults."""
 
     async def acquire(self, size: int) -> int:
         """Wait for room; return the units for `release`. A piece larger than the budget gets all of it."""
@@ -80,15 +85,29 @@ class PieceBudget:
                 while taken < units:
                     await self._units.acquire()
                     taken += 1
+                    self._taken += 1
             except BaseException:
                 self.release(taken)
                 raise
+        while self._spare and self._taken + len(self._spare) * (PIECE // _UNIT) > self._most:
+            self._spare.pop()
         return units
 
     def release(self, units: int) -> None:
         """Free room."""
+        self._taken -= units
         for _ in range(units):
             self._units.release()
+
+    def memory(self, size: int) -> bytearray:
+        """Return memory for a piece, for which there is room. Its content is arbitrary."""
+        return self._spare.pop() if size == PIECE and self._spare else bytearray(size)
+
+    def give_back(self, memory: bytearray, units: int) -> None:
+        """Free the room of a piece, and keep its memory for another one."""
+        self.release(units)
+        if len(memory) == PIECE and self._taken + (len(self._spare) + 1) * (PIECE // _UNIT) <= self._most:
+            self._spare.append(memory)
 
 
 class StreamedParts:
@@ -210,6 +229,29 @@ class StreamedParts:
         return part
 
 
+class _Tail:
+    """The received bytes of the next piece."""
+
+    def __init__(self, memory: bytearray | None = None) -> None:
+        self.memory = bytearray() if memory is None else memory
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, data: memoryview) -> None:
+        end = self._size + len(data)
+        if end > len(self.memory):  # the body is longer than announced
+            self.memory += bytes(end - len(self.memory))
+        with memoryview(self.memory) as view:
+            view[self._size : end] = data
+        self._size = end
+
+    def view(self) -> memoryview:
+        """Return the bytes without copying them."""
+        return memoryview(self.memory)[: self._size]
+
+
 class _StreamedPart:
     """One body: the `PartWriter` of the transfer."""
 
@@ -238,8 +280,7 @@ class _StreamedPart:
         self._hashers: Mapping[str, Hasher] = {}
         self._is_hashed_later = False
         """True once the hashers lack bytes that the service has. The complete object is then read."""
-        self._tail = bytearray()
-        """Received bytes of the next piece."""
+        self._tail = _Tail()
         self._room = 0
         """Reserved units of the budget for it."""
         self._pieces: dict[int, UploadedPiece] = {}
@@ -276,7 +317,7 @@ class _StreamedPart:
 
     def keep_stored(self, stored: Sequence[UploadedPiece]) -> None:
         """Keep the pieces that the service has, up to the first gap, and drop all other bytes."""
-        self._pieces, self.size, self._tail = {}, 0, bytearray()
+        self._pieces, self.size, self._tail = {}, 0, _Tail()
         for one in sorted(stored):
             is_last = self.size + one.size == self.total
             if one.number != len(self._pieces) + 1 or (one.size != self._note.piece and not is_last):
@@ -292,7 +333,7 @@ class _StreamedPart:
     def drop_tail(self) -> None:
         """Drop the bytes that are only in memory. They are fetched again."""
         self.size -= len(self._tail)
-        self._tail = bytearray()
+        self._tail = _Tail()
         self._is_hashed_later = self._is_hashed_later or self.hashed > self.size
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -326,9 +367,11 @@ class _StreamedPart:
                     raise TooLongError(most)
                 if not self._room:
                     self._room = await self._budget.acquire(self._piece_size())
+                if not self._tail:
+                    self._tail = _Tail(self._budget.memory(self._piece_size()))
                 taken = rest[: self._note.piece - len(self._tail)]
                 rest = rest[len(taken) :]
-                self._tail += taken
+                self._tail.add(taken)
                 self.size += len(taken)
                 is_whole = self.size == self.total and (self._sending or self._pieces)
                 if len(self._tail) == self._note.piece and (is_whole or self.size != self.total):
@@ -349,23 +392,25 @@ class _StreamedPart:
         """
         await self._ahead.acquire()
         number = (self.size - 1) // self._note.piece + 1
-        body, self._tail = self._tail, bytearray()
+        tail, self._tail = self._tail, _Tail()
         room, self._room = self._room, 0
         before, self._last_hashed = self._last_hashed, threading.Event()
         loop = asyncio.get_running_loop()
-        sent = loop.run_in_executor(self._store.threads, self._send, number, body, before, self._last_hashed)
-        sent.add_done_callback(partial(self._make_room, room))
+        sent = loop.run_in_executor(
+            self._store.threads, self._send, number, tail.view(), before, self._last_hashed
+        )
+        sent.add_done_callback(partial(self._make_room, tail.memory, room))
         self._sending = [one for one in self._sending if not one.done() or one.exception() is not None]
         failed = [one for one in self._sending if one.done()]
         self._sending.append(sent)
         if failed:
             failed[0].result()
 
-    def _make_room(self, room: int, _: asyncio.Future[None]) -> None:
-        self._budget.release(room)
+    def _make_room(self, memory: bytearray, room: int, _: asyncio.Future[None]) -> None:
+        self._budget.give_back(memory, room)
         self._ahead.release()
 
-    def _send(self, number: int, body: bytearray, before: threading.Event, hashed: threading.Event) -> None:
+    def _send(self, number: int, body: memoryview, before: threading.Event, hashed: threading.Event) -> None:
         """Hash a piece after the one before it, and send it. Runs in a thread.
 
         Raises:
@@ -384,7 +429,7 @@ class _StreamedPart:
             self._store, self._uploads.send, self._note, {number: (body, sha256)}
         )
 
-    def _hash_on(self, offset: int, data: bytearray) -> None:
+    def _hash_on(self, offset: int, data: memoryview) -> None:
         """Hash the bytes that are not hashed yet."""
         if self._is_hashed_later:
             return
@@ -421,7 +466,7 @@ class _StreamedPart:
         """
         await self._sent()
         if not self._is_hashed_later:
-            await self._off_loop(self._hash_on, self.size - len(self._tail), self._tail)
+            await self._off_loop(self._hash_on, self.size - len(self._tail), self._tail.view())
         elif self.hashed != self.size:
             await self._complete()
             await self._off_loop(self._read_back)
@@ -431,14 +476,14 @@ class _StreamedPart:
         if self._etag is not None:
             return
         if not self._pieces:
-            self._etag = await self._off_loop(self._staged.send_whole, self._note, self._tail)
+            self._etag = await self._off_loop(self._staged.send_whole, self._note, self._tail.view())
         else:
             if self._tail:
                 await self._send_tail()
             await self._sent()
             pieces = [self._pieces[number] for number in sorted(self._pieces)]
             self._etag = await self._off_loop(self._complete_upload, pieces)
-        self._tail = bytearray()
+        self._tail = _Tail()
         self._give_back()
 
     def _complete_upload(self, pieces: list[UploadedPiece]) -> str:
@@ -468,7 +513,7 @@ class _StreamedPart:
         """
         await self.caught_up()
         if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
-            body, self._tail = HeldBody(self._tail), bytearray()
+            body, self._tail = HeldBody(self._tail.view()), _Tail()
             room, self._room = self._room, 0
             self._on_end(self, is_kept=False)
             body.on_taken = partial(self._budget.release, room)
@@ -499,7 +544,7 @@ class _StreamedPart:
     async def discard(self) -> None:
         """End the transfer and remove the upload."""
         await self._settled()
-        self._sending, self._tail = [], bytearray()
+        self._sending, self._tail = [], _Tail()
         self._give_back()
         self._on_end(self, is_kept=False)
         if self._note.upload or self._etag is not None:
