@@ -64,10 +64,23 @@ class Unread(NamedTuple):
     collection: str
     name: str
     failure: Failure
-    href: str | None = None
-    """The URL to read it again, if there is one."""
+    href: str = ""
+    """The URL to read it again; empty if there is none, as for a line."""
     path: tuple[str, ...] = ()
     """The hrefs of the links from SOURCE down to it, without signatures, if one of them is signed."""
+
+
+class SourceLink(NamedTuple):
+    """A link to a source item: its URL, its label item, and the item's ID if it is known."""
+
+    href: str
+    parent: ItemId
+    id: ItemId | None = None
+
+    @property
+    def nameless(self) -> ItemId:
+        """The placeholder ID of the source item until its own ID is known."""
+        return self.id or ItemId(self.parent.collection, self.href)
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -12,13 +12,12 @@ from tests.ledger.plans import NOW, SPEC, ledger
 from stacpull.ledger import runs, views, walk_state
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.walk_state import UnreadLink
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Unread
 from stacpull.selection import Selection
 
 
-def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadLink:
-    return UnreadLink("col", href, Failure(FailureKind.GONE, message, status=status))
+def link(href: str, message: str = "not there", status: int | None = 404) -> Unread:
+    return Unread("col", href, Failure(FailureKind.GONE, message, status=status), href)
 
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:

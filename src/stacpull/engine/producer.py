@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector, SourceLink
+from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
@@ -23,13 +23,13 @@ from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
-from stacpull.ledger.walk_state import SampledItem, UnreadLink
+from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import Failure, ItemId, Json
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.sources.static import LinkAgain, LinksAgain, StaticSource
+from stacpull.sources.static import LinksAgain, StaticSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -128,9 +128,7 @@ class Producer:
         """Read the source items again that could not be read earlier."""
         failed = await self._store.call(jobs.failed_items)
         for start in range(0, len(failed), ITEMS_AT_ONCE):
-            links = [
-                SourceLink(one.href, one.parent, one.id) for one in failed[start : start + ITEMS_AT_ONCE]
-            ]
+            links = failed[start : start + ITEMS_AT_ONCE]
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
             await self._selector.plan_sources(links, documents, selected)
@@ -148,7 +146,7 @@ class Producer:
         self._selector.matched = await self._store.call(runs.matched_by_walk, self._run.id)
         if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
-        again = LinksAgain(self._source, [LinkAgain(one.collection, one.href, one.path) for one in links])
+        again = LinksAgain(self._source, links)
         self._unread = set()
         await self._walk_of(again).run()
         read = again.finished - self._unread
@@ -194,7 +192,7 @@ class Producer:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._unread.update(self._secrets.cut(one.href) for one in selected.unread if one.href is not None)
+        self._unread.update(self._secrets.cut(one.href) for one in selected.unread if one.href)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(selected),
@@ -227,14 +225,14 @@ class Producer:
             without_label=len(selected.without_label),
             unplannable=len(selected.problems),
             unread=[
-                UnreadLink(
-                    one.collection,
-                    self._secrets.cut(one.href),
-                    one.failure.scrubbed(self._secrets),
-                    tuple(map(self._secrets.strip_url, one.path)),
+                one._replace(
+                    name="",
+                    failure=one.failure.scrubbed(self._secrets),
+                    href=self._secrets.cut(one.href),
+                    path=tuple(map(self._secrets.strip_url, one.path)),
                 )
                 for one in selected.unread
-                if one.href is not None
+                if one.href
             ],
         )
 

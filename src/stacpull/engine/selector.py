@@ -29,6 +29,7 @@ from stacpull.models import (
     ItemId,
     Json,
     PlannedItem,
+    SourceLink,
     Unread,
 )
 from stacpull.planning.hrefs import item_of, self_href, source_links
@@ -51,19 +52,6 @@ ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""
 _MOST_KEYS = 20
 """Asset keys that a message lists."""
-
-
-class SourceLink(NamedTuple):
-    """A link to a source item: its URL, its label item, and the item's ID if it is known."""
-
-    href: str
-    parent: ItemId
-    id: ItemId | None = None
-
-    @property
-    def nameless(self) -> ItemId:
-        """The placeholder ID of the source item until its own ID is known."""
-        return self.id or ItemId(self.parent.collection, self.href)
 
 
 class Candidate(NamedTuple):

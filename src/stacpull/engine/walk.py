@@ -265,10 +265,10 @@ class Walk:
             reached = WalkProgress(announced=page.matched)
             if ends_page:
                 selected.problems += [
-                    Problem(one.collection, one.name, one.failure, is_place=one.href is None)
+                    Problem(one.collection, one.name, one.failure, is_place=not one.href)
                     for one in page.unread
                 ]
-                selected.unread += [one for one in page.unread if one.href is not None]
+                selected.unread += [one for one in page.unread if one.href]
                 walked = collection if page.next is None else None
                 reached = WalkProgress(after, announced=page.matched, walked=walked, cut_short=page.cut_short)
             if selected.enough:

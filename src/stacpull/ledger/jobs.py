@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -31,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
     WRITTEN_ONCE,
 )
-from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job
+from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job, SourceLink
 from stacpull.planning.statements import STATEMENTS
 
 _ORDERED = (
@@ -52,14 +51,6 @@ _COLUMNS = (
     f"coalesce(({_ORDERED}), ({_STATED}), '')"
 )
 _FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item"
-
-
-class FailedItem(msgspec.Struct, frozen=True):
-    """A source item that could not be read, to be read again by `retry`."""
-
-    id: ItemId
-    href: str
-    parent: ItemId
 
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
@@ -174,14 +165,14 @@ def _take_over_items(db: sqlite3.Connection, run: int) -> None:
     )
 
 
-def failed_items(db: sqlite3.Connection) -> list[FailedItem]:
-    """Return the source items that could not be read."""
+def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
+    """Return links to the source items that could not be read."""
     rows = db.execute(
         f"SELECT c.name, i.name, {href_of()}, pc.name, p.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
     )
-    return [FailedItem(ItemId(r[0], r[1]), r[2], ItemId(r[3], r[4])) for r in rows]
+    return [SourceLink(r[2], ItemId(r[3], r[4]), ItemId(r[0], r[1])) for r in rows]
 
 
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:

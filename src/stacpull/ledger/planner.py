@@ -33,8 +33,8 @@ from stacpull.ledger.planned_assets import (
 )
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
-from stacpull.ledger.walk_state import SampledItem, UnreadLink
-from stacpull.models import Failure, ItemId, PlannedItem, path_in_dest
+from stacpull.ledger.walk_state import SampledItem
+from stacpull.models import Failure, ItemId, PlannedItem, Unread, path_in_dest
 from stacpull.planning.item_plan import item_document_path
 from stacpull.redact import Secrets
 
@@ -61,8 +61,8 @@ class PlanBatch(msgspec.Struct, frozen=True):
     left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
     without_label: int = 0
     unplannable: int = 0
-    unread: Sequence[UnreadLink] = ()
-    """Links that can be read again; each also counts in `unplannable`."""
+    unread: Sequence[Unread] = ()
+    """Links that can be read again, without credentials; each also counts in `unplannable`."""
     position: str | None = None
     walked: str | None = None
     """The collection whose last page ends with this batch."""

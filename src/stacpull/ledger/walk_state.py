@@ -15,20 +15,10 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import msgspec
 import orjson
 
 from stacpull.ledger.database import number
-from stacpull.models import Failure, FailureKind, ItemId
-
-
-class UnreadLink(msgspec.Struct, frozen=True):
-    """An unreadable link of a tree. `href` is absolute, without credentials; `path` is as in `Unread`."""
-
-    collection: str
-    href: str
-    failure: Failure
-    path: tuple[str, ...] = ()
+from stacpull.models import Failure, FailureKind, ItemId, Unread
 
 
 class SampledItem(NamedTuple):
@@ -100,8 +90,8 @@ DELETE FROM unread WHERE run < :run AND run IN
 """
 
 
-def note_unread(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], now: float) -> None:
-    """Record links that `run` could not read; `now` is in seconds since 1970."""
+def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
+    """Record links that `run` could not read (without credentials); `now` is in seconds since 1970."""
     db.executemany(
         _NOTE_UNREAD,
         [
@@ -120,7 +110,7 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[UnreadLink], n
     )
 
 
-def unread_links(db: sqlite3.Connection, run: int) -> list[UnreadLink]:
+def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
     """Return the unreadable links of the source of `run`, in the order of their discovery."""
     rows = db.execute(
         "SELECT collection, href, kind, message, status, path FROM unread "
@@ -128,13 +118,14 @@ def unread_links(db: sqlite3.Connection, run: int) -> list[UnreadLink]:
         (run,),
     )
     return [
-        UnreadLink(
-            row[0],
-            row[1],
-            Failure(FailureKind(row[2]), row[3], status=row[4]),
-            tuple(orjson.loads(row[5] or "[]")),
+        Unread(
+            collection,
+            href,
+            Failure(FailureKind(kind), message, status=status),
+            href,
+            tuple(orjson.loads(path or "[]")),
         )
-        for row in rows
+        for collection, href, kind, message, status, path in rows
     ]
 
 

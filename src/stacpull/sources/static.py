@@ -15,7 +15,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError, ungrouped
-from stacpull.models import Failure, Json, Page, PageRequest
+from stacpull.models import Failure, Json, Page, PageRequest, Unread
 from stacpull.net.json import weight_of_document
 from stacpull.net.json_reader import Document
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -249,14 +249,6 @@ async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
     return [found[url] for url in urls if url in found]
 
 
-class LinkAgain(NamedTuple):
-    """A link to read again: the nearest collection above it, its href, and its path (`Unread.path`)."""
-
-    collection: str
-    href: str
-    path: tuple[str, ...] = ()
-
-
 class LinksAgain(Source):
     """A `Source` that reads some links of a tree again.
 
@@ -265,7 +257,7 @@ class LinksAgain(Source):
         links: The links to read.
     """
 
-    def __init__(self, source: StaticSource, links: Sequence[LinkAgain]) -> None:
+    def __init__(self, source: StaticSource, links: Sequence[Unread]) -> None:
         self.url = source.url
         self.finished: set[str] = set()
         """Hrefs of the links that were walked to the end, successfully or not."""
@@ -305,7 +297,7 @@ class LinksAgain(Source):
         return await self._source.item(href)
 
 
-def _from_root(page: Page, link: LinkAgain) -> Page:
+def _from_root(page: Page, link: Unread) -> Page:
     """Return a page from below `link`, with the paths of unread documents relative to the root."""
     above = link.path or (link.href,)
     unread = [

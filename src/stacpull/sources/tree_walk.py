@@ -404,7 +404,7 @@ class TreeWalk:
         """Record a document without items."""
         url = absolute(read.branch.url, read.step.href)
         name = cut_url(url if isinstance(url, str) else read.step.href)[:_SHOWN]
-        href = url if isinstance(url, str) else None
+        href = url if isinstance(url, str) else ""
         self._unread.append(Unread(read.branch.collection, name, failure, href, read.step.signed_path()))
         self._count_unanswered(self._unread[-1:])
 
