@@ -97,14 +97,14 @@ def test_invalid_texts_are_refused(reader: arguments.Reader, raw: object, compla
         reader(raw)
 
 
-def test_ids_of_a_file(tmp_path: Path) -> None:
+def test_ids_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "train.csv"
     file.write_bytes(b"\xef\xbb\xbfS2A_1\r\n\r\n  S2B_2  \nS2A_3")
     assert arguments.item_ids(f"@{file}") == ("S2A_1", "S2B_2", "S2A_3")
 
 
 @pytest.mark.parametrize(("content", "complaint"), [(b"\n \n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")])
-def test_a_file_without_ids(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_a_file_without_ids_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "ids"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
@@ -139,7 +139,7 @@ def test_readers_raise_only_value_error(raw: str) -> None:
         ("s3,s3", ("s3",)),
     ],
 )
-def test_schemes(raw: object, expected: tuple[str, ...]) -> None:
+def test_schemes_are_read_from_text_or_a_list(raw: object, expected: tuple[str, ...]) -> None:
     assert arguments.schemes(raw) == expected
 
 
@@ -176,5 +176,5 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
         ("URN:FEATURE:DATA:1\n", ("URN:FEATURE:DATA:1",)),
     ],
 )
-def test_reading_a_list_of_ids(text, ids):
+def test_a_list_of_ids_is_read(text, ids):
     assert arguments.ids_in(text) == ids

@@ -69,7 +69,7 @@ def test_added_parameters_are_appended_unchanged() -> None:
         ("http://127.0.0.1:8000/x", "127.0.0.1:8000"),
     ],
 )
-def test_authority(url: str, expected: str) -> None:
+def test_the_authority_of_a_url_is_normalised(url: str, expected: str) -> None:
     assert authority(url) == expected
 
 
@@ -84,7 +84,7 @@ def test_authority(url: str, expected: str) -> None:
         ("https://user:word@h/x?y@z", "https://h/x?y@z"),
     ],
 )
-def test_join(href: str, expected: str) -> None:
+def test_hrefs_are_joined_to_a_base(href: str, expected: str) -> None:
     assert join_web("https://h/v1/c/items?limit=1", href) == expected
 
 

@@ -149,7 +149,9 @@ def test_an_upstream_checksum_is_never_stated_of_a_part(
     assert is_sound(tmp_path)
 
 
-def test_a_part_too_large_for_memory(tmp_path: Path, host: RasterHost, large: bytes) -> None:
+def test_a_clip_too_large_for_memory_is_written_to_a_part(
+    tmp_path: Path, host: RasterHost, large: bytes
+) -> None:
     host.files["/large.tif"] = large
     host.stated = {}
     report = mirrored(listed(host, data="/large.tif"), tmp_path, BOX)
@@ -160,7 +162,7 @@ def test_a_part_too_large_for_memory(tmp_path: Path, host: RasterHost, large: by
     assert not list((tmp_path / ".stacpull/parts").iterdir())
 
 
-def test_a_geojson_area(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+def test_a_geojson_area_clips_like_a_box(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
     report = mirrored(listed(host), tmp_path, AREA)
     assert report.assets_clipped == 1
     assert same_tiles(bytes_of(tmp_path), cog)
@@ -193,7 +195,7 @@ def test_rasters_in_a_bucket(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     assert report.bytes_fetched < len(cog) * 0.8
 
 
-def test_several_processes(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
+def test_several_processes_clip_alike(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
     names = {f"i{number}": {"data": f"/scene.tif?{number}"} for number in range(150)}
     host.files |= {f"/scene.tif?{number}": cog for number in range(150)}
     host.files["/items.json"] = host.items(names)
@@ -246,7 +248,7 @@ def test_a_raster_that_cannot_be_clipped_is_fetched_whole(
     assert is_sound(tmp_path / "m")
 
 
-def test_one_warning_for_each_reason(tmp_path: Path, host: RasterHost) -> None:
+def test_each_reason_is_warned_of_once(tmp_path: Path, host: RasterHost) -> None:
     host.files |= {f"/{number}.png": PNG for number in range(8)}
     source = listed(host, **{f"image{number}": f"/{number}.png" for number in range(8)})
     received = Events()

@@ -128,7 +128,7 @@ def test_a_mirror_of_everything_finds_all_of_it(
     is_whole(tmp_path / "m", made)
 
 
-def test_one_shard_after_the_other(made: Path, shards: list[Path], tmp_path: Path) -> None:
+def test_shards_are_merged_one_after_the_other(made: Path, shards: list[Path], tmp_path: Path) -> None:
     for shard in shards:
         assert sync.merge(tmp_path / "m", [shard]).exit_code == 0
     is_whole(tmp_path / "m", made)

@@ -272,7 +272,7 @@ def test_without_metadata_a_readable_rest_proves_them(
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_an_unfinished_mirror(mirrored_once: Mirrored, tmp_path: Path, readable: bool) -> None:
+def test_an_unfinished_mirror_is_rebuilt(mirrored_once: Mirrored, tmp_path: Path, readable: bool) -> None:
     """Killed midway: items are not whole, most JSON and the catalogs are not written."""
     with run_in_thread(MlhubReplica(items=12, seed=5, latency_ms=15)) as replica:
         env = environment(replica)

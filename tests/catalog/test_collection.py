@@ -51,7 +51,7 @@ def test_without_a_document_it_is_minimal() -> None:
         ({}, WORLD["spatial"]["bbox"]),
     ],
 )
-def test_spatial_extent(extent: Any, boxes: list[list[float]]) -> None:
+def test_the_spatial_extent_is_made_valid(extent: Any, boxes: list[list[float]]) -> None:
     made = stored({"extent": extent})
     assert made["extent"]["spatial"]["bbox"] == boxes
 
@@ -69,7 +69,7 @@ def test_spatial_extent(extent: Any, boxes: list[list[float]]) -> None:
         (None, [[None, None]]),
     ],
 )
-def test_temporal_extent(interval: Any, expected: Any) -> None:
+def test_the_temporal_extent_is_made_valid(interval: Any, expected: Any) -> None:
     made = stored({"extent": {"temporal": {"interval": interval}}})
     assert made["extent"]["temporal"]["interval"] == expected
 
@@ -88,7 +88,7 @@ def test_temporal_extent(interval: Any, expected: Any) -> None:
         (["MIT"], "other", None),
     ],
 )
-def test_licence(licence: Any, expected: str, wording: str | None) -> None:
+def test_the_licence_is_made_valid(licence: Any, expected: str, wording: str | None) -> None:
     made = stored({"license": licence})
     assert (made["license"], made.get("source_license")) == (expected, wording)
 

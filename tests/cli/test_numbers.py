@@ -18,7 +18,7 @@ from stacpull.cli.printing import count, duration, rate, size
         (5e18, "5000.0 PB"),
     ],
 )
-def test_size(amount: float, text: str) -> None:
+def test_sizes_are_shown_with_a_unit(amount: float, text: str) -> None:
     assert size(amount) == text
 
 
@@ -35,16 +35,16 @@ def test_size(amount: float, text: str) -> None:
         (18 * 86400 + 3700, "18 d 1 h"),
     ],
 )
-def test_duration(seconds: float, text: str) -> None:
+def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_rate() -> None:
+def test_rates_are_shown_per_second() -> None:
     assert rate(2_400_000, 2) == "1.2 MB/s"
     assert rate(5, 0) == "- B/s"
 
 
-def test_count() -> None:
+def test_counts_are_shown_with_their_noun() -> None:
     assert count(1, "item") == "1 item"
     assert count(7_674_238, "file") == "7,674,238 files"
     assert count(2, "retry", "retries") == "2 retries"

@@ -32,7 +32,7 @@ def resolve_with(
     return resolve(_flags or {}, source=source, environ=environ)
 
 
-def test_defaults() -> None:
+def test_nothing_given_resolves_to_the_defaults() -> None:
     assert resolve_with() == Resolved(Selection(), Options(), Output())
 
 
@@ -350,7 +350,7 @@ def test_an_invalid_value_in_a_file_is_reported_with_its_line(tmp_path: Path) ->
         resolve_with({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
 
 
-def test_an_invalid_source_url() -> None:
+def test_an_invalid_source_url_is_refused() -> None:
     with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
         resolve_with(source="http://[::1/stac")
 

@@ -38,7 +38,7 @@ def work(tmp_path: Path) -> Path:
         ("http://h/s3://", None),
     ],
 )
-def test_the_url_of_a_bucket(text: str, found: tuple[str, str] | None) -> None:
+def test_the_url_of_a_bucket_is_recognised(text: str, found: tuple[str, str] | None) -> None:
     url = bucket_url(text)
     assert (url and (url.bucket, url.prefix)) == found
 
@@ -64,7 +64,7 @@ def test_an_invalid_bucket_url_is_refused(text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_new_mirror_in_a_bucket(tmp_path: Path) -> None:
+def test_a_new_mirror_in_a_bucket_is_found_without_writing(tmp_path: Path) -> None:
     options = Options(
         work=tmp_path / "w", dest_profile="p", dest_region="r", dest_endpoint_url="http://one:1/"
     )

@@ -220,7 +220,7 @@ async def interrupted(source: Source, dest: Path, **options: Any) -> None:
         ("src.lan", {"allow_private_hosts": True}, True),
     ],
 )
-def test_resume_of_a_private_source(
+def test_a_private_source_is_resumed_by_address_or_with_the_option(
     tmp_path: Path, transport: Any, name: str, options: dict[str, Any], resumed: bool
 ) -> None:
     """An address in the ledger is the user's; a name may now lead anywhere: the option is required."""

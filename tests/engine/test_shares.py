@@ -30,7 +30,7 @@ from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, Share, Shares, ba
         pytest.param((3, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are two processes"),
     ],
 )
-def test_shares(arguments: tuple[int, int, int], shares: Shares) -> None:
+def test_limits_are_shared_out_among_processes(arguments: tuple[int, int, int], shares: Shares) -> None:
     assert share_out(*arguments) == shares
 
 
@@ -83,7 +83,9 @@ def test_a_worker_with_a_free_slot_gets_jobs_and_its_queue_is_bounded(
         pytest.param(1000, 900, 2, MOST_JOBS_SENT, id="no more than a message holds"),
     ],
 )
-def test_batches(waiting: int, free: int, workers: int, size: int) -> None:
+def test_the_size_of_a_batch_follows_from_free_slots(
+    waiting: int, free: int, workers: int, size: int
+) -> None:
     assert batch_size(waiting, free, workers) == size
 
 

@@ -99,7 +99,7 @@ def test_a_refused_address_is_skipped(refused: str) -> None:
     assert len(tried) == 1
 
 
-def test_all_refused() -> None:
+def test_no_refused_address_is_tried() -> None:
     policy = AddressPolicy(allow_private=False)
     (failure,), tried, _ = reached([info("10.0.0.1", 80), info("fe80::1", 80)], policy=policy)
     assert isinstance(failure, Failure)
@@ -155,7 +155,7 @@ def test_each_new_connection_begins_with_another_address() -> None:
     assert run(main()) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
 
 
-def test_an_unknown_name() -> None:
+def test_an_unknown_name_is_a_network_failure() -> None:
     async def main() -> bytes | Failure:
         Names([])
         http = fast()

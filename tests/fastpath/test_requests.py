@@ -56,7 +56,7 @@ def test_a_target_is_always_valid_in_a_request_line(text: str) -> None:
         ),
     ],
 )
-def test_plain_origins(origin: str, place: RemoteHost, authority: str) -> None:
+def test_plain_origins_are_parsed(origin: str, place: RemoteHost, authority: str) -> None:
     assert parse_origin(origin) == place
     assert place.authority == authority
     assert place.name == host_of(f"{origin}/x")
@@ -72,7 +72,7 @@ def test_plain_origins(origin: str, place: RemoteHost, authority: str) -> None:
         "http://[:::]", "http://h\n",
     ],
 )  # fmt: skip
-def test_invalid_origins(origin: str) -> None:
+def test_invalid_origins_are_left_to_the_general_path(origin: str) -> None:
     assert parse_origin(origin) is None
 
 
@@ -97,7 +97,7 @@ def test_any_text_is_a_plain_origin_or_none(text: str) -> None:
         ({"X": "a\0"}, False),
     ],
 )
-def test_plain_requests(headers: dict[str, str], plain: bool) -> None:
+def test_plain_requests_are_recognised(headers: dict[str, str], plain: bool) -> None:
     assert is_plain(headers) is plain
 
 

@@ -37,7 +37,7 @@ from stacpull.selection import Selection
         ("2016-10-08T19:25:32/..", "2016-10-08T19:25:32Z", ".."),
     ],
 )
-def test_intervals(text, start, end):
+def test_intervals_are_parsed(text, start, end):
     assert parse_interval(text) == (_instant(start), _instant(end))
 
 

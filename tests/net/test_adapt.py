@@ -40,7 +40,7 @@ GOODPUT = [
 @pytest.mark.parametrize(
     ("window", "expected"), [row[1:] for row in GOODPUT], ids=[row[0] for row in GOODPUT]
 )
-def test_goodput(window: Window, expected: float) -> None:
+def test_goodput_counts_received_bytes_and_requests(window: Window, expected: float) -> None:
     assert goodput(window) == expected
 
 
@@ -75,7 +75,9 @@ TRIALS = [
 @pytest.mark.parametrize(
     ("search", "rate", "first_byte", "base"), [row[1:] for row in TRIALS], ids=[row[0] for row in TRIALS]
 )
-def test_trials(search: Search, rate: float, first_byte: float, base: int) -> None:
+def test_a_trial_changes_the_limit_only_if_it_is_faster(
+    search: Search, rate: float, first_byte: float, base: int
+) -> None:
     assert decide(search, full(search, rate, first_byte=first_byte), 0).base == base
 
 
@@ -202,7 +204,7 @@ THROTTLED = [
 @pytest.mark.parametrize(
     ("search", "limit", "ceiling"), [row[1:] for row in THROTTLED], ids=[row[0] for row in THROTTLED]
 )
-def test_throttling(search: Search, limit: int, ceiling: int) -> None:
+def test_throttling_lowers_the_limit(search: Search, limit: int, ceiling: int) -> None:
     after = throttled(search, 100, 1)
     assert (after.limit, after.base, after.ceiling) == (limit, limit, ceiling)
 

@@ -37,7 +37,7 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_addresses_always_refused(address: str) -> None:
+def test_some_addresses_are_always_refused(address: str) -> None:
     assert STRICT.refusal(address)
     assert OPEN.refusal(address)
 
@@ -49,7 +49,7 @@ def test_addresses_refused_by_default(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_addresses_always_allowed(address: str) -> None:
+def test_public_addresses_are_always_allowed(address: str) -> None:
     assert STRICT.refusal(address) is None
     assert OPEN.refusal(address) is None
 
@@ -127,7 +127,7 @@ def test_the_factory_creates_sockets_for_allowed_addresses() -> None:
         ("", None),
     ],
 )
-def test_notations_of_addresses(host: str, address: str | None) -> None:
+def test_all_notations_of_an_address_are_recognised(host: str, address: str | None) -> None:
     assert literal_address(host) == address
 
 

@@ -55,7 +55,7 @@ def failure_reading(answer: Answer, **options: Any) -> Failure:
     return caught.value.failure
 
 
-def test_a_page() -> None:
+def test_a_page_is_read_with_its_size_and_fields() -> None:
     desk = Desk(
         {
             URL: [
@@ -73,7 +73,7 @@ def test_a_page() -> None:
     assert requested.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
 
 
-def test_a_search_by_post() -> None:
+def test_a_search_is_sent_by_post() -> None:
     desk = Desk({URL: [PAGE]})
     desk.read(PageRequest(URL, "POST", {"limit": 2, "token": "next:1"}))
     requested = desk.transport.requests[0]

@@ -52,7 +52,7 @@ def test_a_decompression_bomb_is_decoded_in_small_pieces():
         ("identity, utf-8", "utf-8"), ("gzip,br", "gzip, br"),
     ],
 )  # fmt: skip
-def test_coding_of(value: str | None, coding: str | None):
+def test_the_coding_of_a_response_is_recognised(value: str | None, coding: str | None):
     assert coding_of({} if value is None else {"Content-Encoding": value}) == coding
 
 

@@ -43,7 +43,7 @@ SAME = [
 
 
 @pytest.mark.parametrize(("url", "other", "same"), SAME)
-def test_same_site(url: str, other: str, same: bool) -> None:
+def test_credentials_cover_their_own_site_only(url: str, other: str, same: bool) -> None:
     assert same_site(url, other) is same
     assert HostCredentials(url, {}, {"key": KEY}).covers(other) is same
 
@@ -90,7 +90,7 @@ def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
     assert requested == ["http://source.example/redirect"]
 
 
-def test_origins() -> None:
+def test_the_origin_of_a_url_is_normalised() -> None:
     assert origin_of("HTTPS://Host:8443/x?q#f") == ("https", "host", 8443)
     assert origin_of("http://[::1]/x") == ("http", "[::1]", 80)
     assert origin_of("https://host:port/x") == ("https", "", None)

@@ -18,7 +18,7 @@ def test_names_are_case_insensitive(name: str) -> None:
     assert name in headers
 
 
-def test_absent_fields() -> None:
+def test_absent_fields_are_missing_as_in_a_mapping() -> None:
     headers = HeaderFields(joined_fields(RAW))
     assert headers.get("Location") is None
     assert headers.get("Location", "") == ""
@@ -51,7 +51,7 @@ def test_works_with_the_readers_of_fields() -> None:
         ([b"a", b"b", b"a"], b"a, b"),
     ],
 )
-def test_repeated_fields(values: list[bytes], joined: bytes) -> None:
+def test_repeated_fields_are_joined(values: list[bytes], joined: bytes) -> None:
     raw = [part for value in values for part in (b"Field", value)]
     assert joined_fields([*raw, b"Other", b"x"]) == {b"field": joined, b"other": b"x"}
 

@@ -319,7 +319,7 @@ def test_fifty_login_pages_stop_the_run() -> None:
 @pytest.mark.parametrize(
     ("per_host", "concurrency", "first"), [(64, None, 16), (4, None, 4), (64, 40, 40), (8, 40, 8)]
 )
-def test_gates_by_host(per_host: int, concurrency: int | None, first: int) -> None:
+def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: int) -> None:
     events = NetworkEvents()
     gates = Gates(per_host, concurrency, VirtualClock(), events=events)
     gate = gates["h:443"]

@@ -225,7 +225,7 @@ def test_a_head_sent_byte_by_byte_stalls() -> None:
         ("ftp://127.0.0.1/x", FailureKind.SCHEME),
     ],
 )
-def test_unreachable_hosts(url: str, kind: FailureKind) -> None:
+def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> None:
     async def main() -> Failure:
         http = transport()
         failure = await failure_at(http, Request(url))
@@ -316,7 +316,7 @@ def test_the_user_agent_contains_version_and_contact() -> None:
     assert f"stacpull/{about['Version']} (+{homepage.removeprefix('Homepage, ')})" == USER_AGENT
 
 
-def test_posts_a_body() -> None:
+def test_a_body_is_posted() -> None:
     async def main() -> tuple[str, bytes, str]:
         async with WireServer({"/search": [Answer()]}) as server:
             http = transport()

@@ -119,7 +119,7 @@ def test_a_refusing_proxy_is_described() -> None:
     [*EXPECTATIONS.values(), *OF_THE_WIRE],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_translation(error: BaseException, kind: FailureKind, again: bool) -> None:
+def test_errors_of_aiohttp_become_failures(error: BaseException, kind: FailureKind, again: bool) -> None:
     of_proxy = isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError)
     proxy = Proxy("http://user:word@proxy.example:3128", "http_proxy") if of_proxy else None
     failure = failure_of(error, "example.org", proxy=proxy)

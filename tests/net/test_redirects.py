@@ -51,12 +51,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("current", "location", "downgrade", "target"), FOLLOWED)
-def test_followed(current: str, location: str, downgrade: bool, target: str) -> None:
+def test_allowed_redirects_are_followed(current: str, location: str, downgrade: bool, target: str) -> None:
     assert next_hop(current, location, [], allow_downgrade=downgrade) == target
 
 
 @pytest.mark.parametrize(("current", "location", "kind", "words"), REFUSED)
-def test_refused(current: str, location: str | None, kind: FailureKind, words: str) -> None:
+def test_other_redirects_are_refused(
+    current: str, location: str | None, kind: FailureKind, words: str
+) -> None:
     failure = next_hop(current, location, [], allow_downgrade=False)
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.retryable) == (kind, False)
@@ -114,5 +116,5 @@ def test_a_wire_url_is_valid_in_a_request_line(path: str) -> None:
         ("mailto:someone@example.org", "mailto", ""),
     ],
 )
-def test_scheme_and_host(url: str, scheme: str, host: str) -> None:
+def test_scheme_and_host_are_parsed(url: str, scheme: str, host: str) -> None:
     assert (scheme_of(url), host_of(url)) == (scheme, host)

@@ -73,7 +73,7 @@ TABLE = [
 @pytest.mark.parametrize(
     ("state", "failure", "decision"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_decisions(state: RetryState, failure: Failure, decision: object) -> None:
+def test_a_failure_is_retried_or_final(state: RetryState, failure: Failure, decision: object) -> None:
     assert decide(POLICY, state, failure, draw=0.5) == decision
 
 

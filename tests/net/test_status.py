@@ -57,7 +57,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "kind", "wait"), TABLE)
-def test_classification(
+def test_a_status_becomes_a_kind_of_failure(
     status: int, headers: dict[str, str], body: bytes, kind: FailureKind, wait: float | None
 ) -> None:
     failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW)
@@ -80,7 +80,7 @@ def test_classification(
         (formatdate(NOW + 10**9, usegmt=True), 30 * 86400.0),
     ],
 )  # fmt: skip
-def test_retry_after(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_parsed(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOW) == seconds
 
 
@@ -136,7 +136,7 @@ def test_any_response_is_classified(status: int, body: bytes) -> None:
         (b"\x1b[31mred", "[31mred"),
     ],
 )  # fmt: skip
-def test_reasons(body: bytes, reason: str) -> None:
+def test_the_reason_is_found_in_the_body(body: bytes, reason: str) -> None:
     assert reason_in(body) == reason
 
 
@@ -164,7 +164,7 @@ def test_a_shortened_reason_contains_no_part_of_a_secret(before: str, key: str, 
         ("application/json", b"{}", False),
     ],
 )
-def test_login_pages(content_type: str, body: bytes, login: bool) -> None:
+def test_login_pages_are_recognised(content_type: str, body: bytes, login: bool) -> None:
     assert is_login_page(CIMultiDict({"Content-Type": content_type}), body) is login
 
 

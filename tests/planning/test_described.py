@@ -33,7 +33,7 @@ def test_the_assets_own_members_take_precedence(
     assert DescribedAssets(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
 
 
-def test_recorded_item_assets(shared_data: Path) -> None:
+def test_recorded_item_assets_are_judged_by_their_roles(shared_data: Path) -> None:
     document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
     judge = DescribedAssets(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
     kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}

@@ -46,7 +46,7 @@ def names(planned):
     return {asset.key: asset.name for asset in planned.assets}
 
 
-def test_a_complete_item():
+def test_a_complete_item_is_planned_with_all_its_statements():
     item = {
         "id": "i",
         "collection": "c",
@@ -88,7 +88,7 @@ def test_a_complete_item():
         (None, None, NO_COLLECTION),
     ],
 )
-def test_the_collection_of_an_item(collection, hint, expected):
+def test_the_collection_of_an_item_is_stated_or_hinted(collection, hint, expected):
     assert plan({"id": "i", "collection": collection}, hint=hint).id == ItemId(expected, "i")
 
 

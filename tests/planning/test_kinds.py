@@ -37,5 +37,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("href", "media_type", "kind"), TABLE)
-def test_kinds_of_assets(href: str, media_type: str | None, kind: AssetKind) -> None:
+def test_the_kind_of_an_asset_follows_from_name_and_type(
+    href: str, media_type: str | None, kind: AssetKind
+) -> None:
     assert kind_of(href, media_type) is kind

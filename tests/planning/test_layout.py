@@ -50,7 +50,7 @@ def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01
         ("{key|removeprefix:B01}x/{key}", "x", "B01"),
     ],
 )
-def test_paths_of_assets(template, directory, name):
+def test_a_layout_gives_directory_and_name(template, directory, name):
     assert place(template) == (directory, name, None)
 
 

@@ -31,7 +31,7 @@ def multihash(prefix, digest):
         ("81e40201", "blake2b", hashlib.blake2b(DATA, digest_size=1)),
     ],
 )
-def test_verifiable_checksums(prefix, algorithm, digest):
+def test_verifiable_checksums_are_parsed(prefix, algorithm, digest):
     expected = Checksum(algorithm, digest.digest())
     assert parse_multihash(multihash(prefix, digest.digest())) == expected
     assert parse_multihash(multihash(prefix, digest.digest()).upper()) == expected
@@ -70,7 +70,7 @@ def test_parsed_checksums_are_supported_by_hashlib(raw):
         assert made.digest_size == len(found.digest)
 
 
-def test_recorded_checksums(shared_data: Path):
+def test_recorded_checksums_are_parsed(shared_data: Path):
     kinds = {"verified": 0, "not": 0}
     for name in ("copernicus_cdse/search_s2l2a_2026.json", "copernicus_cdse/search_s2l2a_2020.json"):
         for item in json.loads((shared_data / "stac" / name).read_text())["features"]:

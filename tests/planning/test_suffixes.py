@@ -35,5 +35,5 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
         ("https://h/a/%ff%00.tif", None, ".tif"),
     ],
 )
-def test_the_suffix_of_an_asset(href, media_type, suffix):
+def test_the_suffix_of_an_asset_comes_from_name_or_type(href, media_type, suffix):
     assert suffix_of(href, media_type) == suffix

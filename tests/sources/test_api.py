@@ -81,7 +81,7 @@ def test_a_collection_url_lists_only_that_collection() -> None:
     assert reader.urls == [LABELS]
 
 
-def test_a_missing_collection() -> None:
+def test_a_missing_collection_is_reported_with_a_similar_name() -> None:
     api, _ = source(f"{API}/collections/bigearthnet_v1_label")
     with pytest.raises(UsageError, match="did you mean bigearthnet_v1_labels"):
         asyncio.run(api.collections())
@@ -123,7 +123,9 @@ def test_a_collection_is_read_once() -> None:
         ),
     ],
 )
-def test_starts_of_walks(url: str, selection: Selection, expected: list[WalkStart]) -> None:
+def test_a_walk_starts_at_the_items_of_each_selected_collection(
+    url: str, selection: Selection, expected: list[WalkStart]
+) -> None:
     api, _ = source(url)
     assert asyncio.run(api.starts(selection)) == expected
 
@@ -180,7 +182,9 @@ def test_a_long_list_of_collections_is_truncated() -> None:
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],
 )
-def test_an_unreadable_collection(table: dict[str, object], error: type[Exception], message: str) -> None:
+def test_an_unreadable_collection_raises(
+    table: dict[str, object], error: type[Exception], message: str
+) -> None:
     api, _ = source(table=table)
     with pytest.raises(error, match=message):
         asyncio.run(api.starts(Selection(collections=("x",))))
@@ -209,7 +213,7 @@ def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None
         (page(["a"], id="x"), FailureKind.ITEM),
     ],
 )
-def test_an_unreadable_item(body: object, kind: FailureKind) -> None:
+def test_an_unreadable_item_raises_with_the_kind_of_failure(body: object, kind: FailureKind) -> None:
     api, _ = source(table={"https://other/item": body})
     with pytest.raises(TransferError) as caught:
         asyncio.run(api.item("https://other/item"))
@@ -225,7 +229,7 @@ def test_an_unreadable_item(body: object, kind: FailureKind) -> None:
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )
-def test_the_limit_in_source(url: str, size: PageSize, expected: str) -> None:
+def test_the_limit_in_source_and_the_page_size_are_requested(url: str, size: PageSize, expected: str) -> None:
     reader = MemoryReader(lambda _: page(["a"]))
     api = ApiSource(url, reader)
 

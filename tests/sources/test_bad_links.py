@@ -76,5 +76,5 @@ def test_a_long_retry_after_is_not_a_failure_of_an_item() -> None:
         read(OWN, Answer(429, headers={"Retry-After": "3600"}))
 
 
-def test_a_valid_link() -> None:
+def test_a_valid_link_is_read() -> None:
     assert read(OTHER, Answer(body=b'{"type": "Feature", "id": "i"}'))["id"] == "i"

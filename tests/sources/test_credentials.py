@@ -41,7 +41,7 @@ def secrets(**values: str) -> dict[str, Secret]:
         ("s3://bucket/catalog.json", SourceUrl("s3://bucket/catalog.json", {})),
     ],
 )
-def test_credentials_are_separated(given: str, expected: SourceUrl) -> None:
+def test_credentials_are_separated_from_the_source_url(given: str, expected: SourceUrl) -> None:
     split = split_credentials(given)
     assert split == expected
     assert split.url == expected.url
@@ -54,7 +54,7 @@ def test_repr_shows_no_secret() -> None:
 
 
 @pytest.mark.parametrize("given", ["https://", "https://[bad/v1", "http://h:port/v1?key=SECRET"])
-def test_invalid_urls(given: str) -> None:
+def test_invalid_urls_are_refused_without_their_secrets(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_credentials(given)
     assert "SECRET" not in str(caught.value)

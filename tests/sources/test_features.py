@@ -86,7 +86,7 @@ def test_a_json_list_of_items_is_read_as_a_feature_collection() -> None:
     assert [one.name for one in page.unread] == [f"feature 2 of {URL}"]
 
 
-def test_only_selected_collections() -> None:
+def test_only_items_of_selected_collections_are_read() -> None:
     body = features(item("a", "x"), item("b", "y"), item("c"))
     assert ids(pages_of(source_of(body), Selection(collections=("y",)))) == ["b"]
     (start,) = asyncio.run(source_of(body).starts(Selection()))

@@ -31,7 +31,9 @@ def cursor(token: object, limit: int = 10) -> PageRequest:
         (PageRequest("s", headers={"After": "a"}), PageRequest("s", headers={"After": "a"}), "itself"),
     ],
 )
-def test_cursors(current: PageRequest, following: PageRequest, reason: str | None) -> None:
+def test_a_walk_ends_at_a_cursor_that_leads_back(
+    current: PageRequest, following: PageRequest, reason: str | None
+) -> None:
     guard = WalkGuard()
     guard.brings_new(["first"])
     assert guard.reason_to_end(START, cursor("x")) is None

@@ -171,7 +171,7 @@ def test_line_numbers_are_right_after_resuming() -> None:
     assert rest.unread[0].name == f"line 3 of {URL}"
 
 
-def test_only_selected_collections() -> None:
+def test_only_lines_of_selected_collections_are_read() -> None:
     rows = [{"id": "a", "collection": "x"}, {"id": "b", "collection": "y"}, {"id": "c"}]
     data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     assert ids(pages_of(LinesReader(data), selection=Selection(collections=("y",)))) == ["b"]

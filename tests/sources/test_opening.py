@@ -42,7 +42,7 @@ COLLECTION = {"id": "x", "license": "CC0", "extent": {}}
         ("stac/corner/invalid_collection.json", "https://csdap.earthdata.nasa.gov/stac/collections/planet"),
     ],
 )
-def test_recorded_apis(shared_data: Path, file: str, url: str) -> None:
+def test_recorded_apis_are_opened_with_one_request(shared_data: Path, file: str, url: str) -> None:
     reader = MemoryReader({url: json.loads((shared_data / file).read_text())})
     assert asyncio.run(open_source(url, reader)).url == url
     assert reader.urls == [url]
@@ -66,7 +66,9 @@ def test_an_items_url_is_recognised_without_a_request() -> None:
         (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )
-def test_unsupported_sources(url: str, body: object, error: type[Exception], message: str) -> None:
+def test_unsupported_sources_are_refused(
+    url: str, body: object, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 

@@ -164,7 +164,7 @@ RECORDED = [
 @pytest.mark.parametrize(
     ("file", "request_", "expected", "total"), RECORDED, ids=[f"{r[0]}-{i}" for i, r in enumerate(RECORDED)]
 )
-def test_recorded_pages(
+def test_recorded_pages_lead_to_the_next_page(
     shared_data: Path, file: str, request_: PageRequest, expected: PageRequest | None, total: int | None
 ) -> None:
     document = json.loads((shared_data / file).read_text())
@@ -221,7 +221,7 @@ def test_documents_without_a_next_page(document: dict[str, Any]) -> None:
         (HERE, "http://other/x?page=2", "http://other/x?page=2"),
     ],
 )
-def test_next_by_get(current: str, href: str, expected: str) -> None:
+def test_a_next_link_by_get_is_followed(current: str, href: str, expected: str) -> None:
     assert next_request(linked(href=href), get(current)) == get(expected)
 
 
@@ -246,7 +246,9 @@ SEARCH = "https://h/search"
         (get(SEARCH), {"body": {"token": "t"}}, {"token": "t"}),
     ],
 )
-def test_next_by_post(current: PageRequest, link: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_a_next_link_by_post_is_followed(
+    current: PageRequest, link: dict[str, Any], expected: dict[str, Any]
+) -> None:
     assert next_request(linked(href=SEARCH, method="post", **link), current) == post(SEARCH, expected)
 
 
@@ -304,7 +306,7 @@ def test_forbidden_next_links_are_refused(link: dict[str, Any]) -> None:
         ({}, None),
     ],
 )
-def test_announced_total(document: dict[str, Any], expected: int | None) -> None:
+def test_the_total_of_a_page_is_read(document: dict[str, Any], expected: int | None) -> None:
     assert announced_total(document) == expected
 
 
@@ -325,7 +327,7 @@ def test_announced_total(document: dict[str, Any], expected: int | None) -> None
         (post(SEARCH, {"page": 3, "limit": 10}), 5, post(SEARCH, {"page": 5, "limit": 5})),
     ],
 )
-def test_with_limit(request_: PageRequest, limit: int | None, expected: PageRequest) -> None:
+def test_a_limit_is_set_in_a_request(request_: PageRequest, limit: int | None, expected: PageRequest) -> None:
     assert with_limit(request_, limit) == expected
 
 
@@ -340,7 +342,9 @@ def test_with_limit(request_: PageRequest, limit: int | None, expected: PageRequ
         (post(SEARCH, {"page": 2, "limit": 1000}), 100, post(SEARCH, {"page": 2, "limit": 100})),
     ],
 )
-def test_the_true_limit(request_: PageRequest, given_items: int, expected: PageRequest) -> None:
+def test_the_limit_is_set_to_what_the_service_returns(
+    request_: PageRequest, given_items: int, expected: PageRequest
+) -> None:
     assert with_true_limit(request_, given_items) == expected
 
 

@@ -128,7 +128,7 @@ def test_cancellation_closes_the_upstream(steps: int) -> None:
     asyncio.run(scenario())
 
 
-def test_an_empty_upstream() -> None:
+def test_an_empty_source_is_read_to_its_end() -> None:
     async def scenario() -> None:
         async with prefetch(Tape(0).run()) as ahead:
             assert [n async for n in ahead] == []

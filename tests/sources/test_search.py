@@ -138,7 +138,7 @@ ITEMS = f"{API}/collections/a/items"
         ),
     ],
 )
-def test_queries(api: ModelApi, selection: Selection, expected: PageRequest) -> None:
+def test_a_selection_becomes_a_query(api: ModelApi, selection: Selection, expected: PageRequest) -> None:
     found = Walked(api, selection)
     assert [start.request for start in found.starts] == [expected]
     assert found.names == kept(selection)
@@ -390,7 +390,9 @@ def test_a_failure_of_a_later_page_suggests_no_push_down() -> None:
         (f"{API}/search?ids=a_3", Selection(bbox=(0, 0, 3, 1)), [("no-collection", "?ids=a_3")]),
     ],
 )
-def test_the_start_of_a_search_url(url: str, selection: Selection, starts: list[tuple[str, str]]) -> None:
+def test_a_search_url_starts_at_each_of_its_collections(
+    url: str, selection: Selection, starts: list[tuple[str, str]]
+) -> None:
     found = Walked(ModelApi(), selection, url)
     expected = [WalkStart(name, PageRequest(f"{API}/search{query}")) for name, query in starts]
     assert found.starts == expected

@@ -45,7 +45,9 @@ def day(month: int, number: int) -> datetime:
         (Interval(START, START), "day", []),
     ],
 )
-def test_borders_between_parts(period: Interval, unit: str, expected: list[datetime]) -> None:
+def test_a_period_is_split_at_the_borders_of_a_unit(
+    period: Interval, unit: str, expected: list[datetime]
+) -> None:
     assert list(borders(period, unit)) == expected
 
 
@@ -66,7 +68,9 @@ def test_parts_have_no_gaps_and_keep_open_ends() -> None:
         ("nonsense", None, (None, END)),
     ],
 )
-def test_the_time_range_of_a_walk(interval: object, selected: str | None, expected: tuple[Any, Any]) -> None:
+def test_the_time_range_of_a_walk_is_that_of_collection_and_selection(
+    interval: object, selected: str | None, expected: tuple[Any, Any]
+) -> None:
     collection = {"extent": {"temporal": {"interval": [interval]}}}
     assert period_of_collection(collection, selected, END.timestamp()) == Interval(*expected)
     assert period_of_collection({}, None, END.timestamp()) == Interval(None, END)

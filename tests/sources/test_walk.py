@@ -66,7 +66,7 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-def test_three_pages() -> None:
+def test_three_pages_are_read_in_order() -> None:
     found, reader = walked(
         {
             at(): page(["a", "b"], f"{ITEMS}?token=t2", numberMatched=5),
@@ -182,7 +182,7 @@ def test_a_circle_after_the_last_announced_item_is_not_a_warning() -> None:
         ),
     ],
 )
-def test_complete_walks(table: dict[str, object], names: str) -> None:
+def test_complete_walks_bring_every_item_without_a_notice(table: dict[str, object], names: str) -> None:
     found, _ = walked(table)
     assert found.names == list(names)
     assert found.notices == []

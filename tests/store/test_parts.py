@@ -204,7 +204,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("act", ["write", "discard", "park"])
-def test_a_full_disk(tmp_path: Path, act: str):
+def test_a_part_on_a_full_disk_raises_and_can_be_removed(tmp_path: Path, act: str):
     """Writing to /dev/full fails with the real ENOSPC; the part can still be closed and removed."""
     (tmp_path / "1.1.part").touch()
 

@@ -156,7 +156,7 @@ def test_an_area_that_only_touches_gives_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("angle", [30, 90, -135])
-def test_a_rotated_raster(tmp_path: Path, angle: float) -> None:
+def test_a_rotated_raster_is_clipped(tmp_path: Path, angle: float) -> None:
     cosine, sine = 10 * math.cos(math.radians(angle)), 10 * math.sin(math.radians(angle))
     turned = rasterio.Affine(cosine, sine, 600_000, sine, -cosine, 5_100_000)
     data = raster(tmp_path, transform=turned, compress="deflate", cog=False, overviews=(2,))
@@ -202,7 +202,7 @@ def test_a_global_raster_is_clipped_on_both_sides_of_the_antimeridian(tmp_path: 
     assert part.tile_bytes < len(data) / 10
 
 
-def test_a_raster_around_the_pole(tmp_path: Path) -> None:
+def test_a_raster_around_the_pole_is_clipped(tmp_path: Path) -> None:
     polar = CRS.from_epsg(3031)
     where = from_origin(-3_000_000, 2_500_000, 5_000, 5_000)
     data = raster(tmp_path, crs=polar, transform=where, compress="deflate", cog=False)

@@ -128,7 +128,9 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("known", "probe", "verified"), UNKNOWN)
-def test_a_response_without_a_length(known: dict[str, object], probe: Answer | None, verified: bool):
+def test_a_response_without_a_length_is_proven_or_marked_unproven(
+    known: dict[str, object], probe: Answer | None, verified: bool
+):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.once(lambda _: Reply(200, {}, LARGE, "close"))
         received = await fetcher.fetch(job(served.url, **known))
@@ -451,7 +453,9 @@ WRONG = hashlib.sha512(b"another").digest()
     ],
     ids=["Content-MD5", "x-amz", "sha512", "blake2b", "ETag of S3"],
 )
-def test_wrong_content(body: bytes, headers: dict[str, str], known: dict[str, object], named: str):
+def test_wrong_content_is_refused_and_not_kept(
+    body: bytes, headers: dict[str, str], known: dict[str, object], named: str
+):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         wanted = job(served.url, **known)
         assert named in await refused(fetcher, wanted, FailureKind.CHECKSUM, retryable=True)
@@ -511,7 +515,7 @@ def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
 
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_right_content(body: bytes):
+def test_right_content_passes_all_checks(body: bytes):
     digest = hashlib.blake2b(body, digest_size=16).digest()
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:

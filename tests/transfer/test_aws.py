@@ -105,12 +105,14 @@ TABLE = [
 
 @pytest.mark.parametrize(("options", "settings", "credentials"), TABLE)
 @pytest.mark.usefixtures("shared_files")
-def test_profiles(options: S3Options, settings: AwsSettings, credentials: Credentials | None):
+def test_settings_and_credentials_come_from_profiles(
+    options: S3Options, settings: AwsSettings, credentials: Credentials | None
+):
     assert asyncio.run(resolved(options)) == (settings, credentials)
 
 
 @pytest.mark.usefixtures("shared_files")
-def test_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_PROFILE", "eodata")
     monkeypatch.setenv("AWS_REGION", "ignored-by-botocore")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "from-environment")

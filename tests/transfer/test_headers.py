@@ -39,7 +39,7 @@ NONE = ContentRange(None, None, None)
         ("", NONE),
     ],
 )
-def test_content_range(value: str, expected: ContentRange):
+def test_content_range_is_parsed(value: str, expected: ContentRange):
     assert content_range({"Content-Range": value}) == expected
 
 
@@ -63,7 +63,7 @@ def test_any_content_range_is_parsed(value: str):
         ("9" * 4400, None),
     ],
 )
-def test_content_length(value: str, expected: int | None):
+def test_content_length_is_parsed(value: str, expected: int | None):
     assert content_length({"Content-Length": value}) == expected
 
 
@@ -76,7 +76,7 @@ def test_content_length(value: str, expected: int | None):
         ({"Connection": "close"}, False),
     ],
 )
-def test_framing(headers: dict[str, str], framed: bool):
+def test_framed_responses_are_recognised(headers: dict[str, str], framed: bool):
     assert is_framed(CIMultiDict(headers)) is framed
 
 
@@ -97,7 +97,7 @@ def test_framing(headers: dict[str, str], framed: bool):
         ("s3://bucket/k", "k"),
     ],
 )
-def test_filename(url: str, name: str):
+def test_the_filename_of_a_url_is_found(url: str, name: str):
     assert filename_of(url) == name
 
 

@@ -144,7 +144,7 @@ def test_a_transfer_resumes_only_with_the_same_version(catalog: Path) -> None:
         ("lines=1-2", 200, BODY),
     ],
 )
-def test_ranges(catalog: Path, field: str, status: int, body: bytes) -> None:
+def test_ranges_of_a_local_file_are_served(catalog: Path, field: str, status: int, body: bytes) -> None:
     got = get(catalog, (catalog.parent / "data.bin").as_uri(), {"Range": field})
     assert (got.status, got.body) == (status, body)
 

@@ -52,7 +52,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
-def test_resume_verdicts(point: ResumePoint, status: int, headers: dict[str, str], expected: ResumeVerdict):
+def test_a_response_decides_how_a_part_continues(
+    point: ResumePoint, status: int, headers: dict[str, str], expected: ResumeVerdict
+):
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 

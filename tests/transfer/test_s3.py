@@ -62,7 +62,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("bucket", "region", "endpoint", "style", "expected"), PLACES)
-def test_the_url_of_a_request_to_a_bucket(
+def test_a_request_to_a_bucket_has_the_url_of_its_style(
     bucket: str, region: str, endpoint: str | None, style: str, expected: str
 ):
     place = endpoint_of(bucket, region, endpoint, style)

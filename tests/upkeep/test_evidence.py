@@ -49,7 +49,7 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
         (asset(), Look(obstacle="it cannot be read", readable=False), None, None, "unreadable"),
     ],
 )
-def test_evidence_for_a_file_without_a_ledger(
+def test_evidence_decides_about_a_file_without_a_ledger(
     stated: StoredAsset, look: Look, digest: bytes | None, before: OldAsset | None, verdict: object
 ) -> None:
     assert assess(stated, look, digest, before) == verdict
