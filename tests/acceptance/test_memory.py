@@ -16,7 +16,7 @@ from tests.bench import yardstick
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
-MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "18000"))
+MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "12000"))
 FEW = MANY // 3
 """The first few thousand items fill buffers and the page cache of SQLite, which have limits."""
 MOST = 130e6
