@@ -33,7 +33,7 @@ def test_a_complete_part_is_published_with_the_fields_of_its_name(bench: Bench, 
     (job,) = jobs_of(bench, "a")
     name = complete_part_name(job.row, job.generation, 10, '"e"', "y z.tif", unproven=True)
     identity = bench.destination.write_part(name, BODY)
-    assert bench.store.take_up(frozenset({job.row})) == [job.row]
+    assert bench.store.publish_parts_of_worker(frozenset({job.row})) == [job.row]
     bench.publisher.publish_all()
     (path,) = tree(bench.destination.path)
     assert (bench.destination.path / path).stat().st_ino == identity
@@ -60,12 +60,12 @@ def test_other_parts_are_not_published(
     job = of_another if others else mine
     name = complete_part_name(job.row, job.generation + generation, size, None, filename)
     bench.destination.write_part(name, BODY)
-    assert bench.store.take_up(frozenset({mine.row})) == []
+    assert bench.store.publish_parts_of_worker(frozenset({mine.row})) == []
     assert parts(bench.destination.path) == ([name] if stays else [])
 
 
 def test_an_unfinished_part_stays_for_the_next_worker(bench: Bench) -> None:
     (job,) = jobs_of(bench, "a")
     bench.destination.write_part(f"{job.row}.{job.generation}.part", BODY)
-    assert bench.store.take_up(frozenset({job.row})) == []
+    assert bench.store.publish_parts_of_worker(frozenset({job.row})) == []
     assert parts(bench.destination.path) == [f"{job.row}.{job.generation}.part"]

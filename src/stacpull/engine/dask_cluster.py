@@ -417,7 +417,7 @@ class DaskCluster(WorkerSupply):
         await self._store.call(MirrorOperations.make_own_parts, own_parts, token)
         seen = self._dest.absolute() / ".stacpull" / "parts" / own_parts
         if await self._call(address, dask_relay.token_seen, str(seen)) != token:
-            await self._store.call(MirrorOperations.take_up, frozenset[int](), own_parts)
+            await self._store.call(MirrorOperations.publish_parts_of_worker, frozenset[int](), own_parts)
             raise DestinationError(
                 f"The Dask worker {address} does not see {self._dest.absolute()}: "
                 "it must be a directory that all workers share, under the same path."

@@ -45,7 +45,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
-from stacpull.ledger import views, walk_state
+from stacpull.ledger import runs, views, walk_state
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
@@ -186,13 +186,13 @@ class MirrorRun:
             self._store.stop()
         is_in_order = False
         try:
-            recovered = await self._store.call(MirrorOperations.recover)
+            why_single = await self._store.call(MirrorOperations.recover)
             is_in_order = True
             if self._options.items_parquet is not None:
                 await self._store.call(MirrorOperations.keep_items_parquet, self._options.items_parquet)
-            if recovered.why_single:
-                self._emit(Notice("warning", recovered.why_single))
-            self._warn_of_layout(recovered.layout)
+            if why_single:
+                self._emit(Notice("warning", why_single))
+            self._warn_of_layout(await self._store.call(runs.layout_before, self._run.id))
             await self._warn_of_little_room()
             yield
         finally:

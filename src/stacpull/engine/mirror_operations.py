@@ -51,15 +51,6 @@ def _covers(wide: Selection, narrow: Selection) -> bool:
     return covers(wide, narrow)
 
 
-class Recovered(NamedTuple):
-    """The state of a mirror after recovery."""
-
-    layout: str | None
-    """The layout of the last mirror, None if there are no files."""
-    why_single: str | None
-    """Why files are synced one by one although a group sync was expected."""
-
-
 class RunFindings(NamedTuple):
     """Counts of findings of a run, by kind."""
 
@@ -186,8 +177,11 @@ class MirrorOperations:
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    def recover(self) -> Recovered:
+    def recover(self) -> str | None:
         """Recover the mirror after an earlier run.
+
+        Returns:
+            Why files are synced one by one although a group sync was expected; None if they are not.
 
         Raises:
             InterruptedRunError: The run was stopped before recovery was complete.
@@ -201,13 +195,13 @@ class MirrorOperations:
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.complete)
         self.write_final_items()
-        return Recovered(runs.layout_before(db, self._run.id), self.store.warning)
+        return self.store.warning
 
     def make_own_parts(self, name: str, token: str) -> None:
         """Create the directory of a Dask worker (`store.own_parts`)."""
         self.store.make_own_parts(name, token)
 
-    def take_up(self, rows: frozenset[int], own_parts: str = "") -> list[int]:
+    def publish_parts_of_worker(self, rows: frozenset[int], own_parts: str = "") -> list[int]:
         """Publish the parts of these assets that an ended worker process wrote and did not report.
 
         Args:

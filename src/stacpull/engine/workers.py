@@ -308,7 +308,9 @@ class Workers:
         if not worker.open and not worker.own_parts:
             return
         taken = set(
-            await self._store.call(MirrorOperations.take_up, frozenset(worker.open), worker.own_parts)
+            await self._store.call(
+                MirrorOperations.publish_parts_of_worker, frozenset(worker.open), worker.own_parts
+            )
         )
         for other in self._workers.values():
             other.send(messages.LookAgain())
