@@ -84,7 +84,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "ledger.results", "models", "net.addresses", "net.client", "net.gate",
             "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
-            "store.atomic", "tiff", "urls",
+            "store.atomic", "system", "tiff", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),

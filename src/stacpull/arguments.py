@@ -40,7 +40,7 @@ from stacpull.clock import rfc3339
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
-from stacpull.system import job_array_task
+from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
@@ -284,7 +284,7 @@ def _bytes(raw: object) -> float | None:
 
 def existing_file(raw: object) -> Path:
     """Read the path of a file that exists."""
-    path = Path(read_text(raw)).expanduser()
+    path = expanded(read_text(raw))
     if not path.is_file():
         raise ValueError(f"is not a file: {path}")
     return path
@@ -299,7 +299,7 @@ def dask_cluster(raw: object) -> str:
         return str(int(text))
     if _SCHEDULER.fullmatch(text):
         return text
-    path = Path(text).expanduser()
+    path = expanded(text)
     if not path.is_file():
         raise ValueError(
             "must be an address such as tcp://host:8786, a scheduler file, or a number of workers, "
@@ -310,7 +310,9 @@ def dask_cluster(raw: object) -> str:
 
 def directory(raw: object) -> Path:
     """Read the path of a directory, which may not exist yet."""
-    path = Path(read_text(raw)).expanduser()
+    path = expanded(read_text(raw))
+    if str(path).startswith("~"):
+        raise ValueError(f"is {path}, and there is no such home directory")
     if path.exists() and not path.is_dir():
         raise ValueError(f"is not a directory: {path}")
     return path
@@ -476,7 +478,7 @@ def shard(raw: object) -> tuple[int, int]:
 
 def _contents(name: str) -> str:
     try:
-        return Path(name).expanduser().read_text(encoding="utf-8-sig")
+        return expanded(name).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as problem:
         raise ValueError(f"cannot read {name}: it is not UTF-8 text") from problem
     except (OSError, ValueError) as problem:

@@ -24,6 +24,11 @@ UNSUPPORTED = (
 )
 
 
+def expanded(path: str) -> Path:
+    """Return a path with `~` replaced by the home directory; unchanged if that is not known."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises RuntimeError
+
+
 def is_linux() -> bool:
     """Return True if system calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)

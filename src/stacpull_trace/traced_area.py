@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stacpull.errors import UsageError
 from stacpull.models import Json
+from stacpull.system import expanded
 from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
 from stacpull_trace.utm_projection import project, utm_zone
 
@@ -211,7 +211,7 @@ def area_of_geometry(text: str, resolution: float) -> TracedArea:
 def _document(text: str) -> Any:
     if not text.lstrip().startswith("{"):
         try:
-            text = Path(text).expanduser().read_text(encoding="utf-8-sig")
+            text = expanded(text).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
             raise UsageError(f"--geometry cannot be read as a file: {reason}.") from problem

@@ -104,6 +104,38 @@ def test_an_output_below_a_home_directory_that_does_not_exist_is_exit_2(dest: Pa
     assert "there is no such home directory" in ran.err
 
 
+NOBODY = "~nobody-has-this-name/file"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--config", NOBODY),
+        ("--header", f"@{NOBODY}"),
+        ("--credentials", f"{NOBODY}.toml"),
+        ("--ids", f"@{NOBODY}"),
+        ("--intersects", f"@{NOBODY}"),
+        ("--clip", f"@{NOBODY}"),
+        ("--ca-bundle", NOBODY),
+        ("--work", NOBODY),
+    ],
+)
+def test_an_option_below_a_home_directory_that_does_not_exist_is_exit_2(
+    source: str, option: tuple[str, str]
+) -> None:
+    ran = run(["plan", source, "--all-collections", *option], environment())
+    assert ran.code == 2, ran.err
+    assert NOBODY in ran.err
+
+
+def test_a_user_without_a_home_directory_has_no_profiles_and_no_netrc_file(source: str) -> None:
+    env = environment(XDG_CONFIG_HOME=NOBODY, NETRC=NOBODY)
+    ran = run(["credentials", "list", "--json"], env)
+    assert (ran.code, ran.err) == (0, "")
+    ran = run(["plan", source, "--all-collections", "--credentials", "earthdata"], env)
+    assert "should not have happened" not in ran.err
+
+
 def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command as one whom permissions bind."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:

@@ -402,6 +402,11 @@ def test_a_shipped_config_is_found_by_its_name(
     assert resolve_with({"config": path.stem}).options.retries == 99
 
 
+def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("max-items = 3\n", encoding="utf-8-sig")
+    assert resolve_with({"config": str(tmp_path / "c.toml")}).selection.max_items == 3
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
@@ -16,6 +15,7 @@ from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
 from stacpull.redact import Secret
+from stacpull.system import expanded
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
@@ -87,7 +87,7 @@ def _lines(setting: Setting) -> list[Setting]:
     text, where = str(setting.value), setting.where
     if not text.startswith("@"):
         return [setting]
-    path = Path(text[1:]).expanduser()
+    path = expanded(text[1:])
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:

@@ -33,6 +33,7 @@ from stacpull.net.logins.netrc import Netrc
 from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
 from stacpull.net.logins.registry import KINDS, kind_class
 from stacpull.redact import Secret
+from stacpull.system import expanded
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -115,7 +116,7 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
         UsageError: Its file cannot be read, or is not a valid profile.
     """
     if name.endswith(_SUFFIX):
-        return _read(Path(name).expanduser())
+        return _read(expanded(name))
     if not _NAME.fullmatch(name):
         return None
     paths = (folder / f"{name}{_SUFFIX}" for folder in _folders(environ))
@@ -138,7 +139,7 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    own = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    own = expanded(environ.get("XDG_CONFIG_HOME") or "~/.config")
     return own / "stacpull" / "providers", shipped_config("providers")
 
 
@@ -461,6 +462,6 @@ def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
     usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
     for variable, place in usual.items():
         try:
-            yield Path(environ.get(variable) or place).expanduser().read_text(encoding="utf-8")
+            yield expanded(environ.get(variable) or place).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue

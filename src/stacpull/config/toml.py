@@ -18,6 +18,7 @@ from stacpull.arguments import Reader
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError
 from stacpull.spelling import similar
+from stacpull.system import expanded
 
 if TYPE_CHECKING:
     from tomlkit.container import Container
@@ -96,7 +97,7 @@ def config_path(given: str) -> Path:
     Raises:
         UsageError: There is neither a file nor a shipped config with that name.
     """
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.exists() or path.name != given or path.suffix not in {"", ".toml"}:
         return path
     shipped = shipped_config(f"{path.stem}.toml")
@@ -167,7 +168,7 @@ def read_entries(path: Path) -> Iterator[TomlEntry]:
     from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         document = tomlkit.parse(text)
     except OSError as problem:
         raise UsageError(f"the config file {path} cannot be read: {problem.strerror or problem}") from problem

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret, cut_url
+from stacpull.system import expanded
 from stacpull.urls import is_web
 
 TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -83,7 +84,7 @@ def hub_settings(
 
 def _config_file(variables: Mapping[str, str]) -> Path:
     folder = variables.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(folder).expanduser() / "sentinelhub" / "config.toml"
+    return expanded(folder) / "sentinelhub" / "config.toml"
 
 
 def _profile(path: Path, given: str | None) -> Mapping[str, str]:

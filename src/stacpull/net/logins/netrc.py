@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stacpull.net.logins.provider import HostPattern, basic
 from stacpull.redact import Secret
+from stacpull.system import expanded
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Netrc:
     @property
     def path(self) -> Path:
         """The path of the file."""
-        return Path(self.environ.get("NETRC") or "~/.netrc").expanduser()
+        return expanded(self.environ.get("NETRC") or "~/.netrc")
 
     def basic(self, host: str) -> Secret | None:
         """Return the `Authorization` for a host, or None if it has no entry."""
