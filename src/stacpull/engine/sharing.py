@@ -106,9 +106,7 @@ class SharingFetcher:
         received = self._within.accept(job, url, fields, body)
         if received is not None:
             claim.received = received
-            claim.has_ended = True
-            if claim.awaited is not None:
-                claim.awaited.set()
+            claim.end()
             self._remember(claim, received.size)
         return received
 

@@ -1,6 +1,6 @@
 """A worker process (`main`), which `workers.py` starts.
 
-    socket ─▶ queue ─▶ pool ─▶ part sender ─▶ socket, or parts of DEST and their names to the socket
+    socket ─▶ queue ─▶ pool ─▶ arrival sender ─▶ socket, or parts of DEST and their names to the socket
 
 It transfers like the first network process. It ends with its socket: when the first process closes it, ends
 or is killed, the worker ends at once, with the same effect on the disk as a kill. A thread watches the socket

@@ -1,7 +1,7 @@
 """`--processes N` and `--dask`: several network processes around one store process.
 
     walk ─▶ queue ─┬▶ pool of this process ══ bodies, names of parts ═▶ store process
-                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ part sender
+                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ arrival sender
                          ▲═══ bodies, names of parts, failures ══┘
 
 The first network process walks, plans and gives out jobs. Each worker (`worker_transfers.py`) has a loop and
