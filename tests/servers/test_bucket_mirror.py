@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.servers.long_files import long_files
 from tests.servers.mirroring import OPTIONS
 from tests.servers.process import found
 from tests.servers.stac_api import StacApi
+from tests.servers.unreliable import unreliable
 from tests.servers.valve import valve
 
 import stacpull
@@ -62,18 +64,35 @@ def test_other_options_make_the_same_mirror(
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
 
 
+@pytest.mark.parametrize("is_later", [False, True])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_bucket_that_does_not_answer_is_named_once(
-    location: BucketLocation, s3: Any, stac: StacApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_later: bool,
 ) -> None:
-    """It is named while the run waits for it. Once it answers again, the run continues."""
+    """It is named while the run waits for it: at its start, or (`is_later`) when an asset is stored.
+
+    Once it answers again, the run continues.
+    """
     monkeypatch.setattr(bucket_requests, "SILENT_AFTER", 0.5)
     monkeypatch.setattr(bucket_requests, "_SILENCE", 2.0)
     monkeypatch.setattr(bucket_requests, "_TURN", 0.1)
     notices: list[str] = []
     port = urlsplit(str(location.endpoint_url)).port or 0
-    with long_files() as files, valve(port, limit=0) as service:
-        stac.put("a", {"small": files.put("small", b"small")})
+    with long_files() as files, valve(port, limit=None if is_later else 0) as service:
+        stac.put("a", {"small": files.put("small", b"small" * 4000)})
+        files.rate = 20e3
+
+        def shut_later() -> None:
+            assert wait_until(lambda: files.sent["/small"] > 0, 20)
+            service.limit = 0
+
+        if is_later:
+            threading.Thread(target=shut_later, daemon=True).start()
 
         def on_event(event: Event) -> None:
             if isinstance(event, Notice):
@@ -201,6 +220,27 @@ def test_a_mirror_in_a_bucket_survives_kills(
     assert kills > 5
     assert objects(s3, location) == tree(dest)
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+@pytest.mark.parametrize("probes", [1, 2, 3])
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_run_that_is_killed_while_it_probes_the_bucket_can_be_repeated(
+    location: BucketLocation, s3: Any, stac: StacApi, tmp_path: Path, probes: int
+) -> None:
+    """The network process sends two probes, the store process the third one."""
+    probe = f"/{location.bucket}/{location.prefix}/.stacpull/probe"
+    env = environment(AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials"))
+    command = ["mirror", stac.source, str(tmp_path / "work"), "--layout", "{item}/{key}"]
+    with long_files() as files, unreliable(str(location.endpoint_url), "SlowDown", times=0) as service:
+        stac.put("a", {"small": files.put("small", b"small")})
+        remember_bucket(tmp_path / "work", replace(location, endpoint_url=service.url))
+        with Running(command, env) as process:
+            assert wait_until(lambda: service.puts[probe] >= probes, 30), process.ended().err
+            process.kill_with_store()
+        ran = run(command, env)
+    assert ran.code == 0, ran.err
+    assert "If-None-Match" not in ran.err
+    assert objects(s3, location)["a/small"] == b"small"
 
 
 @pytest.mark.parametrize("replica", [10], indirect=True)

@@ -140,7 +140,7 @@ class StoreServer:
         self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
         self._dest = Path(os.fsdecode(message.dest))
         try:
-            workspace = opened.enter_context(opened_ledger(self._dest))
+            workspace = opened.enter_context(opened_ledger(self._dest, self._warn))
             self._remote = remote_store(workspace.destination)
             if self._remote is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
@@ -154,7 +154,7 @@ class StoreServer:
                 is_stopped=self._stopped.is_set,
                 on_published=lambda count: self._send(messages.PartsPublished(count, self._counters())),
                 on_failed=lambda failed: self._send(messages.AssetsFailed(failed)),
-                on_notice=lambda text: self._send(messages.StoreWarning(text)),
+                on_notice=self._warn,
                 on_stage=lambda stage: self._send(messages.StoreStage(stage)),
                 run_sync=self._run_sync,
             )
@@ -335,6 +335,9 @@ class StoreServer:
 
     def _error(self) -> ErrorReport | None:
         return None if self._failed is None else error_report(self._failed)
+
+    def _warn(self, text: str) -> None:
+        self._send(messages.StoreWarning(text))
 
     def _send(self, message: messages.ToNetwork) -> None:
         """Send a message. If the network process has ended, the message is lost."""

@@ -110,14 +110,19 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def opened_ledger(dest: Path) -> Iterator[Workspace]:
+def opened_ledger(dest: Path, on_silent: Callable[[str], None]) -> Iterator[Workspace]:
     """Open DEST in the store process, while the network process (and this one with it) holds the lock.
+
+    Args:
+        dest: The directory of the ledger.
+        on_silent: As for `open_workspace`.
 
     Raises:
         DestinationError: it cannot be opened.
     """
+    most_held = descriptors_here().directories
     with (
-        closing(open_store(dest, most_held=descriptors_here().directories, publishes=True)) as destination,
+        closing(open_store(dest, most_held=most_held, publishes=True, on_silent=on_silent)) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)
