@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -169,3 +171,27 @@ def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: 
     sender = asyncio.run(course())
     assert [one.row for one in sender.unchanged] == [1]
     assert sender.sent == []
+
+
+def test_a_cancelled_flush_ends_the_writer(tmp_path: Path) -> None:
+    """Cancelled before a thread was free for it, it would end it never."""
+
+    async def scenario() -> list[str]:
+        loop, busy = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        destination = await asyncio.to_thread(Destination, tmp_path)
+        sender = Sender(destination)
+        sender.start_writer()
+        waiting = loop.run_in_executor(None, busy.wait)
+        flushing = asyncio.create_task(sender.flush())
+        for _ in range(2):
+            await asyncio.sleep(0.01)
+            flushing.cancel()
+        busy.set()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
+        await waiting
+        await asyncio.to_thread(destination.close)
+        return [thread.name for thread in threading.enumerate()]
+
+    assert "stacpull-writer" not in asyncio.run(scenario())

@@ -29,6 +29,7 @@ from typing import TypeVar
 
 import msgspec
 
+from stacpull.engine.run_control import to_its_end
 from stacpull.models import Arrival, HeldBody, Job
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
@@ -195,7 +196,7 @@ class ArrivalSender(TransferSlots, ABC):
 
     async def flush(self) -> None:
         """Write and send everything. Nothing may be added after that."""
-        await asyncio.to_thread(self._writer.close)
+        await to_its_end(self._writer.close)
         self._end_batch()
         while self._unsent:
             self._send_next()
