@@ -18,7 +18,7 @@ from tests.acceptance.command import COMMAND, Running, environment, run, wait_un
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.servers.nginx import Nginx, nginx
 
-from stacpull import sync
+from stacpull import Selection, sync
 from stacpull_replicas import S3Replica, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -332,6 +332,35 @@ def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
     repaired = run(["verify", str(dest), "--repair"], environment())
     assert repaired.code == 0, repaired.out + repaired.err
     assert (dest / "col0" / "col0-1" / "data.bin").read_bytes() == asset_of("col0-1")
+
+
+def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path) -> None:
+    """`/` is `%2F` on the disk, and `%2F` is `%252F`: decoded, the one would be the other."""
+    keys = {"/": "slash", "%2F": "escape", "a:b": "colon"}
+    for number, content in enumerate(keys.values()):
+        (tmp_path / f"{number}.txt").write_text(content)
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "urn:a/b",
+        "collection": "c/d",
+        "geometry": None,
+    }
+    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
+    item |= {"assets": {key: {"href": f"./{number}.txt"} for number, key in enumerate(keys)}}
+    (tmp_path / "items.ndjson").write_text(json.dumps(item))
+    assert sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "one 100%").state == "complete"
+    report = sync.mirror(
+        str(tmp_path / "one 100%"), tmp_path / "two", selection=Selection(all_collections=True)
+    )
+    assert (report.assets_done, report.assets_failed) == (3, 0)
+    for place in ("one 100%", "two"):
+        files = (tmp_path / place / "c%2Fd/urn%3Aa%2Fb").glob("*.txt")
+        assert {file.name: file.read_text() for file in files} == {
+            "%2F.txt": "slash",
+            "%252F.txt": "escape",
+            "a%3Ab.txt": "colon",
+        }
 
 
 def test_items_that_several_catalogs_list_end_no_walk(tmp_path: Path) -> None:

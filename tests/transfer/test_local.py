@@ -62,6 +62,8 @@ def test_gives_a_file_with_its_length_and_version(catalog: Path) -> None:
         ("a b.bin", "a b.bin"),
         ("a b.bin", "a%20b.bin"),
         ("100%.bin", "100%.bin"),
+        ("a%2Fb.bin", "a%2Fb.bin"),
+        ("a%2Fb.bin", "a%252Fb.bin"),
         ("q?x#y.bin", "q?x#y.bin"),
         ("Grüße.bin", "Gr%C3%BC%C3%9Fe.bin"),
         ("plain.bin", "plain.bin?version=2#part"),

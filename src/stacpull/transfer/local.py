@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -46,6 +46,7 @@ class LocalTransport:
     """
 
     def __init__(self, source: str) -> None:
+        self._url = source
         self._source = path_of(source)
         self._root: Path | None = None
 
@@ -91,14 +92,23 @@ class LocalTransport:
         """Return the file to open if it may be read; symlinks are resolved for the check."""
         if self._root is None:
             self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
-        path = path_of(url)
-        if not path.exists():  # hrefs in files are mostly plain paths, which may contain `?` and `#`
-            path = Path(unquote(url.removeprefix("file://")))
+        possible = (*self._as_written(url), path_of(url), Path(unquote(url.removeprefix("file://"))))
+        path = next((path for path in possible if path.exists()), possible[-1])
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
             message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
+
+    def _as_written(self, url: str) -> Iterator[Path]:
+        """Yield the path of a URL below SOURCE's directory without decoding what follows that directory.
+
+        Hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`.
+        """
+        is_directory = self._source.is_dir()
+        above = f"{self._url.rstrip('/')}/" if is_directory else self._url[: self._url.rindex("/") + 1]
+        if url.startswith(above):
+            yield (self._source if is_directory else self._source.parent) / url[len(above) :]
 
 
 class OneFileTransport:
@@ -189,8 +199,9 @@ def _response(request: Request, file: _File) -> LocalResponse:
     headers["Content-Length"] = str(end - start)
     file.stream.seek(start)
     length = 0 if request.method == "HEAD" else end - start
-    # for a directory, the URL is that of its document, because links are relative to the document
-    url = request.url if file.path == path_of(request.url) else file.path.as_uri()
+    url, named = request.url, path_of(request.url)
+    if file.path != named and (file.path.parent == named or re.search("[?#]", url)):
+        url = file.path.as_uri()  # of the document, for a directory: its links are relative to this URL
     fields = HeaderFields({name.lower().encode(): value.encode() for name, value in headers.items()})
     return LocalResponse(url, status, fields, file.stream, length)
 
