@@ -350,7 +350,7 @@ class CopySource(NamedTuple):
     etag: str
 
 
-class HeldBody(bytes):
+class HeldBody(bytearray):
     """A body whose memory is counted, and bounded, until the store process has it."""
 
     on_taken: Callable[[], None]

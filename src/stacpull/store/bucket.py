@@ -221,7 +221,7 @@ class _PartToStore(NamedTuple):
     replace: bool
     size: int
     identity: int
-    body: bytes | None
+    body: bytes | memoryview | None
     sha256: bytes = b""
     copy: PendingCopy | None = None
 
@@ -443,11 +443,11 @@ class BucketStore(BufferedParts, BucketFiles):
         found = self.part_without_file(one.part)
         content = None if found is None else found.content
         copy = content if isinstance(content, PendingCopy) else None
-        body = content if isinstance(content, bytes) else None
+        body = None if isinstance(content, PendingCopy) else content
         if body is None and copy is None and entry[1] <= READ:
             with self.open_part(one.part) as file:
                 body = file.read()
-        recorded = one.digest if isinstance(content, bytes) else None
+        recorded = None if content is None or copy is not None else one.digest
         if recorded is not None and len(recorded) == hashlib.sha256().digest_size:
             sha256 = recorded  # the service compares it with the body
         else:

@@ -24,6 +24,8 @@ from stacpull.store.staging import StagedParts
 
 _MOST_HELD = 64 << 20
 """Bytes of all parts. When they have more, the store has no room."""
+_LITTLE = 64
+"""A message may have a 64th more bytes than a body that is not copied out of it."""
 
 
 class PendingCopy(NamedTuple):
@@ -44,12 +46,12 @@ class PartWithoutFile(NamedTuple):
 
     identity: int
     size: int
-    content: bytes | PendingCopy
+    content: bytes | memoryview | PendingCopy
 
     @property
     def weight(self) -> int:
         """Bytes in memory."""
-        return len(self.content) if isinstance(self.content, bytes) else 0
+        return 0 if isinstance(self.content, PendingCopy) else len(self.content)
 
 
 class BufferedParts(StagedParts):
@@ -87,7 +89,8 @@ class BufferedParts(StagedParts):
         BufferedParts.drop_part(self, name)  # there is no object with that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
-        return self._hold(name, len(body), bytes(body))
+        is_kept = isinstance(body, bytes) or _is_most(body)
+        return self._hold(name, len(body), body if is_kept else bytes(body))
 
     def add_copy(self, name: str, copy: PendingCopy) -> int:
         """Add a part that the service will copy from an object. It replaces a part with the same name.
@@ -98,7 +101,7 @@ class BufferedParts(StagedParts):
         self.drop_part(name)
         return self._hold(name, copy.size, copy)
 
-    def _hold(self, name: str, size: int, content: bytes | PendingCopy) -> int:
+    def _hold(self, name: str, size: int, content: bytes | memoryview | PendingCopy) -> int:
         part = self._held[name] = PartWithoutFile(next(self._identities), size, content)
         self._count(part.weight)
         return part.identity
@@ -158,7 +161,7 @@ class BufferedParts(StagedParts):
         content = found.content
         if not hashed:
             return Look(found.size)
-        if isinstance(content, bytes):
+        if not isinstance(content, PendingCopy):
             return Look(found.size, digest_of(Checksum(algorithm, b""), content))
         if content.is_staged and content.algorithm == algorithm:
             return Look(found.size, content.digest)
@@ -182,7 +185,13 @@ class BufferedParts(StagedParts):
         if found is None:
             return super().open_part(name)
         content = found.content
-        return io.BytesIO(content) if isinstance(content, bytes) else self.open_copy(content)
+        return self.open_copy(content) if isinstance(content, PendingCopy) else io.BytesIO(content)
+
+
+def _is_most(body: memoryview) -> bool:
+    """Return True if a body is nearly all of the message that it came in: it stays in memory with it."""
+    message = body.obj
+    return isinstance(message, bytes) and (len(message) - len(body)) * _LITTLE <= len(body)
 
 
 def new_identity() -> int:

@@ -73,7 +73,7 @@ class PieceBudget:
         self._turn = asyncio.Lock()
         self._taken = 0
         """Units."""
-        self._spare: list[bytearray] = []
+        self._spare: list[HeldBody] = []
         """The memory of sent pieces, each of `PIECE` bytes. New memory would cost 2,000 page faults."""
 
     async def acquire(self, size: int) -> int:
@@ -99,11 +99,16 @@ class PieceBudget:
         for _ in range(units):
             self._units.release()
 
-    def memory(self, size: int) -> bytearray:
-        """Return memory for a piece, for which there is room. Its content is arbitrary."""
-        return self._spare.pop() if size == PIECE and self._spare else bytearray(size)
+    def memory(self, size: int) -> HeldBody:
+        """Return memory for a piece, for which there is room. Its content is arbitrary.
 
-    def give_back(self, memory: bytearray, units: int) -> None:
+        That of a piece with `PIECE` bytes may have been used before. Other memory is empty, and grows.
+        """
+        if size != PIECE:
+            return HeldBody()
+        return self._spare.pop() if self._spare else HeldBody(PIECE)
+
+    def give_back(self, memory: HeldBody, units: int) -> None:
         """Free the room of a piece, and keep its memory for another one."""
         self.release(units)
         if len(memory) == PIECE and self._taken + (len(self._spare) + 1) * (PIECE // _UNIT) <= self._most:
@@ -232,8 +237,8 @@ class StreamedParts:
 class _Tail:
     """The received bytes of the next piece."""
 
-    def __init__(self, memory: bytearray | None = None) -> None:
-        self.memory = bytearray() if memory is None else memory
+    def __init__(self, memory: HeldBody | None = None) -> None:
+        self.memory = HeldBody() if memory is None else memory
         self._size = 0
 
     def __len__(self) -> int:
@@ -241,11 +246,17 @@ class _Tail:
 
     def add(self, data: memoryview) -> None:
         end = self._size + len(data)
-        if end > len(self.memory):  # the body is longer than announced
-            self.memory += bytes(end - len(self.memory))
-        with memoryview(self.memory) as view:
-            view[self._size : end] = data
+        if end <= len(self.memory):
+            with memoryview(self.memory) as view:
+                view[self._size : end] = data
+        else:
+            del self.memory[self._size :]
+            self.memory.extend(data)
         self._size = end
+
+    def taken(self) -> HeldBody:
+        """Return the bytes, without copying them if nothing else is in their memory."""
+        return self.memory if len(self.memory) == self._size else HeldBody(self.view())
 
     def view(self) -> memoryview:
         """Return the bytes without copying them."""
@@ -406,7 +417,7 @@ class _StreamedPart:
         if failed:
             failed[0].result()
 
-    def _make_room(self, memory: bytearray, room: int, _: asyncio.Future[None]) -> None:
+    def _make_room(self, memory: HeldBody, room: int, _: asyncio.Future[None]) -> None:
         self._budget.give_back(memory, room)
         self._ahead.release()
 
@@ -513,7 +524,7 @@ class _StreamedPart:
         """
         await self.caught_up()
         if self._in_memory and len(self._tail) == self.size <= LONGEST_HELD and not self._note.upload:
-            body, self._tail = HeldBody(self._tail.view()), _Tail()
+            body, self._tail = self._tail.taken(), _Tail()
             room, self._room = self._room, 0
             self._on_end(self, is_kept=False)
             body.on_taken = partial(self._budget.release, room)
