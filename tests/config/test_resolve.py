@@ -410,6 +410,7 @@ def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("", "--config must not be empty"),
         ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
         ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
         ("xyz.toml", "the config file xyz.toml cannot be read"),

@@ -240,7 +240,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     for record in report.last_errors:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
     dest = shlex.quote(report.work or report.dest)
-    if report.state == "interrupted" or (report.state == "failed" and not report.live):
+    is_stopped = report.state == "interrupted" or (report.state == "failed" and not report.live)
+    if is_stopped and "`stacpull " not in (report.reason or ""):  # which names another command
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"

@@ -63,6 +63,8 @@ def resolve(
     """
     variables = with_active_endpoints(os.environ if environ is None else environ)
     file = flags.get("config")
+    if file == "":
+        raise UsageError("--config must not be empty: name a file, or leave it out.")
     config = toml.load(toml.config_path(str(file))) if file else Config()
     settings = _settings(flags, variables, config, scopes)
     values = {scope: _values(settings, scope) for scope in Scope}
