@@ -63,6 +63,11 @@ def export(
     """
     from stacpull.outputs import export as exporting
 
+    meant = {".csv": "csv", ".json": "kerchunk"}.get(out.suffix.lower())
+    if form == "geoparquet" and meant is not None:
+        raise UsageError(
+            f"{out} is not a name for a Parquet file: add -f {meant}, or use a name in .parquet."
+        )
     chosen = session.selection
     report = session.run(
         lambda stop: exporting.export(
@@ -92,7 +97,8 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     try:
         lines = Path(file[1:]).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {error}.") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {reason}.") from error
     ids = tuple(line.split(",", 1)[0].strip() for line in lines if line.strip())
     if not ids:
         raise UsageError(f"--split {name}: {file[1:]} holds no ids.")
