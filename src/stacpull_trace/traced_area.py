@@ -214,7 +214,7 @@ def _document(text: str) -> Any:
             text = expanded(text).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-            raise UsageError(f"--geometry cannot be read as a file: {reason}.") from problem
+            raise UsageError(f"--geometry {text} cannot be read: {reason}.") from problem
     try:
         return json.loads(text)
     except ValueError as problem:

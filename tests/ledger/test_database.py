@@ -137,8 +137,10 @@ def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
 
 
 def test_a_directory_without_a_ledger_is_not_a_mirror(dest: Path) -> None:
-    with pytest.raises(NotAMirrorError, match="is not a mirror"):
+    with pytest.raises(NotAMirrorError, match="is not a mirror: it has no"):
         open_reader(dest)
+    with pytest.raises(NotAMirrorError, match="is not a mirror: it does not exist"):
+        open_reader(dest / "misspelt")
 
 
 def test_a_linked_ledger_is_not_written(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

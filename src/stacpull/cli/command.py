@@ -167,9 +167,10 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse `args`, with a hint for an option that does not exist."""
+        """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
+        ctx.allow_extra_args = True  # so that this method words the error
         try:
-            return super().parse_args(ctx, args)
+            extra = super().parse_args(ctx, args)
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             hint = hint_for(name)
@@ -177,6 +178,12 @@ class Command(click.Command):
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
             near = [one for one in problem.possibilities or () if one not in _NEVER_SUGGESTED]
             raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
+        if extra and not ctx.resilient_parsing:
+            named = ", ".join(map(repr, extra))
+            raise click.UsageError(
+                f"Unexpected extra argument: {named}. A value with spaces needs quotes.", ctx
+            )
+        return extra
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

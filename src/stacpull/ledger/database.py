@@ -265,6 +265,8 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     if not size:
         refuse_lost(dest)
     if size is None:
+        if not dest.exists():
+            raise NotAMirrorError(f"{dest} is not a mirror: it does not exist.")
         raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     if size == 0:
         _refuse_unfinished(path, 0)
