@@ -89,7 +89,6 @@ def test_a_page_runs_as_it_is_written(
         {
             service: request.getfixturevalue("bucket_service") if service in text else service,
             "https://earth-search.aws.element84.com/v1": earth_search.url,
-            "sleep 3;": "until [ -s mlhub.env ] || [ -s hub.env ]; do sleep 0.1; done;",
             "8801": str(port),
             "8811": str(port),
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - the path on the page
