@@ -90,7 +90,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
 @pytest.mark.parametrize(
     ("assets", "selection", "message"),
     [
-        ({}, Selection(), "1 items matched, but they have no assets."),
+        ({}, Selection(), "1 item matched, but they have no assets."),
         ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
         (
             {"a": {"href": "./a", "type": "text/html"}},

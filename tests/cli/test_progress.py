@@ -191,3 +191,13 @@ def _abandoned_at(step: int, work: Callable[[Live], object]) -> bool:
     thread.join(10)
     assert not thread.is_alive(), f"abandon waits for ever at step {step}"
     return left <= 0
+
+
+def test_one_item_is_not_several() -> None:
+    stream = io.StringIO()
+    lines = display(Output(), stream)
+    lines(Progress(items_seen=1, items_matched=1, seconds=5.0))
+    lines(Progress(items_seen=8, items_matched=1, items_wanted=1, seconds=10.0))
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("stacpull: 1 item matched (1 read); ")
+    assert second.startswith("stacpull: 1 of 1 item matched (8 read); ")

@@ -228,9 +228,10 @@ def _line(now: Progress, noun: str) -> str:
 
 def _items(now: Progress) -> str:
     """Return the number of items that match, of those wanted, and the number that were read."""
-    wanted = f" of {now.items_wanted:,}" if now.items_wanted else ""
+    matched = f"{now.items_matched:,} of " if now.items_wanted else ""
+    items = count(now.items_wanted or now.items_matched, "item")
     of = f" of {now.items_announced:,}" if now.items_announced else ""
-    return f"{now.items_matched:,}{wanted} items matched ({now.items_seen:,}{of} read)"
+    return f"{matched}{items} matched ({now.items_seen:,}{of} read)"
 
 
 def _waits(host: str, seconds: float) -> str:

@@ -167,4 +167,4 @@ def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pa
         why = f"every asset was left out: as a web page (--include-pages){filters}"
     else:
         why = "the asset filters dropped every asset" if excluded else "they have no assets"
-    return f"{matched:,} items matched, but {why}."
+    return f"{matched:,} item{'' if matched == 1 else 's'} matched, but {why}."
