@@ -334,6 +334,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """The identity of the mirror that the objects below the prefix belong to."""
+    run: str = ""
+    """The identity of the last run, by which its processes recognise its lease."""
     scheme: str = "s3"
 
     @property

@@ -40,7 +40,7 @@ from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
-from stacpull.store.store_choice import open_store, remember_bucket
+from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
 from stacpull.store.streamed_parts import StreamedParts
 from stacpull_replicas import MlhubReplica, run_in_thread
 
@@ -64,12 +64,15 @@ class Machines:
 
     def store(self, name: str) -> BucketStore:
         work = self._root / name
-        remember_bucket(work, self._location)
+        if bucket_of(work) is None:
+            remember_bucket(work, self._location)
         store = self._opened.enter_context(closing(open_store(work)))
         assert isinstance(store, BucketStore)
         return store
 
     def lease(self, name: str, *, has_ledger: bool = False) -> Lease:
+        """Return the lease of a new run; the stores that are opened afterwards belong to it."""
+        remember_bucket(self._root / name, replace(self._location, run=uuid.uuid4().hex))
         return Lease(self.store(name), has_ledger=has_ledger)
 
 
@@ -161,6 +164,22 @@ def test_a_machine_that_lost_its_lease_stores_and_removes_nothing_more(
         with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
             write()
     assert (two.read("c/a"), two.read("c/b"), two.read("catalog.json")) == (b"second", None, None)
+
+
+def test_the_first_write_of_a_run_is_refused_if_a_copy_of_its_work_directory_has_the_lease(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was suspended before: both runs belong to the same mirror, and each has its own lock."""
+    machines.lease("one", has_ledger=True).__enter__()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    machines.lease("two", has_ledger=True).__enter__()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 60.0)
+    one, two = machines.store("one"), machines.store("two")
+    assert put(two, "c/a", b"second") is None
+    with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+        put(one, "c/b", b"late")
+    assert two.read("c/b") is None
 
 
 def test_a_lease_that_was_not_renewed_is_renewed_before_a_write(
@@ -301,12 +320,13 @@ def test_a_long_copy_of_the_ledger_is_replaced_in_pieces(
 ) -> None:
     monkeypatch.setattr(module, "_SINGLE_PUT", 1 << 20)
     monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
-    store = machines.store("one")
     for filler in (b"a", b"b"):
         data = filler * (12 << 20)
         (tmp_path / "copy").write_bytes(data)
         with machines.lease("one", has_ledger=True), (tmp_path / "copy").open("rb") as file:
-            assert store.store_own(ledger_copy.COPY, file, len(data), hashlib.sha256(data).digest())
+            assert machines.store("one").store_own(
+                ledger_copy.COPY, file, len(data), hashlib.sha256(data).digest()
+            )
         assert body(s3, location, ledger_copy.COPY) == data
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError
@@ -79,8 +81,9 @@ def open_workspace(
 
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
-    """Return a bucket with the properties that a mirror stores."""
-    return bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].located(bucket))
+    """Return a bucket with the properties that a mirror stores, for a new run."""
+    known = bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].located(bucket))
+    return replace(known, run=os.urandom(16).hex())
 
 
 @contextmanager

@@ -18,7 +18,6 @@ or another host.
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 import time
@@ -72,7 +71,7 @@ class Lease:
             "host": platform.node(),
             "work": str(store.work.absolute()),
             "inode": str(store.parts.stat().st_ino),
-            "run": os.urandom(16).hex(),
+            "run": store.location.run,
         }
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="stacpull-lease", daemon=True)
@@ -177,7 +176,6 @@ class LeaseCheck:
         self._store = store
         self._lock = threading.Lock()
         self._valid_until = 0.0
-        self._run: str | None = None
         self._lost: DestinationError | None = None
 
     def check(self) -> None:
@@ -208,9 +206,9 @@ class LeaseCheck:
         self._lost = _taken_over(self._store)
 
     def _is_own(self, owner: dict[str, Any]) -> bool:
-        """Return True if the owner is this mirror and the run that had the lease at the first read."""
-        self._run = self._run or str(owner["run"])
-        return (owner["mirror"], owner["run"]) == (self._store.location.mirror, self._run)
+        """Return True if the owner is the run of this process."""
+        location = self._store.location
+        return (owner["mirror"], owner["run"]) == (location.mirror, location.run)
 
 
 def _taken_over(store: RemoteStore) -> DestinationError:
