@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, tree
 
+from stacpull.engine import recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.destination import Destination
@@ -90,6 +92,30 @@ def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path
     assert syncs[3] == f"0 files {files + 2 - most} directories"  # DEST and c beside the items
     assert bench.states() == {"a": 2}
     assert len(documents(tmp_path / "dest")) == files
+    bench.close()
+
+
+@pytest.mark.parametrize(("removed", "synced"), [("c/i0", 10), ("c", 3)])
+def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
+    tmp_path: Path, steps: list[str], removed: str, synced: int
+) -> None:
+    """Its files are missing then, as if it had been removed later. The others are synced and recorded."""
+    bench = Bench(tmp_path)
+    bench.destination._chosen_sync = FileSync(bench.destination.parts_fd)
+    bench.destination.most_held = 2
+    bench.take_up()
+    arrived = [bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(9))).jobs]
+    bench.publisher.take(arrived)
+    bench.publisher.publish()
+    shutil.rmtree(tmp_path / removed)
+    steps.clear()
+    bench.publisher.sync_renamed()
+    assert sum(int(step.split()[3]) for step in steps) == synced
+    assert not meta.had_sync_error(bench.db)
+    bench.close()
+    bench = Bench(tmp_path)
+    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
+    assert [one.path for one in left.in_place] == [one.path for one in arrived if removed not in one.path]
     bench.close()
 
 

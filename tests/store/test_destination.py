@@ -188,9 +188,14 @@ def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
     assert len(tree(opened.path)) == 200
 
 
-def test_syncing_a_removed_directory_is_an_error(opened: Destination) -> None:
-    with pytest.raises(DestinationError, match="or it was removed"), opened.opened(["nowhere"]):
-        pass
+def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened: Destination) -> None:
+    with opened.opened(["nowhere", "nowhere/deep", ""]) as fds:
+        assert [os.fstat(fd).st_ino for fd in fds] == [opened.path.stat().st_ino]
+    (opened.path / "file").touch()
+    (opened.path / "link").symlink_to(opened.path)
+    for replaced in ("file", "link"):
+        with pytest.raises(DestinationError, match="cannot be written"), opened.opened([replaced]):
+            pass
 
 
 def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import stat
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -211,6 +211,8 @@ class Destination(StagedParts, DirectoryFiles):
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
         """Open these directories of the mirror for the duration of the block.
 
+        One that was removed is left out: its files are lost, and there is nothing to sync.
+
         Raises:
             DestinationError: one of them cannot be opened.
         """
@@ -218,8 +220,9 @@ class Destination(StagedParts, DirectoryFiles):
             fds: list[int] = []
             try:
                 for path in directories:
-                    fds.append(os.dup(self.directory(path, make=False)))
-                    stack.callback(os.close, fds[-1])
+                    with suppress(FileNotFoundError):
+                        fds.append(os.dup(self.directory(path, make=False)))
+                        stack.callback(os.close, fds[-1])
             except OSError as error:
                 raise destination_error(error, self.path) from error
             yield fds
