@@ -47,7 +47,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     `after` is the position in a document that is not a page of an API: the items start after this position in
     the tree or file at `url`. Each step is a number and the content there, so that the position can be found
     again after the document has changed: (number of the link, its href as written) from the top down to the
-    last finished link; for a file one step, (number or offset, ID or version).
+    last finished link; for a file its numbers or offsets, and the version of the file.
     """
 
     url: str

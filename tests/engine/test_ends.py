@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.acceptance.asset_host import AssetHost, Connection, local_items, quick
+from tests.acceptance.asset_host import AssetHost, Connection, item_collection, local_items, quick
 from tests.store_in_thread import store_on_thread
 from tests.virtual_clock import VirtualClock
 
@@ -14,6 +17,8 @@ import stacpull
 from stacpull.engine.run_control import FailureLimit, timed_stop
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
+from stacpull.models import Page
+from stacpull.sources.items_file import FeaturesSource
 
 
 def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
@@ -71,6 +76,49 @@ def test_a_run_with_too_many_failures_leaves_the_event_for_the_next_one(tmp_path
     failed = list(stacpull.failures(tmp_path / "m"))
     assert 3 <= len(failed) < 40
     assert {str(one.kind) for one in failed} == {"refused"}
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_served: bool
+) -> None:
+    pages = FeaturesSource.pages
+
+    async def only_first(self: FeaturesSource, *arguments: Any, **more: Any) -> AsyncGenerator[Page]:
+        async for page in pages(self, *arguments, **more):
+            yield page
+            await asyncio.Event().wait()
+
+    async def course(source: str, options: stacpull.Options) -> None:
+        stop = asyncio.Event()
+
+        def on_event(event: object) -> None:
+            if isinstance(event, stacpull.Progress) and event.assets_done == 2:
+                stop.set()
+
+        report = await stacpull.mirror(source, tmp_path / "m", options=options, stop=stop, on_event=on_event)
+        assert (report.state, report.items_done) == ("interrupted", 2)
+
+    with AssetHost() as host, store_on_thread():
+        hrefs = [f"{host.url}/assets/{n}" for n in range(6)]
+        source = local_items(tmp_path, hrefs)
+        if is_served:  # by a server that states no version of a document
+            source, host.contents["/items.json"] = f"{host.url}/items.json", item_collection(hrefs)
+        with monkeypatch.context() as patched:
+            patched.setattr(FeaturesSource, "pages", only_first)
+            asyncio.run(course(source, quick(page_size=2)))
+        changed = [f"{host.url}/assets/new", *hrefs[2:]]
+        document = json.loads(item_collection(changed, start=1))
+        document["features"][0]["id"] = "new"
+        host.contents["/items.json"] = json.dumps(document).encode()
+        (tmp_path / "items.json").write_bytes(host.contents["/items.json"])
+        host.requests.clear()
+        report = asyncio.run(stacpull.resume(tmp_path / "m", options=quick(page_size=2)))
+    assert (report.state, report.items_done, report.assets_done) == ("complete", 7, 7)
+    assert sorted(path for path in host.requests if path != "/items.json") == [
+        *(f"/assets/{n}" for n in range(2, 6)),
+        "/assets/new",
+    ]
 
 
 def test_an_end_that_cannot_be_recorded_is_not_announced_as_complete(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 from tests.sources.memory import MemoryReader, failed
 
+from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.net.json_reader import Document
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_root
@@ -29,8 +33,14 @@ def features(*items: Any, **more: Any) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": list(items), **more}
 
 
-def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
-    reader = MemoryReader({url: body, **(more or {})})
+VERSION = {"ETag": '"v1"'}
+
+
+def source_of(
+    body: Any, url: str = URL, more: dict[str, Any] | None = None, headers: Mapping[str, str] = VERSION
+) -> FeaturesSource:
+    document = Document(body, len(orjson.dumps(body)), url, headers)
+    reader = MemoryReader({url: document, **(more or {})})
     return FeaturesSource(asyncio.run(reader.read(PageRequest(url))), reader)
 
 
@@ -70,6 +80,46 @@ def test_items_are_in_order_and_resume_at_any_position(count: int, size: int) ->
     for number, page in enumerate(pages[:-1], 1):
         rest = pages_of(source_of(body), size=PageSize(size, fixed=True), start=page.next)
         assert ids(rest) == ids(pages[number:])
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        pytest.param(VERSION, {"ETag": '"v2"'}, id="another ETag"),
+        pytest.param({"Last-Modified": "Mon"}, {"Last-Modified": "Tue"}, id="another date"),
+        pytest.param({}, {}, id="neither is stated"),
+    ],
+)
+def test_a_document_that_may_have_changed_is_read_from_its_start(
+    before: Mapping[str, str], now: Mapping[str, str]
+) -> None:
+    size = PageSize(3, fixed=True)
+    first = pages_of(source_of(features(*map(item, "abcdefg")), headers=before), size=size)[0]
+    received: list[Notice] = []
+    changed = source_of(features(*map(item, "xdefghi")), headers=now)
+    assert ids(pages_of(changed, size=size, start=first.next, notices=received)) == list("xdefghi")
+    assert ["may have changed" in notice.text for notice in received] == [True]
+
+
+def test_a_document_of_another_size_is_read_from_its_start() -> None:
+    size = PageSize(3, fixed=True)
+    first = pages_of(source_of(features(*map(item, "abcdefg"))), size=size)[0]
+    assert ids(pages_of(source_of(features(*map(item, "defg"))), size=size, start=first.next)) == list("defg")
+
+
+def test_a_position_without_a_version_is_not_resumed() -> None:
+    """Older versions of stacpull saved only the number."""
+    start = PageRequest(URL, after=((3, ""),))
+    assert ids(pages_of(source_of(features(*map(item, "defg"))), start=start)) == list("defg")
+
+
+@pytest.mark.parametrize("etag", ['"caf\u00e9"', '"\udcff"'])
+def test_any_etag_can_be_saved_in_a_position(etag: str) -> None:
+    body, size = features(*map(item, "abcd")), PageSize(3, fixed=True)
+    following = pages_of(source_of(body, headers={"ETag": etag}), size=size)[0].next
+    saved = Position.from_json(Position(NO_COLLECTION, following).to_json())
+    rest = pages_of(source_of(body, headers={"ETag": etag}), size=size, start=saved.request)
+    assert ids(rest) == ["d"]
 
 
 def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:

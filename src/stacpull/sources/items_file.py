@@ -4,9 +4,12 @@ A document that was saved by itself is a copy: relative hrefs of its items refer
 only without these to the file. (For a tree that was moved as a whole it is the opposite.)
 
 A GeoJSON document is kept in memory. Its items are returned in pages, so that the first transfers do not wait
-for the last item. If a local file is a saved page of an API, its next page is not followed: the file is the
-source. If the document is on a server, its next page is followed like those of an API. It is then read again
-for each walk, because its links may have expired.
+for the last item. A walk resumes at the next item if the document has the same size, and the same ETag or
+else date. Otherwise it is read from its start; known items are already planned.
+
+If a local file is a saved page of an API, its next page is not followed: the file is the source. If the
+document is on a server, its next page is followed like those of an API. It is then read again for each walk,
+because its links may have expired.
 
 NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line. If
 the server confirms the ETag (RFC 9110, 13.1.5), only the rest is requested; otherwise the body is read and
@@ -19,7 +22,7 @@ ItemCollection or a list of items.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -140,6 +143,12 @@ class ItemsFile(Source):
         return Page(request, items, following, None, size, unread=tuple(unread))
 
 
+def stated_version(headers: Mapping[str, str]) -> str:
+    """Return the ETag of a response as ASCII text, or else its date; empty if the server states neither."""
+    found = headers.get("ETag") or headers.get("Last-Modified") or ""
+    return found.encode("ascii", "backslashreplace").decode()
+
+
 class FeaturesSource(ItemsFile):
     """The items of one document.
 
@@ -167,7 +176,8 @@ class FeaturesSource(ItemsFile):
                 await self._read_again()
             behind = self._page_behind(on_notice)
             size = page_size.items if page_size.fixed else PAGE_ITEMS
-            for page in self._stretches(start, size, behind):
+            first = self._first(start, on_notice)
+            for page in self._stretches(first, size, behind):
                 yield page
         if behind is not None:
             pages = read_pages(self._reader, behind, page_size, on_notice)
@@ -192,20 +202,34 @@ class FeaturesSource(ItemsFile):
         features = body.get("features")
         return features if isinstance(features, list) else []
 
-    def _stretches(self, start: PageRequest, size: int, behind: PageRequest | None) -> list[Page]:
+    def _first(self, start: PageRequest, on_notice: OnNotice) -> int:
+        """Return the index of the feature to start at: 0 unless the document is surely the one of `start`."""
+        if not start.after:
+            return 0
+        (first, _), *version = start.after
+        if version == [self._version()] and version[0][1]:
+            return first
+        on_notice(Notice("warning", f"{self.url} may have changed: reading it from the start."))
+        return 0
+
+    def _version(self) -> tuple[int, str]:
+        return self._document.bytes, stated_version(self._document.headers)
+
+    def _request_at(self, index: int) -> PageRequest:
+        return PageRequest(self.url, after=((index, ""), self._version()) if index else ())
+
+    def _stretches(self, first: int, size: int, behind: PageRequest | None) -> list[Page]:
         features = self._features()
-        first = start.after[0][0] if start.after else 0
         pages = []
         for begin in range(first, max(len(features), first + 1), size):
             end = min(begin + size, len(features))
-            following = behind if end >= len(features) else PageRequest(self.url, after=((end, ""),))
+            following = behind if end >= len(features) else self._request_at(end)
             pages.append(self._page(features[begin:end], begin, following))
         return pages
 
     def _page(self, features: list[object], begin: int, following: PageRequest | None) -> Page:
-        request = PageRequest(self.url, after=((begin, ""),) if begin else ())
         named = [(f"feature {number} of {self.url}", one) for number, one in enumerate(features, begin + 1)]
-        return self._page_of(request, named, following, self._document.bytes)
+        return self._page_of(self._request_at(begin), named, following, self._document.bytes)
 
     def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page after the document, if the document is a page of an API."""

@@ -33,7 +33,7 @@ from stacpull.net.transport import Response, TransferError
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.items_file import ItemsFile
+from stacpull.sources.items_file import ItemsFile, stated_version
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
@@ -376,8 +376,7 @@ def _unreadable(url: str, why: str) -> SourceError:
 
 
 def _version(response: Response, size: int) -> str:
-    mark = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-    return f"{size} {mark}"
+    return f"{size} {stated_version(response.headers)}"
 
 
 def _end_of(file: BinaryIO) -> bytes:
