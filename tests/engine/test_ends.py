@@ -78,6 +78,20 @@ def test_a_run_with_too_many_failures_leaves_the_event_for_the_next_one(tmp_path
     assert {str(one.kind) for one in failed} == {"refused"}
 
 
+def test_the_first_error_counts_if_the_end_cannot_be_recorded_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug in the store process")
+
+    monkeypatch.setattr(runs, "end", broken)
+    with AssetHost(refused) as host, store_on_thread():
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
+        options = quick(max_failures=2, concurrency=2)
+        with pytest.raises(stacpull.StacpullError, match="max-failures 2"):
+            asyncio.run(stacpull.mirror(source, tmp_path / "m", options=options))
+
+
 @pytest.mark.parametrize("is_served", [False, True])
 def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_served: bool

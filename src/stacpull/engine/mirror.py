@@ -36,7 +36,6 @@ from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
     CredentialsError,
-    DestinationError,
     InterruptedRunError,
     SourceError,
     StacpullError,
@@ -441,18 +440,18 @@ class MirrorRun:
         self._emit(progress)
         if state == "complete" and (warning := self._account.of_nothing()) is not None:
             self._emit(Notice("warning", warning))
-        findings = await self._findings()
-        if lost := findings.changes.get("files_lost"):
-            dest = self._workspace.destination.name
-            what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-            self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
         ended: EndState = "failed"
         try:
+            findings = await self._findings(error)
+            if lost := findings.changes.get("files_lost"):
+                dest = self._workspace.destination.name
+                what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+                self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
             await self._save_effort()
             await self._store.call(MirrorOperations.end_run, state, reason)
             ended = state
-        except DestinationError:
-            if error is None:  # otherwise the disk is full or gone, and that error is raised
+        except StacpullError:
+            if error is None:  # otherwise the first error counts
                 raise
         finally:
             self._emit(RunEnded(self._run.id, ended))
@@ -478,10 +477,13 @@ class MirrorRun:
             "please report it. Finished work is safe; run the same command again to continue."
         )
 
-    async def _findings(self) -> RunFindings:
+    async def _findings(self, error: BaseException | None) -> RunFindings:
+        """Return what the run found; nothing if it ends with `error` and this cannot be read either."""
         try:
             return await self._store.call(MirrorOperations.findings)
-        except DestinationError:
+        except StacpullError:
+            if error is None:
+                raise
             return RunFindings({}, {}, 0, [])
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
