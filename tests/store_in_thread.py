@@ -29,7 +29,7 @@ def store_on_thread() -> Iterator[None]:
 
 def none_started_early() -> AbstractContextManager[object]:
     """Have `stacpull mirror` start no process before it is needed, where another takes its place."""
-    return mock.patch.object(child_process, "started_early", nullcontext)
+    return mock.patch.object(child_process, "started_early", return_value=nullcontext())
 
 
 def serve_on_thread(_module: str, arguments: Sequence[str] = ()) -> tuple[threading.Thread, socket.socket]:
