@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pystac
 import pytest
@@ -361,6 +362,20 @@ def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path)
             "%252F.txt": "escape",
             "a%3Ab.txt": "colon",
         }
+
+
+def test_an_encoded_href_may_be_longer_than_a_name(tmp_path: Path) -> None:
+    name = "снимок" * 9 + ".txt"
+    (tmp_path / name).write_text("there")
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None}
+    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
+    assets = {"encoded": f"./{quote(name)}", "slash": ".//b.txt"}
+    (tmp_path / "b.txt").write_text("there")
+    item |= {"assets": {key: {"href": href} for key, href in assets.items()}}
+    (tmp_path / "items.ndjson").write_text(json.dumps(item))
+    report = sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "m")
+    assert (report.assets_done, report.assets_failed) == (2, 0)
+    assert {file.read_text() for file in (tmp_path / "m/c/i").glob("*.txt")} == {"there"}
 
 
 def test_items_that_several_catalogs_list_end_no_walk(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class LocalTransport:
         if self._root is None:
             self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
         possible = (*self._as_written(url), path_of(url), Path(unquote(url.removeprefix("file://"))))
-        path = next((path for path in possible if path.exists()), possible[-1])
+        path = next((path for path in possible if _exists(path)), possible[-1])
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
             message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
@@ -108,7 +108,14 @@ class LocalTransport:
         is_directory = self._source.is_dir()
         above = f"{self._url.rstrip('/')}/" if is_directory else self._url[: self._url.rindex("/") + 1]
         if url.startswith(above):
-            yield (self._source if is_directory else self._source.parent) / url[len(above) :]
+            yield (self._source if is_directory else self._source.parent) / url[len(above) :].lstrip("/")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name is too long: that of an encoded path, whose decoded form is not
+        return False
 
 
 class OneFileTransport:
