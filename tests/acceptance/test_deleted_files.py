@@ -12,8 +12,9 @@ import pytest
 from tests.acceptance.command import environment, run
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import files_in
+from tests.net.memory import Answer
 
-from stacpull import MirrorReport, Notice, Options, mirror, verify
+from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, retry, status, verify
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -59,6 +60,54 @@ def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str
     notices = [one.text for one in events if isinstance(one, Notice) and "and restored" in one.text]
     assert len(notices) == (files + documents > 0)
     assert asyncio.run(verify(tmp_path)).exit_code == 0
+
+
+def test_a_file_that_takes_the_place_of_a_deleted_one_stays(tmp_path: Path) -> None:
+    """The user deletes a file; it cannot be fetched again; and the user puts another one there."""
+    answers = [Answer(body=b"data")]
+    own = tmp_path / "c/2/data"
+
+    async def work() -> tuple[MirrorReport, MirrorReport]:
+        async with SmallApi({"c": ITEMS}, asset=lambda _: answers[-1]) as api:
+            source = api.url("/collections/c")
+            await mirror(source, tmp_path)
+            await asyncio.to_thread(own.unlink)
+            answers.append(Answer(404))
+            failed = await mirror(source, tmp_path)
+            answers.append(Answer(body=b"data"))
+            await asyncio.to_thread(own.write_bytes, b"mine")
+            return failed, await retry(tmp_path)
+
+    before, after = asyncio.run(work())
+    assert (before.exit_code, before.assets_failed) == (1, 1)
+    assert (after.exit_code, after.assets_failed) == (1, 1)
+    assert own.read_bytes() == b"mine"
+    assert [one.kind for one in failures(tmp_path)] == ["exists"]
+
+
+@pytest.mark.parametrize("again", ["retry", "verify"])
+def test_a_retry_or_repair_that_finds_no_source_begins_nothing(tmp_path: Path, again: str) -> None:
+    answers = [Answer(body=b"data")]
+
+    async def work() -> None:
+        async with SmallApi({"c": ITEMS}, asset=lambda _: answers[-1]) as api:
+            source = api.url("/collections/c")
+            if again == "retry":
+                answers.append(Answer(404))
+            await mirror(source, tmp_path)
+        if again == "verify":
+            await asyncio.to_thread((tmp_path / "c/2/data").unlink)
+        options = Options(retries=0)
+        with pytest.raises(SourceError):
+            await (
+                retry(tmp_path, options=options)
+                if again == "retry"
+                else verify(tmp_path, repair=True, options=options)
+            )
+
+    asyncio.run(work())
+    report = status(tmp_path)
+    assert (report.state, report.assets_pending) == ("complete", 0)
 
 
 def content(dest: Path) -> dict[str, bytes]:

@@ -334,7 +334,7 @@ class AssetPlanner:
         was_done = old.state == STATE_DONE
         etag = old.etag if was_done or old.needs_revalidation else None
         previous = None if is_lost else old.sha256 or b"" if was_done else old.previous_digest
-        generation = old.generation + was_done
+        generation = 0 if is_lost else old.generation + was_done  # 0: a file in its place is not the mirror's
         directory, name = self._locate(item, asset, old)
         self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, previous))
         self._db.execute(
