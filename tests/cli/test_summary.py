@@ -163,6 +163,10 @@ def test_only_the_first_of_many_failed_keys_are_named() -> None:
         ({"walk_ended": True}, "  list   read to the end"),
         ({"assets_failed": 2}, "out: finished with 2 failures"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
+        (
+            {"state": "failed", "reason": "Run `stacpull resume`."},
+            "to resume:   stacpull resume out",
+        ),
         ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},

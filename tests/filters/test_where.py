@@ -89,7 +89,7 @@ def test_a_name_that_no_item_has_is_reported():
     selected = compile_items(Selection(where=("gds=10", "platform=x")))
     assert selected.judge(ITEM) is Verdict.WHERE
     notes = selected.notes({Verdict.WHERE: 1})
-    assert notes[0] == "--where contains 'gds', but no item has this property."
+    assert notes[0] == "--where contains 'gds', but no tested item has this property."
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_an_unknown_expression_is_counted_and_its_name_reported():
     assert selected.judge(ITEM) is Verdict.UNKNOWN_FILTER
     assert selected.notes({Verdict.UNKNOWN_FILTER: 1}) == [
         "1 item left out: --filter cannot be evaluated, because a property is absent or of another type.",
-        "--filter contains 'sentinel-2a', but no item has this property (text needs single quotes).",
+        "--filter contains 'sentinel-2a', but no tested item has this property (text needs single quotes).",
     ]
 
 

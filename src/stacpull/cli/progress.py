@@ -280,7 +280,7 @@ class Live(_Timed):
             super().aside(line)
 
     def abandon(self) -> None:
-        """Remove the block; wait at most one second for its thread, which draws nothing from then on.
+        """Remove the block; wait at most one second for its thread to finish drawing.
 
         A signal handler calls this at any point, also inside `close`: it may only take a reentrant lock.
         """

@@ -241,7 +241,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
     dest = shlex.quote(report.work or report.dest)
     is_stopped = report.state == "interrupted" or (report.state == "failed" and not report.live)
-    if is_stopped and "`stacpull " not in (report.reason or ""):  # which names another command
+    reason = report.reason or ""
+    if is_stopped and ("`stacpull " not in reason or "`stacpull resume`" in reason):  # no other command helps
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"

@@ -65,7 +65,7 @@ def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
     """Return messages about names that no item had: probably misspelt, or strings in the wrong quotes."""
     hint = " (text needs single quotes)" if option == "--filter" else ""
     names = dict.fromkeys(one.name for one in references if not one.found)
-    return [f"{option} contains {name!r}, but no item has this property{hint}." for name in names]
+    return [f"{option} contains {name!r}, but no tested item has this property{hint}." for name in names]
 
 
 class WhereCheck(ItemCheck):
