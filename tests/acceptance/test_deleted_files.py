@@ -14,7 +14,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import files_in
 from tests.net.memory import Answer
 
-from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, retry, status, verify
+from stacpull import MirrorReport, Notice, Options, failures, mirror, retry, verify
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -83,31 +83,6 @@ def test_a_file_that_takes_the_place_of_a_deleted_one_stays(tmp_path: Path) -> N
     assert (after.exit_code, after.assets_failed) == (1, 1)
     assert own.read_bytes() == b"mine"
     assert [one.kind for one in failures(tmp_path)] == ["exists"]
-
-
-@pytest.mark.parametrize("again", ["retry", "verify"])
-def test_a_retry_or_repair_that_finds_no_source_begins_nothing(tmp_path: Path, again: str) -> None:
-    answers = [Answer(body=b"data")]
-
-    async def work() -> None:
-        async with SmallApi({"c": ITEMS}, asset=lambda _: answers[-1]) as api:
-            source = api.url("/collections/c")
-            if again == "retry":
-                answers.append(Answer(404))
-            await mirror(source, tmp_path)
-        if again == "verify":
-            await asyncio.to_thread((tmp_path / "c/2/data").unlink)
-        options = Options(retries=0)
-        with pytest.raises(SourceError):
-            await (
-                retry(tmp_path, options=options)
-                if again == "retry"
-                else verify(tmp_path, repair=True, options=options)
-            )
-
-    asyncio.run(work())
-    report = status(tmp_path)
-    assert (report.state, report.assets_pending) == ("complete", 0)
 
 
 def content(dest: Path) -> dict[str, bytes]:

@@ -76,8 +76,8 @@ async def continue_run(
     Args:
         workspace: The opened mirror.
         spec: The task of the run.
-        begin: Returns the run. It changes the ledger, so it is called once SOURCE has
-            answered and nothing is refused.
+        begin: Returns the run. It changes the ledger, so it is called once all arguments
+            are accepted. If SOURCE then refuses or does not answer, `resume` continues the run.
         options: How to transfer.
         on_event: As for `mirror`.
         stop: As for `mirror`.
@@ -101,6 +101,16 @@ async def continue_run(
         raise CredentialsError(
             f"The run was started with {' and '.join(missing)}: give it again to continue."
         )
+    run = await on_ledger(workspace, begin)
+    options = attrs.evolve(
+        options,
+        layout=spec.layout,
+        metadata=spec.metadata,
+        adopt=options.adopt or run.flags.adopt,
+        revalidate=options.revalidate or run.flags.revalidate,
+        prune=options.prune or run.flags.prune,
+        yes=options.yes or run.flags.yes,
+    )
     remote = remote_store(workspace.destination)
     async with (
         started_store(None if remote is None else remote.location) as started,
@@ -109,16 +119,6 @@ async def continue_run(
             opened,
         ),
     ):
-        run = await on_ledger(workspace, begin)
-        options = attrs.evolve(
-            options,
-            layout=spec.layout,
-            metadata=spec.metadata,
-            adopt=options.adopt or run.flags.adopt,
-            revalidate=options.revalidate or run.flags.revalidate,
-            prune=options.prune or run.flags.prune,
-            yes=options.yes or run.flags.yes,
-        )
         return await MirrorRun(
             workspace, started, run, opened, network, options, on_event=on_event, stop=stop
         ).execute()
