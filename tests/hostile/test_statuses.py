@@ -56,6 +56,7 @@ THROTTLES = [
     Throttle("no time at all", once(429, 'headers = {"Retry-After" = "0"}'), 0),
     Throttle("a negative one", once(429, 'headers = {"Retry-After" = "-30"}'), None),
     Throttle("nonsense", once(429, 'headers = {"Retry-After" = "soon"}'), None),
+    Throttle("a year", once(429, 'headers = {"Retry-After" = "31536000"}'), None),
     Throttle("more than there are", once(429, 'headers = {"Retry-After" = "1e400"}'), None),
 ]
 
@@ -116,21 +117,14 @@ def test_an_asset_throttled_for_an_hour_fails(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message", "wait"),
-    [
-        ("object", "960", "16 minutes"),
-        ("download", "86400", "1440 minutes"),
-        ("page", "960000", "11 days"),
-        ("object", "31536000", "30 days"),  # which is the longest
-    ],
+    ("kind", "message"),
+    [("object", "960"), ("download", "86400"), ("page", "960000")],
 )
-def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(
-    stage: Stage, kind: str, message: str, wait: str
-) -> None:
+def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind: str, message: str) -> None:
     scene = stage(status(429, "times = 1", f'headers = {{"Retry-After" = "{message}"}}', kind=kind))
     ran = scene.mirror()
     assert ran.code == 4, ran.output
-    assert f"asks to wait for {wait}: resume after 20" in ran.sentence
+    assert f"asks to wait for {int(message) // 60} minutes: resume after 20" in ran.sentence
     assert max(scene.clock.sleeps, default=0) < 900
     assert not scene.failures()
     resumed = scene.again("resume")

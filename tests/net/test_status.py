@@ -73,11 +73,11 @@ def test_a_status_becomes_a_kind_of_failure(
     ("value", "seconds"),
     [
         ("0", 0.0), ("120", 120.0), (" 5 ", 5.0), ("1.5", 1.5), ("86400", 86400.0),
-        ("-1", None), ("nan", None), ("inf", None), ("1e30", 30 * 86400.0), ("2592001", 30 * 86400.0),
+        ("-1", None), ("nan", None), ("inf", None), ("1e30", None), ("99999999999999", None),
         ("", None), (None, None), ("soon", None), ("Thu, 99 Foo 2023", None),
         (formatdate(NOW + 60, usegmt=True), 60.0), (formatdate(NOW - 60, usegmt=True), 0.0),
         ("Tuesday, 14-Nov-23 22:14:20 GMT", 60.0), ("Tue Nov 14 22:14:20 2023", 60.0),
-        (formatdate(NOW + 10**9, usegmt=True), 30 * 86400.0),
+        (formatdate(NOW + 10**9, usegmt=True), None),
     ],
 )  # fmt: skip
 def test_retry_after_is_parsed(value: str | None, seconds: float | None) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
-_UNITS = ((86400.0, "days"), (60.0, "minutes"), (1.0, "seconds"))
+_MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
 """The fewest bytes that count as progress, so that no server can prolong a transfer for ever byte by byte."""
 
@@ -80,8 +80,8 @@ class StopRun(msgspec.Struct, frozen=True):
     def message(self, now: float) -> str:
         """Return the message for the user; `now` is in seconds since the epoch."""
         when = datetime.fromtimestamp(now + self.seconds, UTC)
-        length, unit = next((one for one in _UNITS if self.seconds >= 2 * one[0]), _UNITS[-1])
-        span = f"{self.seconds / length:.0f} {unit}"
+        long = self.seconds >= _MINUTES_FROM
+        span = f"{self.seconds / 60:.0f} minutes" if long else f"{self.seconds:.0f} seconds"
         return f"{self.host or 'The host'} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
 
 

@@ -35,7 +35,7 @@ _GONE = frozenset({404, 410, 451})
 _REFUSED = frozenset({400, 401, 403})
 _TRANSIENT = frozenset({408, 421, 425})
 _MAY_THROTTLE = frozenset({400, 403})
-_LONGEST_WAIT = 30 * 86400.0
+_ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
@@ -104,7 +104,7 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
         unit: Seconds per unit of a number.
 
     Returns:
-        Seconds, at most 30 days; None if the field is absent, invalid or negative.
+        Seconds; None if the field is absent or invalid, negative, or more than 30 days.
     """
     if not value:
         return None
@@ -113,7 +113,9 @@ def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float
     if seconds is None:
         date = moment_of(value)
         seconds = None if date is None else max(0.0, date - now)
-    return min(seconds, _LONGEST_WAIT) if seconds is not None and seconds >= 0.0 else None
+    if seconds is None or not 0.0 <= seconds <= _ABSURD_WAIT:
+        return None
+    return seconds
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
