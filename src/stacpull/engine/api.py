@@ -215,9 +215,11 @@ async def _mirror_input(
     async with opened_workspace(place, on_event) as workspace:
         stored = await store_input(workspace.destination.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
-        flags, now = flags_of(options), SystemClock().time()
-        run = await on_ledger(workspace, lambda: runs.begin(workspace.db, spec, now, flags))
-        return await continue_run(workspace, spec, lambda: run, options, on_event=on_event, stop=stop)
+
+        def begin() -> Run:
+            return runs.begin(workspace.db, spec, SystemClock().time(), flags_of(options))
+
+        return await continue_run(workspace, spec, begin, options, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -49,6 +49,10 @@ class LocalTransport:
         self._url = source
         self._source = path_of(source)
         self._root: Path | None = None
+        self._directory = self._source
+        """The directory of SOURCE, or SOURCE if it is one; known once a file was opened."""
+        self._above = ""
+        """Its URL, with a slash at the end."""
 
     def host_of(self, _url: str) -> str:
         """Return the name of the gate and the counters for local files."""
@@ -91,24 +95,22 @@ class LocalTransport:
     def _allowed(self, url: str) -> Path:
         """Return the file to open if it may be read; symlinks are resolved for the check."""
         if self._root is None:
-            self._root = (self._source if self._source.is_dir() else self._source.parent).resolve()
-        possible = (*self._as_written(url), path_of(url), Path(unquote(url.removeprefix("file://"))))
+            if self._source.is_dir():
+                self._above = f"{self._url.rstrip('/')}/"
+            else:
+                self._directory = self._source.parent
+                self._above = self._url[: self._url.rindex("/") + 1]
+            self._root = self._directory.resolve()
+        possible = [path_of(url), Path(unquote(url.removeprefix("file://")))]
+        if url.startswith(self._above):
+            # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
+            possible.insert(0, self._directory / url[len(self._above) :].lstrip("/"))
         path = next((path for path in possible if _exists(path)), possible[-1])
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
             message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
-
-    def _as_written(self, url: str) -> Iterator[Path]:
-        """Yield the path of a URL below SOURCE's directory without decoding what follows that directory.
-
-        Hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`.
-        """
-        is_directory = self._source.is_dir()
-        above = f"{self._url.rstrip('/')}/" if is_directory else self._url[: self._url.rindex("/") + 1]
-        if url.startswith(above):
-            yield (self._source if is_directory else self._source.parent) / url[len(above) :].lstrip("/")
 
 
 def _exists(path: Path) -> bool:
