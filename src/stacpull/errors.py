@@ -91,6 +91,11 @@ def temporary_errors() -> Iterator[None]:
         ) from error
 
 
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a text file cannot be read, as the end of a sentence."""
+    return getattr(error, "strerror", None) or "it is not UTF-8 text"
+
+
 def cause(error: BaseException) -> BaseException:
     """Return the main error of a group: the first `StacpullError`, else the first error."""
     if not isinstance(error, BaseExceptionGroup):

@@ -14,7 +14,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import chosen_host, http_transport
 from stacpull.engine.run_control import within_grace
-from stacpull.errors import DestinationError, UsageError, cause
+from stacpull.errors import DestinationError, UsageError, cause, why_unreadable
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
 from stacpull.ledger.results import Results
@@ -208,8 +208,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(f"The evalscript {path} cannot be read: {reason}.") from problem
+        raise UsageError(f"The evalscript {path} cannot be read: {why_unreadable(problem)}.") from problem
     return index_of_script(text, path.stem)
 
 

@@ -21,7 +21,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, why_unreadable
 from stacpull.models import Json
 from stacpull.system import expanded
 from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
@@ -213,8 +213,7 @@ def _document(text: str) -> Any:
         try:
             text = expanded(text).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
-            reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-            raise UsageError(f"--geometry {text} cannot be read: {reason}.") from problem
+            raise UsageError(f"--geometry {text} cannot be read: {why_unreadable(problem)}.") from problem
     try:
         return json.loads(text)
     except ValueError as problem:

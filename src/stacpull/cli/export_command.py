@@ -10,7 +10,7 @@ from stacpull.arguments import byte_count
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, why_unreadable
 from stacpull.outputs.formats import FORMATS
 
 
@@ -97,8 +97,7 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     try:
         lines = Path(file[1:]).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {reason}.") from error
+        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {why_unreadable(error)}.") from error
     ids = tuple(line.split(",", 1)[0].strip() for line in lines if line.strip())
     if not ids:
         raise UsageError(f"--split {name}: {file[1:]} holds no ids.")
