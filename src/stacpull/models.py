@@ -3,8 +3,8 @@
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
 Items stay raw JSON dicts: creating a `pystac.Item` takes ten times as long as decoding. Everything else is
-frozen, except `Arrival`. This module does no I/O. Its values contain no secrets, except `Job.href`, which may
-have a signature and stays in memory.
+frozen, except `Arrival` and `HeldBody`. This module does no I/O. Only hrefs of assets and
+pages may contain secrets: signatures, which stay in memory.
 """
 
 from __future__ import annotations
