@@ -21,9 +21,9 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "digests", "errors",
-        "events", "hosts", "models", "proxies", "public_value", "pyarrow_import", "python_process",
-        "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4", "spans", "speed",
-        "spelling", "system", "urls",
+        "events", "hosts", "json_values", "models", "proxies", "public_value", "pyarrow_import",
+        "python_process", "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4",
+        "spans", "speed", "spelling", "system", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

@@ -97,7 +97,7 @@ def test_notices_progress_and_failures_are_printed(stacpull_command: Command, li
     assert "items matched" not in verbose.err
 
 
-STOPPING = "stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
+STOPPING = "stacpull: Stopping... (Ctrl-C again to quit now)\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

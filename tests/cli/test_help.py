@@ -144,12 +144,6 @@ def test_an_option_of_another_tool_gets_the_one_to_use(
     assert "--prune" not in ran.err
 
 
-def test_an_export_with_the_suffix_of_another_format_names_the_format(stacpull_command: Command) -> None:
-    ran = stacpull_command("export", "m", "labels.csv")
-    assert ran.code == 2
-    assert "add -f csv" in ran.err
-
-
 def test_a_value_without_quotes_gets_a_hint(stacpull_command: Command) -> None:
     ran = stacpull_command("mirror", "s", "d", "--label", "Rice", "fields")
     assert ran.code == 2

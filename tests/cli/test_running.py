@@ -44,9 +44,7 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.stderr.readline() == (
-            "stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
-        )
+        assert process.stderr.readline() == ("stacpull: Stopping... (Ctrl-C again to quit now)\n")
         if how.startswith("run("):
             assert process.stdout.readline() == "asked\n"
         process.send_signal(number)

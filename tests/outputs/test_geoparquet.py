@@ -13,6 +13,7 @@ import pytest
 from tests.outputs.conftest import item
 
 import stacpull
+from stacpull.cli.main import execute
 
 Mirror = Callable[..., Path]
 
@@ -67,6 +68,14 @@ def unusual(mirrored: Mirror, tmp_path: Path) -> tuple[Path, stacpull.ExportRepo
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in pq.read_table(path).to_pylist()}
+
+
+def test_an_index_gets_no_name_of_another_format(mirrored: Mirror, tmp_path: Path) -> None:
+    dest = mirrored([item("one")])
+    with pytest.raises(stacpull.UsageError, match="add -f csv"):
+        export(dest, tmp_path / "items.csv")
+    assert execute(["export", str(dest), str(tmp_path / "items.csv")]) == 2
+    assert not (tmp_path / "items.csv").exists()
 
 
 def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path: Path) -> None:

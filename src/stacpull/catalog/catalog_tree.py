@@ -18,13 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import orjson
 
 from stacpull.catalog.collection import STAC_VERSION, collection_document
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.item_assets import provenance_links, with_items_parquet
 from stacpull.catalog.references import reference
 from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.json_values import parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import catalog_id
 from stacpull.redact import Secrets
@@ -289,11 +289,5 @@ def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
 
 
 def _is_sub_catalog(files: StoredFiles, path: str, identifier: str) -> bool:
-    try:
-        document = orjson.loads(files.read(path) or b"")
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(document, dict) and (document.get("type"), document.get("id")) == (
-        "Catalog",
-        identifier,
-    )
+    document = parsed_object(files.read(path) or b"") or {}
+    return (document.get("type"), document.get("id")) == ("Catalog", identifier)

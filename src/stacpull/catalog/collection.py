@@ -20,6 +20,7 @@ from typing import Any
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.clock import rfc3339
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
@@ -192,11 +193,7 @@ def _licence(licence: object) -> Json:
 
 
 def _providers(providers: object) -> list[Json]:
-    if not isinstance(providers, list):
-        return []
-    return [
-        _provider(entry) for entry in providers if isinstance(entry, dict) and _is_text(entry.get("name"))
-    ]
+    return [_provider(entry) for entry in objects_in(providers) if _is_text(entry.get("name"))]
 
 
 def _provider(entry: Json) -> Json:
@@ -208,16 +205,14 @@ def _provider(entry: Json) -> Json:
 
 def _summaries(summaries: object) -> Json:
     """Return the valid summaries: sets of values, ranges, JSON Schemas."""
-    if not isinstance(summaries, dict):
-        return {}
-    return {key: value for key, value in summaries.items() if value and isinstance(value, (list, dict))}
+    stated = object_or_empty(summaries)
+    return {key: value for key, value in stated.items() if value and isinstance(value, (list, dict))}
 
 
 def _extent(extent: object) -> Json:
-    known = extent if isinstance(extent, dict) else {}
-    spatial, temporal = known.get("spatial"), known.get("temporal")
-    boxes = _boxes(spatial.get("bbox") if isinstance(spatial, dict) else None)
-    intervals = _intervals(temporal.get("interval") if isinstance(temporal, dict) else None)
+    known = object_or_empty(extent)
+    boxes = _boxes(object_or_empty(known.get("spatial")).get("bbox"))
+    intervals = _intervals(object_or_empty(known.get("temporal")).get("interval"))
     return {
         "spatial": {"bbox": boxes or [_WORLD]},
         "temporal": {"interval": intervals or [[None, None]]},
@@ -266,7 +261,7 @@ def _utc(time: object) -> str | None:
 
 
 def _strings(values: object) -> list[str]:
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+    return [value for value in list_or_empty(values) if isinstance(value, str)]
 
 
 def _is_text(value: object) -> bool:

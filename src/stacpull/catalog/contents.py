@@ -10,6 +10,7 @@ import orjson
 
 from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.catalog.references import path_named
+from stacpull.json_values import objects_in, parsed_object
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
 from stacpull.store.protocol import StoredFiles
@@ -55,7 +56,7 @@ class ListedCollection(msgspec.Struct, frozen=True):
         """Yield the id and JSON path of each listed item, in the order of the walk."""
         for file in self.files():
             directory = file.path.rpartition("/")[0]
-            for link in _links(file.document):
+            for link in objects_in(file.document.get("links")):
                 name, path = link.get("title"), path_named(link.get("href"), directory)
                 if link.get("rel") == "item" and isinstance(name, str) and path is not None:
                     yield ItemId(self.id, name), path
@@ -95,7 +96,8 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
     file = parsed_file(path, data)
     directory = path.rpartition("/")[0]
-    roots = [] if file is None else [link for link in _links(file.document) if link.get("rel") == "root"]
+    links = [] if file is None else objects_in(file.document.get("links"))
+    roots = [link for link in links if link.get("rel") == "root"]
     return [path_named(link.get("href"), directory) for link in roots] == [_CATALOG]
 
 
@@ -117,18 +119,15 @@ def _first_line(files: StoredFiles, path: str) -> bytes | None:
 
 def parsed_file(path: str, data: bytes | None) -> ListedFile | None:
     """Return the JSON object that is in a file, None if `data` is not one."""
-    try:
-        document = orjson.loads(data) if data is not None else None
-    except orjson.JSONDecodeError:
-        return None
-    if data is None or not isinstance(document, dict):
+    document = None if data is None else parsed_object(data)
+    if data is None or document is None:
         return None
     return ListedFile(path, hashlib.sha256(data).digest(), document)
 
 
 def _named(file: ListedFile, rel: str) -> Iterator[str]:
     directory = file.path.rpartition("/")[0]
-    for link in _links(file.document):
+    for link in objects_in(file.document.get("links")):
         path = path_named(link.get("href"), directory) if link.get("rel") == rel else None
         if path is not None:
             yield path
@@ -136,10 +135,6 @@ def _named(file: ListedFile, rel: str) -> Iterator[str]:
 
 def without_tree(collection: Json) -> Json:
     """Return a collection without the links of the catalog tree, of which there is one per item."""
-    links = [link for link in _links(collection) if link.get("rel") not in _OF_THE_TREE]
+    links = objects_in(collection.get("links"))
+    links = [link for link in links if link.get("rel") not in _OF_THE_TREE]
     return {**collection, "links": links}
-
-
-def _links(document: Json) -> list[Json]:
-    links = document.get("links")
-    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []

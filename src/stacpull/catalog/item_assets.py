@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from stacpull.catalog.references import reference
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.planning.prefixes import object_of
 from stacpull.redact import cut_url, unsigned_url
@@ -79,15 +80,14 @@ def remote_assets(document: Json, here: Container[str], base: str | None) -> fro
         here: The keys of mirrored assets.
         base: The item's own URL, the base of relative hrefs.
     """
-    assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
-    moved = frozenset(noted) if isinstance(noted, dict) else frozenset()
-    if isinstance(assets, dict):
-        moved |= {key for key, asset in assets.items() if key not in here and not _is_lasting(asset, base)}
-    return frozenset(key for key in moved if key not in here)
+    assets = object_or_empty(document.get("assets"))
+    moved = {key for key, asset in assets.items() if key not in here and not _is_lasting(asset, base)}
+    noted = object_or_empty(document.get(REMOTE_ASSETS))
+    return frozenset(moved) | {key for key in noted if key not in here}
 
 
 def _is_lasting(asset: object, base: str | None) -> bool:
-    href = asset.get("href") if isinstance(asset, dict) else None
+    href = object_or_empty(asset).get("href")
     if not isinstance(href, str):
         return False
     url = join(base, href) or without_blanks(href)
@@ -99,14 +99,12 @@ def note_cut_hrefs(document: Json) -> Json:
 
     Call it before these are removed: an href without its signature looks like any other, but does not work.
     """
-    assets, noted = document.get("assets"), document.get(REMOTE_ASSETS)
-    if not isinstance(assets, dict):
-        return document
+    assets = object_or_empty(document.get("assets"))
     hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
     found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
     if not found:
         return document
-    return {**document, REMOTE_ASSETS: {**found, **(noted if isinstance(noted, dict) else {})}}
+    return {**document, REMOTE_ASSETS: {**found, **object_or_empty(document.get(REMOTE_ASSETS))}}
 
 
 def with_extensions(extensions: object, assets: Json, here: Container[str]) -> list[str]:
@@ -117,8 +115,7 @@ def with_extensions(extensions: object, assets: Json, here: Container[str]) -> l
         assets: The stored assets.
         here: The keys of mirrored assets.
     """
-    names = [name for name in extensions if isinstance(name, str)] if isinstance(extensions, list) else []
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
     used = {
         EXTENSION: any("alternate" in asset for asset in assets.values()),
         FILE_EXTENSION: any(
@@ -139,9 +136,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     one without.
     """
     stored: list[Json] = []
-    for link in links if isinstance(links, list) else ():
-        if not isinstance(link, dict):
-            continue
+    for link in objects_in(links):
         rel, href = link.get("rel"), link.get("href")
         if isinstance(rel, str) and rel and isinstance(href, str) and href:
             kept = keep(rel, join(base, href) or href)
@@ -174,8 +169,8 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 
 
 def _remote_links(links: object) -> Iterator[tuple[str, str]]:
-    for link in links if isinstance(links, list) else ():
-        rel, href = (link.get("rel"), link.get("href")) if isinstance(link, dict) else (None, None)
+    for link in objects_in(links):
+        rel, href = link.get("rel"), link.get("href")
         if isinstance(rel, str) and isinstance(href, str) and is_remote(href):
             yield rel, remote_href(href, None)
 

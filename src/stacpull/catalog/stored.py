@@ -11,6 +11,7 @@ import msgspec
 
 from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.catalog.references import path_named
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.statements import parse_multihash
@@ -49,10 +50,10 @@ def stored_item(document: object, path: str) -> StoredItem | None:
     if not (isinstance(name, str) and name and isinstance(collection, str) and collection):
         return None
     directory = path.rpartition("/")[0]
-    properties, assets, links = (document.get(key) for key in ("properties", "assets", "links"))
-    updated = properties.get("updated") if isinstance(properties, dict) else None
-    found = [_asset(key, one, directory) for key, one in assets.items()] if isinstance(assets, dict) else []
-    sources = [_source(link, directory) for link in links] if isinstance(links, list) else []
+    updated = object_or_empty(document.get("properties")).get("updated")
+    assets = object_or_empty(document.get("assets"))
+    found = [_asset(key, one, directory) for key, one in assets.items()]
+    sources = [_source(link, directory) for link in objects_in(document.get("links"))]
     return StoredItem(
         ItemId(collection, name),
         updated if isinstance(updated, str) else None,
@@ -83,9 +84,8 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
 
 def origin_of(asset: object) -> Json:
     """Return the source's statements on a mirrored asset; empty if unknown."""
-    alternates = asset.get("alternate") if isinstance(asset, dict) else None
-    origin = alternates.get("origin") if isinstance(alternates, dict) else None
-    return origin if isinstance(origin, dict) else {}
+    alternates = object_or_empty(object_or_empty(asset).get("alternate"))
+    return object_or_empty(alternates.get("origin"))
 
 
 def _size(stated: Json) -> int | None:
@@ -98,9 +98,8 @@ def _checksum(stated: Json) -> Checksum | None:
     return parse_multihash(checksum) if isinstance(checksum, str) else None
 
 
-def _source(link: Any, directory: str) -> str | None:
-    is_source = isinstance(link, dict) and link.get("rel") == "source"
-    return path_named(link.get("href"), directory) if is_source else None
+def _source(link: Json, directory: str) -> str | None:
+    return path_named(link.get("href"), directory) if link.get("rel") == "source" else None
 
 
 def as_sent(stored: Json) -> Json:
@@ -108,9 +107,9 @@ def as_sent(stored: Json) -> Json:
 
     `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`catalog.item_assets.note_cut_hrefs`).
     """
-    listed, remote = stored.get("assets"), stored.get(REMOTE_ASSETS)
-    assets = {key: _asset_as_sent(one) for key, one in listed.items()} if isinstance(listed, dict) else {}
-    return {**stored, "assets": {**assets, **(remote if isinstance(remote, dict) else {})}}
+    listed, remote = object_or_empty(stored.get("assets")), object_or_empty(stored.get(REMOTE_ASSETS))
+    assets = {key: _asset_as_sent(one) for key, one in listed.items()}
+    return {**stored, "assets": {**assets, **remote}}
 
 
 def _asset_as_sent(asset: object) -> object:

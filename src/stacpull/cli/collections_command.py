@@ -13,6 +13,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
+from stacpull.json_values import object_or_empty
 
 if TYPE_CHECKING:
     from stacpull.engine.api import ClassInfo
@@ -42,7 +43,7 @@ def collections(session: CommandSession, source: str) -> None:
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a STAC collection that are printed; None where it has none."""
-    extent = _object(document.get("extent"))
+    extent = object_or_empty(document.get("extent"))
     count = document.get("item_count")
     return {
         "id": document.get("id"),
@@ -50,14 +51,10 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
         "license": document.get("license"),
         "citation": document.get("sci:citation"),
         "doi": document.get("sci:doi"),
-        "bbox": _first(_object(extent.get("spatial")).get("bbox")),
-        "interval": _first(_object(extent.get("temporal")).get("interval")),
+        "bbox": _first(object_or_empty(extent.get("spatial")).get("bbox")),
+        "interval": _first(object_or_empty(extent.get("temporal")).get("interval")),
         "items": count if isinstance(count, int) else None,
     }
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _first(value: object) -> Any:

@@ -63,11 +63,6 @@ def export(
     """
     from stacpull.outputs import export as exporting
 
-    meant = {".csv": "csv", ".json": "kerchunk"}.get(out.suffix.lower())
-    if form == "geoparquet" and meant is not None:
-        raise UsageError(
-            f"{out} is not a name for a Parquet file: add -f {meant}, or use a name in .parquet."
-        )
     chosen = session.selection
     report = session.run(
         lambda stop: exporting.export(

@@ -47,7 +47,7 @@ _DEBUG_FROM = 1
 _WIDEST_BAR, _NARROWEST_BAR = 30, 5
 _MOST_HOSTS = 3
 """Hosts that are waited for and shown each on a line."""
-STOPPING = "Stopping after current transfers... (Ctrl-C again to quit now)"
+STOPPING = "Stopping... (Ctrl-C again to quit now)"
 
 
 class Display:

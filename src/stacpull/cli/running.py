@@ -18,13 +18,12 @@ from typing import Any, TypeVar
 
 from stacpull.child_process import kill_all
 from stacpull.cli.entry import mark_begun
-from stacpull.cli.progress import Display
+from stacpull.cli.progress import STOPPING, Display
 from stacpull.errors import InterruptedRunError
 from stacpull.runtime import run_on_loop
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOPPING = b"stacpull: Stopping after current transfers... (Ctrl-C again to quit now)\n"
 
 
 def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
@@ -97,7 +96,7 @@ class _Signals:
         self.is_stopping = True
         if self._show is None or not self._show.stopping():
             with contextlib.suppress(OSError):
-                os.write(2, _STOPPING)
+                os.write(2, f"stacpull: {STOPPING}\n".encode())
         self._call_stop()
 
     def _call_stop(self) -> None:

@@ -95,8 +95,9 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
             f", {report.assets_revalidated:,} of them checked, unchanged" if report.assets_revalidated else ""
         )
         yield f"  present  {count(present, 'file')} already here{checked}"
-    complete = f", {report.items_done:,} complete" if report.items_done else ""
-    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
+    if report.items_seen:
+        complete = f", {report.items_done:,} complete" if report.items_done else ""
+        yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _news(report)
     yield from _remarks(report)
     yield from failed.lines(missing_ok=report.missing_ok)

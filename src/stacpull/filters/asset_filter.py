@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.json_values import list_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -98,7 +99,7 @@ def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
     if not isinstance(asset, dict):
         return None, ()
     media_type, roles = asset.get("type"), asset.get("roles")
-    named = tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else ()
+    named = tuple(role for role in list_or_empty(roles) if isinstance(role, str))
     return media_type if isinstance(media_type, str) else None, named
 
 

@@ -16,6 +16,7 @@ from stacpull.filters.interval import DatetimeCheck
 from stacpull.filters.labels import LabelCheck
 from stacpull.filters.places import AreaCheck, BboxCheck
 from stacpull.filters.properties import CloudCoverCheck, FlagCheck, WhereCheck
+from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -41,9 +42,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
 
     def judge(self, item: Json) -> Verdict:
         """Return MATCH, or why the item is left out. Never raises, even for an invalid item."""
-        properties = item.get("properties")
-        if not isinstance(properties, dict):
-            properties = {}
+        properties = object_or_empty(item.get("properties"))
         for check in self.checks:
             verdict = check(item, properties)
             if verdict is not None:

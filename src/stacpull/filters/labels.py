@@ -12,11 +12,12 @@ dataset). Classes are mapped by name, because some tools list the 43 alphabetica
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull.spelling import similar
@@ -177,15 +178,9 @@ def _names(value: object) -> list[str]:
 
 def _counted(overviews: object) -> list[str]:
     """Return the class names with a count above zero in any `label:overviews` (STAC label extension 1.0)."""
-    return [str(count["name"]) for count in _counts(overviews) if _is_positive(count.get("count"))]
-
-
-def _counts(overviews: object) -> Iterable[dict[str, Any]]:
-    for overview in overviews if isinstance(overviews, list) else ():
-        counts = overview.get("counts") if isinstance(overview, dict) else None
-        for count in counts if isinstance(counts, list) else ():
-            if isinstance(count, dict) and count.get("name") is not None:
-                yield count
+    counts = (count for overview in objects_in(overviews) for count in objects_in(overview.get("counts")))
+    named = (count for count in counts if count.get("name") is not None)
+    return [str(count["name"]) for count in named if _is_positive(count.get("count"))]
 
 
 def _is_positive(count: object) -> bool:
@@ -286,11 +281,11 @@ def _nearest(label: str, known: tuple[str, ...]) -> str:
 
 def _stated(items: Iterable[Json], collection: Json | None) -> Iterator[tuple[str, list[str]]]:
     """Yield every class list as (name, classes)."""
-    summaries = _object((collection or {}).get("summaries"))
+    summaries = object_or_empty((collection or {}).get("summaries"))
     yield from _lists(summaries.get("label:classes"))
     yield from _lists(summaries.get("labels"))
     for item in items:
-        yield from _lists(_object(item.get("properties")).get("label:classes"))
+        yield from _lists(object_or_empty(item.get("properties")).get("label:classes"))
 
 
 def _lists(value: object) -> Iterator[tuple[str, list[str]]]:
@@ -310,7 +305,3 @@ def _members(value: object) -> Iterator[object]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str | int | float)
-
-
-def _object(value: object) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -14,6 +14,7 @@ import orjson
 from stacpull.boxes import Box, split
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
+from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 
 _SHOWN: Final = 5
@@ -421,10 +422,9 @@ def _geometries(document: Any, option: str) -> Iterator[Any]:
 
 def _check_crs(document: Any, option: str) -> None:
     """Reject a `crs` of GeoJSON 2008 other than WGS 84, the only one in RFC 7946."""
-    crs = document.get("crs") if isinstance(document, dict) else None
+    crs = object_or_empty(document).get("crs")
     if crs is None:
         return
-    properties = crs.get("properties") if isinstance(crs, dict) else None
-    name = str(properties.get("name")) if isinstance(properties, dict) else str(crs)
+    name = str(object_or_empty(object_or_empty(crs).get("properties")).get("name", crs))
     if not name.endswith(_WGS84):
         raise UsageError(f"{option} is in {name}: use longitude and latitude in degrees (WGS 84).")

@@ -25,11 +25,12 @@ from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
+from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.ledger import rates, views
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.outputs.item_batches import Work, batch_results
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents, parsed
+from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE, ExportReport
@@ -163,7 +164,7 @@ def tally_work(_options: Json) -> Work:
     def work(items: Iterator[ListedItem]) -> bytes:
         tally, lines = _Tally(), bytearray()
         for item in items:
-            document = None if item.text is None else parsed(item.text)
+            document = None if item.text is None else parsed_object(item.text)
             if document is None:
                 tally.unreadable += 1
                 tally.unreadable_path = tally.unreadable_path or item.path
@@ -249,8 +250,7 @@ class _Tally(msgspec.Struct):
     def add(self, item: MirroredItem) -> bytes:
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
         self.items += 1
-        properties = item.document.get("properties")
-        properties = properties if isinstance(properties, dict) else {}
+        properties = object_or_empty(item.document.get("properties"))
         labels = sorted({label[:_LONGEST_NAME] for label in item_labels(properties)})
         for label in labels:
             self.labels.add(label)

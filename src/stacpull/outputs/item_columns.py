@@ -24,10 +24,11 @@ import shapely.geometry
 from stacpull.boxes import is_bbox
 from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.json_values import parsed_object
 from stacpull.models import Json
 from stacpull.outputs.arrow import MOST_LEAVES, TIME, Mixed, decoded, json_array, leaves, text_array
 from stacpull.outputs.item_batches import Work
-from stacpull.outputs.mirrored_items import ListedItem, parsed
+from stacpull.outputs.mirrored_items import ListedItem
 from stacpull.urls import is_remote
 
 MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
@@ -172,7 +173,7 @@ def _columns(items: Sequence[ListedItem], hrefs: Hrefs) -> tuple[ItemFacts, pa.R
 
 def _strictly_split(text: bytes | None) -> dict[str, msgspec.Raw] | None:
     """Return the members of a document; None if any part of it cannot be decoded."""
-    document = None if text is None else parsed(text)
+    document = None if text is None else parsed_object(text)
     try:
         return document and {name: msgspec.Raw(orjson.dumps(value)) for name, value in document.items()}
     except orjson.JSONEncodeError:  # it is nested too deeply

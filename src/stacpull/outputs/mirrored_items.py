@@ -13,9 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from stacpull.errors import DestinationError, UsageError
+from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, paths, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.views import CollectionRow
@@ -110,7 +109,7 @@ class MirrorContents:
         """
         for item in self.listed(state, collections, linked=linked):
             text = self.read(item.path) if item.text is None else item.text
-            document = None if text is None else parsed(text)
+            document = None if text is None else parsed_object(text)
             if document is None:
                 self.note_unreadable(item.path)
             else:
@@ -201,7 +200,7 @@ class MirrorContents:
         written = {one.name for one in names if one.is_written}
         with self.files.open(path) as file:
             for number, line in enumerate(file, 1):
-                document = parsed(line)
+                document = parsed_object(line)
                 if document is None:
                     yield ListedItem(row.name, "", f"{path}:{number}", False, line)
                 elif (name := str(document.get("id"))) not in written:
@@ -222,7 +221,7 @@ class MirrorContents:
             DestinationError: The file cannot be read.
         """
         data = self.read(path)
-        return None if data is None else parsed(data)
+        return None if data is None else parsed_object(data)
 
     def read(self, path: str) -> bytes | None:
         """Return what is in the file at `path`, relative to DEST; None if there is none.
@@ -247,15 +246,6 @@ def read_document(files: StoredFiles, path: str) -> bytes | None:
         return files.read(path)
     except OSError as error:
         raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
-
-
-def parsed(data: bytes) -> Json | None:
-    """Return a document; None if it is not a JSON object."""
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None
 
 
 @contextmanager

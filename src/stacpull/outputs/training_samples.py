@@ -15,10 +15,11 @@ from stacpull.catalog.references import path_named
 from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
+from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import Work, batch_results
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, parsed
+from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem
 from stacpull.outputs.spool import Spool
 
 MOST_CLASSES = 10_000
@@ -203,8 +204,8 @@ class Samples:
         return tuple(found[key] for key in sorted(found))
 
     def _sources(self, item: MirroredItem) -> Iterator[tuple[str, Json]]:
-        for link in item.document.get("links") or ():
-            if isinstance(link, dict) and link.get("rel") == "source":
+        for link in objects_in(item.document.get("links")):
+            if link.get("rel") == "source":
                 path = path_named(link.get("href"), item.path.rpartition("/")[0])
                 document = None if path is None else self._contents.document(path)
                 if path is not None and document is not None:
@@ -221,7 +222,7 @@ def labels_work(options: Json) -> Work:
     def work(items: Iterator[ListedItem]) -> bytes:
         met: dict[str, str] = {}
         for item in items:
-            document = None if item.text is None else parsed(item.text)
+            document = None if item.text is None else parsed_object(item.text)
             names = _label_names(document or {}, options["label_property"])
             met.update({fold(name): name for name in names})
         return orjson.dumps(met)
@@ -230,8 +231,7 @@ def labels_work(options: Json) -> Work:
 
 
 def _label_names(document: Json, label_property: str | None) -> list[str]:
-    properties = document.get("properties")
-    return item_labels(properties if isinstance(properties, dict) else {}, label_property)
+    return item_labels(object_or_empty(document.get("properties")), label_property)
 
 
 def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
@@ -241,9 +241,9 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
         path: Of the document, relative to DEST.
         document: An item as the mirror stores it.
     """
-    assets, directory = document.get("assets"), path.rpartition("/")[0]
-    for key, asset in assets.items() if isinstance(assets, dict) else ():
-        local = path_named(asset.get("href"), directory) if isinstance(asset, dict) else None
+    directory = path.rpartition("/")[0]
+    for key, asset in object_or_empty(document.get("assets")).items():
+        local = path_named(object_or_empty(asset).get("href"), directory)
         size = None if local is None else asset.get("file:size")
         if local is not None and isinstance(size, int):
             checksum = str(asset.get("file:checksum") or "")

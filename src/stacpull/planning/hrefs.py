@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from stacpull.caches import cached_if_short
 from stacpull.hosts import scheme_of
+from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
 from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, without_blanks
@@ -52,7 +53,7 @@ def _alternates(alternates: Any) -> list[Any]:
     """Return the entries of `alternate`, which may be an object, a list, or a single entry."""
     if isinstance(alternates, dict):
         return [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
-    return alternates if isinstance(alternates, list) else []
+    return list_or_empty(alternates)
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
@@ -66,8 +67,7 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
 
     An href may be any non-blank string: `parts_of` and `join` accept it.
     """
-    links = document.get("links")
-    for link in links if isinstance(links, list) else ():
+    for link in list_or_empty(document.get("links")):
         if isinstance(link, dict):
             rel, href = link.get("rel"), link.get("href")
             if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
     Asset,
@@ -309,7 +310,7 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
 
 
 def _updated(properties: Any) -> str | None:
-    updated = properties.get("updated") if isinstance(properties, dict) else None
+    updated = object_or_empty(properties).get("updated")
     return updated if isinstance(updated, str) else None
 
 

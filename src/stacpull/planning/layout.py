@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
+from stacpull.json_values import object_or_empty
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 from stacpull.spelling import similar
@@ -118,7 +119,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         Raises:
             UsageError: None of `documents` has a property.
         """
-        known = {name for document in documents for name in _properties_of(document)}
+        known = {name for document in documents for name in object_or_empty(document.get("properties"))}
         for name in self.properties:
             if name not in known:
                 near = similar(name, [*FIELDS, *known])
@@ -196,11 +197,11 @@ def final_name(name: str | None, name_template: str | None, filename: str, direc
 class _ItemValues:
     """The values of an item for the fields of a layout."""
 
-    __slots__ = ("_document", "_id", "_parent")
+    __slots__ = ("_id", "_parent", "_properties")
 
     def __init__(self, item_id: ItemId, document: Json, parent: ItemId | None) -> None:
         self._id = item_id
-        self._document = document
+        self._properties = object_or_empty(document.get("properties"))
         self._parent = parent
 
     def __getitem__(self, name: str) -> str:
@@ -213,20 +214,12 @@ class _ItemValues:
                 return (self._parent or self._id).item
             case "year" | "month" | "day":
                 return self._date()[("year", "month", "day").index(name)]
-        return _text(self._properties().get(name))
+        return _text(self._properties.get(name))
 
     def _date(self) -> tuple[str, str, str]:
-        properties = self._properties()
+        properties = self._properties
         found = _DATE.match(_text(properties.get("datetime") or properties.get("start_datetime")))
         return (found[1], found[2], found[3]) if found else (_UNKNOWN, _UNKNOWN, _UNKNOWN)
-
-    def _properties(self) -> dict[str, Any]:
-        return _properties_of(self._document)
-
-
-def _properties_of(document: Json) -> dict[str, Any]:
-    properties = document.get("properties")
-    return properties if isinstance(properties, dict) else {}
 
 
 def _listed() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from stacpull.json_values import object_or_empty
 from stacpull.models import ItemId, Json
 from stacpull.planning.kinds import suffix_of
 from stacpull.planning.layout import Layout, escape
@@ -72,8 +73,7 @@ def _shared_properties(samples: Iterable[Sample]) -> list[str]:
     """Return the properties of all samples that a layout could use for directories."""
     shared: set[str] | None = None
     for sample in samples:
-        properties = sample.document.get("properties")
-        names = {name for name in properties if _is_field(name)} if isinstance(properties, dict) else set()
+        names = set(filter(_is_field, object_or_empty(sample.document.get("properties"))))
         shared = names if shared is None else shared & names
     return sorted(shared or ())
 

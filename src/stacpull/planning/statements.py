@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Checksum, Json
 
 _KINDS: Final = {
@@ -69,8 +70,7 @@ _ARCHIVED = re.compile(r"archive|glacier", re.IGNORECASE)
 
 def why_not_ready(item: Json, key: str) -> str:
     """Return why the asset at `key` is not ready according to its item; empty if it is ready."""
-    assets = item.get("assets")
-    asset = assets.get(key) if isinstance(assets, dict) else None
+    asset = object_or_empty(item.get("assets")).get(key)
     stated = {**statements_of(item.get("properties")), **statements_of(asset)}
     status, tier = stated.get("order:status"), stated.get("storage:tier")
     if status in _UNDER_WAY:
@@ -82,8 +82,8 @@ def why_not_ready(item: Json, key: str) -> str:
 
 def statements_of(members: object) -> dict[str, str]:
     """Return the `STATEMENTS` in an item's properties or an asset that are strings."""
-    found = {name: members.get(name) for name in STATEMENTS} if isinstance(members, dict) else {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    stated = object_or_empty(members)
+    return {name: stated[name] for name in STATEMENTS if isinstance(stated.get(name), str)}
 
 
 class Storage(NamedTuple):
@@ -106,16 +106,14 @@ def states_storage(member: object) -> bool:
 
 def storage_at(item: Json, asset: Json, href: str) -> Storage:
     """Return the storage of one of an item's assets at `href`, its own or an alternate one."""
-    alternates = asset.get("alternate")
-    entries = alternates.values() if isinstance(alternates, dict) else ()
+    entries = object_or_empty(asset.get("alternate")).values()
     named = (one for one in entries if isinstance(one, dict) and one.get("href") == href)
     return storage_of(item, asset if asset.get("href") == href else next(named, asset))
 
 
 def storage_of(item: Json, asset: Json) -> Storage:
     """Return the storage of one of an item's assets, or of an alternate of it."""
-    properties = item.get("properties")
-    shared: Json = properties if isinstance(properties, dict) else {}
+    shared = object_or_empty(item.get("properties"))
     refs = asset.get("storage:refs")
     if isinstance(refs, list) and refs:
         return _of_schemes(shared.get("storage:schemes"), refs)
@@ -131,10 +129,8 @@ def storage_of(item: Json, asset: Json) -> Storage:
 
 def _of_schemes(schemes: Any, refs: list[Any]) -> Storage:
     """Return the common statements of all schemes of an asset, since any of them may apply."""
-    if not isinstance(schemes, dict):
-        return _NOTHING
-    named = [schemes.get(ref) for ref in refs if isinstance(ref, str)]
-    known = [scheme for scheme in named if isinstance(scheme, dict)]
+    stated = object_or_empty(schemes)
+    known = objects_in([stated.get(ref) for ref in refs if isinstance(ref, str)])
     if not known:
         return _NOTHING
     regions = {scheme.get("region") if scheme.get("type") == "aws-s3" else None for scheme in known}

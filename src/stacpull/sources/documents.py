@@ -15,6 +15,7 @@ import enum
 from typing import Any, Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
@@ -140,12 +141,8 @@ def _with_absolute_href(entry: Any, base: str) -> Any:
 
 def without_links(document: Json, *unwanted: str) -> Json:
     """Return a document without its links of these relations (there may be 600,000 `item` links)."""
-    links = document.get("links")
-    kept = [
-        link
-        for link in (links if isinstance(links, list) else ())
-        if not (isinstance(link, dict) and link.get("rel") in unwanted)
-    ]
+    links = list_or_empty(document.get("links"))
+    kept = [one for one in links if not (isinstance(one, dict) and one.get("rel") in unwanted)]
     return {**document, "links": kept}
 
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from stacpull.errors import SourceError
+from stacpull.json_values import list_or_empty
 from stacpull.models import ItemId, Json, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_of, self_href
@@ -95,9 +96,8 @@ class ItemsById:
         except (TransferError, SourceError):
             self._most = 1  # reading single items reports a problem that also concerns them
             return {}
-        features = members.get("features")
         found: dict[str, Json] = {}
-        for feature in features if isinstance(features, list) else ():
+        for feature in list_or_empty(members.get("features")):
             item = valid_item(feature)
             if item is not None and item["id"] in ids and item.get("collection") == collection:
                 found[item["id"]] = item

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
+from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
@@ -199,8 +200,7 @@ class FeaturesSource(ItemsFile):
         if kind_of(body) is DocumentKind.ITEM:
             own = self_href(body, local=is_local(self.url))
             return [body if own is not None else located(body, self.url)]
-        features = body.get("features")
-        return features if isinstance(features, list) else []
+        return list_or_empty(body.get("features"))
 
     def _first(self, start: PageRequest, on_notice: OnNotice) -> int:
         """Return the index of the feature to start at: 0 unless the document is surely the one of `start`."""

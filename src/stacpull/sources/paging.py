@@ -17,6 +17,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.redact import cut_cursor
 from stacpull.urls import (
@@ -202,7 +203,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     method = _method(link)
     headers = _headers(link, current)
     if method == "POST":
-        body = {**_body_of(current, merge=link.get("merge") is True), **_object(link.get("body"))}
+        body = {**_body_of(current, merge=link.get("merge") is True), **object_or_empty(link.get("body"))}
         following = PageRequest(url, method, body, headers)
         here = base or current.url
         return following if same_site(here, url) else at_home(following, PageRequest(here))
@@ -278,31 +279,25 @@ def with_true_offset(following: PageRequest, current: PageRequest, given: int) -
 
 def announced_total(page: Json) -> int | None:
     """Return the total number of items that the service announces, or None. Three API versions have one."""
-    for holder, name in ((page, "numberMatched"), (page.get("context"), "matched")):
-        if (total := _count(holder, name)) is not None:
-            return total
-    return _count(page.get("search:metadata"), "matched")
+    context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
+    stated = (page.get("numberMatched"), context.get("matched"), metadata.get("matched"))
+    return next((total for total in stated if _is_count(total)), None)
 
 
 def _next_link(page: Json, method: str) -> Json | None:
     """Return the next link. If there is one for GET and one for POST, return the one with `method`."""
-    links = page.get("links")
-    found = [
-        link
-        for link in (links if isinstance(links, list) else [])
-        if isinstance(link, dict) and link.get("rel") == "next" and isinstance(link.get("href"), str)
-    ]
-    followable = [link for link in found if link["href"].strip()]
+    links = [link for link in objects_in(page.get("links")) if link.get("rel") == "next"]
+    followable = [one for one in links if isinstance(one.get("href"), str) and one["href"].strip()]
     same = [link for link in followable if str(link.get("method") or "GET").upper() == method]
     return next(iter(same or followable), None)
 
 
 def _without_link(page: Json, current: PageRequest, base: str) -> PageRequest | None:
     """Return the next request of services without a next link."""
-    named = _object(page.get("_links")).get("_next")
+    named = object_or_empty(page.get("_links")).get("_next")
     if isinstance(named, str) and named.strip():
         return PageRequest(_carry_parameters(current, _followed(named, base)))
-    cursor = _object(page.get("context")).get("next")
+    cursor = object_or_empty(page.get("context")).get("next")
     if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
         return None
     return _with(current, "next", cursor)
@@ -324,7 +319,7 @@ def _method(link: Json) -> Literal["GET", "POST"]:
 
 def _headers(link: Json, current: PageRequest) -> Mapping[str, str] | None:
     """Return the headers of the link, added to those of the current request if the link has `merge`."""
-    named = {k: v for k, v in _object(link.get("headers")).items() if isinstance(v, str)}
+    named = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     merged = {**(current.headers or {}), **named} if link.get("merge") is True else named
     return allowed_headers(merged)
 
@@ -385,15 +380,8 @@ def _whole_number(request: PageRequest, name: str) -> int | None:
         return None
 
 
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(holder: object, name: str) -> int | None:
-    value = holder.get(name) if isinstance(holder, dict) else None
-    return (
-        value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ITEMS else None
-    )
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_ITEMS
 
 
 FRUITLESS_PAGES = 3

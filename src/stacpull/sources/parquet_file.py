@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
 from stacpull.pyarrow_import import hide_pandas
 from stacpull.urls import join
@@ -187,8 +188,8 @@ def _footer(metadata: Any, size: int) -> ParquetFooter:
         raise ParquetError(f"it has {metadata.num_columns:,} columns; at most {_COLUMNS_LIMIT:,} are read")
     stated = metadata.metadata or {}
     _check_encoding(_json_of(stated.get(b"geo")))
-    json_text = _json_of(stated.get(JSON_TEXT_KEY)).get("columns")
-    names_of_text = frozenset(map(str, json_text if isinstance(json_text, list) else ())) & set(names)
+    json_text = list_or_empty(_json_of(stated.get(JSON_TEXT_KEY)).get("columns"))
+    names_of_text = frozenset(map(str, json_text)) & set(names)
     numbers = range(metadata.num_row_groups)
     groups = tuple(_row_group(metadata, number, size, names_of_text) for number in numbers)
     return ParquetFooter(metadata, names_of_text, groups, _collections(stated))
@@ -245,8 +246,8 @@ def _limit(value: Any) -> Any:
 
 
 def _check_encoding(geo: Json) -> None:
-    column = geo.get("columns", {}).get("geometry", {}) if isinstance(geo.get("columns"), dict) else {}
-    encoding = column.get("encoding", "WKB") if isinstance(column, dict) else "WKB"
+    column = object_or_empty(object_or_empty(geo.get("columns")).get("geometry"))
+    encoding = column.get("encoding", "WKB")
     if encoding != "WKB":
         raise ParquetError(f"its geometries are encoded as {encoding}; only WKB is read")
 
@@ -256,19 +257,13 @@ def _collections(stated: dict[bytes, bytes]) -> dict[str, Json]:
     document = _json_of(stated.get(b"stac-geoparquet"))
     found = document.get("collections") or _json_of(stated.get(b"stac:collections"))
     one = document.get("collection")
-    if isinstance(one, dict) and not found:
-        found = {one.get("id"): one}
-    if not isinstance(found, dict):
-        return {}
-    return {name: body for name, body in found.items() if isinstance(name, str) and isinstance(body, dict)}
+    if isinstance(one, dict) and isinstance(one.get("id"), str) and not found:
+        found = {one["id"]: one}
+    return {name: body for name, body in object_or_empty(found).items() if isinstance(body, dict)}
 
 
 def _json_of(data: bytes | None) -> Json:
-    try:
-        found = orjson.loads(data or b"{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return parsed_object(data or b"{}") or {}
 
 
 def _first_line(error: BaseException) -> str:
@@ -287,8 +282,7 @@ def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[J
     items = []
     for row in range(batch.num_rows):
         item = {name: columns[name][row] for name in _MEMBERS & columns.keys()}
-        own = item.pop("properties", None)
-        found = dict(own) if isinstance(own, dict) else {}
+        found = dict(object_or_empty(item.pop("properties", None)))
         for name, values in properties.items():
             if (value := values[row]) is not None:
                 found[name.removeprefix(_RENAMED) if name[len(_RENAMED) :] in _MEMBERS else name] = value
@@ -299,7 +293,7 @@ def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[J
 
 def _item(members: Json, properties: Json, url: str) -> Json:
     """Return the item with these members, which may be null, and properties."""
-    links, assets = members.get("links"), members.get("assets")
+    assets = object_or_empty(members.get("assets"))
     item: Json = {
         "type": "Feature",
         "stac_version": members.get("stac_version") or "1.0.0",
@@ -307,12 +301,8 @@ def _item(members: Json, properties: Json, url: str) -> Json:
         "id": members.get("id"),
         "geometry": members.get("geometry"),
         "properties": properties,
-        "links": [_located(link, url) for link in links if isinstance(link, dict)]
-        if isinstance(links, list)
-        else [],
-        "assets": {key: _located(asset, url) for key, asset in assets.items() if isinstance(asset, dict)}
-        if isinstance(assets, dict)
-        else {},
+        "links": [_located(link, url) for link in objects_in(members.get("links"))],
+        "assets": {key: _located(asset, url) for key, asset in assets.items() if isinstance(asset, dict)},
     }
     for name in ("bbox", "collection"):
         if members.get(name) is not None:

@@ -35,6 +35,7 @@ from stacpull.filters.cql2 import filter_text
 from stacpull.filters.interval import parse_instant
 from stacpull.filters.narrowing import Narrowing, filter_names
 from stacpull.filters.properties import Reference
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import read_pages
@@ -63,8 +64,8 @@ NO_CAPABILITIES = Capabilities()
 
 def capabilities_of(landing: Json) -> Capabilities:
     """Return the capabilities that a landing page states in `conformsTo`."""
-    stated = landing.get("conformsTo")
-    classes = [uri.rstrip("/") for uri in stated if isinstance(uri, str)] if isinstance(stated, list) else []
+    stated = list_or_empty(landing.get("conformsTo"))
+    classes = [uri.rstrip("/") for uri in stated if isinstance(uri, str)]
 
     def conforms(endings: tuple[str, ...]) -> bool:
         return any(uri.endswith(endings) for uri in classes)
@@ -81,11 +82,9 @@ def capabilities_of(landing: Json) -> Capabilities:
 
 
 def _offers_post(landing: Json) -> bool:
-    links = landing.get("links")
     return any(
         link.get("rel") == "search" and str(link.get("method")).upper() == "POST"
-        for link in (links if isinstance(links, list) else [])
-        if isinstance(link, dict)
+        for link in objects_in(landing.get("links"))
     )
 
 
@@ -227,9 +226,9 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
 
 def _truth_of(item: Json, condition: Json) -> Json:
     """Return a condition that is true for `item`, on a property of `condition` if the item has it."""
-    held = item.get("properties")
+    properties = object_or_empty(item.get("properties"))
     for name in filter_names(condition):
-        value = Reference(name).value(item, held if isinstance(held, dict) else {})
+        value = Reference(name).value(item, properties)
         if isinstance(value, bool | int | float) or (isinstance(value, str) and parse_instant(value) is None):
             return {"op": "=", "args": [{"property": name}, value]}
     return {"op": "=", "args": [{"property": "id"}, item.get("id")]}
@@ -237,8 +236,7 @@ def _truth_of(item: Json, condition: Json) -> Json:
 
 def _box_of(item: Json) -> list[float] | None:
     """Return the slightly widened bounding box of an item's geometry, or None."""
-    geometry = item.get("geometry")
-    bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
+    bounds = bounds_of(object_or_empty(item.get("geometry")))
     if bounds is None:
         return None
     west, east = max(-_EAST, bounds.west - _WIDENED), min(_EAST, bounds.east + _WIDENED)
@@ -248,8 +246,7 @@ def _box_of(item: Json) -> list[float] | None:
 
 def period_of(item: Json) -> str | None:
     """Return the instant or range of an item in the form of a query; None if it has neither."""
-    held = item.get("properties")
-    times = held if isinstance(held, dict) else {}
+    times = object_or_empty(item.get("properties"))
     if isinstance(moment := times.get("datetime"), str):
         return moment.replace(" ", "T")
     start, end = times.get("start_datetime"), times.get("end_datetime")
@@ -343,5 +340,4 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
 
 
 async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:
-    found = (await reader.read(with_limit(request, _PROBED))).members.get("features")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return objects_in((await reader.read(with_limit(request, _PROBED))).members.get("features"))

@@ -37,6 +37,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import SourceError, ungrouped
 from stacpull.events import Notice
+from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import SMALL, Document
 from stacpull.net.transport import TransferError
@@ -386,7 +387,7 @@ class TreeWalk:
         if kind_of(body) is DocumentKind.ITEM:
             self._add(read, body, outcome.url, is_alone=True)
             return
-        for feature in _features(body):
+        for feature in list_or_empty(body.get("features")):
             self._add(read, feature, outcome.url, is_alone=False)
         if has_next(body):  # a saved file; on a server, `live` walks the pages
             message = f"{cut_url(outcome.url)} is a saved page of an API. Its next page is not followed."
@@ -521,11 +522,6 @@ class TreeWalk:
 def _entries_of(branch: _Branch) -> list[_Entry]:
     """Return the entries of a catalog: its beginning, its links, its end."""
     return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
-
-
-def _features(body: Json) -> list[object]:
-    features = body.get("features")
-    return features if isinstance(features, list) else []
 
 
 def _resume_index(

@@ -8,6 +8,7 @@ import orjson
 
 from stacpull.catalog.stored import as_sent, origin_of
 from stacpull.engine.item_writer import stored_document
+from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
@@ -29,9 +30,7 @@ def origins(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[i
         if item not in documents:
             documents = {item: _document(db, files, item)}  # rows of one item are mostly adjacent
         document, base = documents[item]
-        members = document.get("assets")
-        member = members.get(key) if isinstance(members, dict) else None
-        found[asset] = source_href(member, base)
+        found[asset] = source_href(object_or_empty(document.get("assets")).get(key), base)
     return found
 
 

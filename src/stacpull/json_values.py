@@ -1,0 +1,33 @@
+"""Decoded JSON that may come from anyone: each member may be missing, or of any type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from stacpull.models import Json
+
+
+def object_or_empty(value: object) -> Json:
+    """Return `value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_or_empty(value: object) -> list[Any]:
+    """Return `value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def objects_in(value: object) -> list[Json]:
+    """Return the objects in a list; none if `value` is not a list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def parsed_object(data: bytes) -> Json | None:
+    """Return the object that a JSON text holds; None if it is not a JSON object."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
