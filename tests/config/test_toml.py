@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config import toml
-from stacpull.config.options import OPTIONS
+from stacpull.config.options import BY_NAME, OPTIONS
 from stacpull.errors import UsageError
 
 
@@ -33,6 +33,19 @@ def test_keys_in_kebab_and_snake_case(tmp_path: Path) -> None:
         "max-items": 3,
         "exclude-asset": ["B10"],
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "interval"),
+    [
+        ("2018-02-01", "2018-02-01"),
+        ("2018-02-01T06:00:00Z", "2018-02-01T06:00:00+00:00"),
+        ("2018-02-01 06:00:00", "2018-02-01T06:00:00"),
+    ],
+)
+def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: str, interval: str) -> None:
+    config = toml.load(write(tmp_path, f"datetime = {written}\n"))
+    assert BY_NAME["datetime"].read(config.options["datetime"].value) == BY_NAME["datetime"].read(interval)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ known key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,8 +58,9 @@ class TomlEntry(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The value as plain Python."""
-        return self.item.unwrap()
+        """The value as plain Python; a date or time of TOML as the text that `--datetime` takes."""
+        value = self.item.unwrap()
+        return value.isoformat() if isinstance(value, date) else value
 
     @property
     def where(self) -> str:
