@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from stacpull.sigv4 import Credentials
+from stacpull.system import usual_file
 
 _UNDERSTOOD_VARIABLES = frozenset(
     {
@@ -145,8 +146,31 @@ def _sections(name: str) -> dict[str, dict[str, str]]:
 
 def _file(name: str) -> str | None:
     """Return the path of a file as botocore finds it, None if there is none. Never raises."""
-    path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111 -- see above
-    return path if os.path.isfile(path) else None  # noqa: PTH113 -- see above
+    path = usual_file(os.path.expandvars(name))
+    return str(path) if path is not None and os.path.isfile(path) else None  # noqa: PTH113 -- never raises
+
+
+def without_unknown_home(session: Any) -> None:
+    """Prevent a session of botocore or aiobotocore from reading files below a directory named `~`.
+
+    It would look there for the files of a home directory that is not known.
+
+    Args:
+        session: The session, with its profile, before it has read a file or made a client.
+
+    Raises:
+        ProfileNotFound: The profile of the session does not exist (from botocore).
+    """
+    if usual_file("~") is not None:
+        return
+    for variable in ("config_file", "credentials_file"):
+        if usual_file(os.path.expandvars(session.get_config_variable(variable))) is None:
+            session.set_config_variable(variable, os.devnull)
+    paths = session.get_component("data_loader").search_paths
+    paths[:] = [path for path in paths if usual_file(path) is not None]
+    for provider in session.get_component("credential_provider").providers:
+        if provider.METHOD == "boto-config":
+            provider.DEFAULT_CONFIG_FILENAMES = [one for one in _BOTO_FILES if usual_file(one) is not None]
 
 
 def _is_profile(section: str, name: str) -> bool:

@@ -29,6 +29,16 @@ def expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises RuntimeError
 
 
+def usual_file(path: str) -> Path | None:
+    """Return the path of a settings file that is used if it exists, with `~` replaced by the home directory.
+
+    Returns:
+        None if the home directory is not known: a directory below the current one may be named `~`.
+    """
+    found = expanded(path)
+    return None if str(found).startswith("~") else found
+
+
 def is_linux() -> bool:
     """Return True if system calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)

@@ -33,7 +33,7 @@ from stacpull.net.logins.netrc import Netrc
 from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
 from stacpull.net.logins.registry import KINDS, kind_class
 from stacpull.redact import Secret
-from stacpull.system import expanded
+from stacpull.system import expanded, usual_file
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -139,8 +139,9 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    own = expanded(environ.get("XDG_CONFIG_HOME") or "~/.config")
-    return own / "stacpull" / "providers", shipped_config("providers")
+    own = usual_file(environ.get("XDG_CONFIG_HOME") or "~/.config")
+    shipped = shipped_config("providers")
+    return (shipped,) if own is None else (own / "stacpull" / "providers", shipped)
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -461,7 +462,8 @@ def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the texts of the readable shared files of the AWS tools."""
     usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
     for variable, place in usual.items():
+        path = usual_file(environ.get(variable) or place)
         try:
-            yield expanded(environ.get(variable) or place).read_text(encoding="utf-8")
+            yield "" if path is None else path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue

@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote_plus
 
 from msgspec.structs import replace
 
-from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup
+from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup, without_unknown_home
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
@@ -899,6 +899,7 @@ def _session(location: BucketLocation) -> Any:
     if location.ca_bundle is not None:
         session.set_config_variable("ca_bundle", location.ca_bundle)
     try:
+        without_unknown_home(session)
         silence_metadata(session, lambda: None)
     except ProfileNotFound as error:
         raise _no_credentials(location, str(error)) from error

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from stacpull.aws_settings import AwsSettings, static_setup
+from stacpull.aws_settings import AwsSettings, static_setup, without_unknown_home
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.sigv4 import Credentials, silence_metadata
@@ -150,10 +150,11 @@ class AwsCredentials:
     def _read(self) -> tuple[Any, AwsSettings]:
         """Return a session of aioboto3 and the settings. Slow: runs in a thread."""
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
-        from aiobotocore.session import get_session  # noqa: PLC0415 - see above
+        from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
-        core = get_session()
-        session = aioboto3.Session(botocore_session=core, profile_name=self._options.profile)
+        core = AioSession(profile=self._options.profile)
+        without_unknown_home(core)
+        session = aioboto3.Session(botocore_session=core)
         if not self._allow_instance_metadata:
             silence_metadata(core, _nothing)
         return session, _settings(core, self._options)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stacpull.net.logins.provider import HostPattern, basic
 from stacpull.redact import Secret
-from stacpull.system import expanded
+from stacpull.system import expanded, usual_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Netrc:
     @cached_property
     def _read(self) -> tuple[Mapping[str, tuple[str, str]], str]:
         """The entries by host, and the problem. An invalid file has no entries: logins may not need it."""
+        if usual_file(str(self.path)) is None:
+            return {}, ""
         try:
             hosts = netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:

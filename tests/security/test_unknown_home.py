@@ -1,0 +1,70 @@
+"""Without a home directory, no settings are read from a directory named `~` below the current one."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+from pathlib import Path
+
+import pytest
+
+from stacpull.config.options import S3Options
+from stacpull.config.profiles import find_profile, profile_names
+from stacpull.models import BucketLocation
+from stacpull.net.logins.netrc import Netrc
+from stacpull.store.s3_bucket import S3Bucket
+from stacpull.transfer.aws import AwsCredentials
+
+KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"
+PROVIDER = '[login.own]\nkind = "bearer"\nhosts = ["data.example.org"]\ntoken = "${OWN_TOKEN}"\n'
+
+
+@pytest.fixture(autouse=True)
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory in which another user has planted settings, and no home directory."""
+
+    def unknown(_user: int) -> None:
+        raise KeyError
+
+    (tmp_path / "~" / ".aws").mkdir(parents=True)
+    (tmp_path / "~" / ".aws" / "config").write_text("[default]\nregion = planted\nsso_session = x\n")
+    (tmp_path / "~" / ".aws" / "credentials").write_text(f"[default]\n{KEYS}")
+    (tmp_path / "~" / ".boto").write_text(f"[Credentials]\n{KEYS}")
+    (tmp_path / "~" / ".netrc").write_text("machine data.example.org login planted password planted\n")
+    (tmp_path / "~" / ".config" / "stacpull" / "providers").mkdir(parents=True)
+    (tmp_path / "~" / ".config" / "stacpull" / "providers" / "own.toml").write_text(PROVIDER)
+    monkeypatch.chdir(tmp_path)
+    for variable in (
+        "HOME", "XDG_CONFIG_HOME", "NETRC", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    ):  # fmt: skip
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def test_no_netrc_file_is_read() -> None:
+    netrc = Netrc({})
+    assert (netrc.basic("data.example.org"), netrc.problem) == (None, "")
+
+
+def test_no_profile_is_read() -> None:
+    assert find_profile("own", {}) is None
+    assert "own" not in profile_names({})
+
+
+@pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])
+def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore reads the configuration if a variable is not known."""
+    monkeypatch.setenv(variable, "standard")
+
+    async def resolved() -> tuple[str | None, object]:
+        aws = AwsCredentials(S3Options())
+        return (await aws.settings()).region, await aws.frozen()
+
+    assert asyncio.run(resolved()) == (None, None)
+
+
+def test_no_aws_keys_are_read_for_a_bucket() -> None:
+    session = S3Bucket(BucketLocation("bucket")).session
+    assert session.get_credentials() is None
+    assert session.get_config_variable("region") is None
