@@ -1,6 +1,7 @@
 """The events that a run reports. Progress bars, the log file and notebooks get these values.
 
 `Progress` is sent a few times per second, regardless of the number of assets; the others when they happen.
+The events with a `tag` also pass between the processes of a run (`engine.store_messages`).
 """
 
 from __future__ import annotations
@@ -86,14 +87,14 @@ class Progress(PublicValue, frozen=True):
         return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
 
 
-class Notice(PublicValue, frozen=True):
+class Notice(PublicValue, frozen=True, tag=True):
     """Something the user should know. `text` is one plain sentence without credentials."""
 
     level: Literal["debug", "info", "warning"]
     text: str
 
 
-class AssetFailed(PublicValue, frozen=True):
+class AssetFailed(PublicValue, frozen=True, tag=True):
     """An asset failed for good in this run (`retry` tries it again)."""
 
     item: ItemId
@@ -146,7 +147,7 @@ class Damage(PublicValue, frozen=True):
     """The asset's key, empty for an item's JSON; None for a catalog or an unknown file."""
 
 
-class Stage(PublicValue, frozen=True):
+class Stage(PublicValue, frozen=True, tag=True):
     """The progress of a job other than a mirror: `done` of `total` steps of a stage (None: not known yet)."""
 
     name: str

@@ -15,7 +15,7 @@ from stacpull.engine import recovery
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import PlanResult
@@ -82,11 +82,16 @@ class Bench:
             clock=SystemClock(),
             is_stopped=lambda: self.stopped,
             on_published=self.published.append,
-            on_failed=self.failed.extend,
-            on_notice=self.notices.append,
-            on_stage=lambda _: None,
+            on_event=self._take_event,
         )
         self.publisher = self.store.publisher
+
+    def _take_event(self, event: Event) -> None:
+        match event:
+            case AssetFailed():
+                self.failed.append(event)
+            case Notice(_, text):
+                self.notices.append(text)
 
     def close(self) -> None:
         self.db.close()

@@ -26,9 +26,10 @@ from stacpull.engine.messages import (
     framed,
 )
 from stacpull.engine.network import SourceAddress
-from stacpull.engine.store_messages import StoreWarning, ToNetwork, decode_to_network
+from stacpull.engine.store_messages import StoreEvent, ToNetwork, decode_to_network
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
+from stacpull.events import Notice
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, VersionInDest
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
@@ -104,7 +105,7 @@ def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[
 
 
 def test_a_message_longer_than_a_chunk_is_received_and_its_memory_freed() -> None:
-    sent = [StoreWarning("y" * 9_000_000), StoreWarning("end")]
+    sent = [StoreEvent(Notice("warning", text)) for text in ("y" * 9_000_000, "end")]
     data, frames, received = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
     for start in range(0, len(data), 100_000):
         received += frames.feed(data[start : start + 100_000])

@@ -44,7 +44,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
-from stacpull.ledger import runs, views, walk_state
+from stacpull.ledger import runs, walk_state
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
@@ -185,12 +185,10 @@ class MirrorRun:
             self._store.stop()
         is_in_order = False
         try:
-            why_single = await self._store.call(MirrorOperations.recover)
+            await self._store.call(MirrorOperations.recover)
             is_in_order = True
             if self._options.items_parquet is not None:
                 await self._store.call(MirrorOperations.keep_items_parquet, self._options.items_parquet)
-            if why_single:
-                self._emit(Notice("warning", why_single))
             self._warn_of_layout(await self._store.call(runs.layout_before, self._run.id))
             await self._warn_of_little_room()
             yield
@@ -198,35 +196,15 @@ class MirrorRun:
             await self._store.flush()
             try:
                 if is_in_order and not self._broken.done():
-                    await self._store.call(MirrorOperations.write_final_items)
-                    await self._store.call(MirrorOperations.sweep_parts)
-                    await self._warn_of_unproven()
-                    await self._warn_of_unwritten()
+                    await self._store.call(MirrorOperations.complete_items)
                     await self._finish_catalog()
             finally:
-                await self._finish()
+                try:
+                    await self._store.call(MirrorOperations.finish)
+                except Exception as error:  # noqa: BLE001 -- raised below
+                    self._break(error)
         if self._broken.done():
             raise self._broken.result()
-
-    async def _finish(self) -> None:
-        """Publish and sync everything. An error here becomes the error of the run."""
-        try:
-            await self._store.call(MirrorOperations.finish)
-        except Exception as error:  # noqa: BLE001 -- raised at the end of the run
-            self._break(error)
-
-    async def _warn_of_unproven(self) -> None:
-        count = await self._store.call(views.unproven)
-        if count:
-            text = (
-                f"Files that may be incomplete: {count:,}. The server sent no length for them, or "
-                "`verify --rebuild` found them by name only."
-            )
-            self._emit(Notice("warning", text))
-
-    async def _warn_of_unwritten(self) -> None:
-        for sentence in (await self._store.call(MirrorOperations.findings)).unwritten:
-            self._emit(Notice("warning", sentence))
 
     async def _finish_catalog(self) -> None:
         if self._run.spec.kind == "mirror" and not self._stop.is_set():
@@ -235,8 +213,7 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            for note in await self._store.call(MirrorOperations.write_catalogs):
-                self._emit(Notice("warning", note))
+            await self._store.call(MirrorOperations.write_catalogs)
         except InterruptedRunError:
             self._cut_short = True
 
@@ -484,7 +461,7 @@ class MirrorRun:
         except StacpullError:
             if error is None:
                 raise
-            return RunFindings({}, {}, 0, [])
+            return RunFindings({}, {}, 0, 0)
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

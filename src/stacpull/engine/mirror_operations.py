@@ -26,7 +26,7 @@ from stacpull.engine.publisher import Publisher, run_now
 from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.events import AssetFailed, Stage
+from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views
 from stacpull.ledger.database import ledger_path, transaction, translated
 from stacpull.ledger.planner import Planner
@@ -58,8 +58,8 @@ class RunFindings(NamedTuple):
     changes: dict[str, int]
     ordered: int
     """Assets that are not ready yet."""
-    unwritten: list[str]
-    """Why the JSON of items could not be written: one sentence per item."""
+    unwritten: int
+    """Items whose JSON could not be written."""
     outside: int = 0
     """Rasters that have nothing in the area of `--clip`."""
     clipped: int = 0
@@ -112,9 +112,7 @@ class MirrorOperations:
         clock: Clock,
         is_stopped: Callable[[], bool],
         on_published: Callable[[int], None],
-        on_failed: Callable[[list[AssetFailed]], None],
-        on_notice: Callable[[str], None],
-        on_stage: Callable[[Stage], None],
+        on_event: Callable[[AssetFailed | Notice | Stage], None],
         run_sync: Callable[[Callable[[], None]], None] = run_now,
     ) -> None:
         """Create the object; nothing is written yet.
@@ -128,9 +126,7 @@ class MirrorOperations:
             clock: The clock.
             is_stopped: Called during long operations.
             on_published: Called with the number of published parts.
-            on_failed: Called with the assets that failed for good.
-            on_notice: Called with a warning for the user.
-            on_stage: Called with the progress of a long operation.
+            on_event: Called with assets that failed for good, warnings, and the progress of long operations.
             run_sync: Runs a sync, and may do other work until it has ended.
         """
         self.db = workspace.db
@@ -142,7 +138,7 @@ class MirrorOperations:
         self._secrets = secrets
         self._clock = clock
         self._is_stopped = is_stopped
-        self._on_stage = on_stage
+        self._on_event = on_event
         self._items = ItemWriter(self.db, self.store, secrets, run.metadata)
         self.publisher = Publisher(
             self.db,
@@ -152,8 +148,7 @@ class MirrorOperations:
             self._items,
             clock=clock,
             on_published=on_published,
-            on_failed=on_failed,
-            on_notice=on_notice,
+            on_event=on_event,
             area=runs.area_of(self.db, run.id),
             checksum=checksum,
             run_sync=run_sync,
@@ -177,11 +172,8 @@ class MirrorOperations:
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    def recover(self) -> str | None:
+    def recover(self) -> None:
         """Recover the mirror after an earlier run.
-
-        Returns:
-            Why files are synced one by one although a group sync was expected; None if they are not.
 
         Raises:
             InterruptedRunError: The run was stopped before recovery was complete.
@@ -194,8 +186,9 @@ class MirrorOperations:
         self.publisher.adopting = self._flags.adopt or meta.is_adopting(db)
         self.publisher.take_in_place(left.in_place)
         self.publisher.take(left.complete)
-        self.write_final_items()
-        return self.store.warning
+        self._write_final_items()
+        if self.store.warning:
+            self._warn(self.store.warning)
 
     def make_own_parts(self, name: str, token: str) -> None:
         """Create the directory of a Dask worker (`store.own_parts`)."""
@@ -218,7 +211,7 @@ class MirrorOperations:
         self.publisher.take(found)
         return [part.row for part in found]
 
-    def write_final_items(self) -> None:
+    def _write_final_items(self) -> None:
         """Publish everything, then write the missing JSON of final items."""
         self.publisher.publish_all()
         if self._run.metadata != "item":
@@ -229,11 +222,25 @@ class MirrorOperations:
             self.publisher.publish_all()
             after = rows[-1]
 
-    def sweep_parts(self) -> None:
-        """Remove parts of assets that are done: one may have been received whole despite a parked part."""
+    def complete_items(self) -> None:
+        """Write the JSON of final items, and remove parts of assets that are done.
+
+        One may have been received whole despite a parked part. Warnings name what is not as it should be.
+        """
+        self._write_final_items()
         self.store.collect_parts()
         wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
         self.store.sweep_parts(lambda row, generation: bool(wanted(self.db, row, generation)))
+        if unproven := views.unproven(self.db):
+            self._warn(
+                f"Files that may be incomplete: {unproven:,}. The server sent no length for them, or "
+                "`verify --rebuild` found them by name only."
+            )
+        for sentence in self._items.unwritable.values():
+            self._warn(sentence)
+
+    def _warn(self, text: str) -> None:
+        self._on_event(Notice("warning", text))
 
     def finish(self) -> None:
         """Publish and record everything, and sync the last renames."""
@@ -257,12 +264,12 @@ class MirrorOperations:
 
     def findings(self) -> RunFindings:
         """Return the findings of the run so far."""
-        unwritten, db, run = list(self._items.unwritable.values()), self.db, self._run.id
+        db, run = self.db, self._run.id
         return RunFindings(
             views.left_out(db, run),
             runs.changes_of(db, run),
             views.failed_by_kind(db, FailureKind.ORDERED, run),
-            unwritten,
+            len(self._items.unwritable),
             views.failed_by_kind(db, FailureKind.OUTSIDE, run),
             views.clipped(db, run),
         )
@@ -295,8 +302,8 @@ class MirrorOperations:
             self.publisher.refuse_foreign(ITEMS_PARQUET)
         meta.keep_items_parquet(self.db, kept=kept)
 
-    def write_catalogs(self) -> tuple[str, ...]:
-        """Update the catalogs and items.parquet; return messages for the user.
+    def write_catalogs(self) -> None:
+        """Update the catalogs and items.parquet.
 
         Raises:
             InterruptedRunError: The time after a stop is over.
@@ -305,7 +312,6 @@ class MirrorOperations:
         trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
-        notes: tuple[str, ...] = ()
         interrupted: InterruptedRunError | None = None
         metadata = self._run.metadata
         is_stopped = StopDeadline(self._is_stopped, _CATALOG_PATIENCE).is_over
@@ -320,7 +326,8 @@ class MirrorOperations:
         entries = catalogs.collection_entries(self.db, metadata=metadata)
         if meta.keeps_items_parquet(self.db) and (entries or meta.owns_file(self.db, "catalog.json")):
             try:
-                notes = self._update_items_parquet(entries)
+                for note in self._update_items_parquet(entries):
+                    self._warn(note)
             except InterruptedRunError as error:
                 interrupted = error
         catalogs.write_mirror_catalogs(
@@ -336,7 +343,6 @@ class MirrorOperations:
             remove_items_parquet(self.db, self.store)
         if interrupted is not None:
             raise interrupted
-        return notes
 
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
         if self._is_stopped():
@@ -352,7 +358,7 @@ class MirrorOperations:
             entries,
             secrets=self._secrets,
             is_stopped=self._is_stopped,
-            on_stage=self._on_stage,
+            on_stage=self._on_event,
         )
 
     # --- pruning -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.engine.item_writer import ItemWriter, WrittenItem, in_the_way, may_be_replaced
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed
+from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset, Written
@@ -109,8 +109,7 @@ class Publisher:
         *,
         clock: Clock,
         on_published: Callable[[int], None] = lambda _count: None,
-        on_failed: Callable[[list[AssetFailed]], None] = lambda _failed: None,
-        on_notice: Callable[[str], None] = lambda _text: None,
+        on_event: Callable[[AssetFailed | Notice], None] = lambda _event: None,
         area: int | None = None,
         checksum: str | None = None,
         run_sync: Callable[[Callable[[], None]], None] = run_now,
@@ -121,8 +120,7 @@ class Publisher:
         self._items = items
         self._clock = clock
         self._on_published = on_published
-        self._on_failed = on_failed
-        self._on_notice = on_notice
+        self._on_event = on_event
         self._area = area
         self._checksum = checksum
         self._run_sync = run_sync
@@ -325,10 +323,11 @@ class Publisher:
         """Sync file by file after several slow group syncs in a row, which wait for other programs."""
         self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
         if self._slow_syncs >= _SLOW_IN_A_ROW and self._store.sync_singly():
-            self._on_notice(
+            text = (
                 "Syncing the whole file system is slow because other programs write to it: from now on "
                 "stacpull syncs each file separately."
             )
+            self._on_event(Notice("warning", text))
             sync_each_commit(self._db)
 
     def _record(
@@ -347,12 +346,9 @@ class Publisher:
         )
         self._final_items.extend(final_items)
         self.refresh_counters()
-        if failures:
-            self._on_failed([self._failed_event(one) for one in failures])
-
-    def _failed_event(self, one: AssetFailure) -> AssetFailed:
-        item, key = views.name_of_asset(self._db, one.row)
-        return AssetFailed(item, key, one.failure.kind, one.failure.message)
+        for one in failures:
+            item, key = views.name_of_asset(self._db, one.row)
+            self._on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
 
     def _place(self, group: _Placing) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""

@@ -104,7 +104,7 @@ class RunStats:
             assets_outside=findings.outside,
             assets_clipped=findings.clipped,
             assets_whole=progress.assets_done - findings.clipped if self._has_clip else 0,
-            items_failed=self._count("items_failed") + len(findings.unwritten),
+            items_failed=self._count("items_failed") + findings.unwritten,
             items_unseen=items_unseen,
             items_without_label=self._count("items_without_label"),
             items_left_out=findings.left_out,

@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.run_control import off_loop
 from stacpull.errors import DestinationError
-from stacpull.events import Listener, Notice
+from stacpull.events import Listener
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run, RunFlags
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
@@ -259,13 +259,8 @@ class StoreClient(ArrivalSender):
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
                 self.published(count)
-            case messages.AssetsFailed(failed):
-                for event in failed:
-                    self._on_event(event)
-            case messages.StoreWarning(text):
-                self._on_event(Notice("warning", text))
-            case messages.StoreStage(stage):
-                self._on_event(stage)
+            case messages.StoreEvent(event):
+                self._on_event(event)
             case messages.StoreBroken(error):
                 self._on_broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):

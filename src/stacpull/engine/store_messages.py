@@ -1,7 +1,7 @@
 """The messages between the network process and the store process, and the operations that they name.
 
     network ─▶ OpenMirror, then OperationCall, Arrivals, AssetFailure, UnchangedAsset, …, CloseMirror
-    store   ─▶ OperationResult, PartsWritten, PartsPublished, AssetsFailed, …, MirrorClosed
+    store   ─▶ OperationResult, PartsWritten, PartsPublished, StoreEvent, …, MirrorClosed
 
 See `engine.messages` for the encoding.
 """
@@ -18,8 +18,8 @@ import msgspec
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import Publisher
-from stacpull.events import AssetFailed, Stage
-from stacpull.ledger import jobs, meta, pruning, runs, views, walk_state
+from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.ledger import jobs, meta, pruning, runs, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunFlags
@@ -80,22 +80,10 @@ class PartsPublished(msgspec.Struct, tag=12, array_like=True):
     counters: Counters
 
 
-class AssetsFailed(msgspec.Struct, tag=13, array_like=True):
-    """Assets that are recorded as failed."""
+class StoreEvent(msgspec.Struct, tag=13, array_like=True):
+    """An event for the user."""
 
-    failed: list[AssetFailed]
-
-
-class StoreWarning(msgspec.Struct, tag=14, array_like=True):
-    """A warning for the user."""
-
-    text: str
-
-
-class StoreStage(msgspec.Struct, tag=17, array_like=True):
-    """The progress of a long operation."""
-
-    stage: Stage
+    event: AssetFailed | Notice | Stage
 
 
 class StoreBroken(msgspec.Struct, tag=15, array_like=True):
@@ -120,16 +108,7 @@ ToStore = (
     | StopEarly
     | CloseMirror
 )
-ToNetwork = (
-    OperationResult
-    | PartsWritten
-    | PartsPublished
-    | AssetsFailed
-    | StoreWarning
-    | StoreStage
-    | StoreBroken
-    | MirrorClosed
-)
+ToNetwork = OperationResult | PartsWritten | PartsPublished | StoreEvent | StoreBroken | MirrorClosed
 
 
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
@@ -152,7 +131,6 @@ _LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     pruning.label_items, pruning.of_more_credentials, pruning.of_several, pruning.seen_examples,
     pruning.unlisted_assets, pruning.unread, pruning.unseen_items,
     runs.layout_before, runs.matched_by_walk, runs.restart_walk, runs.set_change, runs.walked,
-    views.unproven,
     walk_state.candidates, walk_state.forget_links, walk_state.ranks, walk_state.unread_links,
 )  # fmt: skip
 

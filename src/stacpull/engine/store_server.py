@@ -40,6 +40,7 @@ from stacpull.engine.messages import (
 )
 from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
 from stacpull.engine.workspace import opened_ledger
+from stacpull.events import Notice
 from stacpull.ledger import runs
 from stacpull.ledger.database import bind_plainly
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -153,9 +154,7 @@ class StoreServer:
                 clock=SystemClock(),
                 is_stopped=self._stopped.is_set,
                 on_published=lambda count: self._send(messages.PartsPublished(count, self._counters())),
-                on_failed=lambda failed: self._send(messages.AssetsFailed(failed)),
-                on_notice=self._warn,
-                on_stage=lambda stage: self._send(messages.StoreStage(stage)),
+                on_event=lambda event: self._send(messages.StoreEvent(event)),
                 run_sync=self._run_sync,
             )
         except Exception as error:  # noqa: BLE001 -- the network process raises it
@@ -337,7 +336,7 @@ class StoreServer:
         return None if self._failed is None else error_report(self._failed)
 
     def _warn(self, text: str) -> None:
-        self._send(messages.StoreWarning(text))
+        self._send(messages.StoreEvent(Notice("warning", text)))
 
     def _send(self, message: messages.ToNetwork) -> None:
         """Send a message. If the network process has ended, the message is lost."""

@@ -311,9 +311,7 @@ class _MergeRun:
             clock=SystemClock(),
             is_stopped=self._reporter.is_stopped,
             on_published=lambda _count: None,
-            on_failed=lambda _failed: None,
-            on_notice=self._counts.named.append,
-            on_stage=self._reporter.report,
+            on_event=self._reporter.report,
         )
         store.recover()
         store.write_catalogs()
