@@ -148,7 +148,7 @@ class HeaderBook:
         self._take(job, failed_row(job, failure, self._secrets), ok=False)
 
     def _take(self, job: HeaderJob, row: bytes, *, ok: bool) -> None:
-        self._rows.append(Result(key_of(job.item, job.key), row, ok, job.place))
+        self._rows.append(Result(key_of(job.item, job.key), row, ok, job.row))
         self._closed.append(job.batch)
         self._news.set()
 

@@ -144,8 +144,8 @@ class HeaderPlans:
         batch = RowBatch(frozenset(planned.id for planned in selected.items))
         jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
-        jobs = [job for job in jobs if job.place not in known]
-        failures = [(job, why) for job, why in failures if job.place not in known]
+        jobs = [job for job in jobs if job.row not in known]
+        failures = [(job, why) for job, why in failures if job.row not in known]
         self._count(selected)
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
@@ -163,7 +163,7 @@ class HeaderPlans:
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
         """Return the places of the `jobs` that have a row."""
-        keys = {key_of(job.item, job.key): job.place for job in jobs}
+        keys = {key_of(job.item, job.key): job.row for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
     async def restart(self) -> int:
@@ -220,20 +220,25 @@ def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
     """Return a job that only names the row of a failure."""
-    return HeaderJob(place, item, key, "", None, batch)
+    return HeaderJob(place, 0, 0, key, "", None, "", None, item=item, batch=batch)
 
 
 def _job(item: PlannedItem, asset: Asset, place: int, batch: RowBatch) -> HeaderJob:
     stated = item.document["assets"][asset.key].get("file:header_size")
     return HeaderJob(
         place,
-        item.id,
+        0,
+        0,
         asset.key,
         asset.href,
         item.href,
-        batch,
+        asset.directory,
+        None,
+        item=item.id,
+        batch=batch,
         header_size=stated if isinstance(stated, int) and not isinstance(stated, bool) else None,
         size=asset.size,
+        checksum=asset.checksum,
         media_type=asset.media_type,
         alternates=asset.alternates,
     )

@@ -6,12 +6,12 @@ Bands, tags and overviews are lists and objects, in columns of kind `json`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import orjson
 
 from stacpull.catalog.tables import Column
-from stacpull.models import Checksum, Failure, ItemId
+from stacpull.models import Failure, ItemId, Job
 from stacpull.redact import Secrets, cut_url
 from stacpull.tiff import Header
 from stacpull_headers.ranged import HeaderRead
@@ -82,30 +82,13 @@ class UnwritableError(ValueError):
     """A header that cannot be written as a row."""
 
 
-class HeaderJob(NamedTuple):
-    """One header to read. `batch` is the `RowBatch` that it belongs to."""
+class HeaderJob(Job, frozen=True, kw_only=True):
+    """One header to read, whose `row` is its place in the results. It has no file."""
 
-    place: int
     item: ItemId
-    key: str
-    href: str
-    item_href: str | None
     batch: Any
+    """The `RowBatch` that it belongs to."""
     header_size: int | None = None
-    size: int | None = None
-    media_type: str | None = None
-    stale: bool = False
-    alternates: tuple[str, ...] = ()
-    unready: str = ""
-    """The reason that the item states if the asset is not ready yet."""
-
-    def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these hrefs (at least one), after its item was read again or an href failed."""
-        return self._replace(href=hrefs[0], alternates=hrefs[1:], stale=False)
-
-    def stating(self, size: int | None, _checksum: Checksum | None) -> Self:
-        """Return the job with the size that its item states now. Headers are not checked by a checksum."""
-        return self._replace(size=size)
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:

@@ -46,7 +46,7 @@ def read() -> HeaderRead:
 
 
 def job(place: int, batch: RowBatch, *, href: str = "http://h.test/a.tif", key: str = "a") -> HeaderJob:
-    return HeaderJob(place, ItemId("c", f"i{place}"), key, href, None, batch)
+    return HeaderJob(place, 0, 0, key, href, None, "", None, item=ItemId("c", f"i{place}"), batch=batch)
 
 
 class Kept(Results):

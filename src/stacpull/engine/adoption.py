@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from stacpull.digests import new_hasher
 from stacpull.engine.asset_transfer import AssetFetcher
+from stacpull.engine.sharing import linked_part
 from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
@@ -172,16 +173,10 @@ class AdoptingFetcher:
 
     def _part_of(self, path: str, job: Job) -> str:
         """Link the file to a complete part, and return the name of the part."""
-        stem = f"{job.row}.{job.generation}"
-        part = f"{stem}.part"
-        destination = self._destination
-        for left in (f"{stem}.json", f"{stem}.have"):  # files of a killed download
-            destination.drop_part(left)
         try:
-            destination.link_part(part, destination, path)
+            return linked_part(self._destination, job, path)[0]
         except OSError as error:
-            raise destination_error(error, destination.work) from error
-        return part
+            raise destination_error(error, self._destination.work) from error
 
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:

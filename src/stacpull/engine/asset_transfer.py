@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
-from stacpull.models import Checksum, Failure, FailureKind, Json
+from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy, attempted
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
@@ -34,53 +34,11 @@ _EXPIRED = frozenset({404, 410})
 (docs/meaning.md)."""
 
 
-class Fetchable(Protocol):
-    """A job of a transfer: an immutable value about one asset of an item (`models.Job` is one)."""
-
-    @property
-    def key(self) -> str:
-        """The asset's key in its item."""
-        ...
-
-    @property
-    def href(self) -> str:
-        """The current URL of the asset."""
-        ...
-
-    @property
-    def item_href(self) -> str | None:
-        """The URL to read the item again, if it has one."""
-        ...
-
-    @property
-    def stale(self) -> bool:
-        """True if `href` lost its signature: the item is read again before the first use."""
-        ...
-
-    @property
-    def alternates(self) -> tuple[str, ...]:
-        """Other hrefs to try in this order if `href` fails (`--prefer`)."""
-        ...
-
-    @property
-    def unready(self) -> str:
-        """Why its item stated that it is not ready yet; empty if it did not."""
-        ...
-
-    def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these hrefs, at least one: its item was read again, or an href has failed."""
-        ...
-
-    def stating(self, size: int | None, checksum: Checksum | None) -> Self:
-        """Return the job with the size and checksum that its item now states."""
-        ...
-
-
-J = TypeVar("J", bound=Fetchable)
-"""The type of a job."""
+J = TypeVar("J", bound=Job)
+"""The type of a job: a `Job`, or one with more data."""
 T = TypeVar("T")
 """The type of the result of an attempt."""
-J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
+J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -300,7 +258,7 @@ def _of_all(failures: list[Failure]) -> Failure:
     return replace(telling, message=message, retryable=False)
 
 
-def _hrefs_of(job: Fetchable, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
+def _hrefs_of(job: Job, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
     assets = document.get("assets")
     asset = object_of(assets, job.key, job.href) if isinstance(assets, dict) else None
     found = asset_hrefs(asset, base, prefer) if asset is not None else None
@@ -310,5 +268,5 @@ def _hrefs_of(job: Fetchable, document: Json, base: str, prefer: tuple[str, ...]
     return found
 
 
-def _lost(job: Fetchable, kind: FailureKind, why: str) -> Failure:
+def _lost(job: Job, kind: FailureKind, why: str) -> Failure:
     return Failure(kind, f"Asset {job.key} cannot be fetched: {why}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -38,6 +38,9 @@ class Channel(asyncio.Protocol, Generic[M]):
         self._broken = broken
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        """The futures of requests without a response, by number."""
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +68,9 @@ class Channel(asyncio.Protocol, Generic[M]):
         """Handle the end of the connection."""
         self._transport = None
         self._on_lost()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionResetError("The other end is closed."))
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -72,6 +78,27 @@ class Channel(asyncio.Protocol, Generic[M]):
         """Send a message. If the other end is closed, the message is lost."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
+
+    async def request(self, message: Any) -> Any:
+        """Send a message that is numbered here, and return the message with its number that comes back.
+
+        Raises:
+            ConnectionError: The other end was closed before.
+        """
+        self._number += 1
+        number = message.number = self._number
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.send(message)
+        try:
+            return await future
+        finally:
+            del self._waiting[number]
+
+    def take_response(self, message: Any) -> None:
+        """Take the response to a request."""
+        future = self._waiting.get(message.number)
+        if future is not None and not future.done():
+            future.set_result(message)
 
     async def close(self) -> None:
         """Send the waiting bytes, then close."""

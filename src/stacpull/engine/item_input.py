@@ -246,21 +246,16 @@ def _chunks(source: SourceLike, stop: asyncio.Event | None) -> Iterator[bytes]:
 
 def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
     """Yield the bytes of standard input; check `stop` at least every quarter second."""
-    descriptor = sys.stdin.fileno()
-    try:
-        yield from _read_to_end(descriptor, stop)
-    except OSError as error:
-        raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
-
-
-def _read_to_end(descriptor: int, stop: asyncio.Event | None) -> Iterator[bytes]:
-    while True:
+    descriptor, chunk = sys.stdin.fileno(), None
+    while chunk != b"":
         if stop is not None and stop.is_set():
             raise InterruptedRunError(
                 "Standard input had not ended yet: nothing of it is kept, give it again."
             )
-        if select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+        try:
+            if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+                continue
             chunk = os.read(descriptor, _CHUNK)
-            if not chunk:
-                return
-            yield chunk
+        except OSError as error:
+            raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
+        yield chunk

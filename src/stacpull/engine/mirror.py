@@ -420,7 +420,7 @@ class MirrorRun:
         ended: EndState = "failed"
         try:
             findings = await self._findings(error)
-            if lost := findings.changes.get("files_lost"):
+            if lost := findings.counts.get("files_lost"):
                 dest = self._workspace.destination.name
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
@@ -461,7 +461,7 @@ class MirrorRun:
         except StacpullError:
             if error is None:
                 raise
-            return RunFindings({}, {}, 0, 0)
+            return RunFindings({}, {}, 0)
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -22,7 +22,7 @@ from stacpull.engine.items_parquet import (
     remove_items_parquet,
     update_items_parquet,
 )
-from stacpull.engine.publisher import Publisher, run_now
+from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
@@ -52,18 +52,14 @@ def _covers(wide: Selection, narrow: Selection) -> bool:
 
 
 class RunFindings(NamedTuple):
-    """Counts of findings of a run, by kind."""
+    """Counts of findings of a run."""
 
+    counts: dict[str, int]
+    """Counters of a `MirrorReport`, by name."""
     left_out: dict[str, int]
-    changes: dict[str, int]
-    ordered: int
-    """Assets that are not ready yet."""
+    """Items that the filters left out, by filter."""
     unwritten: int
     """Items whose JSON could not be written."""
-    outside: int = 0
-    """Rasters that have nothing in the area of `--clip`."""
-    clipped: int = 0
-    """Rasters that were clipped to that area."""
 
 
 def as_destination_error(error: Exception, dest: Path) -> Exception:
@@ -113,7 +109,7 @@ class MirrorOperations:
         is_stopped: Callable[[], bool],
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice | Stage], None],
-        run_sync: Callable[[Callable[[], None]], None] = run_now,
+        run_sync: Callable[[Callable[[], None]], None] = lambda sync: sync(),
     ) -> None:
         """Create the object; nothing is written yet.
 
@@ -265,14 +261,13 @@ class MirrorOperations:
     def findings(self) -> RunFindings:
         """Return the findings of the run so far."""
         db, run = self.db, self._run.id
-        return RunFindings(
-            views.left_out(db, run),
-            runs.changes_of(db, run),
-            views.failed_by_kind(db, FailureKind.ORDERED, run),
-            len(self._items.unwritable),
-            views.failed_by_kind(db, FailureKind.OUTSIDE, run),
-            views.clipped(db, run),
-        )
+        counts = {
+            **runs.changes_of(db, run),
+            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
+            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
+            "assets_clipped": views.clipped(db, run),
+        }
+        return RunFindings(counts, views.left_out(db, run), len(self._items.unwritable))
 
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""

@@ -15,7 +15,6 @@ from typing import Any, Generic, Protocol, TypeVar
 from stacpull.engine.asset_transfer import (
     AssetFetcher,
     AssetTransfer,
-    Fetchable,
     J,
     T,
     TransferTools,
@@ -29,7 +28,7 @@ _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
-J_contra = TypeVar("J_contra", bound=Fetchable, contravariant=True)
+J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 

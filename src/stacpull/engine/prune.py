@@ -13,8 +13,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-import msgspec
-
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.run_control import unless_stopped
@@ -64,19 +62,16 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
 _DENIED = frozenset({404, 410, None})
 """Statuses of items that are gone. None is a missing file. A 451 (also GONE) is withheld, not gone."""
 
+_DENIED_BUT = "were not listed, and their own URLs answer that they are gone, but"
+_NAMELESS = "were not listed, and have no URL of their own to request"
+_UNCLEAR = "were not listed, and their own URLs do not show if they are gone"
+_LINKED = "are gone, but another item still links to them"
+_ELSEWHERE = "were not listed, but another source has listed them under other URLs"
+_HIDDEN = "were not listed, but a run with other credentials has listed them"
+
 Ask = Callable[[Sequence[str]], Awaitable[list[Json | Failure]]]
 Examples = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
 """Returns some items, as (ID, own URL), of a collection that the walk found at a server."""
-
-
-class _Kept(msgspec.Struct):
-    """Counts of items that are not removed, by reason, for the user."""
-
-    nameless: int = 0
-    unanswered: int = 0
-    linked: int = 0
-    untrusted: Counter[str] = msgspec.field(default_factory=Counter)
-    """Items by the reason why their host is not trusted."""
 
 
 class Pruning:
@@ -100,7 +95,8 @@ class Pruning:
         self._on_event = on_event
         self._stop = stop
         self._trust = SourceTrust(source, self._read_items, self._examples)
-        self._kept = _Kept()
+        self._kept: Counter[str] = Counter()
+        """The number of items that are not removed, by reason."""
 
     async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:
         """Report the items that are gone; with `remove`, remove them.
@@ -118,11 +114,11 @@ class Pruning:
             return
         gone = 0
         async for stretch in self._unmet():
-            self._kept.nameless += sum(one.href is None and not one.listed for one in stretch)
+            self._kept[_NAMELESS] += sum(one.href is None and not one.listed for one in stretch)
             found = await self._gone(stretch)
             gone += len(found)
             going, renewed = await self._unlinked(found)
-            self._kept.linked += len(found) - len(going)
+            self._kept[_LINKED] += len(found) - len(going)
             for one in found:
                 removed = remove and one in going
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
@@ -144,7 +140,7 @@ class Pruning:
         """Return the items that are gone according to a trusted source."""
         unlisted = [one for one in stretch if not one.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
-        self._kept.unanswered += unanswered
+        self._kept[_UNCLEAR] += unanswered
         twice, _ = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
         gone = []
         for one in denied:
@@ -154,7 +150,7 @@ class Pruning:
             if doubt is None:
                 gone.append(one)
             else:
-                self._kept.untrusted[doubt] += 1
+                self._kept[f"{_DENIED_BUT} {doubt}"] += 1
         return gone
 
     async def _denied(
@@ -198,23 +194,14 @@ class Pruning:
         return await self._call(pruning.seen_examples, self._run, collection, server, 3)
 
     async def _report_kept(self) -> None:
-        unlisted = await self._call(pruning.unlisted_assets, self._run)
-        hidden = await self._call(pruning.of_more_credentials, self._run)
-        several = await self._call(pruning.of_several, self._run)
-        for why, number in self._kept.untrusted.items():
-            self._warn(number, f"were not listed, and their own URLs answer that they are gone, but {why}")
-        self._warn(self._kept.nameless, "were not listed, and have no URL of their own to request")
-        self._warn(self._kept.unanswered, "were not listed, and their own URLs do not show if they are gone")
-        self._warn(self._kept.linked, "are gone, but another item still links to them")
-        self._warn(several, "were not listed, but another source has listed them under other URLs")
-        self._warn(hidden, "were not listed, but a run with other credentials has listed them")
-        if unlisted:
+        self._kept[_ELSEWHERE] += await self._call(pruning.of_several, self._run)
+        self._kept[_HIDDEN] += await self._call(pruning.of_more_credentials, self._run)
+        for why, number in self._kept.items():
+            if number:
+                self._on_event(Notice("warning", f"{number:,} items were not pruned: they {why}."))
+        if unlisted := await self._call(pruning.unlisted_assets, self._run):
             text = f"{unlisted:,} files are kept that their items no longer list."
             self._on_event(Notice("info", text))
-
-    def _warn(self, number: int, why: str) -> None:
-        if number:
-            self._on_event(Notice("warning", f"{number:,} items were not pruned: they {why}."))
 
 
 def _is_without(document: Json, label: LabelItem, source: UnseenItem) -> bool:

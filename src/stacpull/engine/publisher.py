@@ -52,11 +52,6 @@ _SLOW_SYNC = 2.0
 _SLOW_IN_A_ROW = 3
 
 
-def run_now(sync: Callable[[], None]) -> None:
-    """Run a sync, and do nothing else meanwhile."""
-    sync()
-
-
 class _Group(msgspec.Struct):
     """The assets to publish and the failures to record with the next sync."""
 
@@ -80,20 +75,12 @@ class _Renamed(msgspec.Struct):
         return bool(self.done or self.items)
 
 
-class _Placing(NamedTuple):
-    """The files of a group that get their final names."""
-
-    assets: Sequence[Arrival]
-    items: Sequence[WrittenItem]
-    delivered: int
-
-
 class _Upload(NamedTuple):
     """A group that is being uploaded to a bucket."""
 
-    group: _Placing
     results: Future[list[Failure | None]]
     """Of the assets, then of the items."""
+    on_placed: Callable[[list[Failure | None]], None]
 
 
 class Publisher:
@@ -108,11 +95,11 @@ class Publisher:
         items: ItemWriter,
         *,
         clock: Clock,
-        on_published: Callable[[int], None] = lambda _count: None,
-        on_event: Callable[[AssetFailed | Notice], None] = lambda _event: None,
-        area: int | None = None,
-        checksum: str | None = None,
-        run_sync: Callable[[Callable[[], None]], None] = run_now,
+        on_published: Callable[[int], None],
+        on_event: Callable[[AssetFailed | Notice], None],
+        area: int | None,
+        checksum: str | None,
+        run_sync: Callable[[Callable[[], None]], None],
     ) -> None:
         self._db = db
         self._run = run
@@ -246,7 +233,7 @@ class Publisher:
         self._sync_all([one.part for one in ready] + [item.part for item in written])
         self._record(before, group.failures, group.unchanged)
         if ready or written:
-            self._place(_Placing(ready, written, group.delivered))
+            self._place(ready, written, group.delivered)
         else:
             self._on_published(group.delivered)
         self.publish_if_due()
@@ -350,17 +337,18 @@ class Publisher:
             item, key = views.name_of_asset(self._db, one.row)
             self._on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
 
-    def _place(self, group: _Placing) -> None:
+    def _place(self, assets: Sequence[Arrival], items: Sequence[WrittenItem], delivered: int) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
-        for one in group.assets:  # an earlier version, or a file of the user with the same content
+        for one in assets:  # an earlier version, or a file of the user with the same content
             one.may_replace = one.generation > 0 or (
                 one.identity is None and self._store.holds_same(one.part, one.directory, one.name)
             )
-        files: list[StagedFile] = [*group.assets, *group.items]
+        files: list[StagedFile] = [*assets, *items]
+        on_placed = partial(self._placed, assets, items, delivered)
         if self._store.is_local:
-            self._placed(group, self._store.place_all(files))
+            on_placed(self._store.place_all(files))
         else:
-            self._upload = _Upload(group, self._sender.submit(self._store.place_all, files))
+            self._upload = _Upload(self._sender.submit(self._store.place_all, files), on_placed)
 
     @cached_property
     def _sender(self) -> ThreadPoolExecutor:
@@ -377,11 +365,17 @@ class Publisher:
         """
         upload, self._upload = self._upload, None
         if upload is not None:
-            self._placed(upload.group, upload.results.result())
+            upload.on_placed(upload.results.result())
 
-    def _placed(self, group: _Placing, results: Sequence[Failure | None]) -> None:
+    def _placed(
+        self,
+        assets: Sequence[Arrival],
+        items: Sequence[WrittenItem],
+        delivered: int,
+        results: Sequence[Failure | None],
+    ) -> None:
         """Take the results of a group: its assets, then its items. It is recorded after the next sync."""
-        for arrival, failure in zip(group.assets, results[: len(group.assets)], strict=True):
+        for arrival, failure in zip(assets, results[: len(assets)], strict=True):
             if failure is None:
                 if arrival.digest is None:
                     self._note_digest(arrival)
@@ -391,8 +385,8 @@ class Publisher:
             else:
                 self._store.drop_part(arrival.part)
                 self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
-        self._renamed.items.extend(self._items.placed(group.items, results[len(group.assets) :]))
-        self._on_published(group.delivered)
+        self._renamed.items.extend(self._items.placed(items, results[len(assets) :]))
+        self._on_published(delivered)
 
     def _note_digest(self, arrival: Arrival) -> None:
         """Record the digest of a file that the service of DEST has copied, which was unknown before."""

@@ -95,15 +95,14 @@ class RunStats:
             dest: DEST.
             work: The work directory, if DEST is a bucket.
         """
-        progress = self.progress()
+        progress, clip = self.progress(), self._run.spec.selection.clip
         shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
         return MirrorReport(
             **{name: getattr(progress, name) for name in shared},
             state=state,
-            assets_ordered=findings.ordered,
-            assets_outside=findings.outside,
-            assets_clipped=findings.clipped,
-            assets_whole=progress.assets_done - findings.clipped if self._has_clip else 0,
+            assets_whole=0
+            if clip is None
+            else progress.assets_done - findings.counts.get("assets_clipped", 0),
             items_failed=self._count("items_failed") + findings.unwritten,
             items_unseen=items_unseen,
             items_without_label=self._count("items_without_label"),
@@ -118,12 +117,8 @@ class RunStats:
             missing_ok=missing_ok,
             dashboard=None,
             nothing_to_resume=False,
-            **findings.changes,
+            **findings.counts,
         )
-
-    @property
-    def _has_clip(self) -> bool:
-        return self._run.spec.selection.clip is not None
 
     def of_nothing(self) -> str | None:
         """Return the warning for a complete run without anything to fetch."""

@@ -172,12 +172,9 @@ class SharingFetcher:
 
     def _linked(self, job: Job, first: _SharedDownload, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
-        part = f"{job.row}.{job.generation}.part"
-        for left in (f"{job.row}.{job.generation}.json", f"{job.row}.{job.generation}.have"):
-            self._destination.drop_part(left)
         for path in _places(shared):  # the complete part first, which is then renamed to the other path
             try:
-                linked = self._destination.link_part(part, self._destination, path)
+                part, linked = linked_part(self._destination, job, path)
             except OSError:
                 continue
             if self._is_proven(part, first, shared, linked=linked):
@@ -206,6 +203,21 @@ class SharingFetcher:
         if linked:
             first.identity = found[0]
         return True
+
+
+def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
+    """Make a file of DEST the complete part of a job, and remove what a killed download left of it.
+
+    Returns:
+        The name of the part, and False if it is a copy because links are not supported.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    stem = f"{job.row}.{job.generation}"
+    for left in (f"{stem}.json", f"{stem}.have"):
+        store.drop_part(left)
+    return f"{stem}.part", store.link_part(f"{stem}.part", store, path)
 
 
 def _may_be(job: Job, first: Job, shared: Arrival) -> bool:

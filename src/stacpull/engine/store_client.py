@@ -118,8 +118,6 @@ class StoreClient(ArrivalSender):
         self._on_broken = on_broken
         self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
         self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, tuple[asyncio.Future[Any], messages.StoreOperation]] = {}
-        self._number = 0
         self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for confirmations of bodies, in the order of the messages."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
@@ -227,15 +225,16 @@ class StoreClient(ArrivalSender):
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             self._channel.send(messages.LearnedSecrets(*self._secrets.revealed()))
-        self._number += 1
-        number, future = self._number, self._loop.create_future()
         name = messages.operation_name(operation)
-        self._waiting[number] = future, messages.operation(name)
-        self._channel.send(messages.OperationCall(number, name, msgspec.Raw(encoded(arguments))))
+        decode = messages.operation(name).result.decode
         try:
-            return cast("T", await future)
-        finally:
-            self._waiting.pop(number, None)
+            call = messages.OperationCall(0, name, msgspec.Raw(encoded(arguments)))
+            result: messages.OperationResult = await self._channel.request(call)
+        except ConnectionError as error:
+            raise self._failure or DestinationError("The mirror is closed.") from error
+        if result.error is not None:
+            raise error_of(result.error, _PROCESS)
+        return cast("T", decode(result.result))
 
     # --- messages of the store process -----------------------------------------------------------------
 
@@ -245,15 +244,12 @@ class StoreClient(ArrivalSender):
             error = self._closed.result() if self._closed.done() else None
             self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
             self._on_broken(self._failure)
-        for future, _ in self._waiting.values():
-            if not future.done():
-                future.set_exception(self._failure or DestinationError("The mirror is closed."))
 
     def _take_message(self, message: messages.ToNetwork) -> None:
         match message:
             case messages.OperationResult():
                 self._take_counters(message.counters)
-                self._answer(message)
+                self._channel.take_response(message)
             case PartsWritten(count):
                 self._on_written.popleft()(count)
             case messages.PartsPublished(count, counters):
@@ -269,12 +265,3 @@ class StoreClient(ArrivalSender):
     def _take_counters(self, counters: messages.Counters) -> None:
         if counters:
             self.counters = counters
-
-    def _answer(self, answer: messages.OperationResult) -> None:
-        future, operation = self._waiting.pop(answer.number, (None, None))
-        if future is None or operation is None or future.done():
-            return
-        if answer.error is not None:
-            future.set_exception(error_of(answer.error, _PROCESS))
-        else:
-            future.set_result(operation.result.decode(answer.result))

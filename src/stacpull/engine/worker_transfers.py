@@ -8,7 +8,7 @@ import pickle
 import platform
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
@@ -124,8 +124,6 @@ class FirstProcess:
         self.channel = Channel(messages.decode_to_worker, self._take_message, self.fail)
         self.send = self.channel.send
         self._inbox = inbox
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._number = 0
 
     def fail(self, error: BaseException) -> None:
         """End the worker with `error`."""
@@ -147,43 +145,35 @@ class FirstProcess:
         Raises:
             TransferError: It could not be read.
         """
-        answer: messages.ItemRead = await self._ask(messages.RequestItem(0, href, newer_than))
+        answer: messages.ItemRead = await self.channel.request(messages.RequestItem(0, href, newer_than))
         if isinstance(answer.found, Failure):
             raise TransferError(answer.found)
         return ReadItem(json.loads(answer.found), answer.read_at)
 
     async def reserve(self, host: str, amount: int) -> float:
         """Reserve `amount` requests to `host`, or bytes (for the host ""); return the seconds to wait."""
-        answer: messages.Granted = await self._ask(messages.Reserve(0, host, amount))
+        answer: messages.Granted = await self.channel.request(messages.Reserve(0, host, amount))
         return answer.seconds
 
     async def is_there(self, job: Job) -> bool:
         """See `PresentFiles.is_there`."""
-        answer: messages.FileFound = await self._ask(messages.LookForFile(0, job.row, is_compared=False))
+        answer: messages.FileFound = await self.channel.request(
+            messages.LookForFile(0, job.row, is_compared=False)
+        )
         return answer.is_found
 
     async def is_as_stated(self, job: Job) -> bool:
         """See `PresentFiles.is_as_stated`."""
-        answer: messages.FileFound = await self._ask(
+        answer: messages.FileFound = await self.channel.request(
             messages.LookForFile(0, job.row, is_compared=True, checksum=job.checksum)
         )
         return answer.is_found
 
-    async def _ask(self, question: messages.RequestItem | messages.LookForFile | messages.Reserve) -> Any:
-        self._number += 1
-        number = question.number = self._number
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self.send(question)
-        try:
-            return await future
-        finally:
-            del self._waiting[number]
-
     def _take_message(self, message: messages.ToWorker) -> None:
-        if not isinstance(message, messages.ItemRead | messages.FileFound | messages.Granted):
+        if isinstance(message, messages.ItemRead | messages.FileFound | messages.Granted):
+            self.channel.take_response(message)
+        else:
             self._inbox.put_nowait(message)
-        elif (future := self._waiting.get(message.number)) is not None and not future.done():
-            future.set_result(message)
 
 
 class Worker(ArrivalSender):

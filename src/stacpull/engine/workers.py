@@ -366,18 +366,17 @@ class Workers:
     # --- messages of workers -----------------------------------------------------------------------------
 
     def _take_message(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
+        if isinstance(message, Arrivals | messages.JobUnchanged | messages.JobFailed):
+            self._lost_in_vain = 0
         match message:
             case Arrivals(arrivals):
-                self._lost_in_vain = 0
                 for arrival in arrivals:
                     arrival.own_parts = worker.own_parts
                     worker.close(arrival.row)
                 self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
             case messages.JobUnchanged(row):
-                self._lost_in_vain = 0
                 self._store.send_unchanged(worker.close(row))
             case messages.JobFailed(row, failure, attempts):
-                self._lost_in_vain = 0
                 self._pool.fail(worker.close(row), failure, attempts)
             case messages.RequestItem():
                 self._group.create_task(self._read_item(worker, message))
