@@ -10,7 +10,7 @@ because their content cannot be computed.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import new
 from pathlib import Path
@@ -33,7 +33,7 @@ from stacpull.engine import store_server
 from stacpull.models import Failure, FailureKind
 from stacpull.store import store_choice
 from stacpull.store.destination import Destination
-from stacpull.store.protocol import Entry, Look, PartEntry
+from stacpull.store.protocol import Entry, IsStopped, Look, PartEntry, never
 
 _JSON_SIZE = 1
 """The reported size of item JSON; no tested command compares it."""
@@ -114,21 +114,14 @@ class SimulatedStore(Destination):
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         number = self._number(path)
         if number is None:
-            return super().look_at(path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+            return super().look_at(path, algorithm=algorithm, is_stopped=is_stopped)
         if not self._bits.has(number):
             return Look()
         patch, slot = divmod(number, PER_PATCH)
-        if not hashed:
+        if algorithm is None:
             return Look(_size(slot))
         return Look(_size(slot), new(algorithm, _content(patch, slot)).digest())
 

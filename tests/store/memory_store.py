@@ -14,7 +14,7 @@ from stacpull.digests import digest_of
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, Look, PartEntry, StagedFile, StoredFiles
+from stacpull.store.protocol import Entry, IsStopped, Look, PartEntry, StagedFile, StoredFiles, never
 
 
 @dataclass
@@ -57,17 +57,10 @@ class MemoryStore:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         if path not in self.disk.files:
             return Look(obstacle="a directory" if self._is_directory(path) else self.obstacle(path))
-        return _look(self.disk.files[path].data, algorithm if hashed else None, is_stopped)
+        return _look(self.disk.files[path].data, algorithm, is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         segments = path.split("/")
@@ -143,15 +136,10 @@ class MemoryStore:
         return [PartEntry(name, one.identity, len(one.data)) for name, one in sorted(self.disk.parts.items())]
 
     def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
+        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> Look:
         found = self.disk.parts.get(name)
-        return Look() if found is None else _look(found.data, algorithm if hashed else None, is_stopped)
+        return Look() if found is None else _look(found.data, algorithm, is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         found = self.disk.parts.get(name)

@@ -24,7 +24,7 @@ def linked(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-@pytest.mark.parametrize("hashed", [True, False])
+@pytest.mark.parametrize("algorithm", ["sha256", None])
 @pytest.mark.parametrize(
     ("make", "obstacle"),
     [
@@ -36,23 +36,23 @@ def linked(path: Path) -> None:
     ids=["nothing", "link", "directory", "pipe"],
 )
 def test_paths_that_are_not_files(
-    tmp_path: Path, root: int, make: Callable[[Path], None], obstacle: str | None, hashed: bool
+    tmp_path: Path, root: int, make: Callable[[Path], None], obstacle: str | None, algorithm: str | None
 ) -> None:
     make(tmp_path / "x")
-    assert look_at(root, "x", hashed=hashed) == Look(obstacle=obstacle)
+    assert look_at(root, "x", algorithm=algorithm) == Look(obstacle=obstacle)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
 def test_a_file_has_its_size_and_hash(tmp_path: Path, root: int, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "x").write_bytes(data)
-    assert look_at(root, "x", hashed=True) == Look(size, hashlib.sha256(data).digest())
-    assert look_at(root, "x", hashed=False) == Look(size)
+    assert look_at(root, "x") == Look(size, hashlib.sha256(data).digest())
+    assert look_at(root, "x", algorithm=None) == Look(size)
 
 
 def test_a_long_file_is_given_up_when_stopped(tmp_path: Path, root: int) -> None:
     (tmp_path / "x").write_bytes(bytes(5 << 20))
-    assert look_at(root, "x", hashed=True, is_stopped=lambda: True).sha256 is None
+    assert look_at(root, "x", is_stopped=lambda: True).digest is None
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,7 @@ def test_no_file_outside_is_read(tmp_path: Path, path: str, found: str) -> None:
     path = path.format(tmp_path=tmp_path)
     with DirectoryFiles(tmp_path / "dest") as files:
         for _ in range(2):
-            assert (
-                files.look_at(path, hashed=True) == files.look_at(path, hashed=False) == Look(obstacle=found)
-            )
+            assert files.look_at(path) == files.look_at(path, algorithm=None) == Look(obstacle=found)
             assert files.read(path) is None
             with pytest.raises(OSError, match=found):
                 files.open(path)
@@ -132,10 +130,10 @@ def test_a_directory_that_was_missing_is_checked_again(tmp_path: Path, missing: 
     (tmp_path / "dest" / missing).parent.mkdir(parents=True)
     path = f"{missing}/x"
     with DirectoryFiles(tmp_path / "dest") as files:
-        assert files.look_at(path, hashed=True) == Look()
+        assert files.look_at(path) == Look()
         assert files.read(path) is None
         (tmp_path / "dest" / missing).symlink_to(tmp_path / "outside")
-        assert files.look_at(path, hashed=True) == Look(obstacle=f"a link at {missing}")
+        assert files.look_at(path) == Look(obstacle=f"a link at {missing}")
         assert files.read(path) is None
         with pytest.raises(OSError, match="a link at"):
             files.open(path)
@@ -149,6 +147,6 @@ def test_the_directories_that_are_remembered_are_bounded(
         for name in "abcdef":
             (tmp_path / name).mkdir()
             (tmp_path / name / "x").write_bytes(b"x")
-            assert files.look_at(f"{name}/x", hashed=False) == Look(1)
+            assert files.look_at(f"{name}/x", algorithm=None) == Look(1)
         (tmp_path / "link").symlink_to("a")
-        assert files.look_at("link/x", hashed=False) == Look(obstacle="a link at link")
+        assert files.look_at("link/x", algorithm=None) == Look(obstacle="a link at link")

@@ -84,7 +84,7 @@ def test_files_are_hashed_with_the_stated_algorithms(tmp_path: Path) -> None:
     assert broken == [None, None, None]
     sha256 = hashlib.sha256(body).digest()
     assert found.digests == (bytes.fromhex(md5), sha256, None, None, None)
-    assert [look.sha256 for look in found.looks] == [sha256, sha256, sha256, None, None]
+    assert [look.digest for look in found.looks] == [sha256, sha256, sha256, None, None]
     assert found.looks[4].obstacle == "a link at c/l"
     assert (found.sha256, line.sha256) == (hashlib.sha256(data).digest(),) * 2
 

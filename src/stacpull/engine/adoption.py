@@ -29,7 +29,7 @@ from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.arrival import arrival_of
 from stacpull.planning.layout import final_name
-from stacpull.store.disk_errors import destination_error, foreign_file
+from stacpull.store.disk_errors import destination_errors, foreign_file
 from stacpull.store.protocol import Store
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
@@ -173,10 +173,8 @@ class AdoptingFetcher:
 
     def _part_of(self, path: str, job: Job) -> str:
         """Link the file to a complete part, and return the name of the part."""
-        try:
+        with destination_errors(self._destination.work):
             return linked_part(self._destination, job, path)[0]
-        except OSError as error:
-            raise destination_error(error, self._destination.work) from error
 
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:

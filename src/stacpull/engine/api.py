@@ -489,10 +489,10 @@ def status(dest: str | Path) -> StatusReport:
             "assets_unproven": views.unproven(db),
         }
         with open_files(path) as files:
-            in_the_way = list(unwritten(db, files))
+            foreign = list(unwritten(db, files))
             name = files.name
-        sums["items_failed"] += len(in_the_way)
-        newest = sorted([*in_the_way, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
+        sums["items_failed"] += len(foreign)
+        newest = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
         errors = tuple(newest[:_LAST_ERRORS])
     return _status(path, name, run, sums, live=live, errors=errors)
 

@@ -72,7 +72,7 @@ class FilesInDest:
         """See `PresentFiles.is_there`."""
         if job.present is None or job.name is None:
             return False
-        look = await asyncio.to_thread(self._files.look_at, _path(job), hashed=False)
+        look = await asyncio.to_thread(self._files.look_at, _path(job), algorithm=None)
         return look.size == job.present.size
 
     async def is_as_stated(self, job: Job) -> bool:

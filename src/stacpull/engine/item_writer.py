@@ -138,7 +138,7 @@ class ItemWriter:
             data = self.encode(record, path)
             is_free = record.is_ours or not self._store.has(path, unknown=False)
             if not is_free and not self._may_replace(path, data, adopting=adopting):
-                self.unwritable[row] = in_the_way(path)
+                self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
                 self._store.write_part(part, data)
@@ -149,7 +149,7 @@ class ItemWriter:
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
         def is_same() -> bool:
-            there = self._store.look_at(path, hashed=True).sha256
+            there = self._store.look_at(path).digest
             return data is not None and there == hashlib.sha256(data).digest()
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
@@ -164,7 +164,7 @@ class ItemWriter:
                 continue
             self._store.drop_part(item.part)
             if failure.kind is FailureKind.EXISTS:
-                self.unwritable[item.row] = in_the_way(f"{item.directory}/{item.name}")
+                self.unwritable[item.row] = foreign_file_sentence(f"{item.directory}/{item.name}")
             else:
                 self.unwritable[item.row] = failure.message
             if not item.may_replace:
@@ -201,7 +201,7 @@ class ItemWriter:
         return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
 
 
-def in_the_way(path: str) -> str:
+def foreign_file_sentence(path: str) -> str:
     """Return the message for a file at `path` (relative to DEST) that has the name of a document."""
     return (
         f"{path} exists and is not part of this mirror: move it away, then mirror again. "
@@ -241,7 +241,7 @@ def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
                 found.id.item,
                 key="",
                 kind=FailureKind.EXISTS,
-                message=in_the_way(path),
+                message=foreign_file_sentence(path),
                 status=None,
                 attempts=1,
                 when=found.when,

@@ -92,7 +92,7 @@ class LedgerCopies:
             raw.unlink()
             with packed.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").digest()
-                if self._store.look_at(COPY, hashed=True).sha256 == sha256:
+                if self._store.look_at(COPY).digest == sha256:
                     return
                 file.seek(0)
                 if not self._store.store_own(COPY, file, packed.stat().st_size, sha256):
@@ -114,7 +114,7 @@ def fetch_copy(store: RemoteStore) -> bool:
     """
     path: Path = ledger_path(store.work)
     try:
-        found = store.look_at(COPY, hashed=True)
+        found = store.look_at(COPY)
         if found.size is None:
             return False
         with store.open(COPY) as packed, gzip.open(packed) as source, whole_file(path) as file:

@@ -29,7 +29,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter, WrittenItem, in_the_way, may_be_replaced
+from stacpull.engine.item_writer import ItemWriter, WrittenItem, foreign_file_sentence, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
@@ -171,7 +171,7 @@ class Publisher:
             DestinationError: It cannot be written, or a file with that name is not part of this mirror.
         """
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
-        self.refuse_foreign(final, lambda: self._store.look_at(final, hashed=True).sha256 == sha256)
+        self.refuse_foreign(final, lambda: self._store.look_at(final).digest == sha256)
         part = f"{path.name}.tmp"
         self._store.write_part(part, data)
         self.place_file(final, part, sha256)
@@ -185,7 +185,7 @@ class Publisher:
         if not meta.owns_file(self._db, path) and not may_be_replaced(
             self._store, path, is_same, adopting=self.adopting
         ):
-            raise DestinationError(in_the_way(path))
+            raise DestinationError(foreign_file_sentence(path))
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror.
@@ -391,8 +391,8 @@ class Publisher:
     def _note_digest(self, arrival: Arrival) -> None:
         """Record the digest of a file that the service of DEST has copied, which was unknown before."""
         if self._checksum is not None and not self._store.is_local:
-            found = self._store.look_at(arrival.path, hashed=True, algorithm=self._checksum)
-            outcomes.note_digest(self._db, arrival.row, arrival.generation, found.sha256)
+            found = self._store.look_at(arrival.path, algorithm=self._checksum)
+            outcomes.note_digest(self._db, arrival.row, arrival.generation, found.digest)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction elsewhere."""

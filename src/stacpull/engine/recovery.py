@@ -136,10 +136,10 @@ def _digest(
     Raises:
         InterruptedRunError: It was stopped, possibly in the middle of the file.
     """
-    found = look_at(path, hashed=True, algorithm=algorithm, is_stopped=is_stopped)
+    found = look_at(path, algorithm=algorithm, is_stopped=is_stopped)
     if is_stopped():
         raise InterruptedRunError("Interrupted.")
-    return found.sha256
+    return found.digest
 
 
 def _is_in_place(

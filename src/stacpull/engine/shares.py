@@ -10,6 +10,8 @@ import resource
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from stacpull.store.protocol import HELD_DIRECTORIES
+
 SLOTS = 80
 """Default number of assets in flight. The gates limit each host separately, to at most 64 requests. Some
 assets wait for the store process, so fewer slots would leave permits unused."""
@@ -19,7 +21,6 @@ _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
 _PER_TRANSFER = 5
 """Four connections, measured with three hosts per asset, and a part."""
-_MOST_DIRECTORIES = 64
 _FEWEST_DIRECTORIES = 2
 _ROUND_TRIP = 0.1
 """Seconds that the messages of an outcome and the next job may take on a busy machine."""
@@ -167,7 +168,7 @@ class DescriptorShares(NamedTuple):
 def descriptor_shares(limit: int) -> DescriptorShares:
     """Divide `limit` descriptors: at most 80 transfers and 64 directories, at least one and two."""
     room = max(0, limit - _OWN_DESCRIPTORS)
-    directories = min(_MOST_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
+    directories = min(HELD_DIRECTORIES, max(_FEWEST_DIRECTORIES, room // 8))
     slots = min(SLOTS, max(1, (room - 2 * directories) // _PER_TRANSFER))
     return DescriptorShares(slots, directories)
 
@@ -176,7 +177,7 @@ def descriptors_here() -> DescriptorShares:
     """Divide the current limit of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
-        DescriptorShares(SLOTS, _MOST_DIRECTORIES)
+        DescriptorShares(SLOTS, HELD_DIRECTORIES)
         if soft == resource.RLIM_INFINITY
         else descriptor_shares(soft)
     )

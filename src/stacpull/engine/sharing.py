@@ -198,7 +198,7 @@ class SharingFetcher:
             digest, algorithm = shared.digest, recorded(shared.digest).algorithm
         else:
             return False
-        if self._destination.look_at_part(part, hashed=True, algorithm=algorithm).sha256 != digest:
+        if self._destination.look_at_part(part, algorithm=algorithm).digest != digest:
             return False
         if linked:
             first.identity = found[0]

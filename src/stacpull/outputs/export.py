@@ -17,7 +17,7 @@ from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
-from stacpull.store.disk_errors import output_errors
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
 
 
@@ -109,7 +109,7 @@ def _export(
         refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
-    with output_errors(out), open_contents(dest) as contents:
+    with destination_errors(out), open_contents(dest) as contents:
         contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:

@@ -35,7 +35,7 @@ from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import local_files
 from stacpull.reports import ADVICE, ExportReport
 from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import output_errors
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lock import is_held
 from stacpull.urls import parts_of
 
@@ -99,7 +99,7 @@ def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Even
         if on_event is not None:
             on_event(Stage("reading items", items, contents.items_total))
 
-    with output_errors(out), open_contents(dest) as contents:
+    with destination_errors(out), open_contents(dest) as contents:
         if out.is_dir():
             raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
         contents.refuse_own(out)

@@ -25,7 +25,7 @@ import orjson
 from stacpull.errors import DestinationError
 from stacpull.models import Json
 from stacpull.store.atomic import locked_file
-from stacpull.store.disk_errors import output_errors
+from stacpull.store.disk_errors import destination_errors
 
 _FRAME = struct.Struct("<QQI")
 """Lengths of state and data, and the CRC-32 of both."""
@@ -111,7 +111,7 @@ def open_spool(out: Path, depends_on: Any, path: Path | None = None) -> Iterator
     """
     path = path or out.with_name(f".{out.name}.spool")
     identity = hashlib.sha256(repr((_FORM, depends_on)).encode("utf-8", "surrogatepass")).digest()
-    with output_errors(out), open(locked_file(path, out), "r+b") as file:  # noqa: PTH123 - a descriptor
+    with destination_errors(out), open(locked_file(path, out), "r+b") as file:  # noqa: PTH123 - a descriptor
         try:
             yield Spool(file, identity)
         except (OSError, DestinationError):

@@ -35,7 +35,7 @@ from stacpull.outputs.webdataset import export_directory, open_class_spool
 from stacpull.planning.names import safe_segment
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import destination_error, output_errors
+from stacpull.store.disk_errors import destination_error, destination_errors
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
@@ -187,7 +187,7 @@ class _Tree:
             self._bytes += files[0].size
             return
         data = orjson.dumps({"labels": sample.labels})
-        with output_errors(target):
+        with destination_errors(target):
             if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -209,8 +209,8 @@ class _Tree:
     def _link(self, path: str, target: Path) -> None:
         """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""
         source = self._dest / path
-        if (in_the_way := self._files.obstacle(path)) is not None:
-            raise DestinationError(f"{source} cannot be read: there is {in_the_way}.")
+        if (obstacle := self._files.obstacle(path)) is not None:
+            raise DestinationError(f"{source} cannot be read: there is {obstacle}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             there = target.lstat() if os.path.lexists(target) else None

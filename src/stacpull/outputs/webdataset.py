@@ -30,7 +30,7 @@ from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import locked_file, whole_file
-from stacpull.store.disk_errors import output_errors
+from stacpull.store.disk_errors import destination_errors
 
 SHARD_BYTES = 1_000_000_000
 _BLOCK = 512
@@ -316,7 +316,7 @@ def export_directory(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise DestinationError(f"{out} is a file: name a directory.")
-    with output_errors(out):
+    with destination_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         if not (out / _MARKER).exists() and (foreign := next(out.iterdir(), None)):
             raise UsageError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
-from stacpull.store.disk_errors import destination_error, output_errors
+from stacpull.store.disk_errors import destination_errors
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 10
@@ -31,7 +31,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             unchanged.
     """
     part = path.with_name(f".{path.name}.part")
-    with output_errors(path):
+    with destination_errors(path):
         with open(locked_file(part, path), "wb", buffering=1 << 20) as file:
             try:
                 file.truncate(0)
@@ -121,7 +121,5 @@ def remove_file(path: Path) -> None:
     Raises:
         DestinationError: It cannot be removed.
     """
-    try:
+    with destination_errors(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise destination_error(error, path) from error

@@ -44,7 +44,16 @@ from stacpull.store.buffered_parts import BufferedParts, PartWithoutFile, Pendin
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
-from stacpull.store.protocol import Entry, Look, Note, PartEntry, Placement, StagedFile
+from stacpull.store.protocol import (
+    Entry,
+    IsStopped,
+    Look,
+    Note,
+    PartEntry,
+    Placement,
+    StagedFile,
+    never,
+)
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     DENIALS,
@@ -123,16 +132,9 @@ class BucketFiles:
         """Close the connections."""
         self.bucket.close()
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         """See `StoredFiles.look_at`. The digest is the one that was verified when the object was stored."""
-        return self.bucket.look_at(path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        return self.bucket.look_at(path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`: a bucket has no directories, so there are no obstacles."""
@@ -355,7 +357,7 @@ class BucketStore(BufferedParts, BucketFiles):
         written = self._written_over(
             path, None if there is None else there.etag, partial(send, path, content)
         )
-        return written or self.look_at(path, hashed=True)[:2] == (size, sha256)
+        return written or self.look_at(path)[:2] == (size, sha256)
 
     def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
         """Write an object of the mirror itself, replacing the version `etag` (None: there is no object).
@@ -500,7 +502,7 @@ class BucketStore(BufferedParts, BucketFiles):
         if one.copy is not None:
             return self._copied(one, one.copy)
         if one.body is None:
-            one = one._replace(sha256=self.look_at_part(one.part, hashed=True).sha256 or b"")
+            one = one._replace(sha256=self.look_at_part(one.part).digest or b"")
         elif hashlib.sha256(one.body).digest() != one.sha256:  # boto3 signs whatever it gets
             raise DestinationError(f"{one.path} was damaged in memory: run `stacpull resume`.")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
@@ -563,8 +565,8 @@ class BucketStore(BufferedParts, BucketFiles):
             return at_service.removed(FailureKind.CHANGED, "changed before it was copied")
         try:
             algorithm = copy.algorithm or "sha256"
-            found = self.look_at_part(through, hashed=True, algorithm=algorithm)
-            if found.size != one.size or copy.digest not in {None, found.sha256}:
+            found = self.look_at_part(through, algorithm=algorithm)
+            if found.size != one.size or copy.digest not in {None, found.digest}:
                 what = f"has another {algorithm} than stated"
                 return at_service.removed(FailureKind.CHECKSUM, what)
             return self._stored_alone(one._replace(part=through, copy=None))
@@ -573,7 +575,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def _unless_held(self, one: _PartToStore) -> Failure | None:
         """Return the failure for an existing object, unless it is our own and the response was lost."""
-        is_already_stored = self.look_at(one.path, hashed=True)[:2] == (one.size, one.sha256)
+        is_already_stored = self.look_at(one.path)[:2] == (one.size, one.sha256)
         return None if is_already_stored else foreign_file(one.path)
 
     # --- copies within the service -----------------------------------------------------------------------
@@ -651,8 +653,8 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(path_in_dest(directory, name), hashed=True).sha256
-        return there is not None and there == self.look_at_part(part, hashed=True).sha256
+        there = self.look_at(path_in_dest(directory, name)).digest
+        return there is not None and there == self.look_at_part(part).digest
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""

@@ -19,7 +19,7 @@ from stacpull.digests import digest_of
 from stacpull.models import Checksum, CopySource
 from stacpull.store.inspection import digest_by
 from stacpull.store.part_files import UNFINISHED
-from stacpull.store.protocol import LONGEST_HELD, Look, PartEntry
+from stacpull.store.protocol import LONGEST_HELD, IsStopped, Look, PartEntry, never
 from stacpull.store.staging import StagedParts
 
 _MOST_HELD = 64 << 20
@@ -147,19 +147,14 @@ class BufferedParts(StagedParts):
         return sorted(held + super().list_parts())
 
     def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
+        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> Look:
         """See `Store.look_at_part`."""
         found = self.part_without_file(name)
         if found is None:
-            return super().look_at_part(name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+            return super().look_at_part(name, algorithm=algorithm, is_stopped=is_stopped)
         content = found.content
-        if not hashed:
+        if algorithm is None:
             return Look(found.size)
         if not isinstance(content, PendingCopy):
             return Look(found.size, digest_of(Checksum(algorithm, b""), content))

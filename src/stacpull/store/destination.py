@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.models import Failure, FailureKind, path_in_dest
-from stacpull.store.disk_errors import destination_error, foreign_file, is_destination_failure
+from stacpull.store.disk_errors import (
+    destination_error,
+    destination_errors,
+    foreign_file,
+    is_destination_failure,
+)
 from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
-from stacpull.store.protocol import StagedFile
+from stacpull.store.protocol import HELD_DIRECTORIES, StagedFile
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PIECE = 1 << 20
-_HELD_DIRECTORIES = 64
 _NO_NAMES = frozenset({"", ".", ".."})
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -48,7 +52,7 @@ class Destination(StagedParts, DirectoryFiles):
     """See `Store.is_local`."""
 
     def __init__(
-        self, dest: Path, *, most_held: int = _HELD_DIRECTORIES, sync: Sync | None = None, own_parts: str = ""
+        self, dest: Path, *, most_held: int = HELD_DIRECTORIES, sync: Sync | None = None, own_parts: str = ""
     ) -> None:
         """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
@@ -83,10 +87,8 @@ class Destination(StagedParts, DirectoryFiles):
         Raises:
             DestinationError: it cannot be opened.
         """
-        try:
+        with destination_errors(self.path):
             self.directory(directory)
-        except OSError as error:
-            raise destination_error(error, self.path) from error
         self._touched.add(directory)
 
     def close(self) -> None:
@@ -170,8 +172,8 @@ class Destination(StagedParts, DirectoryFiles):
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
-            in_the_way = error.errno in (errno.ENOTDIR, errno.ELOOP)
-            reason = "a link or file is in its path" if in_the_way else error.strerror
+            is_obstructed = error.errno in (errno.ENOTDIR, errno.ELOOP)
+            reason = "a link or file is in its path" if is_obstructed else error.strerror
             return Failure(
                 FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
             )
@@ -200,12 +202,12 @@ class Destination(StagedParts, DirectoryFiles):
             there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
         except OSError:
             return False
-        with os.fdopen(there, "rb") as one:
-            try:
-                with os.fdopen(os.open(part, _READ, dir_fd=self.parts_fd), "rb") as other:
-                    return _is_same(one, other)
-            except OSError as error:
-                raise destination_error(error, self.path) from error
+        with (
+            os.fdopen(there, "rb") as one,
+            destination_errors(self.path),
+            os.fdopen(os.open(part, _READ, dir_fd=self.parts_fd), "rb") as other,
+        ):
+            return _is_same(one, other)
 
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
@@ -218,13 +220,10 @@ class Destination(StagedParts, DirectoryFiles):
         """
         with ExitStack() as stack:
             fds: list[int] = []
-            try:
-                for path in directories:
-                    with suppress(FileNotFoundError):
-                        fds.append(os.dup(self.directory(path, make=False)))
-                        stack.callback(os.close, fds[-1])
-            except OSError as error:
-                raise destination_error(error, self.path) from error
+            for path in directories:
+                with destination_errors(self.path), suppress(FileNotFoundError):
+                    fds.append(os.dup(self.directory(path, make=False)))
+                    stack.callback(os.close, fds[-1])
             yield fds
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:

@@ -47,16 +47,16 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
 
 
 @contextmanager
-def output_errors(out: Path) -> Iterator[None]:
-    """Raise an error of the system in the block as one of the output `out`.
+def destination_errors(dest: Path) -> Iterator[None]:
+    """Raise an error of the system in the block as `destination_error`; `dest` is a mirror, or an output.
 
     Raises:
-        DestinationError: The output cannot be written.
+        DestinationError: It cannot be written.
     """
     try:
         yield
     except OSError as error:
-        raise destination_error(error, out) from error
+        raise destination_error(error, dest) from error
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:

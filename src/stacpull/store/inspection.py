@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
-from stacpull.store.protocol import Entry, Look, StoredFiles
+from stacpull.store.protocol import Entry, IsStopped, Look, StoredFiles, never
 
 if TYPE_CHECKING:
     from stacpull.reports import Disk  # not in the store process: it takes 10 ms
@@ -79,19 +79,12 @@ class DirectoryFiles:
         """See `StoredFiles.name`."""
         return str(self.path)
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         """See `StoredFiles.look_at`."""
-        in_the_way = self._obstacle_above(path)
-        if in_the_way is not None:
-            return Look(obstacle=in_the_way)
-        return look_at(self.fd, path, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        above = self._obstacle_above(path)
+        if above is not None:
+            return Look(obstacle=above)
+        return look_at(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`."""
@@ -102,12 +95,12 @@ class DirectoryFiles:
         directory = path.rpartition("/")[0]
         if directory in self._checked:
             return None
-        is_there, in_the_way = _look_at_directory(self.fd, directory)
+        is_there, above = _look_at_directory(self.fd, directory)
         if is_there:
             if len(self._checked) >= _MOST_CHECKED:
                 self._checked = {""}
             self._checked.add(directory)
-        return in_the_way
+        return above
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
         """See `StoredFiles.has`."""
@@ -134,9 +127,9 @@ class DirectoryFiles:
 
     def open(self, path: str) -> BinaryIO:
         """See `StoredFiles.open`."""
-        in_the_way = self._obstacle_above(path)
-        if in_the_way is not None:
-            raise OSError(errno.ELOOP, in_the_way, str(self.path / path))
+        above = self._obstacle_above(path)
+        if above is not None:
+            raise OSError(errno.ELOOP, above, str(self.path / path))
         try:
             return os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb")
         except OSError as error:
@@ -164,7 +157,7 @@ class DirectoryFiles:
 
 
 def digest_in(
-    files: StoredFiles, path: str, checksum: Checksum, is_stopped: Callable[[], bool] = lambda: False
+    files: StoredFiles, path: str, checksum: Checksum, is_stopped: IsStopped = never
 ) -> bytes | None:
     """Return the digest of a file with the algorithm and size of `checksum`, None if stopped.
 
@@ -176,7 +169,7 @@ def digest_in(
 
 
 def digest_by(
-    read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: Callable[[], bool]
+    read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
 ) -> tuple[int, bytes | None]:
     """Return the number of bytes that `read` yields, and their digest (None if stopped)."""
     data = read(_READ)
@@ -260,31 +253,23 @@ def _walk(
                 yield from _walk(top, prefix + name, within, frozenset())
 
 
-def look_at(
-    root: int,
-    path: str,
-    *,
-    hashed: bool,
-    algorithm: str = "sha256",
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> Look:
+def look_at(root: int, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
     """Look at one file below the directory descriptor `root`. A link in its place is not followed.
 
     Args:
         root: descriptor of DEST.
         path: relative to it.
-        hashed: True to read the file and compute its digest.
-        algorithm: the algorithm of the digest.
+        algorithm: the algorithm of its digest, which reads the file; None for no digest.
         is_stopped: called between two pieces of a long file. If it returns True, there is no digest.
     """
     try:
-        if not hashed:
+        if algorithm is None:
             return _of_stat(os.stat(path, dir_fd=root, follow_symlinks=False))
         fd = os.open(path, _OPEN, dir_fd=root)
     except OSError as error:
-        in_the_way = obstacle(root, path)
-        if in_the_way is not None or error.errno in _NO_FILE:
-            return Look(obstacle=in_the_way)
+        above = obstacle(root, path)
+        if above is not None or error.errno in _NO_FILE:
+            return Look(obstacle=above)
         return Look(obstacle=_unreadable(error), readable=False)
     try:
         found = _of_stat(os.fstat(fd))
@@ -317,9 +302,9 @@ def obstacle(root: int, path: str) -> str | None:
     Returns:
         For example "a link at bigearthnet"; None if there is nothing or a regular file.
     """
-    _, in_the_way = _look_at_directory(root, path.rpartition("/")[0])
-    if in_the_way is not None:
-        return in_the_way
+    _, above = _look_at_directory(root, path.rpartition("/")[0])
+    if above is not None:
+        return above
     try:
         mode = os.stat(path, dir_fd=root, follow_symlinks=False).st_mode
     except OSError:

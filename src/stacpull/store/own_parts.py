@@ -87,26 +87,21 @@ def mark_synced(directory: Path) -> None:
     (directory / SYNCED).touch()
 
 
-def collect(parts: int) -> None:
-    """Move the files of all workers' directories to the parts.
-
-    Raises:
-        OSError: A file cannot be moved.
-    """
-    for name in filter(is_name, os.listdir(parts)):
-        collect_one(parts, name)
-
-
-def collect_one(parts: int, name: str) -> None:
-    """Move the files of a worker's directory to the parts, and remove the directory.
+def collect(parts: int, name: str | None = None) -> None:
+    """Move the files of workers' directories to the parts, and remove the directories.
 
     Args:
         parts: A descriptor of the parts directory.
-        name: The name of the worker's directory, which may not exist.
+        name: The directory of one worker, which may not exist; None for those of all workers.
 
     Raises:
         OSError: A file cannot be moved.
     """
+    for one in filter(is_name, os.listdir(parts)) if name is None else [name]:
+        _collect(parts, one)
+
+
+def _collect(parts: int, name: str) -> None:
     try:
         fd = os.open(name, _OPEN, dir_fd=parts)
     except FileNotFoundError:
@@ -122,7 +117,8 @@ def collect_one(parts: int, name: str) -> None:
                     raise
                 time.sleep(_PAUSE)
             else:
-                return  # after the last attempt it stays for the next run; its files do no harm
+                return
+        # the worker still writes there: the directory stays for the next run, and its files do no harm
     finally:
         os.close(fd)
 

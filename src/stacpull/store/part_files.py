@@ -13,7 +13,7 @@ import orjson
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import beginning
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.part_log import log_of, read_log
 from stacpull.store.regular import open_regular, read_regular
 
@@ -45,11 +45,9 @@ def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
     wanted = [pair for pair in scan(directory) if read_point(part_path(directory, *pair)) and keep(*pair)]
     kept = {path for pair in wanted for path in part_files(part_path(directory, *pair))}
     doomed = [path for path in directory.glob("*") if path.suffix in UNFINISHED and path not in kept]
-    try:
+    with destination_errors(directory):
         for path in doomed:
             path.unlink(missing_ok=True)
-    except OSError as error:
-        raise destination_error(error, directory) from error
     return len(doomed)
 
 

@@ -30,8 +30,19 @@ if TYPE_CHECKING:
     from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
+HELD_DIRECTORIES = 64
+"""The most directories of DEST that are held open at once, if there are enough descriptors."""
 LONGEST_HELD = 8 << 20
 """The most bytes of a body that the store process publishes from memory, if DEST is a bucket."""
+
+
+IsStopped = Callable[[], bool]
+"""Returns True once a long read must end."""
+
+
+def never() -> bool:
+    """Return False: the read is never stopped (`IsStopped`)."""
+    return False
 
 
 class Entry(NamedTuple):
@@ -46,7 +57,7 @@ class Look(NamedTuple):
     """The result of looking at a path. `obstacle` describes anything other than a readable regular file."""
 
     size: int | None = None
-    sha256: bytes | None = None
+    digest: bytes | None = None
     obstacle: str | None = None
     readable: bool = True
 
@@ -115,20 +126,12 @@ class StoredFiles(Protocol):
         """The name of DEST in messages."""
         ...
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         """Look at a path.
 
         Args:
             path: The path of a file. A link in its place is not followed.
-            hashed: True to read the file and compute its digest.
-            algorithm: The algorithm of the digest.
+            algorithm: The algorithm of its digest, which reads the file; None for no digest.
             is_stopped: Called between two pieces of a long file. If it returns True, there is no digest.
         """
         ...
@@ -286,12 +289,7 @@ class Store(StoredFiles, Protocol):
         ...
 
     def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
+        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> Look:
         """Look at a part as `look_at` does at a file."""
         ...

@@ -41,7 +41,7 @@ from stacpull.store.bucket_requests import (
     credentials_of,
 )
 from stacpull.store.inspection import digest_by
-from stacpull.store.protocol import Look
+from stacpull.store.protocol import IsStopped, Look, never
 
 T = TypeVar("T")
 
@@ -497,19 +497,12 @@ class S3Bucket:
         other = self.bucket_named(place["Bucket"])
         return other.open(other.path(place["Key"]), size, source.etag)
 
-    def look_at(
-        self,
-        path: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> Look:
+    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
         """See `StoredFiles.look_at`. The digest is the one that was verified when the object was stored."""
         found = self.head(path)
         if found is None:
             return Look()
-        if not hashed or is_stopped():
+        if algorithm is None or is_stopped():
             return Look(found.size)
         if algorithm in found.digests:
             return Look(found.size, found.digests[algorithm])

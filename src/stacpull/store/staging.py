@@ -17,11 +17,11 @@ from typing import BinaryIO
 from stacpull.errors import DestinationError
 from stacpull.store import own_parts
 from stacpull.store.atomic import sync_directory
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_error, destination_errors
 from stacpull.store.file_sync import FileSync, FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, look_at
 from stacpull.store.part_files import sweep
-from stacpull.store.protocol import Look, PartEntry, StoredFiles
+from stacpull.store.protocol import IsStopped, Look, PartEntry, StoredFiles, never
 from stacpull.store.regular import open_regular
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,9 +75,8 @@ class StagedParts:
         """Use the directory of a worker instead of the parts directory."""
         above = self.parts_fd
         try:
-            self.parts_fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
+            with destination_errors(self.work):
+                self.parts_fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
         finally:
             os.close(above)
 
@@ -106,14 +105,12 @@ class StagedParts:
         Raises:
             DestinationError: The disk fails.
         """
-        try:
+        with destination_errors(self.work):
             own = os.open("..", OPEN_DIRECTORY, dir_fd=self.parts_fd)
             try:
                 os.fsync(own)
             finally:
                 os.close(own)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     @property
     def has_room(self) -> bool:
@@ -126,11 +123,8 @@ class StagedParts:
         Raises:
             DestinationError: the disk is full or fails.
         """
-        try:
-            try:
-                fd = os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
-            except FileExistsError:
-                fd = self._create_part(name)
+        with destination_errors(self.work):
+            fd = self._create_part(name)
             try:
                 written = os.write(fd, body)
                 while written < len(body):
@@ -141,8 +135,6 @@ class StagedParts:
                 raise
             finally:
                 os.close(fd)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     def _create_part(self, name: str) -> int:
         try:
@@ -154,15 +146,14 @@ class StagedParts:
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
         """See `Store.new_part`."""
-        try:
-            with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
-                yield file
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self.parts_fd)
-            if isinstance(error, OSError):
-                raise destination_error(error, self.work) from error
-            raise
+        with destination_errors(self.work):
+            try:
+                with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
+                    yield file
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self.parts_fd)
+                raise
 
     def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
         """See `Store.link_part`."""
@@ -188,44 +179,31 @@ class StagedParts:
 
     def rename_part(self, old: str, new: str) -> int:
         """Give a part another name and return its inode."""
-        try:
+        with destination_errors(self.work):
             os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
             return self.identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     def drop_part(self, name: str) -> None:
         """Remove a part, if it exists."""
-        try:
+        with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.parts_fd)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     def list_parts(self) -> list[PartEntry]:
         """See `Store.list_parts`."""
         found = []
-        try:
+        with destination_errors(self.work):
             for entry in list(os.scandir(self.parts)):
                 with suppress(FileNotFoundError):  # another process also writes parts
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else None
                     found.append(PartEntry(entry.name, self.identity_of(status), size))
-        except OSError as error:
-            raise destination_error(error, self.work) from error
         return sorted(found)
 
     def look_at_part(
-        self,
-        name: str,
-        *,
-        hashed: bool,
-        algorithm: str = "sha256",
-        is_stopped: Callable[[], bool] = lambda: False,
+        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> Look:
         """See `Store.look_at_part`."""
-        return look_at(self.parts_fd, name, hashed=hashed, algorithm=algorithm, is_stopped=is_stopped)
+        return look_at(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""
@@ -247,20 +225,13 @@ class StagedParts:
 
     def make_own_parts(self, name: str, token: str) -> None:
         """See `Store.make_own_parts`."""
-        try:
+        with destination_errors(self.work):
             own_parts.make(self.parts_fd, name, token)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     def collect_parts(self, name: str | None = None) -> None:
         """See `Store.collect_parts`."""
-        try:
-            if name is None:
-                own_parts.collect(self.parts_fd)
-            else:
-                own_parts.collect_one(self.parts_fd, name)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
+        with destination_errors(self.work):
+            own_parts.collect(self.parts_fd, name)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """See `Store.sweep_parts`."""
@@ -285,10 +256,8 @@ class StagedParts:
     def trust(self, boot: str) -> None:
         """See `Store.trust`."""
         StagedParts.write_part(self, _NEW_TRUST, boot.encode("ascii"))
-        try:
+        with destination_errors(self.work):
             os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
-        except OSError as error:
-            raise destination_error(error, self.work) from error
 
     def withdraw_trust(self) -> None:
         """See `Store.withdraw_trust`."""

@@ -16,12 +16,11 @@ from stacpull.models import BucketLocation
 from stacpull.schemes import SCHEMES
 from stacpull.store.atomic import whole_file
 from stacpull.store.destination import Destination
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import HELD_DIRECTORIES, Store, StoredFiles
 from stacpull.store.regular import read_regular
 
-_HELD_DIRECTORIES = 64
 _NAME = ".stacpull/bucket.json"
 _LIMIT = 1 << 16
 _LOCATION = msgspec.json.Decoder(BucketLocation)
@@ -68,10 +67,8 @@ def remember_bucket(work: Path, location: BucketLocation) -> None:
     location = identified(work, location)
     if location == bucket_of(work):
         return
-    try:
+    with destination_errors(work):
         (work / _NAME).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise destination_error(error, work) from error
     with whole_file(work / _NAME) as file:
         file.write(orjson.dumps(asdict(location)))
 
@@ -91,7 +88,7 @@ def open_store(
     work: Path,
     location: BucketLocation | None = None,
     *,
-    most_held: int = _HELD_DIRECTORIES,
+    most_held: int = HELD_DIRECTORIES,
     publishes: bool = False,
     own_parts: str = "",
     on_silent: Callable[[str], None] = lambda _: None,

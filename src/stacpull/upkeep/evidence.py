@@ -87,16 +87,16 @@ def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Look
     obstacle = files.obstacle(path)
     if obstacle is not None:
         return Look(obstacle=obstacle)
-    return files.look_at(path, hashed=True, is_stopped=is_stopped)
+    return files.look_at(path, is_stopped=is_stopped)
 
 
 def _digest(
     files: StoredFiles, asset: StoredAsset, look: Look, is_stopped: Callable[[], bool]
 ) -> bytes | None:
-    if asset.checksum is None or look.sha256 is None:
+    if asset.checksum is None or look.digest is None:
         return None
     if asset.checksum.algorithm == "sha256":
-        return look.sha256
+        return look.digest
     return digest_in(files, asset.path, asset.checksum, is_stopped)
 
 
@@ -111,8 +111,8 @@ def assess(
         if digest == asset.checksum.digest:
             return FileTrust.BY_CHECKSUM
         return _by_size(look.size or 0, asset.size, is_altered=True)
-    known = None if old is None or look.sha256 is None else old.sha256
-    if known is not None and known == look.sha256:
+    known = None if old is None or look.digest is None else old.sha256
+    if known is not None and known == look.digest:
         return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None
     return _by_size(look.size or 0, stated, is_altered=known is not None)
@@ -173,7 +173,7 @@ class ItemFinder:
         """Yield the paths of NDJSON files of items."""
         for collection in self._collections():
             path = f"{collection}/{LINES_FILE}"
-            if self._files.look_at(path, hashed=False).size is not None:
+            if self._files.look_at(path, algorithm=None).size is not None:
                 yield path
 
     def lines(self, path: str) -> Iterator[Found]:

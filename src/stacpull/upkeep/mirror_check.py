@@ -70,7 +70,7 @@ def judge(expected: Expected, look: Look) -> Fault | None:
     what = _wrong(expected, look) if expected.checked else None
     if what is None:
         return None
-    found = look.obstacle or described(look.size, look.sha256 if what == "altered" else None)
+    found = look.obstacle or described(look.size, look.digest if what == "altered" else None)
     return Fault(what, described(expected.size, expected.sha256), _NOTHING if what == "missing" else found)
 
 
@@ -81,16 +81,16 @@ def _wrong(expected: Expected, look: Look) -> DamageKind | None:
         return "missing"
     if expected.size is not None and look.size != expected.size:
         return "short" if look.size < expected.size else "altered"
-    is_other = None not in (look.sha256, expected.sha256) and look.sha256 != expected.sha256
+    is_other = None not in (look.digest, expected.sha256) and look.digest != expected.sha256
     is_void = expected.kind is not FileKind.ASSET and look.size == 0
     return "altered" if is_other or is_void else None
 
 
-def described(size: int | None, sha256: bytes | None) -> str:
+def described(size: int | None, digest: bytes | None) -> str:
     """Describe the size and digest of a file in a message."""
     parts = [] if size is None else [f"{size} bytes"]
-    if sha256 is not None:
-        parts.append(f"{recorded(sha256).algorithm} {sha256.hex()}")
+    if digest is not None:
+        parts.append(f"{recorded(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"
 
 
@@ -169,15 +169,15 @@ class Inspection:
     def _look_at(self, expected: Expected) -> Look:
         """Look at a file, and hash it with the algorithm of the recorded digest."""
         if expected.sha256 is None or not expected.checked or self._quick:
-            return self._files.look_at(expected.path, hashed=False)
+            return self._files.look_at(expected.path, algorithm=None)
         algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
-        return self._files.look_at(expected.path, hashed=True, algorithm=algorithm, is_stopped=stopped)
+        return self._files.look_at(expected.path, algorithm=algorithm, is_stopped=stopped)
 
     def _take(self, unit: Sequence[tuple[Expected, Look]]) -> None:
         for expected, look in unit:
             self.findings.files += 1
             self.findings.bytes += look.size or 0
-            self.findings.unproven += expected.checked and look.sha256 is None
+            self.findings.unproven += expected.checked and look.digest is None
             fault = judge(expected, look)
             if fault is not None:
                 self._damage(expected.path, fault, expected)
@@ -197,7 +197,7 @@ class Inspection:
         obstacle = self._files.obstacle(path)
         if obstacle is not None:
             return Look(obstacle=obstacle)
-        look = self._files.look_at(path, hashed=False)
+        look = self._files.look_at(path, algorithm=None)
         return look if look.obstacle is not None else Look()
 
     def _check_parts(self) -> None:
@@ -207,7 +207,7 @@ class Inspection:
         except OSError:
             return
         for path in (f"{PARTS}/{name}" for name in names):
-            if is_part_name(path) and self._files.look_at(path, hashed=False).size is not None:
+            if is_part_name(path) and self._files.look_at(path, algorithm=None).size is not None:
                 self.findings.leftovers += 1
             else:
                 self._damage(path, Fault("unknown", _NOTHING, "a file"), None)

@@ -211,7 +211,7 @@ class _Rebuild:
     def _lines(self, finder: ItemFinder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            meta.claim_file(self._ledger.db, path, self._files.look_at(path, hashed=True).sha256 or b"")
+            meta.claim_file(self._ledger.db, path, self._files.look_at(path).digest or b"")
             self._take_all(finder.lines(path))
 
     # --- adding items and assets -------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class _Rebuild:
         if len(sampled) < _SAMPLED_ITEMS:
             sampled.append((row, examined))
         if is_altered and not is_line:
-            self._damage(path, "altered", Look(sha256=examined.sha256), item.id, "")
+            self._damage(path, "altered", Look(digest=examined.sha256), item.id, "")
         for asset, look, digest in zip(item.assets, examined.looks, examined.digests, strict=True):
             self._add_asset(row, item.id, asset, look, digest)
 
@@ -279,7 +279,7 @@ class _Rebuild:
         self._tally.files += 1
         self._tally.bytes += look.size or 0
         done = isinstance(verdict, FileTrust)
-        same = old if old is not None and done and old.sha256 == look.sha256 else None
+        same = old if old is not None and done and old.sha256 == look.digest else None
         added = self._ledger.add_asset(
             row,
             FoundAsset(
@@ -287,7 +287,7 @@ class _Rebuild:
                 path=asset.path,
                 done=done,
                 size=look.size,
-                sha256=look.sha256,
+                sha256=look.digest,
                 checksum=asset.stated_checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
@@ -308,14 +308,14 @@ class _Rebuild:
 
     def _by_algorithm_of(self, old: OldAsset | None, path: str, look: Look) -> Look:
         """Return a look whose digest has the algorithm of the old ledger."""
-        if old is None or old.sha256 is None or look.sha256 is None:
+        if old is None or old.sha256 is None or look.digest is None:
             return look
         return look if recorded(old.sha256).algorithm == "sha256" else self._look(path, old.sha256)
 
     def _look(self, path: str, digest: bytes) -> Look:
         """Look at a file, and hash it with the algorithm of `digest`."""
         algorithm, stopped = recorded(digest).algorithm, self._reporter.is_stopped
-        return self._files.look_at(path, hashed=True, algorithm=algorithm, is_stopped=stopped)
+        return self._files.look_at(path, algorithm=algorithm, is_stopped=stopped)
 
     def _add_lost(self, path: str, item: ItemId) -> None:
         """Add an item that a catalog lists but whose JSON is unreadable; the next run writes it again."""
@@ -324,7 +324,7 @@ class _Rebuild:
         updated = old.updated if old is not None else None
         self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
         self._tally.items += 1
-        there = self._files.look_at(path, hashed=False)
+        there = self._files.look_at(path, algorithm=None)
         what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
         self._damage(path, what, there, item, "")
 
@@ -343,7 +343,7 @@ class _Rebuild:
         if item is None or old.sha256 is None:
             return
         look = self._look(path, old.sha256)
-        if look.sha256 != old.sha256:
+        if look.digest != old.sha256:
             return
         row = self._ledger.has_item(item.id)
         if row is None:
@@ -351,7 +351,7 @@ class _Rebuild:
             row = self._ledger.add_item(found)
             self._tally.items += 1
         asset = FoundAsset(
-            old.key, path, True, look.size, look.sha256, None, None, old.etag, old.origin, old.unproven
+            old.key, path, True, look.size, look.digest, None, None, old.etag, old.origin, old.unproven
         )
         if self._ledger.add_asset(row, asset):
             self._tally.files += 1
@@ -399,7 +399,7 @@ class _Rebuild:
     # --- reports -----------------------------------------------------------------------------------------
 
     def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
-        found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.sha256))
+        found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.digest))
         self._reporter.report(Damage(path, what, "the mirrored file", found, item.collection, item.item, key))
 
     def _checked(self, seconds: float) -> Checked:
