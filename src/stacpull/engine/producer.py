@@ -116,12 +116,8 @@ class Producer:
 
     async def _feed_pending(self) -> None:
         after = 0
-        newest = await self._store.call(jobs.newest)
-        while True:
-            batch = await self._store.call(jobs.pending_jobs, self._run.id, after, _STREAMED)
-            await self._queue.put_all([job for job in batch if job.row <= newest])
-            if len(batch) < _STREAMED or batch[-1].row > newest:
-                return
+        while batch := await self._store.call(jobs.pending_jobs, self._run.id, after, _STREAMED):
+            await self._queue.put_all(batch)
             after = batch[-1].row
 
     async def _retry_items(self) -> None:

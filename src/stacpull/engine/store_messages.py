@@ -126,7 +126,7 @@ class StoreOperation(NamedTuple):
 
 
 _LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.newest, jobs.pending_jobs,
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.pending_jobs,
     meta.complete_walk, meta.set_complete_walk,
     pruning.label_items, pruning.of_more_credentials, pruning.of_several, pruning.seen_examples,
     pruning.unlisted_assets, pruning.unread, pruning.unseen_items,
@@ -136,7 +136,7 @@ _LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
 
 
 def operation_name(function: Callable[..., Any]) -> str:
-    """Return the name of an operation in messages, such as "jobs.newest"."""
+    """Return the name of an operation in messages, such as "jobs.pending_jobs"."""
     return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 

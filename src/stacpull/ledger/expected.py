@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from stacpull.ledger import paths
 from stacpull.ledger.compact import asset_directory_of, item_directory_of, true_name
+from stacpull.ledger.database import number, rows_with
 from stacpull.ledger.meta import file_digests, files_not_yet_there
 from stacpull.ledger.pruning import listed
 from stacpull.ledger.runs import asset_counters
@@ -23,14 +24,13 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
 )
+from stacpull.ledger.views import name_of_asset
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import path_hash
 
 _AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
-_AT_ONCE = 512
-"""Paths looked up by one query."""
 
 
 class FileKind(enum.Enum):
@@ -72,14 +72,14 @@ class Expectations:
         self._files_not_yet = files_not_yet_there(db)
         self._leaving = frozenset(listed(db))
         self._met_files: set[str] = set()
-        self._met_assets = _Bits(_highest(db, "assets"))
-        self._met_items = _Bits(_highest(db, "items"))
+        self._met_assets = _Bits(number(db, "SELECT max(id) FROM assets"))
+        self._met_items = _Bits(number(db, "SELECT max(id) FROM items"))
 
     @property
     def totals(self) -> tuple[int, int]:
         """Return the number of expected files, and the number of expected bytes of assets."""
         counted = asset_counters(self._db)
-        documents = self._db.execute(f"SELECT count(*) FROM items WHERE written <> {UNWRITTEN}").fetchone()[0]
+        documents = number(self._db, f"SELECT count(*) FROM items WHERE written <> {UNWRITTEN}")
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
     def of(self, paths: Sequence[str]) -> list[Expected | None]:
@@ -87,14 +87,9 @@ class Expectations:
 
         They count as found from now on.
         """
-        found: list[Expected | None] = []
-        for start in range(0, len(paths), _AT_ONCE):
-            some = paths[start : start + _AT_ONCE]
-            hashes = [path_hash(path) for path in some]
-            query = _ASSETS_AT.format(marks=", ".join("?" * len(some)))
-            rows = {row[-1]: row for row in self._db.execute(query, hashes)}
-            found += [self._one(path, rows.get(index)) for path, index in zip(some, hashes, strict=True)]
-        return found
+        hashes = [path_hash(path) for path in paths]
+        rows = {row[-1]: row for row in rows_with(self._db, _ASSETS_AT, hashes)}
+        return [self._one(path, rows.get(index)) for path, index in zip(paths, hashes, strict=True)]
 
     def is_leaving(self, path: str) -> bool:
         """Return True if an unknown file is on the list of files that a prune still has to remove."""
@@ -111,14 +106,14 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        number, _, _, _, state, generation, size, digest, previous, _ = row
+        asset, _, _, _, state, generation, size, digest, previous, _ = row
         is_open = state not in (STATE_RESERVED, STATE_DONE)
         if is_open and generation == 0:
             return None  # the mirror never wrote it: the file is not its own
-        self._met_assets.add(number)
+        self._met_assets.add(asset)
         if is_open and previous is not None:  # damaged, and not yet repaired
-            return Expected(FileKind.ASSET, number, path, size, previous or None, checked=True)
-        return Expected(FileKind.ASSET, number, path, size, digest, checked=state == STATE_DONE)
+            return Expected(FileKind.ASSET, asset, path, size, previous or None, checked=True)
+        return Expected(FileKind.ASSET, asset, path, size, digest, checked=state == STATE_DONE)
 
     def _file(self, path: str) -> Expected | None:
         if path not in self._files:
@@ -157,10 +152,10 @@ class Expectations:
         """Return the item and asset key of a file ("" for the item's JSON); None for a catalog."""
         if expected.kind is FileKind.CATALOG:
             return None
-        of_asset = expected.kind is FileKind.ASSET
-        query = _WHOSE_ASSET if of_asset else _WHOSE_ITEM
-        collection, item, key = self._db.execute(query, (expected.row,)).fetchone()
-        return ItemId(collection, item), key
+        if expected.kind is FileKind.ASSET:
+            return name_of_asset(self._db, expected.row)
+        found = self._db.execute(f"{_DOCUMENTS} AND i.id = ?", (expected.row,)).fetchone()
+        return ItemId(*found[1:3]), ""
 
 
 class _Bits:
@@ -176,17 +171,12 @@ class _Bits:
         return bool(self._bits[row >> 3] & 1 << (row & 7))
 
 
-def _highest(db: sqlite3.Connection, table: str) -> int:
-    found: int = db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-    return found
-
-
 def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
     """Return the expected JSON file of an item, from a row of `_DOCUMENTS`."""
-    number, collection, item, directory, written, sha256 = row
+    item_row, collection, item, directory, written, sha256 = row
     path = path_in_dest(directory, item_document_path(ItemId(collection, item)).rpartition("/")[2])
     checked = written in (WRITTEN, DAMAGED)
-    return Expected(FileKind.DOCUMENT, number, path, None, sha256, checked=checked)
+    return Expected(FileKind.DOCUMENT, item_row, path, None, sha256, checked=checked)
 
 
 _MUST_BE_THERE = (
@@ -204,10 +194,3 @@ _DOCUMENTS = (
     f"JOIN collections c ON c.id = i.collection WHERE i.written <> {UNWRITTEN}"
 )
 _DOCUMENTS_IN = f"{_DOCUMENTS} AND {paths.IS_IN_DIRECTORY}"
-_WHOSE_ASSET = (
-    "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
-    "JOIN collections c ON c.id = i.collection WHERE a.id = ?"
-)
-_WHOSE_ITEM = (
-    "SELECT c.name, i.name, '' FROM items i JOIN collections c ON c.id = i.collection WHERE i.id = ?"
-)

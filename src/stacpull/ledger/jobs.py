@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
-from stacpull.ledger.database import transaction
+from stacpull.ledger.database import exists, number, transaction
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -65,12 +65,6 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
     return [replace(_job(row[:-1]), clip=has_area and bool(row[-1])) for row in rows]
 
 
-def newest(db: sqlite3.Connection) -> int:
-    """Return the highest asset row: assets that are planned later have higher ones."""
-    found: int = db.execute("SELECT coalesce(max(id), 0) FROM assets").fetchone()[0]
-    return found
-
-
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
     """Return the job of an open asset, if it still has that generation."""
     found = db.execute(
@@ -82,11 +76,11 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
 
 def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
     """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
-    found = db.execute(
+    return exists(
+        db,
         "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset WHERE o.asset = ? AND a.generation = ?",
         (row, generation),
     )
-    return found.fetchone() is not None
 
 
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
@@ -187,12 +181,12 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 def _job(row: tuple[Any, ...]) -> Job:
     """Return the job of a row of `_COLUMNS`."""
-    number, item, generation, key, href, item_href, directory, name, template, size, *rest = row
+    asset, item, generation, key, href, item_href, directory, name, template, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready = rest
     checksum = _checksum(stated)
     held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
     return Job(
-        row=number,
+        row=asset,
         item_row=item,
         generation=generation,
         key=key,
@@ -329,15 +323,14 @@ def take_over_pending(db: sqlite3.Connection, run: int) -> None:
 
 def is_left_open(db: sqlite3.Connection) -> bool:
     """Return True if an earlier repair or a rebuild of the ledger left damage to repair."""
-    found = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset "
-        f"JOIN runs r ON r.id = a.run WHERE a.state = {STATE_PENDING} AND r.kind IN ('repair', 'rebuild')) "
-        f"OR EXISTS (SELECT 1 FROM items WHERE written = {DAMAGED})"
-    ).fetchone()
-    return bool(found[0])
+    return exists(
+        db,
+        "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset JOIN runs r ON r.id = a.run "
+        f"WHERE a.state = {STATE_PENDING} AND r.kind IN ('repair', 'rebuild') "
+        f"UNION ALL SELECT 1 FROM items WHERE written = {DAMAGED}",
+    )
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
     """Return the number of items whose JSON is damaged."""
-    found: int = db.execute(f"SELECT count(*) FROM items WHERE written = {DAMAGED}").fetchone()[0]
-    return found
+    return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")

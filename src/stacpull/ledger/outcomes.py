@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import SHORTEST_MD5, item_directory_of, stored_etag, stored_name
-from stacpull.ledger.database import marks, pieces, transaction
+from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
 from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
@@ -117,14 +117,14 @@ def _forget_identities(db: sqlite3.Connection, rows: Sequence[int]) -> None:
 def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
     """Record which arrivals have a length that nothing proved, and remove the mark from the others."""
     unproven = [(arrival.row,) for arrival in arrivals if arrival.unproven]
-    if db.execute("SELECT EXISTS (SELECT 1 FROM unproven)").fetchone()[0]:
+    if exists(db, "SELECT 1 FROM unproven"):
         db.executemany("DELETE FROM unproven WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
     db.executemany("INSERT INTO unproven VALUES (?)", unproven)
 
 
 def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
     """Record which arrivals are clipped rasters, and remove the mark from complete assets."""
-    if not clips and not db.execute("SELECT EXISTS (SELECT 1 FROM clips)").fetchone()[0]:
+    if not clips and not exists(db, "SELECT 1 FROM clips"):
         return
     db.executemany("DELETE FROM clips WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
     for arrival in arrivals:
@@ -142,9 +142,8 @@ class _Directories:
     """The directories of arrivals."""
 
     def __init__(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-        self._own: dict[int, str] = {}
-        for some in pieces(list({arrival.item_row for arrival in arrivals})):
-            self._own.update(db.execute(_ITEM_DIRECTORIES.format(items=marks(len(some))), some))
+        items = list({arrival.item_row for arrival in arrivals})
+        self._own: dict[int, str] = dict(rows_with(db, _ITEM_DIRECTORIES, items))
         self._others = paths.Directories(db)
         self._others.prepare({arrival.directory for arrival in arrivals if not self._is_own(arrival)})
 
@@ -158,7 +157,7 @@ class _Directories:
 
 _ITEM_DIRECTORIES = (
     f"SELECT i.id, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-    "WHERE i.id IN ({items})"
+    "WHERE i.id IN ({marks})"
 )
 
 
@@ -184,9 +183,7 @@ def _reserved_late(
 
     These are arrivals of an older generation, and those whose name is taken or differs from the planned one.
     """
-    nameless: dict[int, int] = {}
-    for some in pieces([arrival.row for arrival in arrivals]):
-        nameless.update(db.execute(_NAMELESS.format(rows=marks(len(some))), some))
+    nameless = dict(rows_with(db, _NAMELESS, [arrival.row for arrival in arrivals]))
     late = {
         arrival.row: arrival
         for arrival in arrivals
@@ -324,7 +321,7 @@ def _record_done(
 ) -> None:
     """Record arrivals as done if their generation is still reserved."""
     generations = {arrival.row: arrival.generation for arrival in done}
-    has_failures = bool(done) and db.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0]
+    has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
     for some in pieces(list(generations)):
         rows = []
         found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
@@ -372,7 +369,7 @@ _RESERVE_PLANNED = (
 )
 """For names that were claimed when the assets were planned, which are nearly all."""
 _NAMELESS = (
-    f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND name IS NULL AND state < {STATE_DONE}"
+    f"SELECT id, generation FROM assets WHERE id IN ({{marks}}) AND name IS NULL AND state < {STATE_DONE}"
 )
 _RESERVED = (
     "SELECT a.id, a.generation, a.run, a.sha256, o.previous_digest, o.wanted FROM assets a "
@@ -436,6 +433,12 @@ INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.message,
     status = excluded.status, attempts = attempts + excluded.attempts, at = excluded.at
 """
+
+
+def renew_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
+    """Schedule the JSON of an item to be written again. If it was written, a file there is the mirror's."""
+    db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
+    db.execute(f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item,))
 
 
 def put_failure(

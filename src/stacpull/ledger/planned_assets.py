@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
 from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
-from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with
+from stacpull.ledger.database import insert_rows, marks, number, pieces, rows_with
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
@@ -102,8 +102,10 @@ class Existing(NamedTuple):
     """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
     unchecked: bool = False
     """True if it must be revalidated at the source."""
-    clip: tuple[int, int] | None = None
-    """Digest of the area it was clipped to, and size of the complete asset; None if it is not clipped."""
+    area: int | None = None
+    """Digest of the area it was clipped to; None if it is not clipped."""
+    source_size: int | None = None
+    """Size of the complete asset, if it is clipped."""
 
     @property
     def needs_revalidation(self) -> bool:
@@ -131,9 +133,9 @@ _RENEWED = AssetChanges(any=True)
 
 def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
     """Return True if a done asset must be fetched again: the source now states another size or checksum."""
-    if existing.clip is not None:
+    if existing.area is not None:
         is_restated = checksum is not None and existing.stated not in (None, encoded_checksum(checksum))
-        return is_restated or (size is not None and size != existing.clip[1])
+        return is_restated or (size is not None and size != existing.source_size)
     if size is not None and existing.size is not None and size != existing.size:
         return True
     if checksum is None:
@@ -148,7 +150,7 @@ def is_same(existing: Existing, checksum: Checksum | None) -> bool:
     if checksum is None:
         return False
     if (
-        existing.clip is None
+        existing.area is None
         and existing.digest is not None
         and recorded(existing.digest).algorithm == checksum.algorithm
     ):
@@ -223,16 +225,8 @@ class AssetPlanner:
     def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
         """Return the asset rows of these items, by item and key."""
         found: dict[int, dict[str, Existing]] = {item: {} for item in items}
-        has_unchecked = items and exists(self._db, "SELECT 1 FROM unchecked")
-        has_clips = items and exists(self._db, "SELECT 1 FROM clips")
         for row in rows_with(self._db, _EXISTING, items):
             found[row[0]][row[1]] = Existing._make(row[2:])
-        for item, key, digest in rows_with(self._db, _VERSIONS_BEFORE, items):
-            found[item][key] = found[item][key]._replace(previous_digest=digest)
-        for item, key in rows_with(self._db, _UNCHECKED, items) if has_unchecked else ():
-            found[item][key] = found[item][key]._replace(unchecked=True)
-        for item, key, *clip in rows_with(self._db, _CLIPS, items) if has_clips else ():
-            found[item][key] = found[item][key]._replace(clip=(clip[0], clip[1]))
         return found
 
     def plan_again(
@@ -296,7 +290,7 @@ class AssetPlanner:
 
     def _is_of_other_area(self, old: Existing) -> bool:
         """Return True if it was clipped to another area than the run's, or if the run clips nothing."""
-        return old.clip is not None and old.clip[0] != self._area
+        return old.area not in (None, self._area)
 
     def keep(self) -> None:
         """Assign the assets of the batch that are done and unchanged to this run."""
@@ -376,13 +370,7 @@ class AssetPlanner:
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return _NOTHING
         self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item.row, key))
-        if old.previous_digest is None:  # also if its file was lost
-            paths.disown(self._db, old.row)
-            self._db.execute("DELETE FROM assets WHERE id = ?", (old.row,))
-            self._db.execute("DELETE FROM clips WHERE asset = ?", (old.row,))
-        else:
-            restore(self._db, old.row, old.previous_digest, self._run)
-        self._db.execute("DELETE FROM open_assets WHERE asset = ?", (old.row,))
+        drop_open(self._db, old.row, old.previous_digest, self._run)
         return _RENEWED
 
     # --- new assets --------------------------------------------------------------------------------------
@@ -515,20 +503,27 @@ class AssetPlanner:
         self.committed.failures.append((item.id, key, failure))
 
 
-def restore(db: sqlite3.Connection, row: int, digest: bytes | None, run: int) -> None:
-    """Mark the version of an asset that is in place as done again, for `run`.
+def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
+    """Delete an open asset. If an earlier version of it is in place, that stays, as done.
 
     Args:
         db: The ledger.
         row: The asset.
-        digest: The digest of that version; None or empty if it is unknown. Its ETag is unknown.
-        run: The run that the asset counts for.
+        previous: The digest of the version in place, empty if it is unknown; None if there is none, also
+            because its file was lost. Its ETag is unknown.
+        run: The run that the version in place counts for.
     """
-    db.execute(
-        f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
-        "WHERE id = ?",
-        (run, digest or None, row),
-    )
+    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+    if previous is not None:
+        db.execute(
+            f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
+            "WHERE id = ?",
+            (run, previous or None, row),
+        )
+        return
+    paths.disown(db, row)
+    db.execute("DELETE FROM assets WHERE id = ?", (row,))
+    db.execute("DELETE FROM clips WHERE asset = ?", (row,))
 
 
 def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:
@@ -547,16 +542,9 @@ def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:
 
 _EXISTING = (
     f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
-    "a.etag, a.origin, a.stated, NULL, 0, NULL FROM assets a WHERE a.item IN ({marks})"
-)
-_VERSIONS_BEFORE = (
-    "SELECT a.item, a.key, o.previous_digest FROM assets a JOIN open_assets o ON o.asset = a.id "
-    f"WHERE a.item IN ({{marks}}) AND a.state <> {STATE_DONE} AND o.previous_digest IS NOT NULL"
-)
-_UNCHECKED = "SELECT a.item, a.key FROM assets a JOIN unchecked u ON u.asset = a.id WHERE a.item IN ({marks})"
-_CLIPS = (
-    "SELECT a.item, a.key, c.area, c.source_size FROM assets a JOIN clips c ON c.asset = a.id "
-    "WHERE a.item IN ({marks})"
+    "a.etag, a.origin, a.stated, o.previous_digest, u.asset IS NOT NULL, c.area, c.source_size FROM assets a "
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} "
+    "LEFT JOIN unchecked u ON u.asset = a.id LEFT JOIN clips c ON c.asset = a.id WHERE a.item IN ({marks})"
 )
 _CHECKED = "DELETE FROM unchecked WHERE asset = ?"
 _INTO_ASSETS = (

@@ -22,7 +22,7 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import exists, number, rows_with, transaction
-from stacpull.ledger.outcomes import put_failure, update_item_states
+from stacpull.ledger.outcomes import put_failure, renew_document, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
     Existing,
@@ -32,7 +32,7 @@ from stacpull.ledger.planned_assets import (
     reject_duplicates,
 )
 from stacpull.ledger.runs import asset_counters, selection_of
-from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN
 from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import Failure, ItemId, PlannedItem, Unread, path_in_dest
 from stacpull.planning.item_plan import item_document_path
@@ -180,8 +180,10 @@ class Planner:
         touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
         update_item_states(self._db, touched)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
-        self._sample(batch)
+        walk_state.keep(self._db, batch.sampled, self._sample_size)
         walk_state.note_unread(self._db, self._run, batch.unread, now)
+        if batch.walk_ended:
+            self._db.execute("DELETE FROM sample")
         if batch.walk_ended or batch.drawn:
             walk_state.end_walk(self._db, self._run)
 
@@ -204,13 +206,6 @@ class Planner:
         counts = {reason: self._see(ids) for reason, ids in batch.left_out.items()}
         self._db.executemany(_LEAVE_OUT, [(self._run, *entry) for entry in counts.items()])
         return sum(counts.values())
-
-    def _sample(self, batch: PlanBatch) -> None:
-        walk_state.keep(self._db, batch.sampled, self._sample_size)
-        if batch.drawn:
-            walk_state.set_drawn(self._db, self._run)
-        if batch.walk_ended:
-            walk_state.clear(self._db)
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -267,11 +262,14 @@ class Planner:
         committed.items_new += before is None and not item.of_collection
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
-        self._known[item.id] = (
-            before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
-        )
+        self._remember(item.id, row, before)
         place = ItemPlace(row, item.id, item.href, "" if before is None else before.directory)
         return _Planned(item, place, None if parent is None else parent.row, before)
+
+    def _remember(self, item: ItemId, row: int, before: _Known | None) -> None:
+        """Record that this run has planned an item."""
+        known = _Known(row, self._run, *_NOTHING) if before is None else before._replace(run=self._run)
+        self._known[item] = known
 
     def _new_row(self) -> int:
         """Return the row of the next new item."""
@@ -283,7 +281,7 @@ class Planner:
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
         documents = [(one.place.row, one.item.cleaned) for one in new if not one.item.of_collection]
-        self._db.executemany(_PUT_DOCUMENT, documents)
+        self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents)
 
     def _item_values(self, one: _Planned, directory: int) -> tuple[object, ...]:
         item = one.item
@@ -328,7 +326,7 @@ class Planner:
         if not item.of_collection:
             committed.items_changed += touched or opened.changed
             if renewed:
-                self._renew_document(row, one.item.cleaned)
+                renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
         href = self._href(item.href, item.id)
         return self._run, one.parent, item.updated, *href, walk, row
@@ -349,13 +347,6 @@ class Planner:
             if key not in planned and (touched or key not in listed)
         ]
         self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
-
-    def _renew_document(self, item_row: int, document: bytes) -> None:
-        """Schedule the item's JSON to be written again. If it was written, a file there is ours."""
-        self._db.execute(_PUT_DOCUMENT, (item_row, document))
-        self._db.execute(
-            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item_row,)
-        )
 
     def _drop_stand_ins(self, planned: Sequence[_Planned]) -> None:
         """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
@@ -384,9 +375,7 @@ class Planner:
         else:
             row = before.row
             self._db.execute("UPDATE items SET run = ?, parent = ? WHERE id = ?", (self._run, above, row))
-        self._known[failed.id] = (
-            before._replace(run=self._run) if before is not None else _Known(row, self._run, *_NOTHING)
-        )
+        self._remember(failed.id, row, before)
         put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
         committed = self._assets.committed
         committed.items_failed += 1
@@ -455,6 +444,7 @@ class Planner:
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
+                "drawn": batch.drawn,
                 "announced": batch.announced,
                 "cut_short": batch.cut_short,
                 "announced_by_all": batch.announced_by_all,
@@ -490,14 +480,13 @@ _INSERT_ITEM = (
     "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, href_form, updated, walk, "
     "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
-_PUT_DOCUMENT = "INSERT OR REPLACE INTO documents VALUES (?, ?)"
 _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "
     "items_without_label = items_without_label + :without_label, "
     "assets_excluded = assets_excluded + :excluded, assets_pages = assets_pages + :pages, "
     "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
-    "walk_ended = walk_ended OR :walk_ended, "
+    "walk_ended = walk_ended OR :walk_ended, drawn = drawn OR :drawn, "
     "items_announced = coalesce(:announced, items_announced), "
     "cut_short = coalesce(:cut_short, cut_short), "
     "items_unseen = coalesce(max(0, :announced_by_all - items_seen - :seen), items_unseen) WHERE id = :run"

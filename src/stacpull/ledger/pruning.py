@@ -22,8 +22,8 @@ from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
 from stacpull.ledger.database import exists, marks, number, transaction
 from stacpull.ledger.meta import disown_file, file_digests
-from stacpull.ledger.outcomes import update_item_states
-from stacpull.ledger.planned_assets import restore
+from stacpull.ledger.outcomes import renew_document, update_item_states
+from stacpull.ledger.planned_assets import drop_open
 from stacpull.ledger.planner import seen_hash
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
@@ -33,8 +33,6 @@ from stacpull.ledger.schema import (
     STATE_PENDING,
     STATE_RESERVED,
     UNWRITTEN,
-    WRITTEN,
-    WRITTEN_ONCE,
 )
 from stacpull.models import OF_COLLECTION, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_path
@@ -189,17 +187,14 @@ def forget(
     """
     with transaction(db):
         for item, document in (renewed or {}).items():
-            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-            db.execute(
-                f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item,)
-            )
+            renew_document(db, item, document)
         paths = [path for item in items for path in _paths_of(db, item)]
         files = sum(len(_assets_of(db, item)) for item in items)
         parents = {row for item in items for row in _parent_of(db, item)} - set(items)
         for item in items:
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
-        db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", ((path,) for path in paths))
+        db.executemany(_ANNOUNCE, ((path,) for path in paths))
         update_item_states(db, parents)
         runs.count_changes(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
@@ -260,6 +255,15 @@ def _catalogs_of_nothing(db: sqlite3.Connection) -> list[str]:
 def listed(db: sqlite3.Connection) -> list[str]:
     """Return the paths of the files to remove, relative to DEST."""
     return [row[0] for row in db.execute("SELECT path FROM removals ORDER BY path")]
+
+
+def announce(db: sqlite3.Connection, paths: Iterable[str]) -> None:
+    """List files before they are placed. If a start finds the list, it removes them."""
+    with transaction(db):
+        db.executemany(_ANNOUNCE, ((path,) for path in paths))
+
+
+_ANNOUNCE = "INSERT OR IGNORE INTO removals VALUES (?)"
 
 
 def clear(db: sqlite3.Connection, paths: Iterable[str]) -> None:
@@ -369,20 +373,15 @@ def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> l
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:
     """Delete an open asset. If the mirror has an earlier version of it, that version stays, as done."""
-    stays = asset.previous_digest is not None and _has_file(asset, is_there)
+    previous = asset.previous_digest if _has_file(asset, is_there) else None
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
-    db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
-    if stays:
-        restore(db, asset.row, asset.previous_digest, asset.run)
+    drop_open(db, asset.row, previous, asset.run)
+    if previous is not None:
         db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (asset.row,))
-    else:
-        paths.disown(db, asset.row)
-        db.execute("DELETE FROM assets WHERE id = ?", (asset.row,))
-        db.execute("DELETE FROM clips WHERE asset = ?", (asset.row,))
 
 
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
-    if asset.name is None or asset.directory is None:
+    if asset.previous_digest is None or asset.name is None or asset.directory is None:
         return False
     return is_there(path_in_dest(asset.directory, true_name(asset.name, asset.directory, asset.key)))
 

@@ -24,7 +24,15 @@ from typing import Any, NamedTuple, Self
 import orjson
 
 from stacpull.errors import UsageError
-from stacpull.ledger.database import make_private, reject_irregular, transaction, translated
+from stacpull.ledger.database import (
+    exists,
+    make_private,
+    number,
+    reject_irregular,
+    rows_with,
+    transaction,
+    translated,
+)
 from stacpull.ledger.schema import Schema, prepare
 from stacpull.models import Json
 
@@ -49,8 +57,7 @@ _SENTENCES = {
     sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
 }
-_KEYS_AT_ONCE = 500
-"""Keys per statement: SQLite's lowest limit of parameters is 999."""
+_RESULTS = "SELECT key, value, ok, place FROM results"
 _LAST = "\U0010ffff"
 """Sorts after every other character."""
 _LOCK_TIMEOUT = 1.0
@@ -135,50 +142,35 @@ class Results:
     def count(self, *, ok: bool) -> int:
         """Return the number of keys that succeeded, or that failed."""
         with self._alone():
-            row = self._db.execute("SELECT count(*) FROM results WHERE ok = ?", (ok,)).fetchone()
-        count: int = row[0]
-        return count
+            return number(self._db, "SELECT count(*) FROM results WHERE ok = ?", (ok,))
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return the `keys` that have a row, successful or failed."""
-        found: set[str] = set()
         with self._alone():
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                some = keys[start : start + _KEYS_AT_ONCE]
-                marks = ",".join("?" * len(some))
-                sql = f"SELECT key FROM results WHERE key IN ({marks})"
-                found.update(key for (key,) in self._db.execute(sql, tuple(some)))
-        return found
+            found = rows_with(self._db, "SELECT key FROM results WHERE key IN ({marks})", keys)
+            return {key for (key,) in found}
 
     def found_before(self, place: int, prefixes: Iterable[str]) -> set[str]:
         """Return the `prefixes` of keys whose place is below `place`."""
-        sql = "SELECT EXISTS(SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?)"
+        sql = "SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?"
         with self._alone():
-            return {
-                prefix
-                for prefix in prefixes
-                if self._db.execute(sql, (prefix, prefix + _LAST, place)).fetchone()[0]
-            }
+            return {prefix for prefix in prefixes if exists(self._db, sql, (prefix, prefix + _LAST, place))}
 
     def get(self, key: str) -> Result | None:
         """Return the row of `key`, None if there is none."""
         with self._alone():
-            row = self._db.execute(
-                "SELECT key, value, ok, place FROM results WHERE key = ?", (key,)
-            ).fetchone()
+            row = self._db.execute(f"{_RESULTS} WHERE key = ?", (key,)).fetchone()
         return None if row is None else _result(row)
 
     def rows(self) -> Iterator[Result]:
         """Yield all rows by place, then in the order of first insertion. No thread may write meanwhile."""
         with translated(self.path, _SENTENCES):
-            sql = "SELECT key, value, ok, place FROM results ORDER BY place, id"
-            yield from map(_result, self._db.execute(sql))
+            yield from map(_result, self._db.execute(f"{_RESULTS} ORDER BY place, id"))
 
     def failed(self) -> Iterator[Result]:
         """Yield the failed rows, by place."""
         with translated(self.path, _SENTENCES):
-            sql = "SELECT key, value, ok, place FROM results WHERE NOT ok ORDER BY place, id"
-            yield from map(_result, self._db.execute(sql))
+            yield from map(_result, self._db.execute(f"{_RESULTS} WHERE NOT ok ORDER BY place, id"))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
         """Save rows and a position in one transaction. A new row replaces an earlier one with the same key.

@@ -311,16 +311,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags) 
         )
         run = cursor.lastrowid or 0
         set_flags(db, run, flags)
-    return Run(
-        run,
-        spec,
-        resumed=False,
-        position=None,
-        walk_ended=False,
-        drawn=False,
-        counters=counters(db, run),
-        flags=flags,
-    )
+    return replace(load(db, run), resumed=False)
 
 
 def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:

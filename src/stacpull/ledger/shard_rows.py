@@ -7,7 +7,8 @@ repeated, and skips what it has already merged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stacpull.ledger import rates
@@ -42,8 +43,8 @@ _OF_THE_WALK = {
     "position": None,
     "walk_ended": 0,
 }
-_OPEN = "href, stale, name_template, size, media_type, alternates, previous_digest, wanted"
-_FAILURE = "kind, message, status, attempts, at"
+_BESIDE = ("open_assets", "clips", "unproven")
+"""Tables whose first column is an asset."""
 
 
 class ShardAsset(NamedTuple):
@@ -59,11 +60,9 @@ class ShardAsset(NamedTuple):
     sha256: bytes | None
     rest: tuple[object, ...]
     """etag, origin, stated."""
-    is_unproven: bool
-    open: tuple[object, ...] | None
+    beside: Mapping[str, tuple[object, ...]]
+    """Its rows of other tables (`_BESIDE`), by table, without the column `asset`."""
     failure: tuple[object, ...] | None
-    clip: tuple[object, ...] | None
-    """Its row of `clips`, without the column `asset`."""
 
     @property
     def path(self) -> str | None:
@@ -142,15 +141,15 @@ def _items(shard: sqlite3.Connection, which: str) -> Iterator[list[ShardItem]]:
         (after, _AT_ONCE),
     ).fetchall():
         after = rows[-1][0]
-        assets = _assets(shard, [row[0] for row in rows])
-        failures = _item_failures(shard, [row[0] for row in rows])
+        failures = _failures(shard, [row[0] for row in rows])
+        assets = _assets(shard, [row[0] for row in rows], failures)
         yield [
             ShardItem._make(
                 (
                     row[0],
                     ItemId(row[1], row[2]),
                     *row[3:],
-                    failures.get(row[0]),
+                    failures.get((row[0], "")),
                     tuple(assets.get(row[0], ())),
                 )
             )
@@ -158,40 +157,29 @@ def _items(shard: sqlite3.Connection, which: str) -> Iterator[list[ShardItem]]:
         ]
 
 
-def _assets(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, list[ShardAsset]]:
-    found: dict[int, list[ShardAsset]] = {}
-    opened = ", ".join(f"o.{name.strip()}" for name in _OPEN.split(","))
-    failed = ", ".join(f"f.{name.strip()}" for name in _FAILURE.split(","))
-    rows = shard.execute(
-        f"SELECT a.item, a.key, a.state, a.run, {asset_directory_of()}, a.name, a.size, a.sha256, a.etag, "
-        f"a.origin, a.stated, {opened}, {failed}, k.area, k.source_size, k.place, "
-        "a.id IN (SELECT asset FROM unproven) FROM assets a "
-        "LEFT JOIN clips k ON k.asset = a.id "
-        "LEFT JOIN open_assets o ON o.asset = a.id LEFT JOIN failures f ON f.item = a.item AND f.key = a.key "
-        f"WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
+def _assets(
+    shard: sqlite3.Connection, items: Sequence[int], failures: Mapping[tuple[int, str], tuple[object, ...]]
+) -> dict[int, list[ShardAsset]]:
+    beside: defaultdict[int, dict[str, tuple[object, ...]]] = defaultdict(dict)
+    of_items = f"JOIN assets a ON a.id = t.asset WHERE a.item IN ({marks(len(items))})"
+    for table in _BESIDE:
+        for asset, *values in shard.execute(f"SELECT t.* FROM {table} t {of_items}", items):
+            beside[asset][table] = tuple(values)
+    found: defaultdict[int, list[ShardAsset]] = defaultdict(list)
+    for row, item, key, *columns, etag, origin, stated in shard.execute(
+        f"SELECT a.id, a.item, a.key, a.state, a.run, {asset_directory_of()}, a.name, a.size, a.sha256, "
+        f"a.etag, a.origin, a.stated FROM assets a WHERE a.item IN ({marks(len(items))}) ORDER BY a.id",
         items,
-    )
-    for row in rows:
-        opening, failure, clip = row[11:19], row[19:24], row[24:27]
-        asset = ShardAsset._make(
-            (
-                *row[1:8],
-                row[8:11],
-                bool(row[27]),
-                None if opening[0] is None else opening,
-                None if failure[0] is None else failure,
-                None if clip[0] is None else clip,
-            )
-        )
-        found.setdefault(row[0], []).append(asset)
+    ):
+        rest, failure = (etag, origin, stated), failures.get((item, key))
+        found[item].append(ShardAsset._make((key, *columns, rest, beside.get(row, {}), failure)))
     return found
 
 
-def _item_failures(shard: sqlite3.Connection, items: Sequence[int]) -> dict[int, tuple[object, ...]]:
-    rows = shard.execute(
-        f"SELECT item, {_FAILURE} FROM failures WHERE key = '' AND item IN ({marks(len(items))})", items
-    )
-    return {row[0]: row[1:] for row in rows}
+def _failures(shard: sqlite3.Connection, items: Sequence[int]) -> dict[tuple[int, str], tuple[object, ...]]:
+    """Return the failures of items and their assets, by item and key."""
+    rows = shard.execute(f"SELECT * FROM failures WHERE item IN ({marks(len(items))})", items)
+    return {(item, key): tuple(values) for item, key, *values in rows}
 
 
 class ShardRows:
@@ -268,17 +256,6 @@ class ShardRows:
     def is_kept_apart(self, item: ShardItem) -> bool:
         """Return True if an item is new, and DEST has its directory in another spelling."""
         return find_item(self._db, item.id) is None and not self._directories.keeps(item.directory)
-
-    def announce(self, paths: Iterable[str]) -> None:
-        """List files before they are placed. If a start finds the list, it removes them."""
-        with transaction(self._db):
-            for path in paths:
-                self._db.execute("INSERT OR IGNORE INTO removals VALUES (?)", (path,))
-
-    def withdraw(self, paths: Iterable[str]) -> None:
-        """Take files off the list again."""
-        with transaction(self._db):
-            self._db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
 
     def record(self, placed: Sequence[MergedItem]) -> int:
         """Record placed files, which are all on stable storage; return the number of new items."""
@@ -359,39 +336,32 @@ class ShardRows:
         found = self._db.execute(
             "SELECT id FROM assets WHERE item = ? AND key = ?", (item, asset.key)
         ).fetchone()
-        values = (
+        columns = (
             asset.state, self._runs[asset.run], directory, asset.name, asset.size, asset.sha256, *asset.rest
         )  # fmt: skip
         if found is None:
             row = self._db.execute(
                 "INSERT INTO assets(state, run, directory, name, size, sha256, etag, origin, stated, "
                 "item, key, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (*values, item, asset.key),
+                (*columns, item, asset.key),
             ).lastrowid
         else:
             row = found[0]
             disown(self._db, row)
-            for table in ("open_assets", "clips", "reservations", "unproven"):
+            for table in (*_BESIDE, "reservations"):
                 self._db.execute(f"DELETE FROM {table} WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
             self._db.execute(
                 "UPDATE assets SET state = ?, run = ?, directory = ?, name = ?, size = ?, sha256 = ?, "
                 "etag = ?, origin = ?, stated = ? WHERE id = ?",
-                (*values, row),
+                (*columns, row),
             )
         if asset.path is not None:
             self._db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(asset.path), row))
-        if asset.open is not None:
-            self._db.execute(
-                f"INSERT INTO open_assets(asset, {_OPEN}) VALUES ({marks(1 + len(asset.open))})",
-                (row, *asset.open),
-            )
+        for table, values in asset.beside.items():
+            self._db.execute(f"INSERT INTO {table} VALUES ({marks(1 + len(values))})", (row, *values))
         if asset.failure is not None:
             self._put_failure(item, asset.key, asset.failure)
-        if asset.is_unproven:
-            self._db.execute("INSERT INTO unproven VALUES (?)", (row,))
-        if asset.clip is not None:
-            self._db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, *asset.clip))
 
     def _put_failure(self, item: int, key: str, failure: Sequence[object]) -> None:
         self._db.execute(

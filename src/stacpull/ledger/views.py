@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
-from stacpull.ledger import paths, runs, walk_state
+from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
 from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import (
@@ -98,11 +98,11 @@ def unproven(db: sqlite3.Connection) -> int:
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     """Return the numbers of primary items, of complete ones, and of items that could not be read."""
-    failed = number(db, "SELECT count(*) FROM failures WHERE key = ''")
+    failed = "SELECT (SELECT count(*) FROM failures WHERE key = '') + (SELECT count(*) FROM unread)"
     return {
         "items_matched": number(db, "SELECT sum(items) FROM counts"),
         "items_done": number(db, "SELECT sum(items_done) FROM counts"),
-        "items_failed": failed + walk_state.count_unread(db),
+        "items_failed": number(db, failed),
     }
 
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import orjson
 
-from stacpull.ledger.database import number
 from stacpull.models import Failure, FailureKind, ItemId, Unread
 
 
@@ -62,16 +61,6 @@ def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) ->
         (*place, limit),
     )
     return [SampledItem(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], bool(row[6])) for row in rows]
-
-
-def set_drawn(db: sqlite3.Connection, run: int) -> None:
-    """Record that the walk of `run` has ended: the candidates are its sample."""
-    db.execute("UPDATE runs SET drawn = 1 WHERE id = ?", (run,))
-
-
-def clear(db: sqlite3.Connection) -> None:
-    """Delete the candidates."""
-    db.execute("DELETE FROM sample")
 
 
 _NOTE_UNREAD = """
@@ -145,8 +134,3 @@ def forget_links_of(db: sqlite3.Connection, run: int) -> None:
 def end_walk(db: sqlite3.Connection, run: int) -> None:
     """Delete the links that only earlier walks of the same source and selection recorded."""
     db.execute(_END_WALK, {"run": run})
-
-
-def count_unread(db: sqlite3.Connection) -> int:
-    """Return the number of unreadable links."""
-    return number(db, "SELECT count(*) FROM unread")

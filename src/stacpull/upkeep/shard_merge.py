@@ -25,7 +25,7 @@ from stacpull.engine.publisher import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
-from stacpull.ledger import runs, views
+from stacpull.ledger import pruning, runs, views
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import RunFlags
@@ -33,7 +33,7 @@ from stacpull.ledger.schema import UNWRITTEN
 from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
@@ -198,7 +198,7 @@ class _MergeRun:
             if document:
                 puts.append(item.document_path)
             placed.append(MergedItem(item, assets, document, is_outdated))
-        self._place(files, merge, puts)
+        self._place(files, puts)
         self._counts.items += merge.record(placed)
 
     def _has_document(self, files: StoredFiles, item: ShardItem) -> bool:
@@ -272,30 +272,28 @@ class _MergeRun:
 
     # --- files -------------------------------------------------------------------------------------------
 
-    def _place(self, files: StoredFiles, merge: ShardRows, paths: Sequence[str]) -> None:
+    def _place(self, files: StoredFiles, paths: Sequence[str]) -> None:
         """Publish and sync files in DEST."""
         puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
         copied = [put.part for put in puts if not self._link(files, put)]
-        merge.announce(paths)
+        pruning.announce(self._db, paths)
         self._destination.sync(copied)
         for number, put in enumerate(puts):
             directory, _, name = put.path.rpartition("/")
             try:
                 failure = self._destination.place(put.part, directory, name, replace=False)
             except DestinationError:
-                merge.withdraw(paths[number + 1 :])  # this one may have been placed
+                pruning.clear(self._db, paths[number + 1 :])  # this one may have been placed
                 raise
             if failure is not None:  # another program writes here: the next start must not remove its files
-                merge.withdraw(paths[number:])
+                pruning.clear(self._db, paths[number:])
                 raise DestinationError(failure.message)
         self._destination.sync(())
 
     def _link(self, files: StoredFiles, put: _Put) -> bool:
         """Link a file of a shard to its part. Return False if it was copied instead."""
-        try:
+        with destination_errors(self._destination.work):
             return self._destination.link_part(put.part, files, put.path)
-        except OSError as error:
-            raise destination_error(error, self._destination.work) from error
 
     def _write_documents(self) -> None:
         """Write the JSON of items that gained files, and the catalogs."""
