@@ -181,7 +181,7 @@ def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
     for number in range(200):
         opened.write_part("p", b"x")
         assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
-    assert len(list(Path("/proc/self/fd").iterdir())) - before <= module._HELD_DIRECTORIES + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
     touched = opened.take_touched()
     with opened.opened(touched[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50
