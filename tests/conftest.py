@@ -18,7 +18,7 @@ import rasterio
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 from rasterio.session import DummySession
-from tests.acceptance.forked_command import read_models_once
+from tests.acceptance.forked_command import read_at_start, read_models_once
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -240,6 +240,14 @@ def no_leaks() -> Iterator[None]:
     """Fail the test that leaves an unclosed socket or file in a reference cycle, instead of a later test."""
     yield
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def variables_read_at_start() -> Iterator[None]:
+    """Fail the test that leaves one changed: later commands could not be forked (`forked_command`)."""
+    before = read_at_start(os.environ)
+    yield
+    assert read_at_start(os.environ) == before, "variables of this process were left changed"
 
 
 class OutsideConnectionError(Exception):

@@ -1,7 +1,6 @@
 """A Dask scheduler and workers as processes on loopback, as an administrator starts them.
 
-Workers are forked (`forked_command`): starting one takes half a second of processor time. Schedulers are
-started, since a test searches their memory.
+They are forked (`forked_command`): starting one takes a second of processor time.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tests.acceptance.command import environment, wait_until
 from tests.acceptance.forked_command import ForkedProcess, Forker
 
 Process = subprocess.Popen[bytes] | ForkedProcess
-_START = "import sys; sys.argv[0] = 'dask'; from distributed.cli.dask_scheduler import main; main()"
+_SCHEDULER = "distributed.cli.dask_scheduler"
 _WORKER = "distributed.cli.dask_worker"
 _SETTINGS = {
     "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h",
@@ -34,9 +33,9 @@ _SETTINGS = {
 
 @cache
 def _forker() -> Forker:
-    """Return the process that forks Dask workers."""
-    modules = "distributed.comm.tcp", "stacpull.engine.dask_cluster", "stacpull.engine.dask_relay", _WORKER
-    return Forker(environment(**_SETTINGS), *modules)
+    """Return the process that forks schedulers and workers."""
+    ours = "stacpull.engine.dask_cluster", "stacpull.engine.dask_relay"
+    return Forker(environment(**_SETTINGS), "distributed.comm.tcp", *ours, _SCHEDULER, _WORKER)
 
 
 class DaskProcesses:
@@ -46,9 +45,13 @@ class DaskProcesses:
         place: A directory for the scheduler file, the logs and the workers.
         workers: How many workers to start.
         env: Their environment.
+        forked: False for a test that searches the memory of the scheduler: it is started. A process that was
+            forked has the memory of the one that forked it.
     """
 
-    def __init__(self, place: Path, workers: int = 2, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, place: Path, workers: int = 2, env: Mapping[str, str] | None = None, *, forked: bool = True
+    ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.env = {**(environment() if env is None else env), **_SETTINGS}
@@ -56,6 +59,7 @@ class DaskProcesses:
         self.port = _free_port()
         self.workers: list[Process] = []
         self._count = workers
+        self._forked = forked
         self.scheduler = self._start_scheduler()
 
     @property
@@ -74,19 +78,11 @@ class DaskProcesses:
             process.kill()
             process.wait()
 
-    def _start_scheduler(self) -> subprocess.Popen[bytes]:
+    def _start_scheduler(self) -> Process:
         arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
         self.file.unlink(missing_ok=True)
-        command = [sys.executable, "-c", _START, *arguments, "--scheduler-file", str(self.file)]
-        with self._new_log("scheduler").open("wb") as log:
-            started = subprocess.Popen(
-                command,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments += ["--scheduler-file", str(self.file)]
+        started = self._start("scheduler", _SCHEDULER, arguments, self.env, forked=self._forked)
         assert wait_until(self._is_up, 60), self.log()
         return started
 
@@ -100,20 +96,23 @@ class DaskProcesses:
         arguments = [self.address, "--no-nanny", "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
         arguments += ["--local-directory", str(self.place), "--host", host, "--death-timeout", "3"]
         whole = {name: value for name, value in {**self.env, **(env or {})}.items() if value is not None}
-        code = f"import sys; sys.argv[0] = 'dask'; from {_WORKER} import main; main()"
-        with self._new_log("worker").open("wb") as log, Path(os.devnull).open("rb") as nothing:
-            streams = nothing, log, log
-            worker: Process
-            if _forker().can_run(whole):
-                numbers = (stream.fileno() for stream in streams)
-                worker = _forker().fork(
-                    ["dask", *arguments], whole, None, *numbers, module=_WORKER, session=True
-                )
-            else:
-                command = [sys.executable, "-c", code, *arguments]
-                worker = subprocess.Popen(command, None, None, *streams, env=whole, start_new_session=True)
+        worker = self._start("worker", _WORKER, arguments, whole)
         self.workers.append(worker)
         return worker
+
+    def _start(
+        self, name: str, module: str, arguments: list[str], env: Mapping[str, str], *, forked: bool = True
+    ) -> Process:
+        """Start a process that logs to a file of its own, in a session of its own."""
+        code = f"import sys; sys.argv[0] = 'dask'; from {module} import main; main()"
+        with self._new_log(name).open("wb") as log, Path(os.devnull).open("rb") as nothing:
+            streams = nothing, log, log
+            if forked and _forker().can_run(env):
+                numbers = (stream.fileno() for stream in streams)
+                command = ["dask", *arguments]
+                return _forker().fork(command, env, None, *numbers, module=module, session=True)
+            command = [sys.executable, "-c", code, *arguments]
+            return subprocess.Popen(command, None, None, *streams, env=env, start_new_session=True)
 
     def restart_scheduler(self) -> None:
         """Kill the scheduler, and start another one at its address with as many workers."""

@@ -41,6 +41,7 @@ COMMAND = "stacpull.cli.entry"
 """The module whose `main` is the command."""
 WORKER = "stacpull.engine.worker"
 _STORE = "stacpull.engine.store_server"
+_DASK_WORKER = "distributed.cli.dask_worker"
 _MODULES = (
     "aioboto3",
     "encodings.idna",
@@ -79,7 +80,7 @@ WORKER_NAME = "stacpull-worker"
 """What a forked worker process is called there."""
 _NAMES = {_STORE: STORE_NAME, WORKER: WORKER_NAME}
 _READ_AT_START = ("DASK_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
-"""How names of variables begin that the interpreter and its libraries read once."""
+"""How the names of variables begin that `read_at_start` returns."""
 _LONGEST = 1 << 17
 """Bytes of a request, which is one packet."""
 _MOST_DESCRIPTORS = 8
@@ -157,7 +158,7 @@ class Forker:
 
     def can_run(self, environment: Mapping[str, str]) -> bool:
         """Whether a command with this environment would start as the process that forks has started."""
-        return _at_start(environment) == _at_start(self._environment)
+        return read_at_start(environment) == read_at_start(self._environment)
 
     def fork(
         self,
@@ -217,7 +218,8 @@ class Forker:
             return int(self._socket.recv(_LONGEST))
 
 
-def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
+def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that the interpreter and its libraries read once."""
     return {name: value for name, value in environment.items() if name.startswith(_READ_AT_START)}
 
 
@@ -420,9 +422,9 @@ def _await_tracer() -> None:
 def _fork_children(command: Sequence[str], module: str) -> None:
     """Fork the processes that a command will start, instead of those that `spawn` would start."""
     wanted, users = list[str](), ["store_client", "workers"]
-    if module != COMMAND:
-        wanted, users = [WORKER] * 2, ["dask_relay"]  # it is a Dask worker
-    elif _MIRRORING & set(command) or command[0].endswith("/python"):
+    if module == _DASK_WORKER:
+        wanted, users = [WORKER] * 2, ["dask_relay"]
+    elif module == COMMAND and (_MIRRORING & set(command) or command[0].endswith("/python")):
         wanted = [_STORE, *[WORKER] * _worker_count(command)]
     waiting: list[_Waiting] = []
     for one in wanted:

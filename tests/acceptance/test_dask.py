@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 from urllib.request import urlopen
 
 import distributed
@@ -46,7 +47,7 @@ Served = Callable[..., MlhubReplica]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
     """A scheduler with two workers, which no test harms."""
-    with DaskProcesses(tmp_path_factory.mktemp("dask")) as processes:
+    with DaskProcesses(tmp_path_factory.mktemp("dask"), forked=False) as processes:
         yield processes
 
 
@@ -492,6 +493,7 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
     replica = served()
     how = {"n_workers": 1, "security": security, "protocol": "tls://", "host": "127.0.0.1"}
     with (
+        mock.patch.dict(os.environ),  # LocalCluster sets variables of this process
         distributed.LocalCluster(**how, dashboard_address="127.0.0.1:0") as processes,
         distributed.Client(processes, set_as_default=False) as client,
     ):
