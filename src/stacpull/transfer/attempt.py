@@ -1,21 +1,20 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-An attempt is a state machine. Each state sends at most one request, and the response determines the next
-state:
+An attempt consists of steps. Each step sends at most one request, and the response determines the next step:
 
-    state         requests                result                           next state
-    Start         nothing                 a part that can be resumed       Resume
-                                          the file of `Job.present`        Revalidate
-                                          neither                          FetchAll
-    Resume        the rest of the part    206 or 416 of the same object    Confirm (the part)
-                                          200                              Confirm (the new body)
-                                          unusable (`transfer.resume`)     Start, without the part
-    Revalidate    the object, if changed  304                              done: unchanged
-                                          304 that cannot be trusted       FetchAll
-                                          200                              Confirm
-    FetchAll      the object              200                              Confirm
-    Confirm       nothing, or the byte    all checks agree                 done: received
-                  after the last          only an ETag disagrees           FetchAll, once more
+    step          requests                result                           next step
+    start         nothing                 a part that can be resumed       resume
+                                          the file of `Job.present`        revalidate
+                                          neither                          fetch_all
+    resume        the rest of the part    206 or 416 of the same object    confirm (the part)
+                                          200                              confirm (the new body)
+                                          unusable (`transfer.resume`)     start, without the part
+    revalidate    the object, if changed  304                              done: unchanged
+                                          304 that cannot be trusted       fetch_all
+                                          200                              confirm
+    fetch_all     the object              200                              confirm
+    confirm       nothing, or the byte    all checks agree                 done: received
+                  after the last          only an ETag disagrees           fetch_all, once more
 
 Any other response ends the attempt with a `TransferError`. The bytes received until then stay as a part if
 they can be resumed later.
@@ -36,7 +35,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -239,40 +237,6 @@ class Fetcher:
         return validator
 
 
-class _Start(NamedTuple):
-    """No request was sent yet, or a part could not be resumed and was removed."""
-
-    may_resume: bool
-
-
-class _Resume(NamedTuple):
-    """There is a part of the object that `point` describes."""
-
-    point: ResumePoint
-
-
-class _Revalidate(NamedTuple):
-    """The file in DEST has the version that `present` describes."""
-
-    present: VersionInDest
-
-
-class _FetchAll(NamedTuple):
-    """There are no bytes that could be used."""
-
-    doubt: Check | None = None
-    """A check for the digest of the first fetch, if only its ETag disagreed."""
-
-
-class _Confirm(NamedTuple):
-    """All bytes were received."""
-
-    body: Body
-
-
-_State = _Start | _Resume | _Revalidate | _FetchAll | _Confirm
-
-
 class _OpenPart(msgspec.Struct):
     """The part that is written, and what to do with it if the attempt fails."""
 
@@ -285,7 +249,7 @@ class _OpenPart(msgspec.Struct):
 
 
 class _Attempt:
-    """One attempt: runs the state machine, and owns the open part."""
+    """One attempt. It owns the open part."""
 
     def __init__(
         self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: StartedExchange | None = None
@@ -297,84 +261,88 @@ class _Attempt:
         self._part: _OpenPart | None = None
 
     async def run(self) -> Arrival | None:
-        """Run the state machine; keep or remove an open part if the attempt fails."""
-        job = self._job
-        state: _State | Arrival | None
-        if self._started is None:
-            state = _Start(job.size is None or job.size > self._fetcher.small_limit)
-        else:
-            state = _FetchAll()
+        """Make the attempt; keep or remove an open part if it fails."""
+        job, fetcher = self._job, self._fetcher
         try:
-            while not (state is None or isinstance(state, Arrival)):
-                state = await _STEPS[type(state)](self, state)
+            if self._started is not None:
+                return await self._fetch_all()
+            return await self._start(may_resume=job.size is None or job.size > fetcher.small_limit)
         except BaseException as error:  # noqa: BLE001 - raised again, possibly with a longer message
             raise await self._put_away(error) from error.__cause__
-        return state
 
-    # --- states ------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------
 
-    async def start(self, state: _Start) -> _State:
-        """Choose the first request."""
+    async def _start(self, *, may_resume: bool) -> Arrival | None:
+        """Choose the first request.
+
+        Args:
+            may_resume: False if the asset cannot have a part, or if its part was removed.
+        """
         job, fetcher = self._job, self._fetcher
-        point = await fetcher.parts.point(job.row, job.generation) if state.may_resume else None
+        point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         if point is not None:
-            return _Resume(point)
+            return await self._resume(point)
         if job.present is not None and await fetcher.is_there(job):
-            return _Revalidate(job.present)
-        return _FetchAll()
+            return await self._revalidate(job.present)
+        return await self._fetch_all()
 
-    async def resume(self, state: _Resume) -> _State | Arrival:
-        """Request the rest of a part.
+    async def _resume(self, point: ResumePoint) -> Arrival | None:
+        """Request the rest of the part that `point` describes.
 
         The part is hashed before the request. That may take minutes, and no server keeps a response open so
         long.
         """
-        job, point = self._job, state.point
+        job = self._job
         part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
         await self._feed(part, self._possible_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
-                return _Confirm(
-                    await self._continue(part, response, point, whole=meaning is ResumeVerdict.WHOLE)
-                )
-            await self._discard()
-            if meaning is ResumeVerdict.AGAIN:
-                return _Start(may_resume=False)
-            if meaning is ResumeVerdict.CHANGED:
-                what = "sent another range than requested, or a range of another object"
-                raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
-            return await self._take(response)
+                whole = meaning is ResumeVerdict.WHOLE
+                taken: Body | Arrival | None = await self._continue(part, response, point, whole=whole)
+            else:
+                await self._discard()
+                if meaning is ResumeVerdict.CHANGED:
+                    what = "sent another range than requested, or a range of another object"
+                    raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
+                taken = await self._take(response) if meaning is ResumeVerdict.REPLACE else None
+        return await self._start(may_resume=False) if taken is None else await self._confirm(taken)
 
-    async def revalidate(self, state: _Revalidate) -> _State | Arrival | None:
+    async def _revalidate(self, present: VersionInDest) -> Arrival | None:
         """Request the object if it differs from the present file; return None if it does not."""
-        present = state.present
+        taken = None
         async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
-                return await self._take(response)
+                taken = await self._take(response)
             is_denied = denies(present.validator, response.headers)
-        if is_denied:
-            return _FetchAll()
-        if present.checksum_unverified and not await self._fetcher.is_as_stated(self._job):
-            return _FetchAll()
+        if taken is not None:
+            return await self._confirm(taken)
+        if is_denied or (present.checksum_unverified and not await self._fetcher.is_as_stated(self._job)):
+            return await self._fetch_all()
         return None
 
-    async def fetch_all(self, state: _FetchAll) -> _State | Arrival:
-        """Request the whole object."""
-        async with self._open({}, _WHOLE) as response:
-            return await self._take(response, state.doubt)
+    async def _fetch_all(self, doubt: Check | None = None) -> Arrival:
+        """Request the whole object.
 
-    async def verify(self, state: _Confirm) -> _State | Arrival:
-        """Prove length and content; only then finish the part."""
-        job, fetcher, body = self._job, self._fetcher, state.body
-        info = body.info
+        Args:
+            doubt: A check for the digest of the first fetch, if only its ETag disagreed.
+        """
+        async with self._open({}, _WHOLE) as response:
+            taken = await self._take(response, doubt)
+        return await self._confirm(taken)
+
+    async def _confirm(self, body: Body | Arrival) -> Arrival:
+        """Prove length and content; only then finish the part. A copy by the service needs no proof."""
+        if isinstance(body, Arrival):
+            return body
+        job, fetcher, info = self._job, self._fetcher, body.info
         failure = shortfall(job, body)
         if failure is None and info.coding and job.size is None and not body.is_certain:
             failure = unproven_coding(info)
         found = failure or disagreement(job, body)
         if isinstance(found, Check):
             await self._discard()
-            return _FetchAll(doubt=found)
+            return await self._fetch_all(found)
         if found is not None:
             raise TransferError(found)
         if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
@@ -404,13 +372,13 @@ class _Attempt:
         request = Request(self._job.href, headers=headers)
         return client.open(request, accept=accept, count_refusal=self._count_refusal)
 
-    async def _take(self, response: Exchange, doubt: Check | None = None) -> _State | Arrival:
+    async def _take(self, response: Exchange, doubt: Check | None = None) -> Body | Arrival:
         """Receive the body of a 200, unless the service of DEST can copy the object."""
         if self._fetcher.can_copy is not None and doubt is None:
             copied = await self._copied(response, self._fetcher.can_copy)
             if copied is not None:
                 return copied
-        return _Confirm(await self._receive(response, doubt))
+        return await self._receive(response, doubt)
 
     async def _copied(
         self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
@@ -624,15 +592,6 @@ class _Attempt:
             self._fetcher.on_detail(
                 f"{host} sends neither a strong ETag nor a strong date: interrupted transfers start again."
             )
-
-
-_STEPS: Mapping[type[_State], Callable[[_Attempt, Any], Awaitable[_State | Arrival | None]]] = {
-    _Start: _Attempt.start,
-    _Resume: _Attempt.resume,
-    _Revalidate: _Attempt.revalidate,
-    _FetchAll: _Attempt.fetch_all,
-    _Confirm: _Attempt.verify,
-}
 
 
 def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
