@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,9 +26,6 @@ from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
@@ -151,58 +148,35 @@ async def attempted(
             raise
         first = [error]
 
-    from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
+    from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
-    hooks = _TenacityHooks(policy, jitter or random.Random(), on_retry)  # noqa: S311 - jitter, no cryptography
+    draw = (jitter or random.Random()).random  # noqa: S311 - jitter, no cryptography
+    state, pause = RetryState(), 0.0
+    decision: Decision = GiveUp()
 
     async def step() -> T:
         if first:
             raise first.pop()
         return await attempt()
 
-    machine = AsyncRetrying(
-        retry=retry_if_exception_type(TransferError),
-        wait=hooks.wait,
-        stop=hooks.stop,
-        sleep=clock.sleep,
-        before_sleep=hooks.before_sleep,
-        reraise=True,
-    )
+    def is_retried(error: BaseException) -> bool:
+        nonlocal state, pause, decision
+        if not isinstance(error, TransferError):
+            return False
+        decision = decide(policy, state, error.failure, draw())
+        if not isinstance(decision, Wait):
+            return False
+        state, pause = advance(state, error.failure, decision), decision.seconds
+        on_retry(error.failure)
+        return True
+
+    machine = AsyncRetrying(retry=retry_if_exception(is_retried), wait=lambda _call: pause, sleep=clock.sleep)
     try:
         return await machine(step)
     except TransferError as error:
-        if isinstance(hooks.decision, StopRun):
-            raise SourceError(hooks.decision.message(clock.time())) from error
+        if isinstance(decision, StopRun):
+            raise SourceError(decision.message(clock.time())) from error
         raise
-
-
-class _TenacityHooks:
-    """The three callbacks of tenacity for one asset.
-
-    tenacity calls `wait` before `stop`, so `wait` makes the decision.
-    """
-
-    def __init__(
-        self, policy: RetryPolicy, jitter: random.Random, on_retry: Callable[[Failure], None]
-    ) -> None:
-        self._policy = policy
-        self._jitter = jitter
-        self._on_retry = on_retry
-        self._state = RetryState()
-        self.decision: Decision = GiveUp()
-
-    def wait(self, call: RetryCallState) -> float:
-        self.decision = decide(self._policy, self._state, _failure_in(call), self._jitter.random())
-        return self.decision.seconds if isinstance(self.decision, Wait) else 0.0
-
-    def stop(self, _call: RetryCallState) -> bool:
-        return not isinstance(self.decision, Wait)
-
-    def before_sleep(self, call: RetryCallState) -> None:
-        failure = _failure_in(call)
-        if isinstance(self.decision, Wait):
-            self._state = advance(self._state, failure, self.decision)
-        self._on_retry(failure)
 
 
 def _charged(state: RetryState, failure: Failure) -> int:
@@ -216,10 +190,3 @@ def _charged(state: RetryState, failure: Failure) -> int:
 def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:
     within = state.throttled_seconds + (failure.retry_after or 0.0) <= policy.free_throttled_seconds
     return failure.free and within and state.throttles < policy.free_throttles
-
-
-def _failure_in(call: RetryCallState) -> Failure:
-    error = call.outcome.exception() if call.outcome else None
-    if not isinstance(error, TransferError):
-        raise TypeError(f"retried an error that is not a TransferError: {error!r}")
-    return error.failure
