@@ -93,8 +93,6 @@ class Signer:
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, str, str], bytes] = {}
-        self._last: tuple[tuple[str, str, str] | None, hmac.HMAC] = None, hmac.new(b"", digestmod="sha256")
-        """The last result of `_begun`, for which date, region and secret."""
 
     def sign(
         self,
@@ -140,25 +138,15 @@ class Signer:
         names = sorted(signed)
         lines = "\n".join([f"{name}:{' '.join(signed[name].split())}" for name in names])
         signed_names = ";".join(names)
-        day = date[:8]
-        scope = f"{day}/{region}/s3/aws4_request"
+        scope = f"{date[:8]}/{region}/s3/aws4_request"
+        key = self._key(date[:8], region, credentials.secret_key)
         return SignedFields(
             signed,
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed_names}, Signature=",
             f"\n{lines}\n\n{signed_names}\n{body_hash}".encode(),
-            self._begun(date, scope, region, credentials.secret_key),
+            hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256"),
         )
-
-    def _begun(self, date: str, scope: str, region: str, secret: str) -> hmac.HMAC:
-        """Return the HMAC of the text to sign, up to the hash of the request. It is made once per second."""
-        known, mac = self._last
-        if known != (date, region, secret):
-            mac = hmac.new(
-                self._key(date[:8], region, secret), f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256"
-            )
-            self._last = (date, region, secret), mac
-        return mac
 
     def _key(self, day: str, region: str, secret: str) -> bytes:
         """Return the signing key, which is derived once per day, region and secret."""
