@@ -64,6 +64,7 @@ from stacpull.transfer.checks import (
     Body,
     Check,
     ResponseInfo,
+    another_range,
     disagreement,
     expected_checks,
     failed,
@@ -72,6 +73,7 @@ from stacpull.transfer.checks import (
     is_markup,
     is_page_instead,
     may_state,
+    page_instead,
     promised,
     shortfall,
     too_long,
@@ -303,8 +305,7 @@ class _Attempt:
             else:
                 await self._discard()
                 if meaning is ResumeVerdict.CHANGED:
-                    what = "sent another range than requested, or a range of another object"
-                    raise TransferError(failed(FailureKind.CHANGED, response.url, what, again=True))
+                    raise TransferError(another_range(response.url))
                 taken = await self._take(response) if meaning is ResumeVerdict.REPLACE else None
         return await self._start(may_resume=False) if taken is None else await self._confirm(taken)
 
@@ -565,8 +566,7 @@ class _Attempt:
             return  # no markup, as in nearly all cases
         wanted = promised(self._job.media_type, self._job.href)
         if is_page_instead(wanted, response.headers, start):
-            what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
-            raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=_OK))
+            raise TransferError(page_instead(response.url, _OK, wanted))
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""

@@ -320,6 +320,12 @@ def too_long(url: str, error: TooLongError) -> Failure:
     return failed(FailureKind.OVERLONG, url, f"sends more than {error.limit} bytes, which DEST cannot store")
 
 
+def another_range(url: str) -> Failure:
+    """Return the failure of a response with other bytes than requested, or of another object."""
+    what = "sent another range than requested, or a range of another object"
+    return failed(FailureKind.CHANGED, url, what, again=True)
+
+
 # --- web pages in place of an asset ----------------------------------------------------------------------
 
 
@@ -351,6 +357,12 @@ def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: b
         return False
     prefix = start[:_SNIFFED]
     return is_markup(start) and is_login_page(headers, prefix)
+
+
+def page_instead(url: str, status: int, wanted: str | None) -> Failure:
+    """Return the failure of a web page that was received instead of the asset."""
+    what = f"answered with a web page instead of {wanted}; sign in there, or check the credentials"
+    return failed(FailureKind.REFUSED, url, what, status=status)
 
 
 def is_markup(start: bytes) -> bool:

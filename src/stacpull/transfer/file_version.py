@@ -22,12 +22,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Needs, Segments
-from stacpull.transfer.checks import failed, is_page_instead, promised
+from stacpull.transfer.checks import failed, is_page_instead, page_instead, promised
 from stacpull.transfer.resume import is_another, same_object, validator_of
 
 _MOST_READS = 32
@@ -63,14 +65,11 @@ class NotModifiedError(Exception):
         self.headers = headers
 
 
-class ReadCounts:
+class ReadCounts(msgspec.Struct):
     """Requests and bytes of an attempt so far, including abandoned versions."""
 
-    __slots__ = ("bytes", "reads")
-
-    def __init__(self) -> None:
-        self.reads = 0
-        self.bytes = 0
+    reads: int = 0
+    bytes: int = 0
 
 
 class FileVersion:
@@ -85,11 +84,6 @@ class FileVersion:
         count_refusal: False if a refusal does not concern credentials.
         condition: Header fields for the first request, which request the file only if it has changed.
     """
-
-    __slots__ = (
-        "_client", "_condition", "_count_refusal", "_href", "_most_bytes", "_promised", "_segments", "_used",
-        "_validator", "served_ranges", "url",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -332,11 +326,7 @@ class FileVersion:
 
     def _add(self, start: int, data: bytes, response: Response) -> None:
         if start == 0 and is_page_instead(self._promised, response.headers, data):
-            what = (
-                f"answered with a web page instead of {self._promised}; "
-                "sign in there, or check the credentials"
-            )
-            raise TransferError(failed(FailureKind.REFUSED, response.url, what, status=response.status))
+            raise TransferError(page_instead(response.url, response.status, self._promised))
         try:
             self._segments.add(start, data)
         except ValueError as error:

@@ -33,7 +33,7 @@ from stacpull.net.client import Client, Exchange, NoPermitError
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
-from stacpull.transfer.checks import failed, too_long
+from stacpull.transfer.checks import another_range, failed, too_long
 from stacpull.transfer.connection_count import ConnectionCount
 from stacpull.transfer.part_writer import PartWriter, Piece
 from stacpull.transfer.resume import same_version
@@ -214,8 +214,7 @@ class MultiRangeDownload:
         self._on_no_ranges()
         self._count.stay_at_one()
         if self._count.active == 1:
-            what = "sent another range than requested, or a range of another object"
-            raise TransferError(failed(FailureKind.CHANGED, url, what, again=True))
+            raise TransferError(another_range(url))
 
     # --- pieces ------------------------------------------------------------------------------------------
 
@@ -286,8 +285,6 @@ class Claims:
         total: Size of the file in bytes, None if it is unknown: then one connection is open.
         have: The received bytes.
     """
-
-    __slots__ = ("_claims", "_open", "have", "total")
 
     def __init__(self, total: int | None, have: Spans) -> None:
         self.total = _ENDLESS if total is None else total
