@@ -458,12 +458,12 @@ def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
         assert gate.try_acquire()
         assert gate.try_acquire()
         gate.enqueue(turn)
-        assert gate.answered(0.0, 0, goes_on=True)
+        assert gate.finished(0.0, 0, goes_on=True)
         assert (turn.outcomes, gate.in_use) == ([], 2)
-        assert not gate.answered(0.0, 0)
+        assert not gate.finished(0.0, 0)
         assert (turn.outcomes, gate.in_use) == ([True], 2)
         gate.throttled(5.0)
-        assert not gate.answered(0.0, 0, goes_on=True)
+        assert not gate.finished(0.0, 0, goes_on=True)
         assert gate.in_use == 1
 
     bench.run(work())
@@ -474,7 +474,7 @@ def test_progress_of_a_host_includes_all_processes() -> None:
     gates = Gates(8, None, clock)
     gate = gates["a:80"]
     assert gate.try_acquire()
-    gate.answered(0.0, 100)
+    gate.finished(0.0, 100)
     gate.received(20)
     gate.piece(3)
     assert gates.progress() == (HostProgress("a:80", 123, 0, 8, 0, 0.0),)

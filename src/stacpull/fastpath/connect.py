@@ -12,6 +12,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stacpull.fastpath.connection import FastConnection
@@ -27,20 +28,18 @@ _REMEMBERED = 10.0
 _PATIENCE = 5.0  # seconds for an address while there are others
 
 
+@dataclass(slots=True)
 class _AddressLookup:
     """The known addresses of a host. The lock prevents simultaneous lookups of the same host."""
 
-    __slots__ = ("addresses", "asking", "error", "failed", "failed_at", "turn", "until")
-
-    def __init__(self) -> None:
-        self.asking = asyncio.Lock()
-        self.addresses: list[AddressInfo] = []
-        self.failed: set[AddressInfo] = set()
-        self.turn = -1
-        self.until = 0.0
-        self.error: OSError | None = None
-        """The error of the last lookup, at `failed_at`."""
-        self.failed_at = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    addresses: list[AddressInfo] = field(default_factory=list)
+    failed: set[AddressInfo] = field(default_factory=set)
+    turn: int = -1
+    until: float = 0.0
+    error: OSError | None = None
+    """The error of the last lookup, at `failed_at`."""
+    failed_at: float = 0.0
 
     def next(self) -> list[AddressInfo]:
         """Return the addresses in the order to try them, each time starting with another one."""

@@ -31,6 +31,7 @@ from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
+from stacpull.net.gate import Gate
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 
@@ -82,48 +83,27 @@ class TransferSink(Protocol):
         ...
 
 
-class FastOrigin:
+class FastOrigin(msgspec.Struct, eq=False):
     """One origin of URLs, with its host and gate."""
 
-    __slots__ = (
-        "base",
-        "gate",
-        "headers",
-        "host",
-        "is_plain",
-        "rewrites",
-        "route",
-        "sent_base",
-        "start",
-        "tail",
-    )
-
-    def __init__(
-        self,
-        server: str,
-        sent_server: str,
-        host: FastHost,
-        route: Route,
-        tail: bytes,
-        rewrites: Rewrites | None,
-    ) -> None:
-        self.base = f"{server}/"
-        """The start of its URLs."""
-        self.sent_base = f"{sent_server}/"
-        """The start of the URLs that are requested from `host`."""
-        self.start = len(sent_server)
-        """The offset of the request target in those URLs."""
-        self.host = host
-        self.rewrites = rewrites
-        """The transport that rewrites requests, if any."""
-        self.route = route
-        self.gate = route.gate
-        self.tail = b" HTTP/1.1\r\n" + tail
-        """The part of a request after the target; with `rewrites`, only the fields that rarely change."""
-        self.headers: Mapping[str, str] | None = None
-        """The fields in `tail`, with `rewrites`."""
-        self.is_plain = rewrites is None and not route.gets_credentials
-        """True if URLs are requested unchanged and without credentials."""
+    base: str
+    """The start of its URLs."""
+    sent_base: str
+    """The start of the URLs that are requested from `host`."""
+    start: int
+    """The offset of the request target in those URLs."""
+    host: FastHost
+    route: Route
+    gate: Gate
+    """That of the route."""
+    tail: bytes
+    """The part of a request after the target; with `rewrites`, only the fields that rarely change."""
+    rewrites: Rewrites | None
+    """The transport that rewrites requests, if any."""
+    is_plain: bool
+    """True if URLs are requested unchanged and without credentials."""
+    headers: Mapping[str, str] | None = None
+    """The fields in `tail`, with `rewrites`."""
 
     def __repr__(self) -> str:
         return f"<FastOrigin {self.host}>"
@@ -214,7 +194,7 @@ class FastTransfer(msgspec.Struct, eq=False):
                 return False
             path.counters.bytes_fetched += size
             connection.release()
-            gate.answered(self.sent_at, size)
+            gate.finished(self.sent_at, size)
             path.sink.received(self.job, arrival)
             return True
         location = fields.get(b"location")
@@ -230,7 +210,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.url = target
         self.outgoing = None
         origin = path.origin(target)
-        if gate.answered(self.sent_at, 0, goes_on=origin is self.origin):
+        if gate.finished(self.sent_at, 0, goes_on=origin is self.origin):
             self.send()
         elif origin is None:
             path.hand_over(self)
@@ -464,7 +444,17 @@ class FastPath:
         if not is_plain(headers):
             return None
         tail = request_tail(headers, self._connections.fields(host.place))
-        return FastOrigin(server, sent_server, host, route, tail, rewrites)
+        return FastOrigin(
+            f"{server}/",
+            f"{sent_server}/",
+            len(sent_server),
+            host,
+            route,
+            route.gate,
+            b" HTTP/1.1\r\n" + tail,
+            rewrites,
+            is_plain=rewrites is None and not route.gets_credentials,
+        )
 
     async def _connect(self, transfer: FastTransfer) -> None:
         origin = transfer.origin

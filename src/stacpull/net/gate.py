@@ -9,8 +9,8 @@ decides, `net.gauge` counts), up to the maximum.
   serve: the limit is halved, and these failures do not use up attempts.
 - If a host leaves 20 requests in a row unanswered, its gate closes as if it had throttled. From then on
   failures do not use up attempts: they prove nothing about an asset. After the gate's patience without an
-  answer the host is given up: requests fail at once with DOWN, except for one probe per minute. The first
-  answer ends this state.
+  answer the host is given up: requests fail at once with DOWN. Once per minute its gate opens for as many
+  requests as the limit allows (one, since each pause has halved it). The first answer ends this state.
 
 Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
 the one before. Taking a free permit of an open gate does not suspend. A released permit goes directly to the
@@ -220,24 +220,24 @@ class Gate:
         if self._queue:
             self._admit()
 
-    def succeeded(self, sent_at: float) -> None:
-        """Record a response with an accepted status. Its body may still fail.
+    def succeeded(self, sent_at: float, size: int = 0) -> None:
+        """Record a response with an accepted status. The rest of its body may still fail.
 
         Args:
             sent_at: When the request was sent, on the clock `now`.
+            size: Bytes of the body received so far.
         """
         self._pauses = self._unanswered = 0
         self._answered_at = sent_at
         self._given_up = None
         if self._too_much:
             self._too_much -= 1
-        if self._gauge.answered(sent_at, self._in_use):
+        self.bytes += size
+        if self._gauge.answered(sent_at, self._in_use, size):
             self._change()
 
-    def answered(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
-        """Record a complete response and release its permit.
-
-        This is `succeeded`, `received`, `satisfied` and `release` in one call.
+    def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
+        """Record a complete response that was the requested one, and release its permit.
 
         Args:
             sent_at: When the request was sent, on the clock `now`.
@@ -248,19 +248,11 @@ class Gate:
         Returns:
             True if the permit is not released, but left to the next request.
         """
-        self._pauses = self._unanswered = self._refusals = 0
-        self._answered_at = sent_at
-        self._given_up = None
-        if self._too_much:
-            self._too_much -= 1
-        self.bytes += size
-        if self._gauge.answered(sent_at, self._in_use, size):
-            self._change()
+        self.succeeded(sent_at, size)
+        self._refusals = 0
         if goes_on and not self.closed_until and self._in_use <= self.limit:
             return True
-        self._in_use -= 1
-        if self._queue and self._in_use < self.limit:
-            self._admit()
+        self.release()
         return False
 
     def received(self, size: int) -> None:
