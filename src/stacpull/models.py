@@ -59,13 +59,17 @@ class PageRequest(msgspec.Struct, frozen=True):
 
 
 class Unread(NamedTuple):
-    """An unreadable link of a catalog or line of a file. `name` is the URL or the line."""
+    """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item.
+
+    `name` is the URL, the place of the entry, or the id of the item.
+    """
 
     collection: str
+    """Empty for an entry: it is not known."""
     name: str
     failure: Failure
     href: str = ""
-    """The URL to read it again; empty if there is none, as for a line."""
+    """The URL to read a link again; empty for an entry or an item."""
     path: tuple[str, ...] = ()
     """The hrefs of the links from SOURCE down to it, without signatures, if one of them is signed."""
 
@@ -96,7 +100,7 @@ class Page(msgspec.Struct, frozen=True):
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
     unread: tuple[Unread, ...] = ()
-    """Unreadable links and lines."""
+    """Unreadable links and entries."""
 
 
 class Clip(NamedTuple):

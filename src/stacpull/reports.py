@@ -170,8 +170,8 @@ class StatusReport(Counts, frozen=True):
 class FailureRecord(PublicValue, frozen=True):
     """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
-    If `key` is empty, it is an item that could not be read, or whose JSON could not be written because
-    another file has its name.
+    If `key` is empty, it is an item that could not be read or planned, or whose JSON could not be written
+    because another file has its name. If `collection` is empty too, `item` is a place in SOURCE (a line).
     """
 
     collection: str

@@ -215,7 +215,7 @@ class HeaderPlans:
 def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
     """Yield the items that could not be read or planned."""
     yield from ((missed.id, missed.failure) for missed in selected.failures)
-    yield from ((ItemId(odd.collection, odd.item), odd.failure) for odd in selected.problems)
+    yield from ((ItemId(odd.collection, odd.name), odd.failure) for odd in selected.unread)
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:

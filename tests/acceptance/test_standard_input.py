@@ -88,6 +88,32 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
 
 
 @pytest.mark.parametrize(
+    ("name", "good", "bad", "places"),
+    [
+        ("l.ndjson", "{}\n", "{}\n{{broken\n[1, 2]\n", ["line 2", "item 1 of line 3", "item 2 of line 3"]),
+        ("f.json", "[{}]", '[{}, 1, {{"id": ""}}]', ["feature 2", "feature 3"]),
+    ],
+)
+def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
+    tmp_path: Path, name: str, good: str, bad: str, places: list[str]
+) -> None:
+    source, dest = tmp_path / name, tmp_path / "m"
+    source.write_text(bad.format(json.dumps(ITEM | {"assets": {}})))
+    assert (report := sync.mirror(str(source), dest)).exit_code == 1
+    assert report.items_failed == len(places)
+    for _ in range(2):
+        listed = list(sync.failures(dest))
+        assert sorted(one.item for one in listed) == sorted(f"{one} of {source.as_uri()}" for one in places)
+        assert {(one.collection, one.key, one.href) for one in listed} == {("", "", None)}
+        assert sync.status(dest).items_failed == len(places)
+        retried = sync.retry(dest)
+        assert (retried.exit_code, retried.items_failed) == (1, len(places))
+    source.write_text(good.format(json.dumps(ITEM | {"assets": {}})))
+    assert sync.mirror(str(source), dest).exit_code == 0
+    assert list(sync.failures(dest)) == []
+
+
+@pytest.mark.parametrize(
     ("assets", "selection", "message"),
     [
         ({}, Selection(), "1 item matched, but they have no assets."),

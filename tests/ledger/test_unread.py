@@ -23,20 +23,20 @@ def link(href: str, message: str = "not there", status: int | None = 404) -> Unr
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
     run = runs.begin(db, spec, NOW)
-    batch = PlanBatch(unread=[link(href) for href in found], unplannable=len(found), walk_ended=True)
+    batch = PlanBatch(unread=[link(href) for href in found], walk_ended=True)
     Planner(db, run.id).save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 
 
 def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
-    return [one.href for one in walk_state.unread_links(db, run)]
+    return [one.href for one in walk_state.unread_of_source(db, run)]
 
 
 def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a", "b"))
-        assert walk_state.unread_links(db, run) == [link("a"), link("b")]
+        assert walk_state.unread_of_source(db, run) == [link("a"), link("b")]
         assert [
             (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
         ] == [

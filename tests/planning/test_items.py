@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import compile_assets
-from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
+from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, Unread
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
-    Problem,
     item_directory,
     item_document_path,
     plan_item,
@@ -95,19 +94,19 @@ def test_the_collection_of_an_item_is_stated_or_hinted(collection, hint, expecte
 @pytest.mark.parametrize(
     ("item", "item_id", "why"),
     [
-        ({}, "", "has no id"),
-        ({"id": None}, "", "has no id"),
+        ({}, "an item without an id", "has no id"),
+        ({"id": None}, "an item without an id", "has no id"),
         ({"id": 5}, "5", "not a string"),
         ({"id": ["a"]}, "['a']", "not a string"),
-        ({"id": ""}, "", "is empty"),
-        (None, "", "not an object"),
-        ([], "", "not an object"),
+        ({"id": ""}, "an item without an id", "is empty"),
+        (None, "an item without an id", "not an object"),
+        ([], "an item without an id", "not an object"),
     ],
 )
 def test_an_item_that_cannot_be_planned_is_reported(item, item_id, why):
     problem = plan(item)
-    assert isinstance(problem, Problem)
-    assert (problem.collection, problem.item, problem.failure.kind) == ("c", item_id, FailureKind.ITEM)
+    assert isinstance(problem, Unread)
+    assert (problem.collection, problem.name, problem.failure.kind) == ("c", item_id, FailureKind.ITEM)
     assert why in problem.failure.message
 
 
@@ -308,7 +307,7 @@ ITEM = st.fixed_dictionaries(
 )
 def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     planned = plan(item, layout=layout, exclude_assets=("a*",))
-    if isinstance(planned, Problem):
+    if isinstance(planned, Unread):
         assert planned.failure.kind is FailureKind.ITEM
         return
     keys = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]

@@ -155,7 +155,7 @@ def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None
     line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
     (page,) = pages_of(LinesReader(line + lines("c")), 100)
     assert ids([page]) == ["a", "b", "c"]
-    assert [one.name for one in page.unread] == [f"line 1 of {URL}"]
+    assert [one.name for one in page.unread] == [f"item 3 of line 1 of {URL}"]
 
 
 @pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])

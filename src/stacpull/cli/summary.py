@@ -297,7 +297,8 @@ def _value_text(option: Option, value: Any) -> str:
 
 def failure_line(record: FailureRecord) -> str:
     """Return a failure as one line."""
-    what = f"{record.collection}/{record.item}" + (f" {record.key}" if record.key else "")
+    item = f"{record.collection}/{record.item}" if record.collection else record.item
+    what = f"{item} {record.key}" if record.key else item
     return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
 
 

@@ -415,7 +415,8 @@ class MirrorRun:
         reason = str(error) if error is not None else self._summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         self._emit(progress)
-        if state == "complete" and (warning := self._account.of_nothing()) is not None:
+        warning = self._account.of_nothing()
+        if warning is not None and state == "complete" and self._run.spec.kind == "mirror":
             self._emit(Notice("warning", warning))
         ended: EndState = "failed"
         try:

@@ -134,9 +134,12 @@ class Producer:
         """Read the unreadable links of a tree again, and walk the documents below them.
 
         Not for a sample, which was drawn without them. With --max-items they only add the missing number.
+        Entries and items have no URL of their own: they fail again.
         """
         selection = self._run.spec.selection
-        links = await self._store.call(walk_state.unread_links, self._run.id)
+        unread = await self._store.call(walk_state.unread_of_source, self._run.id)
+        links = [one for one in unread if one.href]
+        await self._save(PlanBatch(unread=[one for one in unread if not one.href]))
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
         self._selector.matched = await self._store.call(runs.matched_by_walk, self._run.id)
@@ -219,16 +222,14 @@ class Producer:
             left_out={str(verdict): items for verdict, items in selected.left_out.items()},
             sampled=[sampled_item(one, self._secrets) for one in selected.candidates],
             without_label=len(selected.without_label),
-            unplannable=len(selected.problems),
             unread=[
                 one._replace(
-                    name="",
+                    name="" if one.href else self._secrets.scrub(one.name),
                     failure=one.failure.scrubbed(self._secrets),
                     href=self._secrets.cut(one.href),
                     path=tuple(map(self._secrets.strip_url, one.path)),
                 )
                 for one in selected.unread
-                if one.href
             ],
         )
 

@@ -37,7 +37,6 @@ from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,
     KeepsAssets,
-    Problem,
     plan_collection,
     plan_item,
 )
@@ -89,9 +88,8 @@ class Selected(msgspec.Struct):
     items: list[PlannedItem] = msgspec.field(default_factory=list)
     failures: list[ItemFailure] = msgspec.field(default_factory=list)
     """Source items that could not be read or planned."""
-    problems: list[Problem] = msgspec.field(default_factory=list)
     unread: list[Unread] = msgspec.field(default_factory=list)
-    """The unreadable links that can be read again."""
+    """Unreadable links and entries, and primary items that cannot be planned."""
     seen: list[ItemId] = msgspec.field(default_factory=list)
     left_out: dict[Verdict, list[ItemId]] = msgspec.field(default_factory=dict)
     """The items of `seen` that do not match, by reason."""
@@ -266,8 +264,8 @@ class Selector:
     ) -> list[SourceLink]:
         """Plan a primary item; return its links to source items."""
         planned = self._plan(item, collection, found, page_url=page_url)
-        if isinstance(planned, Problem):
-            selected.problems.append(planned)
+        if isinstance(planned, Unread):
+            selected.unread.append(planned)
             return []
         self.matched += 1
         selected.items.append(planned)
@@ -290,7 +288,7 @@ class Selector:
             document = await self._lookups.collection(one.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                selected.problems.append(Problem(one.collection, one.item, failure))
+                selected.unread.append(Unread(one.collection, one.item, failure))
                 continue
             base = self_href(document, local=True)
             planned = plan_collection(one.collection, document, base=base, options=self._options)
@@ -320,7 +318,7 @@ class Selector:
         item_href: str | None = None,
         page_url: str | None = None,
         parent: ItemId | None = None,
-    ) -> PlannedItem | Problem:
+    ) -> PlannedItem | Unread:
         assets, listings = self._assets, NO_RESULTS.listings_of(None)
         if found is not NO_RESULTS and isinstance(item.get("id"), str):
             item_id = _id_of(item, collection)

@@ -23,7 +23,6 @@ from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
 from stacpull.errors import SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest
-from stacpull.planning.item_plan import Problem
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.pages import is_forgotten, prefetch
@@ -264,11 +263,7 @@ class Walk:
             selected = await self._selector.plan_items(batch, collection, page.request.url)
             reached = WalkProgress(announced=page.matched)
             if ends_page:
-                selected.problems += [
-                    Problem(one.collection, one.name, one.failure, is_place=not one.href)
-                    for one in page.unread
-                ]
-                selected.unread += [one for one in page.unread if one.href]
+                selected.unread += page.unread
                 walked = collection if page.next is None else None
                 reached = WalkProgress(after, announced=page.matched, walked=walked, cut_short=page.cut_short)
             if selected.enough:
@@ -283,15 +278,14 @@ class Walk:
         return new
 
     def _report_left_out(self, selected: Selected) -> None:
-        links = {(one.collection, one.name) for one in selected.unread}
-        for problem in selected.problems:
-            kind = "A link" if (problem.collection, problem.item) in links else "An item"
-            what = f"{kind} of {problem.collection} is left out ({problem.item!r})"
-            if problem.item == OF_COLLECTION:
-                what = f"The collection {problem.collection} is mirrored without its own assets"
-            elif problem.is_place:
-                what = f"{problem.item} skipped"
-            self._on_event(Notice("warning", f"{what}: {problem.failure.message}"))
+        for one in selected.unread:
+            kind = "A link" if one.href else "An item"
+            what = f"{kind} of {one.collection} is left out ({one.name!r})"
+            if one.name == OF_COLLECTION:
+                what = f"The collection {one.collection} is mirrored without its own assets"
+            elif not one.collection:
+                what = f"{one.name} skipped"
+            self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
         if selected.without_label:
             names = ", ".join(selected.without_label)
             text = f"Left out, no label in {self._selection.nomenclature}: {names}"

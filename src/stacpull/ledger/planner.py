@@ -60,9 +60,8 @@ class PlanBatch(msgspec.Struct, frozen=True):
     seen: Sequence[ItemId] = ()
     left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
     without_label: int = 0
-    unplannable: int = 0
     unread: Sequence[Unread] = ()
-    """Links that can be read again, without credentials; each also counts in `unplannable`."""
+    """What could not be read or planned, without credentials. Links have no name here."""
     position: str | None = None
     walked: str | None = None
     """The collection whose last page ends with this batch."""
@@ -437,7 +436,7 @@ class Planner:
             {
                 "seen": committed.new_seen,
                 "matched": committed.matched,
-                "items_failed": committed.items_failed + batch.unplannable,
+                "items_failed": committed.items_failed + len(batch.unread),
                 "without_label": batch.without_label,
                 "excluded": committed.excluded,
                 "pages": committed.pages,

@@ -158,7 +158,7 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, then unreadable links; or only the `newest` failures by time.
+    """Yield failures by item and key, then what could not be read; or only the `newest` failures by time.
 
     The newest are taken from the last thousand recorded failures. Some of those may be pending again.
     """
@@ -170,7 +170,8 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
-        "SELECT collection, href, '', kind, message, status, attempts, at, href, 9223372036854775807, href "
+        "SELECT collection, name, '', kind, message, status, attempts, at, iif(is_link, name, NULL), "
+        f"9223372036854775807, name "
         f"FROM unread {order}",
         () if newest is None else (newest,),
     )

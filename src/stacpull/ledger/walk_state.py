@@ -65,9 +65,9 @@ def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) ->
 
 _NOTE_UNREAD = """
 INSERT INTO unread VALUES
-    ((SELECT source FROM runs WHERE id = :run), :href, :run, :collection, :kind, :message, :status, 1, :at,
-     :path)
-ON CONFLICT (source, href) DO UPDATE SET
+    ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, :collection, :kind, :message, :status,
+     1, :at, :path)
+ON CONFLICT (source, name) DO UPDATE SET
     run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
     message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at,
     path = coalesce(excluded.path, path)
@@ -80,13 +80,14 @@ DELETE FROM unread WHERE run < :run AND run IN
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
-    """Record links that `run` could not read (without credentials); `now` is in seconds since 1970."""
+    """Record what `run` could not read or plan (without credentials); `now` is in seconds since 1970."""
     db.executemany(
         _NOTE_UNREAD,
         [
             {
                 "run": run,
-                "href": one.href,
+                "name": one.href or one.name,
+                "is_link": bool(one.href),
                 "collection": one.collection,
                 "kind": one.failure.kind,
                 "message": one.failure.message.encode("utf-8", "replace").decode(),
@@ -99,38 +100,38 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
     )
 
 
-def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
-    """Return the unreadable links of the source of `run`, in the order of their discovery."""
+def unread_of_source(db: sqlite3.Connection, run: int) -> list[Unread]:
+    """Return what could not be read or planned of the source of `run`, in the order of discovery."""
     rows = db.execute(
-        "SELECT collection, href, kind, message, status, path FROM unread "
-        "WHERE source = (SELECT source FROM runs WHERE id = ?) ORDER BY at, href",
+        "SELECT collection, name, is_link, kind, message, status, path FROM unread "
+        "WHERE source = (SELECT source FROM runs WHERE id = ?) ORDER BY at, name",
         (run,),
     )
     return [
         Unread(
             collection,
-            href,
+            name,
             Failure(FailureKind(kind), message, status=status),
-            href,
+            name if is_link else "",
             tuple(orjson.loads(path or "[]")),
         )
-        for collection, href, kind, message, status, path in rows
+        for collection, name, is_link, kind, message, status, path in rows
     ]
 
 
 def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
     """Delete links of the source of `run` that have been read."""
     db.executemany(
-        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND href = ?",
+        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND name = ?",
         [(run, href) for href in hrefs],
     )
 
 
 def forget_links_of(db: sqlite3.Connection, run: int) -> None:
-    """Delete the links recorded by the walk of `run`, which starts again."""
+    """Delete what was recorded by the walk of `run`, which starts again."""
     db.execute("DELETE FROM unread WHERE run = ?", (run,))
 
 
 def end_walk(db: sqlite3.Connection, run: int) -> None:
-    """Delete the links that only earlier walks of the same source and selection recorded."""
+    """Delete what only earlier walks of the same source and selection recorded."""
     db.execute(_END_WALK, {"run": run})

@@ -1,6 +1,6 @@
 """Plans an item: derives the assets to fetch from its JSON.
 
-Nothing here raises, even for invalid items: an item that cannot be planned is a `Problem`, and an asset that
+Nothing here raises, even for invalid items: an item that cannot be planned is `Unread`, and an asset that
 cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
 href may change.
 
@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
@@ -29,6 +28,7 @@ from stacpull.models import (
     ItemId,
     Json,
     PlannedItem,
+    Unread,
 )
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
@@ -62,16 +62,6 @@ class AssetOptions(NamedTuple):
     include_pages: bool = False
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """An item that cannot be planned; `item` is its id, if it has one."""
-
-    collection: str
-    item: str
-    failure: Failure
-    is_place: bool = False
-    """True if `item` is a line or feature of a file instead of an id."""
-
-
 def plan_item(
     item: Json,
     *,
@@ -83,7 +73,7 @@ def plan_item(
     parent: ItemId | None = None,
     options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
     listings: Mapping[str, Listing | Failure] = _NO_LISTINGS,
-) -> PlannedItem | Problem:
+) -> PlannedItem | Unread:
     """Plan one item.
 
     Args:
@@ -101,7 +91,7 @@ def plan_item(
         The item with its planned assets, or the problem that prevents planning it.
     """
     item_id = _identity(item, collection_hint)
-    if isinstance(item_id, Problem):
+    if isinstance(item_id, Unread):
         return item_id
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
     plan = _ItemPlan(
@@ -314,7 +304,7 @@ def _updated(properties: Any) -> str | None:
     return updated if isinstance(updated, str) else None
 
 
-def _identity(item: Any, hint: str | None) -> ItemId | Problem:
+def _identity(item: Any, hint: str | None) -> ItemId | Unread:
     """Return the id of an item, or the problem if it has none."""
     if not isinstance(item, dict):
         return _not_an_item(hint, None, "it is not an object")
@@ -328,9 +318,9 @@ def _identity(item: Any, hint: str | None) -> ItemId | Problem:
     return ItemId(collection, name)
 
 
-def _not_an_item(collection: str | None, name: object, why: str) -> Problem:
+def _not_an_item(collection: str | None, name: object, why: str) -> Unread:
     failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
-    return Problem(collection or NO_COLLECTION, "" if name is None else str(name)[:80], failure)
+    return Unread(collection or NO_COLLECTION, str(name or "an item without an id")[:80], failure)
 
 
 # Assets of one item whose names collide. Between items the ledger detects collisions, by `names.path_hash`.

@@ -135,9 +135,7 @@ class ItemsFile(Source):
         for name, feature in features:
             item = valid_item(feature)
             if item is None:
-                unread.append(
-                    Unread(NO_COLLECTION, name, Failure(FailureKind.ITEM, "not an item with an id."))
-                )
+                unread.append(Unread("", name, Failure(FailureKind.ITEM, "not an item with an id.")))
             elif self._wants(item):
                 items.append(item)
         self._note_links(items)
@@ -336,12 +334,13 @@ class LinesSource(ItemsFile):
                     "name that ends with .json."
                 ) from None
             found, why = [None], "not valid JSON"
-        for item in found:
+        is_stdin = self.url.startswith("stdin:")
+        name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
+        for place, item in enumerate(found, 1):
             if item is None:
-                is_stdin = self.url.startswith("stdin:")
-                name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
                 failure = Failure(FailureKind.ITEM, f"{why}.")
-                stretch.unread.append(Unread(NO_COLLECTION, name, failure))
+                entry = name if len(found) == 1 else f"item {place} of {name}"
+                stretch.unread.append(Unread("", entry, failure))
             elif self._wants(item):
                 stretch.items.append(item)
 
