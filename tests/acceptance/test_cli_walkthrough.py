@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
 
 SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-seasonal-snow")
@@ -105,7 +105,7 @@ def test_a_plan_in_words(session, tmp_path):
         assert word in reported.out
 
 
-def test_demo_and_the_commands_it_suggests(tmp_path):
+def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     demo = run(["demo", "demo"], environment(), cwd=tmp_path)
     assert demo.code == 0, demo.err
     assert len(list((tmp_path / "demo" / "bigearthnet").rglob("*.tif"))) == 5 * 12
@@ -114,7 +114,7 @@ def test_demo_and_the_commands_it_suggests(tmp_path):
     script = "\n".join(["set -em", *pasted])
     port = str(three_free_ports())
     done = subprocess.run(
-        ["bash", "-c", f"PATH={COMMAND.parent}:$PATH\n{script.replace('8801', port)}"],
+        ["bash", "-c", f"PATH={forked_command}:$PATH\n{script.replace('8801', port)}"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

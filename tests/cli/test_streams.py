@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stacpull import sync
+
 COMMAND = Path(sys.executable).with_name("stacpull")
 
 
@@ -53,9 +55,8 @@ def test_closed_streams_do_not_change_a_mirror(source: Path, tmp_path: Path, red
     ran = in_shell("mirror", redirections, str(source), str(dest))
     assert ran.returncode == 0, ran.stderr
     assert sorted(path.name for path in dest.rglob("*.bin")) == ["a.bin", "b.bin", "c.bin"]
-    again = in_shell("status", "", str(dest), "--json")
-    assert json.loads(again.stdout)["assets_done"] == 3
-    assert json.loads(again.stdout)["state"] == "complete"
+    status = sync.status(dest)
+    assert (status.assets_done, status.state) == (3, "complete")
 
 
 def test_standard_output_that_is_full_is_named_and_is_exit_code_5(source: Path, tmp_path: Path) -> None:
@@ -64,9 +65,8 @@ def test_standard_output_that_is_full_is_named_and_is_exit_code_5(source: Path, 
     assert ran.stderr.splitlines()[-1] == (
         "stacpull: Standard output cannot be written: No space left on device."
     )
-    again = in_shell("status", "", str(tmp_path / "m"), "--json")
-    assert json.loads(again.stdout)["assets_failed"] == 0
-    assert json.loads(again.stdout)["assets_done"] == 3
+    status = sync.status(tmp_path / "m")
+    assert (status.assets_failed, status.assets_done) == (0, 3)
 
 
 @pytest.mark.parametrize("command", ["status --help", "--version", "--help"])
@@ -88,7 +88,7 @@ def test_a_reader_that_leaves_is_not_an_error(command: str) -> None:
 
 def test_verify_continues_if_its_output_is_not_read(source: Path, tmp_path: Path) -> None:
     dest = tmp_path / "m"
-    assert in_shell("mirror", "", str(source), str(dest)).returncode == 0
+    assert sync.mirror(str(source), dest).exit_code == 0
     for path in dest.rglob("*.bin"):
         path.write_bytes(b"changed")
     line = '"$0" verify "$1" --repair | true; echo "${PIPESTATUS[0]}"'

@@ -63,6 +63,7 @@ rgw_sts_key = {sts_key}
 rgw_s3_auth_use_sts = true
 rgw_gc_obj_min_wait = 1
 rgw_gc_processor_period = 2
+rgw_gc_max_objs = 1
 rgw_s3_auth_order = local, external, sts
 """
 
