@@ -104,7 +104,7 @@ BEN19: Final[dict[str, tuple[str, ...]]] = {
 TO_BEN19: Final[dict[str, str]] = {old: new for new, olds in BEN19.items() for old in olds}
 """Maps names of the 43 classes to names of the 19."""
 
-NOMENCLATURES: Final[dict[Nomenclature, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
+NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
 """The values of `--nomenclature`, with their class names."""
 
 

@@ -76,7 +76,7 @@ async def export(
     options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
     given = {name: value for name, value in shards.items() if value is not None}
-    if given and not FORMATS[format].has_shards:
+    if given and format != "webdataset":
         raise UsageError("Shards are for the format webdataset.")
     arguments = dest_path(dest), output_path(out), format, options, given, on_event, stop
     return await asyncio.to_thread(_export, *arguments)
@@ -105,7 +105,7 @@ def _export(
         from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
 
         return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
-    if not FORMATS[name].reads_buckets:
+    if FORMATS[name].needs_directory:
         refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
     more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)

@@ -22,43 +22,28 @@ class Format(NamedTuple):
     help: str
     """What it is, for the help of the command."""
     needs_pyarrow: bool = False
-    has_shards: bool = False
-    """True if it consists of shards, whose size can be given."""
-    reads_buckets: bool = False
-    """True if it can be made from a mirror whose files are in a bucket."""
+    needs_directory: bool = False
+    """True if it cannot be made from a mirror whose files are in a bucket."""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     "geoparquet": Format(
-        "stacpull.outputs.geoparquet:export_geoparquet",
-        "an index of the items",
-        needs_pyarrow=True,
-        reads_buckets=True,
+        "stacpull.outputs.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
     ),
-    "webdataset": Format(
-        "stacpull.outputs.webdataset:export_webdataset",
-        "tar shards",
-        needs_pyarrow=True,
-        has_shards=True,
-        reads_buckets=True,
-    ),
-    "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels", reads_buckets=True),
-    "parquet": Format(
-        "stacpull.outputs.label_table:export_labels",
-        "a table of labels",
-        needs_pyarrow=True,
-        reads_buckets=True,
-    ),
+    "webdataset": Format("stacpull.outputs.webdataset:export_webdataset", "tar shards", needs_pyarrow=True),
+    "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels"),
+    "parquet": Format("stacpull.outputs.label_table:export_labels", "a table of labels", needs_pyarrow=True),
     "torchgeo-v1": Format(
-        "stacpull.outputs.torchgeo:export_torchgeo_v1", "the tree of TorchGeo's BigEarthNet"
+        "stacpull.outputs.torchgeo:export_torchgeo_v1",
+        "the tree of TorchGeo's BigEarthNet",
+        needs_directory=True,
     ),
     "torchgeo-v2": Format(
         "stacpull.outputs.torchgeo:export_torchgeo_v2",
         "the tree of TorchGeo's BigEarthNetV2",
         needs_pyarrow=True,
+        needs_directory=True,
     ),
-    "kerchunk": Format(
-        "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", reads_buckets=True
-    ),
+    "kerchunk": Format("stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs"),
 }
 """Format by the name that `--format` takes."""

@@ -162,8 +162,8 @@ class _Build:
 
     def load(self, spool: Spool) -> None:
         """Load the columns of an interrupted export."""
-        for batch in spool.batches():
-            self._merge(_RESULT.decode(batch.data))
+        for _, data in spool.batches():
+            self._merge(_RESULT.decode(data))
         if spool.state:
             self.facts = msgspec.convert(spool.state["facts"], ItemFacts)
 
@@ -177,7 +177,7 @@ class _Build:
     def write(self, file: BinaryIO, spool: Spool) -> None:
         """Write the Parquet file from the complete spool."""
         schema = self.schema()
-        made = (_RESULT.decode(batch.data) for batch in spool.batches())
+        made = (_RESULT.decode(result) for _, result in spool.batches())
         batches = (opened_batch(data).read_next_batch() for one in made for data in one.batches)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(batches, schema):

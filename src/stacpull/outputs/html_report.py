@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import sys
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -58,9 +59,10 @@ _MOST_NAMED = 3
 """Collections that the title names."""
 _MOST_ROWS = 200
 """Rows of a table: collections, asset keys, hosts, months, runs."""
-_SIZES: Final = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-"""Edges of a map cell in degrees, largest first."""
-_FINEST = _SIZES[-1]
+_FINEST = 0.01
+"""The edge of a cell of the finest grid, in degrees."""
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Edges of a map cell in cells of the finest grid."""
 
 
 async def report(
@@ -125,8 +127,8 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         on_progress: Called with the number of items counted so far.
     """
     tally, checksum = _Tally(), hashlib.sha256()
-    for batch in spool.batches():
-        tally.merge(_counted(batch.data, checksum))
+    for _, data in spool.batches():
+        tally.merge(_counted(data, checksum))
     for position, data in batch_results(contents, spool.state, f"{__name__}:tally_work", {}):
         counted = _counted(data, checksum)
         tally.merge(counted)
@@ -216,6 +218,10 @@ def _pair_counts() -> _NameCounts[tuple[str, str]]:
     return _NameCounts(_MOST_PAIRS)
 
 
+def _cell_counts() -> _NameCounts[tuple[int, int]]:
+    return _NameCounts(sys.maxsize)
+
+
 class _Tally(msgspec.Struct):
     """Counts over items.
 
@@ -241,7 +247,7 @@ class _Tally(msgspec.Struct):
     collections: dict[str, list[int]] = {}
     labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=_pair_counts)
-    cells: dict[tuple[int, int], int] = {}
+    cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=_cell_counts)
     months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     sizes: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
@@ -261,17 +267,18 @@ class _Tally(msgspec.Struct):
         if isinstance(time, str):
             self.months.add(time[:7])
         if (cell := _cell(item.document.get("bbox"))) is not None:
-            self.cells[cell] = self.cells.get(cell, 0) + 1
+            self.cells.add(cell)
         collection = self.collections.setdefault(item.collection, [0, 0, 0])
         collection[0] += 1
         assets = item.document.get("assets") or {}
         lines = list[str]()
-        for key, file in sorted(local_files(item.path, item.document)):
+        for file in sorted(local_files(item.path, item.document)):
             collection[1] += 1
             collection[2] += file.size
-            self.files.add(key[:_LONGEST_NAME])
-            self.sizes.add(key[:_LONGEST_NAME], file.size)
-            self.hosts.add(_host(assets[key])[:_LONGEST_NAME], file.size)
+            key = file.key[:_LONGEST_NAME]
+            self.files.add(key)
+            self.sizes.add(key, file.size)
+            self.hosts.add(_host(assets[file.key])[:_LONGEST_NAME], file.size)
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
@@ -280,14 +287,8 @@ class _Tally(msgspec.Struct):
         """Add the counts of items that follow."""
         self.items += more.items
         self.is_proven = self.is_proven and more.is_proven
-        self.labels.merge(more.labels)
-        self.pairs.merge(more.pairs)
-        for cell, number in more.cells.items():
-            self.cells[cell] = self.cells.get(cell, 0) + number
-        self.months.merge(more.months)
-        self.files.merge(more.files)
-        self.sizes.merge(more.sizes)
-        self.hosts.merge(more.hosts)
+        for counted in ("labels", "pairs", "cells", "months", "files", "sizes", "hosts"):
+            getattr(self, counted).merge(getattr(more, counted))
         for name, numbers in more.collections.items():
             before = self.collections.get(name, [0, 0, 0])
             self.collections[name] = [a + b for a, b in zip(before, numbers, strict=True)]
@@ -331,7 +332,7 @@ class _Tally(msgspec.Struct):
             "months": sorted(self.months.numbers.items())[-_MOST_ROWS:],
             "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],
             "hosts": [(shown(host), count) for host, count in hosts],
-            "map": _map(self.cells),
+            "map": _map(self.cells.numbers),
         }
 
 
@@ -357,26 +358,14 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
         return {"degrees": _FINEST, "box": [-180, -90, 180, 90], "cells": []}
     xs, ys = [x for x, _ in finest], [y for _, y in finest]
     extent = max(max(xs) - min(xs), max(ys) - min(ys)) + 1
-    per = next(
-        (n for n in (round(size / _FINEST) for size in reversed(_SIZES)) if extent <= n * _CELLS_ACROSS), 1000
-    )
+    per = next((size for size in _SIZES if extent <= size * _CELLS_ACROSS), _SIZES[-1])
     cells: Counter[tuple[int, int]] = Counter()
     for (x, y), count in finest.items():
         cells[x // per, y // per] += count
     degrees = per * _FINEST
-    margin = 2 * per
-    west, south, east, north = (
-        min(xs) - margin,
-        min(ys) - margin,
-        max(xs) + per + margin,
-        max(ys) + per + margin,
-    )
-    box = [
-        max(-180, west * _FINEST),
-        max(-90, south * _FINEST),
-        min(180, east * _FINEST),
-        min(90, north * _FINEST),
-    ]
+    west, south = ((min(edges) - 2 * per) * _FINEST for edges in (xs, ys))
+    east, north = ((max(edges) + 3 * per) * _FINEST for edges in (xs, ys))
+    box = [max(-180, west), max(-90, south), min(180, east), min(90, north)]
     listed = [
         [round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())
     ]

@@ -17,7 +17,7 @@ from importlib import import_module
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -46,18 +46,6 @@ Work = Callable[[Iterator[ListedItem]], bytes]
 """Takes the items of a batch, each with its text (None if it is missing), and returns the result."""
 
 
-class BatchResult(NamedTuple):
-    """The result for a batch of items.
-
-    Attributes:
-        position: The number of items of the mirror up to the end of the batch.
-        data: The result.
-    """
-
-    position: int
-    data: bytes
-
-
 class Setup(msgspec.Struct):
     """What a process is started with: DEST, and the arguments of `batch_results`."""
 
@@ -74,8 +62,8 @@ def batch_results(
     *,
     collections: Container[str] | None = None,
     linked: bool = True,
-) -> Iterator[BatchResult]:
-    """Yield the result for each batch of items, in the order of the items.
+) -> Iterator[tuple[int, bytes]]:
+    """Yield for each batch of items, in order, the number of items up to its end, and the result.
 
     Args:
         contents: The mirror.
@@ -96,7 +84,7 @@ def batch_results(
         with _rare_collections():
             made = _loaded(work, options)
             for position, items in batches:
-                yield BatchResult(position, made(_read(items, contents.read)))
+                yield position, made(_read(items, contents.read))
         return
     setup = Setup(os.fsencode(contents.dest), work, options)
     with ExitStack() as stack:
@@ -111,7 +99,7 @@ def batch_results(
             for following, items in islice(batches, 1):
                 one.send(items)
                 at_work.append((one, following))
-            yield BatchResult(position, data)
+            yield position, data
 
 
 def _batches(

@@ -105,13 +105,8 @@ class ItemFacts(msgspec.Struct):
         self.is_too_wide = self.is_too_wide or more.is_too_wide
         self.geometry_types |= more.geometry_types
         if more.bounds:
-            west, south, east, north = self.bounds or more.bounds
-            self.bounds = [
-                min(west, more.bounds[0]),
-                min(south, more.bounds[1]),
-                max(east, more.bounds[2]),
-                max(north, more.bounds[3]),
-            ]
+            low, high = (self.bounds or more.bounds)[:2], (self.bounds or more.bounds)[2:]
+            self.bounds = [*map(min, low, more.bounds[:2]), *map(max, high, more.bounds[2:])]
 
 
 class ItemColumns(msgspec.Struct):

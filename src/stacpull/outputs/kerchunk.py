@@ -31,7 +31,6 @@ from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.tiff_as_zarr import (
     NotReferencedError,
     TiffLayout,
-    ZarrArray,
     georeference,
     zarr_array,
 )
@@ -43,7 +42,8 @@ from stacpull.store.atomic import whole_file
 from stacpull.store.protocol import StoredFiles
 from stacpull.tiff import MOST_BYTES_WITH_TILES, Needs, Segments, TiffError, Transform, parse
 
-_GROUP = b'{"zarr_format":2}'
+_GROUP = b'"{\\"zarr_format\\":2}"'
+"""A group of Zarr, as JSON in a text."""
 _PLACE = "spatial_ref"
 """The variable with the georeference, named as by rioxarray."""
 _FIRST_READ = 4096
@@ -188,8 +188,8 @@ class _References:
     def write(self, out: Path, notes: tuple[str, ...] = ()) -> ExportReport:
         """Write the file, and return what was written; `notes` are added to those about the files."""
         with whole_file(out) as file:
-            file.write(b'{"version":1,"refs":{\n".zgroup":' + _text(_GROUP))
-            file.writelines(zlib.decompress(batch.data) for batch in self._spool.batches())
+            file.write(b'{"version":1,"refs":{\n".zgroup":' + _GROUP)
+            file.writelines(zlib.decompress(data) for _, data in self._spool.batches())
             file.write(b"\n}}\n")
         size, notes = out.stat().st_size, (*self._notes(), *notes)
         left_out = sum(self._counts.reasons.values())
@@ -197,8 +197,14 @@ class _References:
 
     def _entries(self, raster: _Raster) -> Iterator[bytes]:
         """Yield the entries of a file, and those of the groups that it begins; none if it is left out."""
+        layout = raster.layout
+        if "{{" in raster.href and not isinstance(layout, str):
+            layout = "its address has {{, which begins a template"
+        if isinstance(layout, str):
+            self._leave_out(raster, layout)
+            return
         try:
-            layout, array = _described(raster)
+            array = zarr_array(layout, raster.size)
         except NotReferencedError as error:
             self._leave_out(raster, str(error))
             return
@@ -207,10 +213,10 @@ class _References:
         collection, item = map(safe_segment, raster.item)
         if collection not in counts.collections:
             counts.collections.add(collection)
-            yield _entry(f"{collection}/.zgroup", _text(_GROUP))
+            yield _entry(f"{collection}/.zgroup", _GROUP)
         if counts.before != raster.item:
             counts.before = raster.item
-            yield _entry(f"{collection}/{item}/.zgroup", _text(_GROUP))
+            yield _entry(f"{collection}/{item}/.zgroup", _GROUP)
         counts.schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
         place = georeference(layout) if name != _PLACE else {}
@@ -218,13 +224,12 @@ class _References:
             array.attributes.update(grid_mapping=_PLACE, coordinates=_PLACE)
 
         group = f"{collection}/{item}/{name}"
-        yield _entry(f"{group}/.zgroup", _text(_GROUP))
-        yield _entry(f"{group}/{name}/.zarray", _text(orjson.dumps(array.metadata)))
-        yield _entry(f"{group}/{name}/.zattrs", _text(orjson.dumps(array.attributes)))
+        yield _entry(f"{group}/.zgroup", _GROUP)
+        yield _entry(f"{group}/{name}/.zarray", _text(array.metadata))
+        yield _entry(f"{group}/{name}/.zattrs", _text(array.attributes))
         if place:
             yield _entry(f"{group}/{_PLACE}/.zarray", _text(_SCALAR))
-            attributes = {"_ARRAY_DIMENSIONS": [], **place}
-            yield _entry(f"{group}/{_PLACE}/.zattrs", _text(orjson.dumps(attributes)))
+            yield _entry(f"{group}/{_PLACE}/.zattrs", _text({"_ARRAY_DIMENSIONS": [], **place}))
         for chunk in array.chunks:
             where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
             yield _entry(f"{group}/{name}/{chunk.key}", orjson.dumps(where))
@@ -251,26 +256,15 @@ class _References:
         return tuple(notes)
 
 
-def _described(raster: _Raster) -> tuple[TiffLayout, ZarrArray]:
-    """Return layout and array of a file, or raise `NotReferencedError`."""
-    if isinstance(raster.layout, str):
-        raise NotReferencedError(raster.layout)
-    if "{{" in raster.href:
-        raise NotReferencedError("its address has {{, which begins a template")
-    return raster.layout, zarr_array(raster.layout, raster.size)
+_SCALAR = {
+    "zarr_format": 2, "shape": [], "chunks": [], "dtype": "<i4", "compressor": None, "filters": None,
+    "order": "C", "fill_value": None,
+}  # fmt: skip
 
 
-_SCALAR = orjson.dumps(
-    {
-        "zarr_format": 2, "shape": [], "chunks": [], "dtype": "<i4", "compressor": None, "filters": None,
-        "order": "C", "fill_value": None,
-    }
-)  # fmt: skip
-
-
-def _text(data: bytes) -> bytes:
+def _text(document: Json) -> bytes:
     """Return JSON as a text in JSON."""
-    return orjson.dumps(data.decode())
+    return orjson.dumps(orjson.dumps(document).decode())
 
 
 def _entry(name: str, value: bytes) -> bytes:
@@ -288,13 +282,13 @@ def _mirrored(
     for item in contents.items(state, options.collections or None):
         on_progress(contents.position)
         rasters, others = list[_Raster](), 0
-        for key, file in local_files(item.path, item.document):
+        for file in local_files(item.path, item.document):
             layout = _read_layout(contents.files, file.path)
             if layout is None:
                 others += 1
                 continue
             name = ItemId(item.collection, item.id)
-            rasters.append(_Raster(name, key, f"{root}/{file.path}", file.size, layout))
+            rasters.append(_Raster(name, file.key, f"{root}/{file.path}", file.size, layout))
         yield _RasterGroup(rasters, others, contents.state())
 
 
@@ -345,6 +339,7 @@ def _tabled(
         href = _local(row["href"] or "")
         layout: TiffLayout | str = "its header was not read"  # or its item was not, which has no asset
         if row["failure"] is None and row["tile_offsets"] is not None:
+            row["transform"] = _transform(row["transform"])
             layout = TiffLayout(*(row[name] for name in TiffLayout._fields))
         item = ItemId(row["collection"], row["item"])
         raster = _Raster(item, row["asset"] or "", href, row["size"], layout)
@@ -367,7 +362,6 @@ def _parquet_rows(table: Path) -> Iterator[tuple[Json, int | None]]:
             for batch in file.iter_batches(_BATCH, columns=list(_COLUMNS)):
                 for number in range(batch.num_rows):  # one by one, since each may have many tiles
                     (row,) = batch.slice(number, 1).to_pylist()
-                    row["transform"] = _transform(row["transform"])
                     yield row, file.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DestinationError(f"{table} cannot be read: {error}.") from error
@@ -380,7 +374,6 @@ def _ndjson_rows(table: Path) -> Iterator[tuple[Json, int | None]]:
                 row = orjson.loads(line)
                 if missing := set(_COLUMNS) - set(row if isinstance(row, dict) else ()):
                     raise _not_tiles(table, missing)
-                row["transform"] = _transform(row["transform"])
                 yield row, None
     except (OSError, orjson.JSONDecodeError) as error:
         raise DestinationError(f"{table} cannot be read: {error}.") from error

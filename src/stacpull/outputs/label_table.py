@@ -82,9 +82,9 @@ def _read_samples(
 
 def _rows(spool: Spool) -> Iterator[Any]:
     """Yield the rows; the batches before them have the labels that were found."""
-    for batch in spool.batches():
-        if "classes" in batch.state:
-            yield from orjson.loads(batch.data)
+    for state, data in spool.batches():
+        if "classes" in state:
+            yield from orjson.loads(data)
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -31,18 +31,6 @@ _FRAME = struct.Struct("<QQI")
 """Lengths of state and data, and the CRC-32 of both."""
 _FORM = 5
 """Changes when a program cannot continue from the spool of an older one."""
-
-
-class SpooledBatch(NamedTuple):
-    """The result for some items.
-
-    Attributes:
-        state: The export after them.
-        data: The result.
-    """
-
-    state: Json
-    data: bytes
 
 
 class Spool:
@@ -62,8 +50,8 @@ class Spool:
             file.seek(0)
             file.truncate()
             file.write(identity)
-        for batch in self.batches():
-            self.state = batch.state
+        for state, _ in self.batches():
+            self.state = state
         file.truncate()
 
     def add(self, state: Json, data: bytes) -> None:
@@ -74,8 +62,8 @@ class Spool:
         self._file.flush()
         self.state = state
 
-    def batches(self) -> Iterator[SpooledBatch]:
-        """Yield the batches in their order; at the end the file is positioned behind the last one."""
+    def batches(self) -> Iterator[tuple[Json, bytes]]:
+        """Yield state and data of each batch in order; at the end the file is positioned behind the last."""
         at = self._start
         size = os.fstat(self._file.fileno()).st_size
         while True:
@@ -91,7 +79,7 @@ class Spool:
             if zlib.crc32(data, zlib.crc32(text)) != crc:
                 break
             at = end
-            yield SpooledBatch(orjson.loads(text), data)
+            yield orjson.loads(text), data
         self._file.seek(at)
 
 

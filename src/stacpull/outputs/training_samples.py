@@ -14,7 +14,7 @@ import orjson
 from stacpull.catalog.references import path_named
 from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.ids import IdsCheck
-from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, class_list, fold, item_labels
+from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
 from stacpull.outputs.formats import OnProgress
@@ -26,7 +26,6 @@ MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
 _SHA256 = "1220"
 """How the multihash of a SHA-256 begins (`file:checksum`)."""
-_CLASSES = {"clc43": CLC43, "ben19": tuple(BEN19)}
 _TO_BEN19 = {fold(old): new for old, new in TO_BEN19.items()} | {fold(name): name for name in BEN19}
 
 
@@ -153,14 +152,14 @@ class Samples:
 
     def _classes(self, on_progress: OnProgress, spool: Spool) -> tuple[str, ...]:
         if self._options.nomenclature is not None:
-            return _CLASSES[self._options.nomenclature]
+            return NOMENCLATURES[self._options.nomenclature]
         listed: dict[str, str] = {}
         for document in self._contents.collections.values():
             for names in class_list([], document).values():
                 listed.update({fold(name): name for name in names})
         met: dict[str, str] = {}
-        for batch in spool.batches():
-            met.update(orjson.loads(batch.data))
+        for _, data in spool.batches():
+            met.update(orjson.loads(data))
         work, options = f"{__name__}:labels_work", {"label_property": self._options.label_property}
         chosen = self._options.collections or None
         for position, data in batch_results(
@@ -198,8 +197,8 @@ class Samples:
     def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
         found: dict[str, SampleFile] = {}
         for number, (path, document) in enumerate([(item.path, item.document), *self._sources(item)]):
-            for key, file in local_files(path, document):
-                name = f"{number}_{key}" if key in found else key
+            for file in local_files(path, document):
+                name = f"{number}_{file.key}" if file.key in found else file.key
                 found[name] = file._replace(key=name)
         return tuple(found[key] for key in sorted(found))
 
@@ -234,8 +233,8 @@ def _label_names(document: Json, label_property: str | None) -> list[str]:
     return item_labels(object_or_empty(document.get("properties")), label_property)
 
 
-def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
-    """Yield asset key and file of each asset that is in the mirror.
+def local_files(path: str, document: Json) -> Iterator[SampleFile]:
+    """Yield the file of each asset that is in the mirror.
 
     Args:
         path: Of the document, relative to DEST.
@@ -248,4 +247,4 @@ def local_files(path: str, document: Json) -> Iterator[tuple[str, SampleFile]]:
         if local is not None and isinstance(size, int):
             checksum = str(asset.get("file:checksum") or "")
             sha256 = checksum.removeprefix(_SHA256) if checksum.startswith(_SHA256) else ""
-            yield key, SampleFile(key, local, size, sha256, str(document.get("id")))
+            yield SampleFile(key, local, size, sha256, str(document.get("id")))
