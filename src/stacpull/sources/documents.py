@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Any, Final
+from typing import Final
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of, self_href
+from stacpull.planning.hrefs import links_of, self_href, with_absolute_href
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
@@ -119,23 +119,9 @@ def redirected_item(item: Json, url: str) -> Json:
     assets, links = item.get("assets"), item.get("links")
     found = dict(item)
     if isinstance(assets, dict):
-        found["assets"] = {key: _with_absolute_href(asset, url) for key, asset in assets.items()}
+        found["assets"] = {key: with_absolute_href(asset, url) for key, asset in assets.items()}
     if isinstance(links, list):
-        found["links"] = [_with_absolute_href(link, url) for link in links]
-    return found
-
-
-def _with_absolute_href(entry: Any, base: str) -> Any:
-    """Return an asset, an alternate or a link with an absolute href. A `self` link stays relative."""
-    if not isinstance(entry, dict) or entry.get("rel") == "self":
-        return entry
-    found = dict(entry)
-    href, alternates = entry.get("href"), entry.get("alternate")
-    url = join(base, href) if isinstance(href, str) and href.strip() else None
-    if url is not None:
-        found["href"] = url
-    if isinstance(alternates, dict):
-        found["alternate"] = {name: _with_absolute_href(one, base) for name, one in alternates.items()}
+        found["links"] = [with_absolute_href(link, url) for link in links]
     return found
 
 
@@ -168,7 +154,7 @@ def is_landing_page(document: Json) -> bool:
 def is_collection_of_api(document: Json, named: str | None) -> bool:
     """Return whether a document is the collection with the id `named`, from a URL `…/collections/X`."""
     is_named = named is not None and document.get("id") == named
-    return is_named and _is_collection(document) and not _is_tree(document)
+    return is_named and kind_of(document) is DocumentKind.COLLECTION and not _is_tree(document)
 
 
 def items_elsewhere(body: Json, base: str) -> str | None:
@@ -200,11 +186,6 @@ def _is_tree(document: Json) -> bool:
     """Return whether a document links to single items or catalogs and not to pages."""
     pages = any(rel == "items" for rel, _ in links_of(document))
     return not pages and any(not api_place(href).items for href in tree_hrefs(document))
-
-
-def _is_collection(document: Json) -> bool:
-    """Return whether a document is a collection, by its required members if it has no `type`."""
-    return document.get("type") == "Collection" or ("extent" in document and "license" in document)
 
 
 _HINTS = {

@@ -179,12 +179,11 @@ async def _read_at_home(
 ) -> _PageRead:
     """Read one page. If `last` linked to another host that does not have it, read it from `last`'s host."""
     home = at_home(request, last)
-    if home is None:
-        return await _read(reader, request, size, notices.notice)
     try:
         return await _read(reader, request, size, notices.notice)
     except SourceError as error:
-        if not isinstance(error.__cause__, TransferError) or error.__cause__.failure.kind not in _NOT_THERE:
+        failure = getattr(error.__cause__, "failure", None)
+        if home is None or failure is None or failure.kind not in _NOT_THERE:
             raise
         try:
             found = await _read(reader, home, size, notices.notice)
@@ -219,7 +218,7 @@ async def _read(reader: JsonReader, request: PageRequest, size: PageSize, on_not
             broken += 1
             smaller = size.smaller() if broken <= _BROKEN_JSON_RETRIES else None
         if smaller is None:
-            raise _unreadable(request, first) from first
+            raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first
         text = f"A page of {size.items} items failed; requesting {smaller.items} instead."
         on_notice(Notice("info", text))
         size = smaller
@@ -234,10 +233,6 @@ async def _smallest_works(reader: JsonReader, request: PageRequest, smaller: Pag
     except (TransferError, SourceError):
         return False
     return True
-
-
-def _unreadable(request: PageRequest, error: TransferError | SourceError) -> SourceError:
-    return SourceError(f"The page {cut_url(request.url)} could not be read: {error}")
 
 
 class _Positions:

@@ -372,10 +372,14 @@ def _without(request: PageRequest, name: str) -> PageRequest:
     return replace(request, url=drop_parameters(request.url, name.__eq__))
 
 
+def member_of(request: PageRequest, name: str) -> Any:
+    """Return a member of a query: of its body, or the text of a parameter; None if it has none."""
+    return (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
+
+
 def _whole_number(request: PageRequest, name: str) -> int | None:
-    held = (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
     try:
-        return _whole(str(held))
+        return _whole(str(member_of(request, name)))
     except ValueError:
         return None
 

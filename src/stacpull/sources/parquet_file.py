@@ -30,8 +30,8 @@ import shapely
 
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
+from stacpull.planning.hrefs import with_absolute_href
 from stacpull.pyarrow_import import hide_pandas
-from stacpull.urls import join
 
 MEMORY: Final = 2 << 30
 """The memory limit of the process in bytes. The libraries reserve half of it."""
@@ -301,27 +301,13 @@ def _item(members: Json, properties: Json, url: str) -> Json:
         "id": members.get("id"),
         "geometry": members.get("geometry"),
         "properties": properties,
-        "links": [_located(link, url) for link in objects_in(members.get("links"))],
-        "assets": {key: _located(asset, url) for key, asset in assets.items() if isinstance(asset, dict)},
+        "links": [with_absolute_href(link, url) for link in objects_in(members.get("links"))],
+        "assets": {key: with_absolute_href(one, url) for key, one in assets.items() if isinstance(one, dict)},
     }
     for name in ("bbox", "collection"):
         if members.get(name) is not None:
             item[name] = members[name]
     return item
-
-
-def _located(holder: Json, url: str) -> Json:
-    """Return a link or an asset with absolute hrefs, relative to the URL of the file."""
-    found = dict(holder)
-    href = found.get("href")
-    if isinstance(href, str):
-        found["href"] = join(url, href) or href
-    alternates = found.get("alternate")
-    if isinstance(alternates, dict):
-        found["alternate"] = {
-            name: _located(one, url) if isinstance(one, dict) else one for name, one in alternates.items()
-        }
-    return found
 
 
 def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:

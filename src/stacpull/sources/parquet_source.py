@@ -124,7 +124,10 @@ class ParquetSource(ItemsFile):
                     async for items in batches:
                         row += len(items)
                         following = self._following(file, ahead[position:], row)
-                        yield self._page(request, items, following, number, row - len(items))
+                        named = enumerate(items, row - len(items) + 1)
+                        where = f"of row group {number} of {self.url}"
+                        rows = [(f"row {one} {where}", item) for one, item in named]
+                        yield self._page_of(request, rows, following)
                         if following is None:
                             return
                         request = following
@@ -139,13 +142,6 @@ class ParquetSource(ItemsFile):
 
     def _may_match(self, group: _RowGroup) -> bool:
         return self._filter is None or self._filter.may_match(group.ranges, group.rows)
-
-    def _page(
-        self, request: PageRequest, rows: list[Json], following: PageRequest | None, group: int, first: int
-    ) -> Page:
-        of_group = f"of row group {group} of {self.url}"
-        named = [(f"row {number} {of_group}", row) for number, row in enumerate(rows, first + 1)]
-        return self._page_of(request, named, following)
 
     async def _known_collections(self) -> dict[str, Json]:
         if self._collections is not None:

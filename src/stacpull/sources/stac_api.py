@@ -286,13 +286,10 @@ class ApiSource(StacApi):
     async def _first_of_split(
         self, name: str, narrow: Narrowing, known: Capabilities, at_once: int
     ) -> PageRequest:
-        plain = self._plain(name)
-        by_search = known.search and not self._place.items
-        endpoint = self._search((name,), known) if by_search else items_endpoint(plain.url)
-        takes_times = by_search or known.items
-        if not takes_times or "datetime" not in endpoint.takes:
+        plain, endpoint = self._plain(name), self._endpoint(name, known)
+        if endpoint is None or "datetime" not in endpoint.takes:
             first = self._first(name, narrow, known)
-            why = "the URL has a datetime itself" if takes_times else "the API does not support datetime"
+            why = "the URL has a datetime itself" if endpoint else "the API does not support datetime"
             if (notice := (first, unsplit(why))) not in self._unsplit:  # it is called twice
                 self._unsplit.append(notice)
             return first
@@ -303,12 +300,16 @@ class ApiSource(StacApi):
         return query.request
 
     def _first(self, name: str, narrow: Narrowing, known: Capabilities) -> PageRequest:
-        plain = self._plain(name)
-        by_search = known.search and not self._place.items
-        if not (by_search or known.items):
+        plain, endpoint = self._plain(name), self._endpoint(name, known)
+        if endpoint is None:
             return plain
-        endpoint = self._search((name,), known) if by_search else items_endpoint(plain.url)
         return self._query(endpoint, members(narrow, endpoint), narrow, plain)
+
+    def _endpoint(self, name: str, known: Capabilities) -> SearchEndpoint | None:
+        """Return where a collection can be queried; None if the API does not support that."""
+        if known.search and not self._place.items:
+            return self._search((name,), known)
+        return items_endpoint(self._plain(name).url) if known.items else None
 
     def _plain(self, name: str) -> PageRequest:
         return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")

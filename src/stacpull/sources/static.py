@@ -70,18 +70,13 @@ class StaticSource(Source):
         """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._is_collection = kind_of(body) is DocumentKind.COLLECTION
-        self._reader = reader
+        self.reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """The URLs of collections found so far."""
         self._searched_all = False
         """True after a search for all collections."""
-        self._selection = Selection()
+        self.selection = Selection()
         """Pushed down to APIs that the tree links to."""
-
-    @property
-    def reader(self) -> JsonReader:
-        """Reads the documents of the tree."""
-        return self._reader
 
     async def collections(self) -> list[Json]:
         """Return the documents of all collections in the tree, without their `item` and `child` links."""
@@ -102,14 +97,14 @@ class StaticSource(Source):
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
-        document = await read_root(self._reader, url)
+        document = await read_root(self.reader, url)
         return located(without_links(document.members, "item", "child"), document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each selected collection."""
         refuse_split(selection)
         wanted = list(dict.fromkeys(selection.collections))
-        self.narrow(selection)
+        self.selection = selection
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
         missing = set(wanted) - self._urls.keys()
@@ -131,7 +126,7 @@ class StaticSource(Source):
         """Yield the pages of the tree below `start`, from its position on."""
         root, self._root = self._root, None
         if root is None or start.url != self.url:
-            root = await read_root(self._reader, start.url)
+            root = await read_root(self.reader, start.url)
         pages = self._walk(page_size, on_notice).below(root, start, self._id)
         del root
         async with aclosing(pages):
@@ -139,13 +134,7 @@ class StaticSource(Source):
                 yield page
 
     def _walk(self, page_size: PageSize, on_notice: OnNotice) -> TreeWalk:
-        return TreeWalk(
-            self._reader, self._selection, page_size, on_collection=self._add, on_notice=on_notice
-        )
-
-    def narrow(self, selection: Selection) -> None:
-        """Set the selection that is pushed down to APIs that the tree links to."""
-        self._selection = selection
+        return TreeWalk(self.reader, self.selection, page_size, on_collection=self._add, on_notice=on_notice)
 
     def behind(
         self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
@@ -160,14 +149,14 @@ class StaticSource(Source):
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
-        return await static_item(self._reader, href)
+        return await static_item(self.reader, href)
 
     def _add(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
     async def _found(self) -> AsyncGenerator[_FoundCollection]:
         """Read the catalogs level by level, without items. Yield each collection once."""
-        root = self._root or await read_root(self._reader, self.url)
+        root = self._root or await read_root(self.reader, self.url)
         level, walked, known = [root], {root.url}, set[str]()
         for _ in range(DEEPEST):
             for document in level:
@@ -185,14 +174,14 @@ class StaticSource(Source):
             level = [document for document in level if not is_live(document)]
             urls = [url for url in _children(level) if url not in walked]
             walked.update(urls)
-            level = await _read_catalogs(self._reader, list(dict.fromkeys(urls)))
+            level = await _read_catalogs(self.reader, list(dict.fromkeys(urls)))
 
     async def _found_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_FoundCollection]:
         """Yield the new collections of the API of a document, unless it is a collection itself."""
         if not is_live(document) or kind_of(document.body) is DocumentKind.COLLECTION:
             return
         try:
-            source = await live_source(document, self._reader)
+            source = await live_source(document, self.reader)
             listed = await source.collections()
         except (SourceError, UsageError):
             return  # the walk reports the error
@@ -275,7 +264,7 @@ class LinksAgain(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for each link."""
-        self._source.narrow(selection)
+        self._source.selection = selection
         return [WalkStart(one.collection, PageRequest(one.href)) for one in self._links.values()]
 
     async def pages(

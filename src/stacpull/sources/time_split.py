@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,10 +31,10 @@ from stacpull.filters.interval import Interval, parse_instant, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import read_pages
-from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, with_limit
+from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, member_of, with_limit
 from stacpull.sources.search_query import SearchQuery, period_of, walk_verified, without_others
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.urls import parameter, parts_of
+from stacpull.urls import parts_of
 
 _AHEAD_BYTES = 32_000_000
 """The most bytes of decoded JSON of later parts that are kept, without the pages being read."""
@@ -113,16 +115,17 @@ async def walk_split(
     resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part
     if start != query.request and resumed in {None, query.members.get("datetime")}:
         whole = read_pages(reader, start, size, on_notice, home=home)  # it was not split then
-    elif (probed := await _probe(reader, query, on_notice, again=resumed is not None)) is None:
-        whole = walk_verified(reader, query, size, on_notice, home=home)
     else:
-        requests = list(_requests(split, probed, start, resumed))
-        whole = _in_order(_PartReader(reader, size, on_notice, home, split.at_once, probed.total), requests)
-    try:
+        can_split, total = await _probe(reader, query, on_notice, again=resumed is not None)
+        if can_split:
+            requests = list(_requests(split, total, start, resumed))
+            read = partial(read_pages, reader, size=size, on_notice=on_notice, home=home)
+            whole = _in_order(read, requests, split.at_once, total)
+        else:
+            whole = walk_verified(reader, query, size, on_notice, home=home)
+    async with aclosing(whole):
         async for page in whole:
             yield page
-    finally:
-        await whole.aclose()
 
 
 def owns(split: Split, request: PageRequest) -> bool:
@@ -138,56 +141,47 @@ def owns(split: Split, request: PageRequest) -> bool:
 
 
 def _collections_of(request: PageRequest) -> str:
-    if request.method == "POST":
-        held = (request.body or {}).get("collections")
-        return ",".join(map(str, held)) if isinstance(held, list) else ""
-    return parameter(request.url, "collections") or ""
+    held = member_of(request, "collections")
+    return ",".join(map(str, held)) if isinstance(held, list) else str(held or "")
 
 
 def datetime_of(request: PageRequest) -> str | None:
     """Return the `datetime` of a request, or None."""
-    if request.method == "POST":
-        held = (request.body or {}).get("datetime")
-        return held if isinstance(held, str) else None
-    return parameter(request.url, "datetime")
-
-
-class _Probe(NamedTuple):
-    """The result of the first requests: the total, if it is announced."""
-
-    total: int | None = None
+    held = member_of(request, "datetime")
+    return held if isinstance(held, str) else None
 
 
 async def _probe(
     reader: JsonReader, query: SearchQuery, on_notice: OnNotice, *, again: bool
-) -> _Probe | None:
-    """Check with the first items whether the service filters by time. Return None if not, or without items.
+) -> tuple[bool, int | None]:
+    """Check with the first items whether the service filters by time: False if not, or without items.
 
-    A resumed walk (`again`) only needs the total.
+    Also return the total, if it is announced. A resumed walk (`again`) only needs that.
     """
+    no = (False, None)
     endpoint, members = query.endpoint, query.members
     try:
         body = await _body(reader, endpoint.request(members))
         if again:
-            return _Probe(announced_total(body))
+            return True, announced_total(body)
         items = [item for item in body["features"] if isinstance(item, dict)]
         if len(without_others(items, endpoint.collections)) < len(items):
             on_notice(unsplit("the source does not filter by collection"))
-            return None
+            return no
         times = [period_of(item) for item in items]
         known = next((time for time in times if time is not None), None)
         if known is None:
             if body["features"]:
                 on_notice(unsplit("the first items of the source have no time"))
-            return None
+            return no
         there = await _body(reader, endpoint.request({**members, "datetime": known}))
         never = await _body(reader, endpoint.request({**members, "datetime": _LONG_AGO}))
     except (SourceError, TransferError, CredentialsError, KeyError, TypeError):
-        return _Probe() if again else None  # the walk itself will report the error
+        return again, None  # the walk itself will report the error
     if there["features"] and not never["features"]:
-        return _Probe(announced_total(body))
+        return True, announced_total(body)
     on_notice(unsplit("the source does not filter by time"))
-    return None
+    return no
 
 
 def unsplit(why: str) -> Notice:
@@ -202,11 +196,13 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
     return body
 
 
-def _requests(split: Split, probed: _Probe, start: PageRequest, resumed: str | None) -> Iterator[PageRequest]:
+def _requests(
+    split: Split, total: int | None, start: PageRequest, resumed: str | None
+) -> Iterator[PageRequest]:
     """Yield the first request of each part. In a resumed walk the first one is `start`."""
     members, endpoint, period = split.query.members, split.query.endpoint, split.period
     whole = parse_interval(members["datetime"]) if "datetime" in members else Interval(None, None)
-    cuts = _cuts(period, split.at_once, probed.total)
+    cuts = _cuts(period, split.at_once, total)
     if resumed is not None:
         yield start
         _, _, end = resumed.partition("/")
@@ -263,27 +259,19 @@ class _Part(msgspec.Struct):
             self.ended = page.next is None
 
 
-class _PartReader(NamedTuple):
-    """The settings of all parts of one walk."""
-
-    reader: JsonReader
-    size: PageSize
-    on_notice: OnNotice
-    home: str
-    at_once: int
-    total: int | None
-
-    def part(self, request: PageRequest) -> _Part:
-        return _Part(request, read_pages(self.reader, request, self.size, self.on_notice, home=self.home))
-
-
-async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> AsyncGenerator[Page]:
+async def _in_order(
+    read: Callable[[PageRequest], AsyncGenerator[Page]],
+    requests: Sequence[PageRequest],
+    at_once: int,
+    total: int | None,
+) -> AsyncGenerator[Page]:
     """Yield the pages of all parts in order, without empty ones unless they end the walk or a part early."""
     waiting, active, seen = deque(requests), deque[_Part](), set[int]()
     try:
         while waiting or active:
-            while waiting and len(active) < reader.at_once:
-                active.append(reader.part(waiting.popleft()))
+            while waiting and len(active) < at_once:
+                first = waiting.popleft()
+                active.append(_Part(first, read(first)))
             head = active[0]
             if not head.pages and head.error is not None:
                 raise head.error
@@ -296,7 +284,7 @@ async def _in_order(reader: _PartReader, requests: Sequence[PageRequest]) -> Asy
                     following = active[1].first if len(active) > 1 else next(iter(waiting), None)
                     page = replace(page, next=following)
                 if page.items or page.next is None or page.cut_short is not None:
-                    yield replace(page, matched=reader.total)
+                    yield replace(page, matched=total)
             if not head.pages and head.ended and head.error is None:
                 active.popleft()
     finally:

@@ -426,13 +426,12 @@ class TreeWalk:
         head = self._entries[0]
         if isinstance(head, _Read) and head.is_large:
             head.is_large = False
-            self._begin_to_read(group, head, limit=None)
+            self._under_way += 1
+            group.create_task(self._read(head, None))
         while self._under_way < AT_ONCE and (self._may_read_ahead() or isinstance(self._entries[0], _Branch)):
-            place = next((n for n, e in enumerate(self._entries) if isinstance(e, _Branch)), _AHEAD)
-            if place >= _AHEAD:
-                return
-            branch = self._entries[place]
-            if not isinstance(branch, _Branch):
+            entries = enumerate(self._entries[:_AHEAD])
+            place, branch = next(((n, one) for n, one in entries if isinstance(one, _Branch)), (0, None))
+            if branch is None:
                 return
             if branch.next == len(branch.hrefs):
                 del self._entries[place]
@@ -440,7 +439,8 @@ class TreeWalk:
             read = _Read(branch, _Step(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume)
             branch.next, branch.resume = branch.next + 1, ()
             self._entries.insert(place, read)
-            self._begin_to_read(group, read, limit=SMALL)
+            self._under_way += 1
+            group.create_task(self._read(read, SMALL))
 
     def _may_read_ahead(self) -> bool:
         """Return whether more may be read ahead. The root's links do not count."""
@@ -450,10 +450,6 @@ class TreeWalk:
             if isinstance(entry, _Read) or (isinstance(entry, _Branch) and entry.above is not None)
         )
         return held < _HELD
-
-    def _begin_to_read(self, group: asyncio.TaskGroup, read: _Read, *, limit: int | None) -> None:
-        self._under_way += 1
-        group.create_task(self._read(read, limit))
 
     async def _read(self, read: _Read, limit: int | None) -> None:
         try:
