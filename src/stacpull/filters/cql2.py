@@ -222,7 +222,7 @@ class _Compiler:
                 raise self.wrong(f"{value!r} is not a valid time for {what}", value)
             return _constant(span)
         inner = self.node(value).evaluate
-        return _Term(lambda item, properties: _as_span(inner(item, properties)))
+        return _Term(lambda item, properties: span_of(inner(item, properties)))
 
     def _interval(self, node: Json) -> _Term:
         ends = node["interval"]
@@ -359,7 +359,7 @@ class _Compiler:
         one, other = (term.evaluate for term in terms)
 
         def judge(item: Json, properties: dict[str, Any]) -> bool | None:
-            first, second = _as_span(one(item, properties)), _as_span(other(item, properties))
+            first, second = span_of(one(item, properties)), span_of(other(item, properties))
             return None if first is None or second is None else relation(first, second)
 
         return _Term(judge, truth=True)
@@ -432,10 +432,6 @@ def _when(reference: Reference) -> Evaluate:
         return found
 
     return value
-
-
-def _as_span(value: Any) -> TimeSpan | None:
-    return value if isinstance(value, TimeSpan) else span_of(value)
 
 
 def _word(node: Any) -> str | None:

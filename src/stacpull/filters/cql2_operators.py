@@ -39,7 +39,9 @@ ALWAYS: Final = TimeSpan(_FIRST, _LAST)
 
 
 def span_of(value: object) -> TimeSpan | None:
-    """Return the span of a string with an RFC 3339 instant or a date; None if it is neither."""
+    """Return a span, or that of a string with an RFC 3339 instant or a date; None if it is none of these."""
+    if isinstance(value, TimeSpan):
+        return value
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -94,18 +96,10 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_SPANS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
-    "=": lambda a, b: not (a.before(b) or b.before(a)),
-    "<>": lambda a, b: a.before(b) or b.before(a),
-    "<": lambda a, b: a.before(b),
-    "<=": lambda a, b: not b.before(a),
-    ">": lambda a, b: b.before(a),
-    ">=": lambda a, b: not a.before(b),
-}
 
 
 def _comparison(sign: str) -> Callable[[Any, Any], Truth]:
-    order, spans = _ORDERS[sign], _SPANS[sign]
+    order = _ORDERS[sign]
     only_equality = sign in ("=", "<>")
 
     def compare(one: Any, other: Any) -> Truth:
@@ -113,9 +107,8 @@ def _comparison(sign: str) -> Callable[[Any, Any], Truth]:
             return None
         if _is_number(one) and _is_number(other):
             return _by_number(order, one, other)
-        times = _times(one, other)
-        if times is not None:
-            return spans(*times)
+        if (first := span_of(one)) is not None and (second := span_of(other)) is not None:
+            return order(second.before(first) - first.before(second), 0)
         if isinstance(one, str) and isinstance(other, str):
             return order(one, other)
         if only_equality and _comparable(one, other):
@@ -139,15 +132,6 @@ def _by_number(order: Callable[[Any, Any], bool], one: Any, other: Any) -> Truth
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _times(one: Any, other: Any) -> tuple[TimeSpan, TimeSpan] | None:
-    """Return both values as spans, or None if one of them is neither a span nor a string with a time."""
-    first = one if isinstance(one, TimeSpan) else span_of(one)
-    if first is None:
-        return None
-    second = other if isinstance(other, TimeSpan) else span_of(other)
-    return None if second is None else (first, second)
 
 
 def _comparable(one: Any, other: Any) -> bool:

@@ -74,7 +74,7 @@ class RowGroupFilter:
 
 def _meets(ranges: Ranges, box: Rectangle) -> bool:
     sides = [ranges.get(f"bbox.{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
-    known = [one for one in sides if one is not None and _is_known(one) and one.nulls == 0]
+    known = [one for one in sides if one is not None and _is_comparable(one, 0.0) and one.nulls == 0]
     if len(known) != len(sides):
         return True
     xmin, ymin, xmax, ymax = known
@@ -92,10 +92,6 @@ def _below(one: ColumnRange) -> float:
 
 def _above(one: ColumnRange) -> float:
     return float(one.high + abs(one.high) * _SINGLE)
-
-
-def _is_known(one: ColumnRange) -> bool:
-    return isinstance(one.low, _NUMBER) and isinstance(one.high, _NUMBER)
 
 
 def _overlaps(ranges: Ranges, rows: int, interval: Interval) -> bool:
