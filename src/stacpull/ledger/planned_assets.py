@@ -40,7 +40,7 @@ from stacpull.ledger.database import insert_rows, marks, number, pieces, rows_wi
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
-from stacpull.planning.names import path_hash, path_hashes
+from stacpull.planning.names import path_hash
 from stacpull.redact import Secrets, is_signed, unsigned_url
 
 
@@ -378,7 +378,8 @@ class AssetPlanner:
     @staticmethod
     def path_hashes(assets: Iterable[Asset]) -> list[int | None]:
         """Return the hash of the path of each of these assets, None where the path is not known yet."""
-        return path_hashes((asset.directory, asset.name) for asset in assets)
+        files = ((one.directory, one.name) for one in assets)
+        return [None if name is None else path_hash(path_in_dest(place, name)) for place, name in files]
 
     def prepare(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> None:
         """Look up or create the directories of new assets whose paths have these hashes."""

@@ -32,13 +32,10 @@ def arrival_of(
     Returns:
         The asset with its name in DEST.
     """
-    etag, modified = validator
-    etag = modified if etag is None else etag  # as `Validator.kept`
+    etag = validator.kept
     if etag is not None and not etag.isascii():  # it may not be valid Unicode
         etag = etag.encode("utf-8", "backslashreplace").decode()
-    name = job.name
-    if name is None:
-        name = final_name(None, job.name_template, filename, job.directory)
+    name = final_name(job.name, job.name_template, filename, job.directory)
     part, body = (content, None) if isinstance(content, str) else ("", content)
     return Arrival(  # by position, for speed
         job.row,

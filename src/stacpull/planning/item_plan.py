@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
@@ -31,7 +30,7 @@ from stacpull.models import (
     Unread,
 )
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.kinds import AssetKind, kind_of, plain_suffix, suffix_of
+from stacpull.planning.kinds import AssetKind, kind_of, kind_of_type, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
@@ -274,20 +273,9 @@ class _ItemPlan:
             self.assets += objects(key, href, listing, self.places, self.keys[key])
 
 
-_FILE_TYPES: Final = Recent[str | None, bool](1024)
-
-
 def _is_file_type(media_type: Any) -> bool:
     """Return whether an asset of this media type is a file, except by its href."""
-    try:
-        return _FILE_TYPES[media_type]
-    except KeyError:
-        if media_type is not None and (not isinstance(media_type, str) or len(media_type) > LONGEST_KEY):
-            return False
-        found = _FILE_TYPES[media_type] = kind_of("https://host/file", media_type) is AssetKind.FILE
-        return found
-    except TypeError:  # a list or an object
-        return False
+    return media_type is None or (isinstance(media_type, str) and kind_of_type(media_type) is None)
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
@@ -328,11 +316,6 @@ def _not_an_item(collection: str | None, name: object, why: str) -> Unread:
 
 def _are_distinct(names: Collection[str]) -> bool:
     """Return whether no file system merges two of these names."""
-    text = "\n".join(names)
-    if text.isascii():
-        folded = text.lower().split("\n")
-        if len(folded) == len(names):
-            return len(set(folded)) == len(folded)
     return len(set(map(fold, names))) == len(names)
 
 

@@ -12,7 +12,7 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from stacpull.caches import Recent, cached_if_short
+from stacpull.caches import cached_if_short
 from stacpull.schemes import remote_schemes
 from stacpull.urls import is_in_object_store, is_prefix
 
@@ -45,7 +45,7 @@ def kind_of(href: str, media_type: str | None) -> AssetKind:
     renderer with the item (`collection=…&item=…`) or file (`url=…`) as a parameter, or an OGC service
     (`service=…&request=…`, OGC 06-121r9, 7.2). A bucket, and a key that ends with a slash, are prefixes.
     """
-    kind = _kind_of_type(media_type) if media_type is not None else None
+    kind = kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
     if is_in_object_store(href):
@@ -56,7 +56,8 @@ def kind_of(href: str, media_type: str | None) -> AssetKind:
 
 
 @cached_if_short(1024)
-def _kind_of_type(media_type: str) -> AssetKind | None:
+def kind_of_type(media_type: str) -> AssetKind | None:
+    """Return the kind of assets with this media type; None if their hrefs decide."""
     return _KIND_OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 
 
@@ -119,8 +120,6 @@ def suffix_of(href: str, media_type: str | None) -> str:
 
 
 _REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
-_SUFFIXES: Final = Recent[str, bool](1024)
-"""A cache: whether the end of a name is a suffix."""
 _SCHEME_AND_HOST: Final = len("https://") - 1
 """The largest index of the last slash in a URL without a path."""
 
@@ -143,14 +142,8 @@ def plain_suffix(href: str) -> str | None:
     if "?" in href or "#" in href or "{" in href or "%" in href:
         return None
     suffix = href[dot:]
-    is_suffix = _SUFFIXES.get(suffix)
-    if is_suffix is None:
-        is_suffix = _SUFFIX.fullmatch(suffix) is not None
-        if len(suffix) <= _LONGEST_SUFFIX:
-            _SUFFIXES[suffix] = is_suffix
-    if not is_suffix or (dot >= slash + len("x.tar") and href[dot - 4 : dot].lower() == ".tar"):
-        return None
-    return suffix
+    has_tar = dot >= slash + len("x.tar") and href[dot - 4 : dot].lower() == ".tar"
+    return suffix if _SUFFIX.fullmatch(suffix) and not has_tar else None
 
 
 def _suffix_of_path(href: str) -> str:

@@ -175,8 +175,6 @@ def complete(name_template: str, filename: str, directory: str) -> str:
         filename: The last path segment of the resolved URL, percent-decoded but not made safe.
         directory: The directory of the asset. In an item's directory, its document's name is reserved.
     """
-    if name_template == "{filename}":
-        return _name_in(directory, filename)
     pieces = parse_segment(name_template)
     raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
     return _name_in(directory, raw)
@@ -235,10 +233,6 @@ def _text(value: object) -> str:
 
 def _bind(segment: Segment, values: _ItemValues) -> str | Segment:
     """Fill in the item's values. A complete segment becomes a `str`."""
-    if len(segment) == 1 and isinstance(piece := segment[0], Field) and piece.name not in ASSET_FIELDS:
-        return piece.apply(values[piece.name])
-    if all(isinstance(piece, str) or piece.name in ASSET_FIELDS for piece in segment):
-        return segment if any(isinstance(piece, Field) for piece in segment) else "".join(map(str, segment))
     bound = tuple(
         piece if isinstance(piece, str) or piece.name in ASSET_FIELDS else piece.apply(values[piece.name])
         for piece in segment
@@ -346,14 +340,11 @@ def _check(template: str, segments: tuple[Segment, ...]) -> None:
         text = "".join(piece for piece in segment if isinstance(piece, str))
         if len(text) and len(segment) == 1 and safe_segment(text) != text:
             raise UsageError(f"--layout {template!r}: {text!r} is not allowed as a name; choose another one.")
-        if number < len(segments) - 1 and any(_is_filename(piece) for piece in segment):
+        names = {piece.name for piece in segment if isinstance(piece, Field)}
+        if number < len(segments) - 1 and "filename" in names:
             raise UsageError(
                 f"--layout {template!r}: {{filename}} is not allowed in a directory, only in the file name."
             )
-
-
-def _is_filename(piece: Piece) -> bool:
-    return isinstance(piece, Field) and piece.name == "filename"
 
 
 def _joined(pieces: list[Piece]) -> Segment:

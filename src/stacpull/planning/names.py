@@ -21,11 +21,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
 from typing import Final
 
 from stacpull.caches import cached_if_short
-from stacpull.models import path_in_dest
 
 CATALOG_ID: Final = "stacpull-mirror"
 """The beginning of the id of a mirror's root catalog."""
@@ -95,21 +93,6 @@ def path_hash(path: str) -> int:
     """
     folded = fold(path)
     return _first_bits(folded.rpartition("/")[0]) | _hash(folded) & _OF_PATH
-
-
-def path_hashes(files: Iterable[tuple[str, str | None]]) -> list[int | None]:
-    """Return the `path_hash` of each file, given by directory and name; None for files without a name yet."""
-    found: list[int | None] = []
-    last: str | None = None
-    for directory, name in files:
-        if name is None or not name.isascii():
-            found.append(None if name is None else path_hash(path_in_dest(directory, name)))
-            continue
-        if directory != last:  # the files of an item are in one directory
-            last, folded = directory, fold(directory)
-            first, start = _first_bits(folded), folded + "/" if folded else ""
-        found.append(first | _hash(start + name.lower()) & _OF_PATH)
-    return found
 
 
 _OF_PATH: Final = (1 << 50) - 1

@@ -62,12 +62,8 @@ def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> 
     found = [(key, listing) for key, listing in listings.items() if isinstance(listing, Listing)]
     return {
         key: [_unused_key(f"{key}/{listed.name}", taken) for listed in listing.objects]
-        for key, listing in sorted(found, key=_longest_first)
+        for key, listing in sorted(found, key=lambda one: -len(one[0]))
     }
-
-
-def _longest_first(entry: tuple[str, Listing]) -> int:
-    return -len(entry[0])
 
 
 def _unused_key(key: str, taken: set[str]) -> str:
