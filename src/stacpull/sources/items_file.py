@@ -142,6 +142,27 @@ class ItemsFile(Source):
         return Page(request, items, following, None, size, unread=tuple(unread))
 
 
+class FilePosition(NamedTuple):
+    """A position in a file: in NDJSON, the lines and decoded bytes read; in Parquet, row group and row."""
+
+    number: int = 0
+    offset: int = 0
+    version: str = ""
+    """The version of the file."""
+
+    def request(self, url: str) -> PageRequest:
+        """Return the request for the page that begins here."""
+        return PageRequest(url, after=((self.number, ""), (self.offset, self.version)))
+
+    @classmethod
+    def of(cls, request: PageRequest) -> FilePosition:
+        """Return the position of a request; the start of the file if it has none."""
+        if not request.after:
+            return cls()
+        (number, _), (offset, version) = request.after
+        return cls(number, offset, version)
+
+
 def stated_version(headers: Mapping[str, str]) -> str:
     """Return the ETag of a response as ASCII text, or else its date; empty if the server states neither."""
     found = headers.get("ETag") or headers.get("Last-Modified") or ""
@@ -267,24 +288,6 @@ def is_lines(url: str) -> bool:
     return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
 
 
-class _LinePosition(NamedTuple):
-    """A position in the file: lines and decoded bytes read, and the version of the file."""
-
-    lines: int = 0
-    offset: int = 0
-    version: str = ""
-
-    def after(self) -> tuple[tuple[int, str], ...]:
-        return ((self.lines, ""), (self.offset, self.version))
-
-    @classmethod
-    def of(cls, request: PageRequest) -> _LinePosition:
-        if not request.after:
-            return cls()
-        (lines, _), (offset, version) = request.after
-        return cls(lines, offset, version)
-
-
 class _PageLines(msgspec.Struct):
     """The items and unreadable lines of a page so far."""
 
@@ -304,15 +307,15 @@ class LinesSource(ItemsFile):
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the position of `start` on."""
         most = page_size.items if page_size.fixed else PAGE_ITEMS
-        request, stretch, done = start, _PageLines(), _LinePosition.of(start)
+        request, stretch, done = start, _PageLines(), FilePosition.of(start)
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
         async with aclosing(self._lines(done, on_notice)) as lines:
             async for place, line in lines:
                 if stretch.is_full(most):
-                    following = PageRequest(self.url, after=done.after())
+                    following = done.request(self.url)
                     yield self._page(request, stretch, following)
                     request, stretch = following, _PageLines()
-                self._add(stretch, line, place.lines, repaired)
+                self._add(stretch, line, place.number, repaired)
                 done = place
         yield self._page(request, stretch, None)
 
@@ -349,8 +352,8 @@ class LinesSource(ItemsFile):
         return Page(request, stretch.items, following, None, stretch.bytes, unread=tuple(stretch.unread))
 
     async def _lines(
-        self, place: _LinePosition, on_notice: OnNotice
-    ) -> AsyncGenerator[tuple[_LinePosition, bytes]]:
+        self, place: FilePosition, on_notice: OnNotice
+    ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
         """Yield each line with the position after it, with as many requests as needed."""
         breaks = 0
         while True:
@@ -362,14 +365,14 @@ class LinesSource(ItemsFile):
             except TransferError as error:
                 breaks += 1
                 if not error.failure.retryable or breaks > _BREAKS:
-                    text = f"{self.url} could not be read after line {place.lines}: {error}"
+                    text = f"{self.url} could not be read after line {place.number}: {error}"
                     raise SourceError(text) from error
             else:
                 return
 
     async def _lines_once(
-        self, place: _LinePosition, on_notice: OnNotice
-    ) -> AsyncGenerator[tuple[_LinePosition, bytes]]:
+        self, place: FilePosition, on_notice: OnNotice
+    ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
         headers = {"Accept": "application/x-ndjson, application/geo+json-seq, */*"}
         if place.offset and place.version and not place.version.startswith(_GZIPPED):
             headers |= {"Range": f"bytes={place.offset}-", "If-Range": place.version}
@@ -383,13 +386,13 @@ class LinesSource(ItemsFile):
                 version, skipped = _version(response, zipped=zipped), place.offset
                 if place.version and version != place.version:
                     on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
-                    place, skipped = _LinePosition(), 0
-            number, offset = place.lines, place.offset
+                    place, skipped = FilePosition(), 0
+            number, offset = place.number, place.offset
             plain = _gunzipped(chunks) if zipped and response.status != _PARTIAL else chunks
             async with aclosing(_split(plain, skipped)) as lines:
                 async for line in lines:
                     number, offset = number + 1, offset + len(line)
-                    yield _LinePosition(number, offset, version), line
+                    yield FilePosition(number, offset, version), line
 
 
 def _version(response: Response, *, zipped: bool) -> str:

@@ -33,7 +33,7 @@ from stacpull.net.transport import Response, TransferError
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.items_file import ItemsFile, stated_version
+from stacpull.sources.items_file import FilePosition, ItemsFile, stated_version
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
@@ -54,24 +54,6 @@ _MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"
 _END: Final = 8
 """Bytes after the footer: its length, and the magic number."""
-
-
-class _Place(NamedTuple):
-    """The position of the next item: row group, row, and version of the file."""
-
-    group: int = 0
-    row: int = 0
-    version: str = ""
-
-    def request(self, url: str) -> PageRequest:
-        return PageRequest(url, after=((self.group, self.version), (self.row, "")))
-
-    @classmethod
-    def of(cls, request: PageRequest) -> _Place:
-        if not request.after:
-            return cls()
-        (group, version), (row, _) = request.after
-        return cls(group, row, version)
 
 
 class ParquetSource(ItemsFile):
@@ -112,14 +94,14 @@ class ParquetSource(ItemsFile):
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the row of `start` on."""
         most = page_size.items if page_size.fixed else _PAGE_ITEMS
-        place, request = _Place.of(start), start
+        place, request = FilePosition.of(start), start
         async with self._opened() as file:
             if place.version and place.version != file.version:
                 on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
-                place = _Place()
-            ahead = [n for n in range(place.group, len(file.groups)) if self._may_match(file.groups[n])]
+                place = FilePosition()
+            ahead = [n for n in range(place.number, len(file.groups)) if self._may_match(file.groups[n])]
             for position, number in enumerate(ahead):
-                row = place.row if number == place.group else 0
+                row = place.offset if number == place.number else 0
                 async with aclosing(file.items(number, row, most)) as batches:
                     async for items in batches:
                         row += len(items)
@@ -136,9 +118,9 @@ class ParquetSource(ItemsFile):
     def _following(self, file: _RemoteParquet, ahead: list[int], row: int) -> PageRequest | None:
         """Return the request for the rows from `row` of the first row group ahead; None at the end."""
         if row < file.groups[ahead[0]].rows:
-            return _Place(ahead[0], row, file.version).request(self.url)
+            return FilePosition(ahead[0], row, file.version).request(self.url)
         rest = [number for number in ahead[1:] if file.groups[number].rows]
-        return _Place(rest[0], 0, file.version).request(self.url) if rest else None
+        return FilePosition(rest[0], 0, file.version).request(self.url) if rest else None
 
     def _may_match(self, group: _RowGroup) -> bool:
         return self._filter is None or self._filter.may_match(group.ranges, group.rows)
