@@ -30,7 +30,7 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
-from stacpull.upkeep.mirror_check import in_threads
+from stacpull.upkeep.mirror_check import OWN, in_threads, missing_or_obstructed
 
 
 class FileTrust(enum.Enum):
@@ -104,7 +104,7 @@ def assess(
     asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None
 ) -> FileTrust | DamageKind:
     """Return the trust in a file or what is wrong with it. `old` is its row in the damaged ledger."""
-    fault = _missing_or_obstructed(look)
+    fault = missing_or_obstructed(look)
     if fault is not None:
         return fault
     if asset.checksum is not None and digest is not None:
@@ -116,12 +116,6 @@ def assess(
         return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None
     return _by_size(look.size or 0, stated, is_altered=known is not None)
-
-
-def _missing_or_obstructed(look: Look) -> DamageKind | None:
-    if look.obstacle is not None:
-        return "obstructed" if look.readable else "unreadable"
-    return "missing" if look.size is None else None
 
 
 def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind:
@@ -136,7 +130,6 @@ def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | 
 
 DOCUMENT_DEPTH = 3
 """Number of segments in the path of an item's JSON."""
-_OWN = ".stacpull"
 _UNIT = 16
 """Items per unit of work of a thread."""
 
@@ -189,7 +182,7 @@ class ItemFinder:
                 yield from (f"{directory}/{name}" for name in names)
 
     def _collections(self) -> list[str]:
-        return [name for name in self._files.directories("") if name != _OWN]
+        return [name for name in self._files.directories("") if name not in OWN]
 
     def _examine(self, path: str, listed: ItemId | None, line: bytes | None = None) -> Found:
         examined = examine(self._files, path, self._is_stopped, line)

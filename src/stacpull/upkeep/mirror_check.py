@@ -74,11 +74,16 @@ def judge(expected: Expected, look: Look) -> Fault | None:
     return Fault(what, described(expected.size, expected.sha256), _NOTHING if what == "missing" else found)
 
 
-def _wrong(expected: Expected, look: Look) -> DamageKind | None:
+def missing_or_obstructed(look: Look) -> DamageKind | None:
+    """Return why there is no file to check; None if there is one."""
     if look.obstacle is not None:
         return "obstructed" if look.readable else "unreadable"
-    if look.size is None:
-        return "missing"
+    return "missing" if look.size is None else None
+
+
+def _wrong(expected: Expected, look: Look) -> DamageKind | None:
+    if look.size is None or look.obstacle is not None:
+        return missing_or_obstructed(look)
     if expected.size is not None and look.size != expected.size:
         return "short" if look.size < expected.size else "altered"
     is_other = None not in (look.digest, expected.sha256) and look.digest != expected.sha256

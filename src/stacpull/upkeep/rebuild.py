@@ -62,7 +62,7 @@ from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.store.store_choice import open_files, open_store
 from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Found, ItemFinder, assess
-from stacpull.upkeep.mirror_check import described
+from stacpull.upkeep.mirror_check import OWN, described
 from stacpull.upkeep.reporting import Reporter
 from stacpull.urls import is_web
 
@@ -130,7 +130,7 @@ def _is_older_than_tree(dest: Path) -> bool:
     """
     with closing(open_reader(dest)) as db, translated(ledger_path(dest)), open_files(dest) as files:
         expectations = Expectations(db)
-        for entries in files.walk(frozenset({_OWN})):
+        for entries in files.walk(OWN):
             paths = [entry.path for entry in entries if entry.path.endswith((".json", ".ndjson"))]
             for path, expected in zip(paths, expectations.of(paths), strict=True):
                 unknown = expected is None and not expectations.is_leaving(path)

@@ -59,12 +59,12 @@ class Reporter:
         """Wait until the listener has received all events."""
         events, self._waiting = self._waiting, []
         if events and self._listener is not None:
-            asyncio.run_coroutine_threadsafe(self._deliver(events), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._deliver(events, self._listener), self._loop).result()
 
-    async def _deliver(self, events: Sequence[Event]) -> None:
-        if self._listener is not None:
-            for event in events:
-                self._listener(event)
+    @staticmethod
+    async def _deliver(events: Sequence[Event], listener: Listener) -> None:
+        for event in events:
+            listener(event)
 
     def is_stopped(self) -> bool:
         """Return whether the work must stop."""

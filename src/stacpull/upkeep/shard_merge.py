@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from stacpull.clock import SystemClock
 from stacpull.config.dest import bucket_url, dest_path
@@ -42,13 +41,6 @@ from stacpull.upkeep.reporting import Reporter
 
 _NAMED = 20
 """Maximum number of conflicts that the report names."""
-
-
-class _Put(NamedTuple):
-    """A file to publish in DEST: its path, which is the same in both mirrors, and its part."""
-
-    path: str
-    part: str
 
 
 @dataclass(slots=True)
@@ -274,14 +266,14 @@ class _MergeRun:
 
     def _place(self, files: StoredFiles, paths: Sequence[str]) -> None:
         """Publish and sync files in DEST."""
-        puts = [_Put(path, f"merge-{number}.tmp") for number, path in enumerate(paths)]
-        copied = [put.part for put in puts if not self._link(files, put)]
+        parts = {path: f"merge-{number}.tmp" for number, path in enumerate(paths)}
+        copied = [part for path, part in parts.items() if not self._link(files, path, part)]
         pruning.announce(self._db, paths)
         self._destination.sync(copied)
-        for number, put in enumerate(puts):
-            directory, _, name = put.path.rpartition("/")
+        for number, (path, part) in enumerate(parts.items()):
+            directory, _, name = path.rpartition("/")
             try:
-                failure = self._destination.place(put.part, directory, name, replace=False)
+                failure = self._destination.place(part, directory, name, replace=False)
             except DestinationError:
                 pruning.clear(self._db, paths[number + 1 :])  # this one may have been placed
                 raise
@@ -290,10 +282,10 @@ class _MergeRun:
                 raise DestinationError(failure.message)
         self._destination.sync(())
 
-    def _link(self, files: StoredFiles, put: _Put) -> bool:
+    def _link(self, files: StoredFiles, path: str, part: str) -> bool:
         """Link a file of a shard to its part. Return False if it was copied instead."""
         with destination_errors(self._destination.work):
-            return self._destination.link_part(put.part, files, put.path)
+            return self._destination.link_part(part, files, path)
 
     def _write_documents(self) -> None:
         """Write the JSON of items that gained files, and the catalogs."""

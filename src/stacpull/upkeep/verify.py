@@ -87,21 +87,25 @@ async def verify(
     place = await asyncio.to_thread(mirror_at, dest, options)
     async with opened_workspace(place, on_event) as workspace:
         await reporter.off_loop(lambda: check.inspect(workspace.db))
-        fixed = None
-        if await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
-            spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
-            async with timed_stop(stop, options.stop_after, on_event) as stopping:
-                fixed = await continue_run(
-                    workspace,
-                    spec,
-                    lambda: check.claim(workspace, spec),
-                    options,
-                    on_event=on_event,
-                    stop=stopping,
-                )
+        fixed = await _repair(check, workspace, options, on_event, stop)
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
+
+
+async def _repair(
+    check: _Check, workspace: Workspace, options: Options, on_event: Listener | None, stop: asyncio.Event
+) -> MirrorReport | None:
+    """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
+    if not await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
+        return None
+    spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
+
+    def claim() -> Run:
+        return check.claim(workspace, spec)
+
+    async with timed_stop(stop, options.stop_after, on_event) as stopping:
+        return await continue_run(workspace, spec, claim, options, on_event=on_event, stop=stopping)
 
 
 class _Check:
