@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiff.reads import parse_bytes
 
 from stacpull.clock import SystemClock
 from stacpull.errors import DestinationError
@@ -19,7 +20,6 @@ from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
-from stacpull.tiff import parse_bytes
 from stacpull.tiff.header import Header
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, HeaderJob, as_mapping, failed_row, header_row

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from tests.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
 
 from stacpull.aws_settings import AwsSettings
@@ -22,7 +23,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sigv4 import Credentials
-from stacpull.tiff import FIRST_READ, Header, parse_bytes
+from stacpull.tiff import FIRST_READ, Header
 from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
 
 KIB = 1024

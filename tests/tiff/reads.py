@@ -8,6 +8,13 @@ from typing import NamedTuple
 from stacpull.tiff import MOST_BYTES, MOST_BYTES_WITH_TILES, Header, Needs, Segments, parse
 
 
+def parse_bytes(data: bytes) -> Header | Needs:
+    """Parse the header of a file that begins with `data`."""
+    segments = Segments()
+    segments.add(0, data)
+    return parse(segments)
+
+
 class Read(NamedTuple):
     header: Header
     asks: list[Needs]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiff import made
-from tests.tiff.reads import read, real_files
+from tests.tiff.reads import parse_bytes, read, real_files
 
-from stacpull.tiff import FIRST_READ, Header, Needs, Segments, TiffError, parse, parse_bytes
+from stacpull.tiff import FIRST_READ, Header, Needs, Segments, TiffError, parse
 
 
 def test_every_prefix_of_a_real_file_needs_more_until_the_header_is_whole(shared_data: Path) -> None:

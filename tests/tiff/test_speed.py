@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.machine_speed import slowness
+from tests.tiff.reads import parse_bytes
 
-from stacpull.tiff import Header, parse_bytes
+from stacpull.tiff import Header
 
 LEAST_PER_SECOND = 2_000
 """Of processor time, on a busy machine; on a quiet one it is several times that."""

@@ -6,7 +6,6 @@ The file itself states whether it is clipped, so that only the file has to survi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,11 +15,9 @@ from stacpull.errors import UsageError
 from stacpull.models import Clip
 
 if TYPE_CHECKING:
-    from stacpull.tiff import Header
     from stacpull.tiff.clip_area import ClipArea  # heavy: shapely, pyproj
 
 _START = 16 * 1024
-_MOST_READS = 64
 
 
 def clip_area(text: str | None) -> ClipArea | None:
@@ -56,23 +53,10 @@ def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
 
 
 def _clip(file: BinaryIO, start: bytes) -> Clip | None:
+    from stacpull.tiff import parse_file  # noqa: PLC0415 -- seldom needed
     from stacpull.tiff.clipped_file import read_note  # noqa: PLC0415 -- heavy: shapely, numpy
 
-    note, header = read_note(start), _header(file, start)
-    if note is None or header is None or header.transform is None:
+    note, header = read_note(start), parse_file(file, start)
+    if note is None or header.transform is None:
         return None
     return Clip(note.area, note.source_size, (header.height, header.width), tuple(header.transform))
-
-
-def _header(file: BinaryIO, start: bytes) -> Header | None:
-    from stacpull.tiff import Needs, Segments, parse  # noqa: PLC0415 -- seldom needed
-
-    segments = Segments(file.seek(0, os.SEEK_END))
-    segments.add(0, start)
-    for _ in range(_MOST_READS):
-        found = parse(segments)
-        if not isinstance(found, Needs):
-            return found
-        file.seek(found.start)
-        segments.add(found.start, file.read(found.stop - found.start))
-    return None

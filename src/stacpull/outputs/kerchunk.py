@@ -12,7 +12,6 @@ of an item are made at once and kept in the spool, from which an export that was
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.protocol import StoredFiles
-from stacpull.tiff import MOST_BYTES_WITH_TILES, Needs, Segments, TiffError, Transform, parse
+from stacpull.tiff import MOST_BYTES_WITH_TILES, TiffError, Transform, parse_file
 
 _GROUP = b'"{\\"zarr_format\\":2}"'
 """A group of Zarr, as JSON in a text."""
@@ -296,18 +295,10 @@ def _read_layout(files: StoredFiles, path: str) -> TiffLayout | str | None:
     """Read the header of a file: None if it is not a TIFF, the reason as text if it cannot be read."""
     try:
         with files.open(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            segments = Segments(size)
-            segments.add(0, file.read(min(size, _FIRST_READ)))
-            if segments.read(0, 4) not in _MAGIC:
+            start = file.read(_FIRST_READ)
+            if start[:4] not in _MAGIC:
                 return None
-            while isinstance(header := parse(segments, most_bytes=MOST_BYTES_WITH_TILES, tiles=True), Needs):
-                file.seek(header.start)
-                data = file.read(header.stop - header.start)
-                if not data:
-                    return "it became shorter while it was read"
-                segments.add(header.start, data)
+            header = parse_file(file, start, most_bytes=MOST_BYTES_WITH_TILES, tiles=True)
     except TiffError as error:
         return f"its header cannot be read: {error}"
     except OSError as error:

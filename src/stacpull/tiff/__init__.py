@@ -1,4 +1,4 @@
-"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them. Pure, no I/O.
+"""Headers of TIFF, BigTIFF and COG files, read from any pieces of them.
 
 ```
 segments = Segments(total)
@@ -7,14 +7,14 @@ while isinstance(found := parse(segments), Needs):
     segments.add(found.start, fetch(found.start, found.stop))
 ```
 
-`parse_bytes` parses the first bytes of a file. `Header.nodata_value` is `nodata` as a number.
+`parse_file` does this with an open file; all else is pure. `Header.nodata_value` is `nodata` as a number.
 """
 
 from __future__ import annotations
 
 from stacpull.tiff.directories import FIRST_READ
 from stacpull.tiff.header import Bounds, Header, Image, Transform
-from stacpull.tiff.parser import MOST_BYTES, MOST_BYTES_WITH_TILES, parse, parse_bytes
+from stacpull.tiff.parser import MOST_BYTES, MOST_BYTES_WITH_TILES, parse, parse_file
 from stacpull.tiff.segments import Needs, Segments, TiffError
 
 __all__ = [
@@ -29,5 +29,5 @@ __all__ = [
     "TiffError",
     "Transform",
     "parse",
-    "parse_bytes",
+    "parse_file",
 ]

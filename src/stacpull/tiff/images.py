@@ -82,16 +82,6 @@ def size_of(directory: Directory, tag: Tag) -> int:
     return size
 
 
-def overview_sizes(images: tuple[Image, ...]) -> tuple[Size, ...]:
-    """Return the sizes of the overviews: all reduced images after the first that are not masks."""
-    return tuple((i.width, i.height) for i in images[1:] if i.is_reduced and not i.is_mask)
-
-
-def mask_sizes(images: tuple[Image, ...]) -> tuple[Size, ...]:
-    """Return the sizes of all masks."""
-    return tuple((image.width, image.height) for image in images[1:] if image.is_mask)
-
-
 def _block(directory: Directory, width: int, height: int) -> Size:
     if is_tiled(directory):
         return size_of(directory, Tag.TileWidth), size_of(directory, Tag.TileLength)

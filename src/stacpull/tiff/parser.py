@@ -7,6 +7,9 @@ whatever order its bytes arrive.
 
 from __future__ import annotations
 
+from io import SEEK_END
+from typing import BinaryIO
+
 from stacpull.tiff.directories import Directory, read_directories, read_start
 from stacpull.tiff.gdal_metadata import read_ghost, read_metadata
 from stacpull.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
@@ -17,12 +20,10 @@ from stacpull.tiff.images import (
     compression_name,
     describe,
     is_tiled,
-    mask_sizes,
-    overview_sizes,
     sample_types,
     size_of,
 )
-from stacpull.tiff.segments import Needs, Reader, Segments
+from stacpull.tiff.segments import Needs, Reader, Segments, TiffError
 from stacpull.tiff.tags import Tag
 
 MOST_BYTES = 1 << 20
@@ -51,15 +52,28 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = Fal
     return reader.needs() or _header(directories, structure, reader.stop, tiles=tiles)
 
 
-def parse_bytes(data: bytes) -> Header | Needs:
-    """Read the header of a file that begins with `data`.
+def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES, tiles: bool = False) -> Header:
+    """Read the header of an open file.
+
+    Args:
+        file: The file; its position changes.
+        start: Its first bytes.
+        most_bytes: As for `parse`.
+        tiles: As for `parse`.
 
     Raises:
-        TiffError: As `parse`.
+        TiffError: As `parse`, or the file became shorter.
+        OSError: It cannot be read.
     """
-    segments = Segments()
-    segments.add(0, data)
-    return parse(segments)
+    segments = Segments(file.seek(0, SEEK_END))
+    segments.add(0, start)
+    while isinstance(found := parse(segments, most_bytes=most_bytes, tiles=tiles), Needs):
+        file.seek(found.start)
+        data = file.read(found.stop - found.start)
+        if not data:
+            raise TiffError("it became shorter while it was read")
+        segments.add(found.start, data)
+    return found
 
 
 def _header(
@@ -96,8 +110,8 @@ def _header(
         tiled=is_tiled(main),
         block_width=found[0].block_width,
         block_height=found[0].block_height,
-        overviews=overview_sizes(found),
-        masks=mask_sizes(found),
+        overviews=tuple((i.width, i.height) for i in found[1:] if i.is_reduced and not i.is_mask),
+        masks=tuple((i.width, i.height) for i in found[1:] if i.is_mask),
         epsg=epsg(keys),
         crs_kind=crs_kind(keys),
         geokeys=keys,
