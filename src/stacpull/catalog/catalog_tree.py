@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -212,17 +212,17 @@ def _write_leaves(
     update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]
 ) -> tuple[list[Json], bytes | bytearray, int]:
     """Return a collection's links to sub-catalogs, its encoded item links, and the number of sub-catalogs."""
-    links = _links(update, items, entry.directory)
+    linked, links = _links(update, items, entry.directory)
     following = next(items, None)
     if following is None:
-        return [], links.encoded, 0
+        return [], links, 0
     items = itertools.chain([following], items)
     count = 0
-    while links.items:
+    while linked:
         count += 1
-        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, links.items), links.encoded)
-        links.encoded.clear()
-        links = _links(update, items, entry.directory)
+        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, linked), links)
+        links.clear()
+        linked, links = _links(update, items, entry.directory)
     children = [
         _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
     ]
@@ -244,20 +244,13 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
     }
 
 
-class _Links(NamedTuple):
-    """Links to items, as they are written in a document, separated by commas."""
-
-    items: int
-    encoded: bytearray
-
-
-def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> _Links:
-    """Return the links to the next items, up to the maximum of one catalog."""
+def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
+    """Return the number of links to the next items, up to that of one catalog, and the links as JSON."""
     count, encoded = 0, bytearray()
     for item in itertools.islice(items, ITEMS_PER_CATALOG):
         encoded += (b"," if count else b"") + _item_link(update, item, directory)
         count += 1
-    return _Links(count, encoded)
+    return count, encoded
 
 
 def _item_link(update: _Update, item: tuple[str, str], directory: str) -> bytes:

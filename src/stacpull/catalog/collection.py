@@ -184,10 +184,8 @@ def core_members(identifier: str, document: Json) -> Json:
 
 def _licence(licence: object) -> Json:
     """Return a valid `license` (an SPDX name or `other`), and other text as `source_license`."""
-    if not _is_text(licence):
-        return {"license": "other"}
-    text = str(licence).strip()
-    if text in _LEGACY_LICENSES:
+    text = licence.strip() if isinstance(licence, str) else ""
+    if not text or text in _LEGACY_LICENSES:
         return {"license": "other"}
     return {"license": text} if _LICENSE.fullmatch(text) else {"license": "other", "source_license": text}
 

@@ -68,6 +68,10 @@ class Display:
         self._output = output
         self._stream = stream
         self._host = _host_of(source)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the display."""
 
     def __call__(self, event: Event) -> None:
         """Handle one event."""
@@ -136,10 +140,8 @@ class _Timed(Display):
     _every = _DRAW_EVERY
     _now: Progress | Checked | Stage | None = None
 
-    def __init__(
-        self, output: Output, stream: TextIO, noun: str = "files", source: str | None = None
-    ) -> None:
-        super().__init__(output, stream, noun, source)
+    def begin(self) -> None:
+        """Start the thread."""
         self._started = time.monotonic()
         self._speed = Speed()
         self._lock = threading.RLock()
@@ -205,14 +207,13 @@ class Lines(_Timed):
 
 
 def _checked_line(now: Checked) -> str:
-    of = f" of {now.files_expected:,}" if now.files_expected else ""
     damaged = f", {now.damaged:,} damaged" if now.damaged else ""
-    speed = rate(now.bytes, now.seconds)
-    return f"{now.files:,}{of} files checked{damaged}; {size(now.bytes)} in {duration(now.seconds)} ({speed})"
+    files, speed = _of(now.files, now.files_expected), rate(now.bytes, now.seconds)
+    return f"{files} files checked{damaged}; {size(now.bytes)} in {duration(now.seconds)} ({speed})"
 
 
 def _stage_line(now: Stage) -> str:
-    return f"{now.name}: {now.done:,}" + (f" of {now.total:,}" if now.total else "")
+    return f"{now.name}: {_of(now.done, now.total)}"
 
 
 def _line(now: Progress, noun: str) -> str:
@@ -230,8 +231,11 @@ def _items(now: Progress) -> str:
     """Return the number of items that match, of those wanted, and the number that were read."""
     matched = f"{now.items_matched:,} of " if now.items_wanted else ""
     items = count(now.items_wanted or now.items_matched, "item")
-    of = f" of {now.items_announced:,}" if now.items_announced else ""
-    return f"{matched}{items} matched ({now.items_seen:,}{of} read)"
+    return f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)"
+
+
+def _of(number: int, total: int | None) -> str:
+    return f"{number:,} of {total:,}" if total else f"{number:,}"
 
 
 def _waits(host: str, seconds: float) -> str:
@@ -339,8 +343,7 @@ class Live(_Timed):
                 yield self._alarm(f"{now.damaged:,} damaged", "red")
         else:
             yield f"{spinner} {now.name}"
-            of = f" of {now.total:,}" if now.total else ""
-            yield self._meter(_share(now.done, now.total), [f"{now.done:,}{of}"], width)
+            yield self._meter(_share(now.done, now.total), [_of(now.done, now.total)], width)
         if self._stopping:
             yield self._alarm(STOPPING, "yellow")
 
@@ -427,8 +430,7 @@ def _share(done: int, total: int | None) -> float | None:
 
 
 def _checked_parts(now: Checked) -> list[str]:
-    of = f" of {now.files_expected:,}" if now.files_expected else ""
-    parts = [f"{now.files:,}{of} files"]
+    parts = [f"{_of(now.files, now.files_expected)} files"]
     if now.bytes_expected and now.bytes and now.seconds:
         parts.append(f"{duration((now.bytes_expected - now.bytes) * now.seconds / now.bytes)} left")
     return [*parts, rate(now.bytes, now.seconds), size(now.bytes)]

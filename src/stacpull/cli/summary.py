@@ -107,8 +107,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
 def _headline(report: MirrorReport, failed: Failed) -> str:
     """Return the first line: the number of files, and failures; it says `complete` only if nothing failed."""
     files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
-    accepted = report.assets_missing if report.missing_ok else 0
-    trouble = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
+    accepted, trouble = _accepted(report), _trouble(report)
     parts = []
     if trouble:
         parts.append(f"{trouble:,} failed{failed.headline()}")
@@ -128,12 +127,20 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
     return "; ".join([f"{state}{files}", *parts])
 
 
+def _accepted(report: MirrorReport) -> int:
+    """Return the number of failed assets that `--missing ok` accepts."""
+    return report.assets_missing if report.missing_ok else 0
+
+
+def _trouble(report: MirrorReport) -> int:
+    """Return the number of assets that are called failed."""
+    return report.assets_failed - report.assets_ordered - report.assets_outside - _accepted(report)
+
+
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Yield the lines for a mirror without an unfinished run, with commands to run instead."""
     dest = shlex.quote(report.work or report.dest)
-    accepted = report.assets_missing if report.missing_ok else 0
-    failed = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
-    failures = failed + report.items_failed
+    failures = _trouble(report) + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
     if failures:
@@ -164,11 +171,9 @@ def _news(report: MirrorReport) -> Iterator[str]:
 
 
 def _rest(report: StatusReport) -> str:
+    settled = report.assets_missing + report.assets_ordered + report.assets_outside
     parts = [
-        (
-            report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside,
-            "failed",
-        ),
+        (report.assets_failed - settled, "failed"),
         (report.assets_missing, "gone at the source"),
         (report.assets_ordered, "not ready yet"),
         (report.assets_outside, "with nothing in the area of --clip"),
@@ -314,10 +319,11 @@ def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
     if report.items_left_out:
         yield f"left out {_left_out(report.items_left_out)}"
-    yield f"assets   {report.assets:,}{_excluded(report)}"
+    keys = f" ({_by_key(report.excluded_keys)})" if report.excluded_keys else ""
+    excluded = f"; {report.assets_excluded:,} left out{keys}" if report.assets_excluded else ""
+    yield f"assets   {report.assets:,}{excluded}"
     if report.assets_pages:
-        keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.page_keys.items()))
-        yield f"left out {_pages(report)} ({keys}); --include-pages fetches them"
+        yield f"left out {_pages(report)} ({_by_key(report.page_keys)}); --include-pages fetches them"
     if report.assets_refused:
         text = (
             "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
@@ -325,7 +331,9 @@ def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
         )
         yield f"refused  {count(report.assets_refused, 'asset')} {text}"
     yield f"bytes    {_bytes(report)}"
-    yield f"requests {report.requests:,}" + _time(report)
+    seconds = report.seconds_estimated
+    estimated = "" if seconds is None else f"; about {duration(seconds)}"
+    yield f"requests {report.requests:,}{estimated}"
     for host in report.hosts:
         yield f"  {host.host}: {count(host.assets, 'asset')}"
     if dest is not None:
@@ -336,15 +344,8 @@ def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
     yield from _room(report)
 
 
-def _excluded(report: PlanReport) -> str:
-    if not report.assets_excluded:
-        return ""
-    keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.excluded_keys.items()))
-    return (
-        f"; {report.assets_excluded:,} left out ({keys})"
-        if keys
-        else f"; {report.assets_excluded:,} left out"
-    )
+def _by_key(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{key}: {number:,}" for key, number in sorted(numbers.items()))
 
 
 def _bytes(report: PlanReport) -> str:
@@ -354,13 +355,9 @@ def _bytes(report: PlanReport) -> str:
     known = sampled if report.bytes_basis == "sampled" else ", as the source states"
     if not report.unknown_keys:
         return size(report.bytes_total) + known
-    keys = ", ".join(f"{key}: {number:,}" for key, number in sorted(report.unknown_keys.items()))
     missing = count(sum(report.unknown_keys.values()), "asset")
+    keys = _by_key(report.unknown_keys)
     return f"{size(report.bytes_total)}{known}; without {missing} of unknown size ({keys})"
-
-
-def _time(report: PlanReport) -> str:
-    return f"; about {duration(report.seconds_estimated)}" if report.seconds_estimated is not None else ""
 
 
 def _room(report: PlanReport) -> Iterator[str]:
