@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiff import made
-from tests.tiff.reads import read, real_files
+from tests.tiff.reads import parse_bytes, read, real_files
 
-from stacpull.tiff import FIRST_READ, Header, Needs, TiffError, parse_bytes
+from stacpull.tiff import FIRST_READ, Header, Needs, TiffError
 
 MOST_SECONDS = 2.0
 EXTREMES = [0, 1, 2, 7, 8, 16, 255, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]

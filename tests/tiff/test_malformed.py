@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.tiff import made
 from tests.tiff.made import Value, ascii_field, doubles, image, shorts, tiff
-from tests.tiff.reads import read
+from tests.tiff.reads import parse_bytes, read
 
-from stacpull.tiff import Header, Needs, Segments, TiffError, parse, parse_bytes
+from stacpull.tiff import Header, Needs, Segments, TiffError, parse
 
 HUGE = 2**32 - 1
 GEOKEYS = shorts(1, 1, 0, 1, 1024, 0, 1, 1)

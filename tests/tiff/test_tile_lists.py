@@ -13,9 +13,9 @@ import rasterio
 import tifffile
 from tests.tiff import made
 from tests.tiff.made import Value, ascii_field, doubles, shorts, tiff
-from tests.tiff.reads import read, real_files
+from tests.tiff.reads import parse_bytes, read, real_files
 
-from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, TiffError, parse_bytes
+from stacpull.tiff import MOST_BYTES_WITH_TILES, Header, TiffError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 TILES = {"tiled": True, "blockxsize": 16, "blockysize": 16}
