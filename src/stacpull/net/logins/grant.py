@@ -110,10 +110,8 @@ class GrantLogin(Login):
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
         """Request another token. A new token was refused for another reason, so it is kept."""
-        if not isinstance(held, Secret) or (held == self._token.held and self._token.age() < _SETTLED):
-            return refusal
-        await self._token.instead_of(held)
-        return None
+        is_renewed = isinstance(held, Secret) and await self._token.is_renewed(held, _SETTLED)
+        return None if is_renewed else refusal
 
     async def _ask(self) -> TimedToken[Secret]:
         refresh, self._refresh = self._refresh, None

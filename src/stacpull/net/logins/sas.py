@@ -107,13 +107,9 @@ class SasLogin(Login):
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
         """Request another signature. A new one was refused for another reason, so it is kept."""
         cached = self._cached_for(url)
-        if (
-            cached is None
-            or not isinstance(held, Secret)
-            or (held == cached.held and cached.age() < _SETTLED)
-        ):
+        if cached is None or not isinstance(held, Secret):
             return refusal
-        return refusal if await cached.instead_of(held) == held else None
+        return None if await cached.is_renewed(held, _SETTLED) else refusal
 
     def strip(self, url: str) -> str:
         """Return `url` without a signature that the host repeats in it."""

@@ -91,6 +91,17 @@ class CachedToken(Generic[T]):
         """The current token, if there is one."""
         return None if self._held is None else self._held.value
 
+    async def is_renewed(self, refused: T, settled: float) -> bool:
+        """Renew a token that a host refused. Return False if the request would be refused again.
+
+        Args:
+            refused: The token.
+            settled: A token of fewer seconds is kept: it was refused for another reason.
+        """
+        if refused == self.held and self.age() < settled:
+            return False
+        return await self.instead_of(refused) != refused
+
     def age(self) -> float:
         """Return the seconds since the token was requested."""
         return self._clock.monotonic() - self._requested_at
