@@ -286,16 +286,14 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
     pairs = query.split("&")
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
     signed = _signature_names(names)
-    kept = [
-        pair
-        for pair, name in zip(pairs, names, strict=True)
-        if not ((name in _KEYS or name in signed) and not _is_paging(name, pair, keep_tokens=keep_tokens))
-    ]
-    gone = any(
-        name in signed and not _is_paging(name, pair, keep_tokens=keep_tokens)
-        for pair, name in zip(pairs, names, strict=True)
-    )
-    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment, gone
+    cut = _KEYS | signed
+    kept, is_signed_url = [], False
+    for pair, name in zip(pairs, names, strict=True):
+        if name not in cut or _is_paging(name, pair, keep_tokens=keep_tokens):
+            kept.append(pair)
+        else:
+            is_signed_url = is_signed_url or name in signed
+    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment, is_signed_url
 
 
 def _signature_names(names: list[str]) -> frozenset[str]:
