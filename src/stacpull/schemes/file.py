@@ -35,6 +35,7 @@ class Stdin(Scheme):
 
     def transport(self, setup: TransportSetup) -> Transport | None:
         """Return a transport that reads the saved file, if SOURCE is standard input."""
-        from stacpull.transfer.local import OneFileTransport  # noqa: PLC0415 - only where SOURCE is local
+        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
 
-        return None if setup.input_file is None else OneFileTransport(setup.input_file)
+        file = setup.input_file
+        return None if file is None else LocalTransport(file.as_uri(), only_source=True)

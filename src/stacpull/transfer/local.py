@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -43,10 +43,12 @@ class LocalTransport:
 
     Args:
         source: SOURCE: the `file:///` URL of a document, or of a directory with one of `INDEX_NAMES`.
+        only_source: True to open SOURCE for every request: it holds standard input, whose hrefs open no file.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, only_source: bool = False) -> None:
         self._url = source
+        self._only_source = only_source
         self._source = path_of(source)
         self._root: Path | None = None
         self._directory = self._source
@@ -65,6 +67,8 @@ class LocalTransport:
         Raises:
             TransferError: GONE; SCHEME if it is not below SOURCE's directory; HTTP if it cannot be read.
         """
+        if self._only_source:
+            request = request._replace(url=self._url)
         file = await asyncio.to_thread(self._opened, request.url)
         try:
             yield _response(request, file)
@@ -118,29 +122,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name is too long: that of an encoded path, whose decoded form is not
         return False
-
-
-class OneFileTransport:
-    """Opens one file for every request: the one that holds standard input. Its hrefs open no other file."""
-
-    def __init__(self, path: Path) -> None:
-        self._url = path.as_uri()
-        self._files = LocalTransport(self._url)
-
-    def host_of(self, url: str) -> str:
-        """Return the name of the gate and the counters for local files."""
-        return self._files.host_of(url)
-
-    def open(self, request: Request) -> AbstractAsyncContextManager[LocalResponse]:
-        """Open the file.
-
-        Raises:
-            TransferError: GONE; HTTP if it cannot be read.
-        """
-        return self._files.open(Request(self._url, request.method, request.headers))
-
-    async def close(self) -> None:
-        """Do nothing: no connection is open."""
 
 
 class _File(NamedTuple):
