@@ -11,7 +11,7 @@ from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.net import connection_errors
-from stacpull.net.bodies import can_decode, coding_of, decoded_body, read_whole, regrouped
+from stacpull.net.bodies import coding_to_undo, decoded_body, read_whole, regrouped
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
@@ -40,8 +40,7 @@ class StreamedResponse:
     Args:
         connection: It has read the head of the response, or has failed.
         url: The URL of the response.
-        decode: True to decode a known content coding. Bodies with unknown ones are not decoded, because such
-            names are often wrong (`utf-8`); the reader detects errors.
+        decode: True to decode a known content coding.
         in_blocks: True to receive a long body into blocks of memory (`fastpath.blocks`): `chunks` then yields
             views of them, which serve as bytes where they are written, hashed, cut or joined.
     """
@@ -53,8 +52,7 @@ class StreamedResponse:
         self.url = url
         self.status = connection.message.status
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
-        coding = coding_of(self.headers) if decode else None
-        self._coding = coding if coding is not None and can_decode(coding) else None
+        self._coding = coding_to_undo(self.headers) if decode else None
         self._in_blocks = in_blocks
 
     async def __aenter__(self) -> Self:

@@ -100,6 +100,15 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
     return ", ".join(one for one in codings if one not in _NO_CODINGS) or None
 
 
+def coding_to_undo(headers: Mapping[str, str]) -> str | None:
+    """Return the content coding of a response that `decoded` supports.
+
+    An unknown coding counts as none: its name is often wrong (`utf-8`). If it is not, the reader fails.
+    """
+    coding = coding_of(headers)
+    return coding if coding is not None and can_decode(coding) else None
+
+
 def can_decode(coding: str) -> bool:
     """Return whether `decoded` supports this coding."""
     return coding in _SUPPORTED

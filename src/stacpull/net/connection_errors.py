@@ -56,14 +56,12 @@ def tls_failed(error: object, host: str) -> Failure:
 
 def truncated(host: str) -> Failure:
     """Return the failure of a body that ends before its framing does."""
-    message = f"{host} closed the connection before the end of the body."
-    return Failure(FailureKind.TRUNCATED, message, host=host, retryable=True)
+    return _passing(FailureKind.TRUNCATED, host, "closed the connection before the end of the body")
 
 
 def overlong(host: str) -> Failure:
     """Return the failure of a response that is followed by more bytes."""
-    message = f"{host} sent more bytes than its Content-Length states."
-    return Failure(FailureKind.OVERLONG, message, host=host, retryable=True)
+    return _passing(FailureKind.OVERLONG, host, "sent more bytes than its Content-Length states")
 
 
 def too_large(host: str, status: int, limit: int) -> Failure:
@@ -73,17 +71,17 @@ def too_large(host: str, status: int, limit: int) -> Failure:
 
 def malformed(host: str) -> Failure:
     """Return the failure of a response that is not HTTP."""
-    return Failure(FailureKind.SERVER, f"{host} sent a malformed HTTP response.", host=host, retryable=True)
+    return _passing(FailureKind.SERVER, host, "sent a malformed HTTP response")
 
 
 def endless_fields(host: str) -> Failure:
     """Return the failure of header fields, trailers or chunk extensions that exceed their limit."""
-    return Failure(FailureKind.SERVER, f"{host} sent too many header fields.", host=host, retryable=True)
+    return _passing(FailureKind.SERVER, host, "sent too many header fields")
 
 
 def stalled(host: str) -> Failure:
     """Return the failure of an exchange that received nothing for the stall timeout."""
-    return Failure(FailureKind.STALLED, f"{host} sent nothing for too long.", host=host, retryable=True)
+    return _passing(FailureKind.STALLED, host, "sent nothing for too long")
 
 
 def connecting_stalled(host: str) -> Failure:
@@ -113,10 +111,14 @@ def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
 
 def too_slow(host: str) -> Failure:
     """Return the failure of a body that is slower than the minimum rate (`net.bodies`)."""
-    message = f"{host} sent too few bytes per second (--min-rate)."
-    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
+    return _passing(FailureKind.STALLED, host, "sent too few bytes per second (--min-rate)")
 
 
 def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
     """Return a failure of kind NETWORK."""
     return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
+
+
+def _passing(kind: FailureKind, host: str, what: str) -> Failure:
+    """Return a failure of `host` after which the request may be repeated."""
+    return Failure(kind, f"{host} {what}.", host=host, retryable=True)

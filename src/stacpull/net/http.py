@@ -37,7 +37,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import Pace, can_decode, coding_of, decoded_body, read_whole, regrouped
+from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, read_whole, regrouped
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import (
     FIELD_COUNT_LIMIT,
@@ -263,12 +263,9 @@ class HttpExchange:
         return regrouped(self._content(), size)
 
     def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, decoded if the request asks for that.
-
-        An unknown coding is ignored: its name is often wrong (`utf-8`). If it is not, the reader fails.
-        """
-        coding = coding_of(self.headers) if self._request.decode else None
-        if coding is None or not can_decode(coding):
+        """Return the body in pieces, decoded if the request asks for that."""
+        coding = coding_to_undo(self.headers) if self._request.decode else None
+        if coding is None:
             return self._sent()
         return decoded_body(self._sent(), coding, host_of(self.url))
 

@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from stacpull.models import FailureKind, Validator
-from stacpull.net.bodies import can_decode, coding_of, decoded
+from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Needs, Segments
@@ -245,8 +245,8 @@ class FileVersion:
             raise TransferError(
                 failed(FailureKind.HTTP, response.url, "sent another range of the file than requested")
             )
-        coding = coding_of(response.headers)
-        if coding is not None and can_decode(coding):
+        coding = coding_to_undo(response.headers)
+        if coding is not None:
             what = f"serves ranges only in the coding {coding}, from which no header can be read"
             raise TransferError(failed(FailureKind.HTTP, response.url, what))
         self._set_total(total)
@@ -274,9 +274,9 @@ class FileVersion:
         """
         if wanted.start:
             raise ChangedError
-        coding = coding_of(response.headers)
+        coding = coding_to_undo(response.headers)
         chunks = response.chunks(_CHUNK)
-        if coding is None or not can_decode(coding):  # unknown codings are often not applied; parsing decides
+        if coding is None:
             self._set_total(content_length(response.headers))
         else:
             chunks = decoded(chunks, coding)
