@@ -137,7 +137,7 @@ class Pool(Generic[J, T]):
         """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
-    # Called by the fast path (`fastpath.fast_path.TransferSink`).
+    # Called by the fast path (`fastpath.fast_path.FastPathPool`).
 
     def received(self, job: J, received: T) -> None:
         """Take a received asset."""

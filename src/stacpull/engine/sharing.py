@@ -87,7 +87,7 @@ class SharingFetcher:
                 break
         return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
-    # On the fast path (`fastpath.fast_path.SmallBodyFetcher`).
+    # On the fast path (`fastpath.fast_path.AssetDecisions`).
 
     def claim(self, job: Job) -> _SharedDownload | None:
         """Start to fetch an asset. Return None if `fetch` must do it: it has a part, or a shared href."""

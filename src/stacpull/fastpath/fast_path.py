@@ -39,7 +39,7 @@ _DRAINED = 64 * 1024
 """The most bytes of a redirect's body, as in the general path."""
 
 
-class SmallBodyFetcher(Protocol):
+class AssetDecisions(Protocol):
     """Decides about assets (`engine.sharing.SharingFetcher`)."""
 
     def claim(self, job: Job) -> Any | None:
@@ -59,7 +59,7 @@ class SmallBodyFetcher(Protocol):
         ...
 
 
-class TransferSink(Protocol):
+class FastPathPool(Protocol):
     """Receives assets (`engine.pool.Pool`)."""
 
     def received(self, job: Job, received: Arrival) -> None:
@@ -195,7 +195,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             path.counters.bytes_fetched += size
             connection.release()
             gate.finished(self.sent_at, size)
-            path.sink.received(self.job, arrival)
+            path.pool.received(self.job, arrival)
             return True
         location = fields.get(b"location")
         if location is None or size > _DRAINED or self.rewritten is not None:
@@ -235,7 +235,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def fail_run(self, error: Exception, /) -> None:
         """End the run because of a bug."""
-        self.path.sink.broke(error)
+        self.path.pool.broke(error)
 
     def request(self) -> Request:
         """Return the current request, without credentials."""
@@ -249,17 +249,15 @@ class FastPath:
         client: The client of the run: its routes, gates, credentials and counters.
         web: Has the connections. The general path serves hosts of other transports.
         assets: Decides about assets.
-        sink: Receives the assets.
+        pool: Receives the assets.
     """
 
-    def __init__(
-        self, client: Client, web: WebTransport, assets: SmallBodyFetcher, sink: TransferSink
-    ) -> None:
+    def __init__(self, client: Client, web: WebTransport, assets: AssetDecisions, pool: FastPathPool) -> None:
         self._client = client
         self._web = web
         self._connections = web.connections
         self.assets = assets
-        self.sink = sink
+        self.pool = pool
         self.allow_downgrade = client.allow_downgrade
         self.counters = client.counters
         self._origins: dict[str, FastOrigin | None] = {}
@@ -316,7 +314,7 @@ class FastPath:
         if not isinstance(transport, Rewrites) or server in self._origins:
             return False
         self._preparing[server] = [job]
-        self.sink.spawn(self._prepare(server, job.href, transport))
+        self.pool.spawn(self._prepare(server, job.href, transport))
         return True
 
     async def _prepare(self, server: str, url: str, transport: Rewrites) -> None:
@@ -324,11 +322,11 @@ class FastPath:
             await transport.prepare(url)
         for job in self._preparing.pop(server):
             if not self.begin(job):
-                self.sink.fetch(job)
+                self.pool.fetch(job)
 
     def connect(self, transfer: FastTransfer) -> None:
         """Open a connection for a request that must be sent, or sent again."""
-        self.sink.spawn(self._connect(transfer))
+        self.pool.spawn(self._connect(transfer))
 
     # Handing over.
 
@@ -345,7 +343,7 @@ class FastPath:
                 transfer.origin.gate, transfer.outgoing or plain, transfer.sent_at, context
             )
         transfer.started = StartedExchange(plain, transfer.hops, sent)
-        self.sink.handed_over(transfer.job, transfer, transfer.since)
+        self.pool.handed_over(transfer.job, transfer, transfer.since)
 
     # Requests and origins.
 
