@@ -37,12 +37,11 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module, metadata, util
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -178,16 +177,12 @@ class DaskCluster(WorkerSupply):
         self._address = ""
         self._group = asyncio.TaskGroup()
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """See `WorkerSupply.opened`."""
         self._boot = await asyncio.to_thread(boot_id)
-        await self._stack.__aenter__()
-        await self._stack.enter_async_context(self._group)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        async with self._group, self._stack:
+            yield
 
     # --- the list of workers -----------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ the one before it (`sources.source.Restarts`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
-import orjson
+from msgspec.structs import replace
 
 from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
@@ -31,7 +31,7 @@ from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a collection; None at the start, and as `request` before the first page.
 
     In a tree or a file, `request` is one URL and a place in the document (`PageRequest.after`); if the place
@@ -43,8 +43,8 @@ class Position(NamedTuple):
 
     def to_json(self) -> str:
         """Return the position as it is stored: URLs without credentials, paging tokens kept."""
-        request = None if self.request is None else _stored(self.request)
-        return orjson.dumps({"collection": self.collection, "request": request}).decode()
+        kept = self if self.request is None else replace(self, request=_without_credentials(self.request))
+        return msgspec.json.encode(kept).decode()
 
     def may_be_kept(self, secrets: Secrets) -> bool:
         """Return False if a service repeats one of `secrets` in the request for its next page.
@@ -60,29 +60,23 @@ class Position(NamedTuple):
         """Return what `to_json` stored; the start for None."""
         if text is None:
             return cls()
-        raw = orjson.loads(text)
-        return cls(raw["collection"], _request(raw["request"]) if raw["request"] else None)
+        found = msgspec.json.decode(text, type=cls)
+        return found if found.request is None else replace(found, request=_with_allowed(found.request))
 
 
-def _stored(request: PageRequest) -> dict[str, Any]:
-    stored: dict[str, Any] = {
-        "url": cut_cursor(request.url),
-        "method": request.method,
-        "body": request.body,
-        "headers": request.headers,
-    }
-    if request.after:
-        stored["after"] = [(number, cut_cursor(name)) for number, name in request.after]
-    if request.within is not None:
-        stored["within"] = _stored(request.within)
-    return stored
+def _without_credentials(request: PageRequest) -> PageRequest:
+    return replace(
+        request,
+        url=cut_cursor(request.url),
+        after=tuple((number, cut_cursor(name)) for number, name in request.after),
+        within=None if request.within is None else _without_credentials(request.within),
+    )
 
 
-def _request(raw: dict[str, Any]) -> PageRequest:
-    after = tuple((number, name) for number, name in raw.pop("after", ()))
-    within = raw.pop("within", None)
-    headers = allowed_headers(raw.pop("headers", None))  # the ledger may have been written by someone else
-    return PageRequest(**raw, headers=headers, after=after, within=_request(within) if within else None)
+def _with_allowed(request: PageRequest) -> PageRequest:
+    """Return a request with the headers that it may have: someone else may have written the ledger."""
+    within = None if request.within is None else _with_allowed(request.within)
+    return replace(request, headers=allowed_headers(request.headers), within=within)
 
 
 class WalkProgress(NamedTuple):
@@ -219,7 +213,7 @@ class Walk:
         is_known = not totals or len(totals) == len(starts)
         self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
-            await self._end()
+            await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
 
     async def _walk_one(self, start: WalkStart, resumed: PageRequest | None, following: str | None) -> None:
         """Walk one collection."""
@@ -307,9 +301,6 @@ class Walk:
         self.summary.cut_short = text
         reached = WalkProgress(Position(following), walked=collection, cut_short=text)
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
-
-    async def _end(self) -> None:
-        await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
         """Return `reached` as the end of the walk, with the totals that show missing items.

@@ -35,10 +35,9 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import attrs
 from msgspec.structs import replace
@@ -55,6 +54,7 @@ from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, e
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
+from stacpull.engine.run_control import to_its_end
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
@@ -120,7 +120,7 @@ It raises `WorkerError` if a worker cannot be started.
 
 
 class WorkerSupply(ABC):
-    """A supply of workers: a context manager that is entered first, and left when all workers have ended.
+    """A supply of workers.
 
     Attributes:
         worth_it: Waiting jobs with which workers are started.
@@ -132,14 +132,10 @@ class WorkerSupply(ABC):
     most_processes: int
     shares: HostShares[WorkerProcess] | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release everything."""
-        return
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the supply. It is closed at the end of the block, when all workers have ended."""
+        yield
 
     @abstractmethod
     def places(self) -> AsyncIterator[StartWorker]:
@@ -234,7 +230,7 @@ class Workers:
             WorkerError: Workers are lost one after the other, or one failed.
             StacpullError: Another error ends the run, here or in a worker.
         """
-        async with self._supply, self._group:
+        async with self._supply.opened(), self._group:
             self._group.create_task(self._pool.run())
             if await self._is_worth_it():
                 await self._run_workers()
@@ -591,17 +587,15 @@ class LocalWorker(WorkerProcess):
         Raises:
             WorkerError: It cannot be started.
         """
-        starting = asyncio.get_running_loop().run_in_executor(None, spawn, "stacpull.engine.worker", lock)
+        started: list[Started] = []
         try:
-            process, sock = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            starting.add_done_callback(_discard)
-            raise
-        worker = cls(process, settings.slots, on_message, clock)
-        try:
+            await to_its_end(lambda: started.append(spawn("stacpull.engine.worker", lock)))
+            process, sock = started[0]
+            worker = cls(process, settings.slots, on_message, clock)
             await worker.channel.open(sock)
         except BaseException:
-            _discard(starting)
+            for one in started:
+                discard(one)
             raise
         worker.send(WholeEnvironment(own_environment()))
         worker.send(messages.Start(pickle.dumps(settings)))
@@ -615,9 +609,3 @@ class LocalWorker(WorkerProcess):
         """See `WorkerProcess.reap`."""
         code = await asyncio.to_thread(reap, self._process)
         return f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
-
-
-def _discard(starting: asyncio.Future[Started]) -> None:
-    """End a process that was started for a run that has since ended."""
-    if not starting.cancelled() and starting.exception() is None:
-        discard(starting.result())
