@@ -66,7 +66,13 @@ class _Counts(msgspec.Struct):
     hosts: Counter[str] = msgspec.field(default_factory=Counter)
     stated_bytes: Counter[str] = msgspec.field(default_factory=Counter)
     stated: Counter[str] = msgspec.field(default_factory=Counter)
-    samples: dict[str, list[Asset]] = msgspec.field(default_factory=dict)
+    sampled: Counter[str] = msgspec.field(default_factory=Counter)
+    samples: list[tuple[str, Asset]] = msgspec.field(default_factory=list)
+    """Assets whose size is requested, with their keys, which `sampled` counts."""
+
+    def __add__(self, other: _Counts) -> _Counts:
+        """Return the counts of both kinds."""
+        return _Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
     def scaled(self, factor: float) -> None:
         """Multiply all counts by `factor`."""
@@ -123,21 +129,22 @@ class Estimate:
         await self._walk()
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
-        sizes, sampled, hops = await self._sizes()
-        unknown = self._of_unknown_size(sizes)
-        total, basis = self._bytes(sizes, unknown, sampled=sampled_links)
-        assets = self._primary.assets + self._linked.assets
+        counts = self._primary + self._linked
+        sizes, hops = await self._sizes(counts.samples)
+        unknown = {
+            key: count - counts.stated[key]
+            for key, count in counts.keys.items()
+            if key not in sizes and count > counts.stated[key]
+        }
+        total, basis = _bytes(counts, sizes, unknown, sampled=sampled_links)
         seconds = self._clock.monotonic() - started
-        requests = walk_requests + self._unread_links + round(assets * hops)
-        pages = self._primary.pages + self._linked.pages
-        excluded = self._primary.excluded + self._linked.excluded
-        refused = self._primary.refused + self._linked.refused
+        requests = walk_requests + self._unread_links + round(counts.assets * hops)
         warning = nothing_to_fetch(
             seen=self.items_seen,
             matched=self._primary.items,
-            planned=assets + refused,
-            excluded=sum(excluded.values()),
-            pages=sum(pages.values()),
+            planned=counts.assets + counts.refused,
+            excluded=counts.excluded.total(),
+            pages=counts.pages.total(),
         )
         if warning is not None:
             self._emit(Notice("warning", warning))
@@ -147,23 +154,21 @@ class Estimate:
             items_seen=self.items_seen,
             items_matched=self._primary.items,
             source_items=self._linked.items,
-            assets=assets,
-            assets_excluded=sum(excluded.values()),
+            assets=counts.assets,
+            assets_excluded=counts.excluded.total(),
             bytes_total=total,
             bytes_basis=basis,
-            bytes_sampled=sampled,
+            bytes_sampled=len(counts.samples),
             unknown_keys=unknown,
             requests=requests,
-            hosts=tuple(
-                HostPlan(host, n) for host, n in (self._primary.hosts + self._linked.hosts).most_common()
-            ),
-            excluded_keys=dict(excluded),
-            assets_pages=sum(pages.values()),
-            page_keys=dict(pages),
-            assets_refused=refused,
+            hosts=tuple(HostPlan(host, n) for host, n in counts.hosts.most_common()),
+            excluded_keys=dict(counts.excluded),
+            assets_pages=counts.pages.total(),
+            page_keys=dict(counts.pages),
+            assets_refused=counts.refused,
             seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
             assets_done=self._done,
-            assets_pending=assets - self._done,
+            assets_pending=counts.assets - self._done,
             items_announced=self._announced,
             items_without_label=self._without_label,
             items_left_out=dict(self._left_out.most_common()),
@@ -270,8 +275,9 @@ class Estimate:
         if asset.size is not None and not self._may_be_clipped(asset):
             counts.stated[asset.key] += 1
             counts.stated_bytes[asset.key] += asset.size
-        elif len(samples := counts.samples.setdefault(asset.key, [])) < most:
-            samples.append(asset)
+        elif counts.sampled[asset.key] < most:
+            counts.sampled[asset.key] += 1
+            counts.samples.append((asset.key, asset))
 
     def _may_be_clipped(self, asset: Asset) -> bool:
         """Return True if an asset may be clipped, judged by its item."""
@@ -288,26 +294,21 @@ class Estimate:
         self._linked.scaled((self._linked.items + self._unread_links) / self._linked.items)
         return True
 
-    async def _sizes(self) -> tuple[dict[str, float], int, float]:
+    async def _sizes(self, samples: Sequence[tuple[str, Asset]]) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.
 
         Returns:
-            Mean size per key in bytes, number of requested assets, mean requests per asset.
+            Mean size per key in bytes, mean requests per asset.
         """
-        samples = {
-            key: [*self._primary.samples.get(key, ()), *self._linked.samples.get(key, ())]
-            for key in {**self._primary.samples, **self._linked.samples}
-        }
-        flat = [(key, asset) for key, assets in samples.items() for asset in assets]
         before = self._network.counters.requests
-        answers = await asyncio.gather(*(self._size_of(asset) for _, asset in flat))
+        answers = await asyncio.gather(*(self._size_of(asset) for _, asset in samples))
         known: dict[str, list[int]] = {}
-        for (key, _), size in zip(flat, answers, strict=True):
+        for (key, _), size in zip(samples, answers, strict=True):
             if size is not None:
                 known.setdefault(key, []).append(size)
         requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
-        return means, len(flat), requests / len(flat) if flat else 1.0
+        return means, requests / len(samples) if samples else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
         """Return the size of an asset in bytes, from the response to a request for its first byte.
@@ -334,32 +335,6 @@ class Estimate:
                 return content_range(response.headers).total
         except TransferError:
             return None
-
-    def _of_unknown_size(self, sizes: Mapping[str, float]) -> dict[str, int]:
-        """Return the number of assets of each key whose size neither the source nor a sample gives."""
-        unknown: Counter[str] = Counter()
-        for counts in (self._primary, self._linked):
-            for key, count in counts.keys.items():
-                if key not in sizes and count > counts.stated[key]:
-                    unknown[key] += count - counts.stated[key]
-        return dict(unknown)
-
-    def _bytes(
-        self, sizes: dict[str, float], unknown: Mapping[str, int], *, sampled: bool
-    ) -> tuple[int | None, BytesBasis]:
-        """Return the bytes of all assets of known size; None if there are none."""
-        total = 0.0
-        basis: BytesBasis = "sampled" if sampled else "known"
-        for counts in (self._primary, self._linked):
-            total += sum(counts.stated_bytes.values())
-            for key, count in counts.keys.items():
-                unstated = count - counts.stated[key]
-                if unstated and key in sizes:
-                    total += unstated * sizes[key]
-                    basis = "sampled"
-        if unknown and not total:
-            return None, "unknown"
-        return round(total), basis
 
     def _warn(self, event: NetworkEvent) -> None:
         if isinstance(event, Notice) and event.level == "warning":
@@ -399,6 +374,20 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
         yield _Records(opened.enter_context(closing(ItemSet())), ledger)
+
+
+def _bytes(
+    counts: _Counts, sizes: Mapping[str, float], unknown: Mapping[str, int], *, sampled: bool
+) -> tuple[int | None, BytesBasis]:
+    """Return the bytes of all assets of known size; None if there are none."""
+    total = float(counts.stated_bytes.total())
+    for key, size in sizes.items():
+        if unstated := counts.keys[key] - counts.stated[key]:
+            total += unstated * size
+            sampled = True
+    if unknown and not total:
+        return None, "unknown"
+    return round(total), "sampled" if sampled else "known"
 
 
 def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:
