@@ -30,7 +30,7 @@ from tests.bench.simulated_patches import (
 )
 
 from stacpull.engine.pool import Pool
-from stacpull.engine.sharing import SharingFetcher
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Job
 from stacpull.net.client import Counters
 from stacpull.net.transport import BufferedResponse, Request, Transport
@@ -304,7 +304,7 @@ class SimulatedFastPath:
     def __init__(
         self,
         sent: SimulatedTransport,
-        assets: SharingFetcher,
+        assets: SharedDownloads,
         pool: Pool[Job, Arrival | None],
         counters: Counters,
     ) -> None:

@@ -34,7 +34,7 @@ from stacpull.clock import SystemClock
 from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
-from stacpull.engine.sharing import SharingFetcher
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -153,7 +153,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     )
     fetcher = Fetcher(client, local_stages.NoParts())
     with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
-        sharing = SharingFetcher(fetcher, destination, checksum=None)
+        sharing = SharedDownloads(fetcher, destination, checksum=None)
         tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, web, sharing)
         pool = Pool(queue, _Sink(WORKERS), tools, fast=path if fast else None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine.sharing import SharingFetcher
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
@@ -59,7 +59,7 @@ def placed(destination: Destination, content: bytes = BODY) -> int:
 
 def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Arrival]:
     async def work() -> list[Arrival]:
-        sharing = SharingFetcher(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination, checksum="sha256")
         return [await sharing.fetch(one, count_refusal=True) for one in jobs]
 
     return asyncio.run(work())
@@ -114,7 +114,7 @@ def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) 
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
-        sharing = SharingFetcher(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination, checksum="sha256")
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
         return await asyncio.gather(*fetching, return_exceptions=True)
 
@@ -128,7 +128,7 @@ def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destinatio
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
-        sharing = SharingFetcher(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination, checksum="sha256")
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
         return await asyncio.gather(*fetching, return_exceptions=True)
 

@@ -20,7 +20,7 @@ from stacpull.config.options import S3Options
 from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool
-from stacpull.engine.sharing import SharingFetcher
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -164,7 +164,7 @@ async def outcome_of(
 
 
 class _Parts:
-    """The methods of a destination that `SharingFetcher` calls when nothing is shared."""
+    """The methods of a destination that `SharedDownloads` calls when nothing is shared."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -196,7 +196,7 @@ async def _outcome_in(
     s3 = S3Transport(http, AwsCredentials(options), options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
-    sharing = SharingFetcher(
+    sharing = SharedDownloads(
         Fetcher(client, parts, clock=clock), cast("Destination", _Parts(directory)), checksum=None
     )
     retried: list[Failure] = []

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
-import attrs
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
@@ -25,7 +24,14 @@ from stacpull.engine.mirror import MirrorRun, flags_of
 from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.selection_checks import validate
-from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_source, opened_workspace
+from stacpull.engine.session import (
+    continue_run,
+    mirror_at,
+    on_ledger,
+    opened_source,
+    opened_workspace,
+    with_client,
+)
 from stacpull.engine.store_client import started_store
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
@@ -98,28 +104,13 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    options = _with_client(instance("options", Options, options), client)
+    options = with_client(instance("options", Options, options), client)
     place = await asyncio.to_thread(parse_dest, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         return await _mirror(source, place, selection, options, on_event, stop)
 
     return await _watched(work, options, place, on_event, stop)
-
-
-def _with_client(options: Options, client: Any) -> Options:
-    """Return the options of a run on the cluster of a Dask client, if there is one.
-
-    Raises:
-        UsageError: Options contradict each other, or distributed is not installed.
-    """
-    if client is not None:
-        options = attrs.evolve(options, dask_client=client)
-    if options.uses_dask:
-        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
-
-        check_dask(options)
-    return options
 
 
 async def _watched(
@@ -284,7 +275,7 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
-    options = _with_client(instance("options", Options, options), client)
+    options = with_client(instance("options", Options, options), client)
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
@@ -327,7 +318,7 @@ async def retry(
         NotAMirrorError: `dest` is not a mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
-    options = _with_client(instance("options", Options, options), client)
+    options = with_client(instance("options", Options, options), client)
     place = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:

@@ -12,7 +12,7 @@ from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferToo
 from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
 from stacpull.engine.pool import OutcomeSink, Pool
-from stacpull.engine.sharing import SharingFetcher
+from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
@@ -97,12 +97,12 @@ def open_pool(
     options: Options,
     *,
     parts: FileParts | StreamedParts,
+    present: PresentFiles,
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
     on_detail: Callable[[str], None],
     on_failure: Callable[[], bool] = lambda: False,
-    first_process: PresentFiles | None = None,
 ) -> Pool[Job, Arrival | None]:
     """Return the pool of a run in this process.
 
@@ -114,17 +114,14 @@ def open_pool(
         destination: DEST, which `--adopt` searches.
         options: The options of the run.
         parts: The parts of long bodies.
+        present: Looks at the files that DEST has.
         prefer: `Selection.prefer`.
         clip: `Selection.clip`.
         most_deferred: The most deferred failures per host.
         on_detail: Called with messages for `-vv`.
         on_failure: Called for each asset that fails.
-        first_process: In a Dask worker, which may lack the credentials of a bucket: looks at files for it.
     """
     checksum = options.recorded_checksum
-    present = first_process
-    if present is None or destination.is_local:
-        present = FilesInDest(destination)
     fetcher = Fetcher(
         network.client,
         parts,
@@ -137,27 +134,31 @@ def open_pool(
         can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
-    sharing = SharingFetcher(fetcher, destination, checksum=checksum)
+    sharing = SharedDownloads(fetcher, destination, checksum=checksum)
     whole: AssetFetcher[Job, Arrival | None] = sharing
     may_read = destination.is_local or not isinstance(parts, FileParts)
     if options.adopt and may_read:  # otherwise the publisher compares what was fetched
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
         whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
-    area = clip_area(clip)
-    if area is not None:
+    if (area := clip_area(clip)) is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
         files = parts if isinstance(parts, FileParts) else parts.files
-        on_whole = WholeAssets(network.events.warn)
-        whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=on_whole)
-    fast: Callable[[Pool[Job, Arrival | None]], FastPath] | None = None
-    limits, web = network.client.limits, network.http
-    is_limited = limits.on_bytes or limits.on_requests
-    if whole is sharing and isinstance(web, WebTransport) and not is_limited:
-        fast = lambda pool: FastPath(network.client, web, sharing, pool)  # noqa: E731
+        whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=WholeAssets(network.events.warn))
+    fast = _fast_path(network, sharing) if whole is sharing else None
     tools = TransferTools(whole, items, network.policy, network.clock, network.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, on_failure=on_failure, fast=fast)
+
+
+def _fast_path(
+    network: Network, sharing: SharedDownloads
+) -> Callable[[Pool[Job, Arrival | None]], FastPath] | None:
+    """Return what makes the fast path of a pool, None if the options require the general path."""
+    limits, web = network.client.limits, network.http
+    if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
+        return None
+    return lambda pool: FastPath(network.client, web, sharing, pool)
 
 
 class WholeAssets:

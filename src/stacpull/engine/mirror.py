@@ -269,6 +269,7 @@ class MirrorRun:
     ) -> TransferPool:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
+        present = FilesInDest(self._workspace.destination)
         pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store,
@@ -277,6 +278,7 @@ class MirrorRun:
             self._workspace.destination,
             self._options,
             parts=parts,
+            present=present,
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
@@ -294,7 +296,7 @@ class MirrorRun:
             network=network,
             store=self._store,
             items=reader,
-            present=FilesInDest(self._workspace.destination),
+            present=present,
             emit=self._emit,
         )
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from stacpull.engine.asset_transfer import (
     AssetFetcher,
@@ -23,6 +23,9 @@ from stacpull.engine.shares import MOST_JOBS_SENT, Shares
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
+
+if TYPE_CHECKING:
+    from stacpull.fastpath.fast_path import FastPath
 
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
@@ -52,18 +55,6 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
         ...
 
 
-class FastFetcher(Protocol[J_contra]):
-    """Fetches without a task (`fastpath.fast_path.FastPath`)."""
-
-    def begin(self, job: J_contra) -> bool:
-        """Start to fetch `job`; return False if the general path must fetch it."""
-        ...
-
-    async def close(self) -> None:
-        """End all transfers."""
-        ...
-
-
 class Pool(Generic[J, T]):
     """Fetches the jobs of one queue. None marks its end."""
 
@@ -75,7 +66,7 @@ class Pool(Generic[J, T]):
         *,
         most_deferred: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], bool] = lambda: False,
-        fast: Callable[[Pool[J, T]], FastFetcher[J]] | None = None,
+        fast: Callable[[Pool[J, T]], FastPath] | None = None,
     ) -> None:
         """Create the pool.
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -34,6 +34,21 @@ from stacpull.store.protocol import remote_store
 from stacpull.urls import is_local
 
 T = TypeVar("T")
+
+
+def with_client(options: Options, client: Any = None) -> Options:
+    """Return the options of a run on the cluster of a Dask client, if there is one.
+
+    Raises:
+        UsageError: Options contradict each other, or distributed is not installed.
+    """
+    if client is not None:
+        options = attrs.evolve(options, dask_client=client)
+    if options.uses_dask:
+        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
+
+        check_dask(options)
+    return options
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
@@ -66,12 +81,10 @@ async def continue_run(
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
-    """Continue a run, whatever its kind, as it was started.
+    """Continue a run, whatever its kind, as it was started. Its SOURCE comes from the ledger.
 
     Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
     last four.
-
-    Its SOURCE comes from the ledger and not from the user; see `engine.network.source_address`.
 
     Args:
         workspace: The opened mirror.
@@ -87,10 +100,6 @@ async def continue_run(
         CredentialsError: The credentials of the run must be given again; the message names them.
         InterruptedRunError, SourceError, DestinationError: As for `mirror`.
     """
-    if options.uses_dask:
-        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
-
-        check_dask(options)
     options = completed(options, spec.source)
     input_file = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
     address = source_address(spec.source, options, input_file, named=False)

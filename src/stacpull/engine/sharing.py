@@ -60,7 +60,7 @@ class _SharedDownload(msgspec.Struct, eq=False):
             await self.awaited.wait()
 
 
-class SharingFetcher:
+class SharedDownloads:
     """Makes one attempt at an asset with the inner fetcher, unless another asset has the same href."""
 
     def __init__(self, within: Fetcher, destination: Store, *, checksum: str | None) -> None:

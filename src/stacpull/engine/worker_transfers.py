@@ -15,7 +15,7 @@ from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import open_parts, open_pool
+from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.worker_messages import WorkerSettings
@@ -205,6 +205,8 @@ class Worker(ArrivalSender):
         self._limits: int | None = None
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
+        # a Dask worker may lack the credentials of a bucket
+        asks_first = bool(settings.own_parts) and not destination.is_local
         self._pool = open_pool(
             self._queue,
             self,
@@ -213,11 +215,11 @@ class Worker(ArrivalSender):
             destination,
             options,
             parts=parts,
+            present=first if asks_first else FilesInDest(destination),
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the first network process
             on_detail=lambda text: first.send(messages.Noticed("debug", text)),
-            first_process=first if settings.own_parts else None,
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:

@@ -40,7 +40,7 @@ _DRAINED = 64 * 1024
 
 
 class AssetDecisions(Protocol):
-    """Decides about assets (`engine.sharing.SharingFetcher`)."""
+    """Decides about assets (`engine.sharing.SharedDownloads`)."""
 
     def claim(self, job: Job) -> Any | None:
         """Return a mark that the asset is started; None if the general path must fetch it."""
