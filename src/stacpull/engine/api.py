@@ -529,7 +529,7 @@ def _status(
 
 
 def _next_page(position: str | None) -> str | None:
-    """Return the next page to read, None if it is the first one of a collection."""
+    """Return the URL of the next page to read, None for the first page of a collection."""
     request = Position.from_json(position).request
     if request is None or not request.after:
         return None if request is None else request.url

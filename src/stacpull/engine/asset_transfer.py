@@ -162,7 +162,7 @@ class AssetTransfer(Generic[J, T]):
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
     def _judged(self, failure: Failure) -> Failure:
-        """Return `failure`, as final if the same wrong content was received twice."""
+        """Return `failure`, which is final if the previous attempt received the same wrong content."""
         if failure.kind is not FailureKind.CHECKSUM:
             return failure
         before, self._wrong = self._wrong, failure.message  # it contains the digest or the size
@@ -171,7 +171,7 @@ class AssetTransfer(Generic[J, T]):
     async def _restated(self) -> bool:
         """Read the item again; return True if it states another size or checksum than before.
 
-        If it cannot be read, or no longer has the asset, the received content is wrong.
+        Return False also if the item cannot be read or no longer has the asset: the failure is then final.
         """
         if self._is_reread or self.job.item_href is None:
             return False

@@ -115,7 +115,8 @@ class Pool(Generic[J, T]):
     def no_more(self) -> None:
         """Mark the end of the queue. The pool ends after the last job."""
         self._fed = True
-        self._pass_on()
+        if not self._queue.full():
+            self._queue.put_nowait(None)  # `_next` may wait for it
 
     def stop(self) -> None:
         """Take no further jobs. Transfers in flight continue. Jobs in the queue stay pending."""
@@ -189,18 +190,12 @@ class Pool(Generic[J, T]):
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
-    def _pass_on(self) -> None:
-        """Wake a task that waits for the queue. It wakes the next one."""
-        if not self._queue.full():
-            self._queue.put_nowait(None)
-
     async def _next(self) -> J | None:
         """Return the next job, None if there will be none."""
         if not (self._fed and self._queue.empty()):
             job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
                 return job
-        self._pass_on()
         return None
 
     async def _run_transfer(self, transfer: AssetTransfer[J, T]) -> None:

@@ -295,12 +295,12 @@ class Publisher:
         self._judge_pace(seconds)
 
     def distrust_ledger(self, error: BaseException) -> None:
-        """Distrust files that wait for their sync if SQLite had a disk error, because it also syncs."""
+        """Treat a disk error of SQLite, which also syncs, as a failed sync."""
         if isinstance(error, DestinationError) and is_disk_error(error):
             self._distrust(error)
 
     def _distrust(self, error: DestinationError) -> None:
-        """Distrust files that waited for a failed sync, now and at the next start."""
+        """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
         self._failed_sync = error
         self._store.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self._store.work)):

@@ -163,7 +163,7 @@ class SharedDownloads:
             self._held -= first.weight
 
     async def _shared(self, job: Job, first: _SharedDownload) -> Arrival | None:
-        """Return the asset made from the result for another one; None if that is not possible."""
+        """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None

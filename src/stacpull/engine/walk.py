@@ -303,9 +303,9 @@ class Walk:
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
-        """Return `reached` as the end of the walk, with the totals that show missing items.
+        """Return `reached` as the end of the walk, with the announced total, which shows missing items.
 
-        None are missing if `--max-items` ended the walk and it was not cut short.
+        There is no total if `--max-items` ended the walk: the items behind it are not missing.
         """
         cut_short = self.summary.cut_short
         total = self._announced_by_all() if is_source_end or cut_short is not None else None

@@ -326,7 +326,7 @@ class Workers:
     # --- jobs --------------------------------------------------------------------------------------------
 
     async def _feed(self) -> None:
-        """Send jobs until none are left here and in the workers, or until a stop."""
+        """Send jobs to workers until all jobs have an outcome, or the run is stopped."""
         while not self._stopping:
             await self._store.wait_for_publisher()
             if self._give():
