@@ -24,7 +24,6 @@ from stacpull.errors import DestinationError, cause
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json
-from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
@@ -67,7 +66,7 @@ class HeadersRun:
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = network.clock.monotonic()
-        network.events.hand_over(self._notice)
+        network.events.hand_over(self._emit)
         self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -209,10 +208,6 @@ class HeadersRun:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
-
-    def _notice(self, event: NetworkEvent) -> None:
-        if isinstance(event, Notice):
-            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:

@@ -13,7 +13,7 @@ from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
-from stacpull.net.notices import HostClosed, NetworkEvent, NetworkEvents
+from stacpull.net.notices import NetworkEvents
 
 T = TypeVar("T")
 
@@ -328,9 +328,9 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
-    events.listen((reported := []).append)
+    events.hand_over((reported := []).append)
     gate.throttled(1)
-    assert [event.level for event in reported if isinstance(event, Notice)] == ["debug"]
+    assert [notice.level for notice in reported] == ["debug"]
 
 
 def test_only_throttling_seen_by_this_process_is_reported() -> None:
@@ -338,7 +338,7 @@ def test_only_throttling_seen_by_this_process_is_reported() -> None:
     events = NetworkEvents()
     gates = Gates(64, None, clock, events=events)
     reports: list[tuple[str, float]] = []
-    events.listen(lambda event: isinstance(event, HostClosed) and reports.append((event.host, event.seconds)))
+    events.share_closings(lambda host, seconds: reports.append((host, seconds)))
 
     async def course() -> None:
         gates["a:443"].throttled(2.0)
@@ -367,11 +367,11 @@ def test_a_long_wait_for_a_host_is_reported_once(
     reports: list[tuple[int, str]] = []
     number = 0
 
-    def hear(event: NetworkEvent) -> None:
-        if isinstance(event, Notice) and event.level == "warning":
-            reports.append((number, event.text))
+    def hear(notice: Notice) -> None:
+        if notice.level == "warning":
+            reports.append((number, notice.text))
 
-    events.listen(hear)
+    events.hand_over(hear)
 
     async def course() -> None:
         nonlocal number

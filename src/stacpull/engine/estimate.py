@@ -34,7 +34,6 @@ from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.views import done_keys
 from stacpull.models import Asset, ItemId, PlannedItem
 from stacpull.net.fields import content_length, content_range
-from stacpull.net.notices import NetworkEvent
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
@@ -336,9 +335,9 @@ class Estimate:
         except TransferError:
             return None
 
-    def _warn(self, event: NetworkEvent) -> None:
-        if isinstance(event, Notice) and event.level == "warning":
-            self._emit(event)
+    def _warn(self, notice: Notice) -> None:
+        if notice.level == "warning":
+            self._emit(notice)
 
     def _emit(self, event: Event) -> None:
         if self._listener is not None:

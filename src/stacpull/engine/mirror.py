@@ -49,7 +49,6 @@ from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run, RunFlags
 from stacpull.models import ItemId
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.net.notices import NetworkEvent
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
@@ -116,7 +115,7 @@ class MirrorRun:
             on_broken=self._break,
         )
         self._account = RunStats(run, self._store, network)
-        network.events.hand_over(self._notice)
+        network.events.hand_over(self._emit)
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop prevented work that no counter shows. `resume` does it."""
@@ -363,10 +362,6 @@ class MirrorRun:
         )
 
     # --- messages and reports ----------------------------------------------------------------------------
-
-    def _notice(self, event: NetworkEvent) -> None:
-        if isinstance(event, Notice):
-            self._emit(event)
 
     def _emit(self, event: Event) -> None:
         self._journal(event)

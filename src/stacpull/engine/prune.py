@@ -3,7 +3,7 @@
     complete walk ─▶ items it did not find ─▶ request of their own URLs ─▶ 404 or 410: gone ─▶ removed
 
 Pages alone prove nothing, because a walk may be wrong. So the URL of each item must return 404 or 410, from a
-host that is trusted (`SourceTrust`). Only items are considered whose last walk had the same source and
+host that is trusted (`Pruning._doubt`). Only items are considered whose last walk had the same source and
 selection. Items that are not certainly gone stay, and are reported.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from stacpull.engine.item_writer import clean_item
 from stacpull.engine.mirror_operations import MirrorOperations
@@ -69,10 +69,6 @@ _LINKED = "are gone, but another item still links to them"
 _ELSEWHERE = "were not listed, but another source has listed them under other URLs"
 _HIDDEN = "were not listed, but a run with other credentials has listed them"
 
-Ask = Callable[[Sequence[str]], Awaitable[list[Json | Failure]]]
-Examples = Callable[[str, str], Awaitable[list[tuple[str, str]]]]
-"""Returns some items, as (ID, own URL), of a collection that the walk found at a server."""
-
 
 class Pruning:
     """Finds the items that are gone, after the walk of a run."""
@@ -89,12 +85,15 @@ class Pruning:
     ) -> None:
         self._call = store.call
         self._run = run
-        self._service = service_of(source)
+        is_api = isinstance(source, ApiSource | SearchSource)
+        self._service = api_place(source.url).root if is_api else None
         self._reader = reader
         self._secrets = secrets
         self._on_event = on_event
         self._stop = stop
-        self._trust = SourceTrust(source, self._read_items, self._examples)
+        self._source = source
+        self._doubts: dict[tuple[str, str], str | None] = {}
+        """Results of `_doubt`."""
         self._kept: Counter[str] = Counter()
         """The number of items that are not removed, by reason."""
 
@@ -146,7 +145,7 @@ class Pruning:
         for one in denied:
             doubt: str | None = "the API does not deny them under /collections/…/items/…"
             if one in twice:
-                doubt = await self._trust.why_not(one.id.collection, one.href or "")
+                doubt = await self._doubt(one.id.collection, server_of(one.href or ""))
             if doubt is None:
                 gone.append(one)
             else:
@@ -190,8 +189,46 @@ class Pruning:
     async def _read_items(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
 
-    async def _examples(self, collection: str, server: str) -> list[tuple[str, str]]:
-        return await self._call(pruning.seen_examples, self._run, collection, server, 3)
+    async def _doubt(self, collection: str, host: str) -> str | None:
+        """Return why a host that returns 404 for items of a collection is not trusted; None if it is.
+
+        A proxy, a broken index or a wrong `self` link may return 404 for everything. So a host is only
+        trusted for a collection if it returns items of that collection that the walk has just found. If the
+        collection has no items any more, the source must still list the collection.
+
+        Raises:
+            CredentialsError, SourceError: the source cannot be reached.
+        """
+        key = (collection, host)
+        if key not in self._doubts:
+            examples = await self._call(pruning.seen_examples, self._run, collection, host, 3)
+            self._doubts[key] = await (
+                self._doubt_by(examples) if examples else self._doubt_if_empty(collection, host)
+            )
+        return self._doubts[key]
+
+    async def _doubt_by(self, examples: Sequence[tuple[str, str]]) -> str | None:
+        """Request items that the walk has found, given as (ID, own URL)."""
+        answers = await self._read_items([href for _, href in examples])
+        for (_, href), answer in zip(examples, answers, strict=True):
+            if is_gone(answer):
+                return f"the source does not return {href}, which it has just listed"
+        if not any(is_found(answer, name) for (name, _), answer in zip(examples, answers, strict=True)):
+            return f"{examples[0][1]}, which the source has just listed, is not found either"
+        return None
+
+    async def _doubt_if_empty(self, collection: str, host: str) -> str | None:
+        """Return why it is uncertain that a collection has no items any more; None if it is certain."""
+        if host == server_of(self._source.url):
+            try:
+                document = await self._source.collection(collection)
+            except (CredentialsError, SourceError, UsageError):
+                document = {}
+            if document.get("id") == collection:
+                return None
+        return (
+            f"the walk met no other item of {collection} there, and the source does not show that collection"
+        )
 
     async def _report_kept(self) -> None:
         self._kept[_ELSEWHERE] += await self._call(pruning.of_several, self._run)
@@ -221,59 +258,3 @@ def is_gone(answer: Json | Failure) -> bool:
 def is_found(answer: Json | Failure, item: str) -> bool:
     """Return True if the response is the item with that ID."""
     return isinstance(answer, dict) and answer.get("id") == item
-
-
-def service_of(source: Source) -> str | None:
-    """Return the root URL of the source's API, None if it is not an API."""
-    return api_place(source.url).root if isinstance(source, ApiSource | SearchSource) else None
-
-
-class SourceTrust:
-    """Decides whether to trust a host that returns 404 for items of a collection. The result is cached.
-
-    A proxy, a broken index or a wrong `self` link may return 404 for everything. So a host is only trusted
-    for a collection if it returns items of that collection that the walk has just found. If the collection
-    has no items any more, the source must still list the collection.
-    """
-
-    def __init__(self, source: Source, ask: Ask, examples: Examples) -> None:
-        self._source = source
-        self._ask = ask
-        self._examples = examples
-        self._known: dict[tuple[str, str], str | None] = {}
-
-    async def why_not(self, collection: str, href: str) -> str | None:
-        """Return why the host of `href` is not trusted for items of a collection; None if it is.
-
-        Raises:
-            CredentialsError, SourceError: the source cannot be reached.
-        """
-        key = (collection, server_of(href))
-        if key not in self._known:
-            self._known[key] = await self._reason(*key)
-        return self._known[key]
-
-    async def _reason(self, collection: str, host: str) -> str | None:
-        examples = await self._examples(collection, host)
-        if not examples:
-            return await self._reason_if_empty(collection, host)
-        answers = await self._ask([href for _, href in examples])
-        for (_, href), answer in zip(examples, answers, strict=True):
-            if is_gone(answer):
-                return f"the source does not return {href}, which it has just listed"
-        if not any(is_found(answer, name) for (name, _), answer in zip(examples, answers, strict=True)):
-            return f"{examples[0][1]}, which the source has just listed, is not found either"
-        return None
-
-    async def _reason_if_empty(self, collection: str, host: str) -> str | None:
-        """Return why it is uncertain that a collection has no items any more; None if it is certain."""
-        if host == server_of(self._source.url):
-            try:
-                document = await self._source.collection(collection)
-            except (CredentialsError, SourceError, UsageError):
-                document = {}
-            if document.get("id") == collection:
-                return None
-        return (
-            f"the walk met no other item of {collection} there, and the source does not show that collection"
-        )

@@ -26,7 +26,6 @@ from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.net.notices import NetworkEvent
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -163,13 +162,13 @@ async def opened_source(
     """
     stop = stop or asyncio.Event()
     async with open_network(address, options, processes=processes) as network:
-        network.events.listen(partial(_warn, on_event))
+        network.events.hand_over(partial(_warn, on_event))
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
-def _warn(on_event: Listener | None, event: NetworkEvent) -> None:
-    if on_event is not None and isinstance(event, Notice) and event.level == "warning":
-        on_event(event)
+def _warn(on_event: Listener | None, notice: Notice) -> None:
+    if on_event is not None and notice.level == "warning":
+        on_event(notice)
 
 
 @asynccontextmanager

@@ -22,7 +22,6 @@ from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
 from stacpull.events import Notice
 from stacpull.models import Arrival, Failure, Job
-from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -229,7 +228,10 @@ class Worker(ArrivalSender):
             BaseException: An error that ends the run.
         """
         self.start_writer()
-        self._network.events.listen(self._pass_on)
+        self._network.events.hand_over(self._pass_on)
+        self._network.events.share_closings(
+            lambda host, seconds: self._first.send(messages.Throttled(host, seconds))
+        )
         with ungrouped():
             async with asyncio.TaskGroup() as group:
                 ended = group.create_task(self._end.wait())
@@ -293,13 +295,10 @@ class Worker(ArrivalSender):
 
     # --- the network -------------------------------------------------------------------------------------
 
-    def _pass_on(self, event: NetworkEvent) -> None:
-        """Report what the user or the other processes must know."""
-        match event:
-            case HostClosed(host, seconds):
-                self._first.send(messages.Throttled(host, seconds))
-            case Notice("warning", text):
-                self._first.send(messages.Noticed("warning", text))
+    def _pass_on(self, notice: Notice) -> None:
+        """Report what the user must know."""
+        if notice.level == "warning":
+            self._first.send(messages.Noticed("warning", notice.text))
 
     def _spent(self) -> messages.Spent:
         counters, hosts = self._network.counters, self._network.client.gates.progress()

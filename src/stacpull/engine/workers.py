@@ -62,7 +62,6 @@ from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.models import Arrival, Job
 from stacpull.net.client import Counters
-from stacpull.net.notices import HostClosed, NetworkEvent
 from stacpull.net.transport import TransferError
 from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
@@ -216,7 +215,9 @@ class Workers:
         self._shown: set[str] = set()
         self._group = asyncio.TaskGroup()
         queue.on_put = self._news.set
-        network.events.listen(self._take_host_event)
+        network.events.share_closings(
+            lambda host, seconds: self._send_throttled(messages.Throttled(host, seconds))
+        )
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
@@ -435,10 +436,6 @@ class Workers:
             else:
                 is_found = await self._present.is_there(job)
         worker.send(messages.FileFound(request.number, is_found))
-
-    def _take_host_event(self, event: NetworkEvent) -> None:
-        if isinstance(event, HostClosed):
-            self._send_throttled(messages.Throttled(event.host, event.seconds))
 
     def _send_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:
         for worker in self._workers.values():

@@ -1,54 +1,38 @@
-"""The stream of events that the network layer reports to a run."""
+"""What the network layer reports to a run: messages for the user, and hosts that throttle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from stacpull.events import Notice
 
 
-class HostClosed(msgspec.Struct, frozen=True):
-    """A host throttled requests for `seconds`."""
-
-    host: str
-    seconds: float
-
-
-NetworkEvent = Notice | HostClosed
-NetworkListener = Callable[[NetworkEvent], None]
-
-
 class NetworkEvents:
-    """The stream. Gates, the reader and logins report to it."""
+    """The stream. Gates, the reader and logins report to it; one listener gets each kind of event."""
 
     def __init__(self) -> None:
-        self._listeners: list[NetworkListener] = []
+        self._on_notice: Callable[[Notice], None] = lambda _: None
+        self._on_closed: Callable[[str, float], None] = lambda *_: None
 
-    def listen(self, listener: NetworkListener) -> None:
-        """Add a listener, which is called with every later event."""
-        self._listeners.append(listener)
-
-    def hand_over(self, listener: NetworkListener) -> None:
-        """Replace all listeners with `listener`.
+    def hand_over(self, on_notice: Callable[[Notice], None]) -> None:
+        """Set the listener for messages.
 
         While SOURCE is opened, the opener listens; afterwards the run, which has a log.
         """
-        self._listeners = [listener]
+        self._on_notice = on_notice
+
+    def share_closings(self, on_closed: Callable[[str, float], None]) -> None:
+        """Set the listener for hosts that throttle, which tells the other processes."""
+        self._on_closed = on_closed
 
     def warn(self, sentence: str) -> None:
         """Report a warning, for example a long wait or JSON that is not strict."""
-        self._report(Notice("warning", sentence))
+        self._on_notice(Notice("warning", sentence))
 
     def detail(self, sentence: str) -> None:
         """Report a detail for the most verbose log, for example a changed limit."""
-        self._report(Notice("debug", sentence))
+        self._on_notice(Notice("debug", sentence))
 
     def closed(self, host: str, seconds: float) -> None:
         """Report that `host` asked to wait for `seconds`."""
-        self._report(HostClosed(host, seconds))
-
-    def _report(self, event: NetworkEvent) -> None:
-        for listener in tuple(self._listeners):
-            listener(event)
+        self._on_closed(host, seconds)
