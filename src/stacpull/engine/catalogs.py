@@ -69,8 +69,8 @@ def write_mirror_catalogs(
     secrets: Secrets,
     source: str,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> int:
-    """Update the catalogs; return the number of written files.
+) -> None:
+    """Update the catalogs.
 
     Args:
         db: The ledger.
@@ -86,7 +86,7 @@ def write_mirror_catalogs(
         InterruptedRunError: It was stopped between two files; each is either unchanged or up to date.
     """
     if not entries and not meta.owns_file(db, "catalog.json"):
-        return 0
+        return
     if meta.owns_file(db, ITEMS_PARQUET) and meta.keeps_items_parquet(db):
         entries = [replace(entry, items_parquet=ITEMS_PARQUET) for entry in entries]
 
@@ -95,7 +95,7 @@ def write_mirror_catalogs(
         store.remove(directory, name)
         meta.disown_file(db, path)
 
-    return write_catalogs(
+    write_catalogs(
         store,
         entries,
         source=source,

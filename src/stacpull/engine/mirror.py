@@ -416,22 +416,21 @@ class MirrorRun:
         if warning is not None and state == "complete" and self._run.spec.kind == "mirror":
             self._emit(Notice("warning", warning))
         ended: EndState = "failed"
+        findings, destination = RunFindings({}, {}, 0), self._workspace.destination
         try:
-            findings = await self._findings(error)
-            if lost := findings.counts.get("files_lost"):
-                dest = self._workspace.destination.name
-                what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._emit(Notice("warning", f"{what} missing in {dest} and restored."))
             await self._save_effort()
             await self._store.call(MirrorOperations.end_run, state, reason)
             ended = state
+            findings = await self._store.call(MirrorOperations.findings)
+            if lost := findings.counts.get("files_lost"):
+                what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+                self._emit(Notice("warning", f"{what} missing in {destination.name} and restored."))
         except StacpullError:
             if error is None:  # otherwise the first error counts
                 raise
         finally:
             self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._journal.flush)
-        destination = self._workspace.destination
         return self._account.report(
             state,
             reason,
@@ -451,15 +450,6 @@ class MirrorRun:
             "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
             "please report it. Finished work is safe; run the same command again to continue."
         )
-
-    async def _findings(self, error: BaseException | None) -> RunFindings:
-        """Return what the run found; nothing if it ends with `error` and this cannot be read either."""
-        try:
-            return await self._store.call(MirrorOperations.findings)
-        except StacpullError:
-            if error is None:
-                raise
-            return RunFindings({}, {}, 0)
 
     def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
         if error is not None and not isinstance(error, asyncio.CancelledError):

@@ -68,7 +68,7 @@ async def walk_and_transfer(
         BaseExceptionGroup: The other errors that end the work.
     """
     async with asyncio.TaskGroup() as group:
-        others = [group.create_task(tick()), group.create_task(_failed(broken))]
+        others = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
         stopped = group.create_task(stop.wait())
         running = group.create_task(pool.run())
         walking = group.create_task(_walked(walk))
@@ -93,8 +93,8 @@ async def walk_and_transfer(
         )
 
 
-async def _failed(broken: asyncio.Future[BaseException]) -> NoReturn:
-    """Wait for the error of a thread, and raise it."""
+async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
+    """Wait for the error that ends the work, and raise it."""
     await asyncio.wait([broken])  # an `await` would cancel it together with this task
     raise broken.result()
 

@@ -18,6 +18,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
+from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
 from stacpull.events import Notice
@@ -119,24 +120,16 @@ class FirstProcess:
     """
 
     def __init__(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Has the error with which the worker ends as its result."""
         self.channel = Channel(messages.decode_to_worker, self._take_message, self.fail)
         self.send = self.channel.send
         self._inbox = inbox
 
     def fail(self, error: BaseException) -> None:
         """End the worker with `error`."""
-        if not self._broken.done():
-            self._broken.set_result(error)
-
-    async def failed(self) -> None:
-        """Wait until the worker cannot continue.
-
-        Raises:
-            BaseException: The reason.
-        """
-        await asyncio.wait([self._broken])  # an `await` would cancel it together with the task
-        raise self._broken.result()
+        if not self.broken.done():
+            self.broken.set_result(error)
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return an item. It is requested once for all processes.
@@ -236,7 +229,7 @@ class Worker(ArrivalSender):
             async with asyncio.TaskGroup() as group:
                 ended = group.create_task(self._end.wait())
                 working = group.create_task(self._pool.run())
-                besides = (self._tick(), self._take_messages(inbox), self._first.failed())
+                besides = (self._tick(), self._take_messages(inbox), raise_when_broken(self._first.broken))
                 others = [ended, *map(group.create_task, besides)]
                 self._first.send(messages.Ready(self._clock.monotonic()))
                 await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
