@@ -292,7 +292,7 @@ class _Exchange:
 
 
 class SimulatedFastPath:
-    """Fetches assets without connections (`engine.pool.FastFetcher`).
+    """Fetches assets without connections (as `fastpath.fast_path.FastPath`).
 
     Args:
         sent: Provides the files.
@@ -326,10 +326,10 @@ class SimulatedFastPath:
             fields, body = self._sent.file(job.href)
             received = self._assets.accept(job, claim, job.href, fields, body)
         except Exception as error:  # noqa: BLE001 - otherwise the run would wait forever
-            self._pool.broke(error)
+            self._pool.spawn(_raised(error))
             return
         if received is None:
-            self._pool.broke(ValueError(f"{job.href} was not taken"))
+            self._pool.spawn(_raised(ValueError(f"{job.href} was not taken")))
             return
         self._counters.requests += 1
         self._counters.bytes_fetched += received.size
@@ -337,6 +337,10 @@ class SimulatedFastPath:
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
+
+
+async def _raised(error: Exception) -> None:
+    raise error
 
 
 class SimulatedHttps(Https):

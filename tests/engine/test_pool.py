@@ -397,13 +397,16 @@ def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
     async def course() -> None:
         started = asyncio.Event()
 
+        async def broken() -> None:
+            raise AssertionError("a second error")
+
         async def fetch(_job: Job) -> Arrival:
             started.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 pool.spawn(asyncio.sleep(0))
-                pool.broke(AssertionError("a second error"))
+                pool.spawn(broken())
             return BODY
 
         pool, queue, _ = bare_pool(1, 1, fetch)

@@ -138,13 +138,9 @@ class Pool(Generic[J, T]):
         if not self._open:
             self._end()
 
-    def handed_over(self, job: J, transfer: AssetFetcher[J, T], since: float) -> None:
-        """Take an asset whose first attempt, started at `since`, the general path must complete."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, transfer, since)))
-
-    def fetch(self, job: J) -> None:
-        """Fetch an asset by the general path, because the fast path could not."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools)))
+    def fetch(self, job: J, first: AssetFetcher[J, T] | None = None, since: float = 0.0) -> None:
+        """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
+        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, first, since)))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
@@ -152,10 +148,6 @@ class Pool(Generic[J, T]):
             self._group.create_task(work)
         except RuntimeError:  # the group takes no more tasks
             work.close()
-
-    def broke(self, error: BaseException) -> None:
-        """End the run because of a bug in the fast path."""
-        self.spawn(_raised(error))
 
     # The jobs.
 
@@ -208,10 +200,6 @@ class Pool(Generic[J, T]):
         self._open -= 1
         if not self._open:
             self._end()
-
-
-async def _raised(error: BaseException) -> None:
-    raise error
 
 
 class DeferredFailures(Generic[J]):

@@ -66,20 +66,12 @@ class FastPathPool(Protocol):
         """Take a received asset."""
         ...
 
-    def handed_over(self, job: Job, transfer: FastTransfer, since: float) -> None:
-        """Take an asset whose first attempt, started at `since`, the general path must complete."""
-        ...
-
-    def fetch(self, job: Job) -> None:
-        """Fetch an asset by the general path."""
+    def fetch(self, job: Job, first: FastTransfer | None = None, since: float = 0.0) -> None:
+        """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task."""
-        ...
-
-    def broke(self, error: BaseException) -> None:
-        """End the run because of a bug."""
         ...
 
 
@@ -235,7 +227,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def fail_run(self, error: Exception, /) -> None:
         """End the run because of a bug."""
-        self.path.pool.broke(error)
+        self.path.pool.spawn(_raised(error))
 
     def request(self) -> Request:
         """Return the current request, without credentials."""
@@ -343,7 +335,7 @@ class FastPath:
                 transfer.origin.gate, transfer.outgoing or plain, transfer.sent_at, context
             )
         transfer.started = StartedExchange(plain, transfer.hops, sent)
-        self.pool.handed_over(transfer.job, transfer, transfer.since)
+        self.pool.fetch(transfer.job, transfer, transfer.since)
 
     # Requests and origins.
 
@@ -465,6 +457,10 @@ class FastPath:
             raise
         else:
             connection.begin(transfer, transfer.sent, is_new=True)
+
+
+async def _raised(error: Exception) -> None:
+    raise error
 
 
 def _all_headers(rewritten: Rewritten) -> dict[str, str]:
