@@ -267,17 +267,17 @@ class JobQueue(asyncio.Queue["Job | None"]):
 
     def waiting(self) -> int:
         """Return the number of jobs, without the None at the end."""
-        return 0 if not self._held or self._held[0] is None else len(self._held)
+        return 0 if not self._jobs or self._jobs[0] is None else len(self._jobs)
 
     def _init(self, maxsize: int) -> None:
         self._room = maxsize
-        self._held: deque[Job | None] = deque()
+        self._jobs: deque[Job | None] = deque()
 
     def _get(self) -> Job | None:
-        return self._held.popleft()
+        return self._jobs.popleft()
 
     def _put(self, item: Job | None) -> None:
-        self._held.append(item)
+        self._jobs.append(item)
         self.on_put()
 
     async def put_all(self, jobs: Sequence[Job]) -> None:
@@ -285,23 +285,23 @@ class JobQueue(asyncio.Queue["Job | None"]):
         at = 0
         while at < len(jobs):
             await self.put(jobs[at])  # it waits for room, and wakes the task that waits for a job
-            room = max(0, self._room - len(self._held))
-            self._held.extend(islice(jobs, at + 1, at + 1 + room))
+            room = max(0, self._room - len(self._jobs))
+            self._jobs.extend(islice(jobs, at + 1, at + 1 + room))
             at += 1 + room
 
     def get_nowait(self) -> Job | None:
         """See `asyncio.Queue.get_nowait`: the producer only waits while the queue is full."""
-        if not self._held or len(self._held) >= self._room:
+        if not self._jobs or len(self._jobs) >= self._room:
             return super().get_nowait()
-        return self._held.popleft()
+        return self._jobs.popleft()
 
     def qsize(self) -> int:
         """Return the number of entries."""
-        return len(self._held)
+        return len(self._jobs)
 
     def empty(self) -> bool:
         """Return True if there are no entries."""
-        return not self._held
+        return not self._jobs
 
 
 _DASK_WORKERS = 16

@@ -78,51 +78,51 @@ class HostShares(Generic[W]):
         self._per_host = per_host
         self._slots = slots
         self._send = send
-        self._sent: dict[W, int] = {}
+        self._limits: dict[W, int] = {}
         """The last limit per host that was sent to each worker."""
-        self._held: dict[W, int] = {}
+        self._usable: dict[W, int] = {}
         """The permits that each worker may use: more than its limit until it confirms a lower one."""
 
     def __len__(self) -> int:
         """Return the number of workers with a share."""
-        return len(self._sent)
+        return len(self._limits)
 
     def joined(self, worker: W) -> None:
         """Add a worker, which reduces the shares of the others."""
-        self._sent[worker] = self._held[worker] = 0
+        self._limits[worker] = self._usable[worker] = 0
         self._divide()
 
     def left(self, worker: W) -> None:
         """Remove an ended worker, and divide its share among the others."""
-        if self._sent.pop(worker, None) is not None:
-            del self._held[worker]
+        if self._limits.pop(worker, None) is not None:
+            del self._usable[worker]
             self._divide()
 
     def keeps_to(self, worker: W, per_host: int) -> None:
         """Record that a worker has confirmed a limit."""
-        if self._sent.get(worker) == per_host:
-            self._held[worker] = per_host
+        if self._limits.get(worker) == per_host:
+            self._usable[worker] = per_host
             self._divide()
 
     def _divide(self) -> None:
-        count = len(self._sent)
+        count = len(self._limits)
         if not count:
             return
-        wanted = dict(zip(self._sent, _parts(self._per_host, count), strict=True))
-        slots = dict.fromkeys(self._sent, SLOTS)
+        wanted = dict(zip(self._limits, _parts(self._per_host, count), strict=True))
+        slots = dict.fromkeys(self._limits, SLOTS)
         if self._slots is not None:
-            slots = dict(zip(self._sent, _parts(self._slots, count), strict=True))
+            slots = dict(zip(self._limits, _parts(self._slots, count), strict=True))
         for worker, share in wanted.items():
-            if share < self._sent[worker]:
-                self._sent[worker] = share
+            if share < self._limits[worker]:
+                self._limits[worker] = share
                 self._send(worker, slots[worker], share)
-        free = self._per_host - sum(self._held.values())
+        free = self._per_host - sum(self._usable.values())
         for worker, share in wanted.items():
-            more = min(share - self._held[worker], free)
+            more = min(share - self._usable[worker], free)
             if more > 0:
                 free -= more
-                self._sent[worker] = self._held[worker] = self._held[worker] + more
-                self._send(worker, slots[worker], self._sent[worker])
+                self._limits[worker] = self._usable[worker] = self._usable[worker] + more
+                self._send(worker, slots[worker], self._limits[worker])
 
 
 def _parts(total: int, count: int) -> list[int]:

@@ -30,7 +30,7 @@ from stacpull.transfer.attempt import Fetcher
 
 _REMEMBERED = 512
 """Hrefs."""
-_HELD = 2 << 20
+_MOST_BYTES = 2 << 20
 """Bytes of bodies."""
 
 
@@ -68,7 +68,7 @@ class SharedDownloads:
         self._destination = destination
         self._checksum = checksum
         self._recent: OrderedDict[str, _SharedDownload] = OrderedDict()
-        self._held = 0
+        self._bytes = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Reuse the result for the same href, or fetch.
@@ -85,7 +85,7 @@ class SharedDownloads:
                 return received
             if self._recent.get(job.href) is first:  # it was received, and is not the same asset
                 break
-        return await self._landed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
+        return await self._completed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`fastpath.fast_path.AssetDecisions`).
 
@@ -118,7 +118,7 @@ class SharedDownloads:
         Raises:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
-        return await self._landed(
+        return await self._completed(
             claim, self._within.fetch(job, count_refusal=count_refusal, started=started)
         )
 
@@ -127,7 +127,7 @@ class SharedDownloads:
         first = self._recent[job.href] = _SharedDownload(job)
         return first
 
-    async def _landed(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+    async def _completed(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Remember the result, and wake the waiting jobs."""
         try:
             received = await fetching
@@ -153,14 +153,14 @@ class SharedDownloads:
         recent = self._recent
         if recent.get(first.job.href) is first:
             first.weight = weight
-            self._held += weight
-        while self._held > _HELD or len(recent) > _REMEMBERED:
-            self._held -= recent.popitem(last=False)[1].weight
+            self._bytes += weight
+        while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self._bytes -= recent.popitem(last=False)[1].weight
 
     def _forget(self, href: str) -> None:
         first = self._recent.pop(href, None)
         if first is not None:
-            self._held -= first.weight
+            self._bytes -= first.weight
 
     async def _shared(self, job: Job, first: _SharedDownload) -> Arrival | None:
         """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
