@@ -109,7 +109,7 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
     bench.publisher.publish()
     shutil.rmtree(tmp_path / removed)
     steps.clear()
-    bench.publisher.sync_renamed()
+    bench.publisher._sync_all(())
     assert sum(int(step.split()[3]) for step in steps) == synced
     assert not meta.had_sync_error(bench.db)
     bench.close()

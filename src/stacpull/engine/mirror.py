@@ -199,7 +199,7 @@ class MirrorRun:
                     await self._finish_catalog()
             finally:
                 try:
-                    await self._store.call(MirrorOperations.finish)
+                    await self._store.call(Publisher.finish)
                 except Exception as error:  # noqa: BLE001 -- raised below
                     self._break(error)
         if self._broken.done():

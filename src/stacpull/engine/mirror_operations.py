@@ -238,11 +238,6 @@ class MirrorOperations:
     def _warn(self, text: str) -> None:
         self._on_event(Notice("warning", text))
 
-    def finish(self) -> None:
-        """Publish and record everything, and sync the last renames."""
-        self.publisher.publish_all()
-        self.publisher.sync_renamed()
-
     def forget_unwanted(self) -> None:
         """Delete open assets that only earlier runs selected, if this run is done."""
         self.publisher.publish_all()

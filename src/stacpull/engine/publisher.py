@@ -212,14 +212,15 @@ class Publisher:
         self._finish_upload()
         remove_listed(self._db, self._store, lambda: self._sync_all(()))
 
-    def sync_renamed(self) -> None:
-        """Sync the renames since the last sync, i.e. of catalogs."""
-        self._sync_all(())
-
     def publish_all(self) -> None:
         """Publish until nothing waits."""
         while self._is_waiting:
             self.publish()
+
+    def finish(self) -> None:
+        """Publish and record everything, and sync the last renames, such as those of catalogs."""
+        self.publish_all()
+        self._sync_all(())
 
     def publish(self) -> None:
         """Rename one group, and record the previous one."""

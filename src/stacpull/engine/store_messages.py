@@ -148,7 +148,7 @@ _METHODS: list[Callable[..., Any]] = [
 OPERATIONS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "db": _LEDGER_FUNCTIONS,
     "planner": (Planner.known, Planner.save_batch),
-    "publisher": (Publisher.publish_all,),
+    "publisher": (Publisher.publish_all, Publisher.finish),
     "": _METHODS,
 }
 """The functions that the network process may call, by the attribute of `MirrorOperations` that is their first

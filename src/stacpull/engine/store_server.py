@@ -192,7 +192,7 @@ class StoreServer:
         if self._failed is None:
             try:
                 with operations.translated():
-                    operations.finish()
+                    operations.publisher.finish()
             except Exception as error:  # noqa: BLE001 -- `_raise_unfinished` raises it
                 operations.publisher.distrust_ledger(error)
                 self._unfinished = error

@@ -305,4 +305,4 @@ class _MergeRun:
         )
         store.recover()
         store.write_catalogs()
-        store.finish()
+        store.publisher.finish()
