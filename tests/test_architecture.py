@@ -74,7 +74,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
             "net.transport",
             "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
-            "sources.source", "system", "net.notices", "tiff", "transfer.checks", "transfer.file_version",
+            "sources.source", "system", "tiff", "transfer.checks", "transfer.file_version",
         }
     ),
     "stacpull_trace": frozenset(
