@@ -26,7 +26,7 @@ from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
-from stacpull.ledger import runs, views, walk_state
+from stacpull.ledger import meta, runs, walk_state
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunFlags
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job
@@ -130,7 +130,7 @@ def test_an_error_of_the_ledger_is_raised_in_the_caller(
                 patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
                 with pytest.raises(DestinationError, match="nonsense"):
                     await store.call(runs.matched_by_walk, RUN)
-            assert await store.call(views.unproven) == 0
+            assert await store.call(meta.complete_walk) is None
 
     run(course)
     assert events.broken == []
@@ -163,7 +163,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
             store.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
-                await store.call(views.unproven)
+                await store.call(meta.complete_walk)
             await store.call(MirrorOperations.end_run, "failed", "The disk failed.")
 
     run(course)
@@ -341,7 +341,7 @@ def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> Non
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(views.unproven)
+        await store.call(meta.complete_walk)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
@@ -398,7 +398,7 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
             store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: events.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(views.unproven)
+                await store.call(meta.complete_walk)
 
     with pytest.raises(WorkerError, match="ValidationError"):
         run(course)
