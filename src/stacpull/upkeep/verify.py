@@ -104,8 +104,9 @@ async def _repair(
     def claim() -> Run:
         return check.claim(workspace, spec)
 
+    options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await continue_run(workspace, spec, claim, with_client(options), on_event=on_event, stop=stopping)
+        return await continue_run(workspace, spec, claim, options, on_event=on_event, stop=stopping)
 
 
 class _Check:
