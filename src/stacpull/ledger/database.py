@@ -357,6 +357,12 @@ def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> I
         yield from db.execute(query.format(marks=marks(len(some))), some)
 
 
+def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:
+    """Insert a row, given by column, and return its number."""
+    into = f"INSERT INTO {table}({', '.join(values)}) VALUES ({marks(len(values))})"
+    return db.execute(into, tuple(values.values())).lastrowid or 0
+
+
 def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
     """Insert rows, many with one statement: with triggers that is faster than `executemany`.
 

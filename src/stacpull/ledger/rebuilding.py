@@ -36,6 +36,7 @@ from stacpull.ledger.compact import (
 )
 from stacpull.ledger.database import (
     exists,
+    insert,
     is_damage,
     ledger_path,
     make_private,
@@ -173,18 +174,20 @@ class RebuiltLedger:
         """Add an item with the paths of its JSON and of the JSON of its source items; return its row."""
         written = UNWRITTEN if not item.is_written else WRITTEN if item.sha256 is not None else DAMAGED
         directory = item.directory if item.directory is not None else item_directory(item.id)
-        values = (
-            paths.item_hash(item.id),
-            self.collection(item.id.collection),
-            item.id.item,
-            self._run,
-            self._directories.of_item(item.id, directory)[0],
-            *self._forms.stored(item.href, item.id.item),
-            item.updated,
-            written,
-            item.sha256,
-        )
-        row = self.db.execute(_INSERT_ITEM, values).lastrowid or 0
+        href, form = self._forms.stored(item.href, item.id.item)
+        values = {
+            "hash": paths.item_hash(item.id),
+            "collection": self.collection(item.id.collection),
+            "name": item.id.item,
+            "run": self._run,
+            "directory": self._directories.of_item(item.id, directory)[0],
+            "href": href,
+            "href_form": form,
+            "updated": item.updated,
+            "written": written,
+            "sha256": item.sha256,
+        }
+        row = insert(self.db, "items", values)
         if item.document is not None:
             self.db.execute("INSERT INTO documents VALUES (?, ?)", (row, item.document))
         if path is not None:
@@ -206,28 +209,26 @@ class RebuiltLedger:
             return False
         if exists(self.db, "SELECT 1 FROM assets WHERE item = ? AND key = ?", (item, asset.key)):
             return False
-        row = self.db.execute(
-            _INSERT_ASSET,
-            (
-                item,
-                asset.key,
-                STATE_DONE if asset.done else STATE_PENDING,
-                0 if asset.done else 1,  # a later generation: a file in its place is the mirror's own
-                self._run,
-                directory,
-                stored_name(name, directory_path, asset.key),
-                asset.size if asset.done else None,
-                asset.sha256 if asset.done else None,
-                stored_etag(asset.etag) if asset.done else None,
-                asset.etag_origin if asset.done else href_hash(asset.origin or ""),
-                encoded_checksum(asset.checksum),
-            ),
-        ).lastrowid
-        paths.own(self.db, row or 0, claim)
+        values = {
+            "item": item,
+            "key": asset.key,
+            "state": STATE_DONE if asset.done else STATE_PENDING,
+            "generation": 0 if asset.done else 1,  # a later one: a file in its place is the mirror's own
+            "run": self._run,
+            "directory": directory,
+            "name": stored_name(name, directory_path, asset.key),
+            "size": asset.size if asset.done else None,
+            "sha256": asset.sha256 if asset.done else None,
+            "etag": stored_etag(asset.etag) if asset.done else None,
+            "origin": asset.etag_origin if asset.done else href_hash(asset.origin or ""),
+            "stated": encoded_checksum(asset.checksum),
+        }
+        row = insert(self.db, "assets", values)
+        paths.own(self.db, row, claim)
         if asset.done and asset.unproven:
             self.db.execute("INSERT INTO unproven VALUES (?)", (row,))
         if asset.done and asset.clip is not None:
-            put_clip(self.db, row or 0, asset.clip)
+            put_clip(self.db, row, asset.clip)
         if not asset.done:
             self.db.execute(
                 "INSERT INTO open_assets(asset, href, stale, size, media_type) VALUES (?, ?, ?, ?, ?)",
@@ -316,14 +317,6 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-_INSERT_ITEM = (
-    "INSERT INTO items(hash, collection, name, run, directory, href, href_form, updated, written, sha256) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_INSERT_ASSET = (
-    "INSERT INTO assets(item, key, state, generation, run, directory, name, size, sha256, etag, origin, "
-    "stated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)

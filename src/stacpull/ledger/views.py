@@ -307,12 +307,10 @@ def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
 
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
     """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
-    return iter(
-        db.execute(
-            f"SELECT i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-            f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
-            (collection,),
-        )
+    return db.execute(
+        f"SELECT i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
+        (collection,),
     )
 
 
@@ -340,21 +338,17 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
 
 def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     """Yield a row for each item, in a fixed order, with everything that determines its document."""
-    return iter(
-        db.execute(
-            "SELECT c.name, i.name, i.parent IS NOT NULL, i.written, i.sha256 FROM items i "
-            "JOIN collections c ON c.id = i.collection ORDER BY i.id"
-        )
+    return db.execute(
+        "SELECT c.name, i.name, i.parent IS NOT NULL, i.written, i.sha256 FROM items i "
+        "JOIN collections c ON c.id = i.collection ORDER BY i.id"
     )
 
 
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
     """Yield collection, ID and SHA-256 of each item document in DEST, in row order."""
-    return iter(
-        db.execute(
-            "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
-            f"WHERE i.written = {WRITTEN} ORDER BY i.id"
-        )
+    return db.execute(
+        "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE i.written = {WRITTEN} ORDER BY i.id"
     )
 
 

@@ -263,9 +263,8 @@ class BucketStore(BufferedParts, BucketFiles):
         BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
         BucketFiles.__init__(self, location, on_silent=on_silent)
         self._lease = LeaseCheck(self)
-        check_lease = self._lease.check
-        self.uploads = MultipartUploads(self.bucket, check_lease, self.parts, self.shared_parts)
-        self.staged = StagedObjects(self.bucket, self.uploads, check_lease, self.parts)
+        self.uploads = MultipartUploads(self.bucket, self._lease.check, self.parts, self.shared_parts)
+        self.staged = StagedObjects(self.bucket, self.uploads, self.parts)
         self._left_uploads = self.uploads.of_final_keys()
         """The uploads of earlier runs."""
         self._unreadable: set[str] = set()
@@ -530,14 +529,7 @@ class BucketStore(BufferedParts, BucketFiles):
         origin = one.copy or copy
         subject = f"The upload of {self.name}/{one.path}" if origin.is_staged else origin.source.url
         at_service = ServerCopy(
-            self.bucket,
-            self._lease.check,
-            self.uploads,
-            path,
-            one.identity,
-            copy,
-            subject,
-            replace=one.replace,
+            self.bucket, self.uploads, path, one.identity, copy, subject, replace=one.replace
         )
         try:
             failure = at_service.run()

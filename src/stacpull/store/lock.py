@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -75,15 +75,22 @@ def kept_still(dest: Path) -> Iterator[None]:
     Raises:
         DestinationError: a run is using it.
     """
-    try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        yield
-        return
-    try:
+    with ExitStack() as stack:
         with suppress(OSError):
-            _take(fd, dest, fcntl.LOCK_SH)
+            _take(stack.enter_context(_opened(dest)), dest, fcntl.LOCK_SH)
         yield
+
+
+@contextmanager
+def _opened(dest: Path) -> Iterator[int]:
+    """Open the lock file for reading, as a descriptor.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield fd
     finally:
         os.close(fd)
 
@@ -127,15 +134,10 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
 def holder(dest: Path) -> int | None:
     """Return the ID of the live process named in the lock file of DEST, None if there is none."""
     try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with _opened(dest) as fd:
+            process = _named(fd)
     except OSError:
         return None
-    try:
-        process = _named(fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
     return process if process is not None and _is_alive(process) else None
 
 
@@ -158,15 +160,10 @@ def _is_alive(process: int) -> bool:
 def is_held(dest: Path) -> bool:
     """Return True if a process is using DEST."""
     try:
-        fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with _opened(dest) as fd:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # locks are not supported, so none is held
+    except OSError:  # there is no lock file, or locks are not supported: none is held
         return False
-    finally:
-        os.close(fd)
     return False

@@ -118,7 +118,7 @@ class MultipartUploads:
             shared: The directory of the other processes, if `notes` is the directory of one worker.
         """
         self._bucket = bucket
-        self._check_lease = check_lease
+        self.check_lease = check_lease
         self._notes = notes
         self._shared = shared
 
@@ -162,7 +162,7 @@ class MultipartUploads:
             note: The note of the upload, which has no ID yet.
             checksums: Header fields that request checksums from the service.
         """
-        self._check_lease()
+        self.check_lease()
         save_note(self._path(note.name), note)
         metadata = {f"x-amz-meta-{name}": value for name, value in note.metadata.items()}
         text = self._bucket.document("POST", note.key, "uploads=", {**metadata, **checksums})
@@ -201,7 +201,7 @@ class MultipartUploads:
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
-        self._check_lease()
+        self.check_lease()
         query = f"&{_upload_query(note.upload)}"
         checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
         requests = [
@@ -233,7 +233,7 @@ class MultipartUploads:
 
     def copy(self, note: UploadNote, source: CopySource, size: int, number: int) -> UploadedPiece:
         """Let the service copy a piece from an object with `size` bytes."""
-        self._check_lease()
+        self.check_lease()
         first = (number - 1) * note.piece
         end = min(first + note.piece, size)
         found = self._bucket.s3.upload_part_copy(
@@ -258,7 +258,7 @@ class MultipartUploads:
                 `code_behind` returns the code of the error. If the service refuses conditions, the object is
                 looked at instead, which leaves a moment for another writer.
         """
-        self._check_lease()
+        self.check_lease()
         fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
         parts = "".join(
             f"<Part>{''.join(f'<{name}>{_escaped(value)}</{name}>' for name, value in one.items())}</Part>"

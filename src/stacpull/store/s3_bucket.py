@@ -28,7 +28,7 @@ from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup,
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.redact import Secret, Secrets
-from stacpull.sigv4 import encode_key, silence_metadata
+from stacpull.sigv4 import Credentials, encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
     SILENT_AFTER,
     Body,
@@ -224,16 +224,15 @@ class S3Bucket:
         if self._is_closed:
             return None
         place, static = self.location, self.static
+        credentials: Callable[[], Credentials] | None
         if static is not None and static.credentials is not None:
             keys, region = static.credentials, static.settings.region or _USUAL_REGION
-            bundle = place.ca_bundle or ca_bundle_variable()
-            return bucket_requests(
-                place.bucket, place.endpoint_url, region, lambda: keys, bundle, self._report_silence
-            )
-        credentials = credentials_of(self.session, place.endpoint_url)
+            credentials, bundle = (lambda: keys), place.ca_bundle or ca_bundle_variable()
+        else:
+            credentials = credentials_of(self.session, place.endpoint_url)
+            region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
         if credentials is None:
             return None
-        region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
         return bucket_requests(
             place.bucket, place.endpoint_url, region, credentials, bundle, self._report_silence
         )

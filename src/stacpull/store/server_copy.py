@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -34,7 +33,6 @@ class ServerCopy:
     def __init__(
         self,
         bucket: S3Bucket,
-        check_lease: Callable[[], None],
         uploads: MultipartUploads,
         path: str,
         identity: int,
@@ -47,7 +45,6 @@ class ServerCopy:
 
         Args:
             bucket: DEST.
-            check_lease: Raises an error if objects may not be written (`LeaseCheck.check`).
             uploads: The uploads of the mirror.
             path: The path of the copy.
             identity: The identity of the part.
@@ -56,7 +53,6 @@ class ServerCopy:
             replace: True if an existing object may be replaced.
         """
         self._bucket = bucket
-        self._check_lease = check_lease
         self._uploads = uploads
         self._path = path
         self._identity = identity
@@ -169,6 +165,6 @@ class ServerCopy:
         """Remove the copy, if it exists, and return the failure."""
         found = self._bucket.head(self._path)
         if found is not None and found.identity == self._identity:
-            self._check_lease()
+            self._uploads.check_lease()
             self._bucket.delete(self._path)
         return Failure(kind, f"{self._subject} {what}.")

@@ -55,20 +55,16 @@ class StagedObjects:
     Methods that send requests raise `CredentialsError` and `DestinationError`.
     """
 
-    def __init__(
-        self, bucket: S3Bucket, uploads: MultipartUploads, check_lease: Callable[[], None], parts: Path
-    ) -> None:
+    def __init__(self, bucket: S3Bucket, uploads: MultipartUploads, parts: Path) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             bucket: DEST.
             uploads: The uploads of the mirror.
-            check_lease: Raises an error if objects may not be written (`LeaseCheck.check`).
             parts: The directory of the notes.
         """
         self._bucket = bucket
         self._uploads = uploads
-        self._check_lease = check_lease
         self._parts = parts
 
     # --- uploads -----------------------------------------------------------------------------------------
@@ -89,7 +85,7 @@ class StagedObjects:
 
     def send_whole(self, note: UploadNote, body: memoryview) -> str:
         """Store an object of one piece; return its ETag."""
-        self._check_lease()
+        self._uploads.check_lease()
         return self._bucket.put_own(note.key, ObjectContent(body, hashlib.sha256(body).digest()))
 
     def finish(self, note: UploadNote, name: str, staged: StagedObject) -> None:
@@ -104,7 +100,7 @@ class StagedObjects:
         """
         if note.upload and not self._uploads.is_noted(note):
             return
-        self._check_lease()
+        self._uploads.check_lease()
         self._uploads.abort(note)
         self._bucket.delete(self._bucket.path(note.key))
 
@@ -135,7 +131,7 @@ class StagedObjects:
             return False
         found = load_note(path, StagedObject)
         if found is not None and self._is_staged(found.key):
-            self._check_lease()
+            self._uploads.check_lease()
             self._bucket.delete(self._bucket.path(found.key))
         path.unlink(missing_ok=True)
         return True
@@ -183,14 +179,14 @@ class StagedObjects:
         prefix = self._bucket.key(STAGING)
         for key, upload in self._uploads.listed(prefix):
             if key not in kept:
-                self._check_lease()
+                self._uploads.check_lease()
                 self._uploads.abort_unnoted(key, upload)
         after, is_last = "", False
         while not is_last:
             keys, is_last = self._bucket.listed(prefix, after)
             for key in keys:
                 if key not in kept:
-                    self._check_lease()
+                    self._uploads.check_lease()
                     self._bucket.delete(self._bucket.path(key))
             after, is_last = keys[-1] if keys else "", is_last or not keys
 
