@@ -42,14 +42,14 @@ class FileKind(enum.Enum):
 
 
 class Expected(NamedTuple):
-    """A file that is in the ledger. `size` and `sha256` are None if the ledger does not have them."""
+    """A file that is in the ledger. `size` and `digest` are None if the ledger does not have them."""
 
     kind: FileKind
     row: int
     """The row of the asset, or of the item for an item's JSON; 0 for a catalog."""
     path: str
     size: int | None
-    sha256: bytes | None
+    digest: bytes | None
     checked: bool
     """False if its content is not checked: an old version of a pending asset, or a file not recorded yet."""
 

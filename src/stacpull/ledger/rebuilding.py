@@ -90,7 +90,7 @@ class FoundAsset(NamedTuple):
     path: str
     done: bool
     size: int | None
-    sha256: bytes | None
+    digest: bytes | None
     checksum: Checksum | None
     origin: str | None
     etag: str | None = None
@@ -218,7 +218,7 @@ class RebuiltLedger:
             "directory": directory,
             "name": stored_name(name, directory_path, asset.key),
             "size": asset.size if asset.done else None,
-            "sha256": asset.sha256 if asset.done else None,
+            "sha256": asset.digest if asset.done else None,
             "etag": stored_etag(asset.etag) if asset.done else None,
             "origin": asset.etag_origin if asset.done else href_hash(asset.origin or ""),
             "stated": encoded_checksum(asset.checksum),
@@ -359,7 +359,7 @@ class OldAsset(NamedTuple):
     directory: str
     name: str
     size: int | None
-    sha256: bytes | None
+    digest: bytes | None
     etag: str | None
     unproven: int | None
     origin: int | None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
-from stacpull.ledger.database import marks, number, transaction
+from stacpull.ledger.database import insert, marks, number, transaction
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.paths import (
     IS_ITEM,
@@ -57,7 +57,7 @@ class ShardAsset(NamedTuple):
     name: str | None
     """The stored form of its name (`ledger.compact`)."""
     size: int | None
-    sha256: bytes | None
+    digest: bytes | None
     rest: tuple[object, ...]
     """etag, origin, stated."""
     beside: Mapping[str, tuple[object, ...]]
@@ -100,7 +100,7 @@ class MergedAsset(NamedTuple):
     state: int
     path: str | None
     size: int | None
-    sha256: bytes | None
+    digest: bytes | None
     replaces: bool
     """True if an older version of it is in the mirror."""
 
@@ -215,11 +215,7 @@ class ShardRows:
         if known is not None:
             return int(known[0])
         values = {name: value for name, value in run.items() if name != "id"} | _OF_THE_WALK
-        names = ", ".join(values)
-        cursor = self._db.execute(
-            f"INSERT INTO runs({names}) VALUES ({marks(len(values))})", tuple(values.values())
-        )
-        row = cursor.lastrowid or 0
+        row = insert(self._db, "runs", values)
         for table, columns in (("changes", "what, number"), ("left_out", "reason, items")):
             found = self._shard.execute(f"SELECT {columns} FROM {table} WHERE run = ?", (run["id"],))
             self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", ((row, *one) for one in found))
@@ -337,7 +333,7 @@ class ShardRows:
             "SELECT id FROM assets WHERE item = ? AND key = ?", (item, asset.key)
         ).fetchone()
         columns = (
-            asset.state, self._runs[asset.run], directory, asset.name, asset.size, asset.sha256, *asset.rest
+            asset.state, self._runs[asset.run], directory, asset.name, asset.size, asset.digest, *asset.rest
         )  # fmt: skip
         if found is None:
             row = self._db.execute(

@@ -111,7 +111,7 @@ def assess(
         if digest == asset.checksum.digest:
             return FileTrust.BY_CHECKSUM
         return _by_size(look.size or 0, asset.size, is_altered=True)
-    known = None if old is None or look.digest is None else old.sha256
+    known = None if old is None or look.digest is None else old.digest
     if known is not None and known == look.digest:
         return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None

@@ -71,7 +71,7 @@ def judge(expected: Expected, look: Look) -> Fault | None:
     if what is None:
         return None
     found = look.obstacle or described(look.size, look.digest if what == "altered" else None)
-    return Fault(what, described(expected.size, expected.sha256), _NOTHING if what == "missing" else found)
+    return Fault(what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found)
 
 
 def missing_or_obstructed(look: Look) -> DamageKind | None:
@@ -86,7 +86,7 @@ def _wrong(expected: Expected, look: Look) -> DamageKind | None:
         return missing_or_obstructed(look)
     if expected.size is not None and look.size != expected.size:
         return "short" if look.size < expected.size else "altered"
-    is_other = None not in (look.digest, expected.sha256) and look.digest != expected.sha256
+    is_other = None not in (look.digest, expected.digest) and look.digest != expected.digest
     is_void = expected.kind is not FileKind.ASSET and look.size == 0
     return "altered" if is_other or is_void else None
 
@@ -173,9 +173,9 @@ class Inspection:
 
     def _look_at(self, expected: Expected) -> Look:
         """Look at a file, and hash it with the algorithm of the recorded digest."""
-        if expected.sha256 is None or not expected.checked or self._quick:
+        if expected.digest is None or not expected.checked or self._quick:
             return self._files.look_at(expected.path, algorithm=None)
-        algorithm, stopped = recorded(expected.sha256).algorithm, self._is_stopped
+        algorithm, stopped = recorded(expected.digest).algorithm, self._is_stopped
         return self._files.look_at(expected.path, algorithm=algorithm, is_stopped=stopped)
 
     def _take(self, unit: Sequence[tuple[Expected, Look]]) -> None:

@@ -279,7 +279,7 @@ class _Rebuild:
         self._tally.files += 1
         self._tally.bytes += look.size or 0
         done = isinstance(verdict, FileTrust)
-        same = old if old is not None and done and old.sha256 == look.digest else None
+        same = old if old is not None and done and old.digest == look.digest else None
         added = self._ledger.add_asset(
             row,
             FoundAsset(
@@ -287,7 +287,7 @@ class _Rebuild:
                 path=asset.path,
                 done=done,
                 size=look.size,
-                sha256=look.digest,
+                digest=look.digest,
                 checksum=asset.stated_checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
@@ -308,9 +308,9 @@ class _Rebuild:
 
     def _by_algorithm_of(self, old: OldAsset | None, path: str, look: Look) -> Look:
         """Return a look whose digest has the algorithm of the old ledger."""
-        if old is None or old.sha256 is None or look.digest is None:
+        if old is None or old.digest is None or look.digest is None:
             return look
-        return look if recorded(old.sha256).algorithm == "sha256" else self._look(path, old.sha256)
+        return look if recorded(old.digest).algorithm == "sha256" else self._look(path, old.digest)
 
     def _look(self, path: str, digest: bytes) -> Look:
         """Look at a file, and hash it with the algorithm of `digest`."""
@@ -340,10 +340,10 @@ class _Rebuild:
     def _recover_one(self, old: OldAsset) -> None:
         path = path_in_dest(old.directory, old.name)
         item = self._salvage.item_at(old.item)
-        if item is None or old.sha256 is None:
+        if item is None or old.digest is None:
             return
-        look = self._look(path, old.sha256)
-        if look.digest != old.sha256:
+        look = self._look(path, old.digest)
+        if look.digest != old.digest:
             return
         row = self._ledger.has_item(item.id)
         if row is None:

@@ -249,8 +249,8 @@ class _MergeRun:
     def _is_same(self, files: StoredFiles, asset: ShardAsset, there: MergedAsset) -> bool:
         if asset.size != there.size:
             return False
-        if asset.sha256 is not None and there.sha256 is not None:
-            return asset.sha256 == there.sha256
+        if asset.digest is not None and there.digest is not None:
+            return asset.digest == there.digest
         places = (files, asset.path), (self._destination, there.path)
         digests = [one.look_at(path).digest for one, path in places if path is not None]
         return digests[0] is not None and digests[1:] == digests[:1]
