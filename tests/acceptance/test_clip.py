@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import signal
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -500,18 +499,6 @@ def test_shards_that_are_merged_stay_clipped(tmp_path: Path, host: RasterHost, c
     host.raster_requests()
     assert mirrored(source, tmp_path / "m", BOX).assets_clipped == 6
     assert host.raster_requests() == [("/items.json", None)]
-
-
-def test_a_ledger_from_before_the_option(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    source = listed(host)
-    mirrored(source, tmp_path, None)
-    with sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite") as db:
-        db.execute("DROP TABLE clips")
-    db.close()
-    assert stacpull.status(tmp_path).assets_clipped == 0
-    assert is_sound(tmp_path)
-    host.files["/more.tif"], host.stated = cog, {}
-    assert mirrored(listed(host, data="/scene.tif", more="/more.tif"), tmp_path, BOX).assets_clipped == 1
 
 
 # --- plan, and messages -------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
         assert [other.row for other in Expectations(db).missing_files() if other.kind is one.kind].count(
             one.row
         ) == 1
-        return one.sha256, one.checked
+        return one.digest, one.checked
 
     run = repair(db)
     jobs.claim_damaged(db, run, {planned[0].row: None})

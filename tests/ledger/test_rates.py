@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.ledger.plans import NOW, ledger
 
 from stacpull.ledger import rates, runs
-from stacpull.ledger.database import ledger_path, open_reader
+from stacpull.ledger.database import ledger_path
 from stacpull.ledger.rates import MOST_HOSTS, MOST_INTERVALS, RateInterval, bounded
 from stacpull.ledger.runs import RunSpec
 from stacpull.selection import Selection
@@ -61,17 +61,6 @@ def test_limiting_intervals_keeps_the_sums(given_rates: list[tuple[float, int]],
     assert len(kept) == min(len(found), most)
     assert sum(one.hosts["a:80"] for one in kept) == sum(count for _, count in given_rates)
     assert sum(one.seconds for one in kept) == pytest.approx(sum(seconds for seconds, _ in given_rates))
-
-
-def test_a_ledger_without_the_rates_table_is_readable(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        db.execute("DROP TABLE rates")
-    reader = open_reader(tmp_path)
-    assert rates.intervals(reader) == []
-    reader.close()
-    with ledger(tmp_path) as db:
-        rates.add(db, NOW, 1.0, {"a:80": 1})
-        assert len(rates.intervals(db)) == 1
 
 
 @pytest.mark.parametrize("hosts", ["", "[]", '{"a": "b"}', '{"a": null}', "{", '{"a": -1}', '{"a": 1e300}'])

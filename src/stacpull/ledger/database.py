@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.schema import ADDED, check_version, prepare
+from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
 Connection = sqlite3.Connection
@@ -310,9 +310,6 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
     )
     try:
         _refuse_unfinished(path, check_version(db))
-        for name, table in ADDED.items():
-            if not exists(db, "SELECT 1 FROM sqlite_master WHERE name = ?", (name,)):
-                db.execute(table.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
     except BaseException:
         db.close()
         raise

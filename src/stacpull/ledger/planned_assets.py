@@ -514,8 +514,8 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
             because its file was lost. Its ETag is unknown.
         run: The run that the version in place counts for.
     """
-    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     if previous is not None:
+        db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
         db.execute(
             f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
             "WHERE id = ?",
@@ -524,7 +524,6 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
         return
     paths.disown(db, row)
     db.execute("DELETE FROM assets WHERE id = ?", (row,))
-    db.execute("DELETE FROM clips WHERE asset = ?", (row,))
 
 
 def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:

@@ -230,8 +230,6 @@ def _delete(db: sqlite3.Connection, item: int) -> None:
     """Delete an item and everything that belongs to it. Its remaining source items lose their parent."""
     for (row,) in db.execute("SELECT id FROM assets WHERE item = ?", (item,)).fetchall():
         paths.disown(db, row)
-    for table in ("open_assets", "clips"):
-        db.execute(f"DELETE FROM {table} WHERE asset IN (SELECT id FROM assets WHERE item = ?)", (item,))
     for table in ("assets", "failures", "documents"):
         db.execute(f"DELETE FROM {table} WHERE item = ?", (item,))
     db.execute("UPDATE items SET parent = NULL WHERE parent = ?", (item,))

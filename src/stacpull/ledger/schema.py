@@ -104,7 +104,7 @@ CREATE TABLE changes(                      -- what a run found new or changed, b
     PRIMARY KEY (run, what)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS rates(          -- bytes over time: intervals in which a run worked
+CREATE TABLE rates(                        -- bytes over time: intervals in which a run worked
     id INTEGER PRIMARY KEY,
     started REAL NOT NULL, seconds REAL NOT NULL,
     hosts TEXT NOT NULL                    -- JSON: bytes by host, of all other hosts under ''
@@ -186,7 +186,7 @@ CREATE TABLE open_assets(                  -- more columns of pending and failed
     wanted INTEGER                         -- 1: it is damaged, and only bytes with that digest are accepted
 );
 
-CREATE TABLE IF NOT EXISTS clips(          -- clipped assets (`--clip`); those that have nothing in the
+CREATE TABLE clips(                        -- clipped assets (`--clip`); those that have nothing in the
     asset INTEGER PRIMARY KEY,             -- area have failed
     area INTEGER NOT NULL,                 -- digest of the area
     source_size INTEGER NOT NULL,          -- of the complete asset; 0 if it has nothing in the area
@@ -211,6 +211,8 @@ CREATE TABLE unchecked(                    -- assets that a run left out, whose 
     asset INTEGER PRIMARY KEY              -- the next run that plans one revalidates it
 );
 CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
+    DELETE FROM open_assets WHERE asset = old.id;
+    DELETE FROM clips WHERE asset = old.id;
     DELETE FROM unchecked WHERE asset = old.id;
     DELETE FROM reservations WHERE asset = old.id;
     DELETE FROM unproven WHERE asset = old.id;
@@ -332,12 +334,6 @@ LEDGER: Final = Schema(
 )
 
 
-ADDED: Final = {
-    name: text for text, name in re.findall(r"(CREATE TABLE IF NOT EXISTS (\w+)\([^;]*)", LEDGER.text)
-}
-"""Tables that a ledger of this version may lack: they were added later. Older readers ignore them."""
-
-
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     """Create the tables in an empty database in one transaction, or check the existing ones.
 
@@ -350,9 +346,6 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     """
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
-    elif schema is LEDGER:
-        for table in ADDED.values():
-            db.execute(table)
 
 
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
