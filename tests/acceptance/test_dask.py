@@ -22,7 +22,17 @@ import distributed
 import psutil
 import pytest
 from tests.acceptance.chaos import Bodies
-from tests.acceptance.command import COMMAND, LABELS, ROOT, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import (
+    COMMAND,
+    LABELS,
+    ROOT,
+    Running,
+    environment,
+    forker,
+    mirror_of,
+    run,
+    wait_until,
+)
 from tests.acceptance.dask_chaos import dask_chaos
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.expiring_hrefs import expire_once
@@ -491,6 +501,7 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
     }
     security = distributed.Security(tls_ca_file=certificate, require_encryption=True, **parts)
     replica = served()
+    forker()  # is started with the variables as they are
     how = {"n_workers": 1, "security": security, "protocol": "tls://", "host": "127.0.0.1"}
     with (
         mock.patch.dict(os.environ),  # LocalCluster sets variables of this process
