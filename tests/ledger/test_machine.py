@@ -120,8 +120,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan(self, batch: PlanBatch) -> None:
         owned = "SELECT 1 FROM paths WHERE hash = ?"
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
+        there = {name for (name,) in self.db.execute("SELECT name FROM items")}
         self.planner.save_batch(batch, NOW)
-        for row in batch.items:
+        # the items that the ledger has are planned first: of two assets with one name, theirs gets it
+        for row in sorted(batch.items, key=lambda one: one.id.item not in there):
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
                 self._model_item(row)
