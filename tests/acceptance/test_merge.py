@@ -17,7 +17,7 @@ from tests.acceptance.command import Running, environment, mirror_of, run
 from tests.acceptance.trees import metadata_in
 
 import stacpull
-from stacpull import sync
+from stacpull import Notice, Options, sync
 from stacpull.ledger.compact import asset_directory_of
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -318,6 +318,19 @@ def test_an_item_whose_directory_dest_has_in_another_spelling_is_named(tmp_path:
     assert (report.exit_code, report.items, report.conflicts) == (1, 1, 1)
     assert report.named == ("c/s2a: DEST has c/s2a in another spelling: `stacpull mirror` fetches it.",)
     assert sync.verify(dest, strict=True).exit_code == 0
+
+
+def test_warnings_about_the_files_of_the_mirror_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
+    sync.mirror(str(tmp_path / "tree-1/collection.json"), dest, options=Options(items_parquet=True))
+    monkeypatch.setattr("stacpull.engine.mirror_operations.is_pyarrow_installed", lambda: False)
+    events: list[object] = []
+    sync.merge(dest, [shard], on_event=events.append)
+    assert [one for one in events if isinstance(one, Notice)] == [
+        Notice("warning", "items.parquet was not updated: pip install 'stacpull[geoparquet]'.")
+    ]
 
 
 def test_json_names_only_files_that_were_merged(tmp_path: Path) -> None:

@@ -306,3 +306,4 @@ class _MergeRun:
         store.recover()
         store.write_catalogs()
         store.publisher.finish()
+        self._reporter.flush()
