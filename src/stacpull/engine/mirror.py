@@ -417,17 +417,17 @@ class MirrorRun:
             self._emit(Notice("warning", warning))
         ended: EndState = "failed"
         findings, destination = RunFindings({}, {}, 0), self._workspace.destination
+        unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
-            await self._save_effort()
-            await self._store.call(MirrorOperations.end_run, state, reason)
-            ended = state
-            findings = await self._store.call(MirrorOperations.findings)
+            with unless_first:
+                await self._save_effort()
+                await self._store.call(MirrorOperations.end_run, state, reason)
+                ended = state
+            with unless_first:
+                findings = await self._store.call(MirrorOperations.findings)
             if lost := findings.counts.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._emit(Notice("warning", f"{what} missing in {destination.name} and restored."))
-        except StacpullError:
-            if error is None:  # otherwise the first error counts
-                raise
         finally:
             self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._journal.flush)
