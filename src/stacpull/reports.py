@@ -84,7 +84,8 @@ class Counts(ReportTable, frozen=True):
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
-    """Source items that could not be read (`failures` lists them), and items whose JSON could not be written
+    """What could not be read or planned: source items, links of a tree, entries of a file, items
+    without an id, assets of a collection (`failures` lists them). And items whose JSON could not be written
     because another file has its name (a warning names it)."""
     run: int = 0
     source: str = ""

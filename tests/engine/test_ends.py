@@ -88,8 +88,19 @@ def test_the_first_error_counts_if_the_end_cannot_be_recorded_either(
     with AssetHost(refused) as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
         options = quick(max_failures=2, concurrency=2)
-        with pytest.raises(stacpull.StacpullError, match="max-failures 2"):
+        with pytest.raises(stacpull.StacpullError, match="max-failures 2") as raised:
             asyncio.run(stacpull.mirror(source, tmp_path / "m", options=options))
+    report = raised.value.report
+    assert isinstance(report, stacpull.MirrorReport)
+    assert report.items_new == report.items_matched > 0  # the findings are read nevertheless
+
+
+def test_the_place_of_a_broken_line_has_no_signature(tmp_path: Path) -> None:
+    with AssetHost() as host, store_on_thread():
+        host.contents["/lines.ndjson?sig=abc&se=2030"] = b"broken\n"
+        source = f"{host.url}/lines.ndjson?sig=abc&se=2030"
+        asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick()))
+    assert [one.item for one in stacpull.failures(tmp_path / "m")] == [f"line 1 of {host.url}/lines.ndjson"]
 
 
 @pytest.mark.parametrize("is_served", [False, True])

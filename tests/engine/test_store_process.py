@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
-from stacpull.ledger import meta, runs, walk_state
-from stacpull.ledger.planner import Planner
+from stacpull.ledger import meta, runs, views, walk_state
+from stacpull.ledger.database import open_reader
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags
-from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job
+from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import GroupSync
@@ -102,6 +104,19 @@ def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job])
 
     run(course)
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
+
+
+def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
+    broken = Unread("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))
+
+    async def course() -> None:
+        async with opened(tmp_path, StoreEvents()) as store:
+            await store.call(Planner.save_batch, PlanBatch(unread=[broken]), 1.0)
+
+    run(course)
+    with closing(open_reader(tmp_path)) as db:
+        found = [(one.collection, one.item, one.message) for one in views.failures(db)]
+    assert found == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
 def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:

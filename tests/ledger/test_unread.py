@@ -1,4 +1,4 @@
-"""Links of a tree that could not be read: noted, listed, and forgotten when they are no concern any more."""
+"""What a walk could not read or plan: noted, listed, and forgotten when it is no concern any more."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, ledger
+from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started, unread
 
-from stacpull.ledger import runs, views, walk_state
+from stacpull.ledger import pruning, runs, views, walk_state
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Failure, FailureKind, Unread
@@ -18,6 +18,10 @@ from stacpull.selection import Selection
 
 def link(href: str, message: str = "not there", status: int | None = 404) -> Unread:
     return Unread("col", href, Failure(FailureKind.GONE, message, status=status), href)
+
+
+def entry(name: str, collection: str = "") -> Unread:
+    return Unread(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
 
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
@@ -30,13 +34,13 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
 
 
 def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
-    return [one.href for one in walk_state.unread_of_source(db, run)]
+    return [one.href for one in walk_state.unread_links(db, run)]
 
 
 def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a", "b"))
-        assert walk_state.unread_of_source(db, run) == [link("a"), link("b")]
+        assert walk_state.unread_links(db, run) == [link("a"), link("b")]
         assert [
             (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
         ] == [
@@ -100,3 +104,60 @@ def test_unread_links_of_a_retry_are_removed_by_the_next_walk_of_the_same_task(t
         retry = run_of(db, replace(SPEC, kind="retry"), found=("below",))
         assert hrefs(db, retry) == ["a", "below"]
         assert hrefs(db, run_of(db)) == []
+
+
+def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path) -> None:
+    found = [entry("", "A"), entry("", "B"), entry("x", "A"), entry("x", "B"), link("x")]
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planner.save_batch(PlanBatch(unread=found, walk_ended=True), NOW)
+        assert sorted((one.collection, one.item, one.attempts) for one in views.failures(db)) == sorted(
+            (one.collection, one.name, 1) for one in found
+        )
+        assert views.item_totals(db)["items_failed"] == len(found)
+        assert runs.counters(db, run.id)["items_failed"] == len(found)
+
+
+def test_a_link_is_forgotten_whatever_collections_it_was_found_in(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run = run_of(db, found=("a",))
+        walk_state.note_unread(db, run, [link("a")._replace(collection="other"), entry("a")], NOW)
+        walk_state.forget_links(db, run, ["a"])
+        assert [(one.collection, one.href) for one in views.failures(db)] == [("", None)]
+
+
+def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
+    narrow = replace(SPEC, selection=Selection(ids=("b",)))
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("a", [asset("x")]))
+        for found, left in [([entry("line 2"), link("l")], 1), ([entry("line 2")], 0)]:
+            run, planner = started(db, narrow)
+            planner.save_batch(PlanBatch(unread=found, walk_ended=True), NOW)
+            pruning.forget_unwanted(db, run.id, lambda _wide, _narrow: True, lambda _path: False)
+            runs.end(db, run.id, "complete", None, NOW)
+            assert views.totals(db)["assets_pending"] == left
+
+
+def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        commit(planner, item("L"), failed=[unread("S", "L"), unread("T", "L")])
+        found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
+        planner.save_batch(PlanBatch(unread=found, walk_ended=True), NOW)
+        for _ in range(3):
+            run, planner = started(db, replace(SPEC, kind="retry"))
+            walk_state.count_failures(db, run.id)
+            commit(planner, failed=[unread("S", "L")])
+            planner.save_batch(PlanBatch(unread=[link("a")]), NOW)
+            assert runs.counters(db, run.id)["items_failed"] == 4
+        assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
+
+
+def test_a_restarted_walk_counts_its_failures_again(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        for _ in range(2):
+            commit(planner, item("L"), failed=[unread("S", "L")])
+            planner.save_batch(PlanBatch(unread=[entry("line 1"), link("a")]), NOW)
+            assert runs.counters(db, run.id)["items_failed"] == 3
+            runs.restart_walk(db, run.id)

@@ -99,6 +99,7 @@ class Producer:
         """
         await self._feed_pending()
         if self._run.spec.kind == "retry":
+            await self._store.call(walk_state.count_failures, self._run.id)
             await self._retry_items()
             await self._retry_links()
             await self._save(PlanBatch(walk_ended=True))
@@ -134,12 +135,9 @@ class Producer:
         """Read the unreadable links of a tree again, and walk the documents below them.
 
         Not for a sample, which was drawn without them. With --max-items they only add the missing number.
-        Entries and items have no URL of their own: they fail again.
         """
         selection = self._run.spec.selection
-        unread = await self._store.call(walk_state.unread_of_source, self._run.id)
-        links = [one for one in unread if one.href]
-        await self._save(PlanBatch(unread=[one for one in unread if not one.href]))
+        links = await self._store.call(walk_state.unread_links, self._run.id)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
         self._selector.matched = await self._store.call(runs.matched_by_walk, self._run.id)
@@ -224,7 +222,7 @@ class Producer:
             without_label=len(selected.without_label),
             unread=[
                 one._replace(
-                    name="" if one.href else self._secrets.scrub(one.name),
+                    name="" if one.href else self._secrets.cut(one.name),
                     failure=one.failure.scrubbed(self._secrets),
                     href=self._secrets.cut(one.href),
                     path=tuple(map(self._secrets.strip_url, one.path)),

@@ -302,7 +302,7 @@ def forget_unwanted(
 ) -> None:
     """Delete open assets that only earlier, replaced runs selected.
 
-    Nothing is deleted if the walk found links that it could not read: their items may be wanted.
+    Nothing is deleted if the walk found links that a retry may be able to read: their items may be wanted.
 
     Args:
         db: The ledger.
@@ -311,7 +311,7 @@ def forget_unwanted(
         is_there: Returns True if a file is in DEST, given its path relative to DEST.
     """
     with transaction(db):
-        if exists(db, "SELECT 1 FROM unread WHERE run = ?", (run,)):
+        if exists(db, "SELECT 1 FROM unread WHERE run = ? AND is_link", (run,)):
             return
         rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
         replaced = _replaced([_RunTask(*row) for row in rows], run, covers)

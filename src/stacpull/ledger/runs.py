@@ -228,7 +228,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     with transaction(db):
         _forget_walk(db)
         db.execute("DELETE FROM left_out WHERE run = ?", (run,))
-        walk_state.forget_links_of(db, run)
+        walk_state.forget_walk(db, run)
         db.execute(
             "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
             "WHERE id = ?",

@@ -240,13 +240,13 @@ CREATE TABLE sample(                       -- candidates of the current run, at 
 CREATE TABLE unread(                       -- what could not be read or planned
     source TEXT NOT NULL,                  -- credentials removed
     name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item
-    is_link INTEGER NOT NULL,              -- 1: a link, which can be read again
+    is_link INTEGER NOT NULL,              -- 1: `name` is a URL that can be read again
     run INTEGER NOT NULL,                  -- the run whose walk found it
     collection TEXT NOT NULL,              -- of its items that do not name a collection
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
     attempts INTEGER NOT NULL, at REAL NOT NULL,
     path TEXT,                             -- JSON: hrefs of the links from SOURCE down, where they are signed
-    PRIMARY KEY (source, name)
+    PRIMARY KEY (source, is_link, name, collection)
 ) WITHOUT ROWID;
 
 CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- files of the mirror to remove
@@ -328,7 +328,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=18,  # those up to 17 were never released
+    version=19,  # those up to 18 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

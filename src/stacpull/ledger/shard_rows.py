@@ -372,8 +372,8 @@ class ShardRows:
                     f"UPDATE runs SET {', '.join(f'{name} = ?' for name in _OF_THE_WALK)} WHERE id = ?",
                     (*(run[name] for name in _OF_THE_WALK), self._runs[run["id"]]),
                 )
-            for link in _rows(self._shard, "unread"):
-                values = {**link, "run": self._runs.get(link["run"], 0)}
+            for found in _rows(self._shard, "unread"):
+                values = {**found, "run": self._runs.get(found["run"], 0)}
                 self._db.execute(
                     f"INSERT OR IGNORE INTO unread({', '.join(values)}) VALUES ({marks(len(values))})",
                     tuple(values.values()),

@@ -1,12 +1,12 @@
-"""The state of a walk in the ledger: the candidates of its sample, and unreadable links.
+"""The state of a walk in the ledger: the candidates of its sample, and what it could not read or plan.
 
 Candidates are saved in the same transaction as the position of the walk (`ledger.planner`), so that a draw
 continues after a kill. There are at most as many as the sample has items. When the walk has ended, the run is
 `drawn`. The candidates are deleted once all of them are planned.
 
-An unreadable link of a tree is recorded with the run whose walk found it: `retry` reads it again, and
-`failures` lists it. A later complete walk of the same source and selection visits every link itself. A link
-that it does not record again is readable, or no longer in the tree.
+What cannot be read or planned (`models.Unread`) is recorded with the run whose walk found it, and `failures`
+lists it. `retry` reads links again; the rest has no URL of its own. A later complete walk of the same source
+and selection finds everything itself: what it does not record again is readable, or no longer there.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _NOTE_UNREAD = """
 INSERT INTO unread VALUES
     ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, :collection, :kind, :message, :status,
      1, :at, :path)
-ON CONFLICT (source, name) DO UPDATE SET
+ON CONFLICT (source, is_link, name, collection) DO UPDATE SET
     run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
     message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at,
     path = coalesce(excluded.path, path)
@@ -90,7 +90,7 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
                 "is_link": bool(one.href),
                 "collection": one.collection,
                 "kind": one.failure.kind,
-                "message": one.failure.message.encode("utf-8", "replace").decode(),
+                "message": one.failure.message,
                 "status": one.failure.status,
                 "at": now,
                 "path": orjson.dumps(one.path).decode() if one.path else None,
@@ -100,36 +100,51 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
     )
 
 
-def unread_of_source(db: sqlite3.Connection, run: int) -> list[Unread]:
-    """Return what could not be read or planned of the source of `run`, in the order of discovery."""
+def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
+    """Return the unreadable links of the source of `run`, in the order of discovery."""
     rows = db.execute(
-        "SELECT collection, name, is_link, kind, message, status, path FROM unread "
-        "WHERE source = (SELECT source FROM runs WHERE id = ?) ORDER BY at, name",
+        "SELECT collection, name, kind, message, status, path FROM unread "
+        "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",
         (run,),
     )
     return [
         Unread(
             collection,
-            name,
+            href,
             Failure(FailureKind(kind), message, status=status),
-            name if is_link else "",
+            href,
             tuple(orjson.loads(path or "[]")),
         )
-        for collection, name, is_link, kind, message, status, path in rows
+        for collection, href, kind, message, status, path in rows
     ]
 
 
 def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
     """Delete links of the source of `run` that have been read."""
     db.executemany(
-        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND name = ?",
+        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link AND name = ?",
         [(run, href) for href in hrefs],
     )
 
 
-def forget_links_of(db: sqlite3.Connection, run: int) -> None:
-    """Delete what was recorded by the walk of `run`, which starts again."""
+def forget_walk(db: sqlite3.Connection, run: int) -> None:
+    """Delete what the walk of `run` recorded, because it starts again."""
     db.execute("DELETE FROM unread WHERE run = ?", (run,))
+    count_failures(db, run)
+
+
+def count_failures(db: sqlite3.Connection, run: int) -> None:
+    """Set the failed items of `run` to those that its walk, which starts now, does not count again.
+
+    These are the source items that failed before, and in a retry also what has no URL: it is not tried.
+    """
+    db.execute(
+        "UPDATE runs SET items_failed = "
+        "(SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
+        "WHERE f.key = '' AND i.run = runs.id) + (SELECT count(*) FROM unread u "
+        "WHERE runs.kind = 'retry' AND u.source = runs.source AND NOT u.is_link) WHERE id = ?",
+        (run,),
+    )
 
 
 def end_walk(db: sqlite3.Connection, run: int) -> None:

@@ -66,7 +66,6 @@ from stacpull.upkeep.mirror_check import OWN, described
 from stacpull.upkeep.reporting import Reporter
 from stacpull.urls import is_web
 
-_OWN = ".stacpull"
 _SAMPLED_ITEMS = 40
 """Items per collection from which the layout is recognised."""
 _LEFT_AT_ONCE = 256
@@ -118,7 +117,7 @@ def _reason(dest: Path) -> str:
 def _is_mirror(dest: Path) -> bool:
     try:
         with open_files(dest) as files:
-            return _OWN in files.directories("") or top_catalog(files) is not None
+            return not OWN.isdisjoint(files.directories("")) or top_catalog(files) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -366,7 +365,7 @@ class _Rebuild:
         description = top.document.get("description") if top is not None else None
         if isinstance(description, str) and description.startswith(MIRRORED_FROM):
             return description.removeprefix(MIRRORED_FROM)
-        return _logged_source(self._dest / _OWN / "log.ndjson")
+        return _logged_source(self._dest / ".stacpull" / "log.ndjson")
 
     def _href(self, item: ItemId) -> str | None:
         """Guess the URL of an item in an API. The next walk corrects it."""
