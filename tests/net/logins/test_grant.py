@@ -128,6 +128,9 @@ def test_issued_tokens_are_secrets() -> None:
             await get(w.client, w.url)
             message = " ".join(w.identity.secrets)
             assert w.secrets.scrub(message) == "*** *** ***"
+            known, learned = w.secrets.revealed()
+            assert set(w.identity.secrets[1:]) == set(learned)
+            assert not set(known) & set(learned)  # only the newest learned ones are kept
 
     asyncio.run(main())
 
