@@ -160,6 +160,19 @@ def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) 
     assert (tmp_path / "v2" / "BigEarthNet-S1" / tile / S1_NAME / f"{S1_NAME}_VH.tif").is_file()
 
 
+def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    band = {"B01": {"href": "./B01.tif"}}
+    (folder / "s2.json").write_text(json.dumps(item("s2", assets=band)))
+    links = [{"rel": "source", "href": (folder / "s2.json").as_uri()}]
+    label = item(PATCHES[0], assets=band, links=links, properties={"labels": ["Pastures"]})
+    dest = mirrored([label], {"B01.tif": raster(1)})
+    for version in ("v1", "v2"):
+        with pytest.raises(stacpull.StacpullError, match=f"{PATCHES[0]} has several files for B01"):
+            export(dest, tmp_path / version, f"torchgeo-{version}")
+
+
 def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_path: Path) -> None:
     out = tmp_path / "v2"
     stop = asyncio.Event()

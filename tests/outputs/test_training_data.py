@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,55 @@ def test_files_with_escaped_names_are_found(mirrored: Any, tmp_path: Path) -> No
     )
 
 
+def test_no_two_samples_and_no_two_files_of_a_sample_share_a_name(mirrored: Any, tmp_path: Path) -> None:
+    names = [
+        ("c", "a.b"),
+        ("c", "a_b"),
+        ("c", "a/b"),
+        ("d", "a.b"),
+        ("c", "x.y"),
+        ("d", "same"),
+        ("e.f", "same"),
+    ]
+    assets = {key: {"href": f"./{place}.tif"} for place, key in enumerate(("B.1", "B_1", "b_1", "C.1"))}
+    items = [item(name, collection=collection, assets=assets) for collection, name in names]
+    dest = mirrored(items, {f"{place}.tif": str(place).encode() for place in range(4)})
+    export(dest, tmp_path / "out", "webdataset")
+    with tarfile.open(tmp_path / "out" / "samples-000000.tar") as tar:
+        found = tar.getnames()
+    keys = ["c/a%2Eb", "c/a%2Fb", "c/a_b", "x_y", "d/a%2Eb", "d/same", "e%2Ef/same"]
+    assert [name.removesuffix(".json") for name in found if name.endswith(".json")] == keys
+    assert found[16:20] == ["x_y.B_1.tif", "x_y.B_1.2.tif", "x_y.C_1.tif", "x_y.b_1.3.tif"]
+    assert len(set(found)) == len(found) == 5 * len(names)
+    if find_spec("webdataset"):
+        assert [sample["__key__"] for sample in samples_of(tmp_path / "out")] == keys
+
+
+def test_a_key_that_another_item_now_has_as_well_changes(mirrored: Any, tmp_path: Path) -> None:
+    for others in ([], [item("a.b", collection="d")]):
+        export(mirrored([item("a.b"), *others]), tmp_path / "out", "webdataset", shard_samples=1)
+    with tarfile.open(tmp_path / "out" / "samples-000000.tar") as tar:
+        assert tar.getnames() == ["c/a%2Eb.json"]
+
+
 def test_webdataset_reads_the_shards(dest: Path, tmp_path: Path) -> None:
-    tariterators = pytest.importorskip("webdataset.tariterators")
+    pytest.importorskip("webdataset.tariterators")
     export(dest, tmp_path / "out", "webdataset", shard_samples=4)
-    with contextlib.ExitStack() as stack:
-        paths = sorted((tmp_path / "out").glob("*.tar"))
-        shards = [{"url": str(path), "stream": stack.enter_context(path.open("rb"))} for path in paths]
-        samples = list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
+    samples = samples_of(tmp_path / "out")
     assert [sample["__key__"] for sample in samples] == [f"patch_{n}" for n in range(6)]
     assert samples[0]["b01.tif"] == b"0-B01.tif " * 300
+
+
+def samples_of(out: Path) -> list[dict[str, Any]]:
+    """Return the samples as WebDataset reads them."""
+    from webdataset import tariterators  # noqa: PLC0415 -- it may not be installed
+
+    with contextlib.ExitStack() as stack:
+        shards = [
+            {"url": str(path), "stream": stack.enter_context(path.open("rb"))}
+            for path in sorted(out.glob("*.tar"))
+        ]
+        return list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
 
 
 def test_a_shard_is_closed_before_it_is_too_long(dest: Path, tmp_path: Path) -> None:

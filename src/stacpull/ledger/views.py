@@ -91,6 +91,15 @@ def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
     )
 
 
+def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
+    """Return the IDs, with `_` for each dot and slash, that several primary items have."""
+    rows = db.execute(
+        "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
+        "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
+    )
+    return {row[0] for row in rows}
+
+
 def unproven(db: sqlite3.Connection) -> int:
     """Return the number of assets whose length nothing proved."""
     return number(db, "SELECT count(*) FROM unproven")

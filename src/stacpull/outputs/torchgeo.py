@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, StacpullError, UsageError
 from stacpull.filters.properties import read_flag
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
@@ -98,6 +98,7 @@ def export_torchgeo_v2(
 
     Raises:
         UsageError: `out` is not empty and not an export, or a split or nomenclature is not TorchGeo's.
+        StacpullError: A sample has two files for a band.
         DestinationError: A file cannot be read or written.
     """
     import pyarrow as pa  # noqa: PLC0415 - heavy
@@ -172,11 +173,20 @@ class _Tree:
         self._notes = samples.notes()
 
     def place(self, files: list[SampleFile], folder: str, name: str) -> None:
-        """Link files into a folder under the names `<name>_<band><suffix>`."""
+        """Link files into a folder under the names `<name>_<band><suffix>`.
+
+        Raises:
+            StacpullError: Two files have the same band.
+        """
+        placed: set[Path] = set()
         for file in files:
             key = re.sub(r"^\d+_", "", file.key)
             suffix = Path(file.path).suffix or ".tif"
-            self._link(file.path, self._out / folder / f"{name}_{safe_segment(key)}{suffix}")
+            target = self._out / folder / f"{name}_{safe_segment(key)}{suffix}"
+            if target in placed:
+                raise StacpullError(f"{name} has several files for {key}, and TorchGeo reads only one.")
+            self._link(file.path, target)
+            placed.add(target)
             self._bytes += file.size
 
     def place_labels(self, sample: TrainingSample, files: list[SampleFile], folder: str, name: str) -> None:

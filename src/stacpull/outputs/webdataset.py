@@ -1,10 +1,11 @@
 """WebDataset shards: plain tar files of samples, the same bytes for the same mirror.
 
-`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share the
-name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
-first with id, labels, label vector and checksums. Times, owners and modes are fixed. Beside each shard is a
-Parquet table of its samples, written last: a shard with its table is complete, and is kept when an
-interrupted export is started again. `OUT/shards.json` lists the shards with their SHA-256, and the classes.
+`OUT/<split>-000000.tar` (`samples-000000.tar` without splits) holds whole samples: their files share a key,
+the name up to the first dot, as https://github.com/webdataset/webdataset reads them, and a `.json` comes
+first with id, labels, label vector and checksums. No two samples have the same key. Times, owners and modes
+are fixed. Beside each shard is a Parquet table of its samples, written last: a shard with its table is
+complete, and is kept when an interrupted export is started again. `OUT/shards.json` lists the shards with
+their SHA-256, and the classes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import hashlib
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from itertools import islice
@@ -24,6 +26,7 @@ import orjson
 
 from stacpull.catalog.tables import Column, as_text, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
+from stacpull.ledger import views
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
@@ -119,6 +122,7 @@ class _ShardWriter:
         self.done: list[_Shard] = []
         self.count = 0
         """Samples in `done`."""
+        self._shared_keys = views.shared_sample_keys(contents.db)
         self._dest = contents.dest
         self._files = contents.files
         self._out = out
@@ -163,15 +167,14 @@ class _ShardWriter:
             with pq.ParquetFile(table) as file:
                 stated = file.schema_arrow.metadata or {}
                 digest = stated.get(b"sha256", b"").decode()
-                rows = file.read(columns=["id", "collection", "labels", "label_vector", "sha256"]).to_pylist()
+                rows = file.read(columns=[column.name for column in _COLUMNS]).to_pylist()
         except (OSError, ValueError, KeyError):
             raise _Changed from None
         if not digest or str(size).encode() != stated.get(b"bytes"):
             raise _Changed
         count = 0
         for sample in group:
-            row = dict(zip(("key", *rows[0]), self._row(sample), strict=True)) if count < len(rows) else {}
-            if count >= len(rows) or any(as_text(row[key]) != rows[count][key] for key in rows[count]):
+            if count >= len(rows) or list(map(as_text, self._row(sample))) != list(rows[count].values()):
                 raise _Changed
             count += 1
         if count != len(rows):
@@ -196,10 +199,20 @@ class _ShardWriter:
     def _row(self, sample: TrainingSample) -> tuple[Any, ...]:
         checksums = {file.key: file.sha256 for file in sample.files}
         vector = self._samples.vector(sample)
-        return key_of(sample), sample.item.id, sample.item.collection, list(sample.labels), vector, checksums
+        item = sample.item
+        return self._key(sample), item.id, item.collection, list(sample.labels), vector, checksums
+
+    def _key(self, sample: TrainingSample) -> str:
+        """Return the item id, with `_` for each dot and slash.
+
+        If several items have it, it is collection and id, with these characters encoded.
+        """
+        item = sample.item
+        key = item.id.replace(".", "_").replace("/", "_")
+        return f"{_encoded(item.collection)}/{_encoded(item.id)}" if key in self._shared_keys else key
 
     def _add(self, tar: tarfile.TarFile, sample: TrainingSample) -> None:
-        key = key_of(sample)
+        key = self._key(sample)
         properties = sample.item.document.get("properties") or {}
         described = {
             "id": sample.item.id,
@@ -212,12 +225,12 @@ class _ShardWriter:
         }
         data = orjson.dumps(described)
         tar.addfile(_header(f"{key}.json", len(data)), BytesIO(data))
-        for file in sample.files:
+        for file, suffix in zip(sample.files, _suffixes(sample.files), strict=True):
             path = f"{self._files.name}/{file.path}"
             try:
                 with self._files.open(file.path) as opened:
                     checked = _HashedReader(opened)
-                    tar.addfile(_header(_member(key, file), file.size), cast("BinaryIO", checked))
+                    tar.addfile(_header(f"{key}.{suffix}", file.size), cast("BinaryIO", checked))
             except OSError as error:
                 raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
             if file.sha256 and checked.sha256.hexdigest() != file.sha256:
@@ -282,14 +295,22 @@ class _HashedReader:
         return data
 
 
-def key_of(sample: TrainingSample) -> str:
-    """Return the name that the files of a sample share: the item id, with `_` for each dot and slash."""
-    return sample.item.id.replace(".", "_").replace("/", "_")
+def _encoded(name: str) -> str:
+    return name.replace("%", "%25").replace(".", "%2E").replace("/", "%2F")
 
 
-def _member(key: str, file: SampleFile) -> str:
-    suffix = os.path.splitext(file.path)[1].lower() or ".bin"  # noqa: PTH122 - text, not a path of this system
-    return f"{key}.{file.key.replace('.', '_').replace('/', '_')}{suffix}"
+def _suffixes(files: Sequence[SampleFile]) -> Iterator[str]:
+    """Yield the name of each file of a sample behind the key, such as `B01.tif`.
+
+    Readers ignore case, so that a name which another file has gets a number: `B01.2.tif`.
+    """
+    taken: Counter[str] = Counter()
+    for file in files:
+        name = file.key.replace(".", "_").replace("/", "_")
+        extension = os.path.splitext(file.path)[1].lower() or ".bin"  # noqa: PTH122 - text, not a path here
+        folded = f"{name}{extension}".lower()
+        taken[folded] += 1
+        yield f"{name}.{taken[folded]}{extension}" if taken[folded] > 1 else f"{name}{extension}"
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
