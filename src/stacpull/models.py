@@ -345,7 +345,11 @@ class BucketLocation(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         """Its URL, such as `s3://bucket/prefix`."""
-        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
+        return self.url_of(self.prefix).rstrip("/")
+
+    def url_of(self, key: str) -> str:
+        """Return the URL of an object in the bucket."""
+        return f"{self.scheme}://{self.bucket}/{key}"
 
 
 class CopySource(NamedTuple):

@@ -487,7 +487,8 @@ def test_only_objects_of_the_scheme_of_dest_are_copied(
     options = evolve(OPTIONS, s3=s3_options(str(store.location.endpoint_url)))
     can_copy = _copier(store, options)
     assert can_copy is not None
-    assert can_copy(CopySource(f"{scheme}://bucket/long.bin", '"0123"'), 1) is is_requested
+    source = CopySource(f"{scheme}://bucket/long.bin", '"0123"')
+    assert asyncio.run(can_copy(source, 1)) is is_requested
 
 
 @pytest.mark.parametrize("is_removed", [True, False])

@@ -16,7 +16,7 @@ from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 
-from stacpull.models import Arrival, Checksum, FailureKind, Job, Validator
+from stacpull.models import Arrival, Checksum, CopySource, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Hasher
@@ -94,6 +94,23 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
         return replace(reply, framing=framing) if reply.status == 200 else reply
 
     run(answer, act)
+
+
+def test_what_the_service_of_dest_copies_is_not_received():
+    asked: list[tuple[CopySource, int]] = []
+
+    async def can_copy(source: CopySource, size: int) -> bool:
+        asked.append((source, size))
+        return True
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        wanted, fetcher.can_copy = job(served.url), can_copy
+        received = await fetcher.fetch(wanted)
+        source = CopySource(wanted.href, V1.strong_etag or "")
+        assert (received.source, received.size, received.body) == (source, len(LARGE), None)
+        assert (asked, parts.finished) == ([(source, len(LARGE))], {})
+
+    run(Thing(LARGE), act)
 
 
 def test_a_redirect_gives_the_file_name():

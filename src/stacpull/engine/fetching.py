@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from stacpull.config.options import Options
@@ -176,7 +176,7 @@ class WholeAssets:
             self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
-def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], bool] | None:
+def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], Awaitable[bool]] | None:
     """Return the check whether the service of DEST can copy an object; None if it never can."""
     s3 = options.s3
     remote = remote_store(destination)
@@ -185,7 +185,11 @@ def _copier(destination: Store, options: Options) -> Callable[[CopySource, int],
     if (s3.endpoint_url or "").rstrip("/") != (remote.location.endpoint_url or ""):
         return None
     scheme, can_copy = scheme_of(remote.location.url), remote.can_copy
-    return lambda source, size: scheme_of(source.url) == scheme and can_copy(source, size)
+
+    async def is_copied(source: CopySource, size: int) -> bool:
+        return scheme_of(source.url) == scheme and await asyncio.to_thread(can_copy, source, size)
+
+    return is_copied
 
 
 def _path(job: Job) -> str:

@@ -307,7 +307,7 @@ class S3Bucket:
     def described(self, key: str) -> str:
         """Return how a sentence about an object begins. The key of a staged one tells users nothing."""
         is_staged = key.startswith(self.key(STAGING))
-        return f"An upload to {self.name}" if is_staged else f"s3://{self.location.bucket}/{key}"
+        return f"An upload to {self.name}" if is_staged else self.location.url_of(key)
 
     def path(self, key: str) -> str:
         """Return the path in DEST of a key."""

@@ -157,8 +157,7 @@ class ServerCopy:
     def as_staged(self) -> PendingCopy:
         """Return the verified copy as a source to copy from."""
         bucket, (etag, digest) = self._bucket, self._found
-        url = f"s3://{bucket.location.bucket}/{bucket.key(self._path)}"
-        copy = self._copy
+        url, copy = bucket.location.url_of(bucket.key(self._path)), self._copy
         return PendingCopy(CopySource(url, etag), copy.size, digest, copy.algorithm, is_staged=True)
 
     def removed(self, kind: FailureKind, what: str) -> Failure:

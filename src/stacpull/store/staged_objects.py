@@ -111,7 +111,7 @@ class StagedObjects:
         found = load_note(self._path(part), StagedObject)
         if found is None:
             return None
-        source = CopySource(f"s3://{self._bucket.location.bucket}/{found.key}", found.etag)
+        source = CopySource(self._bucket.location.url_of(found.key), found.etag)
         is_staged = self._is_staged(found.key)
         copy = PendingCopy(source, found.size, found.digest, found.algorithm, is_staged=is_staged)
         return PartWithoutFile(found.identity, found.size, copy)

@@ -33,7 +33,6 @@ The engine retries, reads an expired item again, and publishes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
@@ -123,7 +122,6 @@ class Fetcher:
         is_there: Returns True if the file of `Job.present` exists; if not, the whole asset is fetched.
         is_as_stated: Returns True if that file has `Job.checksum`.
         can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
-            Called in a thread.
         on_detail: Called with messages for the most verbose log.
     """
 
@@ -139,7 +137,7 @@ class Fetcher:
         secrets: Secrets | None = None,
         is_there: Callable[[Job], Awaitable[bool]] = _never,
         is_as_stated: Callable[[Job], Awaitable[bool]] = _never,
-        can_copy: Callable[[CopySource, int], bool] | None = None,
+        can_copy: Callable[[CopySource, int], Awaitable[bool]] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
@@ -382,7 +380,7 @@ class _Attempt:
         return await self._receive(response, doubt)
 
     async def _copied(
-        self, response: Exchange, can_copy: Callable[[CopySource, int], bool]
+        self, response: Exchange, can_copy: Callable[[CopySource, int], Awaitable[bool]]
     ) -> Arrival | None:
         """Return the asset as a copy for the service of DEST to make; None if it must be received.
 
@@ -390,8 +388,6 @@ class _Attempt:
         computed from the copy.
         """
         job, fetcher, headers = self._job, self._fetcher, response.headers
-        if not job.href.startswith("s3://"):
-            return None
         size, validator = content_length(headers), fetcher.validator(headers)
         is_long = size is not None and size > fetcher.small_limit and job.size in {None, size}
         if not is_long or size is None or validator.strong_etag is None or coding_of(headers) is not None:
@@ -408,7 +404,7 @@ class _Attempt:
                 return None
             expected = one.digest
         source = CopySource(job.href, validator.strong_etag)
-        if not await asyncio.to_thread(can_copy, source, size):
+        if not await can_copy(source, size):
             return None
         name = fetcher.secrets.scrub(filename_of(response.url))
         kept = Validator() if job.moved else validator
