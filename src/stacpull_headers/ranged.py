@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.tiff import FIRST_READ, MOST_BYTES, MOST_BYTES_WITH_TILES, Header, TiffError, parse
 from stacpull.transfer.checks import failed
@@ -108,6 +108,6 @@ async def read_header(
         return await reader.read(href, header_size=header_size)
 
     try:
-        return await attempted(attempt, policy, clock, on_retry)
+        return await with_retries(attempt, policy, clock, on_retry)
     except TransferError as error:
         return error.failure

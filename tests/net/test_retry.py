@@ -19,9 +19,9 @@ from stacpull.net.retry import (
     StopRun,
     Wait,
     advance,
-    attempted,
     backoff,
     decide,
+    with_retries,
 )
 from stacpull.net.transport import TransferError
 
@@ -203,7 +203,7 @@ def go_on(
     clock = VirtualClock()
     attempt = Attempts(clock, [first, *failures])
     noted: list[Failure] = []
-    result = clock.run(attempted(attempt, policy, clock, noted.append, jitter=random.Random(1)))
+    result = clock.run(with_retries(attempt, policy, clock, noted.append, jitter=random.Random(1)))
     return result, attempt.times[1:], len(noted)
 
 
@@ -211,7 +211,7 @@ def go_on(
 def test_attempted_retries_until_it_succeeds(failures: list[Failure], tries: int) -> None:
     clock, noted = VirtualClock(), list[Failure]()
     attempt = Attempts(clock, list(failures))
-    assert clock.run(attempted(attempt, POLICY, clock, noted.append)) == "bytes"
+    assert clock.run(with_retries(attempt, POLICY, clock, noted.append)) == "bytes"
     assert (len(attempt.times), noted) == (tries, failures)
 
 
@@ -228,7 +228,7 @@ def test_a_final_first_failure_is_raised_unchanged() -> None:
 
     clock = VirtualClock()
     with pytest.raises(OwnError):
-        clock.run(attempted(attempt, POLICY, clock, lambda _: None))
+        clock.run(with_retries(attempt, POLICY, clock, lambda _: None))
     assert (tries, clock.sleeps) == (1, [])
 
 
@@ -259,7 +259,7 @@ def test_the_number_of_retries_is_configurable(policy: RetryPolicy, tries: int) 
     clock = VirtualClock()
     attempt = Attempts(clock, [reset() for _ in range(50)])
     with pytest.raises(TransferError):
-        clock.run(attempted(attempt, policy, clock, lambda _: None))
+        clock.run(with_retries(attempt, policy, clock, lambda _: None))
     assert len(attempt.times) == 1 + tries
 
 
@@ -285,5 +285,5 @@ def test_other_errors_pass() -> None:
 
     clock = VirtualClock()
     with pytest.raises(KeyError):
-        clock.run(attempted(broken, POLICY, clock, lambda _: None))
+        clock.run(with_retries(broken, POLICY, clock, lambda _: None))
     assert len(clock.sleeps) == 1

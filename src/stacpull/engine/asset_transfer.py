@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Job, Json
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.item_plan import stated_of
@@ -111,7 +111,7 @@ class AssetTransfer(Generic[J, T]):
         tools = self._tools
         while True:
             try:
-                return await attempted(self._attempt, tools.policy, tools.clock, tools.on_retry)
+                return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
                 failure = await self._explained(error.failure)
                 if not self.job.alternates:

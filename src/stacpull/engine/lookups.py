@@ -17,7 +17,7 @@ from stacpull.filters.asset_filter import compile_assets
 from stacpull.hosts import origin_text, scheme_of
 from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
-from stacpull.net.retry import attempted
+from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
@@ -198,7 +198,7 @@ class Lookups:
     async def _list(self, href: str) -> tuple[ListedObject, ...] | Failure:
         network, scheme = self._network, SCHEMES[scheme_of(href)]
         try:
-            return await attempted(
+            return await with_retries(
                 lambda: scheme.list_prefix(network.client, as_prefix(href)),
                 network.policy,
                 network.clock,

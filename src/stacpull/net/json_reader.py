@@ -39,7 +39,7 @@ from stacpull.net.json import (
     weight_of,
 )
 from stacpull.net.notices import NetworkEvents
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
@@ -196,7 +196,7 @@ class ApiReader:
                 return await stack.enter_async_context(self._client.open(request, accept=_STREAMED))
 
             try:
-                response = await attempted(
+                response = await with_retries(
                     attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
                 )
             except TransferError as error:
@@ -231,7 +231,7 @@ class ApiReader:
             if failure.kind is FailureKind.STALLED and not one_of_many:
                 self._warn(f"{failure.message} Requesting it again.")
 
-        return await attempted(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
+        return await with_retries(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         exchange = self._client.open(outgoing)

@@ -9,7 +9,7 @@ Waits grow exponentially with full jitter: uniform between 0 and `base * 2**n`, 
 "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
 retry together.
 
-`decide` is a pure function. `attempted` applies it with tenacity, but only after a first failure, so that
+`decide` is a pure function. `with_retries` applies it with tenacity, but only after a first failure, so that
 transfers that succeed at once (nearly all) have no overhead.
 """
 
@@ -117,7 +117,7 @@ def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
     )
 
 
-async def attempted(
+async def with_retries(
     attempt: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
     clock: Clock,

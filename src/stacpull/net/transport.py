@@ -2,8 +2,8 @@
 
 A transport follows no redirects and has no credentials: `net.client.Client`, which wraps transports, does
 that. It retries nothing that a server may have processed. Only if a kept-alive connection turns out to be
-closed, the request is resent once on a new connection. All implementations (aiohttp, S3, in memory) pass the
-conformance suite in `tests/net/conformance.py`.
+closed, the request is resent once on a new connection. All implementations pass the conformance suite in
+`tests/net/conformance.py`.
 """
 
 from __future__ import annotations

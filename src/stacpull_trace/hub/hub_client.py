@@ -25,7 +25,7 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
 from stacpull.tiff import Header
@@ -324,7 +324,7 @@ class Hub:
                     raise TransferError(replace(error.failure, retryable=False)) from error
                 raise
 
-        return await attempted(attempt, self._policy, self._clock, self._note_retry)
+        return await with_retries(attempt, self._policy, self._clock, self._note_retry)
 
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:

@@ -22,7 +22,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure
 from stacpull.net.client import OK, Client, Counters, Exchange
 from stacpull.net.logins.tokens import CachedToken, TimedToken
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
@@ -99,7 +99,7 @@ class Tokens:
         return status, body
 
     async def _retried(self) -> tuple[int, bytes]:
-        return await attempted(self._ask, self._policy, self._clock, self._note_retry)
+        return await with_retries(self._ask, self._policy, self._clock, self._note_retry)
 
     async def _ask(self) -> tuple[int, bytes]:
         form = {

@@ -16,7 +16,7 @@ from stacpull.net.logins.login import Login, LoginTransport
 from stacpull.net.logins.provider import LoginKind, Provider
 from stacpull.net.logins.tokens import Reply
 from stacpull.net.redirects import REDIRECTS
-from stacpull.net.retry import RetryPolicy, attempted
+from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import moment_of, reason_in
 from stacpull.net.transport import Request, TransferError, Transport
 from stacpull.redact import Secrets
@@ -121,14 +121,14 @@ class Logins:
             self._shared[id(kind)] = (kind, make())
         return self._shared[id(kind)][1]
 
-    async def attempted(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Call `attempt`, a request for a login, with retries.
 
         Raises:
-            TransferError: As `net.retry.attempted`.
-            SourceError: As `net.retry.attempted`.
+            TransferError: As `net.retry.with_retries`.
+            SourceError: As `net.retry.with_retries`.
         """
-        return await attempted(attempt, self._policy, self.clock, self._note)
+        return await with_retries(attempt, self._policy, self.clock, self._note)
 
     async def ask(self, request: Request, accept: frozenset[int]) -> Reply:
         """Return the response of a token service with one of the statuses in `accept`.
@@ -148,7 +148,7 @@ class Logins:
 
         host = host_of(request.url)
         try:
-            reply = await self.attempted(attempt)
+            reply = await self.with_retries(attempt)
         except TransferError as error:
             raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
         if reply.status not in accept:

@@ -204,7 +204,7 @@ class VisitLogin(Login):
     async def _log_in(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
-            await self._logins.attempted(lambda: self._go(session, url, refusal))
+            await self._logins.with_retries(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login_host.host
             stop = SourceError(f"The login at {host} failed: {error.failure.message} Try again later.")
