@@ -172,7 +172,7 @@ class FailureKind(enum.StrEnum):
     CHECKSUM = "checksum"  # a stated checksum or size does not agree
     REDIRECT = "redirect"  # a redirect that the rules refuse, a loop, or no Location
     ADDRESS = "address"  # a link-local, private or loopback address where the rules refuse it
-    SCHEME = "scheme"  # an href that is neither http, https nor s3
+    SCHEME = "scheme"  # an href whose scheme is not supported
     PREFIX = "prefix"  # a directory that is listed as an asset
     NAME = "name"  # two assets would meet under one name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
@@ -249,7 +249,7 @@ class PlannedItem(NamedTuple):
 
 
 class Validator(NamedTuple):
-    """What proves that two responses are of the same object (RFC 9110, 8.8): a strong ETag, else a date."""
+    """The ETag and date of a response: whether two responses are of the same object (RFC 9110, 8.8)."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -386,7 +386,7 @@ class Arrival(msgspec.Struct, array_like=True):
     identity: int | None = 0
     """The identity of its part (`Store.write_part`), 0 until that is written.
 
-    None if a file of the user is adopted: the file in place is then not a renamed part.
+    None if the user's own file is adopted. The file in DEST then has another identity.
     """
     digest: bytes | None = None
     """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""

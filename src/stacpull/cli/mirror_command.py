@@ -45,7 +45,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     DEST is a directory, or a bucket: s3://bucket/prefix with --work DIR.
 
-    SOURCE is one of these, as a URL, s3:// or a path:
+    SOURCE is a URL (https://, s3://) or a path. It names one of these:
 
     \b
       the root of a STAC API (name a collection with -C), or one of its collections

@@ -195,7 +195,8 @@ class Options:
     provider: Provider | None = None
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = option(
-        "auto", "HTTP client: auto is stacpull's own where possible, which is faster, and aiohttp elsewhere."
+        "auto",
+        "HTTP client: auto uses stacpull's own where it can, which is faster, and else aiohttp.",
     )
     ca_bundle: Path | None = attrs.field(
         default=None,

@@ -80,7 +80,7 @@ class TransferSlots:
         return taken
 
     def give_back(self, count: int = 1) -> None:
-        """Free slots of assets that do not wait to be published: they failed, or have not changed."""
+        """Free slots."""
         self._free += count
         self._changed.set()
 

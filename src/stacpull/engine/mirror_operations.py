@@ -1,7 +1,7 @@
 """The operations on DEST and the ledger during a run, which the network process calls.
 
-Arguments and results are plain values (numbers, text, bytes, and named tuples and dataclasses of the ledger),
-so that the two processes share no memory. Nothing else writes to the ledger while a run is active.
+Arguments and results are plain values, which msgspec encodes, so that the two processes share no memory.
+Nothing else writes to the ledger while a run is active.
 """
 
 from __future__ import annotations

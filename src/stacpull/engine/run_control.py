@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class TransferPool(Protocol):
-    """A pool of workers (`engine.pool.Pool`)."""
+    """Transfers the jobs of a queue: `pool.Pool`, or `workers.Workers` with several processes."""
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:

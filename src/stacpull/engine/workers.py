@@ -8,8 +8,8 @@ The first network process walks, plans and gives out jobs. Each worker (`worker_
 connections of its own, and takes jobs from the same queue.
 
 A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
-and hashes its parts itself, since one store process that does so for all becomes the slowest part. Only
-bodies of up to 1 MiB for a bucket are sent as they are: there the network is slower than that.
+and hashes its parts itself, since one store process that does so for all becomes the slowest part. With a
+bucket as DEST, it sends bodies of up to 1 MiB instead: sending them on takes less time than storing them.
 `engine.arrival_sender` describes how much of all this may wait. The first process must hear of every asset
 anyway: it gives the next job then, and knows at any moment which jobs a lost worker had.
 

@@ -81,9 +81,9 @@ class FastOrigin(msgspec.Struct, eq=False):
     base: str
     """The start of its URLs."""
     sent_base: str
-    """The start of the URLs that are requested from `host`."""
+    """The beginning of the URLs as they are sent."""
     start: int
-    """The offset of the request target in those URLs."""
+    """Where the request target begins in such a URL."""
     host: FastHost
     route: Route
     gate: Gate

@@ -71,7 +71,7 @@ class _Raster(NamedTuple):
 
 
 class _RasterGroup(NamedTuple):
-    """What is taken at once: the assets of an item, or a row of a table."""
+    """The files that are added in one step: an item's assets, or one row of a table."""
 
     rasters: list[_Raster]
     others: int

@@ -128,7 +128,7 @@ class Samples:
                 yield TrainingSample(item, self._labels(item), self._files(item), split)
 
     def state(self) -> Json:
-        """Return where the samples are, as JSON; for `take_back` the ids of those before are needed, too."""
+        """Return the position as JSON. To continue from it, also call `take_back` with the ids before it."""
         return {"left_out": self.left_out, **self._contents.state()}
 
     def take_back(self, ids: Iterable[str]) -> None:

@@ -87,7 +87,7 @@ class FileParts:
         return read_point(path)
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if there are no bytes of the part."""
+        """Return True if no resumable part is known."""
         return (row, generation) not in self._known
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
