@@ -71,7 +71,7 @@ class FileServer:
         breaks = self.breaks.pop(0) if self.breaks else None
         fields = {"ETag": self.etag}
         if not self.ranges:
-            yield Body(self.data, 200, fields, breaks)
+            yield Body(self.data, 200, {**fields, "Content-Length": str(size)}, breaks)
         elif start >= size:
             yield Body(b"", 416, fields, None)
         else:

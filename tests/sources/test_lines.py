@@ -28,9 +28,11 @@ URL = "https://files.test/items.ndjson"
 class Body:
     """A response with a body in small pieces that may be truncated."""
 
-    def __init__(self, data: bytes, status: int, etag: str, breaks: int | None, piece: int) -> None:
+    def __init__(
+        self, data: bytes, status: int, fields: Mapping[str, str], breaks: int | None, piece: int
+    ) -> None:
         self.url, self.status = URL, status
-        self.headers: Mapping[str, str] = CIMultiDict({"ETag": etag} if etag else {})
+        self.headers: Mapping[str, str] = CIMultiDict({"Content-Length": str(len(data)), **fields})
         self._data, self._breaks, self._piece = data, breaks, piece
 
     async def read(self, limit: int) -> bytes:
@@ -67,14 +69,16 @@ class LinesReader:
     async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
         self.requests.append(headers)
         breaks = self.breaks.pop(0) if self.breaks else None
-        start = int(headers.get("Range", "bytes=0-")[6:-1])
-        if "Range" in headers and self.ranges and headers["If-Range"] == self.etag:
-            if start >= len(self.data):
-                yield Body(b"", 416, self.etag, None, 1)
-            else:
-                yield Body(self.data[start:], 206, self.etag, breaks, self.piece)
+        fields = {"ETag": self.etag} if self.etag else {}
+        if "Range" not in headers or not self.ranges:
+            yield Body(self.data, 200, fields, breaks, self.piece)
+            return
+        start, size = int(headers["Range"][6:].partition("-")[0]), len(self.data)
+        if start >= size:
+            yield Body(b"", 416, {"Content-Range": f"bytes */{size}"}, None, 1)
         else:
-            yield Body(self.data, 200, self.etag, breaks, self.piece)
+            fields["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+            yield Body(self.data[start:], 206, fields, breaks, self.piece)
 
 
 def lines(*names: object) -> bytes:
@@ -126,7 +130,8 @@ def test_every_line_is_read_once_despite_interruptions(
     assert ids(pages) == names
     assert pages[-1].next is None
     for number, page in enumerate(pages[:-1], 1):
-        assert ids(pages_of(reader(breaks[:1]), size, page.next)) == ids(pages[number:])
+        rest = names if not etag else ids(pages[number:])  # without an ETag it may be another file
+        assert ids(pages_of(reader(breaks[:1]), size, page.next)) == rest
 
 
 def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
@@ -138,7 +143,7 @@ def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
     received: list[Notice] = []
     changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
     assert ids(pages_of(changed, start=first.next, notices=received)) == list("xabcdef")
-    assert "has changed" in received[0].text
+    assert ["may have changed" in notice.text for notice in received] == [True]
 
 
 def test_invalid_lines_are_reported_by_number() -> None:
@@ -196,5 +201,5 @@ def test_truncated_or_damaged_gzip_is_an_error(data: bytes, message: str) -> Non
 
 
 def test_a_file_that_always_fails_at_one_position_ends_the_walk() -> None:
-    with pytest.raises(SourceError, match="could not be read after line 1"):
+    with pytest.raises(SourceError, match="could not be read at byte 60: broke off"):
         pages_of(LinesReader(lines("a", "b"), breaks=[60] * 20, ranges=False))

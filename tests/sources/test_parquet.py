@@ -376,7 +376,7 @@ def test_a_file_that_has_changed_is_read_from_its_start() -> None:
     notices: list[Notice] = []
     rest = pages_of(server, start=following, notices=notices)
     assert sum(len(page.items) for page in rest) == 250
-    assert ["has changed" in notice.text for notice in notices] == [True]
+    assert ["may have changed" in notice.text for notice in notices] == [True]
 
 
 def test_a_file_that_changes_during_the_walk_ends_it() -> None:
@@ -401,7 +401,7 @@ def test_interrupted_responses_are_resumed() -> None:
 @pytest.mark.usefixtures("started_decoder")
 def test_a_server_that_sends_nothing_is_given_up() -> None:
     server = FileServer(by_export(many(1500), rows=1500), breaks=[None, None, *[0] * 20])
-    with pytest.raises(SourceError, match="less than it states"):
+    with pytest.raises(SourceError, match=r"could not be read at byte .*: broke off"):
         pages_of(server)
     assert len(server.requested_ranges) < 10
 

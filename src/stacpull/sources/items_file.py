@@ -11,18 +11,18 @@ If a local file is a saved page of an API, its next page is not followed: the fi
 document is on a server, its next page is followed like those of an API. It is then read again for each walk,
 because its links may have expired.
 
-NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line. If
-the server confirms the ETag (RFC 9110, 13.1.5), only the rest is requested; otherwise the body is read and
+NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line if
+the file is of the same version (`file_ranges`). A server without ranges sends the whole body, which is
 skipped up to the offset. A changed file is read from its start; known items are already planned. Gzip is
-recognised by its first bytes (RFC 1952, 2.3.1) and always read from its start, because the offsets are those
-of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may contain an
+recognised by its first bytes (RFC 1952, 2.3.1). A later run reads it from its start, because the offsets are
+those of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may contain an
 ItemCollection or a list of items.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -37,7 +37,6 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unrea
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
 from stacpull.net.json_reader import Document
-from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
@@ -53,9 +52,10 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
+from stacpull.sources.file_ranges import ChangedFileError, FileRanges, stated_version
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, next_request
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
 
 PAGE_ITEMS = 100
@@ -123,6 +123,17 @@ class ItemsFile(Source):
             if isinstance(url, str):
                 self._links[name] = url
 
+    def _resumed(self, start: PageRequest, version: str, on_notice: OnNotice) -> FilePosition:
+        """Return the position of `start`; the start of the file unless it is surely of this version."""
+        place = FilePosition.of(start)
+        if place == FilePosition() or (version and place.version == version):
+            return place
+        return self._from_start(on_notice)
+
+    def _from_start(self, on_notice: OnNotice) -> FilePosition:
+        on_notice(Notice("warning", f"{self.url} may have changed: reading it from the start."))
+        return FilePosition()
+
     def _page_of(
         self,
         request: PageRequest,
@@ -148,7 +159,7 @@ class FilePosition(NamedTuple):
     number: int = 0
     offset: int = 0
     version: str = ""
-    """The version of the file."""
+    """Size of the file, and ETag or date; empty if its server does not state them."""
 
     def request(self, url: str) -> PageRequest:
         """Return the request for the page that begins here."""
@@ -157,16 +168,8 @@ class FilePosition(NamedTuple):
     @classmethod
     def of(cls, request: PageRequest) -> FilePosition:
         """Return the position of a request; the start of the file if it has none."""
-        if not request.after:
-            return cls()
-        (number, _), (offset, version) = request.after
+        (number, _), (offset, version) = (*request.after, (0, ""), (0, ""))[:2]
         return cls(number, offset, version)
-
-
-def stated_version(headers: Mapping[str, str]) -> str:
-    """Return the ETag of a response as ASCII text, or else its date; empty if the server states neither."""
-    found = headers.get("ETag") or headers.get("Last-Modified") or ""
-    return found.encode("ascii", "backslashreplace").decode()
 
 
 class FeaturesSource(ItemsFile):
@@ -196,8 +199,8 @@ class FeaturesSource(ItemsFile):
                 await self._read_again()
             behind = self._page_behind(on_notice)
             size = page_size.items if page_size.fixed else PAGE_ITEMS
-            first = self._first(start, on_notice)
-            for page in self._stretches(first, size, behind):
+            first = self._resumed(start, self._version(), on_notice)
+            for page in self._stretches(first.number, size, behind):
                 yield page
         if behind is not None:
             pages = read_pages(self._reader, behind, page_size, on_notice)
@@ -221,21 +224,12 @@ class FeaturesSource(ItemsFile):
             return [body if own is not None else located(body, self.url)]
         return list_or_empty(body.get("features"))
 
-    def _first(self, start: PageRequest, on_notice: OnNotice) -> int:
-        """Return the index of the feature to start at: 0 unless the document is surely the one of `start`."""
-        if not start.after:
-            return 0
-        (first, _), *version = start.after
-        if version == [self._version()] and version[0][1]:
-            return first
-        on_notice(Notice("warning", f"{self.url} may have changed: reading it from the start."))
-        return 0
-
-    def _version(self) -> tuple[int, str]:
-        return self._document.bytes, stated_version(self._document.headers)
+    def _version(self) -> str:
+        stated = stated_version(self._document.headers)
+        return f"{self._document.bytes} {stated}" if stated else ""
 
     def _request_at(self, index: int) -> PageRequest:
-        return PageRequest(self.url, after=((index, ""), self._version()) if index else ())
+        return FilePosition(index, 0, self._version()).request(self.url) if index else PageRequest(self.url)
 
     def _stretches(self, first: int, size: int, behind: PageRequest | None) -> list[Page]:
         features = self._features()
@@ -269,18 +263,15 @@ class FeaturesSource(ItemsFile):
 
 
 _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
-_CHUNK = 1 << 18
 _LONGEST = PAGE_LIMIT
 """The most bytes of one line."""
 _GZIPPED = "gzip "
-"""A prefix of the ETag of a gzipped file, whose offsets are those of the decoded lines."""
+"""A prefix of the version of a gzipped file, whose offsets are those of the decoded lines."""
 _GZIP = b"\x1f\x8b"
 _PAGE_BYTES = 8_000_000
 _OPENINGS = frozenset({b"{", b"["})
 """The first line of a document that spans several lines."""
-_BREAKS = 5
-"""The most interruptions in a row without a complete line."""
-_PARTIAL, _UNSATISFIABLE = 206, 416
+_ACCEPT = "application/x-ndjson, application/geo+json-seq, */*"
 
 
 def is_lines(url: str) -> bool:
@@ -354,51 +345,38 @@ class LinesSource(ItemsFile):
     async def _lines(
         self, place: FilePosition, on_notice: OnNotice
     ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
-        """Yield each line with the position after it, with as many requests as needed."""
-        breaks = 0
+        """Yield each line with the position after it. If the file changes, start again."""
+        restarts = Restarts(from_start=place == FilePosition())
+        if place != FilePosition() and not place.version:
+            place = self._from_start(on_notice)
         while True:
             try:
-                async with aclosing(self._lines_once(place, on_notice)) as lines:
-                    async for behind, line in lines:
-                        breaks, place = 0, behind
+                async with aclosing(self._lines_after(place)) as lines:
+                    async for after, line in lines:
+                        place = after
                         yield place, line
-            except TransferError as error:
-                breaks += 1
-                if not error.failure.retryable or breaks > _BREAKS:
-                    text = f"{self.url} could not be read after line {place.number}: {error}"
-                    raise SourceError(text) from error
+            except ChangedFileError as error:
+                if not restarts.may_restart(place.number):
+                    raise SourceError(f"{self.url} changes while it is read.") from error
+                place = self._from_start(on_notice)
             else:
                 return
 
-    async def _lines_once(
-        self, place: FilePosition, on_notice: OnNotice
-    ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
-        headers = {"Accept": "application/x-ndjson, application/geo+json-seq, */*"}
-        if place.offset and place.version and not place.version.startswith(_GZIPPED):
-            headers |= {"Range": f"bytes={place.offset}-", "If-Range": place.version}
-        async with self._reader.stream(self.url, headers) as response:
-            if response.status == _UNSATISFIABLE:
-                return  # the position is the end of the file
-            chunks, zipped = await _checked_for_gzip(response.chunks(_CHUNK))
-            if response.status == _PARTIAL:
-                version, skipped = place.version, 0
-            else:
-                version, skipped = _version(response, zipped=zipped), place.offset
-                if place.version and version != place.version:
-                    on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
-                    place, skipped = FilePosition(), 0
+    async def _lines_after(self, place: FilePosition) -> AsyncGenerator[tuple[FilePosition, bytes]]:
+        """Yield the lines after a position in the same version of the file."""
+        zipped = place.version.startswith(_GZIPPED)
+        start = 0 if zipped else place.offset
+        file = FileRanges(self.url, self._reader, place.version.removeprefix(_GZIPPED), _ACCEPT)
+        async with aclosing(file.chunks(start)) as chunks:
+            begun, starts_zipped = await _checked_for_gzip(chunks)
+            zipped = starts_zipped and not start
             number, offset = place.number, place.offset
-            plain = _gunzipped(chunks) if zipped and response.status != _PARTIAL else chunks
-            async with aclosing(_split(plain, skipped)) as lines:
+            plain = _gunzipped(begun) if zipped else begun
+            async with aclosing(_split(plain, offset - start)) as lines:
                 async for line in lines:
                     number, offset = number + 1, offset + len(line)
+                    version = _GZIPPED + file.version if zipped and file.version else file.version
                     yield FilePosition(number, offset, version), line
-
-
-def _version(response: Response, *, zipped: bool) -> str:
-    etag = response.headers.get("ETag", "")
-    strong = "" if etag.startswith("W/") else etag
-    return f"{_GZIPPED}{strong}" if zipped else strong
 
 
 async def _checked_for_gzip(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:

@@ -24,29 +24,23 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 
 from stacpull.errors import SourceError, temporary_errors
-from stacpull.events import Notice
 from stacpull.filters.row_groups import ColumnRange, RowGroupFilter
 from stacpull.models import Json, Page, PageRequest
-from stacpull.net.fields import content_range
 from stacpull.net.json import TooManyValuesError, decode
-from stacpull.net.transport import Response, TransferError
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.items_file import FilePosition, ItemsFile, stated_version
+from stacpull.sources.file_ranges import ChangedFileError, FileRanges
+from stacpull.sources.items_file import FilePosition, ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
 _PAGE_ITEMS: Final = 200
 """Items per page, by default."""
-_CHUNK: Final = 1 << 18
-_BREAKS: Final = 5
-"""The most interruptions in a row without a received byte."""
 _WHOLE_LIMIT: Final = 2 << 30
 """The most bytes of a file from a server without ranges."""
 _SIZE_LIMIT: Final = 1 << 42
 """The most bytes of a file: the temporary file has the same size, with holes."""
-_PARTIAL, _UNSATISFIABLE = 206, 416
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""
 FOOTER_LIMIT: Final = 32 << 20
@@ -94,11 +88,9 @@ class ParquetSource(ItemsFile):
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the row of `start` on."""
         most = page_size.items if page_size.fixed else _PAGE_ITEMS
-        place, request = FilePosition.of(start), start
+        request = start
         async with self._opened() as file:
-            if place.version and place.version != file.version:
-                on_notice(Notice("warning", f"{self.url} has changed: reading it from the start."))
-                place = FilePosition()
+            place = self._resumed(start, file.version, on_notice)
             ahead = [n for n in range(place.number, len(file.groups)) if self._may_match(file.groups[n])]
             for position, number in enumerate(ahead):
                 row = place.offset if number == place.number else 0
@@ -152,28 +144,29 @@ class _RemoteParquet:
     Attributes:
         groups: The row groups.
         collections: The collections in the metadata, by id.
-        version: Size, and ETag or date.
     """
 
     def __init__(self, url: str, reader: JsonReader, part: BinaryIO, decoder: _Decoder) -> None:
         self.groups: tuple[_RowGroup, ...] = ()
         self.collections: dict[str, Json] = {}
-        self.version = ""
         self._url = url
-        self._reader = reader
+        self._file = FileRanges(url, reader)
         self._part = part
         self._decoder = decoder
         self._size = 0
-        self._is_whole = False
-        """True if the server sent the whole file, which is then in the temporary file."""
+
+    @property
+    def version(self) -> str:
+        """Size, and ETag or date; empty if the server does not state them."""
+        return self._file.version
 
     async def open(self) -> None:
         """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
-        if length > len(end) and not self._is_whole:
+        if length > len(end) and not self._file.is_whole:
             await self._fetch(self._size - length, self._size)
-        elif not self._is_whole:
+        elif not self._file.is_whole:
             await asyncio.to_thread(self._begin_part, self._size - len(end), end)
         footer = await self._decoder.ask("footer", self._size)
         self.groups = tuple(_row_group(one) for one in footer["groups"])
@@ -184,7 +177,7 @@ class _RemoteParquet:
         group = self.groups[number]
         if not group.rows:
             return
-        if not self._is_whole:
+        if not self._file.is_whole:
             await self._fetch(group.start, group.end)
         items = await self._decoder.ask("items", number, self._url, first, most)
         while items is not None:
@@ -207,61 +200,35 @@ class _RemoteParquet:
         return length
 
     async def _read_end(self) -> bytes:
-        """Read the last bytes, or the whole file if the server sends it, and the size and version."""
-        for attempt in range(_BREAKS + 1):
-            try:
-                async with self._reader.stream(self._url, {"Range": f"bytes=-{TAIL}"}) as response:
-                    if response.status == _UNSATISFIABLE:
-                        raise _unreadable(self._url, "it is empty")
-                    self._is_whole = response.status != _PARTIAL
-                    size = await self._keep(response)
-                    found = content_range(response.headers)
-                    if not self._is_whole and (found.total is None or found.end != found.total - 1):
-                        raise _unreadable(self._url, "its server does not state its size")
-                    if (found.total or 0) > _SIZE_LIMIT:
-                        raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
-                    self._size = size if found.total is None or self._is_whole else found.total
-                    self.version = _version(response, self._size)
-                    return await asyncio.to_thread(_end_of, self._part)
-            except TransferError as error:
-                if not error.failure.retryable or attempt == _BREAKS:
-                    raise SourceError(f"{self._url} could not be read: {error}") from error
-        raise AssertionError
-
-    async def _keep(self, response: Response) -> int:
-        """Write a body to the temporary file; return its size."""
-        await asyncio.to_thread(self._part.seek, 0)
-        await asyncio.to_thread(self._part.truncate)
-        size = 0
-        async for chunk in response.chunks(_CHUNK):
-            size += len(chunk)
-            if size > (_WHOLE_LIMIT if self._is_whole else TAIL):
-                raise _unreadable(self._url, "its server does not support ranges, and it is too large")
-            await asyncio.to_thread(self._part.write, chunk)
-        await asyncio.to_thread(self._part.flush)
-        return size
+        """Read the last bytes, or the whole file if the server sends it, and the size."""
+        received = await self._receive(-TAIL)
+        self._size = received if self._file.size is None else self._file.size
+        if self._size > _SIZE_LIMIT:
+            raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
+        return await asyncio.to_thread(_end_of, self._part)
 
     async def _fetch(self, start: int, end: int) -> None:
-        """Read the bytes from `start` to `end` into the temporary file, with as many requests as needed."""
+        """Read the bytes from `start` to `end` into the temporary file."""
         await asyncio.to_thread(self._begin_part, start)
-        at, breaks = start, 0
-        while at < end:
-            try:
-                headers = {"Range": f"bytes={at}-{end - 1}"}
-                async with self._reader.stream(self._url, headers) as response:
-                    self._refuse_change(response, at)
-                    async for chunk in response.chunks(_CHUNK):
-                        piece = chunk[: end - at]
-                        await asyncio.to_thread(self._part.write, piece)
-                        at, breaks = at + len(piece), 0
-                breaks += at < end
-            except TransferError as error:
-                breaks += 1
-                if not error.failure.retryable:
-                    raise SourceError(f"{self._url} could not be read: {error}") from error
-            if breaks > _BREAKS:
-                raise SourceError(f"{self._url} could not be read: its server sends less than it states.")
+        await self._receive(start, end)
+
+    async def _receive(self, start: int, end: int | None = None) -> int:
+        """Append bytes of the file to what was written last; return their number."""
+        size = 0
+        try:
+            async with aclosing(self._file.chunks(start, end)) as chunks:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if self._file.is_whole and size > _WHOLE_LIMIT:
+                        raise _unreadable(
+                            self._url, "its server does not support ranges, and it is too large"
+                        )
+                    await asyncio.to_thread(self._part.write, chunk)
+        except ChangedFileError as error:
+            text = f"{self._url} has changed while it was read: run the command again."
+            raise SourceError(text) from error
         await asyncio.to_thread(self._part.flush)
+        return size
 
     def _begin_part(self, start: int, data: bytes = b"") -> None:
         """Replace the temporary file with a hole of the same size, and write `data` at `start`."""
@@ -270,13 +237,6 @@ class _RemoteParquet:
         self._part.seek(start)
         self._part.write(data)
         self._part.flush()
-
-    def _refuse_change(self, response: Response, start: int) -> None:
-        """Raise SourceError if a response is not the part of this version that begins at `start`."""
-        found = content_range(response.headers)
-        is_same = found.total is not None and _version(response, found.total) == self.version
-        if response.status != _PARTIAL or found.start != start or not is_same:
-            raise SourceError(f"{self._url} has changed while it was read: run the command again.")
 
 
 class _RowGroup(NamedTuple):
@@ -351,10 +311,6 @@ async def _decoder(url: str, descriptor: int) -> AsyncIterator[_Decoder]:
 
 def _unreadable(url: str, why: str) -> SourceError:
     return SourceError(f"{url} cannot be read: {why}.")
-
-
-def _version(response: Response, size: int) -> str:
-    return f"{size} {stated_version(response.headers)}"
 
 
 def _end_of(file: BinaryIO) -> bytes:

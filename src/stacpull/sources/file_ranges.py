@@ -1,0 +1,138 @@
+"""Reads ranges of one version of a file: that of a saved position, or else that of the first response.
+
+    offset ─▶ Range ─▶ 206 at this offset, same version   its body
+                       200, same version                  its body from the offset on
+                       anything else                      ChangedFileError
+
+A version is the size of the file with its ETag, or else its date. No `If-Range` is sent, because some servers
+ignore it, and S3 answers 412 to what replaces it there. The response to a request without it has the ETag and
+the date that a 200 would have (RFC 9110, 15.3.7), and they are compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
+
+from stacpull.errors import SourceError
+from stacpull.net.fields import content_length, content_range
+from stacpull.net.transport import Response, TransferError
+from stacpull.sources.source import JsonReader
+
+_CHUNK: Final = 1 << 18
+_BREAKS: Final = 5
+"""The most interruptions in a row without a received byte."""
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+
+
+def stated_version(headers: Mapping[str, str]) -> str:
+    """Return the ETag of a response as ASCII text, or else its date; empty if the server states neither."""
+    found = headers.get("ETag") or headers.get("Last-Modified") or ""
+    return found.encode("ascii", "backslashreplace").decode()
+
+
+class ChangedFileError(Exception):
+    """The file is not proven to be of the same version."""
+
+
+class FileRanges:
+    """The bytes of one version of a file.
+
+    Args:
+        url: The URL of the file.
+        reader: Sends the requests.
+        version: The only version to read; empty for that of the first response.
+        accept: The media types to request.
+    """
+
+    def __init__(self, url: str, reader: JsonReader, version: str = "", accept: str = "*/*") -> None:
+        self.version = version
+        """Size, and ETag or date; empty if the server states too little to recognise this version later."""
+        self.size: int | None = None
+        """Size of the file in bytes, None if the server does not state it."""
+        self.is_whole = False
+        """True if the server sent the whole file instead of its end."""
+        self._url = url
+        self._reader = reader
+        self._accept = accept
+        self._stated: str | None = None
+        """What the first response stated of its version."""
+
+    async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        """Yield the bytes from `start` to `stop`, with as many requests as needed.
+
+        Args:
+            start: The offset of the first byte. If it is negative, the last `-start` bytes are requested; a
+                server without ranges then sends the whole file.
+            stop: The offset after the last byte; None for the end of the file.
+
+        Raises:
+            ChangedFileError: A response is not proven to be of the same version.
+            SourceError: The bytes cannot be read.
+            CredentialsError: Credentials are missing or refused.
+        """
+        at, breaks = start, 0
+        while stop is None or at < stop:
+            cause: TransferError | None = None
+            try:
+                async with self._reader.stream(self._url, self._headers(at, stop)) as response:
+                    offset = self._offset_of(response, at)
+                    at = offset if at < 0 else at
+                    stop = self.size if stop is None else stop  # a 206 may end before the end of the file
+                    async for chunk in response.chunks(_CHUNK):
+                        piece = chunk[at - offset : None if stop is None else stop - offset]
+                        offset += len(chunk)
+                        if piece:
+                            yield piece
+                            at, breaks = at + len(piece), 0
+                        if at == stop and offset > at:
+                            break  # the server sends more than requested
+            except TransferError as error:
+                cause = error
+            if cause is None and (stop is None or at == stop):
+                return
+            breaks += 1
+            if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
+                where = f" at byte {at:,}" if at > 0 else ""
+                why = cause or "its server sends less than it states."
+                raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
+
+    def _headers(self, at: int, stop: int | None) -> dict[str, str]:
+        if at < 0:
+            return {"Accept": self._accept, "Range": f"bytes={at}"}
+        if not at and stop is None:
+            return {"Accept": self._accept}
+        return {"Accept": self._accept, "Range": f"bytes={at}-{'' if stop is None else stop - 1}"}
+
+    def _offset_of(self, response: Response, requested: int) -> int:
+        """Return the offset of the first byte of a response, which must be of the same version."""
+        if response.status == _OK:
+            self.is_whole = self.is_whole or requested < 0
+            self._compare(response.headers, content_length(response.headers))
+            return 0
+        offset, _, size = content_range(response.headers)
+        if requested < 0 and response.status == _UNSATISFIABLE:
+            raise SourceError(f"{self._url} cannot be read: it is empty.")
+        if requested < 0 and size is None:
+            raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
+        if size is None or offset != (requested if requested >= 0 else max(0, size + requested)):
+            raise ChangedFileError
+        self._compare(response.headers, size)
+        return offset
+
+    def _compare(self, headers: Mapping[str, str], size: int | None) -> None:
+        """Compare the version of a response with the wanted one, or with that of the first response.
+
+        Without a size, only a strong ETag proves that the bytes are the same (RFC 9110, 8.8.1). Within one
+        run the size alone is enough.
+        """
+        stated = stated_version(headers)
+        is_sure = size is not None or stated.startswith('"')
+        found = f"{size} {stated}"
+        if self._stated is None:
+            version = found if is_sure and stated else ""
+            if self.version not in {"", version}:
+                raise ChangedFileError
+            self.version, self.size, self._stated = version, size, found
+        elif not is_sure or found != self._stated:
+            raise ChangedFileError
