@@ -204,7 +204,7 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
         {
             "id": ["a"],
             "geometry": [None],
-            "links": [[{"rel": "source", "href": "../b.json"}]],
+            "links": [[{"rel": "source", "href": "../b.json"}, {"rel": "self", "href": "./a.json"}]],
             "assets": [assets],
         }
     )
@@ -214,7 +214,10 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
     assert found["assets"]["near"]["href"] == "https://files.test/data/a/near.tif"
     assert found["assets"]["far"]["href"] == "https://host/far.tif"
     assert found["assets"]["far"]["alternate"]["s3"]["href"] == "s3://bucket/far.tif"
-    assert found["links"] == [{"rel": "source", "href": "https://files.test/b.json"}]
+    assert found["links"] == [
+        {"rel": "source", "href": "https://files.test/b.json"},
+        {"rel": "self", "href": "https://files.test/data/a.json"},
+    ]
     assert found["properties"] == {"datetime": None}
 
 

@@ -75,8 +75,8 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
 
 
 def with_absolute_href(entry: Any, base: str) -> Any:
-    """Return an asset, an alternate or a link with an absolute href. A `self` link stays relative."""
-    if not isinstance(entry, dict) or entry.get("rel") == "self":
+    """Return an asset, an alternate or a link with an absolute href."""
+    if not isinstance(entry, dict):
         return entry
     found = dict(entry)
     href, alternates = entry.get("href"), entry.get("alternate")

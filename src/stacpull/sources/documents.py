@@ -121,7 +121,10 @@ def redirected_item(item: Json, url: str) -> Json:
     if isinstance(assets, dict):
         found["assets"] = {key: with_absolute_href(asset, url) for key, asset in assets.items()}
     if isinstance(links, list):
-        found["links"] = [with_absolute_href(link, url) for link in links]
+        found["links"] = [
+            link if isinstance(link, dict) and link.get("rel") == "self" else with_absolute_href(link, url)
+            for link in links
+        ]
     return found
 
 
