@@ -32,6 +32,7 @@ from stacpull.filters.cql2_operators import (
     contained,
     item_span,
     like_pattern,
+    span_between,
     span_of,
     unaccented,
 )
@@ -233,7 +234,7 @@ class _Compiler:
 
         def between(item: Json, properties: dict[str, Any]) -> TimeSpan | None:
             first, last = start(item, properties), end(item, properties)
-            return None if first is None or last is None else TimeSpan(first.start, last.end)
+            return None if first is None or last is None else span_between(first, last)
 
         return _folded(terms, between)
 

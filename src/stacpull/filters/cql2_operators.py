@@ -20,8 +20,6 @@ from stacpull.filters.interval import parse_instant
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class TimeSpan(NamedTuple):
@@ -35,7 +33,7 @@ class TimeSpan(NamedTuple):
         return self.end < other.start
 
 
-ALWAYS: Final = TimeSpan(_FIRST, _LAST)
+ALWAYS: Final = TimeSpan(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def span_of(value: object) -> TimeSpan | None:
@@ -56,14 +54,22 @@ def span_of(value: object) -> TimeSpan | None:
 
 
 def item_span(properties: dict[str, Any]) -> TimeSpan | None:
-    """Return the time of an item: `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0)."""
+    """Return the time of an item: `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0).
+
+    A start after the end is no interval, so the time is unknown, like one that cannot be read.
+    """
     value = properties.get("datetime")
     if value is not None:
         return span_of(value)
     start, end = span_of(properties.get("start_datetime")), span_of(properties.get("end_datetime"))
     if start is None and end is None:
         return None
-    return TimeSpan(start.start if start else _FIRST, end.end if end else _LAST)
+    return span_between(start or ALWAYS, end or ALWAYS)
+
+
+def span_between(first: TimeSpan, last: TimeSpan) -> TimeSpan | None:
+    """Return the span from the start of one to the end of another; None if it would end before it starts."""
+    return TimeSpan(first.start, last.end) if first.start <= last.end else None
 
 
 RELATIONS: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {

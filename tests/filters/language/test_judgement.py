@@ -342,6 +342,16 @@ def test_an_item_without_a_datetime_has_its_interval(text, expected):
     assert judge(text, {**ITEM, "properties": {"datetime": None, **properties}}) is expected
 
 
+@pytest.mark.parametrize("operator", ["=", "<>", "<", "<=", ">", ">="])
+def test_the_time_of_an_item_that_ends_before_it_starts_is_unknown(operator):
+    properties = {"start_datetime": "2020-02-01T00:00:00Z", "end_datetime": "2020-01-01T00:00:00Z"}
+    item = {**ITEM, "properties": {"datetime": None, **properties}}
+    assert judge(f"datetime {operator} DATE('2020-01-15')", item) is None
+    assert judge(f"NOT datetime {operator} DATE('2020-01-15')", item) is None
+    assert judge("T_INTERSECTS(datetime, INTERVAL('..', '2021-01-01'))", item) is None
+    assert judge("T_INTERSECTS(INTERVAL(start_datetime, end_datetime), DATE('2020-01-15'))", item) is None
+
+
 @pytest.mark.parametrize("geometry", [None, {}, [], "x", {"type": "Polygon", "coordinates": [[[0, 0], [1]]]}])
 def test_an_item_without_a_geometry_is_unknown(geometry):
     item = {**ITEM, "geometry": geometry}
