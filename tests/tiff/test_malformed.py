@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from tests.tiff import made
 from tests.tiff.made import Value, ascii_field, doubles, image, shorts, tiff
 from tests.tiff.reads import parse_bytes, read
 
-from stacpull.tiff import Header, Needs, Segments, TiffError, parse
+from stacpull.tiff import Header, Needs, Segments, TiffError, parse, parse_file
 
 HUGE = 2**32 - 1
 GEOKEYS = shorts(1, 1, 0, 1, 1024, 0, 1, 1)
@@ -318,3 +320,9 @@ def _images(data: bytes) -> tuple[object, ...]:
     header = parse_bytes(data)
     assert isinstance(header, Header)
     return header.images
+
+
+def test_a_file_that_became_shorter_than_its_known_start_is_an_error() -> None:
+    start = b"II*\0" + (1000).to_bytes(4, "little") + bytes(92)
+    with pytest.raises(TiffError, match="reaches past the end of the file"):
+        parse_file(io.BytesIO(start[:50]), start)

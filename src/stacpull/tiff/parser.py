@@ -65,7 +65,7 @@ def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES, ti
         TiffError: As `parse`, or the file became shorter.
         OSError: It cannot be read.
     """
-    segments = Segments(file.seek(0, SEEK_END))
+    segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
     while isinstance(found := parse(segments, most_bytes=most_bytes, tiles=tiles), Needs):
         file.seek(found.start)
