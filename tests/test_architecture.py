@@ -73,8 +73,9 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.selector", "engine.session", "engine.run_control", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.results", "models", "net.retry",
             "net.transport",
-            "planning.layout", "planning.kinds", "redact", "reports", "selection", "sources.item_reader",
-            "sources.source", "system", "tiff", "transfer.checks", "transfer.file_version",
+            "planning.item_plan", "planning.layout", "planning.kinds", "redact", "reports", "selection",
+            "sources.item_reader", "sources.source", "system", "tiff", "transfer.checks",
+            "transfer.file_version",
         }
     ),
     "stacpull_trace": frozenset(

@@ -14,6 +14,7 @@ from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.kinds import suffix_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -215,7 +216,7 @@ class HeaderPlans:
 def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
     """Yield the items that could not be read or planned."""
     yield from ((missed.id, missed.failure) for missed in selected.failures)
-    yield from ((ItemId(odd.collection, odd.name), odd.failure) for odd in selected.unread)
+    yield from ((ItemId(odd.collection or NO_COLLECTION, odd.name), odd.failure) for odd in selected.unread)
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:

@@ -527,3 +527,11 @@ def test_a_selected_web_page_is_not_a_tiff() -> None:
     report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
     assert [row["asset"] for row in rows] == ["b1"]
     assert report.assets_not_tiff == 1
+
+
+def test_a_line_that_is_not_an_item_has_a_row(tmp_path: Path) -> None:
+    (tmp_path / "items.ndjson").write_text("{broken\n")
+    out = tmp_path / "t.ndjson"
+    asyncio.run(headers(str(tmp_path / "items.ndjson"), out))
+    (row,) = map(orjson.loads, out.read_text().splitlines())
+    assert (row["collection"], row["asset"], row["error"]) == ("no-collection", None, "not valid JSON.")

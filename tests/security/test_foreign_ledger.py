@@ -83,6 +83,17 @@ def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: s
         COMMANDS[command](dest)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["not JSON", "[1]", '{"request": {}}', '{"request": {"url": "https://a/", "headers": {"Prefer": 5}}}'],
+)
+def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str) -> None:
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        db.execute("UPDATE runs SET position = ?, state = 'interrupted', walk_ended = 0", (text,))
+    with pytest.raises(DestinationError, match="position of the walk is damaged"):
+        status(dest)
+
+
 @pytest.mark.parametrize("code", CODE)
 def test_rebuild_ignores_a_ledger_that_contains_code(dest: Path, code: str) -> None:
     change(dest, CODE[code])

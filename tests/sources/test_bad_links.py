@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
+from stacpull import sync
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
@@ -78,3 +82,17 @@ def test_a_long_retry_after_is_not_a_failure_of_an_item() -> None:
 
 def test_a_valid_link_is_read() -> None:
     assert read(OTHER, Answer(body=b'{"type": "Feature", "id": "i"}'))["id"] == "i"
+
+
+def test_a_link_with_an_unusable_href_is_named_as_a_link(tmp_path: Path) -> None:
+    links = [{"rel": "item", "href": "ftp://x.test/y.json"}]
+    catalog = {"type": "Catalog", "id": "c", "stac_version": "1.0.0", "description": "", "links": links}
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    notices: list[str] = []
+    report = sync.mirror(
+        str(tmp_path / "catalog.json"),
+        tmp_path / "m",
+        on_event=lambda one: notices.append(getattr(one, "text", "")),
+    )
+    assert report.items_failed == 1
+    assert [text.partition(": ")[0] for text in notices if "ftp:" in text] == ["ftp://x.test/y.json skipped"]

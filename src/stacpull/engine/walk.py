@@ -20,9 +20,9 @@ from msgspec.structs import replace
 
 from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
-from stacpull.errors import SourceError
+from stacpull.errors import DestinationError, SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, Page, PageRequest
+from stacpull.models import OF_COLLECTION, Page, PageRequest, Unread
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.pages import is_forgotten, prefetch
@@ -57,10 +57,20 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
-        """Return what `to_json` stored; the start for None."""
+        """Return what `to_json` stored; the start for None.
+
+        Raises:
+            DestinationError: It is something else.
+        """
         if text is None:
             return cls()
-        found = msgspec.json.decode(text, type=cls)
+        try:
+            found = msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise DestinationError(
+                f"The saved position of the walk is damaged ({error}): `stacpull verify --rebuild` makes a "
+                "new ledger; `headers` needs a new OUT."
+            ) from error
         return found if found.request is None else replace(found, request=_with_allowed(found.request))
 
 
@@ -265,19 +275,20 @@ class Walk:
             elif ends_walk and ends_page:
                 reached = self._as_end(reached)
             new += await self._sink.add_batch(selected, reached)
-            self._report_left_out(selected)
+            self._report_left_out(selected, frozenset(page.unread))
             if selected.enough:
                 self._over = True
                 break
         return new
 
-    def _report_left_out(self, selected: Selected) -> None:
+    def _report_left_out(self, selected: Selected, places: frozenset[Unread]) -> None:
+        """Report what is left out. `places` are links and entries of a page, all others are items."""
         for one in selected.unread:
             kind = "A link" if one.href else "An item"
             what = f"{kind} of {one.collection} is left out ({one.name!r})"
             if one.name == OF_COLLECTION:
                 what = f"The collection {one.collection} is mirrored without its own assets"
-            elif not one.collection:
+            elif one in places and not one.href:
                 what = f"{one.name} skipped"
             self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
         if selected.without_label:
