@@ -22,7 +22,7 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
         part = await (await opened_parts(bench.destination.parts)).create(
             job.row, job.generation, Validator('"v1"'), len(body)
         )
-        await part.write(body)
+        await part.put([(part.size, body)])
         await part.finish(filename, '"v1"')
 
     asyncio.run(write())

@@ -519,7 +519,7 @@ async def begun(store: BucketStore, tmp_path: Path) -> PartWriter:
     parts = await asyncio.to_thread(StreamedParts, store, files, checksum="sha256")
     part = await parts.create(1, 0, Validator('"v"'), len(LONG))
     await part.feed({"sha256": hashlib.sha256()})
-    await part.write(LONG)
+    await part.put([(part.size, LONG)])
     return part
 
 
@@ -639,7 +639,7 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
         )
         part = await parts.create(1, 0, Validator('"v"'), len(body))
         hashers = await part.feed({"sha256": hashlib.sha256()})
-        await part.write(body)
+        await part.put([(part.size, body)])
         finished = await part.finish()
         assert (part.size, hashers["sha256"].digest()) == (size, hashlib.sha256(body).digest())
         before = await has_room(budget)

@@ -48,7 +48,7 @@ async def parked(
 ) -> None:
     """Leave a part as an attempt that broke off does."""
     part = await parts.create(row, generation, validator, len(DATA))
-    await part.write(data)
+    await part.put([(part.size, data)])
     await part.park()
 
 
@@ -72,7 +72,7 @@ class PartsContract:
             hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
             await part.feed(hashers)
             for start in range(0, len(DATA), 7_000):
-                await part.write(DATA[start : start + 7_000])
+                await part.put([(part.size, DATA[start : start + 7_000])])
             assert part.size == len(DATA)
             name = await part.finish()
             assert isinstance(name, str)
@@ -86,7 +86,7 @@ class PartsContract:
     def test_a_part_is_whole_without_a_hasher(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await (await reopen()).create(1, 1, NONE, None)
-            await part.write(DATA)
+            await part.put([(part.size, DATA)])
             assert await part.finish()
             assert (part.size, part.hashed) == (len(DATA), 0)
 
@@ -100,7 +100,7 @@ class PartsContract:
         async def scenario() -> None:
             parts = await reopen()
             part = await parts.create(3, 2, validator, total)
-            await part.write(DATA[:1000])
+            await part.put([(part.size, DATA[:1000])])
             await part.park()
             expected = ResumePoint(1000, validator, total)
             assert await parts.point(3, 2) == expected
@@ -145,7 +145,7 @@ class PartsContract:
             parts, other = await reopen(), Validator('"v2"')
             part = await parts.create(1, 1, other, None)
             assert part.size == 0
-            await part.write(b"new")
+            await part.put([(part.size, b"new")])
             await part.park()
             assert await parts.point(1, 1) == ResumePoint(3, other, None)
 
@@ -206,7 +206,7 @@ class PartsContract:
             await part.park()
             parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
-            await part.write(DATA[:5000])
+            await part.put([(part.size, DATA[:5000])])
             await part.park()
             assert await parts.point(1, 1) == ResumePoint(5000, STRONG, len(DATA))
             part = await parts.resume(1, 1)
@@ -252,9 +252,9 @@ class PartsContract:
         async def scenario() -> None:
             await parked(await reopen(), DATA[:20_000])
             part = await (await reopen()).resume(1, 1)
-            await part.write(DATA[20_000:30_000])
+            await part.put([(part.size, DATA[20_000:30_000])])
             hashers = await part.feed({"sha256": hashlib.sha256()})
-            await part.write(DATA[30_000:])
+            await part.put([(part.size, DATA[30_000:])])
             await part.finish()
             assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
 
@@ -271,7 +271,7 @@ class PartsContract:
             done = 0
             for length, is_new_start in stops:
                 piece = DATA[done : done + length]
-                await part.write(piece)
+                await part.put([(part.size, piece)])
                 done += len(piece)
                 await part.park()
                 parts = await reopen() if is_new_start else parts
@@ -280,7 +280,7 @@ class PartsContract:
                 part = await (parts.resume(1, 1) if point else parts.create(1, 1, STRONG, len(DATA)))
                 assert part.size == done
             hashers = await part.feed({"sha256": hashlib.sha256()})
-            await part.write(DATA[done:])
+            await part.put([(part.size, DATA[done:])])
             await part.finish()
             assert (part.size, hashers["sha256"].digest()) == (len(DATA), hashlib.sha256(DATA).digest())
 
@@ -294,7 +294,7 @@ class PartsContract:
                 part = await parts.create(row, 1, STRONG, None)
                 hashers = await part.feed({"sha256": hashlib.sha256()})
                 for start in range(0, 5000, 1000):
-                    await part.write(DATA[row + start : row + start + 1000])
+                    await part.put([(part.size, DATA[row + start : row + start + 1000])])
                 await part.finish()
                 return hashers["sha256"].digest()
 

@@ -22,7 +22,7 @@ class TestPartStore(PartsContract):
 
         async def scenario() -> None:
             part = await (await reopen()).create(1, 1, STRONG, len(DATA))
-            await part.write(DATA[:30_000])
+            await part.put([(part.size, DATA[:30_000])])
             assert await (await reopen()).point(1, 1) == ResumePoint(30_000, STRONG, len(DATA))
             await part.discard()
 

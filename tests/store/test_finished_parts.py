@@ -15,7 +15,7 @@ from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 def finished(directory: Path, filename: str | None, etag: str | None, *, unproven: bool = False) -> str:
     async def write() -> str:
         part = await (await opened_parts(directory)).create(7, 2, Validator(etag), 3)
-        await part.write(b"abc")
+        await part.put([(part.size, b"abc")])
         return await part.finish(filename, etag, unproven=unproven)
 
     return asyncio.run(write())

@@ -63,7 +63,7 @@ def write(parts: Path) -> bytes:
     async def course() -> bytes:
         store = await opened_parts(parts)
         part = await (store.resume(1, 0) if await store.point(1, 0) else store.create(1, 0, V1, 9))
-        await part.write(b"nine byte")
+        await part.put([(part.size, b"nine byte")])
         name = await part.finish()
         return await asyncio.to_thread((parts / name).read_bytes)
 

@@ -36,7 +36,7 @@ def listed(directory: Path) -> list[str]:
 def write_parked(directory: Path, row: int, data: bytes, validator: Validator = V1) -> None:
     async def write() -> None:
         part = await (await opened_parts(directory)).create(row, 1, validator, len(DATA))
-        await part.write(data)
+        await part.put([(part.size, data)])
         await part.park()
 
     asyncio.run(write())
@@ -56,7 +56,7 @@ def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path)
         hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
         await part.feed(hashers)
         for start in range(0, len(DATA), 30_000):
-            await part.write(DATA[start : start + 30_000])
+            await part.put([(part.size, DATA[start : start + 30_000])])
         assert part.size == len(DATA)
         name = await part.finish()
         assert part.size == len(DATA)
@@ -83,7 +83,7 @@ def test_a_part_resumes_after_any_stops(
         part = await store.create(1, 1, V1, len(DATA))
         for length, same_store in steps:
             piece = DATA[len(written) : len(written) + length]
-            await part.write(piece)
+            await part.put([(part.size, piece)])
             written += piece
             await part.park()
             store = store if same_store else await opened_parts(directory)
@@ -92,7 +92,7 @@ def test_a_part_resumes_after_any_stops(
             part = await store.resume(1, 1)
             assert part.size == len(written)
         hashers = await part.feed({"sha256": hashlib.sha256()})
-        await part.write(DATA[len(written) :])
+        await part.put([(part.size, DATA[len(written) :])])
         await part.finish()
         assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
 
@@ -112,7 +112,7 @@ def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
     async def use() -> None:
         store = await opened_parts(tmp_path)
         part = await store.create(1, 1, Validator('"v2"'), None)
-        await part.write(b"new")
+        await part.put([(part.size, b"new")])
         await part.park()
         assert await store.point(1, 1) == ResumePoint(3, Validator('"v2"'), None)
 
@@ -143,7 +143,7 @@ def test_a_discarded_part_leaves_nothing(tmp_path: Path):
     async def use() -> None:
         store = await opened_parts(tmp_path)
         part = await store.create(1, 1, V1, None)
-        await part.write(DATA)
+        await part.put([(part.size, DATA)])
         await part.discard()
         assert await store.point(1, 1) is None
 
@@ -214,7 +214,7 @@ def test_a_part_on_a_full_disk_raises_and_can_be_removed(tmp_path: Path, act: st
         os.dup2(full, part._sink.fileno())
         os.close(full)
         with pytest.raises(DestinationError, match="full"):
-            await part.write(DATA)
+            await part.put([(part.size, DATA)])
         assert part.size == 0
         if act != "write":
             await getattr(part, act)()

@@ -39,9 +39,6 @@ class MemoryPart:
     async def caught_up(self) -> None:
         self._hash()
 
-    async def write(self, chunk: bytes) -> None:
-        await self.put([(self.size, chunk)])
-
     async def put(self, pieces: Sequence[Piece]) -> None:
         for at, chunk in pieces:
             self.data.extend(bytes(max(0, at - len(self.data))))

@@ -167,14 +167,6 @@ class FilePart:
         while self._hashers and self._sink.hashed < beginning(self._sink.have):
             await _off_loop(self._sink.path.parent, self._sink.catch_up)
 
-    async def write(self, chunk: bytes) -> None:
-        """Append `chunk` to a part without gaps.
-
-        Raises:
-            DestinationError: the disk is full, read-only or broken.
-        """
-        await self.put([(self.size, chunk)])
-
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each piece at its offset, and hash the bytes that are in order, off the loop.
 

@@ -356,10 +356,6 @@ class _StreamedPart:
         self._hashers, self.hashed, self._is_hashed_later = hashers, 0, self.size > 0
         return hashers
 
-    async def write(self, chunk: bytes) -> None:
-        """See `PartWriter.write`."""
-        await self.put([(self.size, chunk)])
-
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Take pieces in order, without gaps; return when they are in memory.
 

@@ -60,14 +60,6 @@ class PartWriter(Protocol):
         """
         ...
 
-    async def write(self, chunk: bytes) -> None:
-        """Append `chunk` to a part without gaps.
-
-        Raises:
-            DestinationError: the disk is full, read-only or broken.
-        """
-        ...
-
     async def put(self, pieces: Sequence[Piece]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap, which does not count as size.
 
