@@ -485,7 +485,7 @@ def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
 
 
 def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:
-    with MirrorLock(mirrored.dest):
+    with closing(MirrorLock(mirrored.dest)):
         for more in ({}, {"repair": True}):
             with pytest.raises(DestinationError, match="is running on"):
                 mirrored.verify(**more)
@@ -525,7 +525,7 @@ def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) -> None:
             await task
 
     asyncio.run(work())
-    MirrorLock(mirrored.dest).release()
+    MirrorLock(mirrored.dest).close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -84,7 +85,7 @@ def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> i
     """Write the catalogs of a mirror in a directory, which is created."""
     dest.mkdir(exist_ok=True)
     defaults = {"write": Writer(dest), "remove": lambda path: (dest / path).unlink(), "secrets": Secrets()}
-    with DirectoryFiles(dest) as files:
+    with closing(DirectoryFiles(dest)) as files:
         return write_catalogs(files, entries, source="https://api.test/stac", **{**defaults, **options})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -52,7 +53,7 @@ def test_written_catalogs_are_read_back_in_order(
 
 def test_a_collection_document_gives_the_same_file_again(tmp_path: Path) -> None:
     written(tmp_path, 2)
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         top = top_catalog(files)
         assert top is not None
         first = next(listed_collections(files, top))
@@ -64,13 +65,13 @@ def test_a_collection_document_gives_the_same_file_again(tmp_path: Path) -> None
 def test_a_catalog_of_another_program_is_not_read(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "catalog.json").write_bytes(content)
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         assert top_catalog(files) is None
 
 
 def test_nothing_is_read_through_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_bytes(b"{}")
     (tmp_path / "link.json").symlink_to("real.json")
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         assert read_json(files, "link.json") is None
         assert read_json(files, "real.json") is not None

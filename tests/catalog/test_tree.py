@@ -5,6 +5,7 @@ import json
 import os
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -268,5 +269,5 @@ def test_the_catalog_states_its_source(tmp_path: Path) -> None:
     assert catalog["id"] == "stacpull-mirror-api.test-stac"
     assert catalog["title"] == "Mirror of fields from https://api.test/stac"
     assert {"rel": "via", "href": "https://api.test/stac", "type": "application/json"} in catalog["links"]
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         assert top_catalog(files) is not None

@@ -77,7 +77,7 @@ def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Pat
         db.execute("UPDATE runs SET state = 'running'")
     data = data_of(written(dest, tmp_path / "report.html"))
     assert (data["state"], data["runs"][0]["state"]) == ("interrupted", "interrupted")
-    with MirrorLock(dest):
+    with closing(MirrorLock(dest)):
         data = data_of(written(dest, tmp_path / "report.html"))
     assert (data["state"], data["runs"][0]["state"]) == ("running", "running")
 

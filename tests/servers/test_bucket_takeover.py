@@ -255,14 +255,14 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
         parts = await asyncio.to_thread(StreamedParts, one, files, checksum="sha256")
         part = await parts.create(1, 0, Validator('"v"'), 19 << 20)
         await part.feed({"sha256": hashlib.sha256()})
-        await part.write(bytes(9 << 20))
+        await part.put([(part.size, bytes(9 << 20))])
         await part.park()
         assert await parts.point(1, 0) == ResumePoint(9 << 20, Validator('"v"'), 19 << 20)
         monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
         await asyncio.to_thread(now_lost.__enter__)
         one._lease._valid_until = 0.0
         part = await parts.resume(1, 0)
-        await part.write(bytes(10 << 20))
+        await part.put([(part.size, bytes(10 << 20))])
         with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
             await part.finish()
         await part.park()
@@ -339,7 +339,7 @@ def test_a_copy_of_the_ledger_that_is_not_stored_is_reported(
     with (
         machines.lease("one") as lease,
         pytest.raises(DestinationError, match="copy of the ledger was not stored"),
-        ledger_copy.LedgerCopies(store, lease),
+        ledger_copy.ledger_copies(store, lease),
     ):
         pass
 

@@ -126,12 +126,13 @@ SETUPS: dict[str, tuple[dict[str, str], str | None]] = {
 }
 WITHOUT_BOTOCORE = """
 import sys
+from contextlib import closing
 
 from stacpull.models import BucketLocation
 from stacpull.store.bucket import BucketFiles
 from stacpull.store.s3_bucket import located
 
-with BucketFiles(located(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1"))) as files:
+with closing(BucketFiles(located(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1")))) as files:
     assert files.secrets and files.bucket.requests is not None
 print(sorted({"boto3", "botocore", "email", "html", "shutil", "urllib3"} & sys.modules.keys()))
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_no_file_outside_is_read(tmp_path: Path, path: str, found: str) -> None:
     (tmp_path / "dest/link").symlink_to(tmp_path / "outside")
     (tmp_path / "dest/a/link").symlink_to("../../outside")
     path = path.format(tmp_path=tmp_path)
-    with DirectoryFiles(tmp_path / "dest") as files:
+    with closing(DirectoryFiles(tmp_path / "dest")) as files:
         for _ in range(2):
             assert files.look_at(path) == files.look_at(path, algorithm=None) == Look(obstacle=found)
             assert files.read(path) is None
@@ -129,7 +130,7 @@ def test_a_directory_that_was_missing_is_checked_again(tmp_path: Path, missing: 
     (tmp_path / "outside/x").write_bytes(b"secret")
     (tmp_path / "dest" / missing).parent.mkdir(parents=True)
     path = f"{missing}/x"
-    with DirectoryFiles(tmp_path / "dest") as files:
+    with closing(DirectoryFiles(tmp_path / "dest")) as files:
         assert files.look_at(path) == Look()
         assert files.read(path) is None
         (tmp_path / "dest" / missing).symlink_to(tmp_path / "outside")
@@ -143,7 +144,7 @@ def test_the_directories_that_are_remembered_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "_MOST_CHECKED", 3)
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         for name in "abcdef":
             (tmp_path / name).mkdir()
             (tmp_path / name / "x").write_bytes(b"x")

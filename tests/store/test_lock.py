@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ def dest(tmp_path: Path) -> Path:
 
 def test_a_second_mirror_is_refused_with_the_name_of_the_first(dest: Path) -> None:
     assert not is_held(dest)
-    with MirrorLock(dest):
+    with closing(MirrorLock(dest)):
         assert is_held(dest)
         with pytest.raises(DestinationError, match=rf"Another mirror is running .*\(process {os.getpid()}\)"):
             MirrorLock(dest)
     assert not is_held(dest)
-    MirrorLock(dest).release()
+    MirrorLock(dest).close()
 
 
 def test_a_kill_leaves_no_lock(dest: Path) -> None:
@@ -47,12 +48,12 @@ def test_a_kill_leaves_no_lock(dest: Path) -> None:
         process.wait()
     assert (dest / ".stacpull" / "lock").exists()
     assert not is_held(dest)
-    MirrorLock(dest).release()
+    MirrorLock(dest).close()
 
 
 def test_reading_the_lock_state_does_not_block_a_mirror(dest: Path) -> None:
     """`status` locks for an instant: a mirror that starts just then is not refused."""
-    MirrorLock(dest).release()
+    MirrorLock(dest).close()
     stop = threading.Event()
 
     def look() -> None:
@@ -64,7 +65,7 @@ def test_reading_the_lock_state_does_not_block_a_mirror(dest: Path) -> None:
         thread.start()
     try:
         for _ in range(50):
-            MirrorLock(dest).release()
+            MirrorLock(dest).close()
     finally:
         stop.set()
         for thread in looking:
@@ -75,7 +76,7 @@ def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest
     def flock(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    MirrorLock(dest).release()
+    MirrorLock(dest).close()
     monkeypatch.setattr(fcntl, "flock", flock)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match="Function not implemented"):
@@ -118,13 +119,13 @@ def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(
             MirrorLock(dest)
         monkeypatch.setattr(module, "_END_ATTEMPTS", 1000)
         threading.Timer(0.3, run.stdin.close).start()
-        MirrorLock(dest).release()
+        MirrorLock(dest).close()
 
 
 def test_the_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
     (tmp_path / ".stacpull").mkdir()
     assert holder(tmp_path) is None
-    with MirrorLock(tmp_path):
+    with closing(MirrorLock(tmp_path)):
         assert holder(tmp_path) == os.getpid()
     assert holder(tmp_path) is None
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:

@@ -36,7 +36,7 @@ class TestDestination(StoreContract):
         (tmp_path / "shard").mkdir()
         (tmp_path / "shard" / "a").write_bytes(b"abc")
         (tmp_path / "shard" / "link").symlink_to("a")
-        with DirectoryFiles(tmp_path / "shard") as files:
+        with closing(DirectoryFiles(tmp_path / "shard")) as files:
             with pytest.raises(OSError):
                 store.link_part("p", files, "link")
             assert store.link_part("p", files, "a")

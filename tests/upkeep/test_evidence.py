@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -75,7 +76,7 @@ def test_files_are_hashed_with_the_stated_algorithms(tmp_path: Path) -> None:
     (tmp_path / "c/l").symlink_to("i")
     data = orjson.dumps(document)
     (tmp_path / "c/i/i.json").write_bytes(data)
-    with DirectoryFiles(tmp_path) as files:
+    with closing(DirectoryFiles(tmp_path)) as files:
         found = examine(files, "c/i/i.json", lambda: False)
         line = examine(files, "c/items.ndjson", lambda: False, data)
         broken = [examine(files, "c/items.ndjson", lambda: False, text) for text in (b"{", b"[]", b"{}")]
@@ -109,7 +110,7 @@ def test_hashing_can_be_stopped(tmp_path: Path) -> None:
             requested += 1
             return requested == stopped_at
 
-        with DirectoryFiles(tmp_path) as files:
+        with closing(DirectoryFiles(tmp_path)) as files:
             line = examine(files, "items.ndjson", is_stopped, orjson.dumps(document))
         assert line is not None
         return line.digests[0], requested

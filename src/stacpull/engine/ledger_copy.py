@@ -14,10 +14,9 @@ import os
 import threading
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.ledger.database import copy_ledger, ledger_path
@@ -33,76 +32,69 @@ _SHARE = 20
 _PIECE = 1 << 20
 
 
-class LedgerCopies:
-    """A context manager that keeps the copy up to date, and makes the last one at its end."""
+@contextmanager
+def ledger_copies(store: RemoteStore, lease: Lease) -> Iterator[None]:
+    """Keep the copy up to date during the block, in a thread, and make the last one at its end.
 
-    def __init__(self, store: RemoteStore, lease: Lease) -> None:
-        """Create the object; nothing is read yet.
+    Args:
+        store: The bucket, and the work directory with the ledger.
+        lease: The lease. If it is lost, nothing is written.
 
-        Args:
-            store: The bucket, and the work directory with the ledger.
-            lease: The lease. If it is lost, nothing is written.
-        """
-        self._store = store
-        self._lease = lease
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="stacpull-ledger-copy", daemon=True)
+    Raises:
+        StacpullError: The last copy failed. An error of the block takes precedence.
+    """
+    ended = threading.Event()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Make the last copy.
-
-        Raises:
-            StacpullError: The copy failed. An error of the block takes precedence.
-        """
-        self._ended.set()
-        self._thread.join()
-        try:
-            self._make()
-        except StacpullError:
-            if error is None:
-                raise
-
-    def _keep(self) -> None:
+    def keep() -> None:
         pause = INTERVAL
-        while not self._ended.wait(pause):
+        while not ended.wait(pause):
             started = time.monotonic()
             with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
-                self._make()
+                _store_copy(store, lease)
             pause = max(INTERVAL, _SHARE * (time.monotonic() - started))
 
-    def _make(self) -> None:
-        if self._lease.lost is not None or not ledger_path(self._store.work).exists():
-            return
-        raw, packed = (self._store.work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+    thread = threading.Thread(target=keep, name="stacpull-ledger-copy", daemon=True)
+    thread.start()
+    try:
         try:
-            copy_ledger(self._store.work, raw)
-            with (
-                whole_file(packed) as file,
-                gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
-                raw.open("rb") as of,
-            ):
-                while data := of.read(_PIECE):
-                    into.write(data)
-            raw.unlink()
-            with packed.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").digest()
-                if self._store.look_at(COPY).digest == sha256:
-                    return
-                file.seek(0)
-                if not self._store.store_own(COPY, file, packed.stat().st_size, sha256):
-                    raise DestinationError(
-                        f"The copy of the ledger was not stored in {self._store.name} ({COPY}): another "
-                        "program is writing there. Run `stacpull resume` to store it."
-                    )
+            yield
         finally:
-            for left in (raw, packed):
-                left.unlink(missing_ok=True)
+            ended.set()
+            thread.join()
+    except BaseException:
+        with suppress(StacpullError):
+            _store_copy(store, lease)
+        raise
+    _store_copy(store, lease)
+
+
+def _store_copy(store: RemoteStore, lease: Lease) -> None:
+    if lease.lost is not None or not ledger_path(store.work).exists():
+        return
+    raw, packed = (store.work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+    try:
+        copy_ledger(store.work, raw)
+        with (
+            whole_file(packed) as file,
+            gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
+            raw.open("rb") as of,
+        ):
+            while data := of.read(_PIECE):
+                into.write(data)
+        raw.unlink()
+        with packed.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").digest()
+            if store.look_at(COPY).digest == sha256:
+                return
+            file.seek(0)
+            if not store.store_own(COPY, file, packed.stat().st_size, sha256):
+                raise DestinationError(
+                    f"The copy of the ledger was not stored in {store.name} ({COPY}): another "
+                    "program is writing there. Run `stacpull resume` to store it."
+                )
+    finally:
+        for left in (raw, packed):
+            left.unlink(missing_ok=True)
 
 
 def fetch_copy(store: RemoteStore) -> bool:

@@ -98,7 +98,7 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
     if remote is None:
         yield None
         return
-    from stacpull.engine.ledger_copy import LedgerCopies, fetch_copy  # noqa: PLC0415 - few mirrors have one
+    from stacpull.engine.ledger_copy import fetch_copy, ledger_copies  # noqa: PLC0415 - few mirrors have one
     from stacpull.store.lease import Lease  # noqa: PLC0415
 
     has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
@@ -108,7 +108,7 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
         remember_bucket(remote.work, remote.location)  # after the first successful access
         if not has_ledger:
             fetch_copy(remote)
-        with LedgerCopies(remote, lease):
+        with ledger_copies(remote, lease):
             yield lease
 
 
@@ -178,7 +178,7 @@ def locked(dest: Path) -> Iterator[MirrorLock]:
         lock = MirrorLock(dest)
     except OSError as error:
         raise destination_error(error, dest) from error
-    with lock:
+    with closing(lock):
         yield lock
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -185,7 +185,7 @@ def main() -> None:
     with Connection(int(sys.argv[1])) as connection, suppress(EOFError, ConnectionError):
         setup = msgspec.msgpack.decode(connection.recv_bytes(), type=Setup)
         made = _loaded(setup.work, setup.options)
-        with DirectoryFiles(Path(os.fsdecode(setup.dest))) as files:
+        with closing(DirectoryFiles(Path(os.fsdecode(setup.dest)))) as files:
             read = partial(read_document, files)
             while True:
                 items = _LIST.decode(connection.recv_bytes())

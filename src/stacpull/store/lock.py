@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from stacpull.errors import DestinationError
 
@@ -51,15 +49,7 @@ class MirrorLock:
         """Return the descriptor of the lock. A process that inherits it also holds the lock."""
         return self._fd
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-    def release(self) -> None:
+    def close(self) -> None:
         """Release the lock and clear the lock file."""
         with suppress(OSError):
             os.ftruncate(self._fd, 0)

@@ -159,7 +159,7 @@ class _MergeRun:
         )
 
     def _merge_shard(self, shard: Path, merge: ShardRows, batches: Iterator[list[ShardItem]]) -> None:
-        with DirectoryFiles(shard) as files:
+        with closing(DirectoryFiles(shard)) as files:
             for items in batches:
                 if self._reporter.is_stopped():
                     raise InterruptedRunError("Interrupted: run `stacpull merge` again to continue.")
