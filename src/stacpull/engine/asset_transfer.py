@@ -79,11 +79,6 @@ class AssetTransfer(Generic[J, T]):
     read within this attempt is current: if it is refused, the failure is final.
     """
 
-    __slots__ = (
-        "_document", "_first", "_is_reread", "_left", "_read_at", "_since", "_tools", "_wrong", "attempts",
-        "job",
-    )  # fmt: skip
-
     def __init__(
         self, job: J, tools: TransferTools[J, T], first: AssetFetcher[J, T] | None = None, since: float = 0.0
     ) -> None:

@@ -24,8 +24,6 @@ _MOST_FREE = 8 << 20
 class BlockPool:
     """The blocks of all connections. Pieces of them may be given up in any thread."""
 
-    __slots__ = ("_free", "_lent")
-
     def __init__(self) -> None:
         self._free: dict[int, list[bytearray]] = {_LONG: [], _SHORT: []}
         self._lent: dict[int, bytearray] = {}
@@ -58,8 +56,6 @@ class BlockReceiver(asyncio.BufferedProtocol):
         receive: Called with each piece.
         lost: Called when the connection is closed.
     """
-
-    __slots__ = ("_least", "_lost", "_pool", "_receive", "_room")
 
     def __init__(
         self, pool: BlockPool, receive: Callable[[memoryview], None], lost: Callable[[Exception | None], None]

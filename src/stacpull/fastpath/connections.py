@@ -29,8 +29,6 @@ _TURNS_A_TIMEOUT = 8
 class FastHost:
     """One host and its idle connections."""
 
-    __slots__ = ("heads", "idle", "place")
-
     def __init__(self, place: RemoteHost) -> None:
         self.place = place
         self.idle: list[FastConnection] = []

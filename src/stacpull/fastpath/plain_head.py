@@ -71,8 +71,6 @@ class FieldsFound(Mapping[bytes, bytes]):
 class PlainHeads:
     """Reads the heads of one host's responses."""
 
-    __slots__ = ("_learn_at", "_orders", "_read")
-
     def __init__(self) -> None:
         self._orders: dict[bytes, FieldOrder] = {}
         """The last order of fields, by status."""

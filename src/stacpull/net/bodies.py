@@ -191,8 +191,6 @@ class Pace:
         window: Seconds of waiting over which the rate is measured.
     """
 
-    __slots__ = ("_bytes", "_least", "_seconds", "_window")
-
     def __init__(self, least: float, window: float) -> None:
         self._least = least * window
         self._window = window

@@ -320,10 +320,6 @@ class Exchange:
     Use it only inside the context. The permit of the host is released at its end, or earlier by `leave`.
     """
 
-    __slots__ = (
-        "_accept", "_client", "_context", "_count_refusal", "_gate", "_request", "_response", "_started",
-        "_url", "_wait", "first_byte", "is_sent", "redirected", "status",
-    )  # fmt: skip
     _response: Response
     status: int
     """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""

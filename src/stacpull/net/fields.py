@@ -147,8 +147,6 @@ class LengthFilter:
     Different lengths pass, too: the parser rejects them.
     """
 
-    __slots__ = ("_begin", "_held", "_is_passing", "_length", "_status", "is_done", "seen")
-
     def __init__(self) -> None:
         self.is_done = False
         """True at the end of the head. Later bytes are not examined."""

@@ -95,13 +95,6 @@ class Gate:
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
     """
 
-    __slots__ = (
-        "_answered_at", "_clock", "_cut_at", "_gauge", "_given_up", "_in_use", "_on_change",
-        "_on_closed", "_on_silent", "_patience", "_pauses", "_queue", "_refusals", "_reported",
-        "_silent_since", "_too_much", "_unanswered", "_watcher", "bytes", "closed_until", "host", "limit",
-        "now",
-    )  # fmt: skip
-
     def __init__(
         self,
         host: str,
@@ -128,12 +121,14 @@ class Gate:
         self._on_silent = on_silent
         self._patience = patience
         self._clock = clock
-        self._in_use = 0
+        self.in_use = 0
+        """Permits in use."""
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._queue: deque[GateTurn] = deque()
         self._watcher: asyncio.Future[bool] | None = None
-        self._pauses = 0
+        self.pauses = 0
+        """Pauses in a row without an answer in between."""
         self._refusals = 0
         self._unanswered = 0
         self._silent_since = 0.0
@@ -144,17 +139,7 @@ class Gate:
 
     def __repr__(self) -> str:
         state = f"closed for {self.closed_for():.0f} s" if self.closed_until else "open"
-        return f"<Gate {self.host}: {self._in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
-
-    @property
-    def in_use(self) -> int:
-        """Permits in use."""
-        return self._in_use
-
-    @property
-    def pauses(self) -> int:
-        """Pauses in a row without an answer in between."""
-        return self._pauses
+        return f"<Gate {self.host}: {self.in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
 
     @property
     def waiting(self) -> int:
@@ -164,7 +149,7 @@ class Gate:
     def progress(self) -> HostProgress:
         """Return the current state of the host."""
         wait = self.closed_for()
-        return HostProgress(self.host, self.bytes, self._in_use, self.limit, len(self._queue), wait)
+        return HostProgress(self.host, self.bytes, self.in_use, self.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
         """Return the seconds until the gate opens; 0 if it is open."""
@@ -179,9 +164,9 @@ class Gate:
 
     def try_acquire(self) -> bool:
         """Take a permit if one is free, the gate is open and no other request waits. Never suspends."""
-        if self._queue or self._in_use >= self.limit or (self.closed_until and self.closed_for()):
+        if self._queue or self.in_use >= self.limit or (self.closed_until and self.closed_for()):
             return False
-        self._in_use += 1
+        self.in_use += 1
         return True
 
     def enqueue(self, turn: GateTurn) -> None:
@@ -190,7 +175,7 @@ class Gate:
         Its result is True when it gets a permit, or False if the gate closes before.
         """
         self._queue.append(turn)
-        if self._in_use < self.limit:
+        if self.in_use < self.limit:
             self._admit()  # the gate may have opened since `try_acquire`
 
     async def acquire(self) -> None:
@@ -216,7 +201,7 @@ class Gate:
 
     def release(self) -> None:
         """Release a permit."""
-        self._in_use -= 1
+        self.in_use -= 1
         if self._queue:
             self._admit()
 
@@ -227,13 +212,13 @@ class Gate:
             sent_at: When the request was sent, on the clock `now`.
             size: Bytes of the body received so far.
         """
-        self._pauses = self._unanswered = 0
+        self.pauses = self._unanswered = 0
         self._answered_at = sent_at
         self._given_up = None
         if self._too_much:
             self._too_much -= 1
         self.bytes += size
-        if self._gauge.answered(sent_at, self._in_use, size):
+        if self._gauge.answered(sent_at, self.in_use, size):
             self._change()
 
     def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
@@ -250,7 +235,7 @@ class Gate:
         """
         self.succeeded(sent_at, size)
         self._refusals = 0
-        if goes_on and not self.closed_until and self._in_use <= self.limit:
+        if goes_on and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
         return False
@@ -263,7 +248,7 @@ class Gate:
     def piece(self, size: int) -> None:
         """Record `size` bytes of a body that is read in pieces."""
         self.bytes += size
-        if self._gauge.piece(size, self._in_use):
+        if self._gauge.piece(size, self.in_use):
             self._change()
 
     def satisfied(self) -> None:
@@ -302,7 +287,7 @@ class Gate:
             return False
         if sent_at < self._cut_at:
             return True  # it was sent before the limit was lowered
-        if self._in_use <= 1:
+        if self.in_use <= 1:
             return False
         self._too_much += 1
         if self._too_much < _TOO_MUCH:
@@ -318,12 +303,12 @@ class Gate:
         left = self._silent_since + self._patience - now
         if left > 0:
             if not self.closed_for():
-                if not self._pauses:
+                if not self.pauses:
                     self._on_silent(
                         f"{self.host} does not answer: retrying for {self._patience:.0f} s. {failure.message}"
                     )
-                self._pauses += 1
-                pause = min(_pause(self._pauses), left)
+                self.pauses += 1
+                pause = min(_pause(self.pauses), left)
                 self._lower(pause)
                 self._close(pause)
             return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
@@ -360,8 +345,8 @@ class Gate:
         if not open_before and retry_after is None:
             return  # a response to a request sent before the pause began
         if open_before:
-            self._pauses += 1
-        pause = _pause(self._pauses) if retry_after is None else retry_after
+            self.pauses += 1
+        pause = _pause(self.pauses) if retry_after is None else retry_after
         if open_before:
             self._lower(pause)
             self._report(
@@ -410,10 +395,10 @@ class Gate:
         """Grant free permits to waiting requests, unless there is a watcher, which does so later."""
         if self._watcher is not None or (self.closed_until and self.closed_for()):
             return
-        while self._queue and self._in_use < self.limit:
+        while self._queue and self.in_use < self.limit:
             turn = self._queue.popleft()
             if not turn.done():  # else it was cancelled
-                self._in_use += 1
+                self.in_use += 1
                 turn.set_result(True)
 
     def _appoint(self) -> None:
@@ -446,7 +431,7 @@ class Gate:
         if turn in self._queue:
             self._queue.remove(turn)
         elif not turn.cancelled() and turn.exception() is None:
-            self._in_use -= 1
+            self.in_use -= 1
         self._appoint()
         self._admit()
 

@@ -34,25 +34,6 @@ class Gauge:
         set_by_user: True if the user set the limit: then only throttling changes it.
     """
 
-    __slots__ = (
-        "_answers",
-        "_began",
-        "_deadline",
-        "_first_bytes",
-        "_in_use",
-        "_is_fixed",
-        "_left",
-        "_now",
-        "_pieces",
-        "_quickest",
-        "_received",
-        "_search",
-        "_settled",
-        "_troubles",
-        "limit",
-        "rate",
-    )  # fmt: skip
-
     def __init__(self, search: Search, now: Callable[[], float], *, set_by_user: bool = False) -> None:
         self._search = search
         self._now = now

@@ -209,7 +209,6 @@ class HttpTransport:
 class HttpExchange:
     """A context manager that sends one request, and is its response once entered."""
 
-    __slots__ = ("_request", "_response", "_transport", "headers")
     _response: aiohttp.ClientResponse
     headers: Mapping[str, str]
     """Header fields, case-insensitive; repeated ones are joined."""

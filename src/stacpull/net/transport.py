@@ -142,8 +142,6 @@ _ERROR_LIMIT = 1 << 16
 class RenamedResponse:
     """A response with the URL that the caller requested instead of the one that was sent."""
 
-    __slots__ = ("_inner", "headers", "status", "url")
-
     def __init__(self, url: str, inner: Response, headers: Mapping[str, str] | None = None) -> None:
         self.url = url
         self._inner = inner
