@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sources": BASE | {"net", "filters", "planning"},
     "transfer": BASE | {"config", "net", "planning", "tiff"},
     "fastpath": BASE | {"net"},
-    "store": BASE,
+    "store": BASE | {"fastpath", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},

@@ -76,12 +76,6 @@ class FastConnection(asyncio.Protocol):
         host: The host that it is connected to.
     """
 
-    __slots__ = (
-        "_body_at", "_came", "_chunks", "_fields", "_has_blocks", "_is_paused", "_is_plain", "_is_streamed",
-        "_loop", "_lost", "_missing", "_pace", "_pool", "_quiet", "_reused", "_status", "_waiter", "_wanted",
-        "exchange", "host", "message", "transport",
-    )  # fmt: skip
-
     def __init__(self, pool: FastConnections, host: FastHost) -> None:
         self._pool = pool
         self.host = host
@@ -262,7 +256,7 @@ class FastConnection(asyncio.Protocol):
         if message.failure is not None:
             self.abort()
         elif message.held <= MAX_BODY_IN_MEMORY:
-            if message.is_gathering:
+            if message.is_gathering and message.status == HTTPStatus.OK:
                 return  # there may be only a few chunks
             if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
                 return

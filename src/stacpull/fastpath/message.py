@@ -23,7 +23,7 @@ from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, 
 _SHORT = 1 << 20
 _WITHOUT_BODY = frozenset({101, 204, 304})
 _SWITCHING = 101
-_LOWEST, _FINAL, _OK = 100, 200, 200
+_LOWEST, _FINAL = 100, 200
 
 
 class _Phase(enum.Enum):
@@ -42,21 +42,20 @@ class ParsedMessage:
         name: The host, for messages.
     """
 
-    __slots__ = (
-        "_framed", "_head", "_keep", "_lengths", "_overhead", "_parser", "_pieces", "_raw", "_rest", "_state",
-        "failure", "fields", "held", "is_short", "name", "status",
-    )  # fmt: skip
-
     def __init__(self, name: str) -> None:
         self.name = name
         self._parser: HttpResponseParser | None = None
+        self._has_body = True
         self.reset()
 
     def __repr__(self) -> str:
         return f"<ParsedMessage {self._state.name} {self.status}, {self.held} bytes held>"
 
-    def reset(self) -> None:
-        """Prepare for the response to the next request."""
+    def reset(self, *, has_body: bool = True) -> None:
+        """Prepare for the response to the next request; it has no body if that is a HEAD."""
+        if not self._has_body:
+            self._parser = None  # it waits for a body
+        self._has_body = has_body
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
         """The fields by name in lower case; repeated ones are joined."""
@@ -102,9 +101,9 @@ class ParsedMessage:
 
     @property
     def is_gathering(self) -> bool:
-        """True while the chunks of a 200 arrive and may still be a short body."""
+        """True while chunks arrive, which may still be a short body."""
         chunked = self._framed and not self.is_short and not self._rest
-        return chunked and self._state is _RECEIVING and self.status == _OK and self.failure is None
+        return chunked and self._state is _RECEIVING and self.failure is None
 
     def body(self) -> bytes:
         """Return the received bytes of the body that were not taken yet, without taking them."""
@@ -207,7 +206,7 @@ class ParsedMessage:
         self.fields = joined_fields(self._raw)
         self._keep = status != _SWITCHING and parser.should_keep_alive()
         self._state = _RECEIVING
-        if status in _WITHOUT_BODY:
+        if status in _WITHOUT_BODY or not self._has_body:
             self._state = _WHOLE
         elif b"content-length" in self.fields:
             self._framed = True

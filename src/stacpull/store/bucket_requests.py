@@ -8,13 +8,14 @@ loop for all connections, and any thread may call `send`:
     reply        status, header fields, and a body of up to 1 MiB
 
 This module does not retry, and has no messages for users. A request is only sent again, over another
-connection, if the server had closed the idle connection. After an unexpected reply, or none (the connection
-was lost, or for a minute the server has received and sent nothing), the caller repeats the request with
-boto3, which waits, retries and names the error. Once a server answers that the bucket is in another region,
-boto3 sends all requests, because it follows the bucket there. `bucket_requests` detects cases that need
-boto3: a proxy, no credentials, a directory bucket, and Amazon's FIPS, dual-stack and acceleration endpoints.
+connection, if the server had closed the idle connection. After an unexpected reply, or none (it was
+malformed, the connection was lost, or for a minute the server has received and sent nothing), the caller
+repeats the request with boto3, which waits, retries and names the error. Once a server answers that the
+bucket is in another region, boto3 sends all requests, because it follows the bucket there. `bucket_requests`
+detects cases that need boto3: a proxy, no credentials, a directory bucket, and Amazon's FIPS, dual-stack and
+acceleration endpoints.
 
-Source: Amazon S3 API Reference; RFC 9112.
+Source: Amazon S3 API Reference.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import asyncio
 import fcntl
 import io
 import os
-import re
 import ssl
 import sys
 import termios
@@ -40,6 +40,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from stacpull.fastpath.message import ParsedMessage
+from stacpull.fastpath.plain_head import PlainHeads
+from stacpull.net.fields import HeaderFields
 from stacpull.proxies import may_have_proxies
 from stacpull.runtime import loop_runner
 from stacpull.s3_endpoint import Endpoint, endpoint_of
@@ -60,19 +63,15 @@ _TURN = 1.0
 """Seconds between two looks at the progress of all requests."""
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
-_LONGEST_HEAD, _LONGEST_BODY = 1 << 16, 1 << 20
-_MOST_DIGITS = 10
-_MOST_TRIES = 2000
-"""The most times an incomplete reply is parsed. Servers send replies in far fewer pieces."""
-_HEAD = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)[ \r]")
-_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
-"""The header fields that tell where a reply ends, and whether its connection can be kept."""
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?\r\n")
+_LONGEST_BODY = 1 << 20
+_MOST_PIECES = 2000
+"""The most pieces of a reply of unknown length. Servers send replies in far fewer."""
+_CHUNKED = b"chunked"
 _COPY = "x-amz-copy-source"
 _EXPRESS = "--x-s3"
 """The suffix of directory buckets, which need sessions."""
-_SWITCHING, _FINAL, _MOVED = 101, 200, 301
-_WITHOUT_BODY = frozenset({204, 304})
+_MOVED = 301
+_STATUSES = range(200, 600)
 
 
 class FilePiece(NamedTuple):
@@ -119,19 +118,9 @@ class ObjectReply(NamedTuple):
     """The response of the server."""
 
     status: int
-    head: bytes
-    """Status line and header fields."""
+    headers: Mapping[str, str]
     body: bytes | None = None
     """The body; None if it was not read, because it is long or of unknown length."""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header fields, their names in lower case. Most replies are not asked for any."""
-        fields = {}
-        for line in self.head.decode("latin-1").split("\r\n")[1:]:
-            name, _, value = line.partition(":")
-            fields[name.lower()] = value.strip()
-        return fields
 
 
 def bucket_requests(
@@ -237,6 +226,8 @@ class BucketRequests:
         self._context = context
         self._on_silent = on_silent
         self._signer = Signer()
+        self.heads = PlainHeads()
+        """Reads the heads of most replies."""
         self._handing_over = threading.Lock()
         """Held while requests are passed to the loop, so that none follows the order to close."""
         self._thread: threading.Thread | None = None
@@ -402,8 +393,6 @@ class BucketRequests:
 class _Batch:
     """Requests that are sent together. The batch is complete when each has its reply."""
 
-    __slots__ = ("_concluding", "_found", "_missing", "replies")
-
     def __init__(self, count: int) -> None:
         self._found: list[ObjectReply | None] = [None] * count
         self._missing = count
@@ -431,46 +420,17 @@ class _Exchange(NamedTuple):
         self.batch.conclude(self.number, reply)
 
 
-class _Headed(NamedTuple):
-    """The head of a reply."""
-
-    status: int
-    head: bytes
-    can_be_kept: bool
-
-
 class _Connection(asyncio.Protocol):
     """One connection. Any error, or data without a request, closes it."""
-
-    __slots__ = (
-        "_came",
-        "_exchange",
-        "_headed",
-        "_is_paused",
-        "_is_reused",
-        "_last_bytes_at",
-        "_left",
-        "_loop",
-        "_missing",
-        "_owner",
-        "_transport",
-        "_tries",
-        "_unsent",
-    )
 
     def __init__(self, owner: BucketRequests) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._exchange: _Exchange | None = None
-        self._came: list[bytes] = []
-        """The received bytes of the reply; of its body once the head is known."""
-        self._headed: _Headed | None = None
-        """The head of a reply whose body has a stated length, and is incomplete."""
-        self._missing = 0
-        """Bytes that this body lacks."""
-        self._tries = 0
-        """How often `_came` was looked at."""
+        self._message = ParsedMessage("")
+        self._pieces = 0
+        """Received pieces of the reply."""
         self._unsent: FilePiece | memoryview | None = None
         self._is_paused = False
         self._is_reused = False
@@ -482,7 +442,7 @@ class _Connection(asyncio.Protocol):
     def begin(self, exchange: _Exchange) -> None:
         """Send a request."""
         self._exchange = exchange
-        self._came, self._missing, self._headed, self._tries = [], 0, None, 0
+        self._pieces = 0
         self._last_bytes_at = self._loop.time()
         transport = cast("asyncio.Transport", self._transport)
         body = exchange.request.body
@@ -572,89 +532,54 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             self.abort()
             return
-        self._came.append(data)
-        if self._headed is not None:
-            self._missing -= len(data)
-            if self._missing <= 0:
-                self._end(exchange, self._headed, None if self._missing else b"".join(self._came))
-            return
-        while self._exchange is exchange:
-            self._tries += 1
-            if self._tries > _MOST_TRIES:
-                self.abort()
-            elif not self._take(exchange):
-                return
-
-    def _take(self, exchange: _Exchange) -> bool:
-        """Take the reply, if it is complete. Return True after an interim reply: another one follows."""
-        came = b"".join(self._came)
-        self._came = [came]
-        end = came.find(b"\r\n\r\n") + 4
-        head = _HEAD.match(came)
-        if end < 4 and len(came) < _LONGEST_HEAD:  # noqa: PLR2004 - not found
-            return False
-        if end < 4 or head is None or int(head[2]) == _SWITCHING:  # noqa: PLR2004
+        message, has_body = self._message, exchange.request.method != "HEAD"
+        self._pieces += 1
+        if self._pieces == 1:
+            plain = self._owner.heads.read(data)
+            if plain is not None:
+                status, fields, size, end = plain
+                if len(data) == end + (size if has_body else 0):
+                    self._end(exchange, ObjectReply(int(status), HeaderFields(fields), data[end:]))
+                    return
+            message.reset(has_body=has_body)
+        message.feed(data)
+        may_be_short = message.is_short or (message.is_gathering and message.held <= _LONGEST_BODY)
+        if message.failure is not None or (message.status and not _is_usable(message)):
             self.abort()
-            return False
-        status = int(head[2])
-        if status < _FINAL:  # interim
-            self._came = [came[end:]]
-            return True
-        framing = {name.lower(): value.strip(b" \t") for name, value in _FRAMING.findall(came, 0, end)}
-        can_be_kept = head[1] == b"1" and framing.get(b"connection", b"").lower() != b"close"
-        headed = _Headed(status, came[: end - 4], can_be_kept)
-        try:
-            body = self._body(status, framing, came[end:])
-        except _IncompleteError as error:
-            if error.missing:
-                self._headed, self._missing, self._came = headed, error.missing, [came[end:]]
-            return False
-        self._end(exchange, headed, body)
-        return False
+        elif message.status and (message.is_ended or not may_be_short):
+            body = message.body() if message.is_ended and message.held <= _LONGEST_BODY else None
+            reply = ObjectReply(message.status, HeaderFields(message.fields), body)
+            self._end(exchange, reply, is_reusable=message.is_reusable)
+        elif self._pieces > _MOST_PIECES and not message.is_short:
+            self.abort()
 
-    def _end(self, exchange: _Exchange, headed: _Headed, body: bytes | None) -> None:
+    def _end(self, exchange: _Exchange, reply: ObjectReply, *, is_reusable: bool = True) -> None:
         """Conclude a request with its reply, and keep the connection if possible."""
         self._exchange = None
-        is_kept = body is not None and headed.can_be_kept and self._unsent is None
-        self._is_reused = is_kept
-        if not is_kept:
+        self._is_reused = is_reusable and self._unsent is None
+        if not self._is_reused:
             self.abort()
-        exchange.conclude(ObjectReply(headed.status, headed.head, body))
-        if is_kept:
+        exchange.conclude(reply)
+        if self._is_reused:
             self._owner.rests(self)
-
-    def _body(self, status: int, framing: Mapping[bytes, bytes], came: bytes) -> bytes | None:
-        """Return the body of a reply, None if it is too long, of unknown length, or malformed.
-
-        Raises:
-            _IncompleteError: A part of it is missing.
-        """
-        if cast("_Exchange", self._exchange).request.method == "HEAD" or status in _WITHOUT_BODY:
-            return None if came else b""
-        length, coding = framing.get(b"content-length", b""), framing.get(b"transfer-encoding")
-        if coding is not None:
-            return _unchunked(came) if coding.lower() == b"chunked" and len(came) <= _LONGEST_BODY else None
-        if (
-            not length.isdigit()
-            or len(length) > _MOST_DIGITS
-            or not len(came) <= int(length) <= _LONGEST_BODY
-        ):
-            return None
-        if len(came) < int(length):
-            raise _IncompleteError(int(length) - len(came))
-        return came
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Conclude the request without a reply, unless the server had closed an idle connection."""
         del exc
         self._transport = None
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and self._is_reused and not self._came:
+        if exchange is not None and self._is_reused and not self._pieces:
             self._owner.lost(self, exchange)
             return
         self._owner.lost(self)
         if exchange is not None:
             exchange.conclude(None)
+
+
+def _is_usable(message: ParsedMessage) -> bool:
+    """Return True if a reply has a status of HTTP, and its body is sent as it is."""
+    coding = message.fields.get(b"transfer-encoding", _CHUNKED)
+    return message.status in _STATUSES and coding.strip().lower() == _CHUNKED
 
 
 def _unacknowledged(descriptor: int) -> int:
@@ -664,34 +589,3 @@ def _unacknowledged(descriptor: int) -> int:
     with suppress(OSError, ValueError):  # it is closed
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return 0
-
-
-class _IncompleteError(Exception):
-    """Some of the body of a reply is missing: how many bytes, or 0 if that is not known."""
-
-    def __init__(self, missing: int = 0) -> None:
-        super().__init__(missing)
-        self.missing = missing
-
-
-def _unchunked(data: bytes) -> bytes | None:
-    """Return the body of a chunked reply (RFC 9112, 7.1), None if the chunks are malformed.
-
-    Raises:
-        _IncompleteError: Chunks are missing.
-    """
-    body: list[bytes] = []
-    at = 0
-    while (size := _CHUNK_SIZE.match(data, at)) is not None:
-        start, count = size.end(), int(size[1], 16)
-        at = start + count + 2
-        if len(data) < at:
-            raise _IncompleteError
-        if data[at - 2 : at] != b"\r\n":
-            return None  # also for trailer fields
-        if not count:
-            return b"".join(body) if at == len(data) else None
-        body.append(data[start : at - 2])
-    if b"\r\n" in data[at:]:
-        return None
-    raise _IncompleteError
