@@ -6,6 +6,7 @@ import hashlib
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -315,11 +316,11 @@ class TestRadosgw(BucketContract):
         is_named: bool,
     ) -> None:
         work = tmp_path / "work"
-        with BucketStore(work, location, publishes=True) as store:
+        with closing(BucketStore(work, location, publishes=True)) as store:
             sent_pieces(store, monkeypatch)
             break_off(store, LONG)
         foreign = s3.create_multipart_upload(Bucket=location.bucket, Key="foreign")["UploadId"]
-        with BucketStore(work, location, publishes=True) as store:
+        with closing(BucketStore(work, location, publishes=True)) as store:
             store.sweep_parts(lambda *_: True)
             assert len(s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]) == 2
             store.drop_part("1.0.1.whole")
@@ -327,7 +328,7 @@ class TestRadosgw(BucketContract):
             (path,) = notes_of(work)
             note = msgspec.json.decode(path.read_bytes(), type=multipart.UploadNote)
             path.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, upload="")))
-        with BucketStore(work, location, publishes=True) as store:
+        with closing(BucketStore(work, location, publishes=True)) as store:
             store.sweep_parts(lambda *_: True)
         left = s3.list_multipart_uploads(Bucket=location.bucket)["Uploads"]
         assert [one["UploadId"] for one in left] == [foreign]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_a_kill_in_the_middle_of_copies_loses_nothing(
 
 @pytest.fixture
 def store(location: BucketLocation, tmp_path: Path) -> Iterator[BucketStore]:
-    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
         yield store
 
 
@@ -238,7 +239,7 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
             placed(store, found, VERY_LONG)
     uploads = store.uploads.listed(store.bucket.prefix)
     assert [key for key, _ in uploads] == [store.bucket.key("c/copy")]
-    with BucketStore(tmp_path / "work", location, publishes=True) as after:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as after:
         after.sweep_parts(lambda *_: True)
     assert store.uploads.listed(store.bucket.prefix) == []
 

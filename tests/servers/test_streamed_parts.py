@@ -10,7 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -426,7 +426,7 @@ def test_more_bytes_than_announced_fail_without_a_loop(location: BucketLocation,
         await part.discard()
         return written
 
-    with BucketStore(tmp_path, location, publishes=True) as store:
+    with closing(BucketStore(tmp_path, location, publishes=True)) as store:
         parts = store.streamed_parts(FileParts(store.parts), checksum="sha256")
         assert parts is not None
         assert asyncio.run(write(parts)) == size + len(b"more")
@@ -536,7 +536,7 @@ def test_a_service_that_does_not_copy(
         assert isinstance(name, str)
         return name
 
-    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
         monkeypatch.setattr(store.bucket, "document", lambda *_: None)
         monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
         whole = asyncio.run(received(store))
@@ -555,7 +555,7 @@ def test_an_upload_that_vanishes_is_named_by_the_path_of_its_asset(
         assert isinstance(name, str)
         return name
 
-    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
         whole = asyncio.run(received(store))
         for key in left(s3, location):
             s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{key}")
@@ -581,7 +581,7 @@ def test_an_upload_that_is_gone_ends_the_transfer_with_an_error_of_the_destinati
         finally:
             await part.discard()
 
-    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
         monkeypatch.setattr(store.bucket.s3, "upload_part", gone)
         send = store.bucket.send
         monkeypatch.setattr(
@@ -654,7 +654,7 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
                 return True
         return False
 
-    with BucketStore(tmp_path / "work", location, publishes=True) as store:
+    with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
         finished, before, after = asyncio.run(received(store))
         is_short = size <= streamed_parts.PIECE
         assert (finished == body, isinstance(finished, str)) == (is_short, not is_short)
