@@ -154,9 +154,9 @@ class Walk:
         self._page_size = PageSize.requested(page_size)
         self._on_event = on_event
         self._selection_checked = False
-        self._barren = 0
+        self._without_new = 0
         """Pages in a row of one collection that brought no new item."""
-        self._over = False
+        self._ended_early = False
         """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
         """The totals of the collections walked so far, in order."""
@@ -184,7 +184,7 @@ class Walk:
             except _ForgottenCursorError as error:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
-        whole = position == Position() and not self._over and self.summary.cut_short is None
+        whole = position == Position() and not self._ended_early and self.summary.cut_short is None
         for note in self._selector.notes(whole=whole):
             self._on_event(Notice("info", note))
 
@@ -214,7 +214,7 @@ class Walk:
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
             self._announced.append(None)
             await self._walk_one(start, position.request if number == 0 else None, following)
-            if self._over:
+            if self._ended_early:
                 if self.summary.cut_short is not None:
                     self._count_unseen()
                 return
@@ -231,7 +231,7 @@ class Walk:
             resumed or start.request, page_size=self._page_size, on_notice=self._on_event
         )
         was_named = resumed is not None
-        self._barren = 0
+        self._without_new = 0
         try:
             async with prefetch(pages) as ahead:
                 async for page in ahead:
@@ -241,7 +241,7 @@ class Walk:
                     after = Position(start.collection if page.next else following, page.next)
                     ends_walk = following is None and page.next is None
                     new = await self._page(start.collection, page, after, ends_walk=ends_walk)
-                    if self._over:
+                    if self._ended_early:
                         break
                     if self._is_circle(page, new):
                         await self._leave_circle(start.collection, page, following)
@@ -277,7 +277,7 @@ class Walk:
             new += await self._sink.add_batch(selected, reached)
             self._report_left_out(selected, frozenset(page.unread))
             if selected.enough:
-                self._over = True
+                self._ended_early = True
                 break
         return new
 
@@ -302,12 +302,12 @@ class Walk:
         Positions in a tree or a file always move forward, so known items are not a circle there.
         """
         is_placed = page.next is not None and page.next.after
-        self._barren = 0 if new or is_placed else self._barren + 1
-        return self._barren > FRUITLESS_PAGES and page.next is not None
+        self._without_new = 0 if new or is_placed else self._without_new + 1
+        return self._without_new > FRUITLESS_PAGES and page.next is not None
 
     async def _leave_circle(self, collection: str, page: Page, following: str | None) -> None:
         """End the walk of a collection before its last page. The walk continues with `following`."""
-        text = f"The walk ends at {page.request.url}: {self._barren} pages in a row brought no new item."
+        text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
         reached = WalkProgress(Position(following), walked=collection, cut_short=text)

@@ -24,7 +24,11 @@ from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
 from stacpull.sources.source_url import api_place, probable_url
+from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
+
+_MOST_NAMED = 40
+"""The most collections in a message."""
 
 
 class DocumentKind(enum.Enum):
@@ -302,3 +306,21 @@ def _items(document: Document) -> Document:
     if not isinstance(body, list) or (body and all(kind_of(one) is not DocumentKind.ITEM for one in body)):
         return document
     return document._replace(body={"type": "FeatureCollection", "features": body})
+
+
+def no_collection(source: str, name: str, names: list[str]) -> str:
+    """Return the message for a collection that a source does not have: similar names, or all of them."""
+    wanted = name.casefold()
+    containing = [one for one in names if wanted in one.casefold() or one.casefold() in wanted]
+    near = similar(name, names, most=3) or containing[:3]
+    hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
+    return f"{source} has no collection {name}: {hint}"
+
+
+def listing(names: list[str]) -> str:
+    """Return the end of a message that names the collections of a source."""
+    if not names:
+        return "the source lists none."
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(sorted(names)[:_MOST_NAMED])
+    return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")

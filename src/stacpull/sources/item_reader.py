@@ -45,14 +45,14 @@ class ReadItem(NamedTuple):
     read_at: float
 
 
-class _Flight:
-    """A request in flight. Waiting callers get its outcome, or None if it was cancelled."""
+class _PendingRead:
+    """A request that is being sent. Waiting callers get its outcome, or None if it was cancelled."""
 
-    __slots__ = ("began", "landed", "outcome")
+    __slots__ = ("began", "ended", "outcome")
 
     def __init__(self, began: float) -> None:
         self.began = began
-        self.landed = asyncio.Event()
+        self.ended = asyncio.Event()
         self.outcome: ReadItem | TransferError | None = None
 
 
@@ -82,7 +82,7 @@ class ItemReader:
         self._recent: OrderedDict[str, tuple[ReadItem, int]] = OrderedDict()
         """The cached items, each with its estimated bytes of memory."""
         self._recent_weight = 0
-        self._flights: dict[str, _Flight] = {}
+        self._pending: dict[str, _PendingRead] = {}
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`.
@@ -100,14 +100,14 @@ class ItemReader:
         while True:
             if (known := self._known(href, newer_than)) is not None:
                 return known
-            flight = self._flights.get(href)
-            if flight is None or (newer_than is not None and flight.began <= newer_than):
-                return await self._fly(href)
-            await flight.landed.wait()
-            if isinstance(flight.outcome, TransferError):
-                raise TransferError(flight.outcome.failure)
-            if flight.outcome is not None:
-                return flight.outcome
+            pending = self._pending.get(href)
+            if pending is None or (newer_than is not None and pending.began <= newer_than):
+                return await self._read_now(href)
+            await pending.ended.wait()
+            if isinstance(pending.outcome, TransferError):
+                raise TransferError(pending.outcome.failure)
+            if pending.outcome is not None:
+                return pending.outcome
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         """Return the items or failures for `hrefs`, in that order.
@@ -128,7 +128,7 @@ class ItemReader:
             found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
         if self._read_batch is not None:
-            unknown = [href for href in distinct if href not in self._recent and href not in self._flights]
+            unknown = [href for href in distinct if href not in self._recent and href not in self._pending]
             for start in range(0, len(unknown), MOST_TOGETHER):
                 began = self._clock.monotonic()
                 batch = await self._read_batch(unknown[start : start + MOST_TOGETHER])
@@ -150,20 +150,20 @@ class ItemReader:
                     group.create_task(read_each())
         return [found[href] for href in hrefs]
 
-    async def _fly(self, href: str) -> ReadItem:
-        flight = self._flights[href] = _Flight(self._clock.monotonic())
+    async def _read_now(self, href: str) -> ReadItem:
+        pending = self._pending[href] = _PendingRead(self._clock.monotonic())
         try:
-            item = flight.outcome = ReadItem(await self._read(href), flight.began)
+            item = pending.outcome = ReadItem(await self._read(href), pending.began)
         except TransferError as error:
-            flight.outcome = error
+            pending.outcome = error
             raise
         else:
             self._keep(href, item)
             return item
         finally:
-            if self._flights.get(href) is flight:
-                del self._flights[href]
-            flight.landed.set()
+            if self._pending.get(href) is pending:
+                del self._pending[href]
+            pending.ended.set()
 
     def _known(self, href: str, newer_than: float | None) -> ReadItem | None:
         known, _ = self._recent.get(href, (None, 0))

@@ -22,12 +22,11 @@ ItemCollection or a list of items.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
@@ -54,12 +53,11 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.file_ranges import ChangedFileError, FileRanges, stated_version
 from stacpull.sources.pages import read_pages
-from stacpull.sources.paging import PageSize, next_request
+from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
 
-PAGE_ITEMS = 100
-"""Items per page, by default."""
+_NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
 
 
 class ItemsFile(Source):
@@ -141,12 +139,20 @@ class ItemsFile(Source):
         following: PageRequest | None,
         size: int = 0,
     ) -> Page:
-        """Return a page of the selected items. Each feature has a name, to report it if it is not an item."""
+        """Return a page of the selected items.
+
+        Args:
+            request: The request for the page.
+            features: Features or failures, with names to report those that are not items.
+            following: The request for the next page.
+            size: The size of the page in bytes.
+        """
         items, unread = [], []
         for name, feature in features:
             item = valid_item(feature)
             if item is None:
-                unread.append(Unread("", name, Failure(FailureKind.ITEM, "not an item with an id.")))
+                failure = feature if isinstance(feature, Failure) else _NO_ITEM
+                unread.append(Unread("", name, failure))
             elif self._wants(item):
                 items.append(item)
         self._note_links(items)
@@ -185,25 +191,24 @@ class FeaturesSource(ItemsFile):
         super().__init__(document.url, reader)
         self._document = document
         self._requested_url = requested_url or document.url
-        self._is_fresh = True
-        """True until the first walk begins."""
+        self._was_walked = False
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages from `start` on: parts of the document, then the pages after it."""
-        behind: PageRequest | None = start
-        is_fresh, self._is_fresh = self._is_fresh, False
+        after_document: PageRequest | None = start
+        was_walked, self._was_walked = self._was_walked, True
         if start.url == self.url and start.body is None:
-            if not (is_fresh or start.after or is_local(self.url)):
+            if was_walked and not (start.after or is_local(self.url)):
                 await self._read_again()
-            behind = self._page_behind(on_notice)
-            size = page_size.items if page_size.fixed else PAGE_ITEMS
+            after_document = self._page_after(on_notice)
+            size = page_size.for_file
             first = self._resumed(start, self._version(), on_notice)
-            for page in self._stretches(first.number, size, behind):
+            for page in self._pages(first.number, size, after_document):
                 yield page
-        if behind is not None:
-            pages = read_pages(self._reader, behind, page_size, on_notice)
+        if after_document is not None:
+            pages = read_pages(self._reader, after_document, page_size, on_notice)
             async with aclosing(pages):
                 async for page in pages:
                     items = [one for one in page.items if self._wants(one)]
@@ -231,20 +236,18 @@ class FeaturesSource(ItemsFile):
     def _request_at(self, index: int) -> PageRequest:
         return FilePosition(index, 0, self._version()).request(self.url) if index else PageRequest(self.url)
 
-    def _stretches(self, first: int, size: int, behind: PageRequest | None) -> list[Page]:
+    def _pages(self, first: int, size: int, after_document: PageRequest | None) -> Iterator[Page]:
         features = self._features()
-        pages = []
         for begin in range(first, max(len(features), first + 1), size):
-            end = min(begin + size, len(features))
-            following = behind if end >= len(features) else self._request_at(end)
-            pages.append(self._page(features[begin:end], begin, following))
-        return pages
+            end = begin + size
+            named = [
+                (f"feature {number} of {self.url}", one)
+                for number, one in enumerate(features[begin:end], begin + 1)
+            ]
+            following = after_document if end >= len(features) else self._request_at(end)
+            yield self._page_of(self._request_at(begin), named, following, self._document.bytes)
 
-    def _page(self, features: list[object], begin: int, following: PageRequest | None) -> Page:
-        named = [(f"feature {number} of {self.url}", one) for number, one in enumerate(features, begin + 1)]
-        return self._page_of(self._request_at(begin), named, following, self._document.bytes)
-
-    def _page_behind(self, on_notice: OnNotice) -> PageRequest | None:
+    def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page after the document, if the document is a page of an API."""
         body = self._document.members
         if kind_of(body) is not DocumentKind.ITEMS:
@@ -268,7 +271,6 @@ _LONGEST = PAGE_LIMIT
 _GZIPPED = "gzip "
 """A prefix of the version of a gzipped file, whose offsets are those of the decoded lines."""
 _GZIP = b"\x1f\x8b"
-_PAGE_BYTES = 8_000_000
 _OPENINGS = frozenset({b"{", b"["})
 """The first line of a document that spans several lines."""
 _ACCEPT = "application/x-ndjson, application/geo+json-seq, */*"
@@ -279,17 +281,6 @@ def is_lines(url: str) -> bool:
     return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
 
 
-class _PageLines(msgspec.Struct):
-    """The items and unreadable lines of a page so far."""
-
-    items: list[Json] = msgspec.field(default_factory=list)
-    unread: list[Unread] = msgspec.field(default_factory=list)
-    bytes: int = 0
-
-    def is_full(self, most: int) -> bool:
-        return len(self.items) + len(self.unread) >= most or self.bytes >= _PAGE_BYTES
-
-
 class LinesSource(ItemsFile):
     """The items of an NDJSON file."""
 
@@ -297,50 +288,46 @@ class LinesSource(ItemsFile):
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the position of `start` on."""
-        most = page_size.items if page_size.fixed else PAGE_ITEMS
-        request, stretch, done = start, _PageLines(), FilePosition.of(start)
+        request, place, size = start, FilePosition.of(start), 0
+        features: list[tuple[str, object]] = []
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
-        async with aclosing(self._lines(done, on_notice)) as lines:
-            async for place, line in lines:
-                if stretch.is_full(most):
-                    following = done.request(self.url)
-                    yield self._page(request, stretch, following)
-                    request, stretch = following, _PageLines()
-                self._add(stretch, line, place.number, repaired)
-                done = place
-        yield self._page(request, stretch, None)
+        async with aclosing(self._lines(place, on_notice)) as lines:
+            async for after, line in lines:
+                if len(features) >= page_size.for_file or size >= PAGE_BYTES:
+                    following = place.request(self.url)
+                    yield self._page_of(request, features, following, size)
+                    request, features, size = following, [], 0
+                place, size = after, size + len(line)
+                features += self._features_of(line, after.number, repaired)
+        yield self._page_of(request, features, None, size)
 
-    def _add(self, stretch: _PageLines, line: bytes, number: int, repaired: RepairWarnings) -> None:
-        stretch.bytes += len(line)
+    def _features_of(
+        self, line: bytes, number: int, repaired: RepairWarnings
+    ) -> list[tuple[str, Json | Failure | None]]:
+        """Return the selected items of a line, and its unreadable entries, with their names."""
         line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
         if not line:
-            return
+            return []
+        is_stdin = self.url.startswith("stdin:")
+        name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
         try:
             decoded = decode(line)
-            repaired.note(decoded, f"line {number} of {self.url}")
-            found, why = _items_of(decoded.value), "not an item with an id"
         except TooManyValuesError as error:
-            found, why = [None], str(error)
+            return [(name, Failure(FailureKind.ITEM, f"{error}."))]
         except ValueError:
             if number == 1 and line in _OPENINGS:
                 raise SourceError(
                     f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a file "
                     "name that ends with .json."
                 ) from None
-            found, why = [None], "not valid JSON"
-        is_stdin = self.url.startswith("stdin:")
-        name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
-        for place, item in enumerate(found, 1):
-            if item is None:
-                failure = Failure(FailureKind.ITEM, f"{why}.")
-                entry = name if len(found) == 1 else f"item {place} of {name}"
-                stretch.unread.append(Unread("", entry, failure))
-            elif self._wants(item):
-                stretch.items.append(item)
-
-    def _page(self, request: PageRequest, stretch: _PageLines, following: PageRequest | None) -> Page:
-        self._note_links(stretch.items)
-        return Page(request, stretch.items, following, None, stretch.bytes, unread=tuple(stretch.unread))
+            return [(name, Failure(FailureKind.ITEM, "not valid JSON."))]
+        repaired.note(decoded, f"line {number} of {self.url}")
+        found = _items_of(decoded.value)
+        return [
+            (name if len(found) == 1 else f"item {place} of {name}", item)
+            for place, item in enumerate(found, 1)
+            if item is None or self._wants(item)
+        ]
 
     async def _lines(
         self, place: FilePosition, on_notice: OnNotice

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Page, PageRequest, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -65,32 +65,35 @@ class LivePage(NamedTuple):
 def is_live(document: Document) -> bool:
     """Return whether a document of a tree belongs to an API, whose items are in pages."""
     body = document.members
-    url, remote = document.url, is_web(document.url)
-    kind = kind_of(body)
+    url, kind = document.url, kind_of(body)
     if kind is DocumentKind.ITEM:
         return False
     if kind is DocumentKind.ITEMS:
-        return remote and has_next(body)
-    if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
-        return True
-    return items_link(body, url) is not None or (
-        kind is not DocumentKind.OTHER and bool(items_elsewhere(body, url))
+        return is_web(url) and has_next(body)
+    return (
+        _is_of_api(body, url)
+        or items_link(body, url) is not None
+        or (kind is not DocumentKind.OTHER and bool(items_elsewhere(body, url)))
     )
+
+
+def _is_of_api(body: Json, url: str) -> bool:
+    """Return whether a document is the root of an API, or a collection of one."""
+    return is_web(url) and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection))
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
     """Return the source for a document that `is_live` accepts.
 
     Raises:
-        SourceError: The document behind its `items` link could not be read.
+        SourceError: The document at its `items` link could not be read.
         CredentialsError: Credentials are missing or refused.
     """
     body = document.members
     url, kind = document.url, kind_of(body)
     if kind is DocumentKind.ITEMS:
         return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
-    remote = is_web(url)
-    if remote and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection)):
+    if _is_of_api(body, url):
         return ApiSource(url, reader, body if "conformsTo" in body else None)
     if (items := items_elsewhere(body, url)) is not None:
         return ApiSource(items, reader)
@@ -187,8 +190,8 @@ class LiveWalk:
                 ) as pages:
                     async for page in pages:
                         was_named, items = True, items + len(page.items)
-                        behind = here._replace(page=page.next) if page.next is not None else following
-                        yield LivePage(page, name, behind)
+                        after = here._replace(page=page.next) if page.next is not None else following
+                        yield LivePage(page, name, after)
             except SourceError as error:
                 if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)

@@ -114,6 +114,9 @@ def _text(value: Any) -> str:
 
 
 AUTO_ITEMS = 1000
+FILE_ITEMS = 100
+"""Items per page of a file or a tree, where larger pages save no requests. At most these are read again after
+a kill."""
 LEAST_ITEMS = 10
 PAGE_BYTES = 8_000_000
 """The intended maximum size of a page in bytes of decoded JSON."""
@@ -134,6 +137,11 @@ class PageSize(msgspec.Struct, frozen=True):
     def requested(cls, option: int | None) -> PageSize:
         """Return the page size for `--page-size`: a number of items, or None for `auto`."""
         return cls() if option is None else cls(option, fixed=True)
+
+    @property
+    def for_file(self) -> int:
+        """The number of items per page of a file or a tree."""
+        return self.items if self.fixed else FILE_ITEMS
 
     def at_most(self, items: int | None) -> PageSize:
         """Return this size, limited to `items` (the `limit` in SOURCE's URL) unless it is fixed."""

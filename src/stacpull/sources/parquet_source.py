@@ -35,8 +35,6 @@ from stacpull.sources.items_file import FilePosition, ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
-_PAGE_ITEMS: Final = 200
-"""Items per page, by default."""
 _WHOLE_LIMIT: Final = 2 << 30
 """The most bytes of a file from a server without ranges."""
 _SIZE_LIMIT: Final = 1 << 42
@@ -87,10 +85,10 @@ class ParquetSource(ItemsFile):
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the row of `start` on."""
-        most = page_size.items if page_size.fixed else _PAGE_ITEMS
+        most = page_size.for_file
         request = start
         async with self._opened() as file:
-            place = self._resumed(start, file.version, on_notice)
+            place = self._resumed(start, file.ranges.version, on_notice)
             ahead = [n for n in range(place.number, len(file.groups)) if self._may_match(file.groups[n])]
             for position, number in enumerate(ahead):
                 row = place.offset if number == place.number else 0
@@ -110,9 +108,9 @@ class ParquetSource(ItemsFile):
     def _following(self, file: _RemoteParquet, ahead: list[int], row: int) -> PageRequest | None:
         """Return the request for the rows from `row` of the first row group ahead; None at the end."""
         if row < file.groups[ahead[0]].rows:
-            return FilePosition(ahead[0], row, file.version).request(self.url)
+            return FilePosition(ahead[0], row, file.ranges.version).request(self.url)
         rest = [number for number in ahead[1:] if file.groups[number].rows]
-        return FilePosition(rest[0], 0, file.version).request(self.url) if rest else None
+        return FilePosition(rest[0], 0, file.ranges.version).request(self.url) if rest else None
 
     def _may_match(self, group: _RowGroup) -> bool:
         return self._filter is None or self._filter.may_match(group.ranges, group.rows)
@@ -144,29 +142,25 @@ class _RemoteParquet:
     Attributes:
         groups: The row groups.
         collections: The collections in the metadata, by id.
+        ranges: The bytes of this version.
     """
 
     def __init__(self, url: str, reader: JsonReader, part: BinaryIO, decoder: _Decoder) -> None:
         self.groups: tuple[_RowGroup, ...] = ()
         self.collections: dict[str, Json] = {}
         self._url = url
-        self._file = FileRanges(url, reader)
+        self.ranges = FileRanges(url, reader)
         self._part = part
         self._decoder = decoder
         self._size = 0
-
-    @property
-    def version(self) -> str:
-        """Size, and ETag or date; empty if the server does not state them."""
-        return self._file.version
 
     async def open(self) -> None:
         """Read the footer."""
         end = await self._read_end()
         length = self._footer_size(end)
-        if length > len(end) and not self._file.is_whole:
+        if length > len(end) and not self.ranges.is_whole:
             await self._fetch(self._size - length, self._size)
-        elif not self._file.is_whole:
+        elif not self.ranges.is_whole:
             await asyncio.to_thread(self._begin_part, self._size - len(end), end)
         footer = await self._decoder.ask("footer", self._size)
         self.groups = tuple(_row_group(one) for one in footer["groups"])
@@ -177,7 +171,7 @@ class _RemoteParquet:
         group = self.groups[number]
         if not group.rows:
             return
-        if not self._file.is_whole:
+        if not self.ranges.is_whole:
             await self._fetch(group.start, group.end)
         items = await self._decoder.ask("items", number, self._url, first, most)
         while items is not None:
@@ -202,7 +196,7 @@ class _RemoteParquet:
     async def _read_end(self) -> bytes:
         """Read the last bytes, or the whole file if the server sends it, and the size."""
         received = await self._receive(-TAIL)
-        self._size = received if self._file.size is None else self._file.size
+        self._size = received if self.ranges.size is None else self.ranges.size
         if self._size > _SIZE_LIMIT:
             raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
         return await asyncio.to_thread(_end_of, self._part)
@@ -216,10 +210,10 @@ class _RemoteParquet:
         """Append bytes of the file to what was written last; return their number."""
         size = 0
         try:
-            async with aclosing(self._file.chunks(start, end)) as chunks:
+            async with aclosing(self.ranges.chunks(start, end)) as chunks:
                 async for chunk in chunks:
                     size += len(chunk)
-                    if self._file.is_whole and size > _WHOLE_LIMIT:
+                    if self.ranges.is_whole and size > _WHOLE_LIMIT:
                         raise _unreadable(
                             self._url, "its server does not support ranges, and it is too large"
                         )

@@ -27,7 +27,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.documents import read_item, redirected_item
+from stacpull.sources.documents import listing, no_collection, read_item, redirected_item
 from stacpull.sources.items_by_id import ItemsById
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
@@ -47,11 +47,7 @@ from stacpull.sources.search_query import (
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
-from stacpull.spelling import similar
 from stacpull.urls import parameter, set_parameter
-
-_MOST_NAMED = 40
-"""The most collections in a message; if there are more, it refers to `stacpull collections`."""
 
 Walk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
@@ -168,9 +164,7 @@ class StacApi(Source):
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        near = similar(name, names, most=3) or _containing(name, names)
-        hint = f"did you mean {' or '.join(near)}?" if near else _listing(names)
-        return f"{self._place.root} has no collection {name}: {hint}"
+        return no_collection(self._place.root, name, names)
 
     async def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:
@@ -229,7 +223,7 @@ class ApiSource(StacApi):
         if not selection.all_collections:
             raise UsageError(
                 f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
-                f"all_collections=True); {_listing(names)}"
+                f"all_collections=True); {listing(names)}"
             )
         return await self._starts(names, selection)
 
@@ -386,17 +380,3 @@ def _listed_collections(document: Document) -> dict[str, Json]:
 
 def _names(collections: Iterable[Json]) -> list[str]:
     return [str(c["id"]) for c in collections]
-
-
-def _containing(name: str, names: list[str]) -> list[str]:
-    """Return up to three `names` that contain `name` or are contained in it."""
-    wanted = name.casefold()
-    return [n for n in names if wanted in n.casefold() or n.casefold() in wanted][:3]
-
-
-def _listing(names: list[str]) -> str:
-    if not names:
-        return "the source lists none."
-    more = len(names) - _MOST_NAMED
-    shown = ", ".join(sorted(names)[:_MOST_NAMED])
-    return f"there are {shown}" + (f" and {more} more (see stacpull collections)." if more > 0 else ".")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -26,6 +25,7 @@ from stacpull.sources.documents import (
     absolute,
     kind_of,
     located,
+    no_collection,
     outcome_of,
     read_root,
     refuse_split,
@@ -38,19 +38,9 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import api_place
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
-from stacpull.spelling import similar
 
-_MOST_NAMED = 40
-"""The most collections in a message."""
 _HEAVIEST_LEVEL = 512 * 1024 * 1024
 """The most memory of the catalogs and collections of one level, in estimated bytes."""
-
-
-class _FoundCollection(NamedTuple):
-    """A collection found in the tree, and its URL."""
-
-    url: str
-    document: Json
 
 
 class StaticSource(Source):
@@ -80,7 +70,7 @@ class StaticSource(Source):
 
     async def collections(self) -> list[Json]:
         """Return the documents of all collections in the tree, without their `item` and `child` links."""
-        return [place.document async for place in self._found()]
+        return [found async for found in self._found()]
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, with its URL as `self` link.
@@ -110,9 +100,9 @@ class StaticSource(Source):
         missing = set(wanted) - self._urls.keys()
         found = []
         if missing:
-            async with aclosing(self._found()) as places:
-                async for place in places:
-                    found.append(str(place.document["id"]))
+            async with aclosing(self._found()) as documents:
+                async for document in documents:
+                    found.append(str(document["id"]))
                     missing -= {found[-1]}
                     if not missing:
                         break
@@ -136,16 +126,16 @@ class StaticSource(Source):
     def _walk(self, page_size: PageSize, on_notice: OnNotice) -> TreeWalk:
         return TreeWalk(self.reader, self.selection, page_size, on_collection=self._add, on_notice=on_notice)
 
-    def behind(
+    def at_link(
         self, href: str, collection: str, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Return the pages behind one link: an item, a catalog or an API below a collection.
+        """Return the pages that one link leads to: an item, a catalog or an API below a collection.
 
         Raises:
             SourceError: The servers no longer answer.
             CredentialsError: Credentials are missing or refused.
         """
-        return self._walk(page_size, on_notice).behind(self.url, href, collection)
+        return self._walk(page_size, on_notice).at_link(self.url, href, collection)
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""
@@ -154,29 +144,27 @@ class StaticSource(Source):
     def _add(self, collection_id: str, url: str) -> None:
         self._urls.setdefault(collection_id, url)
 
-    async def _found(self) -> AsyncGenerator[_FoundCollection]:
-        """Read the catalogs level by level, without items. Yield each collection once."""
+    async def _found(self) -> AsyncGenerator[Json]:
+        """Read the catalogs level by level, without items. Yield each collection once, without its links."""
         root = self._root or await read_root(self.reader, self.url)
         level, walked, known = [root], {root.url}, set[str]()
         for _ in range(DEEPEST):
             for document in level:
-                async for place in self._found_in_api(document, known):
-                    yield place
+                async for found in self._found_in_api(document, known):
+                    yield found
                 body = document.members
                 name = body.get("id")
                 is_new = isinstance(name, str) and name not in known
                 if is_new and kind_of(body) is DocumentKind.COLLECTION:
                     known.add(str(name))
                     self._add(str(name), document.url)
-                    yield _FoundCollection(
-                        document.url, located(without_links(body, "item", "child"), document.url)
-                    )
+                    yield located(without_links(body, "item", "child"), document.url)
             level = [document for document in level if not is_live(document)]
             urls = [url for url in _children(level) if url not in walked]
             walked.update(urls)
             level = await _read_catalogs(self.reader, list(dict.fromkeys(urls)))
 
-    async def _found_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[_FoundCollection]:
+    async def _found_in_api(self, document: Document, known: set[str]) -> AsyncGenerator[Json]:
         """Yield the new collections of the API of a document, unless it is a collection itself."""
         if not is_live(document) or kind_of(document.body) is DocumentKind.COLLECTION:
             return
@@ -190,15 +178,12 @@ class StaticSource(Source):
             if isinstance(name := one.get("id"), str) and name not in known:
                 known.add(name)
                 self._add(name, url)
-                yield _FoundCollection(url, located(without_links(one, "item", "child"), url))
+                yield located(without_links(one, "item", "child"), url)
 
     def _unknown(self, name: str, names: list[str]) -> str:
         if self._is_collection and names == [self._id]:
             return f"The source is the collection {self._id} itself: leave -C {name} out, or use its catalog."
-        near = similar(name, names, most=3)
-        shown = near or sorted(names)[:_MOST_NAMED]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(shown) or 'none'}."
-        return f"{self.url} has no collection {name}: {hint}"
+        return no_collection(self.url, name, names)
 
 
 def _children(level: list[Document]) -> list[str]:
@@ -270,10 +255,10 @@ class LinksAgain(Source):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages behind one link."""
+        """Yield the pages that one link leads to."""
         link = self._links[start.url]
         href = await self._signed.href(link.path) if link.path else None
-        pages = self._source.behind(
+        pages = self._source.at_link(
             href or link.href, link.collection, page_size=page_size, on_notice=on_notice
         )
         async with aclosing(pages):

@@ -60,8 +60,6 @@ from stacpull.sources.source import JsonReader, OnNotice
 OnCollection = Callable[[str, str], None]
 """Called with the id and URL of each collection that is read."""
 
-PAGE_ITEMS = 100
-"""Items per page, by default. After a kill, at most these are read again."""
 AT_ONCE = 64
 """The most documents read at once. The client's gates limit the requests."""
 DEEPEST = 32
@@ -208,7 +206,7 @@ class TreeWalk:
         self._skipped = 0
         """Links to catalogs that were walked before or are above the link."""
         self._under_way = 0
-        self._landed = asyncio.Event()
+        self._read_ended = asyncio.Event()
         self._unanswered = 0
         self._place: tuple[tuple[int, str], ...] = ()
         self._items: list[Json] = []
@@ -240,8 +238,8 @@ class TreeWalk:
             self._entries = _entries_of(self._branch(root, collection, None, None, start.after))
         return self._pages(start)
 
-    def behind(self, base: str, href: str, collection: str) -> AsyncGenerator[Page]:
-        """Return the pages behind one link: an item, a catalog or an API.
+    def at_link(self, base: str, href: str, collection: str) -> AsyncGenerator[Page]:
+        """Return the pages that one link leads to: an item, a catalog or an API.
 
         Args:
             base: The URL of the document with the link.
@@ -258,7 +256,7 @@ class TreeWalk:
         return self._pages(PageRequest(base))
 
     async def _pages(self, start: PageRequest) -> AsyncGenerator[Page]:
-        items = self._size.items if self._size.fixed else min(PAGE_ITEMS, self._size.items)
+        items = self._size.for_file
         request: PageRequest | None = start
         while request is not None:
             if (api := self._api_at_head()) is not None:
@@ -294,8 +292,8 @@ class TreeWalk:
             self._read_on(group)
             head = self._entries[0]
             if isinstance(head, _Branch) or (isinstance(head, _Read) and head.outcome is None):
-                self._landed.clear()
-                await self._landed.wait()
+                self._read_ended.clear()
+                await self._read_ended.wait()
 
     def _is_full(self, most: int) -> bool:
         many = len(self._items) + len(self._unread) >= most or self._catalogs >= _PAGE_CATALOGS
@@ -327,14 +325,14 @@ class TreeWalk:
         end = PageRequest(request.url, after=self._place) if self._entries else None
         async with aclosing(live.pages(place)) as pages:
             async for page, name, following in pages:
-                behind, ended = end, following is None
+                next_request, ended = end, following is None
                 if following is not None:
                     after = (*self._place, (following.number, following.collection))
-                    behind = PageRequest(request.url, after=after, within=following.page)
+                    next_request = PageRequest(request.url, after=after, within=following.page)
                 self._count_unanswered(page.unread)
                 own = name or api.collection
                 items = [{**one, "collection": one.get("collection") or own} for one in page.items]
-                yield replace(page, items=items, next=behind, matched=None)
+                yield replace(page, items=items, next=next_request, matched=None)
         self._skipped += live.passed_over
         if not ended:
             yield Page(request, [], end, None)
@@ -464,7 +462,7 @@ class TreeWalk:
                 read.outcome = outcome
         finally:
             self._under_way -= 1
-            self._landed.set()
+            self._read_ended.set()
 
     async def _outcome(self, read: _Read, limit: int | None) -> Document | Failure | list[_Entry]:
         """Read the document at a link. Return a catalog as its entries (none if it is above the link)."""

@@ -30,7 +30,7 @@ from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.tiff import Needs, Segments
 from stacpull.transfer.checks import failed, is_page_instead, page_instead, promised
-from stacpull.transfer.resume import is_another, same_object, validator_of
+from stacpull.transfer.resume import is_another, range_headers, same_object, validator_of
 
 _MOST_READS = 32
 _CHUNK = 16 * 1024
@@ -201,14 +201,8 @@ class FileVersion:
         return bool(self._condition) and self._validator is None
 
     def _fields(self, wanted: Needs) -> dict[str, str]:
-        fields = {"Range": f"bytes={wanted.start}-{wanted.stop - 1}"}
-        if self._is_conditional:
-            return {**fields, **self._condition}
-        known = self._validator
-        condition = known and (known.strong_etag or known.last_modified)
-        if condition:
-            fields["If-Range"] = condition
-        return fields
+        fields = range_headers(wanted.start, self.validator, wanted.stop)
+        return {**fields, **self._condition} if self._is_conditional else fields
 
     def _compare(self, response: Response) -> None:
         """Compare the validator with that of the first response; a 206 must repeat it (RFC 9110, 15.3.7).

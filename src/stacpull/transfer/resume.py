@@ -73,9 +73,9 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
     return validator if is_strong else validator._replace(last_modified=None)
 
 
-def range_headers(size: int, validator: Validator) -> dict[str, str]:
-    """Return the header fields that request everything after the first `size` bytes of the same object."""
-    headers = {"Range": f"bytes={size}-"}
+def range_headers(start: int, validator: Validator, stop: int | None = None) -> dict[str, str]:
+    """Return the header fields that request the bytes from `start` to `stop` of the same object."""
+    headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
     condition = validator.strong_etag or validator.last_modified
     if condition:
         headers["If-Range"] = condition
