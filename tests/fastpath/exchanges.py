@@ -131,7 +131,7 @@ class _Outcomes(TransferSlots):
     def put(self, job: Job, arrival: Arrival | None) -> None:
         known = None if arrival is None else replace(arrival, digest=None)
         self.jobs[job.row] = (known, job.href)
-        self.give_back()
+        self.free_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)

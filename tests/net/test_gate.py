@@ -14,6 +14,7 @@ from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.notices import NetworkEvents
+from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
 
@@ -417,14 +418,15 @@ class RecordedTurn:
     def __init__(self) -> None:
         self.outcomes: list[bool] = []
 
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         return False
 
-    def set_result(self, admitted: bool) -> None:
-        self.outcomes.append(admitted)
+    def admitted(self) -> None:
+        self.outcomes.append(True)
 
-    def set_exception(self, error: BaseException) -> None:
-        raise error
+    def refused(self, given_up: TransferError | None = None) -> None:
+        assert given_up is None
+        self.outcomes.append(False)
 
 
 def test_queued_turns_are_served_in_order_and_released_on_close() -> None:

@@ -262,7 +262,7 @@ class Worker(ArrivalSender):
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
                     self.resize(slots)
-                    self._network.client.gates.bound(per_host)
+                    self._network.client.gates.set_maximum(per_host)
                 case messages.Stop():
                     self._pool.stop()
                 case messages.End():
@@ -276,7 +276,7 @@ class Worker(ArrivalSender):
 
     def written(self, count: int) -> None:
         """Free the slots; the first process counts what all workers have to publish."""
-        self.give_back(count)
+        self.free_slots(count)
 
     def send_unchanged(self, job: Job) -> None:
         """See `ArrivalSender.send_unchanged`."""

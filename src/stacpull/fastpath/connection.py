@@ -138,16 +138,16 @@ class FastConnection(asyncio.Protocol):
         self.abort()
         self._pool.lost(self)
 
-    def tick(self, seconds: float, stall_turns: int, idle_turns: int) -> None:
+    def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count one tick of the pool's timer, and close the connection after too many ticks without data."""
         exchange = self.exchange
         is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = exchange is None and not self._is_streamed
         if is_idle or is_awaited:
             self._quiet += 1
-        if is_idle and self._quiet > idle_turns:
+        if is_idle and self._quiet > idle_ticks:
             self.abort()
-        elif is_awaited and self._quiet > stall_turns:
+        elif is_awaited and self._quiet > stall_ticks:
             self._fail(connection_errors.stalled(self.host.place.name), exchange)
         elif is_awaited and self._is_too_slow(seconds):
             self._fail(too_slow(self.host.place.name), exchange)

@@ -22,8 +22,8 @@ from stacpull.net.transport import USER_AGENT
 from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0
-_TURN = 1.0
-_TURNS_A_TIMEOUT = 8
+_TICK = 1.0
+_TICKS_A_TIMEOUT = 8
 
 
 class FastHost:
@@ -76,9 +76,9 @@ class FastConnections:
         self._connector = FastConnector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
         self._opening = idle.join(self._close_idle)
         self._proxies = proxies() if trust_env else {}
-        self._turn = min(_TURN, stall_timeout / _TURNS_A_TIMEOUT)
-        self._stall_turns = math.ceil(stall_timeout / self._turn)
-        self._idle_turns = math.ceil(_KEEP_ALIVE / self._turn)
+        self._tick = min(_TICK, stall_timeout / _TICKS_A_TIMEOUT)
+        self._stall_ticks = math.ceil(stall_timeout / self._tick)
+        self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
         self._pace = (min_rate, stall_timeout)
         self._hosts: dict[RemoteHost, FastHost] = {}
         self.open: set[FastConnection] = set()
@@ -137,7 +137,7 @@ class FastConnections:
         if self._emptied is not None:
             connection.abort()
         elif self._timer is None:
-            self._wind()
+            self._start_timer()
 
     def lost(self, connection: FastConnection) -> None:
         """Remove a closed connection."""
@@ -158,13 +158,13 @@ class FastConnections:
                 for connection in list(host.idle):
                     connection.close()
 
-    def _wind(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._turn, self._on_turn)
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
-    def _on_turn(self) -> None:
+    def _on_tick(self) -> None:
         """Check all connections. The timer ends with the last one."""
         self._timer = None
         for connection in list(self.open):
-            connection.tick(self._turn, self._stall_turns, self._idle_turns)
+            connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
         if self.open:
-            self._wind()
+            self._start_timer()

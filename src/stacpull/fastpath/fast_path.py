@@ -158,19 +158,16 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     # Called by a gate.
 
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         """Return True once the run has ended: the gate then drops it from the queue."""
         return self.path.is_closed
 
-    def set_result(self, admitted: bool) -> None:
-        """Called when a permit is granted, or (False) when the gate is closed."""
-        if admitted:
-            self.send()
-        else:
-            self.path.hand_over(self)
+    def admitted(self) -> None:
+        """Send the request."""
+        self.send()
 
-    def set_exception(self, _error: BaseException) -> None:
-        """Called when the gate fails the host: the general path handles that."""
+    def refused(self, _given_up: TransferError | None = None) -> None:
+        """Hand over: the general path waits, or reports that the host is given up."""
         self.path.hand_over(self)
 
     # Called by a connection.
@@ -276,7 +273,7 @@ class FastPath:
     def begin(self, job: Job) -> bool:
         """Start to fetch an asset. Return False if the general path must do it."""
         href = job.href
-        if job.stale or job.present is not None or job.sha256 is not None:
+        if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
         origin = self.origin(href)
         if origin is None:

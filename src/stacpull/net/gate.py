@@ -64,20 +64,36 @@ _TOO_MUCH = 3
 """Unanswered minus answered requests from which the limit is lowered."""
 
 
-class GateTurn(Protocol):
-    """An entry in the queue of a gate: a future, or a request of the fast path."""
+class WaitingRequest(Protocol):
+    """An entry in the queue of a gate: a request of the fast path, or of a task (`_WaitingTask`)."""
 
-    def done(self) -> bool:
-        """Return whether it no longer waits."""
+    def is_over(self) -> bool:
+        """Return True if it no longer waits: its run or its task has ended."""
         ...
 
-    def set_result(self, result: bool, /) -> None:
-        """Called with True when it has a permit, or with False when the gate is closed."""
+    def admitted(self) -> None:
+        """Called when it has a permit."""
         ...
 
-    def set_exception(self, exception: BaseException, /) -> None:
-        """Called when the host is given up."""
+    def refused(self, given_up: TransferError | None = None) -> None:
+        """Called when the gate is closed, or the host is given up. It has no permit."""
         ...
+
+
+class _WaitingTask(asyncio.Future[bool]):
+    """The result is True with a permit. It is False for the first one at a closed gate: the watcher."""
+
+    def is_over(self) -> bool:
+        return self.done()
+
+    def admitted(self) -> None:
+        self.set_result(True)
+
+    def refused(self, given_up: TransferError | None = None) -> None:
+        if given_up is None:
+            self.set_result(False)
+        else:
+            self.set_exception(given_up)
 
 
 class Gate:
@@ -125,8 +141,8 @@ class Gate:
         """Permits in use."""
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
-        self._queue: deque[GateTurn] = deque()
-        self._watcher: asyncio.Future[bool] | None = None
+        self._queue: deque[WaitingRequest] = deque()
+        self._watcher: _WaitingTask | None = None
         self.pauses = 0
         """Pauses in a row without an answer in between."""
         self._refusals = 0
@@ -169,12 +185,9 @@ class Gate:
         self.in_use += 1
         return True
 
-    def enqueue(self, turn: GateTurn) -> None:
-        """Append `turn` to the queue of an open gate.
-
-        Its result is True when it gets a permit, or False if the gate closes before.
-        """
-        self._queue.append(turn)
+    def enqueue(self, request: WaitingRequest) -> None:
+        """Append a request to the queue of an open gate."""
+        self._queue.append(request)
         if self.in_use < self.limit:
             self._admit()  # the gate may have opened since `try_acquire`
 
@@ -187,13 +200,13 @@ class Gate:
         if self.try_acquire():
             return
         self._refuse_if_given_up()
-        turn = asyncio.get_running_loop().create_future()
+        turn = _WaitingTask()
         self._queue.append(turn)
         self._appoint()
         self._admit()  # the gate may have opened since `try_acquire`
         try:
             while not await turn:
-                turn = self._queue[0] = self._watcher = asyncio.get_running_loop().create_future()
+                turn = self._queue[0] = self._watcher = _WaitingTask()
                 await self._watch()
         except BaseException:
             self._leave(turn)
@@ -327,8 +340,8 @@ class Gate:
         for turn in waiting:
             if turn is self._watcher:
                 self._queue.append(turn)
-            elif not turn.done() and self._given_up is not None:
-                turn.set_exception(TransferError(self._given_up))
+            elif not turn.is_over() and self._given_up is not None:
+                turn.refused(TransferError(self._given_up))
 
     def _refuse_if_given_up(self) -> None:
         if self._given_up is not None and self.closed_for():
@@ -355,9 +368,9 @@ class Gate:
         if self._close(pause) and not from_other_process:
             self._on_closed(self.host, pause)
 
-    def bound(self, maximum: int) -> None:
+    def set_maximum(self, maximum: int) -> None:
         """Set the maximum of the limit. Permits in use stay valid."""
-        self._gauge.bound(maximum)
+        self._gauge.set_maximum(maximum)
         self._change()
 
     def refused(self, status: int) -> None:
@@ -397,9 +410,9 @@ class Gate:
             return
         while self._queue and self.in_use < self.limit:
             turn = self._queue.popleft()
-            if not turn.done():  # else it was cancelled
+            if not turn.is_over():
                 self.in_use += 1
-                turn.set_result(True)
+                turn.admitted()
 
     def _appoint(self) -> None:
         """Make the first waiting request the watcher, which waits for a closed gate to open."""
@@ -407,15 +420,15 @@ class Gate:
             return
         while self._queue:
             first = self._queue[0]
-            if first.done():
+            if first.is_over():
                 self._queue.popleft()
-            elif isinstance(first, asyncio.Future):
+            elif isinstance(first, _WaitingTask):
                 self._watcher = first
-                first.set_result(False)
+                first.refused()
                 return
             else:  # a request of the fast path: a task of the general path waits instead
                 self._queue.popleft()
-                first.set_result(False)
+                first.refused()
 
     async def _watch(self) -> None:
         while pause := self.closed_for():
@@ -424,7 +437,7 @@ class Gate:
         self._watcher = None
         self._admit()
 
-    def _leave(self, turn: asyncio.Future[bool]) -> None:
+    def _leave(self, turn: _WaitingTask) -> None:
         """Remove a cancelled turn, and pass on its permit or its role as watcher."""
         if self._watcher is turn:
             self._watcher = None
@@ -502,11 +515,11 @@ class Gates:
             )
         return gate
 
-    def bound(self, per_host: int) -> None:
+    def set_maximum(self, per_host: int) -> None:
         """Set the maximum of requests at once per host."""
         self._maximum = per_host
         for gate in self:
-            gate.bound(per_host)
+            gate.set_maximum(per_host)
 
     def is_within(self, per_host: int) -> bool:
         """Return whether no host has more than `per_host` permits in use."""

@@ -104,7 +104,7 @@ class Gauge:
         self.limit = self._search.limit
         self.restart()
 
-    def bound(self, maximum: int) -> None:
+    def set_maximum(self, maximum: int) -> None:
         """Set the maximum of the limit."""
         self._search = bounded(self._search, maximum, set_by_user=self._is_fixed)
         self.limit = self._search.limit
