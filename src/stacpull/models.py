@@ -82,7 +82,7 @@ class SourceLink(NamedTuple):
     id: ItemId | None = None
 
     @property
-    def nameless(self) -> ItemId:
+    def placeholder_id(self) -> ItemId:
         """The placeholder ID of the source item until its own ID is known."""
         return self.id or ItemId(self.parent.collection, self.href)
 
@@ -237,7 +237,7 @@ class PlannedItem(NamedTuple):
     """Keys of the assets that are web pages or endpoints, and therefore left out."""
     unverifiable: int = 0
     """How many assets state a checksum of an unknown kind, or of the wrong length."""
-    spread: tuple[str, ...] = ()
+    expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
     cleaned: bytes = b""
     """The document as the ledger keeps it, with all credentials cut, once it is on its way there."""
@@ -301,7 +301,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
     alternates: tuple[str, ...] = ()
     """Other hrefs to try if `href` cannot be fetched, in this order."""
-    present: VersionInDest | None = None
+    version_in_dest: VersionInDest | None = None
     """The version in DEST: the request is conditional."""
     moved: bool = False
     """True if `href` is not the planned one: its response proves nothing about the planned one."""
@@ -317,8 +317,10 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
         signature, the request is unconditional.
         """
         moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
-        present = None if moved else self.present
-        return replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False, present=present, moved=moved)
+        version = None if moved else self.version_in_dest
+        return replace(
+            self, href=hrefs[0], alternates=hrefs[1:], stale=False, version_in_dest=version, moved=moved
+        )
 
     def stating(self, size: int | None, checksum: Checksum | None) -> Self:
         """Return the job with the size and checksum that its item now states."""

@@ -113,7 +113,7 @@ class HeaderBook:
         """Add an asset that failed and is not retried; its slot is already released."""
         self.give_up(job, failure)
 
-    def give_back(self, count: int = 1) -> None:
+    def free_slots(self, count: int = 1) -> None:
         """Release the slots of assets without a header."""
         for _ in range(count):
             self._slots.release()

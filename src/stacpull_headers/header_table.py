@@ -26,7 +26,7 @@ from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop
-from stacpull.engine.session import opened_source
+from stacpull.engine.run_opening import opened_source
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener

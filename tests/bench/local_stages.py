@@ -126,6 +126,6 @@ def _parts(
 
 def _publish(bench: Bench, parts: Sequence[Arrival]) -> None:
     for group in _cut(parts, GROUP):
-        bench.publisher.take(group)
+        bench.publisher.add_recovered(group)
         bench.publisher.publish()
     bench.publisher.publish_all()

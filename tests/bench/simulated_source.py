@@ -316,7 +316,7 @@ class SimulatedFastPath:
 
     def begin(self, job: Job) -> bool:
         """Receive an asset in the next iteration of the loop; return False if it needs the general path."""
-        if job.stale or job.present is not None or (claim := self._assets.claim(job)) is None:
+        if job.stale or job.version_in_dest is not None or (claim := self._assets.claim(job)) is None:
             return False
         self._loop.call_soon(self._receive, job, claim)
         return True

@@ -64,7 +64,7 @@ class _Sink(TransferSlots):
     """Discards the outcomes of a pool."""
 
     def put(self, _job: Job, _received: Arrival | None) -> None:
-        self.give_back()
+        self.free_slots()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)

@@ -111,17 +111,17 @@ class Mirror:
         name = names(item["id"])
         directory = f"{names(collection)}/{name}"
         assets = item.get("assets")
-        here = {
+        mirrored = {
             key: MirroredFile(f"{directory}/{names(key)}.bin", 1, hashlib.sha256(b"x").digest())
             for key in (assets or {})
             if keys(key)
         }
-        for file in here.values():
+        for file in mirrored.values():
             self.write(Path(file.path), b"x")
         stored = item_document(
             item,
             collection=collection,
-            here=here,
+            mirrored=mirrored,
             item_path=f"{directory}/{name}.json",
             collection_path=f"{names(collection)}/collection.json",
             local_items=(local_items or {}).get,

@@ -45,7 +45,7 @@ def stored(document: Json, *, here: dict[str, str] | None = None, **options: Any
         document,
         **{
             "collection": "c",
-            "here": {key: MirroredFile(path) for key, path in (here or {}).items()},
+            "mirrored": {key: MirroredFile(path) for key, path in (here or {}).items()},
             "item_path": "c/i/i.json",
             "collection_path": "c/collection.json",
             "local_items": lambda _: None,
@@ -253,7 +253,7 @@ def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
     document = item_document(
         source,
         collection="c",
-        here=here,
+        mirrored=here,
         item_path="c/i/i.json",
         collection_path="c/collection.json",
         local_items=lambda _: None,
@@ -282,7 +282,7 @@ def test_a_file_extension_of_another_version_is_enough() -> None:
     document = item_document(
         source,
         collection="c",
-        here={"a": MirroredFile("c/i/a.tif", 12, DIGEST)},
+        mirrored={"a": MirroredFile("c/i/a.tif", 12, DIGEST)},
         item_path="c/i/i.json",
         collection_path="c/collection.json",
         local_items=lambda _: None,

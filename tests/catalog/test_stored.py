@@ -26,7 +26,7 @@ def test_every_path_that_is_written_is_read_back(path: str, directory: str) -> N
     stored = item_document(
         document,
         collection="c",
-        here={"a": MirroredFile(path)},
+        mirrored={"a": MirroredFile(path)},
         item_path=f"{directory}/i.json" if directory else "i.json",
         collection_path="c/collection.json",
         local_items=lambda _: None,

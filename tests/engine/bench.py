@@ -112,8 +112,8 @@ class Bench:
         """Put in order what the last process left, as a run does at its start."""
         left = recovery.recover(self.db, self.destination, checksum=checksum)
         recovery.mark_recovered(self.db, self.destination)
-        self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.complete)
+        self.publisher.add_in_place(left.in_place)
+        self.publisher.add_recovered(left.complete)
         self.publisher.publish_all()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()

@@ -71,7 +71,7 @@ def put(sender: ArrivalSender, row: int, size: int = 10) -> None:
 async def free_slots(sender: ArrivalSender) -> int:
     """Return how many slots are free."""
     taken = await sender.slots(1000)
-    sender.give_back(taken)
+    sender.free_slots(taken)
     return taken
 
 

@@ -173,8 +173,8 @@ def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failu
 def test_a_validator_is_sent_only_to_the_href_it_came_from(
     hrefs: tuple[str, ...], present: VersionInDest | None, moved: bool
 ) -> None:
-    found = placed(present=HERE).at(hrefs)
-    assert (found.present, found.moved, found.at((S3,)).moved) == (present, moved, moved)
+    found = placed(version_in_dest=HERE).at(hrefs)
+    assert (found.version_in_dest, found.moved, found.at((S3,)).moved) == (present, moved, moved)
 
 
 def test_the_next_href_is_tried_only_after_all_retries() -> None:

@@ -49,7 +49,7 @@ def test_a_document_nested_too_deeply_keeps_its_other_members(where: str) -> Non
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     jobs = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.take([bench.arrive(job, b"x") for job in jobs])
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in jobs])
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)

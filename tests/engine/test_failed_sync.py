@@ -26,7 +26,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     bench.take_up()
     jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
     first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-    bench.publisher.take([first])
+    bench.publisher.add_recovered([first])
     bench.publisher.publish()  # renamed: the record waits for the next sync
     (bench.destination.parts / "3.0.part").write_bytes(b"half")
     (bench.destination.parts / "3.0.json").write_bytes(b'{"etag":"\\"e\\"","last_modified":null,"total":9}')
@@ -34,7 +34,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
     assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
     bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
-    bench.publisher.take([second])
+    bench.publisher.add_recovered([second])
     with pytest.raises(DestinationError):
         bench.publisher.publish_all()
     assert meta.had_sync_error(bench.db) == recorded
@@ -71,7 +71,7 @@ def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> 
     bench = Bench(tmp_path)
     bench.take_up()
     assert not meta.had_sync_error(bench.db)
-    bench.publisher.take([bench.arrive(job, b"new") for job in bench.pending()])
+    bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
     bench.publisher.publish_all()
     assert set(bench.states().values()) == {outcomes.STATE_DONE}
     bench.close()

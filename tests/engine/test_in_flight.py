@@ -61,7 +61,7 @@ def test_a_slot_that_is_given_back_is_free() -> None:
             waiting = group.create_task(flight.slots(1))
             await asyncio.sleep(0.02)
             assert not waiting.done()
-            flight.give_back()
+            flight.free_slots()
             await waiting
 
     asyncio.run(course())

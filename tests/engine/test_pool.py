@@ -95,7 +95,7 @@ class Outcomes(TransferSlots):
     def put(self, job: Job, received: Arrival) -> None:
         assert received is BODY
         self.received[job.row] = job
-        self.give_back()
+        self.free_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.failed[job.row] = (failure, attempts)

@@ -59,9 +59,9 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     bench: Bench, steps: list[str]
 ) -> None:
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-    bench.publisher.take(arrived[:1])
+    bench.publisher.add_recovered(arrived[:1])
     bench.publisher.publish()
-    bench.publisher.take(arrived[1:])
+    bench.publisher.add_recovered(arrived[1:])
     bench.publisher.publish_all()
     assert steps == [
         "reserve a.tif", "sync 1", "place a.tif",
@@ -80,7 +80,7 @@ def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path
     arrived = [
         bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(most + 6))).jobs
     ]
-    bench.publisher.take(arrived)
+    bench.publisher.add_recovered(arrived)
     bench.publisher.publish_all()
     files = len(arrived)
     syncs = [step.removeprefix("sync ") for step in steps if step.startswith("sync")]
@@ -105,7 +105,7 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
     bench.destination.most_held = 2
     bench.take_up()
     arrived = [bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(9))).jobs]
-    bench.publisher.take(arrived)
+    bench.publisher.add_recovered(arrived)
     bench.publisher.publish()
     shutil.rmtree(tmp_path / removed)
     steps.clear()
@@ -122,7 +122,7 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
 def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c/i/a.tif").write_bytes(b"mine")
-    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
     bench.publisher.publish_all()
     assert tree(tmp_path) == {"c/i/a.tif": b"mine", "c/i/b.tif": b"x"}
     assert [(one.key, one.kind) for one in bench.failed] == [("a", FailureKind.EXISTS)]
@@ -131,7 +131,7 @@ def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> N
     run = runs.begin(bench.db, replace(bench.run.spec, kind="retry"), 0)
     jobs.claim_failures(bench.db, run.id)
     again = jobs.pending_jobs(bench.db, run.id, 0, 9)
-    bench.publisher.take([bench.arrive(job, b"y") for job in again])
+    bench.publisher.add_recovered([bench.arrive(job, b"y") for job in again])
     bench.publisher.publish_all()
     assert tree(tmp_path)["c/i/a.tif"] == b"y"
 
@@ -147,7 +147,7 @@ def test_an_unknown_item_json_is_never_overwritten(
     else:
         sync = bench.destination._sync.sync
         monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
-    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
     (sentence,) = bench.store._items.unwritable.values()
@@ -167,7 +167,7 @@ def test_an_unknown_item_json_is_never_overwritten(
 
 
 def test_item_json_of_the_mirror_is_replaced(bench: Bench, tmp_path: Path) -> None:
-    bench.publisher.take([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     before = (tmp_path / "c/i/i.json").read_bytes()
     runs.end(bench.db, bench.run.id, "complete", None, 0)
@@ -176,7 +176,7 @@ def test_item_json_of_the_mirror_is_replaced(bench: Bench, tmp_path: Path) -> No
     document = row.cleaned.replace(b"{}", b'{"n":1}', 1)
     newer = row._replace(updated="2024", cleaned=document)
     for requested in planner.save_batch(PlanBatch(items=[newer]), 0).jobs:
-        bench.publisher.take([bench.arrive(requested, b"x")])
+        bench.publisher.add_recovered([bench.arrive(requested, b"x")])
     bench.publisher.publish_all()
     after = (tmp_path / "c/i/i.json").read_bytes()
     assert after != before
@@ -197,7 +197,7 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
 
 def test_an_etag_that_is_invalid_text_is_stored_escaped(bench: Bench, tmp_path: Path) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
-    bench.publisher.take([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
+    bench.publisher.add_recovered([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
     bench.publisher.publish_all()
     assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"\\udcff"',)
     assert list(tree(tmp_path)) == ["c/i/a.tif"]

@@ -75,7 +75,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
     arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
     with monkeypatch.context() as patch, suppress(KilledError):
         killer = Killer(patch, at, after=after)
-        bench.publisher.take(arrived)
+        bench.publisher.add_recovered(arrived)
         bench.publisher.publish_all()
     bench.close()
     return killer.landed
@@ -172,7 +172,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
     job = bench.plan(planned("i", ["a"])).jobs[0]
     arrived = bench.arrive(job, b"x")
     unhashed = replace(arrived, digest=None)
-    bench.publisher.take([unhashed])
+    bench.publisher.add_recovered([unhashed])
     bench.publisher.publish()  # renamed, not recorded
     bench.close()
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
@@ -189,10 +189,10 @@ def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) ->
     bench = Bench(tmp_path, sync)
     bench.take_up()
     jobs = {job.key: job for job in bench.plan(planned("i", KEYS)).jobs}
-    bench.publisher.take([bench.arrive(jobs["a"], BODIES["a"])])
+    bench.publisher.add_recovered([bench.arrive(jobs["a"], BODIES["a"])])
     bench.publisher.publish()  # a is renamed
     sync.fails = True
-    bench.publisher.take([bench.arrive(jobs["b"], BODIES["b"])])
+    bench.publisher.add_recovered([bench.arrive(jobs["b"], BODIES["b"])])
     for _ in range(2):
         with pytest.raises(DestinationError, match="failed to store"):
             bench.publisher.publish()
@@ -215,7 +215,7 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "first")
     bench.take_up()
     committed = bench.plan(planned("i", KEYS)).jobs
-    bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
     bench.publisher.publish()  # renamed, not recorded
     bench.arrive(committed[2], BODIES["c"])
     bench.close()
@@ -234,7 +234,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench = Bench(tmp_path)
     bench.take_up()
     committed = bench.plan(planned("i", KEYS)).jobs
-    bench.publisher.take([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
     bench.publisher.publish()  # two are renamed, not recorded
     last = bench.arrive(committed[2], BODIES["c"])
     outcomes.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
@@ -288,7 +288,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is
 def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.take_up()
-    bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
+    bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
     bench.publisher.publish_all()
     runs.end(bench.db, bench.run.id, "complete", None, 0)
     bench.close()
@@ -327,12 +327,12 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
     bench = Bench(tmp_path)
     bench.take_up()
-    bench.publisher.take([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
+    bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
     bench.publisher.publish()
     bench.close()
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
-    bench.publisher.take_in_place(left.in_place)
+    bench.publisher.add_in_place(left.in_place)
     assert bench.destination.take_touched() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
@@ -445,7 +445,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
         arrived = replace(arrived, identity=mine.stat().st_ino)
     if not checksum:
         arrived = replace(arrived, digest=None)
-    bench.publisher.take([arrived])
+    bench.publisher.add_recovered([arrived])
     bench.publisher.publish()  # renamed, not recorded
     assert bench.states() == {"a": 1}
     bench.close()

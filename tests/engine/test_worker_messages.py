@@ -37,7 +37,7 @@ from stacpull.redact import Secret
 JOB = Job(
     7, 3, 1, "B02", "https://b.example/x?sig=1", "https://a.example/i", "c/i", None, "{filename}", 12,
     Checksum("md5", b"\0" * 16), "image/tiff", stale=True, sha256=b"\1" * 32, alternates=("s3://b/x",),
-    present=VersionInDest('"e"', 12),
+    version_in_dest=VersionInDest('"e"', 12),
 )  # fmt: skip
 PLAIN = Job(8, 3, 0, "ä", "https://b.example/x", None, "", "x.tif")
 SETTINGS = WorkerSettings(

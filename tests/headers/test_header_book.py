@@ -88,7 +88,7 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
             for one in jobs:
                 await book.slots(1)
                 if draw.random() < 0.3:
-                    book.give_back()
+                    book.free_slots()
                     book.fail(one, GONE, 1)
                 else:
                     book.put(one, HeaderRead(header, 74, 1, 74))

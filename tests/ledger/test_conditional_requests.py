@@ -102,7 +102,9 @@ def test_assets_that_get_a_conditional_request(
         run, opened = once_more(db, **second)
         unverified = second.get("checksum") != first.get("checksum")
         present = HERE._replace(checksum_unverified=unverified) if conditional else None
-        assert [(job.generation, job.present) for job in opened] == ([(1, present)] if fetched else [])
+        assert [(job.generation, job.version_in_dest) for job in opened] == (
+            [(1, present)] if fetched else []
+        )
         assert_counts(db, run)
 
 
@@ -110,7 +112,7 @@ def test_without_a_validator_the_asset_is_fetched_completely(tmp_path: Path) -> 
     with ledger(tmp_path) as db:
         mirrored(db)
         db.execute("UPDATE assets SET etag = NULL")
-        assert [job.present for job in once_more(db, updated="2")[1]] == [None]
+        assert [job.version_in_dest for job in once_more(db, updated="2")[1]] == [None]
 
 
 def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_an_asset_changed_in_the_meantime_gets_no_conditional_request(tmp_path: 
         _, (job,) = once_more(db, updated="2")
         meanwhile(db, job)
         run = db.execute("SELECT max(id) FROM runs").fetchone()[0]
-        assert [one.present for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
+        assert [one.version_in_dest for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
         outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db)[0] == 0
         assert_counts(db, run)
@@ -198,15 +200,15 @@ def test_a_reserved_asset_gets_no_conditional_request(tmp_path: Path) -> None:
         outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
         held = jobs.job_of(db, job.row, job.generation)
         assert held is not None
-        assert held.present is None
-        assert [one.present for one in once_more(db, updated="3")[1]] == [None]
+        assert held.version_in_dest is None
+        assert [one.version_in_dest for one in once_more(db, updated="3")[1]] == [None]
 
 
 def test_a_conditional_request_stays_due_in_a_later_run(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         once_more(db, updated="2")
-        assert [(job.generation, job.present) for job in once_more(db, updated="2")[1]] == [(1, HERE)]
+        assert [(job.generation, job.version_in_dest) for job in once_more(db, updated="2")[1]] == [(1, HERE)]
 
 
 @pytest.mark.parametrize(("updated", "opened"), [("1", 0), ("2", 1)])
@@ -243,7 +245,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
         publish(db, *jobs.pending_jobs(db, retry.id, 0, 9))
         assert row(db)[0] == 2
         run, opened = once_more(db, updated="2", href=href)
-        assert [job.present for job in opened] == [present]
+        assert [job.version_in_dest for job in opened] == [present]
         publish(db, *opened)
         assert_counts(db, run)
         assert once_more(db, updated="2", href=href)[1] == []

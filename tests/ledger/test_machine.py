@@ -369,7 +369,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for name, key, row, generation in self.db.execute(
                 "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
             ).fetchall()
-            if (job := jobs.job_of(self.db, row, generation)) is not None and job.present is not None
+            if (job := jobs.job_of(self.db, row, generation)) is not None and job.version_in_dest is not None
         }
         assert reported == self.revalidated
 

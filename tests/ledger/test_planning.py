@@ -262,7 +262,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         assert list(views.failures(db)) == []
         assert views.totals(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
-        assert [file.path for file in views.item_record(db, first).here.values()] == [
+        assert [file.path for file in views.item_record(db, first).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"
         ]
 
@@ -361,7 +361,7 @@ def test_a_refused_prefix_is_replaced_by_the_objects_under_it(tmp_path: Path) ->
         commit(planner, item("i", [asset("a")], problems=[refused]))
         run, planner = again(db)
         spread = item("i", [asset("a"), asset("data/x")])
-        commit(planner, spread._replace(spread=("data",)))
+        commit(planner, spread._replace(expanded_prefixes=("data",)))
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
@@ -379,12 +379,12 @@ def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
         assert lost.generation == 0
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, spread._replace(spread=("data",))).jobs
+        (job,) = commit(planner, spread._replace(expanded_prefixes=("data",))).jobs
         publish(db, job)
         counters = runs.counters(db, run)
         assert (counters["assets_pending"], counters["assets_done"]) == (0, 1)
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
-        assert views.item_record(db, job.item_row).here.keys() == {"data/x"}
+        assert views.item_record(db, job.item_row).mirrored.keys() == {"data/x"}
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
             outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, spread._replace(spread=("data",))).jobs
+        (job,) = commit(planner, spread._replace(expanded_prefixes=("data",))).jobs
         publish(db, job)
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
@@ -417,7 +417,7 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
         assert counters["assets_done"] == 1 + len(here)
         assert views.totals(db)["assets_pending"] == 0
         assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
-        found = {key: file.path for key, file in views.item_record(db, job.item_row).here.items()}
+        found = {key: file.path for key, file in views.item_record(db, job.item_row).mirrored.items()}
         assert found.pop("data/x") == "c/i/data/data/x.tif"
         assert found == here
 

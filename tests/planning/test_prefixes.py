@@ -60,7 +60,7 @@ def test_objects_are_below_the_path_of_their_asset(layout: str, first: str, seco
 
 def test_the_document_has_the_objects_instead_of_their_prefix() -> None:
     planned = plan(LISTING)
-    assert planned.spread == ("data",)
+    assert planned.expanded_prefixes == ("data",)
     assets = planned.document["assets"]
     assert list(assets) == ["data/B02.jp2", "data/qi/x.gml", "o"]
     assert assets["data/B02.jp2"] == {

@@ -12,7 +12,7 @@ import attrs
 
 from stacpull.config.options import Options
 from stacpull.engine.network import source_address
-from stacpull.engine.session import opened_source
+from stacpull.engine.run_opening import opened_source
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection

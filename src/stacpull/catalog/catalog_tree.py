@@ -58,10 +58,16 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """The URL of the source's document, the base of its relative hrefs."""
-    here: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
+    mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
     """The mirrored files of its own assets, by asset key."""
     items_parquet: str | None = None
     """The path, relative to DEST, of the file with all items of the mirror, if there is one."""
+
+    def stored_document(self) -> Json:
+        """Return the document of the collection as the mirror stores it, without links to items."""
+        return collection_document(
+            self.id, self.document, base=self.base, mirrored=self.mirrored, directory=self.directory
+        )
 
 
 def write_catalogs(
@@ -95,7 +101,8 @@ def write_catalogs(
     update = _Update(files, write, secrets, remove, is_recorded)
     try:
         children = [
-            (entry.id, _write_collection(update, entry, is_stopped)) for entry in unless(is_stopped, entries)
+            (entry.id, _write_collection(update, entry, is_stopped))
+            for entry in until_stopped(is_stopped, entries)
         ]
         names = [name for name, _ in children]
         links = [_link("child", path, "", title=name) for name, path in children]
@@ -120,7 +127,7 @@ def _title(collections: Sequence[str], source: str) -> str:
     return f"Mirror of {few or f'{len(collections)} collections'} from {source}"
 
 
-def unless(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
+def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
     """Yield the things until stopped.
 
     Raises:
@@ -195,10 +202,8 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
 def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Callable[[], bool]) -> str:
     """Write a collection from its leaves up. Return its path relative to DEST."""
     _refuse_obstacle(update.files, entry.directory)
-    children, links, sub_catalogs = _write_leaves(update, entry, unless(is_stopped, entry.items()))
-    document = collection_document(
-        entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
-    )
+    children, links, sub_catalogs = _write_leaves(update, entry, until_stopped(is_stopped, entry.items()))
+    document = entry.stored_document()
     if entry.items_parquet is not None:
         document = with_items_parquet(document, reference(entry.items_parquet, entry.directory))
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]

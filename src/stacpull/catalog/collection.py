@@ -65,7 +65,7 @@ def collection_document(
     document: Json | None,
     *,
     base: str | None,
-    here: Mapping[str, MirroredFile] = MappingProxyType({}),
+    mirrored: Mapping[str, MirroredFile] = MappingProxyType({}),
     directory: str = "",
 ) -> Json:
     """Return the collection's JSON without links into the mirror, which the caller adds.
@@ -74,7 +74,7 @@ def collection_document(
         identifier: The id it is stored under.
         document: The source's document, which is not changed; None if it could not be read.
         base: The URL of the source's document, if known.
-        here: The mirrored files of its own assets, by asset key.
+        mirrored: The mirrored files of its own assets, by asset key.
         directory: The directory where it is stored, relative to DEST.
 
     Returns:
@@ -84,10 +84,10 @@ def collection_document(
     """
     source = document if document is not None and not _too_deep(document) else {}
     known = core_members(identifier, source)
-    assets = stored_assets(source.get("assets"), here, directory, base)
+    assets = stored_assets(source.get("assets"), mirrored, directory, base)
     extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
     stored = _migrated({**extra, **known, "assets": assets}, _version(source))
-    stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, here)
+    stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, mirrored)
     links = stored_links(source.get("links"), base, _outward)
     stored["links"] = links + provenance_links(source.get("links"), base, links)
     return stored

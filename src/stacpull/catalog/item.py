@@ -60,7 +60,7 @@ def item_document(
     document: Json,
     *,
     collection: str,
-    here: Mapping[str, MirroredFile],
+    mirrored: Mapping[str, MirroredFile],
     item_path: str,
     collection_path: str,
     local_items: Callable[[str], str | None],
@@ -71,7 +71,7 @@ def item_document(
     Args:
         document: The item as the source sent it. It is not changed.
         collection: The id of the collection it is stored under.
-        here: The mirrored files of assets, by asset key.
+        mirrored: The mirrored files of assets, by asset key.
         item_path: The path of the document relative to DEST; hrefs are relative to its directory. For
             `--metadata ndjson` this is the path of the NDJSON file.
         collection_path: The path of the collection's JSON, relative to DEST.
@@ -95,7 +95,7 @@ def item_document(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return cut_url(href) if local is None else reference(local, directory)
 
-    assets, remote = _assets(document, here, directory, base)
+    assets, remote = _assets(document, mirrored, directory, base)
     links = _tree_links(directory, collection_path)
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
@@ -103,7 +103,7 @@ def item_document(
         "stac_version": "1.0.0",
         **document,
         "type": "Feature",
-        "stac_extensions": with_extensions(document.get("stac_extensions"), {**remote, **assets}, here),
+        "stac_extensions": with_extensions(document.get("stac_extensions"), {**remote, **assets}, mirrored),
         "properties": _dated(document.get("properties")),
         "collection": collection,
         "links": links,
@@ -117,12 +117,12 @@ def item_document(
 
 
 def _assets(
-    document: Json, here: Mapping[str, MirroredFile], directory: str, base: str | None
+    document: Json, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> tuple[Json, Json]:
     """Return the assets, and those listed separately, both sorted, so that equal items give equal bytes."""
-    assets = stored_assets(document.get("assets"), here, directory, base)
+    assets = stored_assets(document.get("assets"), mirrored, directory, base)
     listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is also a mirror
-    moved = remote_assets(document, here, base)
+    moved = remote_assets(document, mirrored, base)
     remote = {key: found for key in sorted(moved) if (found := assets.get(key) or listed.get(key))}
     return {key: assets[key] for key in sorted(assets) if key not in moved}, remote
 

@@ -35,12 +35,14 @@ COLLECTION_MIRROR = "collection-mirror"
 """Key and role of the asset for items.parquet."""
 
 
-def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: str, base: str | None) -> Json:
+def stored_assets(
+    assets: object, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
+) -> Json:
     """Return the assets of a document for the mirror.
 
     Args:
         assets: The `assets` member of the source, of any type.
-        here: The mirrored files of assets, by asset key.
+        mirrored: The mirrored files of assets, by asset key.
         directory: The directory of the stored document, relative to DEST.
         base: The URL of the source's document, the base of its relative hrefs, if known.
 
@@ -55,21 +57,23 @@ def stored_assets(assets: object, here: Mapping[str, MirroredFile], directory: s
     for key, asset in assets.items():
         if not isinstance(asset, dict):
             continue
-        file = here.get(key)
+        file = mirrored.get(key)
         href = asset.get("href")
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
             stored[key] = _local_asset(asset, file, directory, remote, base)
         elif remote is not None:
             stored[key] = _remote_asset(asset, remote, base)
-    for key in here.keys() - assets.keys():  # the item was read again, and has prefixes instead of objects
+    for key in mirrored.keys() - assets.keys():  # the item, read again, has prefixes instead of objects
         found = object_of(assets, key)
         if found is not None:
-            stored[key] = _local_asset(found, here[key], directory, remote_href(found["href"], base), base)
+            stored[key] = _local_asset(
+                found, mirrored[key], directory, remote_href(found["href"], base), base
+            )
     return stored
 
 
-def remote_assets(document: Json, here: Container[str], base: str | None) -> frozenset[str]:
+def remote_assets(document: Json, mirrored: Container[str], base: str | None) -> frozenset[str]:
     """Return the keys of an item's assets that belong in `REMOTE_ASSETS` instead of `assets`.
 
     These assets are not in the mirror, and their href does not last: it is signed, needs a credential,
@@ -77,13 +81,13 @@ def remote_assets(document: Json, here: Container[str], base: str | None) -> fro
 
     Args:
         document: The item, from the source or from `note_cut_hrefs`.
-        here: The keys of mirrored assets.
+        mirrored: The keys of mirrored assets.
         base: The item's own URL, the base of relative hrefs.
     """
     assets = object_or_empty(document.get("assets"))
-    moved = {key for key, asset in assets.items() if key not in here and not _is_lasting(asset, base)}
+    moved = {key for key, asset in assets.items() if key not in mirrored and not _is_lasting(asset, base)}
     noted = object_or_empty(document.get(REMOTE_ASSETS))
-    return frozenset(moved) | {key for key in noted if key not in here}
+    return frozenset(moved) | {key for key in noted if key not in mirrored}
 
 
 def _is_lasting(asset: object, base: str | None) -> bool:
@@ -107,19 +111,19 @@ def note_cut_hrefs(document: Json) -> Json:
     return {**document, REMOTE_ASSETS: {**found, **object_or_empty(document.get(REMOTE_ASSETS))}}
 
 
-def with_extensions(extensions: object, assets: Json, here: Container[str]) -> list[str]:
+def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
     """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets.
 
     Args:
         extensions: The `stac_extensions` member of the source, of any type.
         assets: The stored assets.
-        here: The keys of mirrored assets.
+        mirrored: The keys of mirrored assets.
     """
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
     used = {
         EXTENSION: any("alternate" in asset for asset in assets.values()),
         FILE_EXTENSION: any(
-            name in asset for key, asset in assets.items() if key in here for name in FILE_FIELDS
+            name in asset for key, asset in assets.items() if key in mirrored for name in FILE_FIELDS
         ),
     }
     for extension, is_used in used.items():

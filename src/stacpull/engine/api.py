@@ -23,8 +23,7 @@ from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, flags_of
 from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
-from stacpull.engine.selection_checks import validate
-from stacpull.engine.session import (
+from stacpull.engine.run_opening import (
     continue_run,
     mirror_at,
     on_ledger,
@@ -32,6 +31,7 @@ from stacpull.engine.session import (
     opened_workspace,
     with_client,
 )
+from stacpull.engine.selection_checks import validate
 from stacpull.engine.store_client import started_store
 from stacpull.engine.walk import Position
 from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError

@@ -79,20 +79,20 @@ class TransferSlots:
         self._free -= taken
         return taken
 
-    def give_back(self, count: int = 1) -> None:
+    def free_slots(self, count: int = 1) -> None:
         """Free slots."""
         self._free += count
         self._changed.set()
 
     def resize(self, slots: int) -> None:
         """Set the number of slots."""
-        self.give_back(slots - self._slots)
+        self.free_slots(slots - self._slots)
         self._slots = slots
 
     def written(self, count: int) -> None:
         """Free the slots of assets that are on the disk. They wait to be published."""
         self._unpublished += count
-        self.give_back(count)
+        self.free_slots(count)
 
     def published(self, count: int) -> None:
         """Record that assets were published."""
@@ -161,7 +161,7 @@ class ArrivalSender(TransferSlots, ABC):
         """Take an asset that was received; None if it has not changed."""
         if arrival is None:
             self.send_unchanged(job)
-            self.give_back()
+            self.free_slots()
             return
         body = arrival.body
         if body is None or arrival.size > self._longest:

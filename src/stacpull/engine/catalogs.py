@@ -9,7 +9,7 @@ from typing import Literal
 import orjson
 from msgspec.structs import replace
 
-from stacpull.catalog.catalog_tree import CollectionEntry, unless, write_catalogs
+from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.publisher import Publisher
@@ -115,8 +115,8 @@ def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEnt
 
     document: Json | None = orjson.loads(row.document) if row.document is not None else None
     base = None if document is None else self_href(document, local=True)
-    here = views.assets_of_collection(db, row.row)
-    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, here=here)
+    mirrored = views.assets_of_collection(db, row.row)
+    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored)
 
 
 def _write_lines(
@@ -138,7 +138,7 @@ def _write_lines(
 
     def lines() -> Iterator[bytes]:
         encoded = (encode(record, path) for record in views.item_documents(db, row.row))
-        return (line for line in unless(is_stopped, encoded) if line is not None)
+        return (line for line in until_stopped(is_stopped, encoded) if line is not None)
 
     def is_same() -> bool:
         digest = hashlib.sha256()

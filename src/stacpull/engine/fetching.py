@@ -54,7 +54,7 @@ class PresentFiles(Protocol):
     """Looks at files that the ledger has, before a request that only fetches what has changed."""
 
     async def is_there(self, job: Job) -> bool:
-        """Return True if there is a file with the size of `job.present`. A lost one is fetched completely."""
+        """Return True if a file has the size of `job.version_in_dest`. A lost one is fetched completely."""
         ...
 
     async def is_as_stated(self, job: Job) -> bool:
@@ -70,10 +70,10 @@ class FilesInDest:
 
     async def is_there(self, job: Job) -> bool:
         """See `PresentFiles.is_there`."""
-        if job.present is None or job.name is None:
+        if job.version_in_dest is None or job.name is None:
             return False
         look = await asyncio.to_thread(self._files.look_at, _path(job), algorithm=None)
-        return look.size == job.present.size
+        return look.size == job.version_in_dest.size
 
     async def is_as_stated(self, job: Job) -> bool:
         """See `PresentFiles.is_as_stated`."""

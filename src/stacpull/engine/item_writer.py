@@ -182,7 +182,7 @@ class ItemWriter:
         ready = item_document(
             document,
             collection=record.id.collection,
-            here=record.here,
+            mirrored=record.mirrored,
             item_path=path,
             collection_path=f"{safe_segment(record.id.collection)}/{_COLLECTION_FILE}",
             local_items=self._local_item,

@@ -95,12 +95,7 @@ def update_items_parquet(
 
 
 def _collection_json(entry: CollectionEntry, secrets: Secrets) -> bytes:
-    from stacpull.catalog.collection import collection_document  # noqa: PLC0415 - few runs need it
-
-    document = collection_document(
-        entry.id, entry.document, base=entry.base, here=entry.here, directory=entry.directory
-    )
-    return encode_item(document, secrets)
+    return encode_item(entry.stored_document(), secrets)
 
 
 def remove_items_parquet(db: Connection, store: Store) -> None:

@@ -180,8 +180,8 @@ class MirrorOperations:
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         mark_recovered(db, self.store)
         self.publisher.adopting = self._flags.adopt or meta.is_adopting(db)
-        self.publisher.take_in_place(left.in_place)
-        self.publisher.take(left.complete)
+        self.publisher.add_in_place(left.in_place)
+        self.publisher.add_recovered(left.complete)
         self._write_final_items()
         if self.store.warning:
             self._warn(self.store.warning)
@@ -204,7 +204,7 @@ class MirrorOperations:
             self.publisher.publish_all()  # reported parts are still in its directory
             self.store.collect_parts(own_parts)
         found = parts_of_lost_worker(self.db, self.store, rows, checksum=self._checksum)
-        self.publisher.take(found)
+        self.publisher.add_recovered(found)
         return [part.row for part in found]
 
     def _write_final_items(self) -> None:

@@ -50,7 +50,7 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
         """Take a final failure, whose slot was already freed."""
         ...
 
-    def give_back(self, count: int = 1) -> None:
+    def free_slots(self, count: int = 1) -> None:
         """Free the slots of jobs without a received asset."""
         ...
 
@@ -156,7 +156,7 @@ class Pool(Generic[J, T]):
         while (job := await self._next()) is not None:
             slots = await self._sink.slots(1 + self._queue.qsize())
             if self._stopping:
-                self._sink.give_back(slots)
+                self._sink.free_slots(slots)
                 continue
             self._begin(job)
             for left in range(slots - 1, 0, -1):
@@ -165,7 +165,7 @@ class Pool(Generic[J, T]):
                 except asyncio.QueueEmpty:
                     more = None
                 if more is None:
-                    self._sink.give_back(left)
+                    self._sink.free_slots(left)
                     break
                 self._begin(more)
         if self._open:
@@ -193,7 +193,7 @@ class Pool(Generic[J, T]):
     async def _run_transfer(self, transfer: AssetTransfer[J, T]) -> None:
         outcome = await transfer.run()
         if isinstance(outcome, Failure):
-            self._sink.give_back()
+            self._sink.free_slots()
             self.fail(transfer.job, outcome, transfer.attempts)
         else:
             self._sink.put(transfer.job, outcome)

@@ -45,7 +45,7 @@ GROUP = 512
 """Waiting files with which a group is started. It takes all waiting files."""
 PACE = 0.25
 """Seconds after which a group is started with fewer files."""
-_TURN = 0.02
+_CHECK = 0.02
 """Seconds between two checks of a group that waits for the previous one."""
 _SLOW_SYNC = 2.0
 """Seconds after which a group sync probably waits for the writes of other programs on the disk."""
@@ -131,7 +131,7 @@ class Publisher:
         """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
         if is_due and self._upload is not None and not self._upload.results.done():
-            is_due, self._deadline = False, time.monotonic() + _TURN
+            is_due, self._deadline = False, time.monotonic() + _CHECK
         if is_due or len(self._group) >= GROUP:
             self.publish()
         elif self._deadline is None and self._is_waiting:
@@ -141,7 +141,7 @@ class Publisher:
     def _is_waiting(self) -> bool:
         return bool(len(self._group) or self._upload or self._renamed or self._final_items)
 
-    def deliver(self, parts: Sequence[Arrival]) -> None:
+    def add_received(self, parts: Sequence[Arrival]) -> None:
         """Add complete parts that the network process has sent; `on_published` counts them."""
         self._group.parts.extend(parts)
         self._group.delivered += len(parts)
@@ -154,11 +154,11 @@ class Publisher:
         """Take an asset that has not changed at the source."""
         self._group.unchanged.append(asset)
 
-    def take(self, batch: Sequence[Arrival]) -> None:
+    def add_recovered(self, batch: Sequence[Arrival]) -> None:
         """Add complete parts that recovery has found."""
         self._group.parts.extend(batch)
 
-    def take_in_place(self, in_place: Sequence[Arrival]) -> None:
+    def add_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that already have their final names. They are recorded after the next sync."""
         for arrival in in_place:
             self._store.mark_changed(arrival.directory)

@@ -220,13 +220,13 @@ class Selector:
         """Plan the source items of `links` into `selected`; `documents` are their items or failures."""
         found = await self._look_up(
             [
-                (_id_of(document, link.nameless.collection), document, link.href)
+                (_id_of(document, link.placeholder_id.collection), document, link.href)
                 for link, document in zip(links, documents, strict=True)
                 if not isinstance(document, Failure) and _is_named(document)
             ]
         )
         for link, document in zip(links, documents, strict=True):
-            name = link.nameless
+            name = link.placeholder_id
             if isinstance(document, Failure):
                 message = f"The source item {name.item} could not be read: {document.message}"
                 failure = replace(document, message=message)

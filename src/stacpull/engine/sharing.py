@@ -76,7 +76,7 @@ class SharedDownloads:
         Raises:
             TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
-        if "?" in job.href or job.present is not None or job.sha256 is not None:
+        if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self._within.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)

@@ -235,9 +235,9 @@ class StoreServer:
             case Arrivals(arrivals):
                 while not operations.store.has_room:
                     publisher.publish()
-                publisher.deliver(self._written(arrivals, operations.store))
+                publisher.add_received(self._written(arrivals, operations.store))
             case list():
-                publisher.deliver(message)
+                publisher.add_received(message)
         publisher.publish_if_due()
 
     def _run_sync(self, sync: Callable[[], None]) -> None:

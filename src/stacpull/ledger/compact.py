@@ -152,7 +152,9 @@ def true_etag(kept: str | bytes | None) -> str | None:
     return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
 
 
-def present(kept: str | bytes | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
+def version_of(
+    kept: str | bytes | None, size: int | None, *, checksum_unverified: bool
+) -> VersionInDest | None:
     """Return the version of an asset that is in place, by its stored ETag."""
     etag = true_etag(kept)
     return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)

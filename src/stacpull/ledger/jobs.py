@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
-from stacpull.ledger.compact import asset_directory_of, href_of, present, true_etag, true_name
+from stacpull.ledger.compact import asset_directory_of, href_of, true_etag, true_name, version_of
 from stacpull.ledger.database import exists, number, transaction
 from stacpull.ledger.outcomes import update_item_states
 from stacpull.ledger.schema import (
@@ -68,7 +68,7 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
     """Return the job of an open asset, if it still has that generation."""
     found = db.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset = ? AND a.generation = ? AND a.state < 2",
+        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset = ? AND a.generation = ? AND a.state < {STATE_DONE}",
         (row, generation),
     ).fetchone()
     return _job(found) if found is not None else None
@@ -201,7 +201,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         stale=bool(stale),
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
-        present=present(validator, size_before, checksum_unverified=not held),
+        version_in_dest=version_of(validator, size_before, checksum_unverified=not held),
         unready=unready,
     )
 

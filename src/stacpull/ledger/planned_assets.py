@@ -35,7 +35,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
-from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, present, stored_name, true_name
+from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, stored_name, true_name, version_of
 from stacpull.ledger.database import insert_rows, marks, number, pieces, rows_with
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
@@ -250,7 +250,7 @@ class AssetPlanner:
         """
         # a collection without `updated` may have changed
         ask = touched or (item.of_collection and item.updated is None)
-        opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.spread]
+        opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.expanded_prefixes]
         fresh: list[tuple[ItemPlace, Asset]] = []
         for asset in item.assets:
             old = existing.get(asset.key)
@@ -344,7 +344,9 @@ class AssetPlanner:
                 old._replace(stated=None) if old.needs_revalidation else old
             )  # not compared with the bytes in place
             checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
-            job = replace(job, present=present(etag, old.size, checksum_unverified=checksum_unverified))
+            job = replace(
+                job, version_in_dest=version_of(etag, old.size, checksum_unverified=checksum_unverified)
+            )
         if old.unchecked:
             self._db.execute(_CHECKED, (old.row,))
         self.committed.jobs.append(job)

@@ -337,7 +337,7 @@ class Planner:
         changed, which only this run can detect; or the new document does not list the asset (its prefix was
         not listed in this run), so the document must get it back.
         """
-        planned = {one.key for one in item.assets}.union(item.spread)
+        planned = {one.key for one in item.assets}.union(item.expanded_prefixes)
         assets = orjson.loads(item.cleaned).get("assets")
         listed = assets if isinstance(assets, dict) else {}
         left = [

@@ -321,8 +321,9 @@ _LINK = """
 UPDATE items SET parent = (SELECT min(s.parent) FROM temp.places p JOIN temp.sources s ON s.path = p.path
     WHERE p.item = items.id AND s.parent <> items.id)
 """
-_COUNT_ASSETS = """
-UPDATE items SET remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < 2)
+_COUNT_ASSETS = f"""
+UPDATE items SET remaining =
+    (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < {STATE_DONE})
 """
 _COUNT_SOURCE_ITEMS = """
 UPDATE items SET remaining = remaining

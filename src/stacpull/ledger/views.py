@@ -35,14 +35,14 @@ _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents)
 
 
 class ItemRecord(msgspec.Struct, frozen=True):
-    """The data for an item's JSON; `here` maps asset keys to the files in the mirror."""
+    """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
 
     row: int
     id: ItemId
     directory: str
     href: str | None
     document: bytes | None
-    here: dict[str, MirroredFile]
+    mirrored: dict[str, MirroredFile]
     is_ours: bool = False
     """True if a file in the place of its JSON belongs to the mirror."""
     sha256: bytes | None = None

@@ -101,7 +101,7 @@ def plan_item(
         plan.assets = [replace(one, unready=why_not_ready(item, one.key)) for one in plan.assets]
     return PlannedItem(
         item_id,
-        with_objects(item, listings, plan.keys) if plan.spread else item,
+        with_objects(item, listings, plan.keys) if plan.prefixes else item,
         href or own_href(item_id, page_url),
         tuple(plan.assets),
         parent,
@@ -110,7 +110,7 @@ def plan_item(
         tuple(plan.excluded),
         tuple(plan.pages),
         plan.unverifiable,
-        tuple(plan.spread),
+        tuple(plan.prefixes),
     )
 
 
@@ -159,7 +159,7 @@ class _ItemPlan:
 
     __slots__ = (
         "assets", "base", "excluded", "keeps", "keys", "listings", "may_state_readiness", "options", "pages",
-        "places", "problems", "spread", "unverifiable",
+        "places", "prefixes", "problems", "unverifiable",
     )  # fmt: skip
 
     def __init__(
@@ -178,7 +178,7 @@ class _ItemPlan:
         self.assets: list[Asset] = []
         self.excluded: list[str] = []
         self.pages: list[str] = []
-        self.spread: list[str] = []
+        self.prefixes: list[str] = []
         self.keys: dict[str, list[str]] = {}
         """The keys of objects, by the key of their prefix."""
         self.unverifiable = 0
@@ -198,7 +198,7 @@ class _ItemPlan:
         if self.listings:
             self.keys = keys_of(assets.keys(), self.listings)
         self._add_each(assets)
-        keys = assets.keys() if not self.spread else {**assets, **{one.key: None for one in self.assets}}
+        keys = assets.keys() if not self.prefixes else {**assets, **{one.key: None for one in self.assets}}
         if not (
             _are_distinct(keys) and _are_distinct([one.name for one in self.assets if one.name is not None])
         ):
@@ -268,7 +268,7 @@ class _ItemPlan:
         if listing is None or isinstance(listing, Failure):
             self.problems.append(AssetProblem(key, listing or refused(href)))
         else:
-            self.spread.append(key)
+            self.prefixes.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
             self.assets += objects(key, href, listing, self.places, self.keys[key])
 

@@ -4,7 +4,7 @@ An attempt consists of steps. Each step sends at most one request, and the respo
 
     step          requests                result                           next step
     start         nothing                 a part that can be resumed       resume
-                                          the file of `Job.present`        revalidate
+                                          the file of `Job.version_in_dest`        revalidate
                                           neither                          fetch_all
     resume        the rest of the part    206 or 416 of the same object    confirm (the part)
                                           200                              confirm (the new body)
@@ -119,7 +119,7 @@ class Fetcher:
         connections: The most connections per file; with 1, a file is received in one response.
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
-        is_there: Returns True if the file of `Job.present` exists; if not, the whole asset is fetched.
+        is_there: Returns True if the file of `Job.version_in_dest` exists; else the whole asset is fetched.
         is_as_stated: Returns True if that file has `Job.checksum`.
         can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
         on_detail: Called with messages for the most verbose log.
@@ -170,7 +170,7 @@ class Fetcher:
             started: An exchange for the whole asset that the fast path has started.
 
         Returns:
-            The asset; None if the source says that it has not changed since `job.present`.
+            The asset; None if the source says that it has not changed since `job.version_in_dest`.
 
         Raises:
             TransferError: The attempt failed; the failure states whether to retry.
@@ -282,8 +282,8 @@ class _Attempt:
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         if point is not None:
             return await self._resume(point)
-        if job.present is not None and await fetcher.is_there(job):
-            return await self._revalidate(job.present)
+        if job.version_in_dest is not None and await fetcher.is_there(job):
+            return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
 
     async def _resume(self, point: ResumePoint) -> Arrival | None:
@@ -307,16 +307,16 @@ class _Attempt:
                 taken = await self._take(response) if meaning is ResumeVerdict.REPLACE else None
         return await self._start(may_resume=False) if taken is None else await self._confirm(taken)
 
-    async def _revalidate(self, present: VersionInDest) -> Arrival | None:
+    async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         """Request the object if it differs from the present file; return None if it does not."""
         taken = None
-        async with self._open(change_headers(present.validator), _IF_CHANGED) as response:
+        async with self._open(change_headers(version.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
                 taken = await self._take(response)
-            is_denied = denies(present.validator, response.headers)
+            is_denied = denies(version.validator, response.headers)
         if taken is not None:
             return await self._confirm(taken)
-        if is_denied or (present.checksum_unverified and not await self._fetcher.is_as_stated(self._job)):
+        if is_denied or (version.checksum_unverified and not await self._fetcher.is_as_stated(self._job)):
             return await self._fetch_all()
         return None
 

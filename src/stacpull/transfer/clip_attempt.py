@@ -183,18 +183,18 @@ class ClipFetcher:
         raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        present, fetcher = job.present, self._fetcher
-        if present is not None and not await fetcher.is_there(job):
-            present = None
-        condition = {} if present is None else change_headers(present.validator)
+        known, fetcher = job.version_in_dest, self._fetcher
+        if known is not None and not await fetcher.is_there(job):
+            known = None
+        condition = {} if known is None else change_headers(known.validator)
         version = FileVersion(
             fetcher.client, job.href, ReadCounts(), _MOST_HEADER, job.media_type, count_refusal, condition
         )
         try:
             file = await open_clip(version, self._area)
         except NotModifiedError as error:
-            if present is None or denies(present.validator, error.headers):
-                return await self._clipped(replace(job, present=None), count_refusal=count_refusal)
+            if known is None or denies(known.validator, error.headers):
+                return await self._clipped(replace(job, version_in_dest=None), count_refusal=count_refusal)
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))

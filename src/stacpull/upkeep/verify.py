@@ -20,7 +20,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.run_control import timed_stop
-from stacpull.engine.session import continue_run, mirror_at, on_ledger, opened_workspace, with_client
+from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener

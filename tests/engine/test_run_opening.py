@@ -17,7 +17,7 @@ from stacpull import child_process
 from stacpull.engine import workspace as module
 from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.run_control import off_loop
-from stacpull.engine.session import opened_workspace
+from stacpull.engine.run_opening import opened_workspace
 
 
 def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
