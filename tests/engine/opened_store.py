@@ -82,7 +82,7 @@ async def opened(
                 await client.flush()
             finally:
                 await client.close()
-    await asyncio.to_thread(lock.release)
+    await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 
 
