@@ -288,7 +288,8 @@ class LinesSource(ItemsFile):
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the position of `start` on."""
-        request, place, size = start, FilePosition.of(start), 0
+        place = self._resumed(start, FilePosition.of(start).version, on_notice)
+        request, size = start, 0
         features: list[tuple[str, object]] = []
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
         async with aclosing(self._lines(place, on_notice)) as lines:
@@ -334,8 +335,6 @@ class LinesSource(ItemsFile):
     ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
         """Yield each line with the position after it. If the file changes, start again."""
         restarts = Restarts(from_start=place == FilePosition())
-        if place != FilePosition() and not place.version:
-            place = self._from_start(on_notice)
         while True:
             try:
                 async with aclosing(self._lines_after(place)) as lines:

@@ -23,7 +23,6 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import Document
-from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
@@ -38,7 +37,7 @@ from stacpull.sources.documents import (
     read_root,
 )
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.pages import is_forgotten
+from stacpull.sources.pages import failure_of, is_forgotten
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.sources.source_url import api_place
@@ -220,10 +219,8 @@ def _url_of(source: Source, start: WalkStart) -> str:
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:
     """Return a page without items that contains the failure."""
-    cause = error.__cause__
-    failure = Failure(FailureKind.ITEM, str(error))
-    if isinstance(cause, TransferError):
-        if cause.failure.kind is FailureKind.THROTTLED:
-            raise error
-        failure = replace(cause.failure, message=str(error))
+    failure = failure_of(error) or Failure(FailureKind.ITEM, "")
+    if failure.kind is FailureKind.THROTTLED:
+        raise error
+    failure = replace(failure, message=str(error))
     return Page(PageRequest(url), [], None, None, unread=(Unread(collection, cut_url(url), failure, url),))

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, Json, Page, PageRequest
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
@@ -109,9 +109,15 @@ _FORGOTTEN = frozenset({400, 404, 410, 422})
 """Statuses that services return for an expired cursor."""
 
 
+def failure_of(error: BaseException) -> Failure | None:
+    """Return the failure of the request that caused an error, if there was one."""
+    cause = error.__cause__
+    return cause.failure if isinstance(cause, TransferError) else None
+
+
 def is_forgotten(error: SourceError) -> bool:
     """Return whether the source no longer knows a page that it linked to."""
-    failure = getattr(error.__cause__, "failure", None)
+    failure = failure_of(error)
     return failure is not None and failure.status in _FORGOTTEN
 
 
@@ -182,7 +188,7 @@ async def _read_at_home(
     try:
         return await _read(reader, request, size, notices.notice)
     except SourceError as error:
-        failure = getattr(error.__cause__, "failure", None)
+        failure = failure_of(error)
         if home is None or failure is None or failure.kind not in _NOT_THERE:
             raise
         try:

@@ -38,7 +38,7 @@ from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import read_pages
+from stacpull.sources.pages import failure_of, read_pages
 from stacpull.sources.paging import PageSize, parameters_of, with_limit
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import add_parameters, parameters
@@ -315,10 +315,8 @@ async def walk_verified(
 
 def _is_answer(error: SourceError) -> bool:
     """Return whether the source answered, even with an error."""
-    cause = error.__cause__
-    if isinstance(cause, TransferError):
-        return cause.failure.status is not None
-    return isinstance(cause, ValueError)
+    failure = failure_of(error)
+    return isinstance(error.__cause__, ValueError) if failure is None else failure.status is not None
 
 
 async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:

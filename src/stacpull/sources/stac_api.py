@@ -29,7 +29,7 @@ from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import listing, no_collection, read_item, redirected_item
 from stacpull.sources.items_by_id import ItemsById
-from stacpull.sources.pages import read_pages
+from stacpull.sources.pages import failure_of, read_pages
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.search_query import (
     NO_CAPABILITIES,
@@ -86,7 +86,8 @@ class StacApi(Source):
         try:
             document = await self._document(request, f"The collection {collection_id}")
         except SourceError as error:
-            if _is_gone(error.__cause__):
+            failure = failure_of(error)
+            if failure is not None and failure.kind is FailureKind.GONE:
                 raise UsageError(await self._unknown(collection_id)) from error
             raise
         if not isinstance(document.body, dict):
@@ -364,10 +365,6 @@ class SearchSource(StacApi):
             endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
         first = self._query(endpoint, members(narrow, endpoint), narrow, PageRequest(url))
         return WalkStart(collection, first)
-
-
-def _is_gone(cause: BaseException | None) -> bool:
-    return isinstance(cause, TransferError) and cause.failure.kind is FailureKind.GONE
 
 
 def _listed_collections(document: Document) -> dict[str, Json]:
