@@ -35,6 +35,8 @@ COMMAND = Path(sys.executable).with_name("stacpull")
 ROOT = Path(__file__).resolve().parents[2]
 BIGEARTHNET = ROOT / "configs" / "bigearthnet.toml"
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
+SMALL = 12
+"""The patches of the replica `small_hub`: of thirteen files each, so more than are transferred at once."""
 
 _SOURCE = str(Path(stacpull.__file__).parents[1])
 """Where the package is imported from: the tree that is tested, wherever the command was installed from."""

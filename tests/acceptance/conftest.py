@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from tests.acceptance.command import forker
+from tests.acceptance.command import SMALL, forker
 from tests.acceptance.forked_command import ForkedProcess
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
@@ -57,8 +57,8 @@ def hub() -> Iterator[MlhubReplica]:
 
 @pytest.fixture
 def small_hub() -> Iterator[MlhubReplica]:
-    """Thirty patches for one test alone: faults, counters and changes are its own."""
-    with run_in_thread(MlhubReplica(items=30, seed=3, record=True)) as replica:
+    """Twelve patches for one test alone: faults, counters and changes are its own."""
+    with run_in_thread(MlhubReplica(items=SMALL, seed=3, record=True)) as replica:
         yield replica
 
 

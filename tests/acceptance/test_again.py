@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.command import SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import SMALL, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 
@@ -46,7 +46,7 @@ def test_a_run_on_a_finished_mirror_makes_no_asset_request(tmp_path, small_hub):
     again = run(mirror_of(small_hub.base_url, dest, "--json"), env)
     assert again.code == 0, again.err
     assert asset_requests(small_hub) == counted
-    assert again.report["assets_done"] == again.report["assets_skipped"] == 30 * 13
+    assert again.report["assets_done"] == again.report["assets_skipped"] == SMALL * 13
     assert digests_in(dest) == before
     after = {name: path.stat().st_mtime_ns for name, path in files_in(dest).items() if name.endswith(".tif")}
     assert after == times
@@ -84,7 +84,7 @@ def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
     small_hub.inject(is_broken, Status(404), times=10_000)
     first = run(mirror_of(small_hub.base_url, dest, "--json"), env)
     assert first.code == 1, first.err
-    assert (first.report["assets_failed"], first.report["assets_missing"]) == (30, 30)
+    assert (first.report["assets_failed"], first.report["assets_missing"]) == (SMALL, SMALL)
     name = f"{SOURCE}_{small_hub.dataset.name(0)}"
     document = dest / SOURCE / name / f"{name}.json"
     href = orjson.loads(document.read_bytes())["stacpull:remote_assets"]["B02"]["href"]
@@ -92,7 +92,7 @@ def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
 
     counted = asset_requests(small_hub)
     waits = run(mirror_of(small_hub.base_url, dest, "--json"), env)  # final failures wait for `retry`
-    assert (waits.code, waits.report["assets_failed"], asset_requests(small_hub)) == (1, 30, counted)
+    assert (waits.code, waits.report["assets_failed"], asset_requests(small_hub)) == (1, SMALL, counted)
     in_vain = run(["retry", str(dest), "--config", _config(dest)], env)
     assert in_vain.code == 1
 
@@ -100,7 +100,7 @@ def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
     retried = run(["retry", str(dest), "--config", _config(dest), "--json"], env)
     assert retried.code == 0, retried.err
     assert (retried.report["state"], retried.report["assets_failed"]) == ("complete", 0)
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
     asset = orjson.loads(document.read_bytes())["assets"]["B02"]
     assert (document.parent / asset["href"]).resolve().name == f"{small_hub.dataset.name(0)}_B02.tif"
     assert asset["href"].startswith("../../bigearthnet/")
@@ -132,7 +132,7 @@ def test_a_second_process_on_the_same_dest_is_refused(tmp_path, held_hub, comman
     held_hub.clear_faults()
     done = run(mirror_of(held_hub.base_url, dest), env)  # a dead process holds nothing
     assert done.code == 0, done.err
-    assert not damage(dest, expected_files(held_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(held_hub.dataset, range(SMALL)))
 
 
 def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):

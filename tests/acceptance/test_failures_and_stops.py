@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import BIGEARTHNET, LABELS, environment, mirror_of, run
+from tests.acceptance.command import BIGEARTHNET, LABELS, SMALL, environment, mirror_of, run
 from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 @pytest.mark.parametrize(
     ("small", "large"),
     [
-        pytest.param("size=2m", "size=60m", id="bytes"),
+        pytest.param("size=1m", "size=60m", id="bytes"),
         pytest.param("size=60m,nr_inodes=120", "size=60m,nr_inodes=5000", id="inodes"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_full_disk_is_exit_5_and_the_run_resumes_with_room(small_disk, small_h
     assert status.code == 0, status.err
     ran = run(["resume", str(dest), "--config", str(BIGEARTHNET)], env)
     assert ran.code == 0, ran.err
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
 
 
 def test_a_read_only_destination_is_exit_5(small_disk, small_hub):
@@ -114,7 +114,7 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
 
 def test_files_of_the_user_are_not_overwritten(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
-    wanted = expected_files(small_hub.dataset, range(30))
+    wanted = expected_files(small_hub.dataset, range(SMALL))
     taken = next(name for name in wanted if name.endswith("_B05.tif"))
     (dest / taken).parent.mkdir(parents=True)
     (dest / taken).write_bytes(b"mine")
@@ -187,7 +187,7 @@ def test_temporary_failures_are_retried_until_they_pass(tmp_path, small_hub, mat
     ran = run(mirror_of(small_hub.base_url, dest, "--json"), environment(small_hub))
     assert ran.code == 0, ran.err
     assert ran.report["assets_failed"] == 0
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
     if isinstance(fault, Status) and "Retry-After" in fault.headers:
         assert time.monotonic() - started > 1
         assert ran.report["retries"] > 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
-from tests.acceptance.command import LABELS, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import LABELS, SMALL, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import stores_of
 
@@ -97,7 +97,7 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     assert time.monotonic() - requested < 1.5
     small_hub.clear_faults()
     assert run(mirror_of(small_hub.base_url, dest), env).code == 0
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
 
 
 def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path, small_hub):
@@ -124,7 +124,7 @@ def test_after_a_kill_readers_work_and_the_next_run_waits(tmp_path, small_hub):
         finally:
             os.kill(store, signal.SIGCONT) if is_held(dest) else None
     assert ran.code == 0, ran.err
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
     assert (run(["status", str(dest), "--json"], env).report["live"], is_held(dest)) == (False, False)
 
 
@@ -212,7 +212,7 @@ def test_a_kill_before_anything_was_planned_leaves_nothing_in_the_way(tmp_path, 
         assert process.signal(signal.SIGKILL)
     assert run(["status", str(dest), "--json"], env).report["state"] == "interrupted"
     assert run(["resume", str(dest)], env).code == 0
-    assert not damage(dest, expected_files(small_hub.dataset, range(30)))
+    assert not damage(dest, expected_files(small_hub.dataset, range(SMALL)))
     assert LABELS in {path.name for path in dest.iterdir()}
 
 

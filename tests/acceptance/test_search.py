@@ -6,7 +6,7 @@ import asyncio
 
 import attrs
 import pytest
-from tests.acceptance.command import LABELS
+from tests.acceptance.command import LABELS, SMALL
 
 from stacpull import Options, Secret, Selection, mirror, plan, resume, status
 
@@ -62,7 +62,7 @@ def test_a_pushed_down_selection_makes_fewer_requests(small_hub):
     pushed, plain = asyncio.run(work())
     assert pushed.items_matched == plain.items_matched == 3
     assert pushed.items_seen == 3
-    assert plain.items_seen == 30
+    assert plain.items_seen == SMALL
 
 
 def _patches(hub):

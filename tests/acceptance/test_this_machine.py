@@ -11,7 +11,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, Ran, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import COMMAND, SMALL, Ran, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files, files_in
 from tests.store_in_thread import store_on_thread
@@ -21,11 +21,9 @@ from stacpull import DestinationError, Options, Secret, Selection
 from stacpull.ledger import runs
 from stacpull_replicas import MlhubReplica, Stall
 
-ITEMS = 30
-
 
 def is_whole(dest: Path, hub: MlhubReplica) -> bool:
-    return not damage(dest, expected_files(hub.dataset, range(ITEMS)))
+    return not damage(dest, expected_files(hub.dataset, range(SMALL)))
 
 
 def limited(descriptors: int, arguments: list[str], env: dict[str, str]) -> Ran:
@@ -120,9 +118,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
     with Running(["-c", JUMPING.format(jump=jump), *arguments], env, program=sys.executable) as process:
         ran = process.ended()
     assert ran.code == 0, ran.err
-    assert (ran.report["state"], ran.report["assets_done"]) == ("complete", ITEMS)
+    assert (ran.report["state"], ran.report["assets_done"]) == ("complete", SMALL)
     assert 0 < ran.report["seconds"] < 60  # of the clock that never jumps
-    assert run([*arguments, "--json"], env).report["assets_skipped"] == ITEMS
+    assert run([*arguments, "--json"], env).report["assets_skipped"] == SMALL
     assert run(["status", str(dest), "--json"], env).report["state"] == "complete"
 
 
