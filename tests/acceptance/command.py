@@ -104,6 +104,7 @@ class Running:
         program: Another program than the command.
         under: The command line of strace, which follows the command from its first line on.
         forked: False for tests of what starting it means: it is started and not forked (`forked_command`).
+        by: Returns the process that forks it.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Running:
         *,
         under: Sequence[str] = (),
         forked: bool = True,
+        by: Callable[[], Forker] = forker,
     ) -> None:
         self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of the context
         self._err = tempfile.TemporaryFile()  # noqa: SIM115
@@ -124,9 +126,9 @@ class Running:
         is_python = program == COMMAND or (str(program) == sys.executable and arguments[:1] == ["-c"])
         with Path(os.devnull).open("rb") as nothing:
             streams = nothing, self._out, self._err
-            if forked and is_python and forker().can_run(env):
+            if forked and is_python and by().can_run(env):
                 numbers = (stream.fileno() for stream in streams)
-                self.process = forker().fork(command, env, cwd, *numbers, traced=bool(under))
+                self.process = by().fork(command, env, cwd, *numbers, traced=bool(under))
                 if under:
                     self._tracer = subprocess.Popen([*under, "-p", str(self.process.pid)])
             else:

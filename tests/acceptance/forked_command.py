@@ -1,9 +1,10 @@
 """The command `stacpull`, and other processes of it, forked from a process that has already imported them.
 
 Starting one takes up to half a second of processor time, nearly all of it for imports. One process imports
-once and forks a child for each command. The child gets the arguments, environment, directory and output
-that it would be started with, and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and
-environment of the process that forked it.
+once, mirrors something so that caches are filled and code is specialised (PEP 659), and forks a child for
+each command. The child gets the arguments, environment, directory and output that it would be started with,
+and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and environment of the process that
+forked it.
 
 A command that mirrors also forks its store process and, with `--processes N`, its worker processes,
 before it begins: children that wait for the socket that they are to serve. In `/proc` they have another name
@@ -26,6 +27,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -72,6 +74,7 @@ _MODULES = (
     "uvloop",
 )
 """What most commands import."""
+_ROOT = Path(__file__).resolve().parents[2]
 _MIRRORING = {"mirror", "resume", "retry", "verify"}
 """Commands that start a store process, or may."""
 STORE_NAME = "stacpull-store"
@@ -136,15 +139,16 @@ class Forker:
     Args:
         environment: The environment it is started with.
         modules: What it imports besides what most commands do.
+        under: A command line that starts it, as setpriv does.
     """
 
-    def __init__(self, environment: Mapping[str, str], *modules: str) -> None:
+    def __init__(self, environment: Mapping[str, str], *modules: str, under: Sequence[str] = ()) -> None:
         self._environment = environment
         self._request_lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
+                [*under, sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -324,6 +328,8 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         import_module(module)
     _load_extensions()
     _load_models()
+    if not modules:
+        _warm_up()
     assert threading.active_count() == 1, "a child would lack the threads"
     gc.collect()
     gc.freeze()
@@ -364,6 +370,31 @@ def _load_models() -> None:
 
     read_models_once()
     Session().create_client("s3", "us-east-1", aws_access_key_id="none", aws_secret_access_key="none").close()
+
+
+def _warm_up() -> None:
+    """Run the commands that most tests run."""
+    from stacpull.cli.main import execute  # noqa: PLC0415 - only the process that forks does
+    from stacpull_replicas import MlhubReplica, run_in_thread  # noqa: PLC0415
+
+    sys.path.insert(0, str(_ROOT))
+    from tests.store_in_thread import store_on_thread  # noqa: PLC0415
+
+    sys.path.remove(str(_ROOT))
+    before = dict(os.environ)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        store_on_thread(),
+        run_in_thread(MlhubReplica(items=8)) as replica,
+    ):
+        os.environ.update(replica.exports())
+        dest, config = str(Path(folder, "mirror")), str(_ROOT / "configs" / "bigearthnet.toml")
+        mirror = ["mirror", replica.base_url, dest, "-C", "bigearthnet_v1_labels", "--config", config]
+        for command in (mirror, mirror, ["verify", dest]):
+            code = execute([*command, "-q"])
+            assert code == 0, f"{command} ended with {code}"
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def _run(

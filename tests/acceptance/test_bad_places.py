@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from tests.acceptance.command import COMMAND, environment, run, wait_until
 from tests.acceptance.static_tree import write_tree
-from tests.acceptance.test_permissions_and_locales import WITHOUT_PRIVILEGE
+from tests.acceptance.test_permissions_and_locales import unprivileged
 
 import stacpull
 from stacpull import DestinationError, UsageError, sync
@@ -136,15 +135,6 @@ def test_a_user_without_a_home_directory_has_no_profiles_and_no_netrc_file(sourc
     assert "should not have happened" not in ran.err
 
 
-def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as one whom permissions bind."""
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("permissions do not bind the superuser, and there is no setpriv")
-    before = WITHOUT_PRIVILEGE if os.geteuid() == 0 else ()
-    command = [*before, str(COMMAND), *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize("command", [["status"], ["failures"], ["report"], ["verify", "--rebuild"]])
 def test_a_mirror_that_cannot_be_listed_is_exit_5(dest: Path, tmp_path: Path, command: list[str]) -> None:
     if "--rebuild" in command:
@@ -155,8 +145,8 @@ def test_a_mirror_that_cannot_be_listed_is_exit_5(dest: Path, tmp_path: Path, co
         ran = unprivileged(*command, str(dest), *more)
     finally:
         dest.chmod(0o755)
-    assert ran.returncode == 5, ran.stderr
-    assert f"No permission to read {dest}." in ran.stderr
+    assert ran.code == 5, ran.err
+    assert f"No permission to read {dest}." in ran.err
 
 
 def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(
@@ -170,7 +160,7 @@ def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(
         ran = unprivileged("mirror", source, str(tmp_path / "box/m"), "--all-collections")
     finally:
         (tmp_path / "box").chmod(0o755)
-    assert (made.returncode, ran.returncode) == (0, 0), (made.stderr, ran.stderr)
+    assert (made.code, ran.code) == (0, 0), (made.err, ran.err)
     assert (tmp_path / "box/labels.csv").exists()
 
 

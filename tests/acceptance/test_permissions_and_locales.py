@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.command import COMMAND, Ran, Running, environment
+from tests.acceptance.forked_command import Forker
 from tests.acceptance.static_tree import write_tree
 
 POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -18,12 +20,18 @@ WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 """Put before a command of the superuser: permissions bind it like everybody else."""
 
 
-def mirrored_without_privilege(source: Path, dest: Path, *options: str) -> subprocess.CompletedProcess[str]:
+@cache
+def unprivileged_forker() -> Forker:
+    """Return a process that forks commands of one whom permissions bind."""
+    return Forker(environment(), under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
+
+
+def unprivileged(*arguments: str) -> Ran:
+    """Run the command as one whom permissions bind."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         pytest.skip("permissions do not bind the superuser, and there is no setpriv")
-    before = WITHOUT_PRIVILEGE if os.geteuid() == 0 else ()
-    command = [*before, str(COMMAND), "mirror", str(source), str(dest), "--no-progress", *options]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    with Running([*arguments], environment(), by=unprivileged_forker) as process:
+        return process.ended()
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
@@ -35,16 +43,16 @@ def test_a_directory_without_permission_is_named(
     source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
     (dest / place).mkdir(parents=True)
     (dest / place).chmod(mode)
-    options = ("--all-collections", "--metadata", metadata)
+    command = ("mirror", str(source), str(dest), "--no-progress", "--all-collections", "--metadata", metadata)
     try:
-        ran = mirrored_without_privilege(source, dest, *options)
+        ran = unprivileged(*command)
     finally:
         (dest / place).chmod(0o755)
-    assert ran.returncode == 5, ran.stderr
-    assert f"No permission to write in {dest / place}." in ran.stderr
-    assert "Traceback" not in ran.stderr
-    again = mirrored_without_privilege(source, dest, *options)
-    assert again.returncode == 0, again.stderr
+    assert ran.code == 5, ran.err
+    assert f"No permission to write in {dest / place}." in ran.err
+    assert "Traceback" not in ran.err
+    again = unprivileged(*command)
+    assert again.code == 0, again.err
 
 
 NAMES = ["Zürich", "東京", "ascii"]
