@@ -18,7 +18,11 @@ class Format(NamedTuple):
     """A format of `export`."""
 
     writer: str
-    """Module and name of the function that writes it, which is imported when it is used."""
+    """Module and name of the function that writes it, which is imported when it is used.
+
+    Its arguments are the mirror (`MirrorContents`), OUT, `SampleOptions` and an `OnProgress`. It returns an
+    `ExportReport`, and may read the items with a `Spool`, so that an export that was killed is continued.
+    """
     help: str
     """What it is, for the help of the command."""
     needs_pyarrow: bool = False
