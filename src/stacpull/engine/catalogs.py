@@ -138,24 +138,16 @@ def _write_lines(
 
     def lines() -> Iterator[bytes]:
         encoded = (encode(record, path) for record in views.item_documents(db, row.row))
-        return (line for line in until_stopped(is_stopped, encoded) if line is not None)
+        return (line + b"\n" for line in until_stopped(is_stopped, encoded) if line is not None)
 
-    def is_same() -> bool:
+    def digest_of(write: Callable[[bytes], object] = lambda _line: None) -> bytes:
         digest = hashlib.sha256()
-        for _ in _hashed(lines(), digest):
-            pass
-        return store.look_at(path).digest == digest.digest()
+        for line in lines():
+            digest.update(line)
+            write(line)
+        return digest.digest()
 
-    publisher.refuse_foreign(path, is_same)
-    digest = hashlib.sha256()
+    publisher.refuse_foreign(path, lambda: store.look_at(path).digest == digest_of())
     with store.new_part(LINES_FILE) as file:
-        for line in _hashed(lines(), digest):
-            file.write(line + b"\n")
-    publisher.place_file(path, LINES_FILE, digest.digest())
-
-
-def _hashed(lines: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """Yield the lines, and hash them as they are written to the file."""
-    for line in lines:
-        digest.update(line + b"\n")
-        yield line
+        digest = digest_of(file.write)
+    publisher.place_file(path, LINES_FILE, digest)

@@ -145,10 +145,9 @@ class Estimate:
             excluded=counts.excluded.total(),
             pages=counts.pages.total(),
         )
-        if warning is not None:
-            self._emit(Notice("warning", warning))
-        for note in self._urls.notes() if self._urls is not None else ():
-            self._emit(Notice("warning", note))
+        for note in (warning, *(() if self._urls is None else self._urls.notes())):
+            if note is not None:
+                self._emit(Notice("warning", note))
         return PlanReport(
             items_seen=self.items_seen,
             items_matched=self._primary.items,

@@ -103,19 +103,13 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
 def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
     """Return the unreadable links of the source of `run`, in the order of discovery."""
     rows = db.execute(
-        "SELECT collection, name, kind, message, status, path FROM unread "
+        "SELECT collection, name, kind, message, status, coalesce(path, '[]') FROM unread "
         "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",
         (run,),
     )
     return [
-        Unread(
-            collection,
-            href,
-            Failure(FailureKind(kind), message, status=status),
-            href,
-            tuple(orjson.loads(path or "[]")),
-        )
-        for collection, href, kind, message, status, path in rows
+        Unread(name, href, Failure(FailureKind(kind), text, status), href, tuple(orjson.loads(path)))
+        for name, href, kind, text, status, path in rows
     ]
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
@@ -172,14 +172,10 @@ class _ShardWriter:
             raise _Changed from None
         if not digest or str(size).encode() != stated.get(b"bytes"):
             raise _Changed
-        count = 0
-        for sample in group:
-            if count >= len(rows) or list(map(as_text, self._row(sample))) != list(rows[count].values()):
-                raise _Changed
-            count += 1
-        if count != len(rows):
+        due = ([as_text(value) for value in self._row(sample)] for sample in group)
+        if any(one != there for one, there in zip_longest(due, ([*row.values()] for row in rows))):
             raise _Changed
-        return _Shard(name, split, count, size, digest)
+        return _Shard(name, split, len(rows), size, digest)
 
     def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
         table = self._out / f"{name}.parquet"
