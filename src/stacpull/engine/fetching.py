@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferTools
@@ -16,11 +16,11 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
-from stacpull.models import Arrival, CopySource, Job, path_in_dest
+from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, remote_store
-from stacpull.transfer.attempt import CONNECTIONS, Fetcher
+from stacpull.transfer.attempt import CONNECTIONS, Fetcher, PresentFiles
 
 if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
@@ -50,40 +50,24 @@ def open_parts(
     return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
-class PresentFiles(Protocol):
-    """Looks at files that the ledger has, before a request that only fetches what has changed."""
-
-    async def is_there(self, job: Job) -> bool:
-        """Return True if a file has the size of `job.version_in_dest`. A lost one is fetched completely."""
-        ...
-
-    async def is_as_stated(self, job: Job) -> bool:
-        """Return True if the file in place has the checksum that the item states."""
-        ...
-
-
 class FilesInDest:
     """The files of a DEST that this process may read (`PresentFiles`)."""
 
     def __init__(self, files: StoredFiles) -> None:
         self._files = files
 
-    async def is_there(self, job: Job) -> bool:
-        """See `PresentFiles.is_there`."""
-        if job.version_in_dest is None or job.name is None:
-            return False
-        look = await asyncio.to_thread(self._files.look_at, _path(job), algorithm=None)
-        return look.size == job.version_in_dest.size
+    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
+        """See `PresentFiles.has`."""
+        return await asyncio.to_thread(self._has, path_in_dest(job.directory, job.name or ""), job, checksum)
 
-    async def is_as_stated(self, job: Job) -> bool:
-        """See `PresentFiles.is_as_stated`."""
-        return await asyncio.to_thread(self._is_as_stated, job)
-
-    def _is_as_stated(self, job: Job) -> bool:
-        if job.checksum is None or self._files.obstacle(_path(job)) is not None:
-            return False
+    def _has(self, path: str, job: Job, checksum: Checksum | None) -> bool:
+        if checksum is None:
+            if job.version_in_dest is None or job.name is None:
+                return False
+            return self._files.look_at(path, algorithm=None).size == job.version_in_dest.size
         try:
-            return digest_in(self._files, _path(job), job.checksum) == job.checksum.digest
+            is_file = self._files.obstacle(path) is None
+            return is_file and digest_in(self._files, path, checksum) == checksum.digest
         except OSError:
             return False
 
@@ -129,8 +113,7 @@ def open_pool(
         clock=network.clock,
         connections=CONNECTIONS if isinstance(parts, FileParts) else 1,
         secrets=network.secrets,
-        is_there=present.is_there,
-        is_as_stated=present.is_as_stated,
+        present=present,
         can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
@@ -190,7 +173,3 @@ def _copier(destination: Store, options: Options) -> Callable[[CopySource, int],
         return scheme_of(source.url) == scheme and await asyncio.to_thread(can_copy, source, size)
 
     return is_copied
-
-
-def _path(job: Job) -> str:
-    return path_in_dest(job.directory, job.name or "")

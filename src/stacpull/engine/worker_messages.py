@@ -165,10 +165,8 @@ class LookForFile(msgspec.Struct, tag=20, array_like=True):
 
     number: int
     row: int
-    is_compared: bool
-    """True to compare it with `checksum`."""
-    checksum: Checksum | None = None
-    """The checksum that the item states, which may have been read again."""
+    checksum: Checksum | None
+    """The checksum that it must have, if it is compared."""
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):

@@ -22,7 +22,7 @@ from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
 from stacpull.events import Notice
-from stacpull.models import Arrival, Failure, Job
+from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -147,18 +147,10 @@ class FirstProcess:
         answer: messages.Granted = await self.channel.request(messages.Reserve(0, host, amount))
         return answer.seconds
 
-    async def is_there(self, job: Job) -> bool:
-        """See `PresentFiles.is_there`."""
-        answer: messages.FileFound = await self.channel.request(
-            messages.LookForFile(0, job.row, is_compared=False)
-        )
-        return answer.is_found
-
-    async def is_as_stated(self, job: Job) -> bool:
-        """See `PresentFiles.is_as_stated`."""
-        answer: messages.FileFound = await self.channel.request(
-            messages.LookForFile(0, job.row, is_compared=True, checksum=job.checksum)
-        )
+    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
+        """See `PresentFiles.has`."""
+        request = messages.LookForFile(0, job.row, checksum)
+        answer: messages.FileFound = await self.channel.request(request)
         return answer.is_found
 
     def _take_message(self, message: messages.ToWorker) -> None:

@@ -40,7 +40,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-from msgspec.structs import replace
 
 from stacpull.child_process import Started, discard, reap, spawn
 from stacpull.clock import Clock
@@ -49,7 +48,6 @@ from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import PresentFiles
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
@@ -66,6 +64,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
+from stacpull.transfer.attempt import PresentFiles
 
 _WORTH_IT = 64
 """Waiting jobs with which workers are started: ten milliseconds of work or more."""
@@ -431,10 +430,7 @@ class Workers:
         """
         is_found = False
         if (job := worker.open.get(request.row)) is not None:
-            if request.is_compared:
-                is_found = await self._present.is_as_stated(replace(job, checksum=request.checksum))
-            else:
-                is_found = await self._present.is_there(job)
+            is_found = await self._present.has(job, request.checksum)
         worker.send(messages.FileFound(request.number, is_found))
 
     def _send_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:

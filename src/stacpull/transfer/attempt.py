@@ -4,7 +4,7 @@ An attempt consists of steps. Each step sends at most one request, and the respo
 
     step          requests                result                           next step
     start         nothing                 a part that can be resumed       resume
-                                          the file of `Job.version_in_dest`        revalidate
+                                          the file in DEST (`Job`)         revalidate
                                           neither                          fetch_all
     resume        the rest of the part    206 or 416 of the same object    confirm (the part)
                                           200                              confirm (the new body)
@@ -34,6 +34,7 @@ The engine retries, reads an expired item again, and publishes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -44,6 +45,7 @@ from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import (
     Arrival,
+    Checksum,
     CopySource,
     FailureKind,
     Job,
@@ -103,8 +105,17 @@ _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKi
 """Failures after which a part must not be resumed."""
 
 
-async def _never(_: Job) -> bool:
-    return False
+class PresentFiles(Protocol):
+    """Looks at files that the ledger has, before a request that only fetches what has changed."""
+
+    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
+        """Return True if the file of a job is in DEST.
+
+        Args:
+            job: The job.
+            checksum: The checksum that it must have; None to compare its size with `Job.version_in_dest`.
+        """
+        ...
 
 
 class Fetcher:
@@ -119,8 +130,7 @@ class Fetcher:
         connections: The most connections per file; with 1, a file is received in one response.
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
-        is_there: Returns True if the file of `Job.version_in_dest` exists; else the whole asset is fetched.
-        is_as_stated: Returns True if that file has `Job.checksum`.
+        present: Looks at the file of `Job.version_in_dest`: a lost one is fetched completely. None: all are.
         can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
         on_detail: Called with messages for the most verbose log.
     """
@@ -135,8 +145,7 @@ class Fetcher:
         connections: int = CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
-        is_there: Callable[[Job], Awaitable[bool]] = _never,
-        is_as_stated: Callable[[Job], Awaitable[bool]] = _never,
+        present: PresentFiles | None = None,
         can_copy: Callable[[CopySource, int], Awaitable[bool]] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -147,8 +156,7 @@ class Fetcher:
         self.connections = connections
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
-        self.is_there = is_there
-        self.is_as_stated = is_as_stated
+        self._present = present
         self.can_copy = can_copy
         self.on_detail = on_detail
         self.budget = BufferBudget()
@@ -178,6 +186,10 @@ class Fetcher:
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
+
+    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
+        """See `PresentFiles.has`."""
+        return self._present is not None and await self._present.has(job, checksum)
 
     def is_fresh(self, job: Job) -> bool:
         """Return True if an asset has no part that could be resumed."""
@@ -282,7 +294,7 @@ class _Attempt:
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         if point is not None:
             return await self._resume(point)
-        if job.version_in_dest is not None and await fetcher.is_there(job):
+        if job.version_in_dest is not None and await fetcher.has(job):
             return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
 
@@ -316,9 +328,10 @@ class _Attempt:
             is_denied = denies(version.validator, response.headers)
         if taken is not None:
             return await self._confirm(taken)
-        if is_denied or (version.checksum_unverified and not await self._fetcher.is_as_stated(self._job)):
-            return await self._fetch_all()
-        return None
+        is_current, stated = not is_denied, self._job.checksum
+        if is_current and version.checksum_unverified:
+            is_current = stated is not None and await self._fetcher.has(self._job, stated)
+        return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self, doubt: Check | None = None) -> Arrival:
         """Request the whole object.

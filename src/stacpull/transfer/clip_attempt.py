@@ -184,7 +184,7 @@ class ClipFetcher:
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         known, fetcher = job.version_in_dest, self._fetcher
-        if known is not None and not await fetcher.is_there(job):
+        if known is not None and not await fetcher.has(job):
             known = None
         condition = {} if known is None else change_headers(known.validator)
         version = FileVersion(
