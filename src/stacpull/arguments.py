@@ -625,10 +625,8 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
     return texts(value)
 
 
-def integer(value: int | None) -> int | None:
-    """Return `value` if it is None or an integer, of any library."""
-    if value is None:
-        return None
+def integer(value: int) -> int:
+    """Return `value` if it is an integer, of any library."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _wrong("an integer", value)
     return value.__index__()
@@ -642,10 +640,8 @@ def ratio(value: float | None) -> float | None:
     return number
 
 
-def pair(value: tuple[int, ...] | str | None) -> tuple[int, ...] | None:
+def pair(value: tuple[int, ...] | str) -> tuple[int, ...]:
     """Return a shard (I, N) from a tuple, a list or text such as "1/4" or "auto"."""
-    if value is None:
-        return None
     if isinstance(value, str):
         return shard(value)
     try:
@@ -657,17 +653,13 @@ def pair(value: tuple[int, ...] | str | None) -> tuple[int, ...] | None:
     return number, count
 
 
-def box(value: str | Iterable[float] | None) -> tuple[float, ...] | None:
+def box(value: str | Iterable[float]) -> tuple[float, ...]:
     """Return a box of four or six numbers (west, south, east, north; with heights) in degrees."""
-    if value is None:
-        return None
     return spatial_extent(value if isinstance(value, str) else list(_listed(value) or ()))
 
 
-def interval(value: Interval | None) -> str | None:
+def interval(value: Interval) -> str:
     """Return a time or a (start, end) of times as STAC writes it; None is an open end."""
-    if value is None:
-        return None
     ends = [".." if end is None else _time(end) for end in value] if isinstance(value, tuple | list) else []
     if ends and (len(ends) != 2 or None in ends or ends == ["..", ".."]):  # noqa: PLR2004 - a start and an end
         raise _wrong("a date, or (start, end) of dates", value)
@@ -725,27 +717,21 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     return {name: one if isinstance(one, Secret) else Secret(one) for name, one in given.items()}
 
 
-def file_path(value: str | PathLike[str] | None) -> Path | None:
+def file_path(value: str | PathLike[str]) -> Path:
     """Return a path with `~` expanded."""
-    if value is None:
-        return None
     try:
         return Path(value).expanduser()
     except (TypeError, RuntimeError):
         raise _wrong("a path", value) from None
 
 
-def listening(value: str | int | tuple[str, int] | None) -> tuple[str, int] | None:
+def listening(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Return the address and port of a server, from text, a port, or both."""
-    if value is None:
-        return None
     return listen_address("[{}]:{}".format(*value) if isinstance(value, tuple) else value)
 
 
-def cluster(value: str | int | Path | None) -> str | None:
+def cluster(value: str | int | Path) -> str:
     """Return where a Dask cluster is, as text."""
-    if value is None:
-        return None
     return dask_cluster(str(value) if isinstance(value, Path) else value)
 
 

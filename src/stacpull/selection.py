@@ -71,7 +71,7 @@ class Selection:
     )
     bbox: tuple[float, ...] | None = attrs.field(
         default=None,
-        converter=arguments.box,
+        converter=attrs.converters.optional(arguments.box),
         metadata=declaration(
             "Keep items whose geometry intersects this box, in degrees.",
             metavar="W,S,E,N",
@@ -89,7 +89,7 @@ class Selection:
     )
     datetime: str | None = attrs.field(
         default=None,
-        converter=arguments.interval,
+        converter=attrs.converters.optional(arguments.interval),
         metadata=declaration(
             "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
             metavar="INTERVAL",
@@ -203,12 +203,12 @@ class Selection:
     )
     max_items: arguments.Positive | None = attrs.field(
         default=None,
-        converter=arguments.integer,
+        converter=attrs.converters.optional(arguments.integer),
         metadata=declaration("Stop after this many matching items.", metavar="N"),
     )
     sample: arguments.Positive | None = attrs.field(
         default=None,
-        converter=arguments.integer,
+        converter=attrs.converters.optional(arguments.integer),
         metadata=declaration(
             "Take a random sample of this many matching items, the same one in every run.", metavar="N"
         ),
@@ -216,7 +216,7 @@ class Selection:
     seed: int = option(0, "Random seed for --sample.", metavar="S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
-        converter=arguments.pair,
+        converter=attrs.converters.optional(arguments.pair),
         metadata=declaration(
             "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",

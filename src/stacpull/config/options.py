@@ -99,7 +99,7 @@ class Options:
     )
     concurrency: arguments.AtOnce | None = attrs.field(
         default=None,
-        converter=arguments.integer,
+        converter=attrs.converters.optional(arguments.integer),
         metadata=declaration(
             "Simultaneous transfers.", metavar="N|auto", read=arguments.auto_or_at_once, shown="auto"
         ),
@@ -110,7 +110,7 @@ class Options:
     )
     dask: str | None = attrs.field(
         default=None,
-        converter=arguments.cluster,
+        converter=attrs.converters.optional(arguments.cluster),
         metadata=declaration(
             "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
             metavar="ADDRESS|FILE|N",
@@ -158,14 +158,14 @@ class Options:
     )
     max_failures: arguments.NotNegative | None = attrs.field(
         default=None,
-        converter=arguments.integer,
+        converter=attrs.converters.optional(arguments.integer),
         metadata=declaration(
             "Stop when more assets than this have failed; the rest stays pending.", metavar="N"
         ),
     )
     page_size: arguments.Positive | None = attrs.field(
         default=None,
-        converter=arguments.integer,
+        converter=attrs.converters.optional(arguments.integer),
         metadata=declaration(
             "Items per page; auto starts large and shrinks after errors.",
             metavar="N|auto",
@@ -200,7 +200,7 @@ class Options:
     )
     ca_bundle: Path | None = attrs.field(
         default=None,
-        converter=arguments.file_path,
+        converter=attrs.converters.optional(arguments.file_path),
         metadata=declaration(
             "Trust the certificate authorities in this PEM file.",
             metavar="FILE",
@@ -232,7 +232,7 @@ class Options:
     yes: bool = option(False, "With --prune: remove the listed items.", group=_DEST)
     work: Path | None = attrs.field(
         default=None,
-        converter=arguments.file_path,
+        converter=attrs.converters.optional(arguments.file_path),
         metadata=declaration(
             "With a bucket as DEST: the directory for the ledger and for notes of unfinished uploads.",
             metavar="DIR",
@@ -260,7 +260,7 @@ class Options:
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
-        converter=arguments.listening,
+        converter=attrs.converters.optional(arguments.listening),
         metadata=declaration(
             "Serve a web page that shows the run; port 0 selects a free port.",
             metavar="[HOST:]PORT",

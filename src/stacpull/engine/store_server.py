@@ -19,10 +19,11 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import BinaryIO
 
 import msgspec
 
@@ -101,35 +102,14 @@ class StoreServer:
         start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
         for lock in locks:
             opened.callback(os.close, lock)
-        while (message := self._message(start)) is not None:
-            start = b""
+        file = opened.enter_context(self._sock.makefile("rb"))
+        for message in _received(file, start):
             if isinstance(message, messages.CloseMirror):
                 return
             if isinstance(message, messages.OpenMirror):
                 self._open(message, opened)
             else:
                 self._take(message)
-
-    def _message(self, start: bytes) -> messages.ToStore | None:
-        """Return the next message, whose `start` was received already; None at the end of the socket."""
-        head = self._exactly(LENGTH.size - len(start))
-        if head is None:
-            return None
-        data = self._exactly(LENGTH.unpack(start + head)[0])
-        return None if data is None else messages.decode_to_store(data)
-
-    def _exactly(self, count: int) -> bytes | None:
-        """Return `count` bytes from the socket; None if it ends before."""
-        data = b""
-        while len(data) < count:
-            try:
-                piece = self._sock.recv(count - len(data), socket.MSG_WAITALL)
-            except OSError:  # reset: the network process was killed
-                return None
-            if not piece:
-                return None
-            data += piece
-        return data
 
     def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
         """Open the mirror, and start the thread that ends with the socket."""
@@ -342,6 +322,17 @@ class StoreServer:
         """Send a message. If the network process has ended, the message is lost."""
         with self._sending, suppress(OSError):
             self._sock.sendall(framed(message))
+
+
+def _received(file: BinaryIO, start: bytes) -> Iterator[messages.ToStore]:
+    """Yield the messages of a socket, of which `start` was received already."""
+    with suppress(OSError):  # reset: the network process was killed
+        while len(head := start + file.read(LENGTH.size - len(start))) == LENGTH.size:
+            size: int = LENGTH.unpack(head)[0]
+            if len(data := file.read(size)) < size:
+                return
+            yield messages.decode_to_store(data)
+            start = b""
 
 
 def main() -> None:

@@ -615,10 +615,6 @@ class ObjectReader(io.RawIOBase):
             self._at = base + offset
         return self._at
 
-    def tell(self) -> int:
-        """See `io.IOBase`."""
-        return self._at
-
     def close(self) -> None:
         """See `io.IOBase`."""
         self._close_body()

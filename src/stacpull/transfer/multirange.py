@@ -36,7 +36,7 @@ from stacpull.spans import Span, Spans, added, beginning, joined, length, missin
 from stacpull.transfer.checks import another_range, failed, too_long
 from stacpull.transfer.connection_count import ConnectionCount
 from stacpull.transfer.part_writer import PartWriter, Piece
-from stacpull.transfer.resume import same_version
+from stacpull.transfer.resume import range_headers, same_version
 
 CHUNK = 1 << 18
 """Bytes that are passed to the writer at once."""
@@ -399,9 +399,9 @@ def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
 
     Some servers support only `If-Match`, some only `If-Range`.
     """
-    headers = {"Range": f"bytes={span.start}-{span.end - 1}"}
+    headers = range_headers(span.start, validator, span.end)
     if validator.strong_etag is not None:
-        headers["If-Match"] = headers["If-Range"] = validator.strong_etag
+        headers["If-Match"] = validator.strong_etag
     return headers
 
 
