@@ -29,7 +29,7 @@ V = TypeVar("V")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
-_MOST_PORTS = 65535
+HIGHEST_PORT = 65535
 MOST_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
 _LONGEST = 400  # characters of a host that is remembered: names have up to 253
@@ -124,7 +124,7 @@ def _parsed(server: str) -> tuple[str, Origin]:
     _, found, rest = server.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if found else ""
     match = _AUTHORITY.fullmatch(authority)
-    if match is None or not match["host"] or int(match["port"] or 0) > _MOST_PORTS:
+    if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
     port = int(match["port"]) if match["port"] else default_port(scheme)
     return authority, Origin(scheme, match["host"].rstrip("."), port)

@@ -30,13 +30,10 @@ from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.models import Arrival, Failure, Job
-from stacpull.net.client import LONGEST_URL, Client, PendingResponse, Route, StartedExchange
+from stacpull.net.client import DRAINED, LONGEST_URL, Client, PendingResponse, Route, StartedExchange
 from stacpull.net.gate import Gate
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
-
-_DRAINED = 64 * 1024
-"""The most bytes of a redirect's body, as in the general path."""
 
 
 class AssetDecisions(Protocol):
@@ -187,7 +184,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             path.pool.received(self.job, arrival)
             return True
         location = fields.get(b"location")
-        if location is None or size > _DRAINED or self.rewritten is not None:
+        if location is None or size > DRAINED or self.rewritten is not None:
             return False
         text = location.decode("utf-8", "surrogateescape")
         target = next_hop(self.url, text, self.hops, allow_downgrade=path.allow_downgrade)

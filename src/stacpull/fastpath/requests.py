@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from stacpull.hosts import HIGHEST_PORT
 from stacpull.urls import wire_url
 
 _PORTS = {"http": 80, "https": 443}
-_MOST_PORTS = 65535
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -73,7 +73,7 @@ def parse_origin(origin: str) -> RemoteHost | None:
         return None
     scheme, host = match["scheme"], match["host"].strip("[]")
     port = int(match["port"] or _PORTS[scheme])
-    if not 0 < port <= _MOST_PORTS or not _is_plain_host(host):
+    if not 0 < port <= HIGHEST_PORT or not _is_plain_host(host):
         return None
     return RemoteHost(scheme, host, port, origin.lower().partition("://")[2])
 

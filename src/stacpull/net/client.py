@@ -39,7 +39,8 @@ _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-_DRAINED = 64 * 1024  # a redirect's body up to this size is read, so that the connection can be reused
+DRAINED = 64 * 1024
+"""The most bytes of a redirect's body, which is read so that the connection can be used again."""
 LONGEST_URL = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 _SHOWN = 200
@@ -280,7 +281,7 @@ class Client:
     async def beginning(self, response: Response) -> bytes:
         """Return the first bytes of the body of an error or redirect. A small body is read to its end."""
         try:
-            body = await response.read(_DRAINED)
+            body = await response.read(DRAINED)
         except TransferError:
             return b""  # the status matters more than a broken body
         self.counters.bytes_fetched += len(body)

@@ -38,7 +38,7 @@ from stacpull.net.json import (
     decode,
     weight_of,
 )
-from stacpull.net.notices import NetworkEvents
+from stacpull.net.notices import SILENT_AFTER, NetworkEvents
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -50,8 +50,6 @@ SOURCE_LIMIT = 256 * 1024 * 1024
 SMALL = 256 * 1024
 """The size in bytes up to which any number of documents are read at once."""
 
-SILENT_AFTER = 5.0
-"""Seconds without an answer after which a message names the host that the run waits for."""
 _CHECKS = 5
 _MOST_STALLS = 3
 """The most stalled requests for one document, each of which takes the stall timeout."""

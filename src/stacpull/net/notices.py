@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from stacpull.events import Notice
 
+SILENT_AFTER = 5.0
+"""Seconds without an answer, or without progress, after which a message names what the run waits for."""
+
 
 class NetworkEvents:
     """The stream. Gates, the reader and logins report to it; one listener gets each kind of event."""

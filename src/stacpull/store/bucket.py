@@ -53,6 +53,7 @@ from stacpull.store.protocol import (
     StagedFile,
     never,
 )
+from stacpull.store.regular import NO_NAMES
 from stacpull.store.s3_bucket import (
     ATTEMPTS,
     DENIALS,
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
 _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _LONGEST_KEY = 1024
-_NO_NAMES = frozenset({"", ".", ".."})
 _REFUSALS = frozenset({"401", "403", "AccessDenied"})
 _NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
@@ -652,7 +652,7 @@ class BucketStore(BufferedParts, BucketFiles):
 
 def _oddness(path: str, key: str) -> str | None:
     """Return why a name is invalid for an object, None if it is valid."""
-    if "\0" in path or not _NO_NAMES.isdisjoint(path.split("/")):
+    if "\0" in path or not NO_NAMES.isdisjoint(path.split("/")):
         return "it is not a name"
     try:
         length = len(key.encode())

@@ -43,6 +43,7 @@ from urllib.parse import urlsplit
 from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.net.fields import HeaderFields
+from stacpull.net.notices import SILENT_AFTER
 from stacpull.proxies import may_have_proxies
 from stacpull.runtime import loop_runner
 from stacpull.s3_endpoint import Endpoint, endpoint_of
@@ -57,8 +58,6 @@ CONNECTIONS = 64
 _CONNECT_TIMEOUT = 10.0
 _SILENCE = 60.0
 """Seconds without progress: the server has received no more bytes of the request, and sent none."""
-SILENT_AFTER = 5.0
-"""Seconds without progress after which the user is told."""
 _TURN = 1.0
 """Seconds between two looks at the progress of all requests."""
 _CHUNK = 1 << 18

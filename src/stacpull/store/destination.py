@@ -28,12 +28,12 @@ from stacpull.store.disk_errors import (
 from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
 from stacpull.store.protocol import HELD_DIRECTORIES, StagedFile
+from stacpull.store.regular import NO_NAMES
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PIECE = 1 << 20
-_NO_NAMES = frozenset({"", ".", ".."})
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
@@ -317,7 +317,7 @@ def _refuse_odd(name: str) -> None:
     Raises:
         OSError: EINVAL.
     """
-    if name in _NO_NAMES or "/" in name or "\0" in name:
+    if name in NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
 
 

@@ -22,7 +22,7 @@ from stacpull.store.protocol import Entry, IsStopped, Look, StoredFiles, never
 
 if TYPE_CHECKING:
     from stacpull.reports import Disk  # not in the store process: it takes 10 ms
-from stacpull.store.regular import open_regular
+from stacpull.store.regular import NO_NAMES, open_regular
 
 _STRETCH = 1024
 """Entries of a directory that are sorted together: by inode, which is the order on many disks."""
@@ -36,7 +36,6 @@ _NOT_REGULAR = _NO_FILE | {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 """Errors of `open_regular` if there is no file, or something other than a regular file."""
 _MOST_CHECKED = 4096
 """Directories that are remembered as free of links."""
-_NO_NAMES = frozenset({"", ".", ".."})
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a link"),
@@ -311,7 +310,7 @@ def _look_at_directory(root: int, directory: str) -> tuple[bool, str | None]:
     segments = directory.split("/") if directory else []
     for count in range(1, len(segments) + 1):
         place = "/".join(segments[:count])
-        if segments[count - 1] in _NO_NAMES:
+        if segments[count - 1] in NO_NAMES:
             return False, f"a path that leads out of it at {place}"
         try:
             mode = os.stat(place, dir_fd=root, follow_symlinks=False).st_mode

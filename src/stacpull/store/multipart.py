@@ -30,7 +30,7 @@ import msgspec
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
 from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, as_file, size_of
-from stacpull.store.regular import open_regular, read_regular
+from stacpull.store.regular import CREATE, open_regular, read_regular
 from stacpull.store.s3_bucket import (
     DENIALS,
     KEY,
@@ -62,7 +62,6 @@ _AT_ONCE = 4
 _LIMIT = 1 << 16
 """Bytes of a note."""
 _SUFFIX, _NEW = ".upload", ".new"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
 _COMPLETED = "<CompleteMultipartUploadResult"
@@ -422,7 +421,7 @@ def load_note(path: Path, kind: type[Note]) -> Note | None:
 def save_note(path: Path, note: msgspec.Struct) -> None:
     """Write a note atomically."""
     new = path.with_name(f"{os.urandom(8).hex()}{_NEW}")
-    with os.fdopen(open_regular(new, _CREATE), "wb") as file:
+    with os.fdopen(open_regular(new, CREATE), "wb") as file:
         file.write(msgspec.json.encode(note))
     new.replace(path)
 

@@ -24,13 +24,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from stacpull.store.regular import open_regular
+from stacpull.store.regular import CREATE, open_regular
 
 SEEN, SYNCED = "seen", "synced"
 _HERE, _FAR = ".here", ".far"
 _NAME = re.compile(r"[0-9a-f]{16}\.(here|far)")
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS, _PAUSE = 50, 0.01
 """Attempts to empty a directory while its worker still writes to it, and seconds between them."""
 _LONGEST_TOKEN = 64
@@ -60,7 +59,7 @@ def make(parts: int, name: str, token: str) -> None:
     os.mkdir(name, 0o755, dir_fd=parts)
     fd = os.open(name, _OPEN, dir_fd=parts)
     try:
-        with os.fdopen(os.open(SEEN, _CREATE, 0o644, dir_fd=fd), "w") as file:
+        with os.fdopen(os.open(SEEN, CREATE, 0o644, dir_fd=fd), "w") as file:
             file.write(token)
     finally:
         os.close(fd)

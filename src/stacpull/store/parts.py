@@ -39,7 +39,7 @@ from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
-from stacpull.store.regular import open_regular, opener
+from stacpull.store.regular import CREATE, open_regular, opener
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,7 +47,6 @@ T = TypeVar("T")
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one call of a thread reads and hashes, because other parts and a stop wait for it."""
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
 """Separate threads, because threads of the loop wait for them."""
 
@@ -349,7 +348,7 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
         new = about.with_suffix(".new")
         text = {"etag": validator.etag, "last_modified": validator.last_modified, "total": total}
         new.unlink(missing_ok=True)
-        with os.fdopen(open_regular(new, _CREATE), "wb") as file:
+        with os.fdopen(open_regular(new, CREATE), "wb") as file:
             file.write(orjson.dumps(text))
         new.replace(about)
     else:

@@ -10,6 +10,10 @@ import errno
 import os
 import stat
 
+NO_NAMES = frozenset({"", ".", ".."})
+"""Segments of a path that name no entry of a directory."""
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""The flags that create a file for writing."""
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 

@@ -27,10 +27,10 @@ from msgspec.structs import replace
 from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup, without_unknown_home
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, Checksum, CopySource
+from stacpull.net.notices import SILENT_AFTER
 from stacpull.redact import Secret, Secrets
 from stacpull.sigv4 import Credentials, encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
-    SILENT_AFTER,
     Body,
     BucketRequests,
     FilePiece,

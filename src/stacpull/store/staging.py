@@ -22,10 +22,9 @@ from stacpull.store.file_sync import FileSync, FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, look_at
 from stacpull.store.part_files import sweep
 from stacpull.store.protocol import IsStopped, Look, PartEntry, StoredFiles, never
-from stacpull.store.regular import open_regular
+from stacpull.store.regular import CREATE, open_regular
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _TRUST = "../boot"
 """Relative to the parts directory, whose descriptor is open."""
@@ -140,10 +139,10 @@ class StagedParts:
 
     def _create_part(self, name: str) -> int:
         try:
-            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
+            return os.open(name, CREATE, 0o644, dir_fd=self.parts_fd)
         except FileExistsError:  # left by a kill
             os.unlink(name, dir_fd=self.parts_fd)
-            return os.open(name, _CREATE, 0o644, dir_fd=self.parts_fd)
+            return os.open(name, CREATE, 0o644, dir_fd=self.parts_fd)
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
