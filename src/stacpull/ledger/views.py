@@ -180,8 +180,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
         "SELECT collection, name, '', kind, message, status, attempts, at, iif(is_link, name, NULL), "
-        f"9223372036854775807, name "
-        f"FROM unread {order}",
+        f"9223372036854775807, name FROM unread {order}",
         () if newest is None else (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- see above

@@ -182,7 +182,7 @@ class _ShardWriter:
         rows: list[tuple[Any, ...]] = []
         table.unlink(missing_ok=True)
         with whole_file(self._out / name) as file:
-            hashed = _HashedWriter(file)
+            hashed = _HashedFile(file)
             with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|", format=tarfile.GNU_FORMAT) as tar:
                 for sample in group:
                     self._add(tar, sample)
@@ -225,7 +225,7 @@ class _ShardWriter:
             path = f"{self._files.name}/{file.path}"
             try:
                 with self._files.open(file.path) as opened:
-                    checked = _HashedReader(opened)
+                    checked = _HashedFile(opened)
                     tar.addfile(_header(f"{key}.{suffix}", file.size), cast("BinaryIO", checked))
             except OSError as error:
                 raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -268,26 +268,23 @@ class _ShardSamples:
             yield from self._waiting
 
 
-class _HashedWriter:
+class _HashedFile:
+    """Hashes and counts the bytes that are read from a file or written to it."""
+
     def __init__(self, file: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
         self.size = 0
         self._file = file
 
+    def read(self, size: int = -1) -> bytes:
+        return self._passed(self._file.read(size))
+
     def write(self, data: bytes) -> int:
+        return self._file.write(self._passed(data))
+
+    def _passed(self, data: bytes) -> bytes:
         self.sha256.update(data)
         self.size += len(data)
-        return self._file.write(data)
-
-
-class _HashedReader:
-    def __init__(self, file: BinaryIO) -> None:
-        self.sha256 = hashlib.sha256()
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.sha256.update(data)
         return data
 
 

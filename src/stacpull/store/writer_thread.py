@@ -112,7 +112,10 @@ class WriterThread:
         return staged
 
     def _name(self, arrival: Arrival, staged: str) -> Arrival:
-        """Give a part its name as a complete part."""
+        """Give a part its name as a complete part.
+
+        It may have another one if it was synced first, or if its ETag, which is in the name, was escaped.
+        """
         if staged and (staged != arrival.part or not arrival.identity):
             arrival.identity = self._destination.rename_part(staged, arrival.part)
         return arrival
