@@ -20,6 +20,7 @@ class LongFiles(ThreadingHTTPServer):
 
     Attributes:
         files: The bodies.
+        etags: Their ETags.
         sent: Bytes of each path that were sent.
         asked: The `Range` of each request, in order.
         rate: Bytes per second of each response; 0: no limit.
@@ -33,6 +34,7 @@ class LongFiles(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
+        self.etags: dict[str, str] = {}
         self.sent = Counter[str]()
         self.ranges: list[str | None] = []
         self.rate = 0.0
@@ -47,6 +49,7 @@ class LongFiles(ThreadingHTTPServer):
     def put(self, name: str, data: bytes) -> str:
         """Serve a file; return its URL."""
         self.files[f"/{name}"] = data
+        self.etags[f"/{name}"] = f'"v-{hashlib.sha256(data).hexdigest()[:20]}"'
         return f"http://127.0.0.1:{self.server_port}/{name}"
 
 
@@ -59,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, data = self.server, self.server.files[self.path]
-        etag = f'"v-{hashlib.sha256(data).hexdigest()[:20]}"'
+        etag = server.etags[self.path]
         wanted = self.headers.get("Range")
         server.ranges.append(wanted)
         found = _RANGE.fullmatch(wanted or "") if server.has_ranges else None

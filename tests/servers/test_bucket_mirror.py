@@ -196,7 +196,7 @@ def command_for(replica: MlhubReplica, work: Path) -> list[str]:
     return ["mirror", replica.base_url, str(work), *selected]
 
 
-@pytest.mark.parametrize("replica", [20], indirect=True)
+@pytest.mark.parametrize("replica", [12], indirect=True)
 def test_a_mirror_in_a_bucket_survives_kills(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
 ) -> None:
@@ -270,7 +270,7 @@ def test_a_mirror_in_a_bucket_follows_its_source(location: BucketLocation, s3: A
     work, dest = tmp_path / "work", tmp_path / "dest"
     remember_bucket(work, location)
     options = stacpull.Options(prune=True, yes=True, retries=0)
-    with run_in_thread(EvolvingReplica(items=30)) as replica:
+    with run_in_thread(EvolvingReplica(items=15)) as replica:
 
         def both() -> tuple[stacpull.MirrorReport, ...]:
             return tuple(

@@ -316,7 +316,7 @@ def test_kills_at_random_moments_lose_nothing(
     work = tmp_path / "work"
     remember_bucket(work, location)
     chance, expected = random.Random(7), {}
-    for number in range(8):
+    for number in range(5):
         data = LONG[number:]
         stac.put(f"i{number}", {"long": files.put(f"long{number}", data)})
         expected[f"i{number}/long"] = digest(data)
@@ -326,7 +326,7 @@ def test_kills_at_random_moments_lose_nothing(
         program, command = Path(sys.executable), ["-c", EAGER, *command]
     kills, workers = 0, set[int]()
     for _ in range(6):
-        enough = sum(files.sent.values()) + chance.randint(1, 50 << 20)
+        enough = sum(files.sent.values()) + chance.randint(1, 32 << 20)
         with Running(command, env, program=program) as process:
             wait_until(lambda: not process.is_alive() or sum(files.sent.values()) >= enough, 20)  # noqa: B023
             workers |= set(workers_of(process.pid))
