@@ -40,6 +40,7 @@ from stacpull.events import Notice
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
+from stacpull.python_process import python_command
 from stacpull.selection import Selection
 from stacpull.sources import parquet_file, parquet_source
 from stacpull.sources.parquet_source import ParquetSource
@@ -514,11 +515,19 @@ def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("started_decoder")
-def test_a_page_that_takes_too_much_memory_is_refused() -> None:
+def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With five eighths of the memory that a decoder may take: to fill all of it takes 10 s."""
+    code = (
+        "import sys; from stacpull.sources import parquet_file;"
+        f"parquet_file.MEMORY = {parquet_file.MEMORY * 5 // 8}; parquet_file.main(int(sys.argv[1]))"
+    )
+    monkeypatch.setattr(
+        parquet_source, "python_command", lambda *given: python_command("-c", code, given[-1])
+    )
     lists = pa.array([np.zeros(30_000_000, np.int8)])
     data = parquet(table_of(1, labels=lists), compression="zstd")
     assert len(data) < 1_000_000
-    assert "memory" in failure_of(data)
+    assert "of memory" in failure_of(data)
 
 
 def test_a_decoder_that_watches_its_memory_ends_itself() -> None:
