@@ -56,6 +56,16 @@ MISTAKES = {
         4,
         "if it is a plain HTTP server, use http:// instead of https://.",
     ),
+    "a size of shards that is no number": Mistake(
+        ("export", "m", "out", "-f", "webdataset", "--shard-size", "abc"),
+        2,
+        "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
+    ),
+    "a split whose list does not exist": Mistake(
+        ("export", "m", "out", "-f", "webdataset", "--split", "train=@nope.txt"),
+        2,
+        "--split train cannot read nope.txt: No such file or directory.",
+    ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
         2,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from stacpull.arguments import byte_count
+from stacpull.arguments import byte_count, item_ids
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import count, size
-from stacpull.errors import UsageError, why_unreadable
+from stacpull.errors import UsageError
 from stacpull.outputs.formats import FORMATS
+
+T = TypeVar("T")
 
 
 @command(
@@ -30,7 +34,7 @@ from stacpull.outputs.formats import FORMATS
         ["--split", "split"],
         metavar="NAME=@FILE",
         multiple=True,
-        help="Ids in a split, one per line: whole ids or endings. Others are left out. May be repeated.",
+        help="A list of ids in a split: whole ids or endings. Others are left out. May be repeated.",
     ),
     click.Option(
         ["--shard-size"], metavar="SIZE", help="Bytes per shard, at most, as in 500M. [default: 1G]"
@@ -73,7 +77,7 @@ def export(
             splits=dict(map(_split, split)),
             nomenclature=chosen.nomenclature,
             label_property=chosen.label_property,
-            shard_bytes=None if shard_size is None else byte_count(shard_size),
+            shard_bytes=None if shard_size is None else _value("--shard-size", shard_size, byte_count),
             shard_samples=shard_samples,
             on_event=session.show,
             stop=stop,
@@ -89,11 +93,11 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     name, _, file = text.partition("=")
     if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
+    return name, _value(f"--split {name}", file, item_ids)
+
+
+def _value(option: str, text: str, read: Callable[[object], T]) -> T:
     try:
-        lines = Path(file[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--split {name}: {file[1:]} cannot be read: {why_unreadable(error)}.") from error
-    ids = tuple(line.split(",", 1)[0].strip() for line in lines if line.strip())
-    if not ids:
-        raise UsageError(f"--split {name}: {file[1:]} holds no ids.")
-    return name, ids
+        return read(text)
+    except ValueError as problem:
+        raise UsageError(f"{option} {problem}.") from problem
