@@ -117,6 +117,11 @@ def test_options_take_plain_headers_and_paths() -> None:
         ("retries", -1),
         ("per_host", 0),
         ("stall_timeout", "30"),
+        ("stall_timeout", 0),
+        ("min_rate", -1.0),
+        ("limit_rate", -5),
+        ("requests_per_second", float("nan")),
+        ("stop_after", -1),
         ("metadata", "xml"),
         ("checksum", "md5"),
         ("s3", {"region": "us-west-2"}),
@@ -145,6 +150,19 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         asyncio.run(call())
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        (8080, ("127.0.0.1", 8080)),
+        (("localhost", 8080), ("127.0.0.1", 8080)),
+        (("::1", 8080), ("::1", 8080)),
+        ("[::1]:8080", ("::1", 8080)),
+    ],
+)
+def test_the_dashboard_takes_an_address_and_a_port(given: Any, address: tuple[str, int]) -> None:
+    assert Options(dashboard=given).dashboard == address
 
 
 def test_an_error_about_headers_shows_no_value() -> None:

@@ -52,6 +52,8 @@ MOST_AT_ONCE = 4096
 
 Positive = Annotated[int, (1, math.inf)]
 NotNegative = Annotated[int, (0, math.inf)]
+NumberAboveZero = Annotated[float, (math.ulp(0.0), math.inf)]
+NumberFromZero = Annotated[float, (0.0, math.inf)]
 AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
 """How many transfers run at the same time."""
 
@@ -547,6 +549,10 @@ def _expected(hint: Any, value: object) -> str | None:
         return None if value in kinds else f"one of {', '.join(map(repr, kinds))}"
     if get_origin(hint) is Annotated:
         least, most = kinds[1]
+        if kinds[0] is float:
+            fraction = None if isinstance(value, str) else _number(value)
+            fits = fraction is not None and fraction >= least
+            return None if fits else "a number " + ("above 0" if least else "from 0 on")
         number = getattr(value, "__index__", lambda: -1)()
         fits = least <= number <= most and not isinstance(value, bool)
         return None if fits else f"an integer from {least} " + ("on" if most == math.inf else f"to {most:,}")
@@ -727,7 +733,10 @@ def file_path(value: str | PathLike[str]) -> Path:
 
 def listening(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Return the address and port of a server, from text, a port, or both."""
-    return listen_address("[{}]:{}".format(*value) if isinstance(value, tuple) else value)
+    if not isinstance(value, tuple):
+        return listen_address(value)
+    host, port = value
+    return listen_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def cluster(value: str | int | Path) -> str:

@@ -120,34 +120,34 @@ class Options:
     retries: arguments.NotNegative = option(
         5, "Retries per request, and per asset before it is marked failed.", metavar="N"
     )
-    stall_timeout: float = option(
+    stall_timeout: arguments.NumberAboveZero = option(
         30.0,
         "Abort an attempt after this many seconds without data.",
         metavar="SECONDS",
         read=arguments.seconds,
     )
-    min_rate: float = option(
+    min_rate: arguments.NumberFromZero = option(
         100.0,
         "Abort an attempt that stays slower than this for --stall-timeout.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         unit="bytes per second",
     )
-    limit_rate: float = option(
+    limit_rate: arguments.NumberFromZero = option(
         0.0,
         "Fetch at most this many bytes per second, over all hosts and processes.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         shown="no limit",
     )
-    requests_per_second: float = option(
+    requests_per_second: arguments.NumberFromZero = option(
         0.0,
         "Send each host at most this many requests per second.",
         metavar="N",
         read=arguments.above_zero("number"),
         shown="no limit",
     )
-    stop_after: float | None = attrs.field(
+    stop_after: arguments.NumberAboveZero | None = attrs.field(
         default=None,
         converter=arguments.ratio,
         metadata=declaration(
@@ -213,7 +213,7 @@ class Options:
     )
     missing: Literal["fail", "ok"] = option(
         "fail",
-        "If the source lists an asset but does not have it: count it as failed, or accept that.",
+        "Whether an asset that the source lists but does not have counts as failed.",
         group=_DEST,
     )
     revalidate: bool = option(
@@ -301,7 +301,7 @@ class TraceOptions:
         "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
         metavar="GEOJSON|FILE",
     )
-    resolution: float = option(
+    resolution: arguments.NumberAboveZero = option(
         3.0, "Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")
     )
     index: str | None = option(
