@@ -174,7 +174,7 @@ class Selector:
         verdicts = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
         matched = [one for one, verdict in zip(ids, verdicts, strict=True) if verdict is Verdict.MATCH]
-        known = await self._known(matched)
+        known = set(await self._known(matched))
         found = NO_RESULTS
         if self._lookups is not None and self._lookups.is_needed and self._draw is None:
             fresh = [
@@ -195,7 +195,10 @@ class Selector:
                 if (rank := self._draw.offer(item_id.item)) is not None:
                     selected.candidates.append(Candidate(rank, item_id, item, page_url))
             elif item_id not in known:
+                before = self.matched
                 links += self._take(item, collection, page_url, selected, found)
+                if self.matched > before:
+                    known.add(item_id)  # a page may list an item twice
         selected.enough = self._is_enough()
         await self._follow(links, selected)
         await self._add_collections(selected)
