@@ -102,10 +102,23 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
         ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),
         ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
         ({"assets_failed": 3}, "out: finished with 3 failures"),
+        ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet"),
+        (
+            {"assets_failed": 3, "assets_missing": 1, "assets_ordered": 2},
+            "out: finished; 1 file gone at the source; 2 files not ready yet",
+        ),
+        ({"assets_failed": 3, "assets_ordered": 2}, "out: finished with 1 failure"),
     ],
 )
-def test_status_does_not_count_missing_assets_as_failed(counts: dict[str, int], first: str) -> None:
+def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(
+    counts: dict[str, int], first: str
+) -> None:
     assert next(iter(status_lines(status_report(**counts)))) == first
+
+
+def test_status_says_how_to_fetch_assets_that_were_not_ready() -> None:
+    lines = list(status_lines(status_report(assets_failed=2, assets_ordered=2)))
+    assert lines[-1] == "to fetch assets that were not ready yet: stacpull retry --ordered out"
 
 
 def test_status_names_the_process_that_is_running() -> None:

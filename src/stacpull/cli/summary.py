@@ -252,16 +252,21 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
+    if report.assets_ordered:
+        yield _to_retry_ordered(dest)
 
 
 def _outcome(report: StatusReport) -> str:
-    """Return the state of a finished mirror. Files that are gone at the source are not called failures."""
-    failures = report.assets_failed - report.assets_missing - report.assets_outside + report.items_failed
-    if failures:
+    """Return the state of a finished mirror. Files that are gone or not ready yet are not called failures."""
+    settled = report.assets_missing + report.assets_ordered + report.assets_outside
+    if failures := report.assets_failed - settled + report.items_failed:
         return f"finished with {count(failures, 'failure')}"
-    if report.assets_missing:
-        return f"finished; {count(report.assets_missing, 'file')} gone at the source"
-    return report.state
+    parts = [
+        (report.assets_missing, "gone at the source"),
+        (report.assets_ordered, "not ready yet"),
+    ]
+    left = [f"{count(number, 'file')} {what}" for number, what in parts if number]
+    return "; ".join(["finished", *left]) if left else report.state
 
 
 _LONGEST_VALUE = 60
