@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.sources.parquet_files import by_export
 from tests.sources.test_lines import ids, lines
+from tests.sources.test_parquet import item
 from tests.sources.test_wire import opened
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
@@ -190,6 +192,56 @@ def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(served: s
         assert ["changed: reading it from the start" in notice.text for notice in notices] == [True]
     else:
         assert (found, notices) == (ids_of(OLD), [])
+
+
+def cut_once(server: Origin, first: Reply, sent: int) -> None:
+    """Let the first answer be `first`, which breaks off after `sent` bytes of its body."""
+    server.once(lambda _: replace(first, sent=sent))
+
+
+@pytest.mark.parametrize("later", [Thing(LONGER, TAGS[0]), chunked(LONGER, 0)], ids=["ranges", "no sizes"])
+def test_a_response_without_a_size_is_continued_if_its_etag_is_strong(later: Answer) -> None:
+    async def course() -> tuple[list[str], list[Notice], int]:
+        notices: list[Notice] = []
+        async with asyncio.timeout(20), origin(later) as server:
+            cut_once(server, chunked(LONGER, 0)(ReceivedRequest("GET", "/", {})), len(LONGER) // 2)
+            return ids(await walked(server, None, notices)), notices, len(server.requests)
+
+    assert asyncio.run(course()) == (ids_of(LONGER), [], 2)
+
+
+def test_a_response_that_breaks_off_before_its_first_byte_is_requested_again() -> None:
+    """Without an ETag and a size, no version is known; but no byte of another one was used."""
+    unsized = Reply(200, {}, LONGER, framing="chunked")
+
+    async def course() -> tuple[list[str], list[Notice], int]:
+        notices: list[Notice] = []
+        async with asyncio.timeout(20), origin(lambda _: unsized) as server:
+            cut_once(server, unsized, 0)
+            return ids(await walked(server, None, notices)), notices, len(server.requests)
+
+    assert asyncio.run(course()) == (ids_of(LONGER), [], 2)
+
+
+@pytest.mark.parametrize("etag", [TAGS[0], WEAK_TAGS[0], None])
+def test_a_whole_parquet_file_without_a_size_that_breaks_off_is_received_again(etag: str | None) -> None:
+    data = by_export([item("i0"), item("i1"), item("i2")])
+    unsized = Reply(200, {"ETag": etag} if etag else {}, data, framing="chunked")
+
+    async def course() -> tuple[list[str], int]:
+        async with asyncio.timeout(40), origin(lambda _: unsized) as server:
+            cut_once(server, unsized, len(data) // 2)
+            async with opened(f"{server.url}/items.parquet", None) as source:
+                (begin,) = await source.starts(Selection())
+                pages = [
+                    page
+                    async for page in source.pages(begin.request, page_size=PageSize(10), on_notice=print)
+                ]
+                return ids(pages), len(server.requests)
+
+    found, requests = asyncio.run(course())
+    assert found == ["i0", "i1", "i2"]
+    assert requests < 6
 
 
 def test_a_file_that_changes_with_each_request_ends_the_walk() -> None:

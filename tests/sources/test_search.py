@@ -202,7 +202,11 @@ def test_pushing_down_does_not_change_the_items(
     api: ModelApi, selection: Selection, url: str, size: int
 ) -> None:
     found = Walked(api, selection, url, size)
-    assert list(dict.fromkeys(found.names)) == kept(selection)
+    unique = list(dict.fromkeys(found.names))
+    if api.fault == "mixes":  # the search for the first collection may also return items of the second
+        assert sorted(unique) == sorted(kept(selection))
+    else:
+        assert unique == kept(selection)
     if api.fault == "":
         assert found.names == kept(selection)
         assert found.warnings == []

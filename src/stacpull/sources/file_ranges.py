@@ -4,15 +4,16 @@
                        200, same version                  its body from the offset on
                        anything else                      ChangedFileError
 
-A version is the size of the file with its ETag, or else its date. No `If-Range` is sent, because some servers
-ignore it, and S3 answers 412 to what replaces it there. The response to a request without it has the ETag and
-the date that a 200 would have (RFC 9110, 15.3.7), and they are compared here.
+A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size.
+No `If-Range` is sent, because some servers ignore it, and S3 answers 412 to what replaces it there. The
+response to a request without it has the ETag and the date that a 200 would have (RFC 9110, 15.3.7), and they
+are compared here.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from stacpull.errors import SourceError
 from stacpull.net.fields import content_length, content_range
@@ -35,6 +36,38 @@ class ChangedFileError(Exception):
     """The file is not proven to be of the same version."""
 
 
+class _Version(NamedTuple):
+    """What a response states of the version of the file."""
+
+    size: int | None
+    stated: str
+
+    @classmethod
+    def of(cls, text: str) -> _Version:
+        """Return the version that `text` describes."""
+        size, _, stated = text.partition(" ")
+        return cls(int(size) if size.isdigit() else None, stated)
+
+    @property
+    def text(self) -> str:
+        """The version as text; empty if too little is stated to recognise it in a later run."""
+        is_sure = self.stated and (self.size is not None or self._is_strong)
+        return f"{self.size or ''} {self.stated}" if is_sure else ""
+
+    @property
+    def _is_strong(self) -> bool:
+        return self.stated.startswith('"')
+
+    def is_same(self, other: _Version) -> bool:
+        """Return True if both are surely the same version (RFC 9110, 8.8.1).
+
+        Within one run, an equal size is enough if the server states nothing else.
+        """
+        if self.stated != other.stated or (None not in (self.size, other.size) and self.size != other.size):
+            return False
+        return self._is_strong or None not in (self.size, other.size)
+
+
 class FileRanges:
     """The bytes of one version of a file.
 
@@ -46,17 +79,24 @@ class FileRanges:
     """
 
     def __init__(self, url: str, reader: JsonReader, version: str = "", accept: str = "*/*") -> None:
-        self.version = version
-        """Size, and ETag or date; empty if the server states too little to recognise this version later."""
-        self.size: int | None = None
-        """Size of the file in bytes, None if the server does not state it."""
         self.is_whole = False
         """True if the server sent the whole file instead of its end."""
         self._url = url
         self._reader = reader
         self._accept = accept
-        self._stated: str | None = None
-        """What the first response stated of its version."""
+        self._known = _Version.of(version) if version else None
+        self._is_settled = bool(version)
+        """True once another version would be a change: one is wanted, or bytes of one were yielded."""
+
+    @property
+    def version(self) -> str:
+        """Size, and ETag or date; empty if the server states too little to recognise this version later."""
+        return "" if self._known is None else self._known.text
+
+    @property
+    def size(self) -> int | None:
+        """Size of the file in bytes; None if the server has not stated it."""
+        return None if self._known is None else self._known.size
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, with as many requests as needed.
@@ -71,25 +111,26 @@ class FileRanges:
             SourceError: The bytes cannot be read.
             CredentialsError: Credentials are missing or refused.
         """
-        at, breaks = start, 0
-        while stop is None or at < stop:
+        at, end, breaks = start, stop, 0
+        while end is None or at < end:
             cause: TransferError | None = None
             try:
-                async with self._reader.stream(self._url, self._headers(at, stop)) as response:
+                async with self._reader.stream(self._url, self._headers(at, end)) as response:
                     offset = self._offset_of(response, at)
                     at = offset if at < 0 else at
-                    stop = self.size if stop is None else stop  # a 206 may end before the end of the file
+                    end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        piece = chunk[at - offset : None if stop is None else stop - offset]
+                        piece = chunk[at - offset : None if end is None else end - offset]
                         offset += len(chunk)
                         if piece:
+                            self._is_settled = True
                             yield piece
                             at, breaks = at + len(piece), 0
-                        if at == stop and offset > at:
+                        if at == end and offset > at:
                             break  # the server sends more than requested
             except TransferError as error:
                 cause = error
-            if cause is None and (stop is None or at == stop):
+            if cause is None and (end is None or at == end):
                 return
             breaks += 1
             if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
@@ -121,18 +162,11 @@ class FileRanges:
         return offset
 
     def _compare(self, headers: Mapping[str, str], size: int | None) -> None:
-        """Compare the version of a response with the wanted one, or with that of the first response.
-
-        Without a size, only a strong ETag proves that the bytes are the same (RFC 9110, 8.8.1). Within one
-        run the size alone is enough.
-        """
-        stated = stated_version(headers)
-        is_sure = size is not None or stated.startswith('"')
-        found = f"{size} {stated}"
-        if self._stated is None:
-            version = found if is_sure and stated else ""
-            if self.version not in {"", version}:
-                raise ChangedFileError
-            self.version, self.size, self._stated = version, size, found
-        elif not is_sure or found != self._stated:
+        """Compare the version of a response with the known one."""
+        found = _Version(size, stated_version(headers))
+        if self._known is None or not self._is_settled:
+            self._known = found
+        elif not self._known.is_same(found):
             raise ChangedFileError
+        elif self._known.size is None:
+            self._known = found

@@ -343,7 +343,8 @@ class LinesSource(ItemsFile):
                         yield place, line
             except ChangedFileError as error:
                 if not restarts.may_restart(place.number):
-                    raise SourceError(f"{self.url} changes while it is read.") from error
+                    text = f"{self.url} changes while it is read, or its server does not say whether it does."
+                    raise SourceError(text) from error
                 place = self._from_start(on_notice)
             else:
                 return

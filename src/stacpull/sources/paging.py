@@ -141,7 +141,7 @@ class PageSize(msgspec.Struct, frozen=True):
     @property
     def for_file(self) -> int:
         """The number of items per page of a file or a tree."""
-        return self.items if self.fixed else FILE_ITEMS
+        return self.items if self.fixed else min(FILE_ITEMS, self.items)
 
     def at_most(self, items: int | None) -> PageSize:
         """Return this size, limited to `items` (the `limit` in SOURCE's URL) unless it is fixed."""

@@ -42,6 +42,8 @@ _SIZE_LIMIT: Final = 1 << 42
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""
 FOOTER_LIMIT: Final = 32 << 20
+_MOST_STARTS: Final = 5
+"""How often a file is received from its start that may have changed meanwhile."""
 _MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"
 _END: Final = 8
@@ -150,6 +152,7 @@ class _RemoteParquet:
         self.collections: dict[str, Json] = {}
         self._url = url
         self.ranges = FileRanges(url, reader)
+        self._reader = reader
         self._part = part
         self._decoder = decoder
         self._size = 0
@@ -195,32 +198,49 @@ class _RemoteParquet:
 
     async def _read_end(self) -> bytes:
         """Read the last bytes, or the whole file if the server sends it, and the size."""
-        received = await self._receive(-TAIL)
+        received = await self._receive_end()
         self._size = received if self.ranges.size is None else self.ranges.size
         if self._size > _SIZE_LIMIT:
             raise _unreadable(self._url, f"it has more than {_SIZE_LIMIT:,} bytes")
         return await asyncio.to_thread(_end_of, self._part)
 
+    async def _receive_end(self) -> int:
+        """Receive the end. If the file may have changed meanwhile, receive it again."""
+        for _ in range(_MOST_STARTS - 1):
+            try:
+                return await self._receive(-TAIL)
+            except ChangedFileError:
+                await asyncio.to_thread(self._part.truncate, 0)
+                await asyncio.to_thread(self._part.seek, 0)
+                self.ranges = FileRanges(self._url, self._reader)
+        try:
+            return await self._receive(-TAIL)
+        except ChangedFileError as error:
+            text = f"{self._url} changes while it is read, or its server does not say whether it does."
+            raise SourceError(text) from error
+
     async def _fetch(self, start: int, end: int) -> None:
         """Read the bytes from `start` to `end` into the temporary file."""
         await asyncio.to_thread(self._begin_part, start)
-        await self._receive(start, end)
-
-    async def _receive(self, start: int, end: int | None = None) -> int:
-        """Append bytes of the file to what was written last; return their number."""
-        size = 0
         try:
-            async with aclosing(self.ranges.chunks(start, end)) as chunks:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if self.ranges.is_whole and size > _WHOLE_LIMIT:
-                        raise _unreadable(
-                            self._url, "its server does not support ranges, and it is too large"
-                        )
-                    await asyncio.to_thread(self._part.write, chunk)
+            await self._receive(start, end)
         except ChangedFileError as error:
             text = f"{self._url} has changed while it was read: run the command again."
             raise SourceError(text) from error
+
+    async def _receive(self, start: int, end: int | None = None) -> int:
+        """Append bytes of the file to what was written last; return their number.
+
+        Raises:
+            ChangedFileError: The file has changed, or may have.
+        """
+        size = 0
+        async with aclosing(self.ranges.chunks(start, end)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                if self.ranges.is_whole and size > _WHOLE_LIMIT:
+                    raise _unreadable(self._url, "its server does not support ranges, and it is too large")
+                await asyncio.to_thread(self._part.write, chunk)
         await asyncio.to_thread(self._part.flush)
         return size
 
