@@ -208,7 +208,7 @@ def go_on(
 
 
 @pytest.mark.parametrize(("failures", "tries"), [([], 1), ([reset()], 2), ([throttle(1), reset()], 3)])
-def test_attempted_retries_until_it_succeeds(failures: list[Failure], tries: int) -> None:
+def test_with_retries_retries_until_it_succeeds(failures: list[Failure], tries: int) -> None:
     clock, noted = VirtualClock(), list[Failure]()
     attempt = Attempts(clock, list(failures))
     assert clock.run(with_retries(attempt, POLICY, clock, noted.append)) == "bytes"

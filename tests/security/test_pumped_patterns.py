@@ -54,9 +54,6 @@ BUILT_AT_RUN_TIME = {
 EXAMPLES: dict[str, str] = {
     "proxies.py:_WITH_PORT": "[::1]:8801",
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
-    "store/bucket_requests.py:_HEAD": "HTTP/1.1 200 OK\r\n",
-    "store/bucket_requests.py:_FRAMING": "\r\nContent-Length: \t12 \t\r\n",
-    "store/bucket_requests.py:_CHUNK_SIZE": "1f;name=value\r\n",
     "store/multipart.py:_ETAG": "<ETag>&quot;abc-1&quot;</ETag>",
     "store/multipart.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
     "store/s3_bucket.py:_TIME": "Sun, 22 Nov 2026 05:06:07 GMT",

@@ -399,10 +399,9 @@ def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
 
     Some servers support only `If-Match`, some only `If-Range`.
     """
-    headers = range_headers(span.start, validator, span.end)
-    if validator.strong_etag is not None:
-        headers["If-Match"] = validator.strong_etag
-    return headers
+    if validator.strong_etag is None:
+        return {"Range": f"bytes={span.start}-{span.end - 1}"}
+    return {**range_headers(span.start, validator, span.end), "If-Match": validator.strong_etag}
 
 
 def _serves(response: Response, span: Span, remote: RemoteObject) -> bool:
