@@ -370,7 +370,7 @@ class HeldBody(bytearray):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """An asset that came in, from the transfer that received it to the record in the ledger.
+    """A received asset, until the ledger records it.
 
     A small one has its `body`. A longer one is a `part`, a file among the parts. One that the service of
     DEST copies has neither, but a `source`.

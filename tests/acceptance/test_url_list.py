@@ -157,7 +157,7 @@ def test_credentials_are_written_only_with_with_credentials(
     assert plain.returncode == 0, plain.stderr
     for secret in ("0123456789abcdef", "hunter2", "the-key-of", "the-token-of"):
         assert secret not in plain.stdout + plain.stderr
-    assert "URLs without their signatures or keys, which may be refused: 2." in plain.stderr
+    assert "URLs that lack their signature or key, and may be refused: 2." in plain.stderr
     assert "URLs that need the header X-Token, which is not in the list: 2." in plain.stderr
     listed = tmp_path / "list"
     full = run(*requested, "--with-credentials", "-o", listed)

@@ -56,8 +56,9 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
     if url is None:
         path = dest_path(dest)
         known = bucket_of(path)
-        if options.work is not None and (known is None or options.work != path):
-            raise UsageError(f"--work is for {_BUCKET}. {path} is a directory: leave --work out.")
+        if options.work is not None and (known is None or options.work.absolute() != path.absolute()):
+            what = "a directory" if known is None else "itself a work directory"
+            raise UsageError(f"--work is for {_BUCKET}. {path} is {what}: leave --work out.")
         if known is None and given:
             raise UsageError(f"{given[0]} is for {_BUCKET}. {path} is a directory: leave {given[0]} out.")
         return DestPlace(path, None if known is None else _changed(path, known, options))

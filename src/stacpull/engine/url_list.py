@@ -66,7 +66,7 @@ class UrlList:
         """Yield what the user should know of the list."""
         if self._cut:
             yield (
-                f"URLs without their signatures or keys, which may be refused: {self._cut:,}. "
+                f"URLs that lack their signature or key, and may be refused: {self._cut:,}. "
                 "--with-credentials writes them whole."
             )
         if self._network.logins is not None:

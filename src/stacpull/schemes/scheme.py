@@ -129,7 +129,7 @@ class Scheme:
     # --- as DEST -----------------------------------------------------------------------------------------
 
     def located(self, location: BucketLocation) -> BucketLocation:
-        """Return DEST with settings from the environment that a later run must not change.
+        """Return DEST with the endpoint and region of this environment, which later runs keep.
 
         Raises:
             CredentialsError: The configured credentials do not exist.
