@@ -300,21 +300,21 @@ def test_resets_by_a_recently_overloaded_host_are_free() -> None:
 def test_fifty_refusals_in_a_row_stop_the_run() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.refused(403)
+        bench.gate.count_refusal(403)
     bench.gate.satisfied()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.refused(403)
+        bench.gate.count_refusal(403)
     with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
-        bench.gate.refused(403)
+        bench.gate.count_refusal(403)
 
 
 def test_fifty_login_pages_stop_the_run() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.refused(200)
+        bench.gate.count_refusal(200)
         bench.gate.succeeded(0)  # an accepted status alone is not a success
     with pytest.raises(CredentialsError, match="h refused 50 requests in a row with a web page instead"):
-        bench.gate.refused(200)
+        bench.gate.count_refusal(200)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ class RecordedTurn:
     def admitted(self) -> None:
         self.outcomes.append(True)
 
-    def refused(self, given_up: TransferError | None = None) -> None:
+    def turned_away(self, given_up: TransferError | None = None) -> None:
         assert given_up is None
         self.outcomes.append(False)
 

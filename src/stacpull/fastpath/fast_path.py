@@ -163,7 +163,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Send the request."""
         self.send()
 
-    def refused(self, _given_up: TransferError | None = None) -> None:
+    def turned_away(self, _given_up: TransferError | None = None) -> None:
         """Hand over: the general path waits, or reports that the host is given up."""
         self.path.hand_over(self)
 

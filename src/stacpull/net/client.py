@@ -271,7 +271,7 @@ class Client:
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
         elif failure.kind is FailureKind.REFUSED and response.status in _COUNTED_REFUSALS and count_refusal:
-            gate.refused(response.status)
+            gate.count_refusal(response.status)
         elif response.status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
         elif failure.kind is FailureKind.SERVER:
@@ -506,7 +506,7 @@ class Exchange:
     def _inform(self, gate: Gate, failure: Failure) -> None:
         """Inform the gate of the failure of a response whose status was accepted."""
         if failure.kind is FailureKind.REFUSED and self._count_refusal:
-            gate.refused(failure.status or _OK)
+            gate.count_refusal(failure.status or _OK)
         else:
             _inform(gate, failure)
 

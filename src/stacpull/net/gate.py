@@ -1,16 +1,10 @@
 """Limits on the requests at once per host, and pauses for hosts that throttle or do not answer.
 
-Each host has a gate with a number of permits. It starts at 16 and is adapted while running (`net.adapt`
-decides, `net.gauge` counts), up to the maximum.
-
-- If a host throttles (429, 503, SlowDown, Retry-After), its gate closes for all workers for the time that it
-  asked for, and the limit is halved. Several throttled responses to one burst halve the limit once.
-- If a host answers some requests but drops others or leaves them unanswered, it gets more at once than it can
-  serve: the limit is halved, and these failures do not use up attempts.
-- If a host leaves 20 requests in a row unanswered, its gate closes as if it had throttled. From then on
-  failures do not use up attempts: they prove nothing about an asset. After the gate's patience without an
-  answer the host is given up: requests fail at once with DOWN. Once per minute its gate opens for as many
-  requests as the limit allows (one, since each pause has halved it). The first answer ends this state.
+Each host has a gate with a number of permits. It starts at 16 and is adapted while running, up to the
+maximum: `net.gauge` counts answers, and `net.adapt` decides on the limit. `net.backoff` decides what failures
+of the host mean: that its gate closes for all workers for some time, that the limit is halved, or that the
+host is given up. Then its requests fail at once with DOWN. This module has the permits, and the requests
+that wait for one.
 
 Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
 the one before. Taking a free permit of an open gate does not suspend. A released permit goes directly to the
@@ -29,27 +23,21 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress
 from stacpull.hosts import forget_hosts
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure
 from stacpull.net.adapt import Search
+from stacpull.net.backoff import NO_FAILURES, Decision, Unanswered, answered, throttled, unanswered
 from stacpull.net.gauge import Gauge
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
-
-MAX_UNANSWERED = 20
-"""Unanswered requests in a row after which a host counts as silent."""
 
 MAX_REFUSALS = 50
 """Refusals (401, 403, a login page) by a host in a row that stop the run."""
 
 _FIRST_LIMIT = 16
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
 _REPORTED_CHANGE = 0.6
 _LONG_PAUSE = 30.0
 _MANY_PAUSES = 5
@@ -58,10 +46,6 @@ pause of `_LONG_PAUSE` seconds."""
 _LONGEST = 900.0
 """The longest pause that a host may ask for; a longer one ends the run with its own message (`net.retry`)."""
 _SILENCE = 120.0
-_RECENT = 30.0
-"""Seconds after an answer in which an unanswered request counts as overload."""
-_TOO_MUCH = 3
-"""Unanswered minus answered requests from which the limit is lowered."""
 
 
 class WaitingRequest(Protocol):
@@ -75,7 +59,7 @@ class WaitingRequest(Protocol):
         """Called when it has a permit."""
         ...
 
-    def refused(self, given_up: TransferError | None = None) -> None:
+    def turned_away(self, given_up: TransferError | None = None) -> None:
         """Called when the gate is closed, or the host is given up. It has no permit."""
         ...
 
@@ -89,7 +73,7 @@ class _WaitingTask(asyncio.Future[bool]):
     def admitted(self) -> None:
         self.set_result(True)
 
-    def refused(self, given_up: TransferError | None = None) -> None:
+    def turned_away(self, given_up: TransferError | None = None) -> None:
         if given_up is None:
             self.set_result(False)
         else:
@@ -143,15 +127,9 @@ class Gate:
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._queue: deque[WaitingRequest] = deque()
         self._watcher: _WaitingTask | None = None
-        self.pauses = 0
-        """Pauses in a row without an answer in between."""
-        self._refusals = 0
-        self._unanswered = 0
-        self._silent_since = 0.0
+        self._state = NO_FAILURES
         self._answered_at = -math.inf
-        self._too_much = 0
-        self._cut_at = -math.inf
-        self._given_up: Failure | None = None
+        self._refusals = 0
 
     def __repr__(self) -> str:
         state = f"closed for {self.closed_for():.0f} s" if self.closed_until else "open"
@@ -161,6 +139,11 @@ class Gate:
     def waiting(self) -> int:
         """Requests that wait for a permit."""
         return len(self._queue)
+
+    @property
+    def pauses(self) -> int:
+        """Pauses in a row without an answer in between."""
+        return self._state.pauses
 
     def progress(self) -> HostProgress:
         """Return the current state of the host."""
@@ -202,7 +185,7 @@ class Gate:
         self._refuse_if_given_up()
         turn = _WaitingTask()
         self._queue.append(turn)
-        self._appoint()
+        self._appoint_watcher()
         self._admit()  # the gate may have opened since `try_acquire`
         try:
             while not await turn:
@@ -225,11 +208,9 @@ class Gate:
             sent_at: When the request was sent, on the clock `now`.
             size: Bytes of the body received so far.
         """
-        self.pauses = self._unanswered = 0
         self._answered_at = sent_at
-        self._given_up = None
-        if self._too_much:
-            self._too_much -= 1
+        if self._state is not NO_FAILURES:
+            self._state = answered(self._state)
         self.bytes += size
         if self._gauge.answered(sent_at, self.in_use, size):
             self._change()
@@ -284,68 +265,39 @@ class Gate:
             is given up.
         """
         self._gauge.troubled()
-        now = self.now()
-        if not self._unanswered:
-            self._silent_since = now
-        self._unanswered += 1
-        if self._unanswered >= MAX_UNANSWERED:
-            return self._silent(now, failure)
-        if failure.retryable and self._is_too_much(now, sent_at):
-            return replace(failure, kind=FailureKind.THROTTLED, free=True)
-        return failure
+        request = Unanswered(
+            self.host, failure, sent_at, self.now(), self._answered_at, self.in_use, self.closed_for() > 0
+        )
+        decision = unanswered(self._state, request, self._patience)
+        self._carry_out(decision)
+        if decision.halves_limit and not decision.pause:  # overloaded
+            self._report(f"{self.host} does not serve as many requests at once: {self.limit} from now on.")
+        if decision.state.given_up is not None:
+            self._turn_away(decision.state.given_up)
+        return decision.failure or failure
 
-    def _is_too_much(self, now: float, sent_at: float) -> bool:
-        """Return whether overload explains an unanswered request. Lower the limit after several of them."""
-        if now - self._answered_at > _RECENT:
-            return False
-        if sent_at < self._cut_at:
-            return True  # it was sent before the limit was lowered
-        if self.in_use <= 1:
-            return False
-        self._too_much += 1
-        if self._too_much < _TOO_MUCH:
-            return now - self._cut_at <= _RECENT  # it was overloaded recently
-        self._too_much = 0
-        self._cut_at = now
-        self._lower(0.0)
-        self._report(f"{self.host} does not serve as many requests at once: {self.limit} from now on.")
-        return True
+    def _carry_out(self, decision: Decision) -> bool:
+        """Carry out a decision. Return True if it closed the gate."""
+        self._state = decision.state
+        if decision.warning:
+            self._on_silent(decision.warning)
+        if decision.halves_limit:
+            self._gauge.throttled(decision.pause)
+            self.limit = self._gauge.limit
+        return self._close(decision.pause)
 
-    def _silent(self, now: float, failure: Failure) -> Failure:
-        """Close the gate of a host that does not answer, or give the host up."""
-        left = self._silent_since + self._patience - now
-        if left > 0:
-            if not self.closed_for():
-                if not self.pauses:
-                    self._on_silent(
-                        f"{self.host} does not answer: retrying for {self._patience:.0f} s. {failure.message}"
-                    )
-                self.pauses += 1
-                pause = min(_pause(self.pauses), left)
-                self._lower(pause)
-                self._close(pause)
-            return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
-        if self._given_up is None:
-            message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
-            self._given_up = replace(failure, kind=FailureKind.DOWN, message=message, retryable=False)
-            self._on_silent(f"{message} Its assets are left for `resume`; everything else is fetched.")
-        if not self.closed_for():
-            self._close(_LONGEST_PAUSE)
-        self._turn_away()
-        return self._given_up
-
-    def _turn_away(self) -> None:
+    def _turn_away(self, given_up: Failure) -> None:
         """Fail all waiting requests except the watcher, which notices by itself that the host is given up."""
         waiting, self._queue = self._queue, deque()
         for turn in waiting:
             if turn is self._watcher:
                 self._queue.append(turn)
-            elif not turn.is_over() and self._given_up is not None:
-                turn.refused(TransferError(self._given_up))
+            elif not turn.is_over():
+                turn.turned_away(TransferError(given_up))
 
     def _refuse_if_given_up(self) -> None:
-        if self._given_up is not None and self.closed_for():
-            raise TransferError(self._given_up)
+        if self._state.given_up is not None and self.closed_for():
+            raise TransferError(self._state.given_up)
 
     def throttled(self, retry_after: float | None, *, from_other_process: bool = False) -> None:
         """Close the gate after the host throttled.
@@ -354,27 +306,21 @@ class Gate:
             retry_after: Seconds to pause; None for a pause that doubles each time.
             from_other_process: True if another process of the run was throttled and reported it.
         """
-        open_before = not self.closed_for()
-        if not open_before and retry_after is None:
-            return  # a response to a request sent before the pause began
-        if open_before:
-            self.pauses += 1
-        pause = _pause(self.pauses) if retry_after is None else retry_after
-        if open_before:
-            self._lower(pause)
-            self._report(
-                f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
-            )
-        if self._close(pause) and not from_other_process:
-            self._on_closed(self.host, pause)
+        decision = throttled(self._state, retry_after, is_closed=self.closed_for() > 0)
+        has_closed = self._carry_out(decision)
+        if decision.halves_limit:
+            pause = f"after a pause of {decision.pause:.0f} s"
+            self._report(f"{self.host} throttles: {self.limit} requests at once, {pause}.")
+        if has_closed and not from_other_process:
+            self._on_closed(self.host, decision.pause)
 
     def set_maximum(self, maximum: int) -> None:
         """Set the maximum of the limit. Permits in use stay valid."""
         self._gauge.set_maximum(maximum)
         self._change()
 
-    def refused(self, status: int) -> None:
-        """Record a refusal.
+    def count_refusal(self, status: int) -> None:
+        """Count a refusal.
 
         Args:
             status: 401 or 403, or 200 for a web page in place of the requested object.
@@ -390,18 +336,13 @@ class Gate:
                 "check the credentials, then resume."
             )
 
-    def _lower(self, pause: float) -> None:
-        """Halve the limit for a pause of `pause` seconds."""
-        self._gauge.throttled(pause)
-        self.limit = self._gauge.limit
-
     def _close(self, pause: float) -> bool:
         """Close the gate for `pause` seconds. Return False if it is already closed for longer."""
         until = self.now() + pause
         if pause <= 0 or until <= self.closed_until:
             return False
         self.closed_until = until
-        self._appoint()
+        self._appoint_watcher()
         return True
 
     def _admit(self) -> None:
@@ -414,7 +355,7 @@ class Gate:
                 self.in_use += 1
                 turn.admitted()
 
-    def _appoint(self) -> None:
+    def _appoint_watcher(self) -> None:
         """Make the first waiting request the watcher, which waits for a closed gate to open."""
         if self._watcher is not None or not self.closed_for():
             return
@@ -424,11 +365,11 @@ class Gate:
                 self._queue.popleft()
             elif isinstance(first, _WaitingTask):
                 self._watcher = first
-                first.refused()
+                first.turned_away()
                 return
             else:  # a request of the fast path: a task of the general path waits instead
                 self._queue.popleft()
-                first.refused()
+                first.turned_away()
 
     async def _watch(self) -> None:
         while pause := self.closed_for():
@@ -445,7 +386,7 @@ class Gate:
             self._queue.remove(turn)
         elif not turn.cancelled() and turn.exception() is None:
             self.in_use -= 1
-        self._appoint()
+        self._appoint_watcher()
         self._admit()
 
     def _change(self) -> None:
@@ -568,8 +509,3 @@ def _together(one: HostProgress, other: HostProgress) -> HostProgress:
         one.queued + other.queued,
         max(one.wait, other.wait),
     )
-
-
-def _pause(times: int) -> float:
-    """Return the seconds to pause after throttling `times` times in a row without a Retry-After."""
-    return float(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(times - 1, 16)))
