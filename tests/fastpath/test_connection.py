@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.fastpath.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
 
+from stacpull.fastpath.connection import _State
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
@@ -57,12 +58,12 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
             http = fast(stall_timeout=0.05)
             async with http.open(Request(f"{origin}/")) as response:
                 (connection,) = http.connections.open
-                await until(lambda: connection._is_paused)
+                await until(lambda: connection._state is _State.PAUSED)
                 await asyncio.sleep(0.15)  # a slow writer is no stall
                 held = connection.message.held
                 chunks = response.chunks(MIB)
                 first = await anext(chunks)
-                await until(lambda: connection._is_paused)
+                await until(lambda: connection._state is _State.PAUSED)
                 body = first + b"".join([chunk async for chunk in chunks])
             await http.close()
             return held, len(first), body
@@ -95,7 +96,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
                 (connection,) = http.connections.open
-                await until(lambda: connection._is_paused)
+                await until(lambda: connection._state is _State.PAUSED)
                 connection.abort()
                 with pytest.raises(TransferError) as caught:
                     await response.read(100_000_000)

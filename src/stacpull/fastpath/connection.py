@@ -1,16 +1,24 @@
 """One connection of the fast path: its callbacks send requests and read responses.
 
-    new ─begin─▶ plain ──whole──▶ idle ─begin─▶ …
-                   │ anything unusual
-                   ▼
-                 parsed ──answered, failed──▶ streamed to the general path ─end_exchange─▶ idle, or closed
+     NEW ─begin─▶ PLAIN ─────────────whole: release─────────────▶ IDLE ─begin─▶ PLAIN
+                    │ anything unusual                             ▲
+                    ▼                                              │
+                  PARSED ──────────whole: release──────────────────┤
+                    │ stream                                       │
+                    ▼                                              │
+                 STREAMED ─────────end_exchange────────────────────┘
+                  │     ▲
+    too much held ▼     │ take
+                  PAUSED
+
+`_State` describes the states. A connection whose response does not end well is closed in any of them.
 
 - A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that arrives in one piece and a
   Content-Length of at most 1 MiB (`fastpath.plain_head`). The parser reads all other responses
   (`fastpath.message`), including the bytes already received.
 - The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
   have the rest of a long body received into blocks of memory, without a copy (`fastpath.blocks`). Reading
-  pauses while more than `_MOST_HELD` bytes wait to be taken.
+  is *paused* while more than `_MOST_HELD` bytes wait to be taken.
 - Time is counted in ticks of the pool's timer, and only while the connection waits for the server. So a slow
   writer is not a stall, and does not make a server look slow (`net.bodies`).
 - Any error closes the connection, and so do bytes that arrive without a request.
@@ -19,6 +27,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
@@ -40,6 +49,28 @@ _MOST_AWAITED = 1 << 18
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 _NO_FIELDS: Mapping[bytes, bytes] = {}
+
+
+class _State(enum.Enum):
+    """What a connection does. The diagram of the module shows the legal transitions."""
+
+    NEW = enum.auto()
+    """No exchange yet. It does not read, so that early bytes count as the first response."""
+    IDLE = enum.auto()
+    """No exchange now. It may be closed."""
+    PLAIN = enum.auto()
+    """It has an exchange, whose response has been plain so far."""
+    PARSED = enum.auto()
+    """It has an exchange, and the parser reads the response."""
+    STREAMED = enum.auto()
+    """The general path takes the response from `message`. The exchange has ended."""
+    PAUSED = enum.auto()
+    """As streamed, and it does not read."""
+
+
+_NEW, _IDLE, _PLAIN, _PARSED, _STREAMED, _PAUSED = _State
+_WITHOUT_RESPONSE = (_NEW, _IDLE)
+_TAKEN_OVER = (_STREAMED, _PAUSED)
 
 
 class FastExchange(Protocol):
@@ -84,10 +115,8 @@ class FastConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
-        self._reused = False
-        self._is_plain = True
-        self._is_streamed = False
-        self._is_paused = self._has_blocks = False
+        self._state = _NEW
+        self._is_reused = False
         self._chunks: list[bytes] = []
         self._missing = self._body_at = 0
         self._status = b""
@@ -97,22 +126,16 @@ class FastConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        state = "streamed" if self._is_streamed else "idle" if self.exchange is None else "busy"
-        return f"<FastConnection {self.host.place.name} {state}>"
+        return f"<FastConnection {self.host.place.name} {self._state.name}>"
 
-    @property
-    def is_usable(self) -> bool:
-        """True for an idle connection that is not known to be closed."""
-        open_ = self.transport is not None and not self.transport.is_closing()
-        return open_ and self.exchange is None and not self._is_streamed
-
-    def begin(self, exchange: FastExchange, request: bytes, *, is_new: bool = False) -> None:
+    def begin(self, exchange: FastExchange, request: bytes) -> None:
         """Send the next request."""
+        is_new = self._state is _NEW
         self.exchange = exchange
-        self._reused = not is_new
+        self._state = _PLAIN
+        self._is_reused = not is_new
         self._quiet = self._came = self._missing = 0
         self._pace = None
-        self._is_plain = True
         transport = self.transport
         if transport is None:  # closed before it could be used
             self._conclude(self._lost)
@@ -128,9 +151,15 @@ class FastConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection at the end of the run, including its current exchange."""
-        if self.exchange is not None:
-            exchange, self.exchange = self.exchange, None
+        if (exchange := self.exchange) is not None:
+            self._end(_IDLE)
             exchange.abandon()
+        self.abort()
+
+    def cancel(self) -> None:
+        """Close the connection, whose exchange was cancelled."""
+        if self.exchange is not None:
+            self._end(_IDLE)
         self.abort()
 
     def give_up(self) -> None:
@@ -142,7 +171,7 @@ class FastConnection(asyncio.Protocol):
         """Count one tick of the pool's timer, and close the connection after too many ticks without data."""
         exchange = self.exchange
         is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
-        is_idle = exchange is None and not self._is_streamed
+        is_idle = self._state in _WITHOUT_RESPONSE
         if is_idle or is_awaited:
             self._quiet += 1
         if is_idle and self._quiet > idle_ticks:
@@ -166,7 +195,7 @@ class FastConnection(asyncio.Protocol):
         self._came += len(data)
         exchange = self.exchange
         try:
-            if exchange is None or not self._is_plain:
+            if exchange is None or self._state is not _PLAIN:
                 self._read_parsed(data)
                 return
             if self._missing:
@@ -204,8 +233,8 @@ class FastConnection(asyncio.Protocol):
         self._lost = exc
         exchange = self.exchange
         try:
-            if self._is_streamed:
-                self.message.end(exc, reused=self._reused)
+            if self._state in _TAKEN_OVER:
+                self.message.end(exc, reused=self._is_reused)
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
@@ -221,9 +250,9 @@ class FastConnection(asyncio.Protocol):
         self._look()
 
     def _feed_parser(self) -> None:
-        if not self._is_plain:
+        if self._state is not _PLAIN:
             return
-        self._is_plain = False
+        self._state = _PARSED
         message = self.message
         message.reset()
         chunks, self._chunks = self._chunks, []
@@ -235,19 +264,19 @@ class FastConnection(asyncio.Protocol):
 
     def _read_parsed(self, data: bytes | memoryview) -> None:
         message = self.message
-        if (self.exchange is None and not self._is_streamed) or message.is_ended:
+        if self._state in _WITHOUT_RESPONSE or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         message.feed(data)
-        if self._is_streamed:
-            if message.failure is not None:
-                self.abort()
-            if message.has_enough(self._wanted):
-                self._wake()
-            if message.held > _MOST_HELD and not message.is_short and not self._is_paused:
-                self._pause()
-        else:
+        if self._state is _PARSED:
             self._look()
+            return
+        if message.failure is not None:
+            self.abort()
+        if message.has_enough(self._wanted):
+            self._wake()
+        if message.held > _MOST_HELD and not message.is_short and self._state is _STREAMED:
+            self._pause()
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
@@ -261,9 +290,13 @@ class FastConnection(asyncio.Protocol):
             if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
                 return
         if message.is_answered:
-            self._is_streamed = True
-            self.exchange = None
+            self._end(_STREAMED)
             exchange.stream(self)
+
+    def _end(self, state: _State) -> None:
+        """End the exchange; the connection is then in `state`."""
+        self.exchange = None
+        self._state = state
 
     def _take_whole(self, exchange: FastExchange) -> bool:
         message = self.message
@@ -275,10 +308,11 @@ class FastConnection(asyncio.Protocol):
     def _conclude(self, error: Exception | None) -> None:
         """Handle the end of the connection, which may be the end of the response."""
         self._feed_parser()
-        self.message.end(error, reused=self._reused)
+        self.message.end(error, reused=self._is_reused)
         failure = self.message.failure
         if failure is not None and failure.free:  # the server had closed the idle connection
-            exchange, self.exchange = cast("FastExchange", self.exchange), None
+            exchange = cast("FastExchange", self.exchange)
+            self._end(_IDLE)
             exchange.send_again()
         else:
             self._look()
@@ -288,7 +322,7 @@ class FastConnection(asyncio.Protocol):
             self._feed_parser()
             self.message.fail(failure)
             self.abort()
-            if self._is_streamed:
+            if self._state in _TAKEN_OVER:
                 self._wake()
             else:
                 self._look()
@@ -306,12 +340,14 @@ class FastConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """End an exchange whose response was taken. The connection becomes idle or is closed."""
+        was_plain = self._state is _PLAIN
         self.exchange = None
+        self._state = _IDLE
         self._quiet = 0
-        if self._is_plain:
+        if was_plain:
             self._chunks, self._fields = [], _NO_FIELDS  # they hold the response
             self.host.idle.append(self)
-        elif self.message.is_reusable and self.is_usable:
+        elif self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
             self.host.idle.append(self)
         else:
@@ -327,43 +363,38 @@ class FastConnection(asyncio.Protocol):
 
     def receive_blocks(self) -> None:
         """Receive the rest of a long body into blocks: `take` then returns views of them."""
-        if self.message.is_bypassed and not self._has_blocks:
-            self._has_blocks = True
+        if self.message.is_bypassed:
             self._set_protocol(BlockReceiver(self._pool.blocks, self.block_received, self.connection_lost))
 
     def take(self) -> list[bytes | memoryview]:
         """Return the received bytes of the body that were not taken yet, and resume reading."""
-        if self._is_paused and self.transport is not None and not self.transport.is_closing():
-            self._is_paused = False
+        if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
+            self._state = _STREAMED
             self.transport.resume_reading()
         return self.message.take()
 
     def end_exchange(self) -> None:
         """Take the connection back. It becomes idle, or is closed if it cannot be reused."""
         self._waiter = None
-        self._is_streamed = False
-        self._is_plain = False
-        if self._is_paused:
+        if self._state is _PAUSED:
             self.abort()
-        if self._has_blocks:
-            self._has_blocks = False
-            self._set_protocol(self)
+        self._set_protocol(self)
         self.release()
 
     def _set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Change the protocol of the transport, which takes effect when it starts to read."""
         transport = self.transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or transport.get_protocol() is protocol:
             return
-        if not self._is_paused:
+        if self._state is not _PAUSED:
             transport.pause_reading()
         transport.set_protocol(protocol)
-        if not self._is_paused:
+        if self._state is not _PAUSED:
             transport.resume_reading()
 
     def _pause(self) -> None:
         if self.transport is not None and not self.message.is_ended:
-            self._is_paused = True
+            self._state = _PAUSED
             self.transport.pause_reading()
 
     def _wake(self) -> None:

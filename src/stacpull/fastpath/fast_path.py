@@ -450,7 +450,7 @@ class FastPath:
             origin.gate.release()
             raise
         else:
-            connection.begin(transfer, transfer.sent, is_new=True)
+            connection.begin(transfer, transfer.sent)
 
 
 async def _raised(error: Exception) -> None:

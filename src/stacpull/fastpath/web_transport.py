@@ -131,23 +131,19 @@ class DocumentExchange:
         if connection is not None and (answered := await self._response_on(connection, request)) is not None:
             return answered
         connection = await self._connections.connect(self._host)
-        answered = await self._response_on(connection, request, is_new=True)
+        answered = await self._response_on(connection, request)
         if answered is None:
             raise RuntimeError("a new connection was used before")
         return answered
 
-    async def _response_on(
-        self, connection: FastConnection, request: bytes, *, is_new: bool = False
-    ) -> FastConnection | None:
+    async def _response_on(self, connection: FastConnection, request: bytes) -> FastConnection | None:
         """Send the request on `connection`; return None if the server had closed it."""
         self._answer = asyncio.get_running_loop().create_future()
-        connection.begin(self, request, is_new=is_new)
+        connection.begin(self, request)
         try:
             return await self._answer
         except asyncio.CancelledError:
-            if self._answer.cancelled():
-                connection.exchange = None
-            connection.abort()
+            connection.cancel()
             raise
 
     # Called by the connection.
