@@ -180,23 +180,18 @@ class MultipartUploads:
         """Return the pieces that the service has, None if the upload does not exist or cannot be listed."""
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
 
-        pieces: list[UploadedPiece] = []
-        marker = 0
+        if not note.upload:
+            return None
         with self._bucket.errors("read", self._bucket.path(note.key)):
-            while note.upload:
-                try:
-                    page = self._bucket.s3.list_parts(
-                        **self._bucket.at(note.key), UploadId=note.upload, PartNumberMarker=marker
-                    )
-                except ClientError as error:
-                    if error_code(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
-                        raise
-                    break
-                pieces += [_piece(one["PartNumber"], one["Size"], one) for one in page.get("Parts", ())]
-                if not page.get("IsTruncated"):
-                    return pieces
-                marker = page["NextPartNumberMarker"]
-        return None
+            listing = self._bucket.s3.get_paginator("list_parts")
+            try:
+                pages = list(listing.paginate(**self._bucket.at(note.key), UploadId=note.upload))
+            except ClientError as error:
+                if error_code(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
+                    raise
+                return None
+        stored = [one for page in pages for one in page.get("Parts", ())]
+        return [_piece(one["PartNumber"], one["Size"], one) for one in stored]
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
@@ -327,21 +322,15 @@ class MultipartUploads:
             ]
         from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.3 s
 
-        more: dict[str, str] = {}
         with bucket.errors("list", ""):
-            while True:
-                try:
-                    page = bucket.s3.list_multipart_uploads(
-                        Bucket=bucket.location.bucket, Prefix=prefix, **more
-                    )
-                except ClientError as error:
-                    if error_code(error) not in NO_UPLOADS | DENIALS:
-                        raise
-                    return found
-                found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
-                if not page.get("IsTruncated"):
-                    return found
-                more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            listing = bucket.s3.get_paginator("list_multipart_uploads")
+            try:
+                for page in listing.paginate(Bucket=bucket.location.bucket, Prefix=prefix):
+                    found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+            except ClientError as error:
+                if error_code(error) not in NO_UPLOADS | DENIALS:
+                    raise
+        return found
 
     # --- uploads under a final key -----------------------------------------------------------------------
 

@@ -350,17 +350,9 @@ class S3Bucket:
 
     def pages(self, **arguments: str) -> Iterator[Mapping[str, Any]]:
         """List objects."""
-        page = self.call("list_objects_v2", **arguments)
-        yield page
-        while page.get("IsTruncated"):
-            page = self.call("list_objects_v2", **arguments, ContinuationToken=page["NextContinuationToken"])
-            yield page
-
-    def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """Send a request about the whole bucket."""
         with self.errors("list", ""):
-            answer: Mapping[str, Any] = getattr(self.s3, operation)(Bucket=self.location.bucket, **arguments)
-            return answer
+            listing = self.s3.get_paginator("list_objects_v2")
+            yield from listing.paginate(Bucket=self.location.bucket, **arguments)
 
     @contextmanager
     def errors(self, what: str, path: str) -> Iterator[None]:
@@ -554,7 +546,7 @@ class S3Bucket:
             keys = [unescaped(key) for key in KEY.findall(text)]
             is_encoded = "<EncodingType>url</EncodingType>" in text
             return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
-        page = self.call("list_objects_v2", Prefix=prefix, **({"StartAfter": after} if after else {}))
+        page = next(self.pages(Prefix=prefix, **({"StartAfter": after} if after else {})))
         return [one["Key"] for one in page.get("Contents", ())], not page.get("IsTruncated")
 
     def document(
