@@ -43,7 +43,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request
+from stacpull.net.transport import HttpSettings, Request
 from stacpull.runtime import run_on_loop
 from stacpull.store.destination import Destination
 from stacpull.transfer.attempt import Fetcher
@@ -97,7 +97,7 @@ def layers(served: Origin, files: list[File], rounds: int) -> Iterator[Stage]:
 
 def _client() -> Client:
     clock = SystemClock()
-    http = HttpTransport(policy=AddressPolicy(allow_private=True))
+    http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
     return Client({"http": http}, Gates(WORKERS, WORKERS, clock), clock)
 
 
@@ -112,7 +112,7 @@ async def _side_by_side(values: Sequence[Any], one: Callable[[Any], Awaitable[ob
 
 
 async def _through_transport(urls: Sequence[str]) -> None:
-    transport = HttpTransport(policy=AddressPolicy(allow_private=True))
+    transport = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
 
     async def fetch(url: str) -> None:
         async with transport.open(Request(url)) as redirect:
@@ -144,7 +144,7 @@ async def _through_fetcher(jobs: Sequence[Job]) -> None:
 
 async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     clock, policy = SystemClock(), AddressPolicy(allow_private=True)
-    web = WebTransport(policy=policy)
+    web = WebTransport(HttpSettings(policy=policy))
     client, queue = (
         Client(
             {"http": web if fast else HttpTransport(policy=policy)}, Gates(WORKERS, WORKERS, clock), clock

@@ -29,6 +29,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import HttpSettings
 from stacpull.redact import Secret
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.destination import Destination
@@ -186,7 +187,7 @@ async def _outcome_in(
 ) -> Outcome:
     clock, parts = HurriedClock(), await opened_parts(directory)
     kind = WebTransport if fast else HttpTransport
-    http = kind(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
+    http = kind(HttpSettings(LOCAL, stall_timeout, trust_env=False))
     gates = Gates(workers, workers, clock)
     options = S3Options(
         endpoint_url=f"http://127.0.0.1:{server.port}",

@@ -12,7 +12,7 @@ import uvloop
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class FastTransport(WebTransport):
 
 def fast(**options: Any) -> FastTransport:
     given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False} | options
-    return FastTransport(**given)
+    return FastTransport(HttpSettings(**given))
 
 
 def run(main: Coroutine[Any, Any, T], loop: Callable[[], Any] = asyncio.new_event_loop) -> T:

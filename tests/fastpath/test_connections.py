@@ -20,7 +20,7 @@ from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request
+from stacpull.net.transport import HttpSettings, Request
 
 
 class _Assets:
@@ -52,7 +52,7 @@ def path_over(http: WebTransport, sink: _Sink) -> FastPath:
 def test_sends_the_same_as_http_transport() -> None:
     async def main() -> list[dict[str, str]]:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
-            for http in (HttpTransport(policy=LOCAL, trust_env=False), fast()):
+            for http in (HttpTransport(HttpSettings(policy=LOCAL, trust_env=False)), fast()):
                 async with http.open(Request(server.url("/"))) as response:
                     await response.read(10)
                 await http.close()
@@ -307,7 +307,7 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
 )
 def test_documents_and_ranges_need_no_aiohttp(wanted: Request, expected: bool) -> None:
     async def main() -> bool:
-        http = WebTransport(policy=LOCAL, trust_env=False)
+        http = WebTransport(HttpSettings(policy=LOCAL, trust_env=False))
         is_fast = http.is_fast(wanted)
         await http.close()
         return is_fast

@@ -17,7 +17,7 @@ from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -164,7 +164,7 @@ def without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
 
 
 def aiohttp_transport(stall_timeout: float = 0.3) -> HttpTransport:
-    return HttpTransport(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False)
+    return HttpTransport(HttpSettings(policy=LOCAL, stall_timeout=stall_timeout, trust_env=False))
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -20,7 +20,7 @@ from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.transport import Request
+from stacpull.net.transport import HttpSettings, Request
 
 pytestmark = pytest.mark.alone
 
@@ -52,7 +52,7 @@ class Far(asyncio.Protocol):
 @asynccontextmanager
 async def client_of(concurrency: int | None) -> AsyncIterator[Client]:
     policy = AddressPolicy(allow_private=True)
-    http = FastTransport(policy=policy, stall_timeout=30.0)
+    http = FastTransport(HttpSettings(policy=policy, stall_timeout=30.0))
     clock = SystemClock()
     client = Client({"http": http}, Gates(WORKERS, concurrency, clock), clock)
     try:

@@ -17,7 +17,7 @@ from stacpull.net.client import Client, Counters, Exchange, NoPermitError
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import HttpSettings, Request, TransferError
 from stacpull.redact import Secret, Secrets
 
 KEY = Secret("planted-key-123")
@@ -437,7 +437,7 @@ def test_over_real_sockets_no_secret_reaches_another_host() -> None:
         async with WireServer({"/c": [OK]}) as other:
             location = other.url("/c?key=planted-key-123&sig=a%2Fb", host="localhost")
             async with WireServer({"/a": [to("/b")], "/b": [to(location)]}) as own:
-                http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+                http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
                 clock = VirtualClock()
                 credentials = HostCredentials(own.url(""), {"Authorization": BEARER}, {"key": KEY})
                 client = Client({"http": http}, Gates(4, None, clock), clock, credentials=credentials)

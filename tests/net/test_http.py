@@ -20,7 +20,7 @@ from tests.net.wire_server import WireServer, read_request
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import USER_AGENT, Request, TransferError
+from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ LOCAL = AddressPolicy(allow_private=True)
 
 def transport(**options: Any) -> HttpTransport:
     defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False}
-    return HttpTransport(**(defaults | options))
+    return HttpTransport(HttpSettings(**(defaults | options)))
 
 
 class TestHttpTransport(TransportContract, DecodingContract):

@@ -28,7 +28,7 @@ from stacpull import Options, failures, mirror
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 LINK_LOCAL = [
     "169.254.169.254",
@@ -66,8 +66,8 @@ class Names:
 
 
 def made(transport: str, *, allow_private: bool) -> Transport:
-    reported: dict[str, Any] = {"policy": AddressPolicy(allow_private=allow_private), "trust_env": False}
-    return HttpTransport(**reported) if transport == "aiohttp" else FastTransport(**reported)
+    settings = HttpSettings(AddressPolicy(allow_private=allow_private), trust_env=False)
+    return HttpTransport(settings) if transport == "aiohttp" else FastTransport(settings)
 
 
 async def fetched(http: Transport, url: str) -> bytes | Failure:

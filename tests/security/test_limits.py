@@ -20,7 +20,7 @@ from stacpull import MirrorReport, Options, Selection, SourceError, failures, mi
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import PAGE_LIMIT
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import HttpSettings, Request, TransferError
 
 MIB = 1 << 20
 
@@ -74,7 +74,7 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
 
     async def course() -> int:
         async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-            http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
             tracemalloc.start()
             with pytest.raises(TransferError, match="more than 8388608 bytes"):
                 async with http.open(Request(server.url("/"), decode=True)) as response:

@@ -21,7 +21,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 FEW, MANY = 2 * MOST_HOSTS, 6 * MOST_HOSTS
 MOST_BYTES = 700  # a host that is remembered takes several thousand
@@ -79,8 +79,8 @@ def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
 
     async def course() -> float:
         asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
-        options: dict[str, Any] = {"policy": AddressPolicy(), "trust_env": False}
-        client = client_of(HttpTransport(**options) if kind == "aiohttp" else FastTransport(**options))
+        settings = HttpSettings(AddressPolicy(), trust_env=False)
+        client = client_of(HttpTransport(settings) if kind == "aiohttp" else FastTransport(settings))
         try:
             return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
         finally:

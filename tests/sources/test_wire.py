@@ -24,7 +24,7 @@ from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import ApiReader
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import HttpSettings, TransferError
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
@@ -44,7 +44,7 @@ async def opened(url: str, key: str | None = KEY) -> AsyncIterator[Source]:
     given = split_credentials(url if key is None else f"{url}{'&' if '?' in url else '?'}key={key}")
     clock = SystemClock()
     client = Client(
-        {"http": HttpTransport(policy=AddressPolicy(allow_private=True), stall_timeout=5.0, trust_env=False)},
+        {"http": HttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0, trust_env=False))},
         Gates(64, None, clock),
         clock,
         credentials=HostCredentials(given.url, {}, given.query),

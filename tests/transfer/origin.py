@@ -15,6 +15,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
+from stacpull.net.transport import HttpSettings
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3_transport import S3Transport
 
@@ -165,7 +166,7 @@ async def client(
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
     http = HttpTransport(
-        policy=AddressPolicy(allow_private=True), stall_timeout=stall_timeout, trust_env=False
+        HttpSettings(policy=AddressPolicy(allow_private=True), stall_timeout=stall_timeout, trust_env=False)
     )
     transports = {"http": http, "https": http}
     if credentials is not None:

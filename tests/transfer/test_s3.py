@@ -21,7 +21,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import Request, Response, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
@@ -443,7 +443,7 @@ def led_to_s3(
     async def live() -> tuple[Request, bytes | Failure]:
         clock = SystemClock()
         async with origin(answer) as served:
-            http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
             aws = AwsStandIn(http, served.url)
             transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
             opened = Client(transports, Gates(8, None, clock), clock)
@@ -480,7 +480,7 @@ def test_a_bucket_reached_by_redirect_that_refuses_says_what_to_configure():
 def test_requests_for_one_endpoint_are_limited_together():
     def name(url: str, endpoint: str | None) -> str:
         options = S3Options(endpoint_url=endpoint)
-        http = HttpTransport(policy=AddressPolicy())
+        http = HttpTransport(HttpSettings(policy=AddressPolicy()))
         return S3Transport(http, Given(), options, clock=SystemClock()).host_of(url)
 
     assert name("s3://a/k", None) == "s3://a"
@@ -556,5 +556,7 @@ def test_a_prepared_request_equals_the_one_sent(
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])
 def test_a_url_without_an_object_is_never_ready(url: str):
-    transport = S3Transport(HttpTransport(policy=AddressPolicy()), Ready(), S3Options(), clock=SystemClock())
+    transport = S3Transport(
+        HttpTransport(HttpSettings(policy=AddressPolicy())), Ready(), S3Options(), clock=SystemClock()
+    )
     assert transport.ready(url, redirected=False) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Transport
+from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
@@ -228,17 +228,12 @@ def _limits(options: Options, clock: Clock, reserve: Reserve | None) -> Limits:
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return the transport for http and https."""
-    make: Callable[..., Transport] = WebTransport
-    if options.transport == "aiohttp":
-        from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+    settings = HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
+    if options.transport != "aiohttp":
+        return WebTransport(settings)
+    from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-        make = HttpTransport
-    return make(
-        policy=policy,
-        stall_timeout=options.stall_timeout,
-        min_rate=options.min_rate,
-        ca_bundle=options.ca_bundle,
-    )
+    return HttpTransport(settings)
 
 
 def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:

@@ -13,16 +13,15 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.requests import RemoteHost
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net import connection_errors
-from stacpull.net.addresses import AddressInfo, AddressPolicy, AddressRefusedError
+from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.connection_errors import no_connection
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import HttpSettings, TransferError
 
 _REMEMBERED = 10.0
 _PATIENCE = 5.0  # seconds for an address while there are others
@@ -56,15 +55,13 @@ class FastConnector:
     """Opens connections.
 
     Args:
-        policy: The allowed addresses.
-        timeout: Seconds for lookup, connection and TLS together.
-        ca_bundle: Certificates to trust instead of the system's (PEM).
+        settings: The settings.
     """
 
-    def __init__(self, policy: AddressPolicy, *, timeout: float, ca_bundle: Path | None) -> None:
-        self._policy = policy
-        self._timeout = timeout
-        self._ca_bundle = ca_bundle
+    def __init__(self, settings: HttpSettings) -> None:
+        self._policy = settings.policy
+        self._timeout = settings.connect_timeout
+        self._ca_bundle = settings.ca_bundle
         self._context: ssl.SSLContext | None = None
         self._lookups: dict[RemoteHost, _AddressLookup] = {}
 

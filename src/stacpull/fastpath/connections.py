@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from pathlib import Path
 
 from stacpull.fastpath.blocks import BlockPool
 from stacpull.fastpath.connect import FastConnector
@@ -15,10 +14,9 @@ from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.fastpath.requests import RemoteHost, parse_origin
 from stacpull.hosts import forget_hosts
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import Pace
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.transport import USER_AGENT
+from stacpull.net.transport import USER_AGENT, HttpSettings
 from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0
@@ -52,34 +50,19 @@ class FastConnections:
     """Opens connections, keeps idle ones, and closes those that are idle or silent for too long.
 
     Args:
-        policy: The allowed addresses.
-        stall_timeout: Seconds without a byte after which an exchange fails, at most a second later.
-        min_rate: Bytes per second below which a response is too slow, over `stall_timeout`; 0 for none.
-        connect_timeout: Seconds for name lookup, connection and TLS together.
-        ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether proxies of the environment are used. There are no connections to hosts with a
-            proxy.
+        settings: The settings. A stalled exchange fails at most a second after `stall_timeout`. There are no
+            connections to hosts with a proxy.
         idle: Joined, as other pools have connections to the same hosts.
     """
 
-    def __init__(
-        self,
-        *,
-        policy: AddressPolicy,
-        stall_timeout: float,
-        min_rate: float,
-        connect_timeout: float,
-        ca_bundle: Path | None,
-        trust_env: bool,
-        idle: IdleConnections,
-    ) -> None:
-        self._connector = FastConnector(policy, timeout=connect_timeout, ca_bundle=ca_bundle)
+    def __init__(self, settings: HttpSettings, idle: IdleConnections) -> None:
+        self._connector = FastConnector(settings)
         self._opening = idle.join(self._close_idle)
-        self._proxies = proxies() if trust_env else {}
-        self._tick = min(_TICK, stall_timeout / _TICKS_A_TIMEOUT)
-        self._stall_ticks = math.ceil(stall_timeout / self._tick)
+        self._proxies = proxies() if settings.trust_env else {}
+        self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
+        self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
-        self._pace = (min_rate, stall_timeout)
+        self._pace = (settings.min_rate, settings.stall_timeout)
         self._hosts: dict[RemoteHost, FastHost] = {}
         self.open: set[FastConnection] = set()
         """All connections that are open."""

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastConnections, FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import StreamedResponse
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.connection_errors import closed
 from stacpull.net.idle import IdleConnections
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import HttpSettings, Request, Response, TransferError
 
 if TYPE_CHECKING:
     from stacpull.net.http import HttpTransport
@@ -30,38 +28,14 @@ if TYPE_CHECKING:
 class WebTransport:
     """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
 
-    Args:
-        policy: The allowed addresses.
-        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
-        min_rate: Bytes per second below which a body is too slow, judged over `stall_timeout`; 0 for none.
-        connect_timeout: Seconds for name lookup, connection and TLS together.
-        ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether to use the proxies of the environment.
-
     Attributes:
         connections: The connections of the fast path.
     """
 
-    def __init__(
-        self,
-        *,
-        policy: AddressPolicy,
-        stall_timeout: float = 30.0,
-        min_rate: float = 0.0,
-        connect_timeout: float = 30.0,
-        ca_bundle: Path | None = None,
-        trust_env: bool = True,
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "policy": policy,
-            "stall_timeout": stall_timeout,
-            "min_rate": min_rate,
-            "connect_timeout": connect_timeout,
-            "ca_bundle": ca_bundle,
-            "trust_env": trust_env,
-            "idle": IdleConnections(),
-        }
-        self.connections = FastConnections(**self._options)
+    def __init__(self, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._idle = IdleConnections()
+        self.connections = FastConnections(settings, self._idle)
         self._general: HttpTransport | None = None
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
@@ -95,7 +69,7 @@ class WebTransport:
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-            self._general = HttpTransport(**self._options)
+            self._general = HttpTransport(self._settings, self._idle)
         return self._general
 
 

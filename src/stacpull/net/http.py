@@ -24,7 +24,6 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -49,12 +48,11 @@ from stacpull.net.fields import (
 )
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.transport import USER_AGENT, Request, TransferError
+from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
 _KEEPALIVE = 30.0
-_CONNECT_TIMEOUT = 30.0
 _READ_BUFFER = 256 * 1024
 
 
@@ -64,35 +62,20 @@ class HttpTransport:
     Sessions are created by the first request and belong to its event loop until `close`.
 
     Args:
-        policy: The address rules.
-        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
-        min_rate: The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none.
-        connect_timeout: Seconds for name lookup, connection and TLS together.
-        ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether to use the proxies of the environment.
+        settings: The settings.
         idle: Joined if other pools have connections to the same hosts.
     """
 
-    def __init__(
-        self,
-        *,
-        policy: AddressPolicy,
-        stall_timeout: float = 30.0,
-        min_rate: float = 0.0,
-        connect_timeout: float = _CONNECT_TIMEOUT,
-        ca_bundle: Path | None = None,
-        trust_env: bool = True,
-        idle: IdleConnections | None = None,
-    ) -> None:
-        self._policy = policy
-        self._stall_timeout = stall_timeout
-        self._min_rate = min_rate
-        self._head_timeout = connect_timeout + 2 * stall_timeout
+    def __init__(self, settings: HttpSettings, idle: IdleConnections | None = None) -> None:
+        self._settings = settings
+        self._head_timeout = settings.connect_timeout + 2 * settings.stall_timeout
         self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=stall_timeout
+            total=None,
+            connect=settings.connect_timeout,
+            sock_connect=settings.connect_timeout,
+            sock_read=settings.stall_timeout,
         )
-        self._ca_bundle = ca_bundle
-        self._proxies = _Proxies(proxies() if trust_env else {})
+        self._proxies = _Proxies(proxies() if settings.trust_env else {})
         self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, are used only once, and use TLS."""
@@ -156,7 +139,7 @@ class HttpTransport:
 
     def pace(self) -> Pace:
         """Return the rate check for one body. For `HttpExchange`."""
-        return Pace(self._min_rate, self._stall_timeout)
+        return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
     def _refuse_literal(self, url: URL) -> None:
         """Apply the policy to a host that is a literal address. The proxy looks up names.
@@ -166,7 +149,7 @@ class HttpTransport:
         """
         host = url.raw_host or ""
         address = literal_address(host)
-        reason = None if address is None else self._policy.judge(host, [address])[address]
+        reason = None if address is None else self._settings.policy.judge(host, [address])[address]
         if reason is not None:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
@@ -176,7 +159,7 @@ class HttpTransport:
         is_proxied, fresh, is_tls = key
         async with self._opening:
             if key not in self._sessions:
-                policy = AddressPolicy(allow_private=True) if is_proxied else self._policy
+                policy = AddressPolicy(allow_private=True) if is_proxied else self._settings.policy
                 context = await self._certificates() if is_tls or is_proxied else True
                 connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
                 self._sessions[key] = aiohttp.ClientSession(
@@ -196,7 +179,7 @@ class HttpTransport:
     async def _certificates(self) -> ssl.SSLContext:
         """Return the TLS context of all connections. A thread reads the certificate files."""
         if self._trusted is None:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._settings.ca_bundle)
             context.set_alpn_protocols(["http/1.1"])
             self._trusted = context
         return self._trusted

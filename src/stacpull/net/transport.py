@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ import msgspec
 from stacpull import __version__
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.addresses import AddressPolicy
 
 
 class TransferError(Exception):
@@ -41,6 +43,26 @@ class Request(NamedTuple):
     """True after a redirect: the S3 transport then signs only for buckets configured for it."""
     query: str = ""
     """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
+
+
+class HttpSettings(NamedTuple):
+    """The settings of a transport for http and https, and of its connections.
+
+    Attributes:
+        policy: The address rules.
+        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
+        min_rate: The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none.
+        connect_timeout: Seconds for name lookup, connection and TLS together.
+        ca_bundle: Certificates to trust instead of the system's (PEM).
+        trust_env: Whether to use the proxies of the environment.
+    """
+
+    policy: AddressPolicy
+    stall_timeout: float = 30.0
+    min_rate: float = 0.0
+    connect_timeout: float = 30.0
+    ca_bundle: Path | None = None
+    trust_env: bool = True
 
 
 class Response(Protocol):

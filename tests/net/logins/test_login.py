@@ -23,7 +23,7 @@ from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import Fixed, FixedLogin
 from stacpull.net.logins.login import LoginTransport
 from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 from stacpull.redact import Secret
 
 FIELDS = {"Authorization": Secret("Bearer planted")}
@@ -36,7 +36,7 @@ class TestLoginTransport(TransportContract):
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         policy = AddressPolicy(allow_private=True)
-        http = HttpTransport(policy=policy, stall_timeout=0.3, trust_env=False)
+        http = HttpTransport(HttpSettings(policy=policy, stall_timeout=0.3, trust_env=False))
         async with WireServer(routes) as server:
 
             def received() -> list[Request]:

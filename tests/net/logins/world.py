@@ -13,7 +13,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.logins.provider import Provider
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request
+from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
 
 __all__ = ["client_for", "get"]
@@ -27,7 +27,7 @@ async def client_for(
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
     """A client with the logins of `provider`."""
-    http = HttpTransport(policy=AddressPolicy(allow_private=True), trust_env=False)
+    http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
     counters, secrets = Counters(), Secrets() if secrets is None else secrets
     logins = Logins(provider, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

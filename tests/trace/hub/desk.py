@@ -17,7 +17,7 @@ from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request
+from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secret
 from stacpull_trace.hub.hub_client import Hub, open_hub
 from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings
@@ -97,7 +97,7 @@ class MemoryHub:
 async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
     """Open a hub that connects to a server on the loopback."""
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
-        http = HttpTransport(policy=AddressPolicy(allow_private=True))
+        http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
             yield hub, server
 
