@@ -11,7 +11,7 @@ from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started, 
 
 from stacpull.ledger import pruning, runs, views, walk_state
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.runs import RunSpec
+from stacpull.ledger.runs import RunKind, RunSpec
 from stacpull.models import Failure, FailureKind, Unread
 from stacpull.selection import Selection
 
@@ -151,6 +151,25 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
             planner.save_batch(PlanBatch(unread=[link("a")]), NOW)
             assert runs.counters(db, run.id)["items_failed"] == 4
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["mirror", "retry"])
+@pytest.mark.parametrize("failed", ["S", "https://api.example/v1/collections/c/items/S"], ids=["id", "URL"])
+def test_a_source_item_that_is_read_later_in_the_same_run_is_no_failure(
+    tmp_path: Path, kind: RunKind, failed: str
+) -> None:
+    href = "https://api.example/v1/collections/c/items/S"
+    with ledger(tmp_path) as db:
+        run, planner = started(db, replace(SPEC, kind=kind))
+        commit(planner, item("L"), failed=[unread(failed, "L", href=href)])
+        commit(planner, failed=[unread(failed, "L", href=href)])
+        assert runs.counters(db, run.id)["items_failed"] == 1
+        run, planner = started(db, replace(SPEC, kind=kind))
+        assert len(commit(planner, item("S", [asset("a")], parent="L")).jobs) == 1
+        commit(planner, item("S", [asset("a")], parent="L"))
+        assert list(views.failures(db)) == []
+        counters = runs.counters(db, run.id)
+        assert (counters["items_failed"], counters["assets_pending"]) == (0, 1)
 
 
 def test_a_restarted_walk_counts_its_failures_again(tmp_path: Path) -> None:

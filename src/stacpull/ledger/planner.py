@@ -90,6 +90,8 @@ class _Known(NamedTuple):
     """The last walk that found it (`ledger.schema`)."""
     directory: str
     """The directory of its JSON."""
+    is_unread: bool = False
+    """True if it is a source item that could not be read."""
 
 
 class _Planned(NamedTuple):
@@ -226,7 +228,7 @@ class Planner:
         fresh = [(one.place, asset) for one in new for asset in one.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
-        if exists(self._db, "SELECT 1 FROM failures WHERE key = ''"):
+        if self._has_unread():
             self._drop_stand_ins(planned)
             self._db.executemany(
                 "DELETE FROM failures WHERE item = ? AND key = ''", [(one.place.row,) for one in planned]
@@ -246,29 +248,40 @@ class Planner:
         found: dict[ItemId, _Known] = {}
         for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
             found[ItemId(collection, name)] = _Known(*rest)
-        return {item: known for item, known in found.items() if item in wanted}
+        found = {item: known for item, known in found.items() if item in wanted}
+        if self._has_unread():
+            rows = [known.row for known in found.values()]
+            query = "SELECT item FROM failures WHERE key = '' AND item IN ({marks})"
+            unread = {row for (row,) in rows_with(self._db, query, rows)}
+            found = {item: known._replace(is_unread=known.row in unread) for item, known in found.items()}
+        return found
+
+    def _has_unread(self) -> bool:
+        return exists(self._db, "SELECT 1 FROM failures WHERE key = ''")
 
     def _planned(self, item: PlannedItem) -> _Planned | None:
         """Return an item with its row; None if this run already planned it, through another label item."""
         before = self._known.get(item.id)
-        if before is not None and before.run == self._run:
-            return None
-        reject_duplicates(item.id, item.assets)
         committed = self._assets.committed
+        if before is not None and before.run == self._run:
+            if not before.is_unread:
+                return None
+            committed.items_failed -= 1
+        reject_duplicates(item.id, item.assets)
         committed.matched += item.parent is None and not item.of_collection
         committed.excluded += len(item.excluded)
         committed.pages += len(item.pages)
         committed.items_new += before is None and not item.of_collection
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
-        self._remember(item.id, row, before)
+        self._remember(item.id, row, before, is_unread=False)
         place = ItemPlace(row, item.id, item.href, "" if before is None else before.directory)
         return _Planned(item, place, None if parent is None else parent.row, before)
 
-    def _remember(self, item: ItemId, row: int, before: _Known | None) -> None:
-        """Record that this run has planned an item."""
-        known = _Known(row, self._run, *_NOTHING) if before is None else before._replace(run=self._run)
-        self._known[item] = known
+    def _remember(self, item: ItemId, row: int, before: _Known | None, *, is_unread: bool) -> None:
+        """Record that this run has planned an item, or could not read it."""
+        known = before or _Known(row, self._run, *_NOTHING)
+        self._known[item] = known._replace(run=self._run, is_unread=is_unread)
 
     def _new_row(self) -> int:
         """Return the row of the next new item."""
@@ -350,11 +363,13 @@ class Planner:
     def _drop_stand_ins(self, planned: Sequence[_Planned]) -> None:
         """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
         for one in (one for one in planned if one.parent is not None):
-            rows = self._db.execute(
-                "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
+            found = self._db.execute(
+                "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
                 (one.parent, self._cut(one.place.href), one.place.row),
             ).fetchall()
+            self._assets.committed.items_failed -= sum(run == self._run for _, run in found)
+            rows = [(row,) for row, _ in found]
             self._db.executemany("DELETE FROM failures WHERE item = ?", rows)
             self._db.executemany("DELETE FROM items WHERE id = ?", rows)
 
@@ -374,7 +389,7 @@ class Planner:
         else:
             row = before.row
             self._db.execute("UPDATE items SET run = ?, parent = ? WHERE id = ?", (self._run, above, row))
-        self._remember(failed.id, row, before)
+        self._remember(failed.id, row, before, is_unread=True)
         put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
         committed = self._assets.committed
         committed.items_failed += 1
