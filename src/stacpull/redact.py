@@ -124,13 +124,15 @@ class Secrets:
         self._known.update(secrets)
         self._find_forms()
 
-    def learn(self, *secrets: Secret) -> None:
+    def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
         """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
 
-        One of fewer than 16 characters is left out: a service could choose an ordinary word, which would be
-        removed from everything that is written.
+        Args:
+            secrets: What to add.
+            least: Shorter ones are left out: a service could choose an ordinary word, which would be removed
+                from everything that is written.
         """
-        long = [secret for secret in secrets if len(secret.reveal()) >= _MIN_LEARNED]
+        long = [secret for secret in secrets if len(secret.reveal()) >= least]
         if not long:
             return
         for secret in long:

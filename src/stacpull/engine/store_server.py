@@ -149,7 +149,7 @@ class StoreServer:
 
     def _learn(self, message: messages.OpenMirror | messages.LearnedSecrets) -> None:
         self._secrets.add(*map(Secret, message.known))
-        self._secrets.learn(*map(Secret, message.learned))
+        self._secrets.learn(*map(Secret, message.learned), least=0)
 
     # --- the reader --------------------------------------------------------------------------------------
 

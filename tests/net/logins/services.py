@@ -137,7 +137,7 @@ class Identity(Service):
             error = {"error": "invalid_grant", "error_description": "Invalid user credentials"}
             return json_reply(error, 401)
         number = len(self.grants)
-        token, refresh = f"planted-access-token-{number}", f"planted-refresh-token-{number}"
+        token, refresh = f"planted-access-token-{number}", f"planted-rt-{number}"  # fewer than 16 characters
         self.secrets += [token, refresh]
         self.valid.add(token)
         self.refreshes.add(refresh)

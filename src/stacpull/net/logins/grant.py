@@ -145,7 +145,8 @@ class GrantLogin(Login):
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
         self._refresh = _printable(reply.members.get("refresh_token"))
-        self._logins.secrets.learn(*(secret for secret in (token, self._refresh) if secret is not None))
+        secrets = [secret for secret in (token, self._refresh) if secret is not None]
+        self._logins.secrets.learn(*secrets, least=0)  # the user chose this service
         return TimedToken(token, _seconds(reply.members.get("expires_in")))
 
 
