@@ -127,7 +127,6 @@ class LedgerMachine(RuleBasedStateMachine):
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
                 self._model_item(row)
-        self.walked |= {one.id.item for one in batch.failed_items}
 
     def _model_item(self, row: PlannedItem) -> None:
         name = row.id.item
