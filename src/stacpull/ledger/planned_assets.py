@@ -1,29 +1,12 @@
 """Planning the assets of items: new ones, known ones, and those that cannot be fetched.
 
-The state of an asset in the ledger decides what planning it again does:
-
-- done, and its file is missing in DEST: pending again, in a new generation, and fetched completely;
-- done, and the source states the same size and checksum: stays done;
-- done, and the source states another size or checksum: pending again, in a new generation, under its name;
-- done, and only the item's `updated` changed (now, or when a run left the asset out), or the source states a
-  checksum for the first time, or every asset is revalidated: pending again, with its ETag (or date). The
-  request is conditional. The file in place counts as the old version until the source confirms that it is
-  current;
-- done, and clipped to another area (`--clip`) than this run's: pending again. A complete asset covers every
-  area and stays done;
-- pending, from a run that ended early: this run takes it over;
-- failed: stays failed until `retry`, which uses the newest href, or until `updated` changes. If its name was
-  taken, it then gets a path of the current layout. If it had nothing in another area, it is tried again.
-
-An ETag belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1", and a date says
-nothing about another file. So each row has a hash of the planned URL (`assets.origin`), and a conditional
-request is only sent to that URL.
+`ledger.known_assets` decides what becomes of a known asset. A failed asset whose name was taken gets a path
+of the current layout when it is fetched again.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -32,16 +15,23 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths
-from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, stored_name, true_name, version_of
+from stacpull.ledger.compact import OTHER_DIRECTORY, UNOWNED, stored_name, true_name
 from stacpull.ledger.database import insert_rows, marks, number, pieces, rows_with
+from stacpull.ledger.known_assets import (
+    KnownAsset,
+    Replanned,
+    encoded_checksum,
+    href_hash,
+    replan,
+    version_to_confirm,
+)
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, ItemId, Job, PlannedItem, path_in_dest
+from stacpull.models import Asset, AssetProblem, Failure, ItemId, Job, PlannedItem, path_in_dest
 from stacpull.planning.names import path_hash
-from stacpull.redact import Secrets, is_signed, unsigned_url
+from stacpull.redact import Secrets, is_signed
 
 
 class PlanResult(msgspec.Struct):
@@ -72,50 +62,13 @@ class PlanResult(msgspec.Struct):
     files_lost: int = 0
 
 
-class ItemPlace(NamedTuple):
+class ItemRow(NamedTuple):
     """The item whose assets are planned: its row, ID, own URL, and the directory of its JSON."""
 
     row: int
     id: ItemId
     href: str | None
     directory: str
-
-
-class Existing(NamedTuple):
-    """The row of a known asset."""
-
-    row: int
-    state: int
-    generation: int
-    run: int
-    directory: str | None
-    """None: the directory of its item, if the asset has a name."""
-    name: str | None
-    """The stored form of its name (`ledger.compact`)."""
-    size: int | None
-    sha256: bytes | None
-    etag: str | bytes | None
-    """The stored form of its ETag."""
-    origin: int | None
-    stated: bytes | None
-    previous_digest: bytes | None = None
-    """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
-    unchecked: bool = False
-    """True if it must be revalidated at the source."""
-    area: int | None = None
-    """Digest of the area it was clipped to; None if it is not clipped."""
-    source_size: int | None = None
-    """Size of the complete asset, if it is clipped."""
-
-    @property
-    def needs_revalidation(self) -> bool:
-        """Return True if it is pending because it is revalidated at the source."""
-        return self.state == STATE_PENDING and self.etag is not None
-
-    @property
-    def digest(self) -> bytes | None:
-        """Return the digest of the version that is in place, or will be put there next."""
-        return self.sha256 if self.sha256 is not None else self.previous_digest or None
 
 
 class AssetChanges(NamedTuple):
@@ -131,50 +84,9 @@ _NOTHING = AssetChanges()
 _RENEWED = AssetChanges(any=True)
 
 
-def is_changed(existing: Existing, size: int | None, checksum: Checksum | None) -> bool:
-    """Return True if a done asset must be fetched again: the source now states another size or checksum."""
-    if existing.area is not None:
-        is_restated = checksum is not None and existing.stated not in (None, encoded_checksum(checksum))
-        return is_restated or (size is not None and size != existing.source_size)
-    if size is not None and existing.size is not None and size != existing.size:
-        return True
-    if checksum is None:
-        return False
-    if existing.digest is not None and recorded(existing.digest).algorithm == checksum.algorithm:
-        return checksum.digest != existing.digest
-    return existing.stated is not None and existing.stated != encoded_checksum(checksum)
-
-
-def is_same(existing: Existing, checksum: Checksum | None) -> bool:
-    """Return True if a stated checksum proves that a done asset is current."""
-    if checksum is None:
-        return False
-    if (
-        existing.area is None
-        and existing.digest is not None
-        and recorded(existing.digest).algorithm == checksum.algorithm
-    ):
-        return checksum.digest == existing.digest
-    return existing.stated is not None and existing.stated == encoded_checksum(checksum)
-
-
 def always_present(_path: str) -> bool:
     """Return True for every file, for a planner that does not look into DEST."""
     return True
-
-
-def encoded_checksum(checksum: Checksum | None) -> bytes | None:
-    """Return the stored form of a checksum: algorithm, NUL, digest."""
-    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
-
-
-def href_hash(href: str) -> int:
-    """Return the hash of the origin of an asset: of its href without credentials and signature.
-
-    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
-    by chance, the request has the ETag of another URL, which is unlikely to match.
-    """
-    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 class AssetPlanner:
@@ -200,15 +112,15 @@ class AssetPlanner:
         self._directories = directories
         self._last = 0
         self.forget()
-        self.committed = PlanResult()
+        self.result = PlanResult()
         self._now = 0.0
         self._has_secrets = True
-        self._unchanged: list[tuple[Existing, bytes | None]] = []
+        self._unchanged: list[tuple[KnownAsset, bytes | None]] = []
         """Assets of the current batch that are done and unchanged, each with the checksum now stated."""
 
     def begin(self, now: float) -> None:
         """Start a batch; `now` is in seconds since 1970."""
-        self.committed, self._now = PlanResult(), now
+        self.result, self._now = PlanResult(), now
         self._has_secrets = bool(self._secrets)
         self._unchanged = []
 
@@ -222,77 +134,76 @@ class AssetPlanner:
 
     # --- known assets ------------------------------------------------------------------------------------
 
-    def existing(self, items: Sequence[int]) -> dict[int, dict[str, Existing]]:
+    def existing(self, items: Sequence[int]) -> dict[int, dict[str, KnownAsset]]:
         """Return the asset rows of these items, by item and key."""
-        found: dict[int, dict[str, Existing]] = {item: {} for item in items}
+        found: dict[int, dict[str, KnownAsset]] = {item: {} for item in items}
         for row in rows_with(self._db, _EXISTING, items):
-            found[row[0]][row[1]] = Existing._make(row[2:])
+            found[row[0]][row[1]] = KnownAsset._make(row[2:])
         return found
 
-    def plan_again(
+    def plan_known(
         self,
-        place: ItemPlace,
-        item: PlannedItem,
-        existing: Mapping[str, Existing],
+        item: ItemRow,
+        planned: PlannedItem,
+        known: Mapping[str, KnownAsset],
         *,
         touched: bool,
         fresh_is_change: bool,
     ) -> AssetChanges:
-        """Plan the assets of a known item; `keep` completes the planning for a batch.
+        """Plan the assets of a known item; `keep_unchanged` completes the planning for a batch.
 
         Args:
-            place: The item.
-            item: Its current plan.
-            existing: Its asset rows in the ledger.
+            item: The item.
+            planned: Its current plan.
+            known: Its asset rows in the ledger.
             touched: True if its `updated` changed: assets that no checksum proves are revalidated.
             fresh_is_change: True if an unknown asset is new at the source; False if the previous run did not
                 select it.
         """
         # a collection without `updated` may have changed
-        ask = touched or (item.of_collection and item.updated is None)
-        opened = [self._drop_unfetched(place, key, existing.get(key)) for key in item.expanded_prefixes]
-        fresh: list[tuple[ItemPlace, Asset]] = []
-        for asset in item.assets:
-            old = existing.get(asset.key)
+        item_may_have_changed = touched or (planned.of_collection and planned.updated is None)
+        changes = [self._drop_unfetched(item, key, known.get(key)) for key in planned.expanded_prefixes]
+        fresh: list[tuple[ItemRow, Asset]] = []
+        for asset in planned.assets:
+            old = known.get(asset.key)
             if old is None:
-                fresh.append((place, asset))
+                fresh.append((item, asset))
                 continue
+            is_lost = self._is_lost(item, asset.key, old)
+            self.result.files_lost += is_lost
+            replanned = replan(
+                old,
+                asset,
+                is_lost=is_lost,
+                touched=touched or old.unchecked,
+                may_have_changed=item_may_have_changed or old.unchecked,
+                revalidate=self._revalidate,
+                area=self._area,
+            )
             if old.unchecked:
-                opened.append(_RENEWED)
-            if self._is_lost(place, asset.key, old):
-                opened.append(self._lost(place, asset, old))
-            elif self._is_unchanged(asset, old, ask=ask or old.unchecked):
+                changes.append(_RENEWED)
+            if replanned.state == STATE_DONE:
                 self._unchanged.append((old, encoded_checksum(asset.checksum)))
+            elif replanned.state >= STATE_FAILED:
+                self._leave_failed(item, asset, old)
             else:
-                opened.append(self._again(place, asset, old, touched=touched or old.unchecked))
+                changes.append(self._reopen(item, asset, old, replanned))
         if fresh:
             hashes = self.path_hashes(asset for _, asset in fresh)
             self.prepare(fresh, hashes)
             is_open = self.insert(fresh, hashes) > 0
-            opened.append(AssetChanges(is_open, fresh_is_change))
-        self.fail(place, item.problems, existing)
-        return AssetChanges(any(one.any for one in opened), any(one.changed for one in opened))
+            changes.append(AssetChanges(is_open, fresh_is_change))
+        self.fail(item, planned.problems, known)
+        return AssetChanges(any(one.any for one in changes), any(one.changed for one in changes))
 
-    def _is_lost(self, item: ItemPlace, key: str, old: Existing) -> bool:
+    def _is_lost(self, item: ItemRow, key: str, old: KnownAsset) -> bool:
         """Return True if an asset is done and its file is missing in DEST."""
         if old.state != STATE_DONE or old.name is None:
             return False
         directory = item.directory if old.directory is None else old.directory
         return not self._is_there(path_in_dest(directory, true_name(old.name, directory, key)))
 
-    def _is_unchanged(self, asset: Asset, old: Existing, *, ask: bool) -> bool:
-        """Return True if it is done, needs no revalidation, and no checksum is stated for the first time."""
-        if old.state != STATE_DONE or is_changed(old, asset.size, asset.checksum) or self._revalidate:
-            return False
-        if self._is_of_other_area(old):
-            return False
-        return is_same(old, asset.checksum) or (asset.checksum is None and not ask)
-
-    def _is_of_other_area(self, old: Existing) -> bool:
-        """Return True if it was clipped to another area than the run's, or if the run clips nothing."""
-        return old.area not in (None, self._area)
-
-    def keep(self) -> None:
+    def keep_unchanged(self) -> None:
         """Assign the assets of the batch that are done and unchanged to this run."""
         for some in pieces([old.row for old, _ in self._unchanged if old.run != self._run]):
             taken_over = f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})"
@@ -302,57 +213,37 @@ class AssetPlanner:
         self._db.executemany(_CHECKED, [(old.row,) for old, _ in self._unchanged if old.unchecked])
         self._unchanged = []
 
-    def _lost(self, item: ItemPlace, asset: Asset, old: Existing) -> AssetChanges:
-        """Plan an asset whose file is missing: it is fetched completely."""
-        self.committed.files_lost += 1
-        changed = is_changed(old, asset.size, asset.checksum)
-        return self._open_again(item, asset, old._replace(etag=None), is_lost=True, changed=changed)
+    def _leave_failed(self, item: ItemRow, asset: Asset, old: KnownAsset) -> None:
+        """Leave an asset failed, for `retry` with its newest href."""
+        self._locate(item, asset, old)
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.previous_digest))
+        self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
 
-    def _again(self, item: ItemPlace, asset: Asset, old: Existing, *, touched: bool) -> AssetChanges:
-        """Plan an asset that is open, changed or failed, or that must be revalidated."""
-        is_of_other_area = self._is_of_other_area(old)
-        if old.state >= STATE_FAILED and not touched and not is_of_other_area:
-            self._locate(item, asset, old)
-            self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.previous_digest))
-            self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
-            return _NOTHING
-        changed = is_of_other_area or is_changed(old, asset.size, asset.checksum)
-        if changed or old.origin != href_hash(asset.href):
-            old = old._replace(etag=None)
-        return self._open_again(item, asset, old, is_lost=False, changed=changed)
-
-    def _open_again(
-        self, item: ItemPlace, asset: Asset, old: Existing, *, is_lost: bool, changed: bool
-    ) -> AssetChanges:
-        """Make an asset pending, whatever its state. One that is done may only need revalidation."""
-        was_done = old.state == STATE_DONE
-        etag = old.etag if was_done or old.needs_revalidation else None
-        previous = None if is_lost else old.sha256 or b"" if was_done else old.previous_digest
-        generation = 0 if is_lost else old.generation + was_done  # 0: a file in its place is not the mirror's
+    def _reopen(self, item: ItemRow, asset: Asset, old: KnownAsset, new: Replanned) -> AssetChanges:
+        """Make a known asset pending."""
         directory, name = self._locate(item, asset, old)
-        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, previous))
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, new.previous_digest))
         self._db.execute(
             f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
             "sha256 = NULL, etag = ? WHERE id = ?",
-            (self._run, generation, encoded_checksum(asset.checksum), href_hash(asset.href), etag, old.row),
+            (
+                self._run,
+                new.generation,
+                encoded_checksum(asset.checksum),
+                href_hash(asset.href),
+                new.etag,
+                old.row,
+            ),
         )
         if old.state == STATE_RESERVED:
             self._db.execute("DELETE FROM reservations WHERE asset = ?", (old.row,))
-        job = self._job(old.row, item, generation, asset, directory, name)
-        if etag is not None and old.size is not None:
-            held = (
-                old._replace(stated=None) if old.needs_revalidation else old
-            )  # not compared with the bytes in place
-            checksum_unverified = asset.checksum is not None and not is_same(held, asset.checksum)
-            job = replace(
-                job, version_in_dest=version_of(etag, old.size, checksum_unverified=checksum_unverified)
-            )
         if old.unchecked:
             self._db.execute(_CHECKED, (old.row,))
-        self.committed.jobs.append(job)
-        return AssetChanges(old.state >= STATE_DONE, was_done and changed)
+        job = self._job(old.row, item, new.generation, asset, directory, name)
+        self.result.jobs.append(replace(job, version_in_dest=version_to_confirm(old, asset, new.etag)))
+        return AssetChanges(old.state >= STATE_DONE, new.has_changed)
 
-    def _locate(self, item: ItemPlace, asset: Asset, old: Existing) -> tuple[str, str | None]:
+    def _locate(self, item: ItemRow, asset: Asset, old: KnownAsset) -> tuple[str, str | None]:
         """Return the directory and name of a known asset. One that never had a name gets the planned one."""
         if old.name is not None and not old.name.startswith(UNOWNED):
             directory = item.directory if old.directory is None else old.directory
@@ -364,7 +255,7 @@ class AssetPlanner:
         )
         return directory, asset.name
 
-    def _drop_unfetched(self, item: ItemPlace, key: str, old: Existing | None) -> AssetChanges:
+    def _drop_unfetched(self, item: ItemRow, key: str, old: KnownAsset | None) -> AssetChanges:
         """Delete an asset that was not fetched and that its item no longer lists.
 
         If an earlier version is in place, that stays. Fetched assets stay even if they are no longer listed.
@@ -383,12 +274,12 @@ class AssetPlanner:
         files = ((one.directory, one.name) for one in assets)
         return [None if name is None else path_hash(path_in_dest(place, name)) for place, name in files]
 
-    def prepare(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> None:
+    def prepare(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> None:
         """Look up or create the directories of new assets whose paths have these hashes."""
         others = {asset.directory for item, asset in fresh if asset.directory != item.directory}
         self._directories.prepare(others, hashes)
 
-    def insert(self, fresh: Sequence[tuple[ItemPlace, Asset]], hashes: Sequence[int | None]) -> int:
+    def insert(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> int:
         """Insert rows for new assets, and add jobs for those whose name is free; return how many are open."""
         rows: list[tuple[object, ...]] = []
         opens: list[tuple[object, ...]] = []
@@ -415,17 +306,17 @@ class AssetPlanner:
         insert_rows(self._db, _INTO_ASSETS, rows)
         insert_rows(self._db, _INTO_OPEN, opens)
         if not taken:
-            self.committed.jobs += jobs
+            self.result.jobs += jobs
             return len(jobs)
         is_open = len(rows)
         for (item, asset), job in zip(fresh, jobs, strict=True):
             if job.row in taken:
                 is_open += self._insert_renamed(item, asset, job)
             else:
-                self.committed.jobs.append(job)
+                self.result.jobs.append(job)
         return is_open
 
-    def _insert_renamed(self, item: ItemPlace, asset: Asset, job: Job) -> bool:
+    def _insert_renamed(self, item: ItemRow, asset: Asset, job: Job) -> bool:
         """Insert a new asset whose folded name is taken; return True if it gets another name."""
         name = job.name or ""
         claim = paths.claim(self._db, job.row, job.directory, name)
@@ -438,11 +329,11 @@ class AssetPlanner:
             self._failed_now(item, asset.key, claim.failure)
             return False
         paths.own(self._db, job.row, claim)
-        self.committed.jobs.append(replace(job, name=claim.name))
+        self.result.jobs.append(replace(job, name=claim.name))
         return True
 
     def _asset_row(
-        self, row: int, item: ItemPlace, asset: Asset, state: int, directory: int, name: str | None
+        self, row: int, item: ItemRow, asset: Asset, state: int, directory: int, name: str | None
     ) -> tuple[object, ...]:
         stated = None if asset.checksum is None else encoded_checksum(asset.checksum)
         origin = href_hash(asset.href)
@@ -460,7 +351,7 @@ class AssetPlanner:
         return row, href, stale, template, asset.size, media_type, alternates, previous_digest
 
     def _job(
-        self, row: int, item: ItemPlace, generation: int, asset: Asset, directory: str, name: str | None
+        self, row: int, item: ItemRow, generation: int, asset: Asset, directory: str, name: str | None
     ) -> Job:
         return Job(
             row,
@@ -483,7 +374,7 @@ class AssetPlanner:
     # --- assets that cannot be fetched -------------------------------------------------------------------
 
     def fail(
-        self, item: ItemPlace, problems: Sequence[AssetProblem], existing: Mapping[str, Existing]
+        self, item: ItemRow, problems: Sequence[AssetProblem], existing: Mapping[str, KnownAsset]
     ) -> None:
         """Record assets that cannot be fetched as planned. Assets that are done stay done."""
         for problem in problems:
@@ -501,9 +392,9 @@ class AssetPlanner:
             elif old.state != STATE_DONE:
                 self._failed_now(item, problem.key, problem.failure)
 
-    def _failed_now(self, item: ItemPlace, key: str, failure: Failure) -> None:
+    def _failed_now(self, item: ItemRow, key: str, failure: Failure) -> None:
         put_failure(self._db, item.row, key, failure, 1, self._now)
-        self.committed.failures.append((item.id, key, failure))
+        self.result.failures.append((item.id, key, failure))
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:

@@ -22,11 +22,11 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import exists, number, rows_with, transaction
+from stacpull.ledger.known_assets import KnownAsset
 from stacpull.ledger.outcomes import put_failure, renew_document, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
-    Existing,
-    ItemPlace,
+    ItemRow,
     PlanResult,
     always_present,
     reject_duplicates,
@@ -77,8 +77,8 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """True if the sample is complete with this batch."""
 
 
-class _Known(NamedTuple):
-    """An item in the ledger."""
+class _ItemBefore(NamedTuple):
+    """An item as it was in the ledger before the batch."""
 
     row: int
     run: int
@@ -94,14 +94,14 @@ class _Known(NamedTuple):
     """True if it is a source item that could not be read."""
 
 
-class _Planned(NamedTuple):
+class _BatchItem(NamedTuple):
     """An item of the current batch."""
 
     item: PlannedItem
-    place: ItemPlace
+    item_row: ItemRow
     parent: int | None
-    before: _Known | None
-    """The item as it was in the ledger; None if it is new."""
+    before: _ItemBefore | None
+    """None if it is new."""
 
 
 class Planner:
@@ -145,7 +145,7 @@ class Planner:
             is_there=is_there,
             area=runs.area_of(db, run),
         )
-        self._known: dict[ItemId, _Known] = {}
+        self._known: dict[ItemId, _ItemBefore] = {}
         """Items of the current batch that are in the ledger."""
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
@@ -171,12 +171,12 @@ class Planner:
         except BaseException:
             self._forget()
             raise
-        return self._assets.committed
+        return self._assets.result
 
     def _save(self, batch: PlanBatch, now: float) -> None:
-        committed = self._assets.committed
+        result = self._assets.result
         done = asset_counters(self._db, self._run)["assets_done"]
-        committed.new_seen = self._see(batch.seen) + self._leave_out(batch)
+        result.new_seen = self._see(batch.seen) + self._leave_out(batch)
         touched = self._items(batch)
         touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
         update_item_states(self._db, touched)
@@ -220,34 +220,34 @@ class Planner:
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
         hashes = self._assets.path_hashes(asset for one in new for asset in one.item.assets)
-        directories = self._directories.of_items([one.place.id for one in new], hashes)
+        directories = self._directories.of_items([one.item_row.id for one in new], hashes)
         new = [
-            one._replace(place=one.place._replace(directory=path))
+            one._replace(item_row=one.item_row._replace(directory=path))
             for one, (_, path) in zip(new, directories, strict=True)
         ]
-        fresh = [(one.place, asset) for one in new for asset in one.item.assets]
+        fresh = [(one.item_row, asset) for one in new for asset in one.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
         if self._has_unread():
             self._drop_stand_ins(planned)
             self._db.executemany(
-                "DELETE FROM failures WHERE item = ? AND key = ''", [(one.place.row,) for one in planned]
+                "DELETE FROM failures WHERE item = ? AND key = ''", [(one.item_row.row,) for one in planned]
             )
-        existing = self._assets.existing([one.place.row for one, _ in again])
-        updates = [self._plan_again(one, before, existing[one.place.row]) for one, before in again]
+        existing = self._assets.existing([one.item_row.row for one, _ in again])
+        updates = [self._plan_again(one, before, existing[one.item_row.row]) for one, before in again]
         self._db.executemany(_UPDATE_ITEM, updates)
-        self._assets.keep()
+        self._assets.keep_unchanged()
         self._assets.insert(fresh, hashes)
         for one in new:
-            self._assets.fail(one.place, one.item.problems, {})
-        return [row for one in planned for row in _with_parents(one.place.row, one.parent, one.before)]
+            self._assets.fail(one.item_row, one.item.problems, {})
+        return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
 
-    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _Known]:
+    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemBefore]:
         """Return the `ids` that are in the ledger."""
         wanted = set(ids)
-        found: dict[ItemId, _Known] = {}
+        found: dict[ItemId, _ItemBefore] = {}
         for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
-            found[ItemId(collection, name)] = _Known(*rest)
+            found[ItemId(collection, name)] = _ItemBefore(*rest)
         found = {item: known for item, known in found.items() if item in wanted}
         if self._has_unread():
             rows = [known.row for known in found.values()]
@@ -259,28 +259,28 @@ class Planner:
     def _has_unread(self) -> bool:
         return exists(self._db, "SELECT 1 FROM failures WHERE key = ''")
 
-    def _planned(self, item: PlannedItem) -> _Planned | None:
+    def _planned(self, item: PlannedItem) -> _BatchItem | None:
         """Return an item with its row; None if this run already planned it, through another label item."""
         before = self._known.get(item.id)
-        committed = self._assets.committed
+        result = self._assets.result
         if before is not None and before.run == self._run:
             if not before.is_unread:
                 return None
-            committed.items_failed -= 1
+            result.items_failed -= 1
         reject_duplicates(item.id, item.assets)
-        committed.matched += item.parent is None and not item.of_collection
-        committed.excluded += len(item.excluded)
-        committed.pages += len(item.pages)
-        committed.items_new += before is None and not item.of_collection
+        result.matched += item.parent is None and not item.of_collection
+        result.excluded += len(item.excluded)
+        result.pages += len(item.pages)
+        result.items_new += before is None and not item.of_collection
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
         self._remember(item.id, row, before, is_unread=False)
-        place = ItemPlace(row, item.id, item.href, "" if before is None else before.directory)
-        return _Planned(item, place, None if parent is None else parent.row, before)
+        item_row = ItemRow(row, item.id, item.href, "" if before is None else before.directory)
+        return _BatchItem(item, item_row, None if parent is None else parent.row, before)
 
-    def _remember(self, item: ItemId, row: int, before: _Known | None, *, is_unread: bool) -> None:
+    def _remember(self, item: ItemId, row: int, before: _ItemBefore | None, *, is_unread: bool) -> None:
         """Record that this run has planned an item, or could not read it."""
-        known = before or _Known(row, self._run, *_NOTHING)
+        known = before or _ItemBefore(row, self._run, *_NOTHING)
         self._known[item] = known._replace(run=self._run, is_unread=is_unread)
 
     def _new_row(self) -> int:
@@ -288,17 +288,17 @@ class Planner:
         self._last_item += 1
         return self._last_item
 
-    def _insert_items(self, new: Sequence[_Planned], directories: Sequence[int]) -> None:
+    def _insert_items(self, new: Sequence[_BatchItem], directories: Sequence[int]) -> None:
         """Insert items. They are open until their states are updated."""
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
-        documents = [(one.place.row, one.item.cleaned) for one in new if not one.item.of_collection]
+        documents = [(one.item_row.row, one.item.cleaned) for one in new if not one.item.of_collection]
         self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents)
 
-    def _item_values(self, one: _Planned, directory: int) -> tuple[object, ...]:
+    def _item_values(self, one: _BatchItem, directory: int) -> tuple[object, ...]:
         item = one.item
         return (
-            one.place.row,
+            one.item_row.row,
             paths.item_hash(item.id),
             self._collection(item.id.collection),
             item.id.item,
@@ -311,18 +311,18 @@ class Planner:
         )
 
     def _plan_again(
-        self, one: _Planned, before: _Known, existing: Mapping[str, Existing]
+        self, one: _BatchItem, before: _ItemBefore, existing: Mapping[str, KnownAsset]
     ) -> tuple[object, ...]:
         """Plan a known item, and schedule its JSON to be written again if it may be outdated.
 
         Returns:
             The new values of its row.
         """
-        item, row = one.item, one.place.row
-        committed = self._assets.committed
+        item, row = one.item, one.item_row.row
+        result = self._assets.result
         touched = item.updated != before.updated
-        opened = self._assets.plan_again(
-            one.place,
+        opened = self._assets.plan_known(
+            one.item_row,
             item,
             existing,
             touched=touched,
@@ -331,19 +331,21 @@ class Planner:
         lost = before.written == WRITTEN and not self._is_there(
             path_in_dest(before.directory, item_document_path(item.id).rpartition("/")[2])
         )
-        committed.files_lost += lost
+        result.files_lost += lost
         renewed = opened.any or touched or lost or before.written == DAMAGED
         if renewed:
             self._note_unchecked(item, existing, touched=touched)
         if not item.of_collection:
-            committed.items_changed += touched or opened.changed
+            result.items_changed += touched or opened.changed
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
         href = self._href(item.href, item.id)
         return self._run, one.parent, item.updated, *href, walk, row
 
-    def _note_unchecked(self, item: PlannedItem, existing: Mapping[str, Existing], *, touched: bool) -> None:
+    def _note_unchecked(
+        self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, touched: bool
+    ) -> None:
         """Record the assets of an item that this run leaves out although they may have changed.
 
         The next run that plans such an asset revalidates it. There are two cases: the item's `updated` has
@@ -360,15 +362,15 @@ class Planner:
         ]
         self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
 
-    def _drop_stand_ins(self, planned: Sequence[_Planned]) -> None:
+    def _drop_stand_ins(self, planned: Sequence[_BatchItem]) -> None:
         """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
         for one in (one for one in planned if one.parent is not None):
             found = self._db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
-                (one.parent, self._cut(one.place.href), one.place.row),
+                (one.parent, self._cut(one.item_row.href), one.item_row.row),
             ).fetchall()
-            self._assets.committed.items_failed -= sum(run == self._run for _, run in found)
+            self._assets.result.items_failed -= sum(run == self._run for _, run in found)
             rows = [(row,) for row, _ in found]
             self._db.executemany("DELETE FROM failures WHERE item = ?", rows)
             self._db.executemany("DELETE FROM items WHERE id = ?", rows)
@@ -391,9 +393,9 @@ class Planner:
             self._db.execute("UPDATE items SET run = ?, parent = ? WHERE id = ?", (self._run, above, row))
         self._remember(failed.id, row, before, is_unread=True)
         put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
-        committed = self._assets.committed
-        committed.items_failed += 1
-        committed.failures.append((failed.id, "", failed.failure))
+        result = self._assets.result
+        result.items_failed += 1
+        result.failures.append((failed.id, "", failed.failure))
         return _with_parents(row, above, before)
 
     # --- values of rows ----------------------------------------------------------------------------------
@@ -413,7 +415,7 @@ class Planner:
         """Return the values of `href` and `href_form`."""
         return self._forms.stored(self._cut(href), item.item)
 
-    def _walk_of(self, before: _Known, href: str | None) -> int | None:
+    def _walk_of(self, before: _ItemBefore, href: str | None) -> int | None:
         """Return the last walk that found an item; a retry does not change it.
 
         If several sources have the item under different URLs, no single source may declare it gone.
@@ -445,16 +447,16 @@ class Planner:
         return _choice_of_assets(row[0])
 
     def _count(self, batch: PlanBatch, skipped: int) -> None:
-        committed = self._assets.committed
+        result = self._assets.result
         self._db.execute(
             _COUNT_RUN,
             {
-                "seen": committed.new_seen,
-                "matched": committed.matched,
-                "items_failed": committed.items_failed + len(batch.unread),
+                "seen": result.new_seen,
+                "matched": result.matched,
+                "items_failed": result.items_failed + len(batch.unread),
                 "without_label": batch.without_label,
-                "excluded": committed.excluded,
-                "pages": committed.pages,
+                "excluded": result.excluded,
+                "pages": result.pages,
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
@@ -471,9 +473,9 @@ class Planner:
             self._db,
             self._run,
             {
-                "items_new": committed.items_new,
-                "items_changed": committed.items_changed,
-                "files_lost": committed.files_lost,
+                "items_new": result.items_new,
+                "items_changed": result.items_changed,
+                "files_lost": result.files_lost,
             },
         )
 
@@ -527,7 +529,7 @@ def _choice_of_assets(selection: str) -> tuple[object, ...]:
     )
 
 
-def _with_parents(row: int, parent: int | None, before: _Known | None) -> list[int]:
+def _with_parents(row: int, parent: int | None, before: _ItemBefore | None) -> list[int]:
     """Return an item and the label items to update with it: its current one and its earlier one."""
     parents = (parent, before.parent if before is not None else None)
     return [row, *(one for one in parents if one is not None)]

@@ -45,8 +45,8 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.ledger.expected import integrity
+from stacpull.ledger.known_assets import encoded_checksum, href_hash
 from stacpull.ledger.outcomes import put_clip
-from stacpull.ledger.planned_assets import encoded_checksum, href_hash
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.schema import (
@@ -95,7 +95,7 @@ class FoundAsset(NamedTuple):
     origin: str | None
     etag: str | None = None
     etag_origin: int | None = None
-    """Hash of the place that the ETag belongs to (`planned_assets.href_hash`)."""
+    """Hash of the place that the ETag belongs to (`known_assets.href_hash`)."""
     unproven: int | None = None
     stated_size: int | None = None
     media_type: str | None = None
@@ -364,7 +364,7 @@ class OldAsset(NamedTuple):
     etag: str | None
     unproven: int | None
     origin: int | None
-    """Hash of the place that the ETag belongs to (`planned_assets.href_hash`)."""
+    """Hash of the place that the ETag belongs to (`known_assets.href_hash`)."""
 
 
 class OldItem(NamedTuple):

@@ -1,0 +1,174 @@
+"""What becomes of an asset that is already in the ledger when its item is planned again.
+
+`replan` decides by the first row that applies:
+
+    it was    and                                                        it becomes
+    done      its file is missing in DEST                                pending, generation 0
+    done      the source states another size or checksum, or it was      pending, next generation
+              clipped to another area than this run's
+    done      every asset is revalidated, its item may have changed,     pending, next generation, and its
+              or a checksum is stated for the first time                 request is conditional
+    done                                                                 done
+    failed    its item is unchanged, and its area is that of this run    failed, until `retry`
+    pending, reserved or failed                                          pending, same generation; a
+                                                                         conditional request stays so
+
+A conditional request stays conditional |
+
+A conditional request has the ETag (or date) of the version in DEST. Its file counts as the old version until
+the source confirms that it is current. An ETag belongs to one URL (RFC 9110, 8.8): two URLs may both call
+their first version "1", and a date says nothing about another file. So each row has a hash of the planned URL
+(`assets.origin`), and a conditional request is only sent to that URL. A complete asset covers every area.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+from stacpull.digests import recorded
+from stacpull.ledger.compact import version_of
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
+from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.redact import unsigned_url
+
+
+class KnownAsset(NamedTuple):
+    """The row of a known asset."""
+
+    row: int
+    state: int
+    generation: int
+    run: int
+    directory: str | None
+    """None: the directory of its item, if the asset has a name."""
+    name: str | None
+    """The stored form of its name (`ledger.compact`)."""
+    size: int | None
+    sha256: bytes | None
+    etag: str | bytes | None
+    """The stored form of its ETag."""
+    origin: int | None
+    stated: bytes | None
+    previous_digest: bytes | None = None
+    """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
+    unchecked: bool = False
+    """True if it must be revalidated at the source."""
+    area: int | None = None
+    """Digest of the area it was clipped to; None if it is not clipped."""
+    source_size: int | None = None
+    """Size of the complete asset, if it is clipped."""
+
+    @property
+    def needs_revalidation(self) -> bool:
+        """Return True if it is pending because it is revalidated at the source."""
+        return self.state == STATE_PENDING and self.etag is not None
+
+    @property
+    def digest(self) -> bytes | None:
+        """Return the digest of the version that is in place, or will be put there next."""
+        return self.sha256 if self.sha256 is not None else self.previous_digest or None
+
+
+class Replanned(NamedTuple):
+    """What becomes of a known asset. The other fields are for one that becomes pending."""
+
+    state: int
+    generation: int = 0
+    """0: a file in its place is not the mirror's."""
+    etag: str | bytes | None = None
+    """The stored ETag for a conditional request; None to fetch the asset."""
+    previous_digest: bytes | None = None
+    """Digest of the version in DEST, b"" if it is unknown; None if there is none."""
+    has_changed: bool = False
+    """True if it was done and has changed."""
+
+
+def replan(
+    known: KnownAsset,
+    asset: Asset,
+    *,
+    is_lost: bool,
+    touched: bool,
+    may_have_changed: bool,
+    revalidate: bool,
+    area: int | None,
+) -> Replanned:
+    """Decide what becomes of a known asset.
+
+    Args:
+        known: Its row.
+        asset: Its current plan.
+        is_lost: True if it is done and its file is missing in DEST.
+        touched: True if `updated` of its item has changed (now, or when a run left the asset out).
+        may_have_changed: True if it is also revalidated when the source states no checksum.
+        revalidate: True to revalidate every asset that is done.
+        area: The digest of the area that this run clips to; None if it clips nothing.
+    """
+    is_done = known.state == STATE_DONE
+    is_of_other_area = known.area not in (None, area)
+    is_restated = is_changed(known, asset.size, asset.checksum)
+    if is_lost:
+        return Replanned(STATE_PENDING, has_changed=is_restated)
+    has_changed = is_restated or is_of_other_area
+    is_current = is_same(known, asset.checksum) or (asset.checksum is None and not may_have_changed)
+    if is_done and is_current and not has_changed and not revalidate:
+        return Replanned(STATE_DONE)
+    if known.state >= STATE_FAILED and not touched and not is_of_other_area:
+        return Replanned(known.state)
+    is_conditional = (
+        (is_done or known.needs_revalidation) and not has_changed and known.origin == href_hash(asset.href)
+    )
+    etag = known.etag if is_conditional else None
+    if is_done:
+        return Replanned(STATE_PENDING, known.generation + 1, etag, known.sha256 or b"", has_changed)
+    return Replanned(STATE_PENDING, known.generation, etag, known.previous_digest)
+
+
+def version_to_confirm(known: KnownAsset, asset: Asset, etag: str | bytes | None) -> VersionInDest | None:
+    """Return the version of an asset in DEST that a conditional request asks about, by its stored ETag."""
+    if known.needs_revalidation:
+        known = known._replace(stated=None)  # it was not compared with the bytes in place
+    is_unverified = asset.checksum is not None and not is_same(known, asset.checksum)
+    return version_of(etag, known.size, checksum_unverified=is_unverified)
+
+
+def is_changed(known: KnownAsset, size: int | None, checksum: Checksum | None) -> bool:
+    """Return True if a done asset must be fetched again: the source now states another size or checksum."""
+    if known.area is not None:
+        is_restated = checksum is not None and known.stated not in (None, encoded_checksum(checksum))
+        return is_restated or (size is not None and size != known.source_size)
+    if size is not None and known.size is not None and size != known.size:
+        return True
+    if checksum is None:
+        return False
+    if known.digest is not None and recorded(known.digest).algorithm == checksum.algorithm:
+        return checksum.digest != known.digest
+    return known.stated is not None and known.stated != encoded_checksum(checksum)
+
+
+def is_same(known: KnownAsset, checksum: Checksum | None) -> bool:
+    """Return True if a stated checksum proves that a done asset is current."""
+    if checksum is None:
+        return False
+    if (
+        known.area is None
+        and known.digest is not None
+        and recorded(known.digest).algorithm == checksum.algorithm
+    ):
+        return checksum.digest == known.digest
+    return known.stated is not None and known.stated == encoded_checksum(checksum)
+
+
+def encoded_checksum(checksum: Checksum | None) -> bytes | None:
+    """Return the stored form of a checksum: algorithm, NUL, digest."""
+    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+
+
+def href_hash(href: str) -> int:
+    """Return the hash of the origin of an asset: of its href without credentials and signature.
+
+    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
+    by chance, the request has the ETag of another URL, which is unlikely to match.
+    """
+    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)

@@ -1,0 +1,58 @@
+"""What becomes of a known asset that is planned again: the rows of the table in `ledger.known_assets`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stacpull.ledger.known_assets import KnownAsset, Replanned, encoded_checksum, href_hash, replan
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING, STATE_RESERVED
+from stacpull.models import Asset, Checksum
+
+_HREF = "https://h.example/a"
+_OLD, _NEW = Checksum("sha256", b"o" * 32), Checksum("sha256", b"n" * 32)
+_MD5 = Checksum("md5", b"m" * 16)
+_DONE = KnownAsset(1, STATE_DONE, 3, 1, None, "n", 5, _OLD.digest, '"e"', href_hash(_HREF), None)
+_OPEN = _DONE._replace(state=STATE_PENDING, sha256=None, previous_digest=b"p" * 32)
+_FETCHED = Replanned(STATE_PENDING, 4, None, _OLD.digest, has_changed=True)
+_ASKED = Replanned(STATE_PENDING, 4, '"e"', _OLD.digest)
+_STAYS = Replanned(STATE_DONE)
+
+
+def _replanned(
+    known: KnownAsset, size: int | None = None, checksum: Checksum | None = None, **how: Any
+) -> Replanned:
+    asset = Asset("k", how.pop("href", _HREF), "d", "n", size=size, checksum=checksum)
+    flags = {"is_lost": False, "touched": False, "may_have_changed": False, "revalidate": False, "area": None}
+    return replan(known, asset, **flags | how)
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "expected"),
+    [
+        (_DONE, {"is_lost": True}, Replanned(STATE_PENDING)),
+        (_DONE, {"is_lost": True, "size": 6}, Replanned(STATE_PENDING, has_changed=True)),
+        (_DONE, {"size": 6}, _FETCHED),
+        (_DONE, {"checksum": _NEW}, _FETCHED),
+        (_DONE._replace(area=7, source_size=9), {"area": 8}, _FETCHED),
+        (_DONE._replace(area=7, source_size=9), {"area": None}, _FETCHED),
+        (_DONE._replace(sha256=None), {"size": 6}, _FETCHED._replace(previous_digest=b"")),
+        (_DONE, {"revalidate": True}, _ASKED),
+        (_DONE, {"may_have_changed": True}, _ASKED),
+        (_DONE, {"checksum": _MD5}, _ASKED),
+        (_DONE, {"may_have_changed": True, "href": f"{_HREF}2"}, _ASKED._replace(etag=None)),
+        (_DONE, {}, _STAYS),
+        (_DONE, {"size": 5, "checksum": _OLD, "may_have_changed": True}, _STAYS),
+        (_DONE._replace(stated=encoded_checksum(_MD5)), {"checksum": _MD5, "may_have_changed": True}, _STAYS),
+        (_DONE, {"area": 8}, _STAYS),
+        (_OPEN._replace(state=STATE_FAILED), {"may_have_changed": True}, Replanned(STATE_FAILED)),
+        (_OPEN._replace(state=STATE_MISSING), {"size": 6}, Replanned(STATE_MISSING)),
+        (_OPEN._replace(state=STATE_FAILED), {"touched": True}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
+        (_OPEN._replace(state=STATE_RESERVED), {}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
+        (_OPEN, {}, Replanned(STATE_PENDING, 3, '"e"', b"p" * 32)),
+        (_OPEN, {"size": 6}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_a_known_asset(known: KnownAsset, given: dict[str, Any], expected: Replanned) -> None:
+    assert _replanned(known, **given) == expected
