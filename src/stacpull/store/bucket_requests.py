@@ -149,27 +149,6 @@ def bucket_requests(
     return BucketRequests(endpoint, credentials, context, on_silent)
 
 
-def credentials_of(session: Any, endpoint_url: str | None) -> Callable[[], Credentials] | None:
-    """Return what returns the credentials of botocore's session; None if only boto3 can send requests.
-
-    Args:
-        session: Of botocore.
-        endpoint_url: The endpoint of the service; None for Amazon.
-
-    Raises:
-        BotoCoreError: The credentials cannot be obtained.
-    """
-    credentials = session.get_credentials()
-    if credentials is None or (endpoint_url is None and _has_other_hosts(session)):
-        return None
-
-    def frozen() -> Credentials:
-        found = credentials.get_frozen_credentials()
-        return Credentials(found.access_key, found.secret_key, found.token)
-
-    return frozen
-
-
 def _has_proxies(origin: str) -> bool:
     if not may_have_proxies():
         return False
@@ -187,7 +166,7 @@ def _usual_authorities() -> str:
     return str(Path(cast("str", package.origin)).with_name("cacert.pem"))
 
 
-def _has_other_hosts(session: Any) -> bool:
+def has_other_hosts(session: Any) -> bool:
     """Return True if the AWS configuration changes the host names of Amazon's buckets."""
     s3 = session.get_config_variable("s3") or {}
     return bool(

@@ -38,7 +38,7 @@ from stacpull.store.bucket_requests import (
     ObjectRequest,
     as_file,
     bucket_requests,
-    credentials_of,
+    has_other_hosts,
 )
 from stacpull.store.inspection import digest_by
 from stacpull.store.protocol import IsStopped, Look, never
@@ -223,16 +223,16 @@ class S3Bucket:
         """The sender without boto3; None if only boto3 can send, or if this is closed."""
         if self._is_closed:
             return None
-        place, static = self.location, self.static
-        credentials: Callable[[], Credentials] | None
-        if static is not None and static.credentials is not None:
-            keys, region = static.credentials, static.settings.region or _USUAL_REGION
-            credentials, bundle = (lambda: keys), place.ca_bundle or ca_bundle_variable()
-        else:
-            credentials = credentials_of(self.session, place.endpoint_url)
-            region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
+        place, static, credentials = self.location, self.static, self.credentials
         if credentials is None:
             return None
+        if static is not None and static.credentials is not None:
+            region = static.settings.region or _USUAL_REGION
+            bundle = place.ca_bundle or ca_bundle_variable()
+        elif place.endpoint_url is None and has_other_hosts(self.session):
+            return None
+        else:
+            region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
         return bucket_requests(
             place.bucket, place.endpoint_url, region, credentials, bundle, self._report_silence
         )
@@ -246,6 +246,21 @@ class S3Bucket:
         found: StaticSetup | None = self._origin.static
         return found
 
+    @_locked_property
+    def credentials(self) -> Callable[[], Credentials] | None:
+        """What returns the current credentials, and may block to renew them; None if there are none."""
+        if self.static is not None and (keys := self.static.credentials) is not None:
+            return lambda: keys
+        source = self.session.get_credentials()
+        if source is None:
+            return None
+
+        def frozen() -> Credentials:
+            found = source.get_frozen_credentials()
+            return Credentials(found.access_key, found.secret_key, found.token)
+
+        return frozen
+
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The credentials that requests are signed with now.
@@ -253,14 +268,11 @@ class S3Bucket:
         Raises:
             CredentialsError: There are none.
         """
-        if self.static is not None and (keys := self.static.credentials) is not None:
-            return tuple(Secret(one) for one in (keys.access_key, keys.secret_key, keys.token) if one)
         with self.errors("read", ""):
-            found = self.session.get_credentials()
-            if found is None:
+            if self.credentials is None:
                 raise _no_credentials(self.location, "there are none")
-            frozen = found.get_frozen_credentials()
-        return tuple(Secret(one) for one in frozen if one)
+            now = self.credentials()
+        return tuple(Secret(one) for one in (now.access_key, now.secret_key, now.token) if one)
 
     @property
     def name(self) -> str:
