@@ -215,7 +215,7 @@ class HeadersRun:
 
 
 class _HeaderFetcher:
-    """Makes one attempt at the header of a job's asset (`engine.asset_transfer.AssetFetcher`)."""
+    """Makes one attempt at the header of a job's asset (`transfer.attempt.AssetFetcher`)."""
 
     def __init__(self, reader: RangedReader) -> None:
         self._reader = reader

@@ -19,7 +19,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from stacpull.digests import new_hasher
-from stacpull.engine.asset_transfer import AssetFetcher
 from stacpull.engine.sharing import linked_part
 from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
 from stacpull.net.bodies import coding_of
@@ -31,6 +30,7 @@ from stacpull.planning.arrival import arrival_of
 from stacpull.planning.layout import final_name
 from stacpull.store.disk_errors import destination_errors, foreign_file
 from stacpull.store.protocol import Store
+from stacpull.transfer.attempt import AssetFetcher
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of

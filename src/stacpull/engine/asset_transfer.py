@@ -27,6 +27,7 @@ from stacpull.planning.prefixes import object_of
 from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ReadItem
+from stacpull.transfer.attempt import AssetFetcher
 
 _MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _EXPIRED = frozenset({404, 410})
@@ -38,16 +39,6 @@ J = TypeVar("J", bound=Job)
 """The type of a job: a `Job`, or one with more data."""
 T = TypeVar("T")
 """The type of the result of an attempt."""
-J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
-T_co = TypeVar("T_co", covariant=True)
-
-
-class AssetFetcher(Protocol[J_contra, T_co]):
-    """One attempt at one asset (`transfer.attempt.Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
-
-    async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
-        """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""
-        ...
 
 
 class ReadsItems(Protocol):

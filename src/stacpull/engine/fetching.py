@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
-from stacpull.engine.asset_transfer import AssetFetcher, ReadsItems, TransferTools
+from stacpull.engine.asset_transfer import ReadsItems, TransferTools
 from stacpull.engine.clips import clip_area
 from stacpull.engine.network import Network
 from stacpull.engine.pool import OutcomeSink, Pool
@@ -20,7 +20,7 @@ from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, remote_store
-from stacpull.transfer.attempt import CONNECTIONS, Fetcher, PresentFiles
+from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, PresentFiles
 
 if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket

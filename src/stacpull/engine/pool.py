@@ -12,17 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from stacpull.engine.asset_transfer import (
-    AssetFetcher,
-    AssetTransfer,
-    J,
-    T,
-    TransferTools,
-)
+from stacpull.engine.asset_transfer import AssetTransfer, J, T, TransferTools
 from stacpull.engine.shares import MOST_JOBS_SENT, Shares
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
+from stacpull.transfer.attempt import AssetFetcher, J_contra
 
 if TYPE_CHECKING:
     from stacpull.fastpath.fast_path import FastPath
@@ -31,7 +26,6 @@ _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
-J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 

@@ -119,7 +119,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     """Where the general path continues, once it was handed over."""
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        """Complete the attempt on the general path (`engine.asset_transfer.AssetFetcher`)."""
+        """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
         assets, started = self.path.assets, self.started
         return await assets.continue_attempt(job, self.claim, started, count_refusal=count_refusal)
 

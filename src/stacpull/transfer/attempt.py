@@ -34,7 +34,7 @@ The engine retries, reads an expired item again, and publishes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -103,6 +103,18 @@ _IF_CHANGED = frozenset({200, 304})
 _OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """Failures after which a part must not be resumed."""
+
+
+J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class AssetFetcher(Protocol[J_contra, T_co]):
+    """One attempt at one asset (`Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
+
+    async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
+        """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""
+        ...
 
 
 class PresentFiles(Protocol):

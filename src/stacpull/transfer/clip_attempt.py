@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ from stacpull.tiff import FIRST_READ, TiffError
 from stacpull.tiff.clip_area import ClipArea
 from stacpull.tiff.clipped_file import ClippedFile, TileRead, clip, pieces
 from stacpull.tiff.tile_images import parse_tiles
-from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import failed, hashers_for, wrong_size
 from stacpull.transfer.file_version import (
     ChangedError,
@@ -56,14 +56,6 @@ _SUFFIXES = (".tif", ".tiff", ".gtiff")
 
 class NotClippableError(Exception):
     """A file cannot be clipped; the message is the reason, as the end of a sentence."""
-
-
-class FetchesWhole(Protocol):
-    """Makes one attempt at a whole asset."""
-
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        """Fetch `job` or raise `TransferError`."""
-        ...
 
 
 def may_be_tiff(media_type: str | None, href: str) -> bool:
@@ -147,7 +139,7 @@ class ClipFetcher:
     def __init__(
         self,
         fetcher: Fetcher,
-        within: FetchesWhole,
+        within: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
         parts: Parts | None = None,
