@@ -21,7 +21,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "digests", "errors",
-        "events", "hosts", "json_values", "models", "proxies", "public_value", "pyarrow_import",
+        "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4",
         "spans", "speed", "spelling", "system", "urls",
     }
@@ -98,7 +98,7 @@ imports them for type checkers only.)
 COMMANDS_MAY_IMPORT = frozenset(
     {
         "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options", "config.toml",
-        "engine.api", "errors", "reports",
+        "engine.api", "errors", "plurals", "reports",
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""

@@ -10,9 +10,10 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import count, duration, size
+from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Scope
+from stacpull.plurals import count
 from stacpull_headers.text_table import TextTable
 
 if TYPE_CHECKING:

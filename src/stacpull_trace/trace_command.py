@@ -12,9 +12,10 @@ import click
 
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import count, duration
+from stacpull.cli.printing import duration
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
+from stacpull.plurals import count
 
 if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport

@@ -311,7 +311,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
         ),
         (
             BROKEN.format("stacpull.transfer.attempt", "Fetcher", "accept", "def"),
-            "A worker process failed, which should not have happened: ZeroDivisionError.",
+            "A worker process failed: this is a bug in stacpull, please report it (ZeroDivisionError).",
             "in accept",
         ),
     ],

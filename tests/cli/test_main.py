@@ -114,7 +114,7 @@ def test_unexpected_errors_are_printed_without_their_text(
     library.answers["status"] = ValueError("http://x/?key=planted")
     ran = stacpull_command("status", "d")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == "stacpull: this should not have happened: ValueError; -vv shows where\n"
+    assert ran.err == "stacpull: this is a bug in stacpull, please report it: ValueError; -vv shows where\n"
 
 
 @pytest.mark.parametrize(

@@ -140,5 +140,5 @@ def test_a_stacpull_error_keeps_its_type_and_message(kind: type[StacpullError]) 
 def test_any_other_error_is_named_with_its_traceback(name: str) -> None:
     error = error_of(ErrorReport(name, "x", "in line 5"), "worker process")
     assert isinstance(error, WorkerError)
-    assert str(error) == f"A worker process failed, which should not have happened: {name}."
+    assert str(error) == f"A worker process failed: this is a bug in stacpull, please report it ({name})."
     assert "in line 5" in "".join(traceback.format_exception(error))

@@ -105,7 +105,7 @@ def commands(scene: Scene) -> Iterator[int]:
         if ran.code == 0:
             return
         assert ran.code in {1, 2, 3, 4}, ran.output
-        assert "should not have happened" not in ran.output, ran.output
+        assert "bug in stacpull" not in ran.output, ran.output
         if ran.code == 1:
             name = "retry"
         elif ran.code == 2 or not (scene.dest / ".stacpull" / "ledger.sqlite").exists():

@@ -160,7 +160,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     assert report.files == ("train-000000.tar", "test-000000.tar")
     assert report.items == 4
     assert report.notes == (
-        "2 items are in no split and were left out.", "1 ids of the split test match no item of the mirror.",
+        "2 items are in no split and were left out.", "1 ID of the split test matches no item of the mirror.",
     )  # fmt: skip
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})

@@ -11,9 +11,10 @@ import click
 from stacpull.arguments import byte_count, item_ids
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import count, size
+from stacpull.cli.printing import size
 from stacpull.errors import UsageError
 from stacpull.outputs.formats import FORMATS
+from stacpull.plurals import count
 
 T = TypeVar("T")
 

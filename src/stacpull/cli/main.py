@@ -158,7 +158,8 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
     error = cause(problem)
     if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
-        click.echo(f"stacpull: this should not have happened: {type(problem).__name__}{where}", err=True)
+        kind = type(problem).__name__
+        click.echo(f"stacpull: this is a bug in stacpull, please report it: {kind}{where}", err=True)
         return StacpullError.exit_code
     # a usage error may quote the input on lines of its own; messages of servers stay on one line
     lines = str(error).split("\n") if isinstance(error, UsageError) else [str(error)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import count, duration, size
+from stacpull.cli.printing import duration, size
+from stacpull.plurals import count
 
 
 @command(
@@ -35,9 +37,8 @@ def merge(session: CommandSession, dest: Path | str, shards: tuple[Path, ...]) -
     if report.assets_there:
         lines.append(f"  {count(report.assets_there, 'file')} already in DEST")
     if report.assets_failed:
-        lines.append(
-            f"  {count(report.assets_failed, 'asset')} failed in the shards: run `stacpull retry {dest}`"
-        )
+        failed = count(report.assets_failed, "asset")
+        lines.append(f"  {failed} failed in the shards: run `stacpull retry {shlex.quote(str(dest))}`")
     if report.conflicts:
         lines.append(f"  {count(report.conflicts, 'file')} could not be taken over")
     lines += [f"  {why}" for why in report.named]

@@ -81,8 +81,3 @@ def duration(seconds: float) -> str:
 
 
 _LARGE = {_DAY: ("d", _HOUR, "h"), _HOUR: ("h", _MINUTE, "min"), _MINUTE: ("min", 1, "s")}
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Write a number with its noun: 1 item, 7,674,238 files."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

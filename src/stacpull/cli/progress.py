@@ -18,7 +18,7 @@ from typing import TextIO
 from urllib.parse import urlsplit
 
 from stacpull.cli import printing
-from stacpull.cli.printing import count, duration, paint, plain, rate, size
+from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
 from stacpull.events import (
@@ -32,6 +32,7 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
+from stacpull.plurals import count
 from stacpull.speed import Speed
 
 _LINE_EVERY = 5.0

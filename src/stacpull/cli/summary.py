@@ -10,9 +10,10 @@ from typing import Any
 
 import attrs
 
-from stacpull.cli.printing import count, duration, rate, size
+from stacpull.cli.printing import duration, rate, size
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind
+from stacpull.plurals import count
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
 from stacpull.selection import Selection
 

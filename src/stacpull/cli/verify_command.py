@@ -10,10 +10,11 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import count, duration, rate, size
+from stacpull.cli.printing import duration, rate, size
 from stacpull.config.options import Scope
 from stacpull.errors import UsageError
 from stacpull.events import Damage, Event
+from stacpull.plurals import count
 from stacpull.reports import RebuildReport, VerifyReport
 
 _SCOPES = (Scope.TRANSFER, Scope.OUTPUT)

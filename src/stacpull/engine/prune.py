@@ -24,6 +24,7 @@ from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import LabelItem, UnseenItem
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.hrefs import item_of, own_href, source_links
+from stacpull.plurals import count
 from stacpull.redact import Secrets, cut_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
@@ -52,7 +53,7 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
     if summary.items_unseen:
         return "the source announced more items than its pages had"
     if unread:
-        what = "1 link or item" if unread == 1 else f"{unread:,} links or items"
+        what = count(unread, "link or item", "links or items")
         return f"{what} of this walk could not be read, and may lead to the missing items"
     if not whole:
         return "an earlier command did a part of the walk; run the mirror again with --prune"
@@ -235,9 +236,10 @@ class Pruning:
         self._kept[_HIDDEN] += await self._call(pruning.of_more_credentials, self._run)
         for why, number in self._kept.items():
             if number:
-                self._on_event(Notice("warning", f"{number:,} items were not pruned: they {why}."))
+                what = count(number, "item was", "items were")
+                self._on_event(Notice("warning", f"{what} not pruned. Such items {why}."))
         if unlisted := await self._call(pruning.unlisted_assets, self._run):
-            text = f"{unlisted:,} files are kept that their items no longer list."
+            text = f"Items no longer list {count(unlisted, 'file')}, which stay in DEST."
             self._on_event(Notice("info", text))
 
 

@@ -7,6 +7,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Progress
 from stacpull.ledger.runs import EndState, Run
+from stacpull.plurals import count
 from stacpull.reports import MirrorReport
 
 
@@ -162,4 +163,4 @@ def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pa
         why = f"every asset was left out: as a web page (--include-pages){filters}"
     else:
         why = "the asset filters dropped every asset" if excluded else "they have no assets"
-    return f"{matched:,} item{'' if matched == 1 else 's'} matched, but {why}."
+    return f"{count(matched, 'item')} matched, but {why}."

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from stacpull.models import Json
+from stacpull.plurals import count
 from stacpull.selection import Selection
 
 
@@ -81,5 +82,5 @@ class ItemCheck:
 
 def left_out(counts: Counts, verdict: Verdict, why: str) -> list[str]:
     """Return a message about the items with this verdict, if there are any."""
-    count = counts.get(verdict, 0)
-    return [f"{'1 item' if count == 1 else f'{count:,} items'} left out: {why}"] if count else []
+    number = counts.get(verdict, 0)
+    return [f"{count(number, 'item')} left out: {why}"] if number else []

@@ -16,6 +16,7 @@ from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
+from stacpull.plurals import count
 
 _SHOWN: Final = 5
 _WIDE = 5.0
@@ -39,7 +40,7 @@ class CountedItems:
 
     def __str__(self) -> str:
         """Return a text like `1 item (a)` or `7 items (a, b, c, d, e, …)`."""
-        counted = "1 item" if self.count == 1 else f"{self.count:,} items"
+        counted = count(self.count, "item")
         return f"{counted} ({', '.join(self._shown)}{', …' if self.count > len(self._shown) else ''})"
 
     def add(self, item: Json) -> None:

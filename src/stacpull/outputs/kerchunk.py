@@ -35,6 +35,7 @@ from stacpull.outputs.tiff_as_zarr import (
 )
 from stacpull.outputs.training_samples import SampleOptions, local_files
 from stacpull.planning.names import safe_segment
+from stacpull.plurals import count
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
@@ -243,7 +244,7 @@ class _References:
     def _notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out, and about the files as they are referenced."""
         notes = [
-            f"{number:,} {'file was' if number == 1 else 'files were'} left out, "
+            f"{count(number, 'file was', 'files were')} left out, "
             f"{self._counts.examples[reason]} for one: {reason}."
             for reason, number in Counter(self._counts.reasons).most_common()
         ]

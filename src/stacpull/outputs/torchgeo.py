@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -242,9 +243,8 @@ class _Tree:
                 shutil.copy2(source, part, follow_symlinks=False)
             part.replace(target)
         except FileNotFoundError as error:
-            raise DestinationError(
-                f"{source} is missing: run `stacpull verify {self._dest} --repair`, then export again."
-            ) from error
+            verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
+            raise DestinationError(f"{source} is missing: run `{verify}`, then export again.") from error
         except OSError as error:
             raise destination_error(error, target) from error
         finally:

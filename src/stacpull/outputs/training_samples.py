@@ -21,6 +21,7 @@ from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import Work, batch_results
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem
 from stacpull.outputs.spool import Spool
+from stacpull.plurals import count
 
 MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
@@ -139,10 +140,13 @@ class Samples:
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
-        notes = [f"{self.left_out:,} items are in no split and were left out."] if self.left_out else []
+        is_one = self.left_out == 1
+        verbs = "is in no split and was" if is_one else "are in no split and were"
+        notes = [f"{count(self.left_out, 'item')} {verbs} left out."] if self.left_out else []
         for name, check in self._splits.items():
             if missing := len(check.missing()):
-                notes.append(f"{missing:,} ids of the split {name} match no item of the mirror.")
+                verb = "matches" if missing == 1 else "match"
+                notes.append(f"{count(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
         return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:

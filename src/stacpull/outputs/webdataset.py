@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -230,10 +231,8 @@ class _ShardWriter:
             except OSError as error:
                 raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
             if file.sha256 and checked.sha256.hexdigest() != file.sha256:
-                raise StacpullError(
-                    f"{path} differs from its checksum: run `stacpull verify {self._dest} --repair`, "
-                    "then export again."
-                )
+                verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
+                raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")
 
 
 class _ShardSamples:

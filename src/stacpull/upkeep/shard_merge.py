@@ -12,6 +12,7 @@ continues.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -126,7 +127,8 @@ def _refuse_same(paths: Sequence[Path]) -> None:
 def _refuse_unfinished(shard: Path, db: Connection) -> None:
     with translated(ledger_path(shard)):
         if runs.reason_unfinished(db) is not None or views.totals(db)["assets_pending"]:
-            raise UsageError(f"{shard} is not finished: run `stacpull resume {shard}` first.")
+            resume = f"stacpull resume {shlex.quote(str(shard))}"
+            raise UsageError(f"{shard} is not finished: run `{resume}` first.")
 
 
 class _MergeRun:
