@@ -454,7 +454,7 @@ class BucketStore(BufferedParts, BucketFiles):
         """
         self._lease.check()
         stored: dict[str, Failure | None] = {}
-        short = [one for one in staged if one.body is not None and (one.replace or self._is_conditional)]
+        short = self._without_those_that_are_there([one for one in staged if one.body is not None])
         requests = [self.bucket.put_request(one.path, one.content(), self._condition(one)) for one in short]
         replies = self.bucket.send(requests, "write")
         for one, reply in zip(short, replies, strict=True):
@@ -467,6 +467,21 @@ class BucketStore(BufferedParts, BucketFiles):
             zip([one.part for one in rest], self.threads.map(self._stored_alone, rest), strict=True)
         )
         return [stored[one.part] for one in staged]
+
+    def _without_those_that_are_there(self, short: Sequence[_PartToStore]) -> Sequence[_PartToStore]:
+        """Return the objects to store. If the bucket ignores conditions, existing ones are left out."""
+        if not short or self._is_conditional:
+            return short
+        looked_for = [one for one in short if not one.replace]
+        looks = self.bucket.send(
+            [ObjectRequest("HEAD", self.bucket.key(one.path)) for one in looked_for], "look at"
+        )
+        found = {
+            one.part
+            for one, reply in zip(looked_for, looks, strict=True)
+            if reply is None or reply.status != NOT_FOUND
+        }
+        return [one for one in short if one.part not in found]
 
     def _condition(self, one: _PartToStore) -> Mapping[str, str]:
         return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
