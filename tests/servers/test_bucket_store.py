@@ -442,6 +442,51 @@ class TestRclone(BucketContract):
         assert longest <= module.READ
 
 
+def test_listings_of_boto3_are_read_page_by_page(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    act_as(OWNER)
+    numbers = range(1, 6)
+    for number in numbers:
+        bucket.put(f"p/{number}/a", b"x")
+    keys = [f"p/u{number}" for number in numbers]
+    uploads = [bucket.s3.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"] for key in keys]
+    place = {"Bucket": bucket.name, "Key": keys[0], "UploadId": uploads[0]}
+    for number in numbers:
+        bucket.s3.upload_part(**place, PartNumber=number, Body=b"x" * number)
+    with closing(BucketStore(tmp_path, BucketLocation(bucket.name, "p", gateway.url, REGION))) as store:
+        for operation, limit in (
+            ("ListObjectsV2", "MaxKeys"),
+            ("ListMultipartUploads", "MaxUploads"),
+            ("ListParts", "MaxParts"),
+        ):
+            store.bucket.s3.meta.events.register(
+                f"provide-client-params.s3.{operation}", lambda params, limit=limit, **_: {**params, limit: 2}
+            )
+        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+        assert [[entry.path for entry in page] for page in store.walk(frozenset())] == [
+            ["1/a", "2/a"],
+            ["3/a", "4/a"],
+            ["5/a"],
+        ]
+        assert store.directories("") == ["1", "2", "3", "4", "5"]
+        assert store.bucket.listed("p/", "p/1/a") == (["p/2/a", "p/3/a"], False)
+        assert store.uploads.listed("p/u") == list(zip(keys, uploads, strict=True))
+        note = multipart.UploadNote("n", keys[0], 5, upload=uploads[0])
+        pieces = store.uploads.stored(note) or ()
+        assert [(one.number, one.size) for one in pieces] == [(number, number) for number in numbers]
+        assert store.uploads.stored(msgspec.structs.replace(note, upload="none")) is None
+        store.bucket.s3.meta.events.register(
+            "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.pop("NextContinuationToken", None)
+        )
+        with pytest.raises(DestinationError, match="cannot be listed"):
+            list(store.walk(frozenset()))
+
+
 def test_a_missing_and_an_unreachable_bucket_are_reported(
     gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
 ) -> None:

@@ -361,10 +361,19 @@ class S3Bucket:
         return replies
 
     def pages(self, **arguments: str) -> Iterator[Mapping[str, Any]]:
-        """List objects."""
+        """List objects.
+
+        Raises:
+            CredentialsError, DestinationError: As any request; or the listing is incomplete.
+        """
         with self.errors("list", ""):
             listing = self.s3.get_paginator("list_objects_v2")
-            yield from listing.paginate(Bucket=self.location.bucket, **arguments)
+            for page in listing.paginate(Bucket=self.location.bucket, **arguments):
+                yield page
+                if page.get("IsTruncated") and not page.get("NextContinuationToken"):
+                    raise DestinationError(
+                        f"{self.name} cannot be listed: its server sent an incomplete list."
+                    )
 
     @contextmanager
     def errors(self, what: str, path: str) -> Iterator[None]:
