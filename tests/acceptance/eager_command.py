@@ -47,4 +47,4 @@ def start_early(patch: Callable[[object, str, object], None]) -> None:
     Args:
         patch: Replaces an attribute, as `setattr` does.
     """
-    patch(workers, "_WORTH_IT", 1)
+    patch(workers, "_JOBS_TO_START", 1)

@@ -23,7 +23,7 @@ from tests.ledger.plans import arrival, asset, commit, item, ledger, started
 import stacpull
 from stacpull.ledger import outcomes, runs
 from stacpull.ledger.database import checkpoint, ledger_path
-from stacpull.ledger.outcomes import Written
+from stacpull.ledger.outcomes import PlacedItem
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import Job
 
@@ -54,7 +54,7 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
                 for job in some
             ]
             final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0)
-            outcomes.record(db, [], [], [Written(row, random.randbytes(32)) for row in final], 0)
+            outcomes.record(db, [], [], [PlacedItem(row, random.randbytes(32)) for row in final], 0)
 
         for start in range(0, assets // _PER_ITEM, _STRETCH):
             rows = [

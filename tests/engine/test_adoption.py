@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from stacpull.engine.adoption import ExpectedContent, disagreement, is_proven
+from stacpull.engine.adoption import ExpectedContent, contradiction, is_proven
 from stacpull.models import Checksum
 from stacpull.transfer.checks import Check
 
@@ -40,6 +40,6 @@ def check(algorithm: str, digest: bytes, *, sure: bool = True) -> Check:
 def test_evidence_for_and_against_adopting_a_file(
     stated: ExpectedContent, why: str | None, proven: bool
 ) -> None:
-    found = disagreement(stated, len(BODY), DIGESTS)
+    found = contradiction(stated, len(BODY), DIGESTS)
     assert found == why or (why is not None and found is not None and found.startswith(why))
     assert is_proven(stated, len(BODY), 1000.5, DIGESTS) is proven

@@ -26,7 +26,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
-from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.paths import path_of
 from stacpull.models import Failure, Job
 
@@ -41,8 +41,8 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
         ).jobs
         arrivals = [arrival(job) for job in planned]
         outcomes.reserve(db, arrivals)
-        outcomes.record(db, arrivals, [], [Written(1, b"1"), Written(2, b"2")], NOW)
-        outcomes.record(db, [], [], [Written(1, b"1"), Written(2, b"2")], NOW)
+        outcomes.record(db, arrivals, [], [PlacedItem(1, b"1"), PlacedItem(2, b"2")], NOW)
+        outcomes.record(db, [], [], [PlacedItem(1, b"1"), PlacedItem(2, b"2")], NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
 
@@ -151,7 +151,7 @@ def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     assert jobs.damaged_documents(db, 0, 9) == []
     assert jobs.unwritten_items(db, 0, 9) == [2]
     outcomes.reserve(db, [], [2])
-    outcomes.record(db, [], [], [Written(2, b"new")], NOW)
+    outcomes.record(db, [], [], [PlacedItem(2, b"new")], NOW)
     assert (jobs.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
 
 

@@ -27,7 +27,7 @@ from tests.ledger.plans import (
 
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
@@ -105,7 +105,7 @@ def test_the_json_is_renewed_when_the_item_was_updated(
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
         publish(db, job)
-        outcomes.record(db, [], [], [Written(job.item_row)], NOW)
+        outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
         opened = commit(again(db)[1], item("i", [asset("a")], updated=now)).jobs
         assert len(opened) == written
         publish(db, *opened)
@@ -206,7 +206,7 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["items_done"]) == (1, 0)
         assert jobs.unwritten_items(db, 0, 9) == [1]
-        outcomes.record(db, [], [], [Written(1)], NOW)
+        outcomes.record(db, [], [], [PlacedItem(1)], NOW)
         listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
         assert listed == ["L"]
         assert views.path_of_item(db, id_of("S")) is None

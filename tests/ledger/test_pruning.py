@@ -22,7 +22,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import meta, outcomes, pruning, runs, views
-from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Clip
 from stacpull.selection import Selection
@@ -37,7 +37,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
         jobs = commit(planner, item(name, [asset("a"), asset("b")])).jobs
         done, failed = outcomes.reserve(db, [arrival(job) for job in jobs])
         rows = {job.item_row for job in jobs}
-        outcomes.record(db, done, failed, [Written(row) for row in rows], NOW)
+        outcomes.record(db, done, failed, [PlacedItem(row) for row in rows], NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

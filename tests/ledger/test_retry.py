@@ -23,7 +23,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure, Written
+from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.models import Job
 
 RETRY = replace(SPEC, kind="retry")
@@ -102,7 +102,7 @@ def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path
         _, planner = started(db)
         planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
         outcomes.record(db, [], failing(*planned), [], NOW)
-        outcomes.record(db, [], [], [Written(1), Written(2)], NOW)
+        outcomes.record(db, [], [], [PlacedItem(1), PlacedItem(2)], NOW)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((0, 1), [])
         run, _ = started(db, RETRY)
         jobs.claim_failures(db, run.id)

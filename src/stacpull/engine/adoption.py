@@ -57,7 +57,7 @@ class _Stranger(NamedTuple):
     digests: Mapping[str, bytes]
 
 
-def disagreement(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
+def contradiction(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
     """Return why a file cannot be the asset, None if no certain statement contradicts it."""
     if stated.size is not None and size != stated.size:
         return f"it has {size} bytes, the source {stated.size}"
@@ -79,13 +79,13 @@ class AdoptingFetcher:
 
     def __init__(
         self,
-        within: AssetFetcher[Job, Arrival | None],
+        fetcher: AssetFetcher[Job, Arrival | None],
         client: Client,
         destination: Store,
         *,
         checksum: str | None,
     ) -> None:
-        self._within = within
+        self._fetcher = fetcher
         self._client = client
         self._destination = destination
         self._checksum = checksum
@@ -99,7 +99,7 @@ class AdoptingFetcher:
             TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
         found = await self._found(job) if job.generation == 0 else None
-        return found or await self._within.fetch(job, count_refusal=count_refusal)
+        return found or await self._fetcher.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Arrival | None:
         """Return the asset if its file exists; None if there is no file, or if nothing proves it."""
@@ -135,7 +135,7 @@ class AdoptingFetcher:
             stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
         except OSError as error:
             raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
-        why = disagreement(stated, stranger.size, stranger.digests)
+        why = contradiction(stated, stranger.size, stranger.digests)
         if why is not None:
             raise TransferError(foreign_file(path, why))
         if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):

@@ -35,9 +35,9 @@ _EXPIRED = frozenset({404, 410})
 (docs/meaning.md)."""
 
 
-J = TypeVar("J", bound=Job)
+JobT = TypeVar("JobT", bound=Job)
 """The type of a job: a `Job`, or one with more data."""
-T = TypeVar("T")
+ResultT = TypeVar("ResultT")
 """The type of the result of an attempt."""
 
 
@@ -49,10 +49,10 @@ class ReadsItems(Protocol):
         ...
 
 
-class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
+class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
     """Objects that all transfers share."""
 
-    fetcher: AssetFetcher[J, T]
+    fetcher: AssetFetcher[JobT, ResultT]
     items: ReadsItems
     policy: RetryPolicy
     clock: Clock
@@ -63,7 +63,7 @@ class TransferTools(msgspec.Struct, Generic[J, T], frozen=True):
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
 
 
-class AssetTransfer(Generic[J, T]):
+class AssetTransfer(Generic[JobT, ResultT]):
     """The transfer of the asset of one job.
 
     A document that was read for another asset of the item is used first. An href from a document that was
@@ -71,7 +71,11 @@ class AssetTransfer(Generic[J, T]):
     """
 
     def __init__(
-        self, job: J, tools: TransferTools[J, T], first: AssetFetcher[J, T] | None = None, since: float = 0.0
+        self,
+        job: JobT,
+        tools: TransferTools[JobT, ResultT],
+        first: AssetFetcher[JobT, ResultT] | None = None,
+        since: float = 0.0,
     ) -> None:
         """Create the transfer of `job`; `first` completes a first attempt that was started at `since`."""
         self.job = job
@@ -88,7 +92,7 @@ class AssetTransfer(Generic[J, T]):
         self._left: list[Failure] = []
         """The failures of earlier hrefs."""
 
-    async def run(self) -> T | Failure:
+    async def run(self) -> ResultT | Failure:
         """Return the fetched asset, or its final failure. `job` then has the last href.
 
         Raises:
@@ -105,7 +109,7 @@ class AssetTransfer(Generic[J, T]):
                 self._left.append(failure)
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
 
-    async def _attempt(self) -> T:
+    async def _attempt(self) -> ResultT:
         first, self._first = self._first, None
         fetcher = first or self._tools.fetcher
         if first is None:

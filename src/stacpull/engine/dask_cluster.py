@@ -153,7 +153,7 @@ class DaskCluster(WorkerSupply):
         store: StoreClient,
         emit: Listener,
     ) -> None:
-        self.worth_it = 1
+        self.jobs_to_start = 1
         self.most_processes = MOST_WORKERS
         self._clock = network.clock
         self._store = store

@@ -15,7 +15,7 @@ from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
 from stacpull.ledger import outcomes, views
 from stacpull.ledger.database import Connection
-from stacpull.ledger.outcomes import Written
+from stacpull.ledger.outcomes import PlacedItem
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import item_document_path
@@ -88,7 +88,7 @@ def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> 
     return document if isinstance(document, dict) else None
 
 
-class WrittenItem(msgspec.Struct, frozen=True):
+class ItemPart(msgspec.Struct, frozen=True):
     """An item's JSON in a part file, which will be renamed into place next."""
 
     row: int
@@ -118,7 +118,7 @@ class ItemWriter:
         self.unwritable: dict[int, str] = {}
         """Why the JSON of an item could not be written, as a sentence, by row."""
 
-    def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[WrittenItem]:
+    def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[ItemPart]:
         """Write the JSON of these items to part files, except where a foreign file has their name.
 
         Args:
@@ -144,7 +144,7 @@ class ItemWriter:
                 self._store.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
-                written.append(WrittenItem(row, part, record.directory, name, digest, may_replace))
+                written.append(ItemPart(row, part, record.directory, name, digest, may_replace))
         return written
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
@@ -154,12 +154,12 @@ class ItemWriter:
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
-    def placed(self, written: Sequence[WrittenItem], failures: Sequence[Failure | None]) -> list[Written]:
+    def placed(self, written: Sequence[ItemPart], failures: Sequence[Failure | None]) -> list[PlacedItem]:
         """Record the results of `Store.place_all`; return the items that are in place."""
         placed = []
         for item, failure in zip(written, failures, strict=True):
             if failure is None:
-                placed.append(Written(item.row, item.digest))
+                placed.append(PlacedItem(item.row, item.digest))
                 self.unwritable.pop(item.row, None)
                 continue
             self._store.drop_part(item.part)

@@ -114,7 +114,7 @@ class MirrorRun:
             on_event=self._emit,
             on_broken=self._break,
         )
-        self._account = RunStats(run, self._store, network)
+        self._stats = RunStats(run, self._store, network)
         network.events.hand_over(self._emit)
         self._summary = WalkSummary()
         self._cut_short = False
@@ -147,7 +147,7 @@ class MirrorRun:
             self._emit(Notice("warning", advice))
         error: BaseException | None = None
         try:
-            async with self._machinery():
+            async with self._opened_store():
                 await self._transfer()
                 await self._prune()
         except InterruptedRunError:
@@ -173,7 +173,7 @@ class MirrorRun:
     # --- the store process -------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _machinery(self) -> AsyncIterator[None]:
+    async def _opened_store(self) -> AsyncIterator[None]:
         """Open the store process and recover; at the end publish everything that was received.
 
         Raises:
@@ -332,7 +332,7 @@ class MirrorRun:
             return await self._store.call(Planner.known, ids) if ids else set()
 
         matched = self._store.counters["items_matched"] or 0
-        drawn = await self._store.call(walk_state.ranks)
+        sample_ranks = await self._store.call(walk_state.ranks)
         lookups = Lookups(
             self._source,
             self._network,
@@ -345,7 +345,7 @@ class MirrorRun:
             reader,
             known,
             matched=matched,
-            drawn=drawn,
+            sample_ranks=sample_ranks,
             lookups=lookups,
         )
         return Producer(
@@ -375,14 +375,14 @@ class MirrorRun:
             ticks += 1
             if (lease := self._workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
-            self._emit(self._account.progress())
+            self._emit(self._stats.progress())
             await asyncio.to_thread(self._journal.flush)
             if ticks % _SAVED_EVERY == 0:
                 await self._save_effort()
 
     async def _save_effort(self) -> None:
         """Add the effort since the last call to the ledger."""
-        spent, by_host = self._account.spend(), self._account.spend_by_host()
+        spent, by_host = self._stats.spend(), self._stats.spend_by_host()
         await self._store.call(MirrorOperations.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
@@ -407,12 +407,12 @@ class MirrorRun:
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, if the disk allows it, and return the report."""
-        progress = self._account.progress()
+        progress = self._stats.progress()
         state = self._end_state(progress, error)
         reason = str(error) if error is not None else self._summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         self._emit(progress)
-        warning = self._account.of_nothing()
+        warning = self._stats.of_nothing()
         if warning is not None and state == "complete" and self._run.spec.kind == "mirror":
             self._emit(Notice("warning", warning))
         ended: EndState = "failed"
@@ -431,7 +431,7 @@ class MirrorRun:
         finally:
             self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._journal.flush)
-        return self._account.report(
+        return self._stats.report(
             state,
             reason,
             findings,

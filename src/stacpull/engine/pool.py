@@ -12,12 +12,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from stacpull.engine.asset_transfer import AssetTransfer, J, T, TransferTools
+from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
 from stacpull.engine.shares import MOST_JOBS_SENT, Shares
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.transfer.attempt import AssetFetcher, J_contra
+from stacpull.transfer.attempt import AssetFetcher, JobT_contra
 
 if TYPE_CHECKING:
     from stacpull.fastpath.fast_path import FastPath
@@ -26,21 +26,21 @@ _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
-T_contra = TypeVar("T_contra", contravariant=True)
+ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 
-class OutcomeSink(Protocol[J_contra, T_contra]):
+class OutcomeSink(Protocol[JobT_contra, ResultT_contra]):
     """Takes the outcomes of a pool, and limits its jobs (`engine.store_client.StoreClient`)."""
 
     async def slots(self, most: int) -> int:
         """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
         ...
 
-    def put(self, job: J_contra, received: T_contra) -> None:
+    def put(self, job: JobT_contra, received: ResultT_contra) -> None:
         """Take a received asset. Its slot is free again when it is on the disk."""
         ...
 
-    def fail(self, job: J_contra, failure: Failure, attempts: int) -> None:
+    def fail(self, job: JobT_contra, failure: Failure, attempts: int) -> None:
         """Take a final failure, whose slot was already freed."""
         ...
 
@@ -49,18 +49,18 @@ class OutcomeSink(Protocol[J_contra, T_contra]):
         ...
 
 
-class Pool(Generic[J, T]):
+class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of one queue. None marks its end."""
 
     def __init__(
         self,
-        queue: asyncio.Queue[J | None],
-        sink: OutcomeSink[J, T],
-        tools: TransferTools[J, T],
+        queue: asyncio.Queue[JobT | None],
+        sink: OutcomeSink[JobT, ResultT],
+        tools: TransferTools[JobT, ResultT],
         *,
         most_deferred: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], bool] = lambda: False,
-        fast: Callable[[Pool[J, T]], FastPath] | None = None,
+        fast: Callable[[Pool[JobT, ResultT]], FastPath] | None = None,
     ) -> None:
         """Create the pool.
 
@@ -81,7 +81,7 @@ class Pool(Generic[J, T]):
         """Jobs that have begun and not ended."""
         self._stopping = False
         self._fed = False
-        self._failures: DeferredFailures[J] = DeferredFailures(sink.fail, most_deferred, on_failure)
+        self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, on_failure)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
 
@@ -119,20 +119,20 @@ class Pool(Generic[J, T]):
             self._queue.get_nowait()
         self.no_more()
 
-    def fail(self, job: J, failure: Failure, attempts: int) -> None:
+    def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
     # Called by the fast path (`fastpath.fast_path.FastPathPool`).
 
-    def received(self, job: J, received: T) -> None:
+    def received(self, job: JobT, received: ResultT) -> None:
         """Take a received asset."""
         self._sink.put(job, received)
         self._open -= 1
         if not self._open:
             self._end()
 
-    def fetch(self, job: J, first: AssetFetcher[J, T] | None = None, since: float = 0.0) -> None:
+    def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
         """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools, first, since)))
 
@@ -166,7 +166,7 @@ class Pool(Generic[J, T]):
             self._ended = asyncio.get_running_loop().create_future()
             await self._ended
 
-    def _begin(self, job: J) -> None:
+    def _begin(self, job: JobT) -> None:
         self._open += 1
         if self._fast is None or not self._fast.begin(job):
             self.fetch(job)
@@ -176,7 +176,7 @@ class Pool(Generic[J, T]):
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
-    async def _next(self) -> J | None:
+    async def _next(self) -> JobT | None:
         """Return the next job, None if there will be none."""
         if not (self._fed and self._queue.empty()):
             job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
@@ -184,7 +184,7 @@ class Pool(Generic[J, T]):
                 return job
         return None
 
-    async def _run_transfer(self, transfer: AssetTransfer[J, T]) -> None:
+    async def _run_transfer(self, transfer: AssetTransfer[JobT, ResultT]) -> None:
         outcome = await transfer.run()
         if isinstance(outcome, Failure):
             self._sink.free_slots()
@@ -196,7 +196,7 @@ class Pool(Generic[J, T]):
             self._end()
 
 
-class DeferredFailures(Generic[J]):
+class DeferredFailures(Generic[JobT]):
     """Passes on failures, but defers those that may be caused by their host, and drops them if it is down.
 
     If a host refuses everything or does not respond, that proves nothing about its assets. The client stops
@@ -212,18 +212,18 @@ class DeferredFailures(Generic[J]):
 
     def __init__(
         self,
-        report: Callable[[J, Failure, int], None],
+        report: Callable[[JobT, Failure, int], None],
         most: int = MAX_REFUSALS - 1,
         on_failure: Callable[[], bool] = lambda: False,
     ) -> None:
         self._on_failure = on_failure
         self._report = report
         self._most = most
-        self._waiting: dict[str, deque[tuple[J, Failure, int]]] = {}
+        self._waiting: dict[str, deque[tuple[JobT, Failure, int]]] = {}
         self.given_up_hosts: dict[str, str] = {}
         """The hosts that were given up, and why; their assets stay pending."""
 
-    def fail(self, job: J, failure: Failure, attempts: int) -> None:
+    def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
         if self._most and failure.kind is FailureKind.DOWN:
             self._waiting.pop(failure.host, None)

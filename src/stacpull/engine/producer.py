@@ -82,7 +82,7 @@ class Producer:
         summary.cut_short = run.cut_short
         if summary.cut_short is not None:
             self._on_event(Notice("warning", summary.cut_short))
-        if not (run.walk_ended or run.drawn):
+        if not (run.walk_ended or run.sample_complete):
             return
         summary.items_unseen = run.items_unseen
         if summary.items_unseen:
@@ -107,7 +107,7 @@ class Producer:
             await self._read_damaged_items()
             await self._save(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
-            if not self._run.drawn:
+            if not self._run.sample_complete:
                 walked = await self._store.call(runs.walked)
                 await self._walk.run(Position.from_json(self._run.position), walked)
                 if self.summary.whole:
@@ -196,7 +196,7 @@ class Producer:
             position=position,
             walked=reached.walked,
             walk_ended=reached.walk_ended and not sampling,
-            drawn=reached.walk_ended and sampling,
+            sample_complete=reached.walk_ended and sampling,
             announced=reached.announced,
             cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
             announced_by_all=reached.announced_by_all,

@@ -29,12 +29,12 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter, WrittenItem, foreign_file_sentence, may_be_replaced
+from stacpull.engine.item_writer import ItemPart, ItemWriter, foreign_file_sentence, may_be_replaced
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset, Written
+from stacpull.ledger.outcomes import AssetFailure, PlacedItem, UnchangedAsset
 from stacpull.models import Arrival, Clip, Failure
 from stacpull.store.protocol import StagedFile, Store
 
@@ -69,7 +69,7 @@ class _Renamed(msgspec.Struct):
     """Files with their final names that are recorded after the next sync, which covers the renames."""
 
     done: list[Arrival] = msgspec.field(default_factory=list)
-    items: list[Written] = msgspec.field(default_factory=list)
+    items: list[PlacedItem] = msgspec.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
@@ -338,7 +338,7 @@ class Publisher:
             item, key = views.name_of_asset(self._db, one.row)
             self._on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
 
-    def _place(self, assets: Sequence[Arrival], items: Sequence[WrittenItem], delivered: int) -> None:
+    def _place(self, assets: Sequence[Arrival], items: Sequence[ItemPart], delivered: int) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for one in assets:  # an earlier version, or a file of the user with the same content
             one.may_replace = one.generation > 0 or (
@@ -371,7 +371,7 @@ class Publisher:
     def _placed(
         self,
         assets: Sequence[Arrival],
-        items: Sequence[WrittenItem],
+        items: Sequence[ItemPart],
         delivered: int,
         results: Sequence[Failure | None],
     ) -> None:

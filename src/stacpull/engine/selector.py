@@ -119,7 +119,7 @@ class Selector:
         lookups: Lookups | None = None,
         assets: KeepsAssets | None = None,
         matched: int = 0,
-        drawn: Sequence[int] = (),
+        sample_ranks: Sequence[int] = (),
     ) -> None:
         """Create a selector.
 
@@ -131,7 +131,7 @@ class Selector:
             lookups: The lookups before planning; None for no lookups.
             assets: The asset filter, if not that of `selection`.
             matched: The number of earlier matches (of a resumed run).
-            drawn: The ranks in the sample so far (a resumed run).
+            sample_ranks: The ranks in the sample so far (a resumed run).
 
         Raises:
             UsageError: The selection cannot be compiled.
@@ -141,7 +141,7 @@ class Selector:
         """False to count source links instead of reading their items."""
         self.verdicts: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
-        self._keeps_some = matched > 0 or bool(drawn)
+        self._keeps_some = matched > 0 or bool(sample_ranks)
         """True if an asset is kept, or may have been before the run was resumed."""
         self._selection = selection
         self._layout = layout
@@ -153,7 +153,7 @@ class Selector:
         self._collections: set[ItemId] = set()
         self._items: ItemFilter = compile_items(selection)
         self._assets: KeepsAssets = assets or compile_assets(selection)
-        self._draw = Draw(selection.sample, selection.seed, drawn) if selection.sample else None
+        self._draw = Draw(selection.sample, selection.seed, sample_ranks) if selection.sample else None
 
     def notes(self, *, whole: bool) -> list[str]:
         """Return messages for the user after the walk; `whole` is True if it read all items of the source."""

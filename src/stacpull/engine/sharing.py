@@ -63,8 +63,8 @@ class _SharedDownload(msgspec.Struct, eq=False):
 class SharedDownloads:
     """Makes one attempt at an asset with the inner fetcher, unless another asset has the same href."""
 
-    def __init__(self, within: Fetcher, destination: Store, *, checksum: str | None) -> None:
-        self._within = within
+    def __init__(self, fetcher: Fetcher, destination: Store, *, checksum: str | None) -> None:
+        self._fetcher = fetcher
         self._destination = destination
         self._checksum = checksum
         self._recent: OrderedDict[str, _SharedDownload] = OrderedDict()
@@ -77,7 +77,7 @@ class SharedDownloads:
             TransferError, DestinationError, CredentialsError: As the inner fetcher.
         """
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
-            return await self._within.fetch(job, count_refusal=count_refusal)
+            return await self._fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)
             await first.ended()
@@ -85,14 +85,14 @@ class SharedDownloads:
                 return received
             if self._recent.get(job.href) is first:  # it was received, and is not the same asset
                 break
-        return await self._completed(self._begin(job), self._within.fetch(job, count_refusal=count_refusal))
+        return await self._completed(self._begin(job), self._fetcher.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`fastpath.fast_path.AssetDecisions`).
 
     def claim(self, job: Job) -> _SharedDownload | None:
         """Start to fetch an asset. Return None if `fetch` must do it: it has a part, or a shared href."""
         href = job.href
-        if href in self._recent or not self._within.is_fresh(job):
+        if href in self._recent or not self._fetcher.is_fresh(job):
             return None
         first = _SharedDownload(job)
         if "?" not in href:
@@ -103,7 +103,7 @@ class SharedDownloads:
         self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
     ) -> Arrival | None:
         """Check a small body (`Fetcher.accept`), and remember the result for other assets with its href."""
-        received = self._within.accept(job, url, fields, body)
+        received = self._fetcher.accept(job, url, fields, body)
         if received is not None:
             claim.received = received
             claim.end()
@@ -119,7 +119,7 @@ class SharedDownloads:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
         return await self._completed(
-            claim, self._within.fetch(job, count_refusal=count_refusal, started=started)
+            claim, self._fetcher.fetch(job, count_refusal=count_refusal, started=started)
         )
 
     def _begin(self, job: Job) -> _SharedDownload:

@@ -66,7 +66,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import PresentFiles
 
-_WORTH_IT = 64
+_JOBS_TO_START = 64
 """Waiting jobs with which workers are started: ten milliseconds of work or more."""
 _LOST_IN_VAIN = 5
 """Workers lost in a row without an outcome in between, after which the run ends."""
@@ -121,12 +121,12 @@ class WorkerSupply(ABC):
     """A supply of workers.
 
     Attributes:
-        worth_it: Waiting jobs with which workers are started.
+        jobs_to_start: Waiting jobs with which workers are started.
         most_processes: The most processes that share the jobs.
         shares: Divides the limits among the workers; None if their settings have fixed shares.
     """
 
-    worth_it: int
+    jobs_to_start: int
     most_processes: int
     shares: HostShares[WorkerProcess] | None = None
 
@@ -154,7 +154,7 @@ class LocalProcesses(WorkerSupply):
     """
 
     def __init__(self, settings: Sequence[WorkerSettings], lock: int, clock: Clock) -> None:
-        self.worth_it = _WORTH_IT
+        self.jobs_to_start = _JOBS_TO_START
         self.most_processes = 1 + len(settings)
         self._settings = settings
         self._lock = lock
@@ -253,9 +253,9 @@ class Workers:
 
     async def _is_worth_it(self) -> bool:
         """Wait until the queue has enough jobs for workers; return False if it never has."""
-        while not (self._fed or self._stopping or self._queue.waiting() >= self._supply.worth_it):
+        while not (self._fed or self._stopping or self._queue.waiting() >= self._supply.jobs_to_start):
             await self._some_news()
-        return not self._stopping and self._queue.waiting() >= self._supply.worth_it
+        return not self._stopping and self._queue.waiting() >= self._supply.jobs_to_start
 
     async def _run_workers(self) -> None:
         """Keep workers running, and send them jobs until there are no more."""

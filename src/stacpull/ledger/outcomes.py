@@ -52,7 +52,7 @@ class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
     generation: int
 
 
-class Written(NamedTuple):
+class PlacedItem(NamedTuple):
     """An item whose JSON is on disk, and the SHA-256 of that file."""
 
     row: int
@@ -267,7 +267,7 @@ def record(
     db: sqlite3.Connection,
     done: Sequence[Arrival],
     failed: Sequence[AssetFailure],
-    written_items: Sequence[Written],
+    written_items: Sequence[PlacedItem],
     now: float,
     unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
@@ -302,7 +302,7 @@ def record(
     return final
 
 
-def _record_written(db: sqlite3.Connection, items: Sequence[Written]) -> None:
+def _record_written(db: sqlite3.Connection, items: Sequence[PlacedItem]) -> None:
     db.executemany(_WRITTEN, [(item.sha256, item.row) for item in items])
     db.executemany(_DROP_DOCUMENT, [(item.row,) for item in items])
 

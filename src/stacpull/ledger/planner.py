@@ -73,7 +73,7 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """At the end of the walk: the number of items that all collections announced, if each of them did."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
-    drawn: bool = False
+    sample_complete: bool = False
     """True if the sample is complete with this batch."""
 
 
@@ -185,7 +185,7 @@ class Planner:
         walk_state.note_unread(self._db, self._run, batch.unread, now)
         if batch.walk_ended:
             self._db.execute("DELETE FROM sample")
-        if batch.walk_ended or batch.drawn:
+        if batch.walk_ended or batch.sample_complete:
             walk_state.end_walk(self._db, self._run)
 
     def _forget(self) -> None:
@@ -460,7 +460,7 @@ class Planner:
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
-                "drawn": batch.drawn,
+                "drawn": batch.sample_complete,
                 "announced": batch.announced,
                 "cut_short": batch.cut_short,
                 "announced_by_all": batch.announced_by_all,

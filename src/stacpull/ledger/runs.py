@@ -79,7 +79,7 @@ class Run(msgspec.Struct, frozen=True):
     resumed: bool
     position: str | None
     walk_ended: bool
-    drawn: bool
+    sample_complete: bool
     """True if the walk of its sample has ended and the items of the sample must still be planned."""
     counters: Mapping[str, int | None]
     """The counters when the run was started or resumed."""
@@ -357,7 +357,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         resumed=True,
         position=position,
         walk_ended=bool(walk_ended),
-        drawn=bool(drawn),
+        sample_complete=bool(drawn),
         counters=counters(db, run),
         flags=RunFlags(*map(bool, requested)),
         cut_short=cut_short,

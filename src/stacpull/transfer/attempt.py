@@ -66,7 +66,6 @@ from stacpull.transfer.checks import (
     Check,
     ResponseInfo,
     another_range,
-    disagreement,
     expected_checks,
     failed,
     has_md5_etags,
@@ -74,6 +73,7 @@ from stacpull.transfer.checks import (
     is_markup,
     is_page_instead,
     may_state,
+    mismatch,
     page_instead,
     promised,
     shortfall,
@@ -105,14 +105,14 @@ _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKi
 """Failures after which a part must not be resumed."""
 
 
-J_contra = TypeVar("J_contra", bound=Job, contravariant=True)
-T_co = TypeVar("T_co", covariant=True)
+JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
+ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
-class AssetFetcher(Protocol[J_contra, T_co]):
+class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     """One attempt at one asset (`Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
 
-    async def fetch(self, job: J_contra, *, count_refusal: bool) -> T_co:
+    async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co:
         """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""
         ...
 
@@ -363,7 +363,7 @@ class _Attempt:
         failure = shortfall(job, body)
         if failure is None and info.coding and job.size is None and not body.is_certain:
             failure = unproven_coding(info)
-        found = failure or disagreement(job, body)
+        found = failure or mismatch(job, body)
         if isinstance(found, Check):
             await self._discard()
             return await self._fetch_all(found)

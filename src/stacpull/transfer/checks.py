@@ -268,7 +268,7 @@ def shortfall(job: Job, body: Body) -> Failure | None:
     return None
 
 
-def disagreement(job: Job, body: Body) -> Failure | Check | None:
+def mismatch(job: Job, body: Body) -> Failure | Check | None:
     """Compare the body with all statements of the item and the response.
 
     Returns:

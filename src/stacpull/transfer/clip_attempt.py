@@ -130,7 +130,7 @@ class ClipFetcher:
 
     Args:
         fetcher: Provides the client, parts and limits of an attempt.
-        within: Fetches whole assets.
+        whole: Fetches whole assets.
         area: The area.
         parts: Stores long clipped files, whose tiles arrive in any order.
         on_whole: Called with the reason why an asset is fetched whole.
@@ -139,14 +139,14 @@ class ClipFetcher:
     def __init__(
         self,
         fetcher: Fetcher,
-        within: AssetFetcher[Job, Arrival | None],
+        whole: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
         parts: Parts | None = None,
         on_whole: Callable[[Job, str], None] = lambda _job, _why: None,
     ) -> None:
         self._fetcher = fetcher
-        self._within = within
+        self._whole = whole
         self._area = area
         self._parts = parts or fetcher.parts
         self._on_whole = on_whole
@@ -155,14 +155,14 @@ class ClipFetcher:
         """Make one attempt at `job`.
 
         Raises:
-            TransferError: OUTSIDE if no pixel is in the area; otherwise as in `within`.
-            DestinationError, CredentialsError: As in `within`.
+            TransferError: OUTSIDE if no pixel is in the area; otherwise as in `whole`.
+            DestinationError, CredentialsError: As in `whole`.
         """
         if not job.clip:
-            return await self._within.fetch(job, count_refusal=count_refusal)
+            return await self._whole.fetch(job, count_refusal=count_refusal)
         if not may_be_tiff(job.media_type, job.href):
             self._on_whole(job, "it is not a TIFF")
-            return await self._within.fetch(job, count_refusal=count_refusal)
+            return await self._whole.fetch(job, count_refusal=count_refusal)
         for _ in range(2):
             try:
                 return await self._clipped(job, count_refusal=count_refusal)
@@ -170,7 +170,7 @@ class ClipFetcher:
                 continue
             except NotClippableError as error:
                 self._on_whole(job, str(error))
-                return await self._within.fetch(job, count_refusal=count_refusal)
+                return await self._whole.fetch(job, count_refusal=count_refusal)
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
 
