@@ -223,18 +223,18 @@ class Publisher:
         self._sync_all(())
 
     def publish(self) -> None:
-        """Rename one group, and record the previous one."""
+        """Take one group through the steps 1 to 4, which also record the previous group."""
         self._deadline = None
         self._finish_upload()
         group, self._group = self._group, _Group()
-        before, self._renamed = self._renamed, _Renamed()
-        written = self._items.write_parts(self._final_items, adopting=self.adopting)
+        previous, self._renamed = self._renamed, _Renamed()
+        items = self._items.write_parts(self._final_items, adopting=self.adopting)
         self._final_items = []
-        ready = self._reserve(group, [item.row for item in written])
-        self._sync_all([one.part for one in ready] + [item.part for item in written])
-        self._record(before, group.failures, group.unchanged)
-        if ready or written:
-            self._place(ready, written, group.delivered)
+        assets = self._reserve(group, [item.row for item in items])
+        self._sync_all([one.part for one in assets] + [one.part for one in items])
+        self._record(previous, group.failures, group.unchanged)  # it adds final items for the next group
+        if assets or items:
+            self._rename(assets, items, group.delivered)
         else:
             self._on_published(group.delivered)
         self.publish_if_due()
@@ -338,7 +338,7 @@ class Publisher:
             item, key = views.name_of_asset(self._db, one.row)
             self._on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
 
-    def _place(self, assets: Sequence[Arrival], items: Sequence[ItemPart], delivered: int) -> None:
+    def _rename(self, assets: Sequence[Arrival], items: Sequence[ItemPart], delivered: int) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for one in assets:  # an earlier version, or a file of the user with the same content
             one.may_replace = one.generation > 0 or (

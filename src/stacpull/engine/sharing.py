@@ -1,8 +1,16 @@
 """Fetches an href that many items have (a PDF of 706 items) once, and links or copies it for the others.
 
-An asset is identified by its item and key, so each has its own row and path; only the transfer is shared. The
-first job for an href fetches it, and other jobs for it wait. They and later ones get a hard link to the file,
-or its bytes if the file is not in place yet or links are not supported. These are then parts like any other.
+An asset is identified by its item and key, so each has its own row and path; only the transfer is shared.
+
+    the first job for the href     the other job
+    there is none                  becomes the first, and fetches
+    has not ended                  waits until it has
+    has received the asset         gets a hard link to its file, or its bytes if the file is not in place yet
+                                   or links are not supported; that is then a part like any other
+    has failed                     becomes the first, or waits for the job that did so before
+    has received other content     fetches, and is the first from then on (its item states another size or
+                                   checksum, or the file is not proven)
+
 Hrefs with a query are not shared, because most are signed and differ.
 
 A link is only made if the file is proven to be the first job's, by its identity or its SHA-256: an older
@@ -61,7 +69,7 @@ class _SharedDownload(msgspec.Struct, eq=False):
 
 
 class SharedDownloads:
-    """Makes one attempt at an asset with the inner fetcher, unless another asset has the same href."""
+    """Makes one attempt at an asset by `fetcher`, unless another asset has the same href."""
 
     def __init__(self, fetcher: Fetcher, destination: Store, *, checksum: str | None) -> None:
         self._fetcher = fetcher
@@ -74,7 +82,7 @@ class SharedDownloads:
         """Reuse the result for the same href, or fetch.
 
         Raises:
-            TransferError, DestinationError, CredentialsError: As the inner fetcher.
+            TransferError, DestinationError, CredentialsError: As `fetcher`.
         """
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self._fetcher.fetch(job, count_refusal=count_refusal)
@@ -83,9 +91,9 @@ class SharedDownloads:
             await first.ended()
             if (received := await self._shared(job, first)) is not None:
                 return received
-            if self._recent.get(job.href) is first:  # it was received, and is not the same asset
+            if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
-        return await self._completed(self._begin(job), self._fetcher.fetch(job, count_refusal=count_refusal))
+        return await self._end(self._become_first(job), self._fetcher.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`fastpath.fast_path.AssetDecisions`).
 
@@ -118,16 +126,14 @@ class SharedDownloads:
         Raises:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
-        return await self._completed(
-            claim, self._fetcher.fetch(job, count_refusal=count_refusal, started=started)
-        )
+        return await self._end(claim, self._fetcher.fetch(job, count_refusal=count_refusal, started=started))
 
-    def _begin(self, job: Job) -> _SharedDownload:
+    def _become_first(self, job: Job) -> _SharedDownload:
         self._forget(job.href)
         first = self._recent[job.href] = _SharedDownload(job)
         return first
 
-    async def _completed(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+    async def _end(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Remember the result, and wake the waiting jobs."""
         try:
             received = await fetching
