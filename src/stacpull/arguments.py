@@ -94,6 +94,8 @@ class Declaration(msgspec.Struct, frozen=True):
     """Reads one value; chosen by the type of the field if not given (`reader_of`)."""
     narrows: bool = False
     """True if an empty list keeps everything: `''` is then refused, unless it undoes a config file."""
+    of_assets: bool = False
+    """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
     fixed: bool = False
     """True if a run keeps the value from its start to its end."""
     shown: str = ""

@@ -137,6 +137,7 @@ class Selection:
             flag="asset",
             metavar="GLOB",
             narrows=True,
+            of_assets=True,
         ),
     )
     exclude_assets: tuple[str, ...] = attrs.field(
@@ -146,13 +147,18 @@ class Selection:
             "Skip assets whose key matches; '' skips none. May be repeated.",
             flag="exclude-asset",
             metavar="GLOB",
+            of_assets=True,
         ),
     )
     roles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
         metadata=declaration(
-            "Fetch only assets with this role. May be repeated.", flag="role", metavar="ROLE", narrows=True
+            "Fetch only assets with this role. May be repeated.",
+            flag="role",
+            metavar="ROLE",
+            narrows=True,
+            of_assets=True,
         ),
     )
     media_types: tuple[str, ...] = attrs.field(
@@ -163,6 +169,7 @@ class Selection:
             flag="media-type",
             metavar="TYPE",
             narrows=True,
+            of_assets=True,
         ),
     )
     prefer: tuple[str, ...] = attrs.field(
@@ -175,8 +182,10 @@ class Selection:
             single=True,
         ),
     )
-    include_pages: bool = option(False, "Also fetch assets that are web pages or endpoints.")
-    expand_prefix: bool = option(False, "Fetch every object under assets that are S3 prefixes.")
+    include_pages: bool = option(False, "Also fetch assets that are web pages or endpoints.", of_assets=True)
+    expand_prefix: bool = option(
+        False, "Fetch every object under assets that are S3 prefixes.", of_assets=True
+    )
     clip: str | None = attrs.field(
         default=None,
         converter=arguments.clip,
@@ -223,6 +232,12 @@ class Selection:
             read=arguments.shard,
         ),
     )
+
+    @property
+    def asset_filters(self) -> tuple[object, ...]:
+        """The values that decide which assets of an item are fetched."""
+        fields = attrs.fields(Selection)
+        return tuple(getattr(self, one.name) for one in fields if one.metadata["option"].of_assets)
 
     @property
     def followed(self) -> frozenset[str]:

@@ -438,13 +438,13 @@ class Planner:
         if found is None:
             row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
             is_over = row is None or row[1] == "superseded"  # its assets may have been deleted
-            found = not is_over and _choice_of_assets(row[0]) == self._own_choice()
+            found = not is_over and selection_of(row[0]).asset_filters == self._own_filters()
             self._same_assets[run] = found
         return found
 
-    def _own_choice(self) -> tuple[object, ...]:
+    def _own_filters(self) -> tuple[object, ...]:
         row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (self._run,)).fetchone()
-        return _choice_of_assets(row[0])
+        return selection_of(row[0]).asset_filters
 
     def _count(self, batch: PlanBatch, skipped: int) -> None:
         result = self._assets.result
@@ -514,19 +514,6 @@ def _ids_in(batch: PlanBatch) -> set[ItemId]:
     named = {item.id for item in batch.items}
     named |= {item.parent for item in batch.items if item.parent is not None}
     return named.union(*((one.id, one.parent) for one in batch.failed_items))
-
-
-def _choice_of_assets(selection: str) -> tuple[object, ...]:
-    """Return the parts of a selection that select the assets of an item."""
-    chosen = selection_of(selection)
-    return (
-        chosen.assets,
-        chosen.exclude_assets,
-        chosen.roles,
-        chosen.media_types,
-        chosen.include_pages,
-        chosen.expand_prefix,
-    )
 
 
 def _with_parents(row: int, parent: int | None, before: _ItemBefore | None) -> list[int]:
