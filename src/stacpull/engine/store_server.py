@@ -221,7 +221,7 @@ class StoreServer:
         publisher.publish_if_due()
 
     def _run_sync(self, sync: Callable[[], None]) -> None:
-        """Run a sync in a thread of its own, and write the parts of arriving assets meanwhile.
+        """Run a sync in a thread of its own, and take messages meanwhile (`_postpone`).
 
         Raises:
             DestinationError: The sync failed.
@@ -229,26 +229,31 @@ class StoreServer:
         if self._operations is None or not self._operations.store.is_local:
             sync()
             return
-        store, over, failures = self._operations.store, list[Arrival](), list[BaseException]()
+        failures: list[BaseException] = []
+        ended: list[Arrival] = []  # the message that ends the wait: it is recognised by its identity
 
         def run() -> None:
             try:
                 sync()
             except BaseException as error:  # noqa: BLE001 -- raised below
                 failures.append(error)
-            self._queue.put(over)
+            self._queue.put(ended)
 
         threading.Thread(target=run, name="stacpull-sync", daemon=True).start()
-        while (message := self._queue.get()) is not over:
-            if isinstance(message, Arrivals) and self._failed is None:
-                try:
-                    message = self._written(message.arrivals, store)
-                except Exception as error:  # noqa: BLE001 -- the network process raises it
-                    self._break(error)
-                    continue
-            self._postponed.append(message)
+        while (message := self._queue.get()) is not ended:
+            self._postpone(message, self._operations.store)
         if failures:
             raise failures[0]
+
+    def _postpone(self, message: _Queued, store: Store) -> None:
+        """Keep a message for the time after a sync. The bodies of assets are written as parts at once."""
+        if isinstance(message, Arrivals) and self._failed is None:
+            try:
+                message = self._written(message.arrivals, store)
+            except Exception as error:  # noqa: BLE001 -- the network process raises it
+                self._break(error)
+                return
+        self._postponed.append(message)
 
     def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
         """Write the bodies of assets as complete parts, confirm that, and return the assets."""
