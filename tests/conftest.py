@@ -223,9 +223,13 @@ _frozen = 0
 
 
 def _freeze() -> None:
-    """Collect garbage and exclude the rest from later collections, which then cost very little."""
+    """Exclude what a test has left from later collections, which then cost very little.
+
+    `no_leaks` has just collected its garbage. The little that was made since is collected here; what only the
+    end of a fixture let go is collected with the next thaw.
+    """
     global _frozen  # noqa: PLW0603 - the collector is global as well
-    gc.collect()
+    gc.collect(0)
     _frozen += len(gc.get_objects())  # without those that are frozen
     gc.freeze()
     if _frozen > _THAW_AFTER:
