@@ -360,17 +360,23 @@ def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> 
     return db.execute(into, tuple(values.values())).lastrowid or 0
 
 
-def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows, many with one statement: with triggers that is faster than `executemany`.
+def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Insert rows, many with one statement: `executemany` takes two to three times as long for short rows.
 
     Args:
         db: The ledger.
-        into: The part of the statement before `VALUES`.
+        into: The part of the statement before the values, with `VALUES`.
         rows: The values of each row, at most 15 per row.
+
+    Returns:
+        How many rows were inserted. With `INSERT OR IGNORE` these may be fewer.
     """
+    inserted = 0
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
-        db.execute(into + _values(len(some), len(some[0])), [value for row in some for value in row])
+        values = [value for row in some for value in row]
+        inserted += db.execute(into + _values(len(some), len(some[0])), values).rowcount
+    return inserted
 
 
 @lru_cache

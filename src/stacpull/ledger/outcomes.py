@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import SHORTEST_MD5, item_directory_of, stored_etag, stored_name
-from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
+from stacpull.ledger.database import exists, insert_rows, marks, pieces, rows_with, transaction
 from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
@@ -104,7 +104,7 @@ def reserve(
 
 def _note_identities(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
     renamed = [(arrival.row, arrival.identity) for arrival in arrivals if arrival.identity is not None]
-    db.executemany("INSERT OR REPLACE INTO reservations VALUES (?, ?)", renamed)
+    insert_rows(db, "INSERT OR REPLACE INTO reservations(asset, identity) VALUES ", renamed)
     if len(renamed) < len(arrivals):
         _forget_identities(db, [arrival.row for arrival in arrivals if arrival.identity is None])
 

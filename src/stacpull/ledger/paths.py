@@ -18,13 +18,12 @@ import msgspec
 
 from stacpull.caches import cached_if_short
 from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
-from stacpull.ledger.database import exists, marks, number, rows_with
+from stacpull.ledger.database import exists, insert_rows, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash, with_salted_hash
 
-_INSERT = "INSERT INTO paths(hash, asset) VALUES (?, ?)"
 _CACHE = 4096
 _SPELLINGS = 8
 _OF_ITEM = (1 << 47) - 1
@@ -149,7 +148,7 @@ def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = Non
         if index == claim.hash:
             return
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (index, row))
-    db.execute(_INSERT, (claim.hash, row))
+    db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (claim.hash, row))
 
 
 def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[int]:
@@ -159,7 +158,7 @@ def own_all(db: sqlite3.Connection, claims: Sequence[tuple[int, int]]) -> set[in
         The rows whose path another asset owns. Each of these must be claimed separately.
     """
     in_order = sorted(claims)  # visits each page of the index once: they do not all fit into the page cache
-    if not claims or db.executemany(f"{_INSERT} ON CONFLICT DO NOTHING", in_order).rowcount == len(claims):
+    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return set()
     hashes = [index for index, _ in claims]
     owners = dict(rows_with(db, "SELECT hash, asset FROM paths WHERE hash IN ({marks})", hashes))
