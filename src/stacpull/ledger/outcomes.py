@@ -323,16 +323,12 @@ def _record_done(
     generations = {arrival.row: arrival.generation for arrival in done}
     has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
     for some in pieces(list(generations)):
-        rows = []
         found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
-        for row, generation, run, digest, previous, wanted in found:
-            if generation != generations[row]:
-                continue
-            rows.append(row)
-            if previous is not None and wanted is None:
-                by_run[run].same += previous == digest
-                by_run[run].changed += previous != digest
+        rows = [row for row, generation in found if generation == generations[row]]
         at = marks(len(rows))
+        for run, is_same in db.execute(_COMPARED.format(rows=at), rows):
+            by_run[run].same += is_same
+            by_run[run].changed += not is_same
         db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
         _forget_identities(db, rows)
         if has_failures:
@@ -371,10 +367,13 @@ _RESERVE_PLANNED = (
 _NAMELESS = (
     f"SELECT id, generation FROM assets WHERE id IN ({{marks}}) AND name IS NULL AND state < {STATE_DONE}"
 )
-_RESERVED = (
-    "SELECT a.id, a.generation, a.run, a.sha256, o.previous_digest, o.wanted FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id IN ({{rows}}) AND a.state = {STATE_RESERVED}"
+_RESERVED = f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND state = {STATE_RESERVED}"
+"""Few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches."""
+_COMPARED = (
+    "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
+    "WHERE o.asset IN ({rows}) AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
 )
+"""Whether the content is that of the earlier version, of the assets that have one."""
 _HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, "
