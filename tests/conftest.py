@@ -223,13 +223,9 @@ _frozen = 0
 
 
 def _freeze() -> None:
-    """Exclude what a test has left from later collections, which then cost very little.
-
-    `no_leaks` has just collected its garbage. The little that was made since is collected here; what only the
-    end of a fixture let go is collected with the next thaw.
-    """
+    """Collect garbage and exclude the rest from later collections, which then cost very little."""
     global _frozen  # noqa: PLW0603 - the collector is global as well
-    gc.collect(0)
+    gc.collect()
     _frozen += len(gc.get_objects())  # without those that are frozen
     gc.freeze()
     if _frozen > _THAW_AFTER:
