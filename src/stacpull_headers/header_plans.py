@@ -13,6 +13,7 @@ from typing import Any
 from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter, compile_assets
+from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.kinds import suffix_of
@@ -91,10 +92,14 @@ class HeaderPlans:
         assets: TiffAssets,
         saved: Json | None,
         secrets: Secrets,
+        seen: ItemSet,
         *,
         sample_size: int | None = None,
     ) -> None:
-        """Create the sink. With `sample_size`, draw that many items and plan them after the walk."""
+        """Create the sink. `seen` is empty: it gets the items that the walk reads.
+
+        With `sample_size`, draw that many items and plan them after the walk.
+        """
         self._sample = MemorySample(sample_size) if sample_size else None
         self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
@@ -102,6 +107,7 @@ class HeaderPlans:
         self._queue = queue
         self._assets = assets
         self._secrets = secrets
+        self._seen = seen
         self._saved_place = self.tally.place
         self.announced: int | None = None
 
@@ -129,8 +135,7 @@ class HeaderPlans:
             self.announced = reached.announced
         if self._sample is not None:
             self._sample.keep(selected.candidates)
-            self._count(selected)
-            return len(selected.seen)
+            return await self._count(selected)
         return await self._plan(selected, reached)
 
     async def plan_sample(self, selector: Selector) -> None:
@@ -147,7 +152,7 @@ class HeaderPlans:
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.row not in known]
         failures = [(job, why) for job, why in failures if job.row not in known]
-        self._count(selected)
+        new = await self._count(selected)
         walk = reached.position or Position(None, None)
         ends_page = reached.position is not None or reached.walk_ended
         if ends_page and walk.may_be_kept(self._secrets):
@@ -160,7 +165,7 @@ class HeaderPlans:
             self._book.give_up(job, why)
         for job in jobs:
             await self._queue.put(job)
-        return len(selected.seen)
+        return new
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
         """Return the places of the `jobs` that have a row."""
@@ -173,6 +178,7 @@ class HeaderPlans:
         Waits until open rows are saved, so that items with rows can be recognized.
         """
         await self._book.all_saved()
+        await asyncio.to_thread(self._seen.clear)
         self.tally = HeaderCounts()
         self._saved_place = 0
         self._assets.others = 0
@@ -198,19 +204,22 @@ class HeaderPlans:
         self.tally = replace(self.tally, place=place)
         return jobs, failures
 
-    def _count(self, selected: Selected) -> None:
+    async def _count(self, selected: Selected) -> int:
+        """Count a batch of the walk; return the number of its items that were not read before."""
+        new = await asyncio.to_thread(lambda: sum(map(self._seen.add, selected.seen)))
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(len(planned.excluded) for planned in selected.items)
         pages = sum(len(planned.pages) for planned in selected.items)
         self.tally = replace(
             tally,
-            items_seen=tally.items_seen + len(selected.seen),
+            items_seen=tally.items_seen + new,
             items_matched=tally.items_matched + sum(p.parent is None for p in selected.items),
             items_without_label=tally.items_without_label + len(selected.without_label),
             assets_excluded=tally.assets_excluded + excluded - others,
             assets_not_tiff=tally.assets_not_tiff + others + pages,
         )
+        return new
 
 
 def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:

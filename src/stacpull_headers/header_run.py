@@ -8,6 +8,7 @@ After a stop, the walk ends and reads in progress finish. After an error, the jo
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Literal
 
 import attrs
@@ -22,6 +23,7 @@ from stacpull.engine.selector import Selector
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json
 from stacpull.planning.layout import Layout
@@ -94,7 +96,8 @@ class HeadersRun:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())
             try:
-                await self._read(before)
+                with closing(await asyncio.to_thread(ItemSet)) as seen:
+                    await self._read(before, seen)
             except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
@@ -108,11 +111,17 @@ class HeadersRun:
         except DestinationError as error:
             self._broken.set_result(error)
 
-    async def _read(self, before: Json | None) -> None:
+    async def _read(self, before: Json | None, seen: ItemSet) -> None:
         queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._slots)
         assets = TiffAssets(self._selection)
         self._plans = plans = HeaderPlans(
-            self._book, queue, assets, before, self._network.secrets, sample_size=self._selection.sample
+            self._book,
+            queue,
+            assets,
+            before,
+            self._network.secrets,
+            seen,
+            sample_size=self._selection.sample,
         )
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         # prefixes are not TIFFs, so they are skipped and not listed

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.acceptance.asset_host import ApiHost, item_collection, quick
 
+import stacpull
 from stacpull import Selection
-from stacpull.sync import mirror
+from stacpull.sync import headers, mirror, plan
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -39,3 +43,40 @@ def test_an_item_that_is_listed_again_does_not_count_for_max_items(
     report = mirror(source, tmp_path / "m", selection=Selection(max_items=most))
     assert (report.state, report.items_matched, report.assets_done) == ("complete", len(ids), len(ids))
     assert {path.parent.name for path in (tmp_path / "m").rglob("*.txt")} == ids
+
+
+class Shuffler(ApiHost):
+    """An API that lists the same five items for ever, each time in another order and under a new cursor."""
+
+    pages = 0
+
+    def _page(self, start: int) -> bytes:
+        self.pages += 1
+        page = json.loads(item_collection([f"{self.url}/assets/{n}" for n in range(5)], 0))
+        orders = itertools.permutations(page["features"])
+        page["features"] = next(itertools.islice(orders, start % 120, None))
+        page["links"] = [{"rel": "next", "href": f"{self.url}/collections/c/items?from={start + 1}"}]
+        return json.dumps(page).encode()
+
+
+def _plan(source: str, _dest: Path) -> stacpull.PlanReport:
+    return plan(source, options=quick())
+
+
+def _mirror(source: str, dest: Path) -> stacpull.MirrorReport:
+    return mirror(source, dest, options=quick())
+
+
+def _headers(source: str, dest: Path) -> stacpull.HeadersReport:
+    return headers(source, dest.with_suffix(".csv"), options=quick())
+
+
+@pytest.mark.parametrize("command", [_plan, _mirror, _headers])
+def test_a_source_that_repeats_its_items_for_ever_is_left(
+    tmp_path: Path,
+    command: Callable[[str, Path], stacpull.PlanReport | stacpull.MirrorReport | stacpull.HeadersReport],
+) -> None:
+    with Shuffler() as host:
+        report = command(f"{host.url}/collections/c", tmp_path / "m")
+        assert host.pages < 10
+    assert report.items_seen == 5

@@ -211,8 +211,10 @@ class Estimate:
         if reached.announced is not None:
             self._announced = reached.announced
         self._sample.keep(selected.candidates)
-        self.items_seen += len(selected.seen)
-        self._left_out.update({str(verdict): len(items) for verdict, items in selected.left_out.items()})
+        new = await asyncio.to_thread(self._records.see, selected.seen)
+        self.items_seen += len(new)
+        for verdict, items in selected.left_out.items():
+            self._left_out[str(verdict)] += len(new.intersection(items))
         self._without_label += len(selected.without_label)
         await self._take_items(selected)
         if self._listener is not None:
@@ -229,11 +231,12 @@ class Estimate:
                     bytes_fetched=counters.bytes_fetched,
                 )
             )
-        return len(selected.seen)
+        return len(new)
 
     async def restart(self) -> int:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.items_seen = self._without_label = 0
+        await asyncio.to_thread(self._records.seen.clear)
         self._left_out.clear()
         return self._selector.matched
 
@@ -346,10 +349,16 @@ class Estimate:
 class _Records(msgspec.Struct, frozen=True):
     """The planned and mirrored items. They are on disk, because a source may have millions."""
 
+    seen: ItemSet
+    """The items that the walk has read."""
     planned: ItemSet
     """The items that this plan has counted."""
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
+
+    def see(self, items: Sequence[ItemId]) -> set[ItemId]:
+        """Record items as read, in a thread; return those that were not read before."""
+        return set(filter(self.seen.add, items))
 
     def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]]]:
         """Record items as planned, in a thread.
@@ -371,7 +380,8 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
             opened.enter_context(translated(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
-        yield _Records(opened.enter_context(closing(ItemSet())), ledger)
+        seen, planned = (opened.enter_context(closing(ItemSet())) for _ in range(2))
+        yield _Records(seen, planned, ledger)
 
 
 def _bytes(

@@ -27,6 +27,10 @@ class ItemSet:
         """Remove the set."""
         self._db.close()
 
+    def clear(self) -> None:
+        """Remove all items."""
+        self._db.execute("DELETE FROM items")
+
     def add(self, item: ItemId) -> bool:
         """Add an item; return False if it was in the set."""
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
