@@ -77,8 +77,8 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """True if the sample is complete with this batch."""
 
 
-class _ItemBefore(NamedTuple):
-    """An item as it was in the ledger before the batch."""
+class _KnownItem(NamedTuple):
+    """An item in the ledger."""
 
     row: int
     run: int
@@ -93,6 +93,11 @@ class _ItemBefore(NamedTuple):
     is_unread: bool = False
     """True if it is a source item that could not be read."""
 
+    @property
+    def is_new(self) -> bool:
+        """True if it could never be read."""
+        return self.is_unread and self.updated is None and not self.written
+
 
 class _BatchItem(NamedTuple):
     """An item of the current batch."""
@@ -100,7 +105,7 @@ class _BatchItem(NamedTuple):
     item: PlannedItem
     item_row: ItemRow
     parent: int | None
-    before: _ItemBefore | None
+    before: _KnownItem | None
     """None if it is new."""
 
 
@@ -145,13 +150,13 @@ class Planner:
             is_there=is_there,
             area=runs.area_of(db, run),
         )
-        self._known: dict[ItemId, _ItemBefore] = {}
+        self._known: dict[ItemId, _KnownItem] = {}
         """Items of the current batch that are in the ledger."""
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
 
     def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return the `ids` that this run has already planned, as primary or as source items."""
+        """Return the `ids` that this run has already planned, or could not read, in either role."""
         return {item for item, found in self._load(ids).items() if found.run == self._run}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
@@ -242,12 +247,12 @@ class Planner:
             self._assets.fail(one.item_row, one.item.problems, {})
         return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
 
-    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemBefore]:
+    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _KnownItem]:
         """Return the `ids` that are in the ledger."""
         wanted = set(ids)
-        found: dict[ItemId, _ItemBefore] = {}
+        found: dict[ItemId, _KnownItem] = {}
         for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
-            found[ItemId(collection, name)] = _ItemBefore(*rest)
+            found[ItemId(collection, name)] = _KnownItem(*rest)
         found = {item: known for item, known in found.items() if item in wanted}
         if self._has_unread():
             rows = [known.row for known in found.values()]
@@ -271,16 +276,16 @@ class Planner:
         result.matched += item.parent is None and not item.of_collection
         result.excluded += len(item.excluded)
         result.pages += len(item.pages)
-        result.items_new += before is None and not item.of_collection
+        result.items_new += (before is None or before.is_new) and not item.of_collection
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
         self._remember(item.id, row, before, is_unread=False)
         item_row = ItemRow(row, item.id, item.href, "" if before is None else before.directory)
         return _BatchItem(item, item_row, None if parent is None else parent.row, before)
 
-    def _remember(self, item: ItemId, row: int, before: _ItemBefore | None, *, is_unread: bool) -> None:
+    def _remember(self, item: ItemId, row: int, before: _KnownItem | None, *, is_unread: bool) -> None:
         """Record that this run has planned an item, or could not read it."""
-        known = before or _ItemBefore(row, self._run, *_NOTHING)
+        known = before or _KnownItem(row, self._run, *_NOTHING)
         self._known[item] = known._replace(run=self._run, is_unread=is_unread)
 
     def _new_row(self) -> int:
@@ -311,7 +316,7 @@ class Planner:
         )
 
     def _plan_again(
-        self, one: _BatchItem, before: _ItemBefore, existing: Mapping[str, KnownAsset]
+        self, one: _BatchItem, before: _KnownItem, existing: Mapping[str, KnownAsset]
     ) -> tuple[object, ...]:
         """Plan a known item, and schedule its JSON to be written again if it may be outdated.
 
@@ -332,11 +337,11 @@ class Planner:
             path_in_dest(before.directory, item_document_path(item.id).rpartition("/")[2])
         )
         result.files_lost += lost
-        renewed = opened.any or touched or lost or before.written == DAMAGED
+        renewed = opened.any or touched or lost or before.is_new or before.written == DAMAGED
         if renewed:
             self._note_unchecked(item, existing, touched=touched)
         if not item.of_collection:
-            result.items_changed += touched or opened.changed
+            result.items_changed += (touched or opened.changed) and not before.is_new
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
@@ -415,7 +420,7 @@ class Planner:
         """Return the values of `href` and `href_form`."""
         return self._forms.stored(self._cut(href), item.item)
 
-    def _walk_of(self, before: _ItemBefore, href: str | None) -> int | None:
+    def _walk_of(self, before: _KnownItem, href: str | None) -> int | None:
         """Return the last walk that found an item; a retry does not change it.
 
         If several sources have the item under different URLs, no single source may declare it gone.
@@ -516,7 +521,7 @@ def _ids_in(batch: PlanBatch) -> set[ItemId]:
     return named.union(*((one.id, one.parent) for one in batch.failed_items))
 
 
-def _with_parents(row: int, parent: int | None, before: _ItemBefore | None) -> list[int]:
+def _with_parents(row: int, parent: int | None, before: _KnownItem | None) -> list[int]:
     """Return an item and the label items to update with it: its current one and its earlier one."""
     parents = (parent, before.parent if before is not None else None)
     return [row, *(one for one in parents if one is not None)]
