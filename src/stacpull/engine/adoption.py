@@ -141,6 +141,8 @@ class AdoptingFetcher:
         if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
             return None
         part = await asyncio.to_thread(self._part_of, path, job)
+        if part is None:
+            return None
         digest = None if self._checksum is None else stranger.digests[self._checksum]
         return arrival_of(job, stranger.size, filename, validator, part, digest=digest)
 
@@ -171,10 +173,13 @@ class AdoptingFetcher:
         modified = self._destination.modified(path)
         return _Stranger(size, modified or 0.0, {name: one.digest() for name, one in hashers.items()})
 
-    def _part_of(self, path: str, job: Job) -> str:
-        """Link the file to a complete part, and return the name of the part."""
+    def _part_of(self, path: str, job: Job) -> str | None:
+        """Link the file to a complete part, and return the name of the part; None if the file is gone."""
         with destination_errors(self._destination.work):
-            return linked_part(self._destination, job, path)[0]
+            try:
+                return linked_part(self._destination, job, path)[0]
+            except FileNotFoundError:
+                return None
 
 
 def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
