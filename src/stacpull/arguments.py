@@ -503,7 +503,7 @@ def _number(raw: object) -> float | None:
         return None
     try:
         number = float(raw)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -554,7 +554,7 @@ def _expected(hint: Any, value: object) -> str | None:
         if kinds[0] is float:
             fraction = None if isinstance(value, str) else _number(value)
             fits = fraction is not None and fraction >= least
-            return None if fits else "a number " + ("above 0" if least else "from 0 on")
+            return None if fits else "a number " + ("above 0" if least else "of at least 0")
         number = getattr(value, "__index__", lambda: -1)()
         fits = least <= number <= most and not isinstance(value, bool)
         return None if fits else f"an integer from {least} " + ("on" if most == math.inf else f"to {most:,}")
@@ -735,10 +735,11 @@ def file_path(value: str | PathLike[str]) -> Path:
 
 def listening(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Return the address and port of a server, from text, a port, or both."""
-    if not isinstance(value, tuple):
-        return listen_address(value)
-    host, port = value
-    return listen_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    match value:
+        case (str(host), port):
+            return listen_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        case _:
+            return listen_address(value)
 
 
 def cluster(value: str | int | Path) -> str:
