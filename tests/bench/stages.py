@@ -147,7 +147,9 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     web = WebTransport(HttpSettings(policy=policy))
     client, queue = (
         Client(
-            {"http": web if fast else HttpTransport(policy=policy)}, Gates(WORKERS, WORKERS, clock), clock
+            {"http": web if fast else HttpTransport(HttpSettings(policy=policy))},
+            Gates(WORKERS, WORKERS, clock),
+            clock,
         ),
         asyncio.Queue[Job | None](1000),
     )

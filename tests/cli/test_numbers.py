@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.cli.printing import count, duration, rate, size
+from stacpull.cli.printing import duration, rate, size
+from stacpull.plurals import count
 
 
 @pytest.mark.parametrize(

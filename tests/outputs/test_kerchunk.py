@@ -442,7 +442,7 @@ def test_only_the_collections_that_are_named_are_exported(
     [
         ("refs.parquet", {}, r"refs\.parquet: use a name that ends with \.json"),
         ("refs.json", {"splits": {"train": ["i"]}}, "Splits and labels are for"),
-        ("refs.json", {"shard_samples": 3}, "The size and the samples of shards need the format webdataset"),
+        ("refs.json", {"shard_samples": 3}, "shard_bytes and shard_samples are for the format webdataset"),
     ],
 )
 def test_invalid_settings_are_refused(
