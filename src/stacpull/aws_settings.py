@@ -1,4 +1,4 @@
-"""What is configured about S3, as the AWS CLI would find it, where that needs no botocore.
+"""Reads the AWS settings for S3 without importing botocore.
 
 Keys in the environment or the shared files, the usual cases, are read here (`static_setup`). Whatever else
 the AWS CLI understands (SSO, assumed roles, processes, services with endpoints of their own) is left to

@@ -158,8 +158,12 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
     error = cause(problem)
     if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
-        kind = type(problem).__name__
-        click.echo(f"stacpull: this is a bug in stacpull, please report it: {kind}{where}", err=True)
+        what = "this is a bug in stacpull, please report it"
+        if isinstance(problem, MemoryError):
+            what = "there is not enough memory"
+        elif isinstance(problem, OSError):  # too many open files, for example
+            what = f"the system reports {problem.strerror!r}"
+        click.echo(f"stacpull: {what}: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
     # a usage error may quote the input on lines of its own; messages of servers stay on one line
     lines = str(error).split("\n") if isinstance(error, UsageError) else [str(error)]

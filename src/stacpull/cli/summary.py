@@ -253,7 +253,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
-    if report.assets_ordered:
+    if report.assets_ordered and not report.live:
         yield _to_retry_ordered(dest)
 
 

@@ -196,7 +196,7 @@ class Options:
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = option(
         "auto",
-        "HTTP client: auto uses stacpull's own where it can, which is faster, and else aiohttp.",
+        "HTTP client: auto uses the faster built-in one, and aiohttp where that cannot be used.",
     )
     ca_bundle: Path | None = attrs.field(
         default=None,

@@ -239,7 +239,7 @@ class Pruning:
                 what = count(number, "item was", "items were")
                 self._on_event(Notice("warning", f"{what} not pruned. Such items {why}."))
         if unlisted := await self._call(pruning.unlisted_assets, self._run):
-            text = f"Items no longer list {count(unlisted, 'file')}, which stay in DEST."
+            text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
             self._on_event(Notice("info", text))
 
 

@@ -59,7 +59,7 @@ class _Group(msgspec.Struct):
     failures: list[AssetFailure] = msgspec.field(default_factory=list)
     unchanged: list[UnchangedAsset] = msgspec.field(default_factory=list)
     delivered: int = 0
-    """Number of parts from `Publisher.deliver`."""
+    """Number of parts from `Publisher.add_received`."""
 
     def __len__(self) -> int:
         return len(self.parts) + len(self.failures) + len(self.unchanged)

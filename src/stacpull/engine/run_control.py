@@ -1,7 +1,7 @@
 """Runs producer and pool concurrently, until everything is done, a stop is requested, or a thread fails.
 
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
-                               and what is under way has a few seconds to come in
+                               and transfers in flight have a few seconds to end
 
 If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
 error is raised after them. A failed thread ends everything at once.

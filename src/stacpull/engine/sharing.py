@@ -8,8 +8,8 @@ An asset is identified by its item and key, so each has its own row and path; on
     has received the asset         gets a hard link to its file, or its bytes if the file is not in place yet
                                    or links are not supported; that is then a part like any other
     has failed                     becomes the first, or waits for the job that did so before
-    has received other content     fetches, and is the first from then on (its item states another size or
-                                   checksum, or the file is not proven)
+    has received the asset, but    fetches, and is the first from then on (its item states another size or
+    its file cannot be used        checksum, or the file is not proven)
 
 Hrefs with a query are not shared, because most are signed and differ.
 

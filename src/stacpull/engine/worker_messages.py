@@ -29,9 +29,9 @@ class CredentialNames(NamedTuple):
     """The names of credentials, without values."""
 
     names: tuple[str, ...]
-    """Of variables, and what else `SourceAddress.credential_names` has."""
+    """The names of variables, and the other names in `SourceAddress.credential_names`."""
     profile: str | None
-    """Of the credential profile (`--credentials`)."""
+    """The name of the credential profile (`--credentials`)."""
 
 
 class WorkerSettings(NamedTuple):

@@ -36,7 +36,7 @@ def _is_covered(name: str, wide: Selection, narrow: Selection) -> bool:
 
 
 def _equal_or_unset(wide: object, narrow: object) -> bool:
-    return wide in (None, narrow)
+    return wide in (None, (), narrow)
 
 
 def _is_part(wide: Sequence[str], narrow: Sequence[str]) -> bool:

@@ -6,10 +6,12 @@
     done      its file is missing in DEST                                pending, generation 0
     done      the source states another size or checksum, or it was      pending, next generation
               clipped to another area than this run's
+    done      the source states the same checksum, and not every         done
+              asset is revalidated
     done      every asset is revalidated, its item may have changed,     pending, next generation, and its
               or a checksum is stated for the first time                 request is conditional
     done                                                                 done
-    failed    its item is unchanged, and its area is that of this run    failed, until `retry`
+    failed    its item is unchanged, and it had no other area            failed, until `retry`
     pending, reserved or failed                                          pending, same generation; a
                                                                          conditional request stays so
 

@@ -65,7 +65,7 @@ class RunFlags(msgspec.Struct, frozen=True):
     revalidate: bool = False
     prune: bool = False
     yes: bool = False
-    """With `prune`: remove the items that are gone without asking."""
+    """With `prune`: remove the items that are gone. Otherwise they are only counted."""
 
 
 _NO_FLAGS = RunFlags()

@@ -1,1 +1,1 @@
-"""How servers are spoken to: sessions, credentials per host, retries, limits, pacing, redirects."""
+"""Requests to servers: sessions, credentials per host, retries, limits, pacing, redirects."""

@@ -4,7 +4,7 @@
         │     ──some requests unanswered───▶ overloaded: half the limit, these failures are free
         │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures are free
         │                                       └──after the patience──▶ given up: DOWN, a try per minute
-        └◀── an answer ends all of this
+        └◀── an answer ends this; of overload it takes one failure off
 
 These are pure functions: the state of a host, a failure and the time in; a `Decision` out. `net.gate` carries
 the decisions out.
@@ -31,7 +31,7 @@ _OVERLOADED = 3
 
 
 class HostState(NamedTuple):
-    """The failures of a host since its last answers."""
+    """The failures of a host."""
 
     pauses: int = 0
     """Pauses in a row without an answer in between."""
@@ -71,7 +71,7 @@ class Decision(NamedTuple):
     state: HostState
     """The next state of the host."""
     failure: Failure | None = None
-    """What the request fails with; None for the failure as it was. It is free if the host is the cause."""
+    """The failure to report; None keeps the original. It is free if the host caused it."""
     pause: float = 0.0
     """Seconds for which the gate closes, unless it is already closed for longer."""
     halves_limit: bool = False

@@ -3,8 +3,8 @@
 Each host has a gate with a number of permits. It starts at 16 and is adapted while running, up to the
 maximum: `net.gauge` counts answers, and `net.adapt` decides on the limit. `net.backoff` decides what failures
 of the host mean: that its gate closes for all workers for some time, that the limit is halved, or that the
-host is given up. Then its requests fail at once with DOWN. This module has the permits, and the requests
-that wait for one.
+host is given up. The requests of such a host fail at once with DOWN. This module has the permits, and the
+requests that wait for one.
 
 Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
 the one before. Taking a free permit of an open gate does not suspend. A released permit goes directly to the

@@ -77,7 +77,7 @@ async def export(
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
-        raise UsageError("The size and the samples of shards need the format webdataset.")
+        raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
     arguments = dest_path(dest), output_path(out), format, options, given, on_event, stop
     return await asyncio.to_thread(_export, *arguments)
 

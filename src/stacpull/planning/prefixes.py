@@ -114,8 +114,8 @@ def with_objects(
 def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key` from the assets of an item that was read again, or None.
 
-    It may be an object of a prefix: of the prefix that `href`, its last URL, begins with, or else of the one
-    with the longest key that `key` begins with.
+    It may be an object of a prefix. The prefix is the one that `href`, its last URL, starts with. If there is
+    none, it is the one with the longest key that `key` starts with.
     """
     found = assets.get(key)
     if found is not None:

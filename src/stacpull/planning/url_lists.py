@@ -81,7 +81,7 @@ def _place(one: PlannedUrl) -> str:
     if one.path is None:
         raise RefusedEntry("the name depends on the redirects of the URL")
     if _CONTROL.search(one.path) or _CONTROL.search(one.url) or " " in one.url:
-        raise RefusedEntry("the name or the URL has control characters or spaces")
+        raise RefusedEntry("the name or the URL has control characters, or the URL has spaces")
     return one.path
 
 

@@ -90,7 +90,7 @@ class FileRanges:
 
     @property
     def version(self) -> str:
-        """Size, and ETag or date; empty if the server states too little to recognise this version later."""
+        """Size and ETag or date, or only a strong ETag; empty if the server states too little."""
         return "" if self._known is None else self._known.text
 
     @property

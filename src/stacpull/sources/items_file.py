@@ -165,7 +165,7 @@ class FilePosition(NamedTuple):
     number: int = 0
     offset: int = 0
     version: str = ""
-    """Size of the file, and ETag or date; empty if its server does not state them."""
+    """Size of the file and its ETag or date, or only a strong ETag; empty if its server states too little."""
 
     def request(self, url: str) -> PageRequest:
         """Return the request for the page that begins here."""

@@ -43,7 +43,7 @@ TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""
 FOOTER_LIMIT: Final = 32 << 20
 _MOST_STARTS: Final = 5
-"""How often a file is received from its start that may have changed meanwhile."""
+"""The most times that a changing file is read from its start."""
 _MAGIC: Final = b"PAR1"
 _ENCRYPTED: Final = b"PARE"
 _END: Final = 8

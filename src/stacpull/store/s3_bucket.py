@@ -54,8 +54,8 @@ STAGING = ".stacpull/parts/"
 """The prefix of objects that are uploaded and not yet copied to their final keys."""
 ATTEMPTS = 8
 _PATIENCE, _FAILING = 120.0, 60.0
-"""Seconds for which boto3 repeats a request after its first failure; and for which it repeats none after a
-request has failed for good."""
+"""Seconds for which boto3 retries a request; and, after a request has failed for good, for which it retries
+nothing."""
 _CONNECT_TIMEOUT = 10.0
 """Seconds of boto3 for a connection, and for each block of a body that it sends."""
 _UNAVAILABLE = frozenset({500, 502, 503, 504})

@@ -397,7 +397,7 @@ def _more_serious(known: Failure | None, new: Failure) -> Failure:
 def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
     """Return the fields that request `span` of the object that `validator` names (RFC 9110, 13.1.1, 14.2).
 
-    Some servers support only `If-Match`, some only `If-Range`.
+    Some servers support only `If-Match`, some only `If-Range`. Without a strong ETag there is no condition.
     """
     if validator.strong_etag is None:
         return {"Range": f"bytes={span.start}-{span.end - 1}"}
