@@ -23,6 +23,8 @@ from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
 from stacpull.store.file_sync import GroupSync
+from stacpull.store.protocol import StoredFiles
+from stacpull.store.staging import StagedParts
 from stacpull_replicas import RequestInfo, Status
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -65,6 +67,23 @@ def test_without_adopt_existing_files_are_failures(downloaded: Mirrored) -> None
     assert {name: (downloaded.dest / name).read_bytes() for name in before} == before
     adopting = evolve(downloaded.options, adopt=True)
     assert asyncio.run(retry(downloaded.dest, options=adopting)).exit_code == 0
+    assert downloaded.verify().exit_code == 0
+
+
+def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(
+    downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(iter(downloaded.assets))
+    link = StagedParts.link_part
+
+    def vanishing(parts: StagedParts, name: str, files: StoredFiles, file: str) -> bool:
+        if file == path:
+            (downloaded.dest / path).unlink(missing_ok=True)
+        return link(parts, name, files, file)
+
+    monkeypatch.setattr(StagedParts, "link_part", vanishing)
+    report = downloaded.mirror()
+    assert (report.exit_code, report.assets_done) == (0, len(downloaded.assets))
     assert downloaded.verify().exit_code == 0
 
 

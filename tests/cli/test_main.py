@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -115,6 +116,21 @@ def test_unexpected_errors_are_printed_without_their_text(
     ran = stacpull_command("status", "d")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "stacpull: this is a bug in stacpull, please report it: ValueError; -vv shows where\n"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (MemoryError(), "there is not enough memory: MemoryError"),
+        (OSError(errno.EMFILE, "Too many open files"), "the system reports 'Too many open files': OSError"),
+        (ExceptionGroup("", [MemoryError()]), "there is not enough memory: ExceptionGroup"),
+    ],
+)
+def test_a_lack_of_memory_or_files_is_no_bug(
+    stacpull_command: Command, library: Library, problem: Exception, text: str
+) -> None:
+    library.answers["status"] = problem
+    assert stacpull_command("status", "d").err == f"stacpull: {text}; -vv shows where\n"
 
 
 @pytest.mark.parametrize(

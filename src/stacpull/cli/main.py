@@ -159,10 +159,10 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
     if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         what = "this is a bug in stacpull, please report it"
-        if isinstance(problem, MemoryError):
+        if isinstance(error, MemoryError):
             what = "there is not enough memory"
-        elif isinstance(problem, OSError):  # too many open files, for example
-            what = f"the system reports {problem.strerror!r}"
+        elif isinstance(error, OSError) and error.strerror:  # too many open files, for example
+            what = f"the system reports {error.strerror!r}"
         click.echo(f"stacpull: {what}: {type(problem).__name__}{where}", err=True)
         return StacpullError.exit_code
     # a usage error may quote the input on lines of its own; messages of servers stay on one line
