@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import stacpull
-from stacpull import errors
+from stacpull import errors, sync
 
 PACKAGE = Path(stacpull.__file__).parent
 SOURCE = PACKAGE.parent
@@ -145,7 +146,7 @@ OWN_FILES = {
     "engine/journal.py": "writes the log beside the ledger",
     "upkeep/rebuild.py": "reads the log beside the ledger",
     "engine/url_list.py": "writes a list to a file of the user's",
-    "engine/workspace.py": "refuses a DEST with a catalog and no ledger, before anything is opened",
+    "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
     "catalog/tables.py": "writes tables to files of the user's",
     "outputs/geoparquet.py": "writes OUT",
     "outputs/export.py": "looks at OUT",
@@ -179,11 +180,18 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes_of(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Return all nodes of a syntax tree, which is walked once."""
+    return tuple(ast.walk(tree))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def trees() -> Iterator[None]:
     """Forget the trees when the last test has used them: they take 100 MB."""
     yield
     tree_of.cache_clear()
+    nodes_of.cache_clear()
 
 
 def read_package(root: Path) -> list[Module]:
@@ -203,7 +211,7 @@ def at_once(node: ast.AST) -> Iterator[ast.AST]:
 def imported(module: Module, root_name: str, nodes: Iterable[ast.AST] | None = None) -> Iterator[str]:
     """Yield the dotted name of everything a module imports, relative imports made absolute."""
     here = (root_name, *module.place.parent.parts)
-    for node in ast.walk(module.tree) if nodes is None else nodes:
+    for node in nodes_of(module.tree) if nodes is None else nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -243,7 +251,7 @@ def environment_violations(module: Module) -> Iterator[str]:
     found = any(
         (isinstance(n, ast.Attribute) and n.attr in names and getattr(n.value, "id", "") == "os")
         or (isinstance(n, ast.ImportFrom) and n.module == "os" and names & {a.name for a in n.names})
-        for n in ast.walk(module.tree)
+        for n in nodes_of(module.tree)
     )
     if found and module.package not in ENVIRONMENT_PACKAGES:
         yield f"{module.package} must not read the environment"
@@ -253,7 +261,7 @@ def task_violations(module: Module) -> Iterator[str]:
     """A task outside a task group has no owner: no one sees its exception or ends it."""
     if module.place.as_posix() in OWN_TASKS:
         return
-    for node in ast.walk(module.tree):
+    for node in nodes_of(module.tree):
         match node:
             case ast.ImportFrom(module="asyncio", names=names):
                 if {"create_task", "ensure_future"} & {alias.name for alias in names}:
@@ -273,7 +281,7 @@ def file_violations(module: Module) -> Iterator[str]:
 
 
 def uses_files(module: Module) -> bool:
-    return any(is_file_call(node) for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+    return any(is_file_call(node) for node in nodes_of(module.tree) if isinstance(node, ast.Call))
 
 
 def is_file_call(call: ast.Call) -> bool:
@@ -300,7 +308,7 @@ def shape_violations(module: Module) -> Iterator[str]:
 def undocumented_errors(modules: list[Module]) -> Iterator[str]:
     """Every class that derives from `StacpullError`, however far, is drawn in the tree of `errors`."""
     drawn = next((ast.get_docstring(m.tree) or "" for m in modules if m.place == Path("errors.py")), "")
-    classes = {n.name: n for m in modules for n in ast.walk(m.tree) if isinstance(n, ast.ClassDef)}
+    classes = {n.name: n for m in modules for n in nodes_of(m.tree) if isinstance(n, ast.ClassDef)}
     known = {"StacpullError"}
     while grown := {c for c, n in classes.items() if c not in known and known & base_names(n)}:
         known |= grown
@@ -363,6 +371,13 @@ def test_every_allowed_import_is_used() -> None:
 def test_every_package_is_in_the_table() -> None:
     packages = {module.package for module in read_package(PACKAGE)}
     assert packages <= {*MAY_IMPORT, *EVERYTHING}
+
+
+def test_each_public_function_has_a_blocking_one() -> None:
+    public = [getattr(stacpull, name) for name in stacpull.__all__]
+    with_await = {one.__name__ for one in public if inspect.iscoroutinefunction(one)}
+    assert set(sync.__all__) == with_await | {"failures", "status"}  # these two never wait
+    assert not [name for name in sync.__all__ if inspect.iscoroutinefunction(getattr(sync, name))]
 
 
 def test_the_error_tree_is_drawn_with_the_true_exit_codes() -> None:
@@ -513,7 +528,7 @@ def names_used_twice(source: Path) -> tuple[set[str], ...]:
     """Return the names that several classes of `source` have, and those of several modules or packages."""
     classes, modules = Counter[str](), Counter[str]()
     for path in source.rglob("*.py"):
-        nodes = ast.walk(tree_of(path))
+        nodes = nodes_of(tree_of(path))
         classes.update(node.name for node in nodes if isinstance(node, ast.ClassDef))
         modules[path.parent.name if path.stem == "__init__" else path.stem] += 1
     return tuple({name for name, times in counts.items() if times > 1} for counts in (classes, modules))
@@ -545,7 +560,7 @@ REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")
 @cache
 def defined_in(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(tree_of(path)):
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 names.add(name)

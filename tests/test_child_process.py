@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import environment
+
 from stacpull import child_process
-from stacpull.child_process import reap, spawn, started_early
+from stacpull.child_process import ForkedProcess, reap, spawn, started_early
 
 STORE = "stacpull.engine.store_server"
 """It ends with its socket."""
+SHARED = "stacpull.models"
 
 
 def test_a_process_that_was_started_early_is_the_first_that_is_spawned() -> None:
-    with started_early(STORE):
+    with started_early(STORE, shared=SHARED):
         (early,) = child_process._running
         process, sock = spawn(STORE)
         assert process is early
@@ -23,7 +35,7 @@ def test_a_process_that_was_started_early_is_the_first_that_is_spawned() -> None
 
 
 def test_a_process_that_was_started_early_and_is_not_needed_is_killed() -> None:
-    with started_early(STORE):
+    with started_early(STORE, shared=SHARED):
         (early,) = child_process._running
         assert early.poll() is None
     assert early.returncode is not None
@@ -31,7 +43,7 @@ def test_a_process_that_was_started_early_and_is_not_needed_is_killed() -> None:
 
 
 def test_a_process_with_the_same_arguments_is_the_one_that_was_started_early() -> None:
-    with started_early(STORE, ("json",)):
+    with started_early(STORE, ("json",), shared=SHARED):
         (early,) = child_process._running
         process, sock = spawn(STORE, arguments=("json",))
         assert process is early
@@ -40,10 +52,132 @@ def test_a_process_with_the_same_arguments_is_the_one_that_was_started_early() -
 
 
 def test_a_process_with_other_arguments_replaces_the_one_that_was_started_early() -> None:
-    with started_early(STORE):
+    with started_early(STORE, shared=SHARED):
         (early,) = child_process._running
         process, sock = spawn(STORE, arguments=["more"])
         assert process is not early
         assert early.returncode is not None
         sock.close()
         reap(process)
+
+
+_REPORTER = """
+import json, os, signal, socket, sys
+
+def main():
+    if sys.argv[2:] == ["fail"]:
+        raise ValueError("as it should")
+    names = [name for name in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + name)]
+    opened = {name: os.readlink("/proc/self/fd/" + name) for name in names}
+    others = {target for name, target in opened.items() if name not in "012"}
+    seen = {
+        "arguments": sys.argv[2:],
+        "environment": dict(os.environ),
+        "inherited": [opened[name] for name in "01"],
+        "sockets": sum(target.startswith("socket:") for target in opened.values()),
+        "files": sorted(target for target in others if target.startswith("/")),
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "encoding": sys.getfilesystemencoding(),
+    }
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        sock.sendall(json.dumps(seen).encode())
+    os._exit(7)
+"""
+"""A module whose `main` sends what its process has."""
+
+_STARTER = """
+import os, sys
+from stacpull.child_process import discard, reap, spawn, started_early
+
+held = open(__file__)
+if sys.argv[1] == "forked":
+    with started_early("reporter", sys.argv[2:], shared="json"):
+        process, sock = spawn("reporter", arguments=sys.argv[2:])
+else:
+    process, sock = spawn("reporter", arguments=sys.argv[2:])
+print(type(process).__name__, flush=True)
+with sock:
+    while data := sock.recv(1 << 20):
+        os.write(1, data)
+print()
+print(reap(process))
+"""
+
+
+def _started(how: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Have a program start a process, and return what both printed."""
+    (folder / "reporter.py").write_text(_REPORTER)
+    starter = folder / "starter.py"
+    starter.write_text(_STARTER)
+    env = environment(**variables)
+    env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
+    return subprocess.run(
+        [sys.executable, str(starter), how, *arguments], env=env, text=True, capture_output=True, check=True
+    )
+
+
+def _reported(how: str, folder: Path) -> tuple[str, dict[str, Any], str]:
+    ran = _started(how, folder, "more", "arguments", AWS_SECRET_ACCESS_KEY="secret", TZ="UTC", LC_TIME="C")
+    kind, seen, code = ran.stdout.splitlines()
+    return kind, json.loads(seen), code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_forked_process_has_what_a_new_interpreter_would_have(tmp_path: Path) -> None:
+    forked, started = _reported("forked", tmp_path), _reported("started", tmp_path)
+    assert (forked[0], started[0]) == ("ForkedProcess", "Popen")
+    assert forked[1:] == started[1:]
+    _, seen, code = forked
+    assert code == "7"
+    assert seen["arguments"] == ["more", "arguments"]
+    assert seen["environment"]["TZ"] == "UTC"
+    assert "AWS_SECRET_ACCESS_KEY" not in seen["environment"]
+    assert seen["inherited"] == [os.devnull, os.devnull]
+    assert (seen["sockets"], seen["files"]) == (1, [])
+    assert {signal.SIGINT, signal.SIGTERM} <= set(seen["blocked"])
+
+
+@pytest.mark.parametrize("how", ["forked", "started"])
+def test_the_error_of_a_process_is_printed_once(tmp_path: Path, how: str) -> None:
+    ran = _started(how, tmp_path, "fail")
+    assert ran.stderr.count("ValueError: as it should") == 1
+    assert ran.stderr.count("Traceback") == 1
+    assert ran.stdout.split()[-1] == "1"
+
+
+def _forked(code: int | None) -> ForkedProcess:
+    """Fork a process that ends with a code, or waits if that is None."""
+    read, write = os.pipe()
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-ISc", f"import os; {'os.read(0, 1)' if code is None else f'os._exit({code})'}"],
+        {},
+        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_CLOSE, write)],
+    )
+    os.close(read)
+    if code is not None:
+        os.close(write)
+    return ForkedProcess(pid)
+
+
+def test_the_end_of_a_forked_process_is_awaited() -> None:
+    process = _forked(3)
+    assert process.wait(60) == 3
+    assert (process.poll(), process.returncode) == (3, 3)
+    process.kill()
+
+
+def test_a_forked_process_that_does_not_end_is_killed() -> None:
+    process = _forked(None)
+    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:
+    process = _forked(3)
+    os.waitpid(process.pid, 0)
+    assert process.wait(60) == 0
+    process.kill()

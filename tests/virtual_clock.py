@@ -68,3 +68,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.clock.now
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait for its threads without a limit: since Python 3.12, the limit would pass at once."""
+        await super().shutdown_default_executor()

@@ -38,6 +38,7 @@ import msgspec
 from stacpull.boxes import flat
 from stacpull.clock import rfc3339
 from stacpull.errors import UsageError
+from stacpull.hosts import origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
 from stacpull.system import expanded, job_array_task
@@ -49,9 +50,11 @@ Reader = Callable[[object], object]
 
 MOST_AT_ONCE = 4096
 """More simultaneous transfers need more open files than systems allow."""
+LARGEST = 2**63 - 1
+"""The largest integer that a ledger stores."""
 
-Positive = Annotated[int, (1, math.inf)]
-NotNegative = Annotated[int, (0, math.inf)]
+Positive = Annotated[int, (1, LARGEST)]
+NotNegative = Annotated[int, (0, LARGEST)]
 NumberAboveZero = Annotated[float, (math.ulp(0.0), math.inf)]
 NumberFromZero = Annotated[float, (0.0, math.inf)]
 AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
@@ -60,6 +63,8 @@ AtOnce = Annotated[int, (1, MOST_AT_ONCE)]
 _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 """The address of a Dask scheduler."""
 _SHORTEST_TOKEN = 16
+_LONGEST_INTEGER = 100
+"""Characters of an integer: Python refuses to convert very long text."""
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
@@ -148,6 +153,12 @@ _STRUCTURAL = frozenset(
     {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
 )
 """Relations of the tree that an item is in, and of its licence."""
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_STEERING = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Fields that control the destination or framing of a request, or the requested part of an asset."""
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
 )
@@ -192,6 +203,20 @@ def schemes(raw: object) -> tuple[str, ...]:
     if not names or not set(names).issubset(known):
         raise ValueError(f"must be some of {', '.join(known)}, separated by commas, not {raw!r}")
     return tuple(dict.fromkeys(names))
+
+
+def field_name(raw: object) -> str:
+    """Read the name of a header field to send.
+
+    Raises:
+        ValueError: It is not a field name, or a field that controls the connection.
+    """
+    name = read_text(raw)
+    if not FIELD_NAME.fullmatch(name):
+        raise ValueError(f"must be the name of a header field, not {name!r}")
+    if name.lower() in _STEERING:
+        raise ValueError(f"must not be the header field {name}, which controls the connection")
+    return name
 
 
 def relation(raw: object) -> str:
@@ -298,9 +323,10 @@ def dask_cluster(raw: object) -> str:
     """Read where a Dask cluster is: the address or the file of its scheduler, or a number of workers."""
     text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else read_text(raw)
     if text.isascii() and text.isdecimal():
-        if int(text) < 1:
-            raise ValueError(f"must be a number of workers of at least 1, not {text}")
-        return str(int(text))
+        workers = _integer(text)
+        if workers is None or not 1 <= workers <= MOST_AT_ONCE:
+            raise ValueError(f"must be a number of workers from 1 to {MOST_AT_ONCE}, not {text}")
+        return str(workers)
     if _SCHEDULER.fullmatch(text):
         return text
     path = expanded(text)
@@ -327,6 +353,8 @@ def web_address(raw: object) -> str:
     address = read_text(raw)
     if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
+    if not origin_of(address).host:
+        raise ValueError(f"must be a URL with a valid host, not {raw!r}")
     return address
 
 
@@ -481,6 +509,8 @@ def shard(raw: object) -> tuple[int, int]:
 
 
 def _contents(name: str) -> str:
+    if not name.strip():
+        raise ValueError("needs the name of a file after @")
     try:
         return expanded(name).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -493,9 +523,15 @@ def _integer(raw: object) -> int | None:
     if isinstance(raw, bool):
         return None
     if isinstance(raw, int):
-        return raw
-    plain = raw.strip() if isinstance(raw, str) else ""
-    return int(plain) if plain.isascii() and plain.removeprefix("-").isdigit() else None
+        number = raw
+    else:
+        plain = raw.strip() if isinstance(raw, str) else ""
+        if not plain.isascii() or not plain.removeprefix("-").isdigit():
+            return None
+        number = int(plain) if len(plain) <= _LONGEST_INTEGER else LARGEST + 1
+    if number > LARGEST:
+        raise ValueError(f"must be at most {LARGEST}, not {raw!r}")
+    return number
 
 
 def _number(raw: object) -> float | None:
@@ -557,7 +593,8 @@ def _expected(hint: Any, value: object) -> str | None:
             return None if fits else "a number " + ("above 0" if least else "of at least 0")
         number = getattr(value, "__index__", lambda: -1)()
         fits = least <= number <= most and not isinstance(value, bool)
-        return None if fits else f"an integer from {least} " + ("on" if most == math.inf else f"to {most:,}")
+        no_bound = most == LARGEST and number <= most
+        return None if fits else f"an integer from {least} " + ("on" if no_bound else f"to {most:,}")
     if type(None) in kinds:
         rest = [kind for kind in kinds if kind is not type(None)]
         return None if value is None or len(rest) > 1 else _expected(rest[0], value)
@@ -569,7 +606,8 @@ _PLAIN: Final = {bool: "True or False", str: "text"}
 
 def _expected_of_class(hint: Any, value: object) -> str | None:
     if hint is int:
-        return None if hasattr(value, "__index__") and not isinstance(value, bool) else "an integer"
+        fits = abs(getattr(value, "__index__", lambda: math.inf)()) <= LARGEST and not isinstance(value, bool)
+        return None if fits else "an integer of at most 63 bits"
     if hint is float:
         return None if _number(value) is not None and not isinstance(value, str) else "a number"
     if hint is str and isinstance(value, str):
@@ -656,7 +694,7 @@ def pair(value: tuple[int, ...] | str) -> tuple[int, ...]:
         number, count = (int(part) for part in _listed(value) or ())
     except (TypeError, ValueError):
         raise _wrong("(I, N), the I-th of N parts", value) from None
-    if not 1 <= number <= count:
+    if not 1 <= number <= count <= LARGEST:
         raise _wrong("(I, N) with I from 1 to N", value)
     return number, count
 
@@ -714,8 +752,16 @@ def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry | None) -> 
         raise _wrong("four numbers (west, south, east, north) or GeoJSON", value) from None
 
 
+def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
+    """Return header fields with their values as secrets."""
+    fields = secrets(value)
+    for name in fields:
+        field_name(name)
+    return fields
+
+
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    """Return header fields or query parameters with their values as secrets."""
+    """Return names and their values as secrets."""
     given: object = {} if value is None else value
     if not isinstance(given, Mapping) or not all(
         isinstance(name, str) and isinstance(one, str | Secret) for name, one in given.items()

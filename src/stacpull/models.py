@@ -209,7 +209,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class AssetProblem(NamedTuple):
-    """A wanted asset that cannot be planned; `key` is empty if it concerns all assets of the item."""
+    """A wanted asset that cannot be planned; `key` is `assets` if none of the item's can."""
 
     key: str
     failure: Failure

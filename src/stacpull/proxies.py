@@ -17,7 +17,8 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 from stacpull.hosts import host_of, scheme_of
 from stacpull.redact import cut_url
@@ -25,7 +26,7 @@ from stacpull.redact import cut_url
 _WITH_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})")
 
 
-class Proxy(NamedTuple):
+class Proxy(msgspec.Struct, frozen=True):
     """A proxy, and the variable that sets it. `url` may contain a password; `str(proxy)` does not."""
 
     url: str
@@ -98,7 +99,7 @@ def is_bypassed(host: str, port: int) -> bool:
     return any(entry.covers(name, port) for entry in _bypasses(text or ""))
 
 
-class _Bypass(NamedTuple):
+class _Bypass(msgspec.Struct, frozen=True):
     """An entry of `no_proxy`."""
 
     host: str

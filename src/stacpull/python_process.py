@@ -1,4 +1,4 @@
-"""Starting a process of stacpull: a fresh interpreter, since a fork would inherit all descriptors."""
+"""Starting a process of stacpull with a fresh interpreter (`child_process` also forks one)."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
     }
     paths = [path or str(Path.cwd()) for path in sys.path]
     return {**harmless, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def drop_foreign_variables() -> None:
+    """Give this process the environment that `python_environment` returns for a new one."""
+    variables = python_environment()
+    os.environ.clear()
+    os.environ.update(variables)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
 from stacpull.engine import api
-from stacpull.engine.api import failures, status
+from stacpull.engine.mirror_status import failures, status
 from stacpull.errors import UsageError
 from stacpull.outputs import export as exporting
 from stacpull.outputs import html_report

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
+
+import msgspec
 
 from stacpull.errors import SourceError
 from stacpull.hosts import default_port, host_of, origin_of, origin_text, scheme_of
@@ -212,7 +214,7 @@ def wire_url(url: str) -> str:
 # --- query parameters ------------------------------------------------------------------------------------
 
 
-class Parameter(NamedTuple):
+class Parameter(msgspec.Struct, frozen=True):
     """One `name=value` of a query: decoded name and value, and the original text."""
 
     name: str

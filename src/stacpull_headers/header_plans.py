@@ -206,7 +206,7 @@ class HeaderPlans:
 
     async def _count(self, selected: Selected) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
-        new = await asyncio.to_thread(lambda: sum(map(self._seen.add, selected.seen)))
+        new = len(await asyncio.to_thread(self._seen.add_all, selected.seen))
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(len(planned.excluded) for planned in selected.items)

@@ -51,6 +51,7 @@ _MODULES = (
     "stacpull.cli.mirror_command",
     "stacpull.cli.plan_command",
     "stacpull.cli.progress",
+    "stacpull.cli.resume_command",
     "stacpull.cli.running",
     "stacpull.cli.status_command",
     "stacpull.cli.verify_command",

@@ -73,6 +73,10 @@ def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_h
         assert ran.report["assets_done"] - ran.report["assets_skipped"] == fetched, name
         assert (asset_requests(small_hub) - counted) == 2 * fetched, name
         assert not damage(dest, there), name
+    run(mirror_of(small_hub.base_url, dest, "--max-items", "1"), env)
+    status = run(["status", str(dest), "--json"], env).report
+    assert status["items_seen"] == SMALL  # of all runs, not of the last one
+    assert status["items_matched"] == status["items_done"] > 1
 
 
 def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):

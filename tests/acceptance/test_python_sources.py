@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pystac
-import pystac_client
 import pytest
 from tests.acceptance.command import LABELS
 from tests.acceptance.static_tree import asset_of, write_tree
@@ -85,7 +82,9 @@ def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: 
 def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkeypatch) -> None:
     for name, value in small_hub.exports().items():
         monkeypatch.setenv(name, value)
-    client = pystac_client.Client.open(small_hub.base_url, parameters={"key": small_hub.key})
+    from pystac_client import Client  # noqa: PLC0415 - few tests need it
+
+    client = Client.open(small_hub.base_url, parameters={"key": small_hub.key})
     search = client.search(collections=[LABELS], max_items=3)
     report = sync.mirror(
         search,
@@ -116,6 +115,9 @@ def test_a_blocking_call_names_the_one_for_notebooks() -> None:
 
 
 def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
+    import nbclient  # noqa: PLC0415 - few tests need it
+    import nbformat  # noqa: PLC0415
+
     cells = [
         "import stacpull",
         f"source, dest = {tree + '/catalog.json'!r}, {str(tmp_path / 'm')!r}",

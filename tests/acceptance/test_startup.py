@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,9 @@ def note(code):
     leave(code)
 os._exit = note
 """
-"""Both processes end by `os._exit`."""
+"""Both processes of the command end by `os._exit`, and so does the store process of a program."""
+
+_PROGRAM = "import sys; from stacpull.sync import mirror; mirror(sys.argv[1], sys.argv[2], selection=None)"
 
 IN_NEITHER = {
     "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "pystac", "shapely", "stacpull.outputs",
@@ -46,18 +50,32 @@ def mirror(dest: Path, env: dict[str, str], tls: ssl.SSLContext | None = None, *
     return asyncio.run(served())
 
 
-def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(_NOTE_MODULES.format(folder=str(tmp_path)))
+def noting_modules(folder: Path) -> dict[str, str]:
+    """Return the environment in which each process notes its modules in a file of `folder` when it ends."""
+    (folder / "sitecustomize.py").write_text(_NOTE_MODULES.format(folder=str(folder)))
     env = environment()
-    env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), env["PYTHONPATH"]))
-    ran = mirror(tmp_path / "mirror", env)
+    env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))
+    return env
+
+
+def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    ran = mirror(tmp_path / "mirror", noting_modules(tmp_path))
     assert ran.code == 0, ran.err
     loaded = [set(found.read_text().split()) for found in tmp_path.glob("*.loaded")]
-    stores = [modules for modules in loaded if "stacpull.engine.store_server" in modules]
-    networks = [modules for modules in loaded if "stacpull.fastpath.fast_path" in modules]
-    assert (len(loaded), len(stores), len(networks)) == (2, 1, 1)
-    assert networks[0] & NOT_IN_NETWORK_PROCESS == set()
-    assert stores[0] & NOT_IN_STORE_PROCESS == set()
+    store, network = sorted(loaded, key=lambda modules: "stacpull.engine.store_server" not in modules)
+    assert "stacpull.engine.store_server" not in network
+    assert network & NOT_IN_NETWORK_PROCESS == set()
+    assert store & IN_NEITHER == set()
+
+
+def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    """It is a new interpreter. The command forks its store process, which has what the command imported."""
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    program = [sys.executable, "-c", _PROGRAM, str(tmp_path / "items.json"), str(tmp_path / "mirror")]
+    subprocess.run(program, env=noting_modules(tmp_path), check=True)
+    (store,) = (set(found.read_text().split()) for found in tmp_path.glob("*.loaded"))
+    assert "stacpull.engine.store_server" in store
+    assert store & NOT_IN_STORE_PROCESS == set()
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])

@@ -128,7 +128,9 @@ def test_a_run_stops_when_too_many_assets_have_failed(
         more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]
         stopping = [*more, "--max-failures", "5", "--processes", processes]
         assert execute(["mirror", source, str(dest), *stopping]) == 1
-        assert "--max-failures 5" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert "--max-failures 5" in message
+        assert f"`stacpull resume {dest}` continues" in message
         stopped = stacpull.status(dest)
         assert stopped.state == "failed"
         assert 5 < stopped.assets_failed < 100

@@ -67,7 +67,7 @@ class ClassInfo(NamedTuple):
 
 @dataclass
 class Library:
-    """Stands for `stacpull.engine.api`: keeps the calls, answers what a test put there, or raises it."""
+    """Stands for `engine.api` and `engine.mirror_status`: keeps calls, returns or raises what a test set."""
 
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
@@ -105,10 +105,12 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
     for name in ("mirror", "plan", "resume", "retry", "collections", "classes"):
         setattr(module, name, asynchronous(name))
+    states = types.ModuleType("stacpull.engine.mirror_status")
     for name in ("status", "failures"):
-        setattr(module, name, lambda *given, _name=name: library.answer(_name, *given))
-    monkeypatch.setitem(sys.modules, "stacpull.engine.api", module)
-    monkeypatch.setattr(stacpull.engine, "api", module, raising=False)
+        setattr(states, name, lambda *given, _name=name: library.answer(_name, *given))
+    for one in (module, states):
+        monkeypatch.setitem(sys.modules, one.__name__, one)
+        monkeypatch.setattr(stacpull.engine, one.__name__.rpartition(".")[2], one, raising=False)
     return library
 
 

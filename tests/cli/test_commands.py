@@ -215,8 +215,8 @@ def test_failures(stacpull_command: Command, library: Library) -> None:
     lines = stacpull_command("failures", "out", "--json").out.splitlines()
     assert [json.loads(line) for line in lines] == [record.to_json() for record in records]
     assert stacpull_command("failures", "out").out.splitlines() == [
-        "c/i B10: gone: HTTP 404 (1 attempt)",
-        "c/j: item: unreadable\N{REPLACEMENT CHARACTER}line (6 attempts)",
+        "c/i B10: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:01Z)",
+        "c/j: item: unreadable\N{REPLACEMENT CHARACTER}line (6 attempts, last 1970-01-01T00:00:02Z)",
     ]
 
 

@@ -126,7 +126,7 @@ def test_unexpected_errors_are_printed_without_their_text(
         (ExceptionGroup("", [MemoryError()]), "there is not enough memory: ExceptionGroup"),
     ],
 )
-def test_a_lack_of_memory_or_files_is_no_bug(
+def test_a_lack_of_memory_or_files_is_not_called_a_bug(
     stacpull_command: Command, library: Library, problem: Exception, text: str
 ) -> None:
     library.answers["status"] = problem
@@ -201,10 +201,10 @@ def test_nothing_is_printed_after_the_reader_of_the_output_has_left(tmp_path: Pa
     script.write_text(
         "import sys, time, types, stacpull.engine\n"
         "from stacpull.reports import FailureRecord\n"
-        "api = types.ModuleType('api')\n"
+        "status = types.ModuleType('status')\n"
         "record = FailureRecord('c', 'i', 'k', 'gone', 'm', 404, 1, 0.0)\n"
-        f"api.failures = lambda dest: (record for _ in range({records}))\n"
-        "sys.modules['stacpull.engine.api'] = stacpull.engine.api = api\n"
+        f"status.failures = lambda dest: (record for _ in range({records}))\n"
+        "sys.modules['stacpull.engine.mirror_status'] = stacpull.engine.mirror_status = status\n"
         "sys.stdin.read()\n"
         "from stacpull.cli.entry import main\n"
         "main()\n"

@@ -56,7 +56,7 @@ MISTAKES = {
         4,
         "if it is a plain HTTP server, use http:// instead of https://.",
     ),
-    "a size of shards that is no number": Mistake(
+    "a size of shards that is not a number": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--shard-size", "abc"),
         2,
         "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",

@@ -183,7 +183,7 @@ def test_only_the_first_of_many_failed_keys_are_named() -> None:
         ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
-            "  gone   c/i k: gone: HTTP 404 (1 attempt)",
+            "  gone   c/i k: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:00Z)",
         ),
     ],
 )

@@ -52,6 +52,12 @@ def test_invalid_header_fields(text: str) -> None:
         fields(text)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "range", "Transfer-Encoding", "Host"])
+def test_a_header_field_that_controls_the_connection_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--header must not be the header field {name}, which controls"):
+        fields(f"{name}: 5")
+
+
 def test_an_invalid_line_of_a_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("X-A: 1\nplanted-token\n")

@@ -50,6 +50,7 @@ def test_set_fields_are_unchanged() -> None:
         (MLHUB, Options(), "secret-key"),
         (f"{MLHUB}?key=mine", Options(), None),
         (MLHUB, Options(headers={"Authorization": Secret("Bearer mine")}), None),
+        (MLHUB, Options(headers={"User-Agent": Secret("mine")}), "secret-key"),
         ("https://elsewhere.example/v1", Options(), None),
     ],
 )

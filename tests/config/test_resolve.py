@@ -313,6 +313,15 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
     ("flags", "environ", "message"),
     [
         ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
+        ({"max-items": str(2**63)}, {}, "--max-items must be at most 9223372036854775807, not '92"),
+        ({"sample": "9" * 5000}, {}, "--sample must be at most 9223372036854775807, not '99"),
+        ({"seed": str(2**63)}, {}, "--seed must be at most 9223372036854775807"),
+        ({"split-walk": str(2**63)}, {}, "--split-walk must be at most 9223372036854775807"),
+        ({"shard": f"1/{2**63}"}, {}, "--shard must be at most 9223372036854775807"),
+        ({"dask": "5000"}, {}, "--dask must be a number of workers from 1 to 4096, not 5000"),
+        ({"endpoint-url": "http://"}, {}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
+        ({"endpoint-url": "http://h:x"}, {}, "--endpoint-url must be a URL with a valid host"),
+        ({"intersects": "@"}, {}, "--intersects needs the name of a file after @"),
         ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
         ({"bbox": "1,2,3,4,5"}, {}, "--bbox must be four numbers"),
         ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
@@ -442,6 +451,16 @@ def test_variables_without_effect_are_reported() -> None:
 def test_other_keys_take_precedence_over_the_built_in_one() -> None:
     assert resolve_with({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
     assert resolve_with({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
+
+
+def test_an_authorization_takes_precedence_over_the_keys_of_a_config_file(tmp_path: Path) -> None:
+    keys = '[credentials]\nquery = { key = "${UNSET}" }\n'
+    file = config(tmp_path, keys)
+    assert resolve_with({"config": file, "header": ("Authorization: x",)}, MLHUB).options.query == {}
+    with pytest.raises(CredentialsError, match="UNSET"):
+        resolve_with({"config": file, "header": ("X-Other: x",)}, MLHUB)
+    both = config(tmp_path, 'header = ["Authorization: x"]\n' + keys.replace("${UNSET}", "${K}"))
+    assert resolve_with({"config": both}, MLHUB, K="k").options.query == {"key": Secret("k")}
 
 
 def test_no_representation_contains_secrets(tmp_path: Path) -> None:

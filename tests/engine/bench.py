@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,7 @@ class Bench:
     def __init__(self, dest: Path, sync: Sync | None = None, spec: RunSpec = SPEC) -> None:
         self.destination = Destination(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
+        weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW)
         self.planner = Planner(self.db, self.run.id)
         self.failed: list[AssetFailed] = []

@@ -12,9 +12,14 @@ from tests.virtual_clock import VirtualClock
 from stacpull import Options, Selection, UsageError
 from stacpull.engine.dask_cluster import DaskCluster, DaskWorker
 
-pytest.importorskip("distributed")
 OLD = UsageError("The Dask worker tcp://a has another version of stacpull.")
 BUSY = OSError("refused")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def distributed() -> None:
+    """Skip these tests without it. To import it takes a second, in each process that collects tests."""
+    pytest.importorskip("distributed")
 
 
 class Comm:

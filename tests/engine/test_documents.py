@@ -9,7 +9,7 @@ import orjson
 import pytest
 from tests.engine.bench import NOW, Bench, documents, planned
 
-from stacpull.engine.item_writer import ItemWriter, clean_document
+from stacpull.engine.item_writer import ItemWriter, clean_document, may_be_replaced
 from stacpull.ledger import outcomes, views
 from stacpull.redact import Secret, Secrets
 
@@ -53,9 +53,35 @@ def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) 
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    bench.publisher.write_items([jobs[0].item_row])
+    edited = first.replace(b'"id":"i"', b'"id":"j"')
+    for found in (first, edited):  # what a user has changed is neither used nor overwritten
+        (tmp_path / "c/i/i.json").write_bytes(found)
+        bench.publisher.write_items([jobs[0].item_row])
+        bench.publisher.publish_all()
+        assert (tmp_path / "c/i/i.json").read_bytes() == found
+    bench.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_same", "adopting", "expected"),
+    [
+        ("new.json", False, False, True),
+        ("theirs.json", False, False, False),
+        ("theirs.json", True, False, True),
+        ("theirs.json", False, True, False),
+        ("i.json", False, False, False),
+        ("i.json", False, True, True),
+    ],
+)
+def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
+    tmp_path: Path, name: str, is_same: bool, adopting: bool, expected: bool
+) -> None:
+    bench = Bench(tmp_path)
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
-    assert (tmp_path / "c/i/i.json").read_bytes() == first
+    (tmp_path / "c/i/theirs.json").write_bytes(b"{}")
+    files = bench.destination
+    assert may_be_replaced(files, f"c/i/{name}", lambda: is_same, adopting=adopting) == expected
     bench.close()
 
 

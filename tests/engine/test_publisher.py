@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import FileSync, GroupSync
+from stacpull.store.protocol import StagedFile
 
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 
@@ -117,6 +118,27 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     assert [one.path for one in left.in_place] == [one.path for one in arrived if removed not in one.path]
     bench.close()
+
+
+def test_a_document_of_the_user_that_appears_before_the_rename_stays(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is released, so that the next attempt does not take the file for the mirror's either."""
+    place_all, theirs = bench.destination.place_all, tmp_path / "c/i/i.json"
+
+    def placed_late(files: Sequence[StagedFile]) -> list[Failure | None]:
+        if any(one.name == theirs.name for one in files):
+            theirs.write_bytes(b"mine")
+        return place_all(files)
+
+    monkeypatch.setattr(bench.destination, "place_all", placed_late)
+    job = bench.plan(planned("i", "a")).jobs[0]
+    bench.publisher.add_recovered([bench.arrive(job, b"x")])
+    for _ in range(2):
+        bench.publisher.publish_all()
+        assert (theirs.read_bytes(), parts(tmp_path)) == (b"mine", [])
+        assert "c/i/i.json exists" in bench.store._items.unwritable[job.item_row]
+        bench.publisher.write_items([job.item_row])
 
 
 def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
-from stacpull.child_process import spawn
+from stacpull.child_process import reap, spawn
 from stacpull.engine import store_messages as messages
 from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.mirror_operations import MirrorOperations
@@ -314,14 +314,23 @@ def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: 
     events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
     part = Arrival(1, 1, 0, "c/i", "a.tif", 1, part="../../mine")
-
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            store._channel.send(Arrivals([part]))
-            await until(lambda: events.broken)
-
-    run(course)
+    run(lambda: _refused(part, tmp_path, events))
     assert (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_body_of_another_size_is_refused(tmp_path: Path, jobs: list[Job], size: int) -> None:
+    events = StoreEvents()
+    part = Arrival(1, 1, 0, "c/i", "a.tif", size, part="1.0.4", body=memoryview(b"four"))
+    run(lambda: _refused(part, tmp_path, events))
+    assert tree(tmp_path) == {}
+    assert events.written == 0
+
+
+async def _refused(part: Arrival, dest: Path, events: StoreEvents) -> None:
+    async with opened(dest, events) as store:
+        store._channel.send(Arrivals([part]))
+        await until(lambda: events.broken)
 
 
 def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
@@ -373,6 +382,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     ours.close()
     assert is_held(tmp_path)
     process.wait(30)
+    reap(process)
     assert not is_held(tmp_path)
     assert tree(tmp_path) == {"c/i/a.tif": b"x"}
     bench = Bench(tmp_path)

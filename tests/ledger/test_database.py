@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
@@ -75,7 +76,7 @@ def test_an_older_ledger_is_refused_with_advice(dest: Path, opened: object) -> N
 
 
 def test_tables_that_cannot_all_be_created_leave_nothing(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = schema.LEDGER._replace(text=f"{schema.LEDGER.text}; CREATE TABLE half(x); SELECT nonsense()")
+    broken = replace(schema.LEDGER, text=f"{schema.LEDGER.text}; CREATE TABLE half(x); SELECT nonsense()")
     monkeypatch.setattr(schema.prepare, "__defaults__", (broken,))
     with pytest.raises(DestinationError, match="cannot be used"):
         open_writer(dest)

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tests.ledger.plans import BROKEN, NOW, arrival, asset, commit, counts, item, ledger, started
 
-from stacpull.ledger import outcomes, runs
+from stacpull.ledger import jobs, outcomes, runs
 from stacpull.ledger.outcomes import AssetFailure
 
 
@@ -44,3 +44,15 @@ def test_only_what_is_reserved_in_this_generation_is_done(tmp_path: Path) -> Non
         outcomes.record(db, [replace(done[0], generation=1)], [], [], NOW)
         assert db.execute("SELECT state FROM assets").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (1,)
+
+
+def test_a_reservation_has_the_identity_and_proof_of_the_last_arrival(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        planned = commit(started(db)[1], item("i", [asset("a"), asset("b")])).jobs
+        for adopted in (0, 1, 1):  # a file of the user that is adopted has no identity
+            arrivals = [arrival(job, identity=5) for job in planned]
+            arrivals[adopted] = replace(arrivals[adopted], identity=None, unproven=True)
+            outcomes.reserve(db, arrivals)
+            found = {one.row: one.identity for one in jobs.reservations(db)}
+            assert found == {one.row: one.identity for one in arrivals}
+            assert db.execute("SELECT asset FROM unproven").fetchall() == [(planned[adopted].row,)]

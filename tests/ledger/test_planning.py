@@ -29,6 +29,7 @@ from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.schema import WRITTEN, WRITTEN_ONCE
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
 SHA = Checksum("sha256", bytes(32))
@@ -71,7 +72,8 @@ def test_a_done_asset_is_fetched_again_only_if_the_source_states_a_change(
         publish(db, *commit(started(db)[1], item("i", [asset("a", **first)])).jobs)
         run, planner = again(db)
         opened = commit(planner, item("i", [asset("a", **second)])).jobs
-        assert [(job.generation, job.name) for job in opened] == ([(1, "a.tif")] if fetched else [])
+        found = [(job.generation, job.directory, job.name) for job in opened]
+        assert found == ([(1, "c/i", "a.tif")] if fetched else [])
         counters = runs.counters(db, run)
         assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
         assert counters["items_done"] == (0 if fetched else 1)
@@ -113,6 +115,37 @@ def test_the_json_is_renewed_when_the_item_was_updated(
         if written:
             assert views.item_record(db, job.item_row).is_ours
             assert views.item_record(db, job.item_row).document == b'{"id":"i","updated":"%s"}' % now.encode()
+
+
+_NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
+
+
+@pytest.mark.parametrize(
+    ("assets", "problems", "renewed"),
+    [
+        ([asset("a")], [], False),
+        ([asset("a", size=11)], [], True),
+        ([asset("a"), asset("b")], [], True),
+        ([asset("a"), _NAMED_AS_ANOTHER], [], True),
+        ([asset("a")], [CLASH], True),
+        ([], [AssetProblem("assets", Failure(FailureKind.ITEM, "It is not an object."))], False),
+    ],
+    ids=["the same", "a changed one", "a new one", "its name is taken", "it cannot be planned", "no object"],
+)
+def test_the_json_is_renewed_when_assets_were_changed_or_added(
+    tmp_path: Path, assets: list[Asset], problems: list[AssetProblem], renewed: bool
+) -> None:
+    """Also for assets that fail: otherwise the JSON would not have them after a retry."""
+    with ledger(tmp_path) as db:
+        job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
+        publish(db, job)
+        outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
+        for is_first in (True, False):
+            opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
+            found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
+            assert found == ((1, WRITTEN_ONCE) if is_first and renewed else (0, WRITTEN))
+            publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
+            outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
 
 
 def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -213,6 +246,14 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         assert [one.to_json()["key"] for one in views.failures(db)] == [""]
 
 
+def test_the_json_of_an_item_without_assets_is_written_once_it_can_be_read(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("L"), failed=[unread("S", "L")])
+        commit(again(db)[1], item("L"), item("S", parent="L"))
+        documents = "SELECT i.name FROM documents d JOIN items i ON i.id = d.item ORDER BY 1"
+        assert db.execute(documents).fetchall() == [("L",), ("S",)]
+
+
 def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> None:
     href = "https://api.example/some/where.json"
     with ledger(tmp_path) as db:
@@ -272,6 +313,9 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
         run, planner = started(db)
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
         assert runs.counters(db, run.id)["assets_failed"] == 1
+        retried, _ = started(db, replace(SPEC, kind="retry"))
+        assert jobs.claim_failures(db, retried.id) == 0
+        assert runs.counters(db, retried.id)["assets_failed"] == 1
         second, planner = again(db)
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
         assert runs.counters(db, second)["assets_failed"] == 1
@@ -295,6 +339,17 @@ def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
         retried, _ = started(db, replace(SPEC, kind="retry"))
         jobs.claim_failures(db, retried.id)
         assert [job.href for job in jobs.pending_jobs(db, retried.id, 0, 9)] == ["https://new.example/a"]
+
+
+def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_path: Path) -> None:
+    nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
+    with ledger(tmp_path) as db:
+        job = commit(started(db)[1], nameless).jobs[0]
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE, 1)], [], NOW)
+        _, planner = again(db)
+        for _ in range(2):
+            assert commit(planner, nameless).items_failed == 0
+            assert [one.message for one in views.failures(db)] == [GONE.message]
 
 
 def test_signed_hrefs_lose_their_signature_and_are_stale_after_a_stop(tmp_path: Path) -> None:

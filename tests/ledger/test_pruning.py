@@ -18,13 +18,16 @@ from tests.ledger.plans import (
     commit,
     item,
     ledger,
+    standing,
     started,
+    unread,
 )
 
-from stacpull.ledger import meta, outcomes, pruning, runs, views
+from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure, PlacedItem
-from stacpull.ledger.runs import RunSpec
-from stacpull.models import Clip
+from stacpull.ledger.planner import PlanBatch
+from stacpull.ledger.runs import RunSpec, selection_json
+from stacpull.models import AssetProblem, Clip, Failure, FailureKind, Unread
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -34,9 +37,9 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     """Mirror items named by a letter each, with two assets, as a complete run."""
     run, planner = started(db, spec)
     for name in names:
-        jobs = commit(planner, item(name, [asset("a"), asset("b")])).jobs
-        done, failed = outcomes.reserve(db, [arrival(job) for job in jobs])
-        rows = {job.item_row for job in jobs}
+        planned = commit(planner, item(name, [asset("a"), asset("b")])).jobs
+        done, failed = outcomes.reserve(db, [arrival(job) for job in planned])
+        rows = {job.item_row for job in planned}
         outcomes.record(db, done, failed, [PlacedItem(row) for row in rows], NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
@@ -102,12 +105,12 @@ def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_pa
 @pytest.mark.parametrize(("failure", "missing"), [(BROKEN, 0), (GONE, 1)])
 def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
     with ledger(tmp_path) as db:
-        jobs = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs
-        outcomes.record(db, [], [AssetFailure(jobs[0].row, jobs[0].item_row, failure)], [], NOW)  # type: ignore[arg-type]
+        job = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs[0]
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, failure)], [], NOW)  # type: ignore[arg-type]
         assert views.totals(db)["assets_missing"] == missing
         runs.end(db, 1, "complete", None, NOW)
         last = mirrored(db, "")
-        pruning.forget(db, last, [jobs[0].item_row])
+        pruning.forget(db, last, [job.item_row])
         assert pruning.listed(db) == []
         assert set(views.totals(db).values()) == {0}
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (0,)
@@ -137,3 +140,72 @@ def test_the_catalogs_of_a_collection_go_with_its_last_item(tmp_path: Path) -> N
         pruning.forget(db, 1, [1])
         assert pruning.listed(db)[-2:] == ["c/collection.json", "c/items.ndjson"]
         assert sorted(meta.file_digests(db)) == ["catalog.json", "cc/collection.json"]
+
+
+@pytest.mark.parametrize("retried", [False, True])
+@pytest.mark.parametrize("now", [SPEC.selection, Selection(exclude_assets=("b",))], ids=["gone", "excluded"])
+def test_an_asset_that_could_not_be_planned_is_forgotten_when_it_is_not_wanted(
+    tmp_path: Path, retried: bool, now: Selection
+) -> None:
+    problem = AssetProblem("b", Failure(FailureKind.SCHEME, "Its href is a ftp: URL."))
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("i", problems=[problem]))
+        runs.end(db, 1, "complete", None, NOW)
+        if retried:
+            last, _ = started(db, replace(SPEC, kind="retry"))
+            jobs.claim_failures(db, last.id)
+            runs.end(db, last.id, "complete", None, NOW)
+        run, planner = started(db, replace(SPEC, selection=now))
+        commit(planner, item("i"))
+        pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
+        assert (list(views.failures(db)), views.totals(db)["assets_failed"]) == ([], 0)
+
+
+def test_nothing_is_left_of_what_only_replaced_runs_wanted(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, planner = started(db)
+        committed = commit(planner, item("L"), item("j", [asset("a"), asset("b")]), failed=[unread("S", "L")])
+        outcomes.record(db, [], [AssetFailure(committed.jobs[0].row, 2, BROKEN)], [], NOW)
+        planner.save_batch(PlanBatch(unread=[Unread("", "line 3", BROKEN)]), NOW)
+        run, planner = started(db, OTHER)
+        commit(planner, item("L"))
+        pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
+        assert db.execute("SELECT name FROM items").fetchall() == [("L",)]
+        assert (list(views.failures(db)), standing(db, "L")) == ([], (0, 0))
+        assert db.execute("SELECT state FROM runs").fetchall() == [("superseded",), ("running",)]
+
+
+_ALL, _SOME = selection_json(Selection()), selection_json(Selection(labels=("x",)))
+_WIDER = ("mirror", "s", _ALL, "complete")
+_OTHER = ("mirror", "t", _ALL, "complete")
+_RETRY = ("retry", "s", _ALL, "complete")
+_NOW = ("mirror", "s", _SOME, "running")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "replaced"),
+    [
+        pytest.param([_WIDER, _NOW], [1], id="a wider mirror"),
+        pytest.param([_NOW, _NOW], [1], id="the same selection"),
+        pytest.param([_NOW, _WIDER], [], id="not a narrower one"),
+        pytest.param([_OTHER, _NOW], [], id="not of another source"),
+        pytest.param([("rebuild", "s", _ALL, "complete"), _NOW], [], id="not a rebuild"),
+        pytest.param([_WIDER, _RETRY, _NOW], [1, 2], id="its retry"),
+        pytest.param([_WIDER, ("repair", *_RETRY[1:]), _NOW], [1, 2], id="its repair"),
+        pytest.param([_OTHER, _WIDER, _RETRY, _NOW], [2], id="not a retry that has assets of another"),
+        pytest.param(
+            [(*_OTHER[:3], "superseded"), _WIDER, _RETRY, _NOW], [2, 3], id="of one that is replaced"
+        ),
+        pytest.param([(*_OTHER[:3], "superseded"), _RETRY, _WIDER, _NOW], [3], id="not an earlier retry"),
+        pytest.param([_WIDER, _RETRY, _OTHER, _NOW], [1, 2], id="another that ended took its own back"),
+        pytest.param([_WIDER, _RETRY, (*_OTHER[:3], "failed"), _NOW], [1], id="another that did not end"),
+    ],
+)
+def test_which_runs_a_complete_mirror_replaces(
+    tasks: list[tuple[str, str, str, str]], replaced: list[int]
+) -> None:
+    def covers(wider: Selection, narrower: Selection) -> bool:
+        return wider.labels in {(), narrower.labels}
+
+    numbered = [pruning._RunTask(run, *task) for run, task in enumerate(tasks, 1)]
+    assert pruning._replaced(numbered, len(tasks), covers) == replaced

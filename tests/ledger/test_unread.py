@@ -155,7 +155,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["mirror", "retry"])
 @pytest.mark.parametrize("failed", ["S", "https://api.example/v1/collections/c/items/S"], ids=["id", "URL"])
-def test_a_source_item_that_is_read_later_in_the_same_run_is_no_failure(
+def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_failed(
     tmp_path: Path, kind: RunKind, failed: str
 ) -> None:
     href = "https://api.example/v1/collections/c/items/S"

@@ -76,6 +76,7 @@ def test_the_strict_policy_allows_only_global_addresses(
             if str(address).startswith("64:ff9b::")
             else address
         )
+        inner = getattr(inner, "sixtofour", None) or inner  # Python 3.12 calls all of them private
         assert inner.is_global
 
 

@@ -56,12 +56,13 @@ def test_unanswered_requests_of_a_host_that_answers_others(
 ) -> None:
     state, found = NO_FAILURES, []
     for now, sent_at, in_use in requests:
-        request = Unanswered("h", _RESET, sent_at, now, 0.5, in_use, is_closed=False)
+        request = Unanswered("h", _RESET, 1000 + sent_at, 1000 + now, 1000.5, in_use, is_closed=False)
         decision = unanswered(state, request, _PATIENCE)
         state = decision.state
         failure = decision.failure or _RESET
         found.append(Expected(decision.pause, decision.halves_limit, failure.kind, failure.free))
     assert found == expected
+    assert answered(state).unanswered == 0
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
@@ -71,7 +72,8 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
     while state.given_up is None:
         decision = unanswered(state, Unanswered("h", _RESET, now, now, 0.0, 4, is_closed=False), _PATIENCE)
         assert decision.failure is not None
-        state = decision.state
+        state, is_silent = decision.state, decision.state.given_up is None
+        assert decision.failure.retryable == decision.failure.free == is_silent
         pauses.append((decision.pause, decision.halves_limit, decision.failure.kind, bool(decision.warning)))
         assert unanswered(
             state, Unanswered("h", _RESET, now, now, 0.0, 4, is_closed=True), _PATIENCE

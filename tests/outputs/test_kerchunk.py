@@ -12,18 +12,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 import pytest
 import rasterio
 import tifffile
-import xarray
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from imagecodecs.numcodecs import register_codecs
 from rasterio.crs import CRS
 from rasterio.windows import Window
 from tests.acceptance.command import COMMAND, environment, run
@@ -40,10 +37,12 @@ from stacpull.outputs import tiff_as_zarr
 from stacpull.outputs.tiff_as_zarr import NotReferencedError, TiffLayout, zarr_array
 from stacpull.tiff import TiffError
 
+if TYPE_CHECKING:  # to import it takes a second, in each process that collects tests
+    import xarray
+
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Use `@` matmul:PendingDeprecationWarning", "ignore::rasterio.errors.NotGeoreferencedWarning"
 )
-register_codecs(verbose=False)
 
 TILES = {"tiled": True, "blockxsize": 32, "blockysize": 16}
 LARGE_TILES = {"tiled": True, "blockxsize": 512, "blockysize": 512}
@@ -63,6 +62,14 @@ def raster(
     with rasterio.open(path, "w", **{**given, **profile}) as file:
         file.write((1 + np.cumsum(steps, axis=2)).astype(dtype))
     return path.read_bytes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def codecs() -> None:
+    """Let zarr read what imagecodecs decompresses."""
+    from imagecodecs.numcodecs import register_codecs  # noqa: PLC0415 - see above
+
+    register_codecs(verbose=False)
 
 
 @pytest.fixture
@@ -85,6 +92,8 @@ def export(source: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
 
 
 def opened(references: Path, group: str) -> xarray.Dataset:
+    import xarray  # noqa: PLC0415 - see above
+
     return xarray.open_dataset(
         f"reference://{group}",
         engine="zarr",
@@ -367,6 +376,8 @@ def test_the_georeference_is_that_of_the_file(mirror: Callable[..., Path], tmp_p
 
 
 def test_an_item_opens_as_a_tree_of_its_assets(mirror: Callable[..., Path], tmp_path: Path) -> None:
+    import xarray  # noqa: PLC0415 - see above
+
     export(mirror(fine=TILES, coarse={"size": (35, 25)}), tmp_path / "refs.json")
     tree = xarray.open_datatree(
         "reference://c/i",
@@ -389,6 +400,8 @@ FUZZED = [
 @given(st.sampled_from(FUZZED).flatmap(damages))
 def test_any_header_is_an_array_or_left_out(data: bytes) -> None:
     """What a header claims costs no more than its lists of tiles, and references stay within the file."""
+    from zarr.core.metadata.v2 import ArrayV2Metadata  # noqa: PLC0415 - see above
+
     try:
         header = read_header(data, tiles=True).header
         array = zarr_array(TiffLayout(*(getattr(header, name) for name in TiffLayout._fields)), len(data))
@@ -403,7 +416,7 @@ def test_any_header_is_an_array_or_left_out(data: bytes) -> None:
     ]
     for chunk in chunks:
         assert all(0 <= int(at) < end for at, end in zip(chunk.key.split("."), blocks, strict=True))
-    zarr.core.metadata.v2.ArrayV2Metadata.from_dict(json.loads(orjson.dumps(array.metadata)))
+    ArrayV2Metadata.from_dict(json.loads(orjson.dumps(array.metadata)))
 
 
 def test_odd_names_are_groups_of_their_own(mirrored: Any, tmp_path: Path) -> None:

@@ -157,8 +157,8 @@ def test_valid_sizes_and_checksums_are_used(stated, size, checksum):
     [
         (None, [], []),
         ({}, [], []),
-        ([], [], [("", FailureKind.ITEM)]),
-        ("x", [], [("", FailureKind.ITEM)]),
+        ([], [], [("assets", FailureKind.ITEM)]),
+        ("x", [], [("assets", FailureKind.ITEM)]),
         (
             {"a": {"href": "https://o/a"}, "b": {"href": ["x"]}, "c": None, "d": {"href": "file:///x"}},
             ["a"],

@@ -150,6 +150,18 @@ def test_an_asset_never_takes_the_name_of_the_items_document(name):
     assert complete("{filename}", name, "c/other") == name
 
 
+def test_a_name_that_is_the_documents_in_one_item_is_free_in_another():
+    layout = Layout.parse("{collection}/{item}/{key}")
+    names = [layout.for_item(ItemId("c", item), {}).place("b.json", "").name for item in "aba"]
+    assert [name == "b.json" for name in names] == [True, False, True]
+
+
+def test_an_asset_never_takes_a_name_that_is_folded_to_that_of_the_document():
+    name = "s2a.j\u017fon"
+    found = place("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name, ext="")
+    assert found.name.startswith(f"{name}~")
+
+
 def test_an_asset_never_takes_a_hashed_name_of_the_document():
     item_id = ItemId("c", "catalog")
     found = place(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")

@@ -21,6 +21,7 @@ class Mem(Scheme):
 
     name = "mem"
     is_object_store = True
+    key_variables = ("MEM_KEY",)
 
     def __init__(self, objects: Mapping[str, bytes], key: str = "") -> None:
         self.objects = objects

@@ -10,6 +10,7 @@ import pytest
 from tests.schemes.mem import Mem
 
 from stacpull import Selection, StacpullError, UsageError, sync
+from stacpull.config.environment import key_variables
 from stacpull.schemes import SCHEMES
 
 ITEM = {
@@ -73,6 +74,18 @@ def test_a_scheme_reads_its_key_from_the_environment_and_has_it_removed_from_mes
     assert "wrong-key" not in str(caught.value)
     monkeypatch.setenv("MEM_KEY", "right-key")
     assert sync.mirror(SOURCE, tmp_path / "mirror").assets_done == 2
+
+
+def test_dask_workers_get_the_key_of_a_scheme(mem, monkeypatch):
+    monkeypatch.setenv("MEM_KEY", "right-key")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    monkeypatch.setenv("MEM_OTHER", "no key")
+    monkeypatch.setenv("MEM_KEYRING", "no key")
+    sent = key_variables()
+    assert sent["MEM_KEY"] == "right-key"
+    assert sent["AWS_ACCESS_KEY_ID"] == "key-id"
+    assert not {"MEM_OTHER", "MEM_KEYRING", "AWS_SECRET_ACCESS_KEY"} & set(sent)
 
 
 def test_without_expand_prefix_a_prefix_is_refused(mem, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -143,10 +144,10 @@ def deep(levels: int) -> str:
 @pytest.mark.parametrize("levels", [900, 1023, 1025, 100_000])
 @pytest.mark.parametrize("where", ["properties", "geometry", "links", "beside"])
 def test_deeply_nested_json_is_mirrored_or_refused(tmp_path: Path, levels: int, where: str) -> None:
-    """1,024 levels are what the decoder takes."""
+    """The decoder takes 1,024 levels with Python 3.11, and some thousands with later versions."""
     text = f'{{"type":"FeatureCollection","features":[{_item_text(where, levels)}],"links":[]}}'
     dest = tmp_path / "m"
-    if levels > 1000:
+    if levels > 1000 and (levels == 100_000 or sys.version_info < (3, 12)):
         with pytest.raises(SourceError, match="is not JSON"):
             mirrored(dest, json_bytes(text))
         return

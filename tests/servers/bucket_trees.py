@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree as ET
 
 from tests.acceptance.trees import TOKEN
 
@@ -24,12 +25,24 @@ def without_tokens(data: bytes) -> bytes:
 def keys(s3: Any, location: BucketLocation) -> list[str]:
     """Return the keys of all objects of a mirror, below its prefix, without the probe, which stays."""
     prefix = f"{location.prefix}/"
-    found = [
-        one["Key"].removeprefix(prefix)
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
-        for one in page.get("Contents", ())
-    ]
+    found = [key.removeprefix(prefix) for key in _listed(s3, location.bucket, prefix)]
     return [key for key in found if key != ".stacpull/probe"]
+
+
+def _listed(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """Yield the keys below a prefix. With boto3 that takes 15 ms of processor time for a few hundred."""
+    with _reader(s3) as read:
+        if read is None:
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            yield from (one["Key"] for page in pages for one in page.get("Contents", ()))
+            return
+        wanted = f"list-type=2&prefix={quote(prefix, safe='')}"
+        token: str | None = ""
+        while token is not None:
+            query = f"continuation-token={quote(token, safe='')}&{wanted}" if token else wanted
+            page = ET.fromstring(read(f"/{bucket}", query))  # noqa: S314 - of a server of the tests
+            yield from (one.text or "" for one in page.iterfind("{*}Contents/{*}Key"))
+            token = page.findtext("{*}NextContinuationToken")
 
 
 def body(s3: Any, location: BucketLocation, key: str) -> bytes:
@@ -38,25 +51,37 @@ def body(s3: Any, location: BucketLocation, key: str) -> bytes:
     return found
 
 
-def _bodies(s3: Any, location: BucketLocation, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the content of objects. With boto3 that takes 3 ms of processor time for each."""
+@contextmanager
+def _reader(s3: Any) -> Iterator[Callable[[str, str], bytes] | None]:
+    """Yield what reads a path and query as a client of boto3 would, in less time; None if it is not HTTP."""
     endpoint = urlsplit(s3.meta.endpoint_url)
     if endpoint.scheme != "http":
-        yield from ((key, body(s3, location, key)) for key in keys)
+        yield None
         return
     frozen = s3._request_signer._credentials.get_frozen_credentials()
     credentials = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
     signer, region = Signer(), s3.meta.region_name
+
+    def read(path: str, query: str) -> bytes:
+        date = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        host = {"host": endpoint.netloc}
+        headers = signer.sign("GET", path, host, credentials, region, date=date, query=query)
+        connection.request("GET", f"{path}?{query}" if query else path, headers=headers)
+        response = connection.getresponse()
+        data = response.read()
+        assert response.status == 200, (path, query, data)
+        return data
+
     with closing(HTTPConnection(endpoint.netloc)) as connection:
+        yield read
+
+
+def _bodies(s3: Any, location: BucketLocation, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the content of objects. With boto3 that takes 3 ms of processor time for each."""
+    with _reader(s3) as read:
         for key in keys:
             path = f"/{location.bucket}/{encode_key(f'{location.prefix}/{key}')}"
-            date = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-            headers = signer.sign("GET", path, {"host": endpoint.netloc}, credentials, region, date=date)
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            data = response.read()
-            assert response.status == 200, (key, data)
-            yield key, data
+            yield key, body(s3, location, key) if read is None else read(path, "")
 
 
 def objects(s3: Any, location: BucketLocation) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from stacpull.config.options import Options
-from stacpull.engine.api import failures
+from stacpull.engine.mirror_status import failures
 from stacpull.reports import FailureRecord, MirrorReport
 from stacpull.sync import mirror
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attrs import evolve
 from botocore.exceptions import ClientError
@@ -37,8 +37,8 @@ from stacpull.store.s3_bucket import object_address
 from stacpull.store.staged_objects import StagedObject, upload_name
 from stacpull.store.store_choice import remember_bucket
 
-LONG = random.Random(1).randbytes(3_000_000)
-VERY_LONG = random.Random(2).randbytes(12 << 20)
+LONG = np.random.default_rng(1).bytes(3_000_000)
+VERY_LONG = np.random.default_rng(2).bytes(12 << 20)
 
 
 @pytest.fixture

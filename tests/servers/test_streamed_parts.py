@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Self
 
+import numpy as np
 import pytest
 from attrs import evolve
 from botocore.exceptions import ClientError
@@ -47,9 +48,9 @@ from stacpull.store.store_choice import remember_bucket
 from stacpull.store.streamed_parts import PieceBudget, StreamedParts
 from stacpull.transfer.part_writer import PartWriter
 
-LONG = random.Random(1).randbytes((20 << 20) + 7)
+LONG = np.random.default_rng(1).bytes((20 << 20) + 7)
 """Three pieces."""
-ONE_PIECE = random.Random(2).randbytes(3 << 20)
+ONE_PIECE = np.random.default_rng(2).bytes(3 << 20)
 SMALL = random.Random(3).randbytes(700 << 10)
 NOT_BODIES = 256 << 10
 """More bytes than the notes of some files take, and fewer than a piece of one."""

@@ -53,6 +53,7 @@ def test_a_log_exists_only_while_a_part_has_gaps(tmp_path: Path) -> None:
 
 def test_a_log_is_correct_after_a_kill_at_the_start_of_a_gap(tmp_path: Path) -> None:
     park_with_gaps(tmp_path)
+    (tmp_path / "1.1.new").write_bytes(b"left by the kill")
     PartLog.begin(tmp_path / "1.1.part", HAVE[:1]).close()
     os.truncate(tmp_path / "1.1.part", 10_000)
     assert point(tmp_path) == ResumePoint(10_000, V1, len(DATA))

@@ -160,7 +160,8 @@ def test_half_precision_is_read_from_the_file() -> None:
     data = by_tifffile(dtype="float16")
     header = read(data).header
     assert (header.dtype, header.bits_per_sample) == ("float16", 16)
-    assert all_differences(data) == {"dtype": ("float16", "float32")}, "GDAL before 3.11 has no half"
+    without_half = {"dtype": ("float16", "float32")}  # GDAL before 3.11
+    assert all_differences(data) in ({}, without_half)
 
 
 def test_ground_control_points_are_counted_and_do_not_make_a_transform() -> None:

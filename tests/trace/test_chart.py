@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.image
 import numpy as np
 import pytest
-from matplotlib.dates import date2num
-from matplotlib.figure import Figure
 
 from stacpull_trace.chart import bars, chart_bytes
 from stacpull_trace.counts import Count, Summary
 from stacpull_trace.days import TileDay, rows_of
 from stacpull_trace.report import TraceReport
 from stacpull_trace.scene_map import read_scene_map
+
+if TYPE_CHECKING:  # to import it takes a second, in each process that collects tests
+    from matplotlib.figure import Figure
 
 WARNING = (0xC4, 0x50, 0x1B)
 """The colour of unknown scenes."""
@@ -46,7 +46,9 @@ def report(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> TraceReport
 
 
 def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:
-    image = matplotlib.image.imread(io.BytesIO(chart_bytes(report(*days, period=period), "png")))
+    from matplotlib.image import imread  # noqa: PLC0415 - see above
+
+    image = imread(io.BytesIO(chart_bytes(report(*days, period=period), "png")))
     return (image[..., :3] * 255).round().astype(int)
 
 
@@ -57,6 +59,8 @@ def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
 @pytest.fixture
 def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Return the list of created figures, whose axes and texts a test can check."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
     made: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: made.append(self))
     return made
@@ -113,6 +117,8 @@ def test_scenes_are_ranked_by_their_pixels_in_all_tiles() -> None:
     ],
 )
 def test_the_axis_is_the_requested_period(days: list[TileDay], figure: list[Figure]) -> None:
+    from matplotlib.dates import date2num  # noqa: PLC0415 - see above
+
     chart_bytes(report(*days), "png")
     ends = [date2num(datetime(2023, 1, 1, tzinfo=UTC)), date2num(datetime(2023, 2, 1, tzinfo=UTC))]
     for axes in figure[0].axes:

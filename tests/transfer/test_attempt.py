@@ -135,6 +135,9 @@ def test_no_sha256_is_computed_if_switched_off():
 UNKNOWN = [
     pytest.param({}, lambda _: Reply(404), False, id="nothing proves it"),
     pytest.param({}, lambda _: Reply(200, {}, LARGE), False, id="a server without ranges"),
+    pytest.param(
+        {}, lambda _: Reply(206, {"Content-Range": "bytes 0-9/77"}, LARGE[:10]), False, id="another range"
+    ),
     pytest.param({}, lambda _: Reply(416), True, id="416 without a total"),
     pytest.param(
         {}, lambda _: Reply(416, {"Content-Range": "bytes */77"}), False, id="416 with another total"

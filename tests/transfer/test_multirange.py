@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
@@ -26,7 +26,7 @@ from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
 
 MIB = 1 << 20
-DATA = random.Random(3).randbytes(24 * MIB)
+DATA = np.random.default_rng(3).bytes(24 * MIB)
 SHA256 = hashlib.sha256(DATA).digest()
 RANGES = {"Accept-Ranges": "bytes"}
 PACE = 0.003

@@ -116,6 +116,7 @@ def test_a_strong_etag_needs_no_date():
         ('"v1"', {"ETag": '"v2"'}, True),
         ('"v1"', {"ETag": '"v1"', "Last-Modified": "later, by a mirror"}, False),
         ("0x8D968C5F3B94E1C", {"ETag": "0x8D968C5F3B94E1C"}, False),
+        ("0x8D968C5F3B94E1C", {"ETag": "0x8D968C5F3B94E1D"}, True),
         (V.last_modified, {}, False),
         (V.last_modified, {"Last-Modified": V.last_modified}, False),
         (V.last_modified, {"Last-Modified": V.last_modified, "ETag": '"new here"'}, False),

@@ -111,7 +111,7 @@ def _only_collection(named: tuple[str, ...], source: str) -> str:
     by_url = _NAMED_BY_URL.search(source)
     names = named or ((unquote(by_url[1]),) if by_url else ())
     if len(names) != 1:
-        raise UsageError("classes are listed for one collection: name it with -C ID")
+        raise UsageError("Classes are listed for one collection: name it with -C ID.")
     return names[0]
 
 

@@ -34,8 +34,8 @@ COMMANDS: dict[str, _Entry] = {
         "stacpull_headers.headers_command:headers_command",
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
-    "resume": _Entry("stacpull.cli.mirror_command:resume", "Resume the unfinished run in DEST."),
-    "retry": _Entry("stacpull.cli.mirror_command:retry", "Retry the failed assets of DEST."),
+    "resume": _Entry("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
+    "retry": _Entry("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
     "status": _Entry(
         "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
     ),

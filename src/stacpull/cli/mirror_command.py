@@ -1,22 +1,17 @@
-"""`stacpull mirror SOURCE DEST`, the main job; `resume DEST` and `retry DEST` continue it.
-
-A run that is continued keeps its own selection and layout.
-"""
+"""`stacpull mirror SOURCE DEST`, the main job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import mirror_lines, resumed_nothing
+from stacpull.cli.summary import mirror_lines, with_dest
 from stacpull.config.dest import bucket_url
-from stacpull.config.options import MIRRORING, Scope
+from stacpull.config.options import MIRRORING
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 from stacpull.schemes import SCHEMES
@@ -57,10 +52,11 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     """  # noqa: D301 -- \b keeps the lines of click
     bucket = bucket_url(dest)
     modules = () if bucket is None else SCHEMES[bucket.scheme].dest_modules
-    with child_process.started_early("stacpull.engine.store_server", modules):
+    store = "stacpull.engine.store_server"
+    with child_process.started_early(store, modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 
-        report = _run(
+        report = run_mirroring(
             session,
             lambda stop: api.mirror(
                 source,
@@ -74,71 +70,18 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     return session.finish(report, mirror_lines(report, session.show.failed))
 
 
-def _source_of(own: Mapping[str, Any]) -> str:
-    """Return the source of the run: it decides which built-in credentials are used."""
-    from stacpull.engine import api
-
-    return api.status(own["dest"]).source
-
-
-@command(
-    "resume",
-    *parameters.of_a_started_run(),
-    examples=["resume s2"],
-    scopes=(Scope.TRANSFER, Scope.OUTPUT),
-    continues=True,
-    source=_source_of,
-)
-def resume(session: CommandSession, dest: Path) -> int:
-    """Resume the unfinished run in DEST.
-
-    The selection and the layout are those that the run was started with. Transfer options and
-    credentials can be given again; only these are read from a config file.
-    """
-    from stacpull.engine import api
-
-    return _continued(session, dest, api.resume)
-
-
-@command(
-    "retry",
-    *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
-    click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
-    examples=["retry s2", "retry s2 --ordered"],
-    scopes=(Scope.TRANSFER, Scope.OUTPUT),
-    continues=True,
-    source=_source_of,
-)
-def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
-    """Retry the failed assets of DEST.
-
-    Items and catalogs that could not be read are also read again.
-
-    Transfer options and credentials can be given again; only these are read from a config file.
-    """
-    from stacpull.engine import api
-
-    return _continued(session, dest, api.retry, ordered=ordered)
-
-
-def _continued(
-    session: CommandSession, dest: Path, work: Callable[..., Coroutine[Any, Any, MirrorReport]], **how: bool
-) -> int:
-    report = _run(
-        session, lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
-    )
-    if report.nothing_to_resume:
-        return session.finish(report, resumed_nothing(report))
-    return session.finish(report, mirror_lines(report, session.show.failed))
-
-
-def _run(
+def run_mirroring(
     session: CommandSession, start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]]
 ) -> MirrorReport:
-    """Return the report of a run. With --json, that of a run that an error stops is printed."""
+    """Return the report of a run. With --json, that of a run that an error stops is printed.
+
+    The commands in the message of such an error are completed with DEST, so that they can be copied.
+    """
     try:
         return session.run(start)
     except StacpullError as error:
-        if session.output.json and error.report is not None:
-            printing.json_line(error.report.to_json())
+        if error.report is not None:
+            if session.output.json:
+                printing.json_line(error.report.to_json())
+            error.args = (with_dest(str(error), error.report.work or error.report.dest),)
         raise

@@ -8,7 +8,6 @@ by kind for the closing summary.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 import time
@@ -181,8 +180,11 @@ class Lines(_Timed):
     def progress(self, now: Progress | Checked | Stage) -> None:
         """Print a line if one is due."""
         with self._lock:
-            first, self._now = self._now is None, now
+            before, self._now = self._now, now
             if isinstance(now, Stage):
+                first = before is None
+                if now == before:
+                    return
                 if now.done == now.total or time.monotonic() >= self._next_tick or first:
                     self._next_tick = time.monotonic() + _LINE_EVERY
                     self.say(_stage_line(now))
@@ -326,6 +328,8 @@ class Live(_Timed):
         try:
             size = os.get_terminal_size(self._stream.fileno())
         except (OSError, AttributeError):
+            import shutil
+
             size = shutil.get_terminal_size()
         return size.columns or 80, size.lines or 24
 

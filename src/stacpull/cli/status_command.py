@@ -23,9 +23,9 @@ def status(session: CommandSession, dest: Path) -> int:
 
     Prints items, files and bytes over all runs, how far the source was read, and the last errors.
     """
-    from stacpull.engine import api
+    from stacpull.engine.mirror_status import status as read_status
 
-    report = api.status(dest)
+    report = read_status(dest)
     return session.finish(report, status_lines(report), aside=False)
 
 
@@ -38,11 +38,12 @@ def status(session: CommandSession, dest: Path) -> int:
 def failures(session: CommandSession, dest: Path) -> None:
     """List every asset of DEST that failed, and why.
 
-    One line each: the asset, the reason and the number of attempts. With --json, one JSON object per line.
+    One line each: the asset, the reason, the number of attempts and the time of the last one. With --json,
+    one JSON object per line.
     """
-    from stacpull.engine import api
+    from stacpull.engine.mirror_status import failures as read_failures
 
-    for record in api.failures(dest):
+    for record in read_failures(dest):
         session.print(record.to_json(), [failure_line(record)])
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from stacpull.cli.printing import duration, rate, size
+from stacpull.clock import rfc3339
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind
 from stacpull.plurals import count
@@ -22,6 +25,8 @@ _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind
 _NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
 
+_ON_DEST = re.compile(r"`stacpull (resume|retry|failures|verify --rebuild)`")
+"""Commands without DEST, in messages of functions that do not know how DEST was given."""
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
 _MOST_KEYS = 4
@@ -138,6 +143,11 @@ def _trouble(report: MirrorReport) -> int:
     return report.assets_failed - report.assets_ordered - report.assets_outside - _accepted(report)
 
 
+def with_dest(message: str, dest: str) -> str:
+    """Return a message with DEST added to the commands in it that need only DEST."""
+    return _ON_DEST.sub(lambda found: f"`stacpull {found[1]} {shlex.quote(dest)}`", message)
+
+
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Yield the lines for a mirror without an unfinished run, with commands to run instead."""
     dest = shlex.quote(report.work or report.dest)
@@ -171,10 +181,15 @@ def _news(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {count(report.items_pruned, 'item')} with {files}: gone at the source"
 
 
-def _rest(report: StatusReport) -> str:
+def _failed(report: StatusReport) -> int:
+    """Return the number of assets that are called failed."""
     settled = report.assets_missing + report.assets_ordered + report.assets_outside
+    return report.assets_failed - settled
+
+
+def _rest(report: StatusReport) -> str:
     parts = [
-        (report.assets_failed - settled, "failed"),
+        (_failed(report), "failed"),
         (report.assets_missing, "gone at the source"),
         (report.assets_ordered, "not ready yet"),
         (report.assets_outside, "with nothing in the area of --clip"),
@@ -259,8 +274,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
 
 def _outcome(report: StatusReport) -> str:
     """Return the state of a finished mirror. Files that are gone or not ready yet are not called failures."""
-    settled = report.assets_missing + report.assets_ordered + report.assets_outside
-    if failures := report.assets_failed - settled + report.items_failed:
+    if failures := _failed(report) + report.items_failed:
         return f"finished with {count(failures, 'failure')}"
     parts = [
         (report.assets_missing, "gone at the source"),
@@ -307,10 +321,11 @@ def _value_text(option: Option, value: Any) -> str:
 
 
 def failure_line(record: FailureRecord) -> str:
-    """Return a failure as one line."""
+    """Return a failure as one line: the asset, the reason, and how often and when it was tried."""
     item = f"{record.collection}/{record.item}" if record.collection else record.item
     what = f"{item} {record.key}" if record.key else item
-    return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')})"
+    last = rfc3339(datetime.fromtimestamp(record.when, UTC).replace(microsecond=0))
+    return f"{what}: {record.kind}: {record.message} ({count(record.attempts, 'attempt')}, last {last})"
 
 
 def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
+from stacpull.arguments import FIELD_NAME, field_name
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import literal_address, refused_always, refused_outside
@@ -19,7 +20,6 @@ from stacpull.system import expanded
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 
 _MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
@@ -108,16 +108,20 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
         of: The option's value, which may be a file.
     """
     name, colon, rest = str(setting.value).partition(":")
-    if not colon or not _FIELD_NAME.fullmatch(name.strip()):
+    if not colon or not FIELD_NAME.fullmatch(name.strip()):
         raise UsageError(f"{setting.where}: write a header field as 'Name: value'")
-    label = f"header {name.strip()}"
+    try:
+        name = field_name(name.strip())
+    except ValueError as problem:
+        raise UsageError(f"{setting.where} {problem}") from problem
+    label = f"header {name}"
     value, names = fill(rest.strip(), f"the {label}", environ)
     if CONTROL.search(value):
         raise UsageError(
             f"{setting.where}: the value of the {label} contains a line break or control character"
         )
     secret = Secret(value, spelled_out=of is setting and not names)
-    return Credential(name.strip(), secret, names or (label,))
+    return Credential(name, secret, names or (label,))
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:

@@ -15,8 +15,8 @@ import attrs
 
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
+from stacpull.schemes import SCHEMES
 
-_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _AWS_ENDPOINTS = frozenset({"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"})
 
 
@@ -31,7 +31,8 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
     variables = with_active_endpoints(os.environ if environ is None else environ)
     options = attrs.evolve(options, s3=_s3(options.s3, variables))
     parts = urlsplit(source)
-    if options.headers or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
+    has_login = any(name.lower() == "authorization" for name in options.headers)
+    if has_login or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
         return options
     found = builtin_query(parts, variables)
     names = [name for credential in found for name in credential.sources]
@@ -77,9 +78,10 @@ def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 
-def aws_keys() -> dict[str, str]:
-    """Return the AWS keys in the environment of this process."""
-    return {name: os.environ[name] for name in _AWS_KEYS if name in os.environ}
+def key_variables() -> dict[str, str]:
+    """Return the variables of this process that contain keys of a scheme (`Scheme.key_variables`)."""
+    names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
+    return {name: value for name, value in os.environ.items() if name in names}
 
 
 def add_variables(environ: Mapping[str, str]) -> None:

@@ -182,7 +182,7 @@ class Options:
     )
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
-        converter=arguments.secrets,
+        converter=arguments.header_fields,
         metadata=declaration(
             "Send this header to SOURCE's host only; ${NAME} is an environment variable. May be repeated.",
             flag="header",

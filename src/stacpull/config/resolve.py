@@ -161,12 +161,16 @@ def _credentials(
 ) -> dict[str, Any]:
     """Return the fields of `Options` for credentials.
 
-    Parameters in SOURCE take precedence over the config file.
+    Parameters in SOURCE, and an Authorization that the config file does not contain, take precedence over it.
     """
     carried = parse_qs(_split(source).query, keep_blank_values=True)
-    wanted = {name: setting for name, setting in config.query.items() if name not in carried}
     given = [] if header is None else [Setting(value, header.where) for value in _elements(header)]
     headers = credentials.header_fields(given, variables)
+    is_replaced = header is not config.options.get("header") and any(
+        field.name.lower() == "authorization" for field in headers
+    )
+    known = {} if is_replaced else config.query
+    wanted = {name: setting for name, setting in known.items() if name not in carried}
     query = credentials.query_parameters(wanted, variables)
     return {
         "headers": {credential.name: credential.value for credential in headers},

@@ -1,10 +1,9 @@
-"""The public functions, as `import stacpull` gives them; the command line calls the same."""
+"""The public functions that read a source, as `import stacpull` gives them. The commands call the same."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -12,15 +11,14 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
-from stacpull.config.dest import dest_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
-from stacpull.engine.item_writer import unwritten
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun, flags_of
+from stacpull.engine.mirror_status import status
 from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
@@ -33,28 +31,24 @@ from stacpull.engine.run_opening import (
 )
 from stacpull.engine.selection_checks import validate
 from stacpull.engine.store_client import started_store
-from stacpull.engine.walk import Position
-from stacpull.errors import InterruptedRunError, NotAMirrorError, UsageError
+from stacpull.engine.workspace import refuse_own_catalog
+from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
-from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger import jobs, runs
+from stacpull.ledger.database import ledger_path
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.models import FailureKind, Json
+from stacpull.models import Json
 from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
-from stacpull.reports import Counts, FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.lock import holder, is_held
-from stacpull.store.store_choice import open_files
 from stacpull.urls import is_local
-
-_LAST_ERRORS = 5
 
 T = TypeVar("T")
 
@@ -158,6 +152,8 @@ async def _mirror(
         return await _mirror_input(source, place, selection, options, on_event, stop)
     options = completed(options, text)
     address = source_address(text, options)
+    if is_local(address.url):
+        await asyncio.to_thread(refuse_own_catalog, address.url, place.work)
     spec = _spec(address.url, selection, options, address.credential_names)
     try:
         async with (
@@ -453,100 +449,3 @@ async def _counted(source: Source, collection: str, options: Options) -> dict[st
                 for label in set(item_labels(properties)) if isinstance(properties, dict) else ():
                     counts[label] = counts.get(label, 0) + 1
     return counts
-
-
-def status(dest: str | Path) -> StatusReport:
-    """Return the state of the mirror at `dest`, also during a run and right after one was killed.
-
-    Args:
-        dest: A directory: the mirror, or the work directory of a mirror in a bucket.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-        DestinationError: The ledger cannot be read.
-    """
-    path = dest_path(dest)
-    with closing(open_reader(path)) as db, translated(ledger_path(path)):
-        run = views.current_run(db)
-        if run is None:
-            raise NotAMirrorError(f"{dest} has no mirror yet: nothing was ever planned.")
-        live = is_held(path)
-        sums = {
-            **views.totals(db),
-            **views.item_totals(db),
-            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED),
-            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE),
-            "assets_clipped": views.clipped(db),
-            "assets_unproven": views.unproven(db),
-        }
-        with open_files(path) as files:
-            foreign = list(unwritten(db, files))
-            name = files.name
-        sums["items_failed"] += len(foreign)
-        newest = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
-        errors = tuple(newest[:_LAST_ERRORS])
-    return _status(path, name, run, sums, live=live, errors=errors)
-
-
-def _when(failure: FailureRecord) -> float:
-    return failure.when
-
-
-def _status(
-    dest: Path,
-    name: str,
-    run: Mapping[str, Any],
-    sums: Mapping[str, Any],
-    *,
-    live: bool,
-    errors: tuple[FailureRecord, ...],
-) -> StatusReport:
-    seconds = run["seconds"]
-    return StatusReport(
-        state=views.state_now(run["state"], live=live),
-        items_seen=run["walk_seen"] or 0,
-        assets_planned=sums["assets_done"] + sums["assets_failed"] + sums["assets_pending"],
-        assets_skipped=run["assets_skipped"],
-        bytes_fetched=run["all_fetched"],
-        seconds=round(run["all_seconds"], 3),
-        requests=run["all_requests"],
-        retries=run["all_retries"],
-        run=run["id"],
-        runs=run["runs"],
-        source=run["source"],
-        dest=name,
-        work=None if name == str(dest) else str(dest),
-        checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
-        walk_ended=bool(run["walk_ended"]),
-        live=live,
-        pid=holder(dest) if live else None,
-        rate=run["bytes_fetched"] / seconds if seconds else None,
-        selection=run["selection"],
-        last_errors=errors,
-        reason=run["reason"],
-        **sums,
-    )
-
-
-def _next_page(position: str | None) -> str | None:
-    """Return the URL of the next page to read, None for the first page of a collection."""
-    request = Position.from_json(position).request
-    if request is None or not request.after:
-        return None if request is None else request.url
-    return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
-
-
-def failures(dest: str | Path) -> Iterator[FailureRecord]:
-    """Yield every asset of `dest` that failed, and every item that could not be read or written.
-
-    Args:
-        dest: As for `status`.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-    """
-    path = dest_path(dest)
-    with closing(open_reader(path)) as db, translated(ledger_path(path)):
-        yield from views.failures(db)
-        with open_files(path) as files:
-            yield from unwritten(db, files)

@@ -49,7 +49,7 @@ from msgspec.structs import replace
 
 import stacpull
 from stacpull.clock import Clock
-from stacpull.config.environment import aws_keys
+from stacpull.config.environment import key_variables
 from stacpull.config.options import Options
 from stacpull.engine import dask_relay
 from stacpull.engine import worker_messages as messages
@@ -98,7 +98,7 @@ def check_dask(options: Options) -> None:
 
 
 def is_private(address: str) -> bool:
-    """Return True if nobody else can read the messages to a worker."""
+    """Return True if others cannot read the messages to a worker."""
     parts = urlsplit(address)
     if parts.scheme in ("tls", "inproc"):
         return True
@@ -434,7 +434,7 @@ class DaskCluster(WorkerSupply):
             Share(slots=1, per_host=1),
         )._replace(own_parts=own_parts, durable=durable)
         if is_private(address):
-            return settings._replace(variables=aws_keys())
+            return settings._replace(variables=key_variables())
         if options.headers:
             raise CredentialsError(
                 f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.config.dest import bucket_url, dest_path
@@ -19,7 +19,7 @@ from stacpull.store.store_choice import bucket_of
 _BUCKET = "a bucket as DEST (s3://bucket/prefix)"
 
 
-class DestPlace(NamedTuple):
+class DestPlace(msgspec.Struct, frozen=True):
     """DEST as given by the user."""
 
     work: Path

@@ -211,7 +211,7 @@ class Estimate:
         if reached.announced is not None:
             self._announced = reached.announced
         self._sample.keep(selected.candidates)
-        new = await asyncio.to_thread(self._records.see, selected.seen)
+        new = await asyncio.to_thread(self._records.seen.add_all, selected.seen)
         self.items_seen += len(new)
         for verdict, items in selected.left_out.items():
             self._left_out[str(verdict)] += len(new.intersection(items))
@@ -355,10 +355,6 @@ class _Records(msgspec.Struct, frozen=True):
     """The items that this plan has counted."""
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
-
-    def see(self, items: Sequence[ItemId]) -> set[ItemId]:
-        """Record items as read, in a thread; return those that were not read before."""
-        return set(filter(self.seen.add, items))
 
     def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]]]:
         """Record items as planned, in a thread.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from stacpull.caches import Recent
 from stacpull.engine.network import Network
@@ -37,7 +39,7 @@ _HEAVIEST_CACHED = 4 * 1024 * 1024
 """Approximate bytes of memory that the document of a cached collection may take."""
 
 
-class LookupResults(NamedTuple):
+class LookupResults(msgspec.Struct, frozen=True):
     """The results of the lookups for some items."""
 
     listings: Mapping[ItemId, Mapping[str, Listing | Failure]]

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw
 from stacpull.filters.item_filter import ItemFilter, compile_items
@@ -158,8 +158,9 @@ class Selector:
     def notes(self, *, whole: bool) -> list[str]:
         """Return messages for the user after the walk; `whole` is True if it read all items of the source."""
         notes = self._items.notes(self.verdicts, whole=whole)
-        if self._selection.assets and self.excluded and not self._keeps_some:
-            keys = sorted(self.excluded)
+        keys = sorted(self.excluded)
+        named = AssetFilter(keep=self._selection.assets, drop=(), roles=(), media_types=())
+        if keys and not self._keeps_some and not any(named.keeps(key, {}) for key in keys):
             more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
             commas = any("," in glob for glob in self._selection.assets)
             hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""

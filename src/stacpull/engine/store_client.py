@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
-from stacpull.child_process import Started, reap, spawn
+from stacpull.child_process import ChildProcess, Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
@@ -33,7 +32,7 @@ from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import LONGEST_HELD, Store, remote_store
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 _ENDED = (
@@ -117,7 +116,7 @@ class StoreClient(ArrivalSender):
         self._on_event = on_event
         self._on_broken = on_broken
         self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
         self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for confirmations of bodies, in the order of the messages."""
         self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
@@ -209,7 +208,7 @@ class StoreClient(ArrivalSender):
 
     # --- operations --------------------------------------------------------------------------------------
 
-    async def call(self, operation: Callable[Concatenate[Any, P], T], *arguments: P.args, **_: P.kwargs) -> T:
+    async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
         """Call an operation in the store process, and return its result.
 
         Args:

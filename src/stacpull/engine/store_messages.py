@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from inspect import isfunction
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -115,7 +115,7 @@ decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).d
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 
 
-class StoreOperation(NamedTuple):
+class StoreOperation(msgspec.Struct, frozen=True):
     """A function that the store process calls for the network process."""
 
     function: Callable[..., Any]

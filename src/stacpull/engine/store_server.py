@@ -271,6 +271,10 @@ class StoreServer:
             arrival.identity = self._copy_part(arrival, arrival.source)
             arrival.digest = None
         elif arrival.body is not None:
+            if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
+                raise ValueError(
+                    f"{arrival.part} has {arrival.size} bytes, but {len(arrival.body)} were sent"
+                )
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)

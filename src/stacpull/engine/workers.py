@@ -31,7 +31,6 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import subprocess
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -41,7 +40,7 @@ from pathlib import Path
 
 import attrs
 
-from stacpull.child_process import Started, discard, reap, spawn
+from stacpull.child_process import ChildProcess, Started, discard, reap, spawn
 from stacpull.clock import Clock
 from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
@@ -559,9 +558,7 @@ class WorkerProcess(ABC):
 class LocalWorker(WorkerProcess):
     """A worker process of this machine."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], slots: int, on_message: OnMessage, clock: Clock
-    ) -> None:
+    def __init__(self, process: ChildProcess, slots: int, on_message: OnMessage, clock: Clock) -> None:
         super().__init__(slots, on_message, clock)
         self._process = process
 

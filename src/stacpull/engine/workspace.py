@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import (
     Connection,
     checkpoint_log,
@@ -187,4 +188,24 @@ def _refuse_foreign_catalog(dest: Path) -> None:
         raise DestinationError(
             f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "
             "or move it away."
+        )
+
+
+def refuse_own_catalog(source: str, dest: Path) -> None:
+    """Reject the catalog of DEST as SOURCE: the mirror would forget where its files came from. Blocks.
+
+    Args:
+        source: The URL of SOURCE, which is local.
+        dest: DEST.
+
+    Raises:
+        UsageError: SOURCE is DEST, or the catalog or the index in it.
+    """
+    if not ledger_path(dest).exists():
+        return
+    path, directory = Path(unquote(urlsplit(source).path)).resolve(), dest.resolve()
+    if path in {directory, directory / "catalog.json", directory / "items.parquet"}:
+        raise UsageError(
+            f"SOURCE is the catalog of the mirror in {dest}: a mirror cannot be its own source. "
+            "Choose another DEST."
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+
+import msgspec
 
 MAX_BODY_IN_MEMORY = 1 << 20
 """The most bytes of a body that is read into memory."""
@@ -34,7 +35,7 @@ PlainHead = tuple[bytes, Mapping[bytes, bytes], int, int]
 """Status, fields by name in lower case, length of the body, and its offset in the response."""
 
 
-class FieldOrder(NamedTuple):
+class FieldOrder(msgspec.Struct, frozen=True):
     """The fields of a head, in order."""
 
     pattern: re.Pattern[bytes]

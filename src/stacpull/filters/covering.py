@@ -71,7 +71,7 @@ def _labels(wide: Selection, narrow: Selection) -> bool:
     if not had or not kept:
         return not had
     needs_one = narrow.label_mode == "any" and len(kept) > 1
-    if wide.label_mode == "all" and len(had) > 1:
+    if wide.label_mode == "all":
         return not needs_one and had <= kept
     return kept <= had if needs_one else not kept.isdisjoint(had)
 
@@ -96,7 +96,7 @@ def _bbox(wide: Selection, narrow: Selection) -> bool:
     if narrow.bbox is None:
         return False
     (west, south, east, north), inner = flat(wide.bbox), flat(narrow.bbox)
-    if west > east or inner.west > inner.east:  # across the antimeridian
+    if inner.west > inner.east:  # across the antimeridian
         return False
     return west <= inner.west and south <= inner.south and inner.east <= east and inner.north <= north
 

@@ -19,6 +19,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
+import msgspec
+
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
 from stacpull.filters.cql2_operators import (
@@ -123,7 +125,7 @@ _SPATIAL: Final = frozenset(
 _TWO, _THREE = 2, 3
 
 
-class Expression(NamedTuple):
+class Expression(msgspec.Struct, frozen=True):
     """A compiled filter. `evaluate` returns True, False, or None for unknown."""
 
     evaluate: Evaluate

@@ -14,7 +14,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from stacpull.filters.interval import parse_instant
 
@@ -22,7 +24,7 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 
 
-class TimeSpan(NamedTuple):
+class TimeSpan(msgspec.Struct, frozen=True):
     """A closed time interval. Compare with `before`; the operators compare it as a tuple."""
 
     start: datetime

@@ -101,10 +101,10 @@ def _period(text: str | None) -> str | None:
 def _second(moment: datetime | None, *, up: bool) -> str:
     if moment is None:
         return ".."
-    whole = moment.astimezone(UTC).replace(microsecond=0)
-    if up and moment.microsecond and whole < datetime.max.replace(microsecond=0, tzinfo=UTC):
-        whole += timedelta(seconds=1)
-    return whole.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    moment = moment.astimezone(UTC)
+    if up and moment.microsecond and moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
+        moment += timedelta(seconds=1)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
 def _cloud_cover(most: float | None) -> list[Json]:

@@ -7,8 +7,9 @@ large as a continent, so unusual geometries are reported. Geometry is planar on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 import orjson
 
 from stacpull.boxes import Box, split
@@ -284,7 +285,7 @@ def _overlap(one: Box, other: Box) -> bool:
 _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
-class Area(NamedTuple):
+class Area(msgspec.Struct, frozen=True):
     """An area to push down: W, S, E, N in degrees, and a valid GeoJSON geometry.
 
     `geometry` is None if it is a geometry collection, which services reject.

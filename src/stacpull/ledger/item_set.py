@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stacpull.ledger.database import rows_with
 from stacpull.ledger.planner import seen_hash
@@ -34,6 +34,10 @@ class ItemSet:
     def add(self, item: ItemId) -> bool:
         """Add an item; return False if it was in the set."""
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
+
+    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
+        """Add items; return those that were not in the set."""
+        return set(filter(self.add, items))
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         """Return the `items` that are in the set."""

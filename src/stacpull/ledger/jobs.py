@@ -111,7 +111,8 @@ def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
     With `ordered`, only assets that were not ready yet. Assets that an earlier retry or repair left pending
-    are also taken over, because no other run would fetch them.
+    are also taken over, because no other run would fetch them. Otherwise those that could not be planned
+    count as failed in `run`: without a walk it cannot plan them.
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
@@ -124,6 +125,8 @@ def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -
             [(one[0],) for one in failed],
         )
         db.execute(_TAKE_OVER, {"run": run})
+        if not ordered:
+            db.execute(_COUNT_UNPLANNED, (run,))
         _take_over_items(db, run)
         update_item_states(db, {one[1] for one in failed})
     return len(failed)
@@ -135,6 +138,12 @@ _CLAIMABLE = (
 _TAKE_OVER = (
     f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
     "AND run <> :run AND run IN (SELECT id FROM runs WHERE kind <> 'mirror')"
+)
+
+_COUNT_UNPLANNED = (
+    "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
+    f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {STATE_FAILED}) "
+    "AND id NOT IN (SELECT asset FROM open_assets)"
 )
 
 

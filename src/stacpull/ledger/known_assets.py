@@ -138,7 +138,7 @@ def is_changed(known: KnownAsset, size: int | None, checksum: Checksum | None) -
     if known.area is not None:
         is_restated = checksum is not None and known.stated not in (None, encoded_checksum(checksum))
         return is_restated or (size is not None and size != known.source_size)
-    if size is not None and known.size is not None and size != known.size:
+    if size is not None and size != known.size:
         return True
     if checksum is None:
         return False
@@ -157,7 +157,7 @@ def is_same(known: KnownAsset, checksum: Checksum | None) -> bool:
         and recorded(known.digest).algorithm == checksum.algorithm
     ):
         return checksum.digest == known.digest
-    return known.stated is not None and known.stated == encoded_checksum(checksum)
+    return known.stated == encoded_checksum(checksum)
 
 
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:

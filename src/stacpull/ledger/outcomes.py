@@ -218,8 +218,7 @@ def _reserved(
     if not db.execute(f"{_SET_RESERVED}, directory = ?, name = ? {_IF_OPEN}", values).rowcount:
         return None
     paths.own(db, arrival.row, claim, before)
-    same = directory == arrival.directory and claim.name == arrival.name
-    return arrival if same else replace(arrival, directory=directory, name=claim.name)
+    return replace(arrival, directory=directory, name=claim.name)
 
 
 def _proof(arrival: Arrival) -> tuple[object, ...]:
@@ -291,10 +290,8 @@ def record(
         _record_done(db, done, found)
         _record_unchanged(db, unchanged, found)
         _record_failed(db, failed, now)
-        outside = [one.row for one in failed if one.failure.kind is FailureKind.OUTSIDE and area is not None]
-        db.executemany(
-            "INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", [(row, area) for row in outside]
-        )
+        outside = [(one.row, area) for one in failed if one.failure.kind is FailureKind.OUTSIDE]
+        db.executemany("INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", outside)
         final = update_item_states(db, {one.item_row for some in (done, failed, unchanged) for one in some})
         _record_written(db, written_items)
         for run, one in found.items():

@@ -29,7 +29,7 @@ from stacpull.ledger.known_assets import (
 )
 from stacpull.ledger.outcomes import put_failure, state_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, AssetProblem, Failure, ItemId, Job, PlannedItem, path_in_dest
+from stacpull.models import Asset, AssetProblem, Failure, FailureKind, ItemId, Job, PlannedItem, path_in_dest
 from stacpull.planning.names import path_hash
 from stacpull.redact import Secrets, is_signed
 
@@ -75,7 +75,7 @@ class AssetChanges(NamedTuple):
     """The changes that planning the assets of a known item has made."""
 
     any: bool = False
-    """An asset is open that was final or unknown, or the item's JSON may be incomplete."""
+    """An asset is new, an asset is open that was final, or the item's JSON may be incomplete."""
     changed: bool = False
     """An asset is new, or has another size or checksum."""
 
@@ -191,8 +191,11 @@ class AssetPlanner:
         if fresh:
             hashes = self.path_hashes(asset for _, asset in fresh)
             self.prepare(fresh, hashes)
-            is_open = self.insert(fresh, hashes) > 0
-            changes.append(AssetChanges(is_open, fresh_is_change))
+            self.insert(fresh, hashes)
+            changes.append(AssetChanges(any=True, changed=fresh_is_change))
+        # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+        added = [one for one in planned.problems if one.key not in known]
+        changes += [_RENEWED for one in added if one.failure.kind is not FailureKind.ITEM]
         self.fail(item, planned.problems, known)
         return AssetChanges(any(one.any for one in changes), any(one.changed for one in changes))
 
@@ -279,8 +282,8 @@ class AssetPlanner:
         others = {asset.directory for item, asset in fresh if asset.directory != item.directory}
         self._directories.prepare(others, hashes)
 
-    def insert(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> int:
-        """Insert rows for new assets, and add jobs for those whose name is free; return how many are open."""
+    def insert(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> None:
+        """Insert rows for new assets, and add jobs for those whose name is free."""
         rows: list[tuple[object, ...]] = []
         opens: list[tuple[object, ...]] = []
         claims: list[tuple[int, int]] = []
@@ -307,17 +310,15 @@ class AssetPlanner:
         insert_rows(self._db, _INTO_OPEN, opens)
         if not taken:
             self.result.jobs += jobs
-            return len(jobs)
-        is_open = len(rows)
+            return
         for (item, asset), job in zip(fresh, jobs, strict=True):
             if job.row in taken:
-                is_open += self._insert_renamed(item, asset, job)
+                self._insert_renamed(item, asset, job)
             else:
                 self.result.jobs.append(job)
-        return is_open
 
-    def _insert_renamed(self, item: ItemRow, asset: Asset, job: Job) -> bool:
-        """Insert a new asset whose folded name is taken; return True if it gets another name."""
+    def _insert_renamed(self, item: ItemRow, asset: Asset, job: Job) -> None:
+        """Insert a new asset whose folded name is taken. It gets another name, or fails."""
         name = job.name or ""
         claim = paths.claim(self._db, job.row, job.directory, name)
         directory_id, _ = self._directories.of_asset(asset.directory, item.directory)
@@ -327,16 +328,14 @@ class AssetPlanner:
         self._db.execute(_INSERT_OPEN, self._open_row(job.row, asset, None))
         if claim.failure is not None:
             self._failed_now(item, asset.key, claim.failure)
-            return False
+            return
         paths.own(self._db, job.row, claim)
         self.result.jobs.append(replace(job, name=claim.name))
-        return True
 
     def _asset_row(
         self, row: int, item: ItemRow, asset: Asset, state: int, directory: int, name: str | None
     ) -> tuple[object, ...]:
-        stated = None if asset.checksum is None else encoded_checksum(asset.checksum)
-        origin = href_hash(asset.href)
+        origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
         return row, item.row, asset.key, state, 0, self._run, directory, name, origin, stated
 
     def _open_row(self, row: int, asset: Asset, previous_digest: bytes | None) -> tuple[object, ...]:
@@ -387,14 +386,16 @@ class AssetPlanner:
             state = STATE_DONE if old.state == STATE_DONE else state
             self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
             if old.state >= STATE_FAILED:
-                failure = problem.failure.scrubbed(self._secrets)
-                put_failure(self._db, item.row, problem.key, failure, 1, self._now)
+                self._note_failure(item, problem.key, problem.failure)
             elif old.state != STATE_DONE:
                 self._failed_now(item, problem.key, problem.failure)
 
     def _failed_now(self, item: ItemRow, key: str, failure: Failure) -> None:
-        put_failure(self._db, item.row, key, failure, 1, self._now)
+        self._note_failure(item, key, failure)
         self.result.failures.append((item.id, key, failure))
+
+    def _note_failure(self, item: ItemRow, key: str, failure: Failure) -> None:
+        put_failure(self._db, item.row, key, failure.scrubbed(self._secrets), 1, self._now)
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:

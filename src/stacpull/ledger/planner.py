@@ -235,9 +235,8 @@ class Planner:
         self._insert_items(new, [row for row, _ in directories])
         if self._has_unread():
             self._drop_stand_ins(planned)
-            self._db.executemany(
-                "DELETE FROM failures WHERE item = ? AND key = ''", [(one.item_row.row,) for one in planned]
-            )
+            read = [(one.row,) for _, one in again if one.is_unread]
+            self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing = self._assets.existing([one.item_row.row for one, _ in again])
         updates = [self._plan_again(one, before, existing[one.item_row.row]) for one, before in again]
         self._db.executemany(_UPDATE_ITEM, updates)
@@ -256,8 +255,7 @@ class Planner:
         found = {item: known for item, known in found.items() if item in wanted}
         if self._has_unread():
             rows = [known.row for known in found.values()]
-            query = "SELECT item FROM failures WHERE key = '' AND item IN ({marks})"
-            unread = {row for (row,) in rows_with(self._db, query, rows)}
+            unread = {row for (row,) in rows_with(self._db, _UNREAD, rows)}
             found = {item: known._replace(is_unread=known.row in unread) for item, known in found.items()}
         return found
 
@@ -442,7 +440,7 @@ class Planner:
         found = self._same_assets.get(run)
         if found is None:
             row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
-            is_over = row is None or row[1] == "superseded"  # its assets may have been deleted
+            is_over = row[1] == "superseded"  # its assets may have been deleted
             found = not is_over and selection_of(row[0]).asset_filters == self._own_filters()
             self._same_assets[run] = found
         return found
@@ -492,6 +490,11 @@ _FIND = (
     f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
     "WHERE i.hash IN ({marks})"
 )
+_UNREAD = (
+    "SELECT item FROM failures WHERE key = '' AND item IN ({marks}) "
+    "AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
+)
+"""Not the failure of an asset whose key is empty."""
 _UPDATE_ITEM = (
     "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
     "remaining = 1 WHERE id = ?"

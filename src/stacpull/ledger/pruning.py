@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.ledger import paths, runs
@@ -270,7 +271,7 @@ def clear(db: sqlite3.Connection, paths: Iterable[str]) -> None:
         db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
 
 
-class _Open(NamedTuple):
+class _Open(msgspec.Struct, frozen=True):
     """A pending or failed asset of a run that was replaced."""
 
     row: int
@@ -283,7 +284,7 @@ class _Open(NamedTuple):
     """The digest of the version in the mirror (b"" if it is unknown); None if there is none."""
 
 
-class _RunTask(NamedTuple):
+class _RunTask(msgspec.Struct, frozen=True):
     """A run with its source and selection."""
 
     run: int
@@ -357,16 +358,23 @@ def _replaced(
 
 
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
-    """Return the assets that these runs left open, except those of items that `run` could not read."""
+    """Return the assets that these runs left open or could not plan, except of items `run` could not read."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
-        "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item "
-        f"WHERE a.run IN ({marks(len(replaced))}) "
+        "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
+        f"WHERE a.id IN ({_OPEN_OR_FAILED}) AND a.run IN ({marks(len(replaced))}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
         "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
         (*replaced, run),
     )
     return [_Open(*row) for row in rows.fetchall()]
+
+
+_OPEN_OR_FAILED = (
+    "SELECT asset FROM open_assets UNION "
+    "SELECT one.id FROM failures f JOIN assets one ON one.item = f.item AND one.key = f.key"
+)
+"""Those that could not be planned have only a failure."""
 
 
 def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str], bool]) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from stacpull.errors import DestinationError
 
@@ -45,7 +47,7 @@ OF_SEVERAL = 0
 """Stored instead of the walk that found an item: walks of several sources did, under different URLs."""
 
 
-class Schema(NamedTuple):
+class Schema(msgspec.Struct, frozen=True):
     """The tables of one kind of database.
 
     Attributes:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.models import Failure, FailureKind
@@ -50,7 +51,7 @@ class HostState(NamedTuple):
 NO_FAILURES = HostState()
 
 
-class Unanswered(NamedTuple):
+class Unanswered(msgspec.Struct, frozen=True):
     """A request without an answer, and what the gate knows at that time. Times are those of one clock."""
 
     host: str
@@ -81,7 +82,7 @@ class Decision(NamedTuple):
 
 def answered(state: HostState) -> HostState:
     """Return the state after an answer."""
-    if not (state.pauses or state.unanswered or state.overload or state.given_up):
+    if not (state.pauses or state.unanswered or state.overload):
         return state
     return HostState(overload=max(0, state.overload - 1), lowered_at=state.lowered_at)
 

@@ -77,7 +77,7 @@ class NamesHosts(Protocol):
         ...
 
 
-class Route(NamedTuple):
+class Route(msgspec.Struct, frozen=True):
     """The transport and gate of all URLs with one scheme, host and port."""
 
     transport: Transport
@@ -98,7 +98,7 @@ class PendingResponse(NamedTuple):
     """As returned by `Transport.open`: entering it returns the response or raises the failure."""
 
 
-class StartedExchange(NamedTuple):
+class StartedExchange(msgspec.Struct, frozen=True):
     """An exchange that `fastpath` started and the client continues."""
 
     request: Request

@@ -153,13 +153,9 @@ _TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
     ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),
     ((aiohttp.ConnectionTimeoutError,), lambda _, host: connecting_stalled(host)),
     ((aiohttp.ServerTimeoutError, asyncio.TimeoutError), lambda _, host: stalled(host)),
-    (
-        (aiohttp.ClientConnectionError, aiohttp.UploadAbortedError),
-        lambda _, host: closed(host, None, free=False),
-    ),
     ((aiohttp.ClientPayloadError,), lambda _, host: truncated(host)),
     ((aiohttp.ClientResponseError, HttpProcessingError), _malformed),
-    ((OSError,), lambda _, host: closed(host, None, free=False)),
+    ((aiohttp.ClientError, OSError), lambda _, host: closed(host, None, free=False)),
     ((ValueError,), _invalid_url),
     (
         (BaseException,),

@@ -18,8 +18,9 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 import orjson
 
 PAGE_LIMIT: Final = 64 * 1024 * 1024
@@ -50,7 +51,7 @@ _MOST_WARNINGS = 50
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-class Repair(NamedTuple):
+class Repair(msgspec.Struct, frozen=True):
     """One value that was not strict JSON and was replaced."""
 
     item: str | None
@@ -61,7 +62,7 @@ class Repair(NamedTuple):
     """The original value and its replacement, as the end of a sentence that begins with the path."""
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, frozen=True):
     """A JSON document."""
 
     value: object

@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -47,7 +47,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """The longest Retry-After that is obeyed."""
 
 
-class RetryState(NamedTuple):
+class RetryState(msgspec.Struct, frozen=True):
     """The counts of one asset so far."""
 
     charged: int = 0

@@ -45,7 +45,7 @@ class Request(NamedTuple):
     """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
 
 
-class HttpSettings(NamedTuple):
+class HttpSettings(msgspec.Struct, frozen=True):
     """The settings of a transport for http and https, and of its connections.
 
     Attributes:
@@ -116,7 +116,7 @@ class Transport(Protocol):
         ...
 
 
-class Rewritten(NamedTuple):
+class Rewritten(msgspec.Struct, frozen=True):
     """The http GET that a transport sends for another one, for example a signed one."""
 
     url: str

@@ -17,20 +17,16 @@ from importlib import import_module
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from stacpull.child_process import discard, spawn
+from stacpull.child_process import ChildProcess, discard, spawn
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
 from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
 from stacpull.pyarrow_import import hide_pandas
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.system import available_processors
-
-if TYPE_CHECKING:
-    import subprocess
 
 ITEMS = 500
 """Items per batch."""
@@ -136,7 +132,7 @@ class BatchWorker:
         connection: To the process, which ends when it is closed.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: Connection) -> None:
+    def __init__(self, process: ChildProcess, connection: Connection) -> None:
         self.connection = connection
         self._process = process
 

@@ -140,9 +140,8 @@ class Samples:
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
-        is_one = self.left_out == 1
-        verbs = "is in no split and was" if is_one else "are in no split and were"
-        notes = [f"{count(self.left_out, 'item')} {verbs} left out."] if self.left_out else []
+        what = count(self.left_out, "item is in no split and was", "items are in no split and were")
+        notes = [f"{what} left out."] if self.left_out else []
         for name, check in self._splits.items():
             if missing := len(check.missing()):
                 verb = "matches" if missing == 1 else "match"

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.json_values import object_or_empty
@@ -54,7 +55,7 @@ class KeepsAssets(Protocol):
         ...
 
 
-class AssetOptions(NamedTuple):
+class AssetOptions(msgspec.Struct, frozen=True):
     """Options of a `stacpull.selection.Selection` for the hrefs and kinds of assets."""
 
     prefer: tuple[str, ...] = ()
@@ -193,7 +194,7 @@ class _ItemPlan:
             return
         if not isinstance(assets, dict):
             text = "The item's `assets` is not an object."
-            self.problems.append(AssetProblem("", Failure(FailureKind.ITEM, text)))
+            self.problems.append(AssetProblem("assets", Failure(FailureKind.ITEM, text)))
             return
         if self.listings:
             self.keys = keys_of(assets.keys(), self.listings)

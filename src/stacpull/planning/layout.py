@@ -39,7 +39,7 @@ _UNKNOWN: Final = "unknown"
 """The value of a field that the item does not have."""
 
 
-class Field(NamedTuple):
+class Field(msgspec.Struct, frozen=True):
     """A placeholder for a value, and the prefixes to remove from it in order."""
 
     name: str
@@ -141,7 +141,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         return ItemLayout(bound, directory, name, self.needs_filename, self._names)
 
 
-class ItemLayout(NamedTuple):
+class ItemLayout(msgspec.Struct, frozen=True):
     """A layout in which only fields of assets are not filled in; a `str` is a complete segment."""
 
     directories: list[str | Segment]
@@ -269,7 +269,7 @@ def _name_in(directory: str, raw: str) -> str:
 
 
 def _may_be_document(name: str) -> bool:
-    return name[-5:].lower() == ".json"
+    return name[-5:].casefold() == ".json"  # U+017F is folded to "s"
 
 
 # Parsing. Errors state the position, counted in characters from 1.

@@ -14,7 +14,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Checksum, Json
@@ -86,7 +88,7 @@ def statements_of(members: object) -> dict[str, str]:
     return {name: stated[name] for name in STATEMENTS if isinstance(stated.get(name), str)}
 
 
-class Storage(NamedTuple):
+class Storage(msgspec.Struct, frozen=True):
     """The storage of an asset according to its item."""
 
     region: str | None = None

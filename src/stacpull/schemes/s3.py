@@ -30,6 +30,7 @@ class S3(Scheme):
     is_dest = True
     dest_modules = ("stacpull.store.bucket",)
     dest_variables = ("AWS_",)
+    key_variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
     def filename(self, url: str) -> str:
         """Return the last segment of the key, without decoding."""

@@ -64,6 +64,8 @@ class Scheme:
         dest_modules: Modules that a run needs for such a DEST. They are imported in the background.
         dest_variables: Prefixes of environment variables with credentials for such a DEST. They are sent to
             the store process.
+        key_variables: Names of environment variables with keys. They are sent to Dask workers, over private
+            connections only.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Scheme:
     is_dest: bool = False
     dest_modules: tuple[str, ...] = ()
     dest_variables: tuple[str, ...] = ()
+    key_variables: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Scheme {self.name}>"

@@ -13,7 +13,9 @@ are compared here.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from stacpull.errors import SourceError
 from stacpull.net.fields import content_length, content_range
@@ -36,7 +38,12 @@ class ChangedFileError(Exception):
     """The file is not proven to be of the same version."""
 
 
-class _Version(NamedTuple):
+def changing(url: str) -> SourceError:
+    """Return the error for a file that could not be read in one version, in several attempts."""
+    return SourceError(f"{url} changes while it is read, or its server does not say whether it does.")
+
+
+class _Version(msgspec.Struct, frozen=True):
     """What a response states of the version of the file."""
 
     size: int | None

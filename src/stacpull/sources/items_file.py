@@ -51,7 +51,7 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.file_ranges import ChangedFileError, FileRanges, stated_version
+from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, stated_version
 from stacpull.sources.pages import read_pages
 from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
@@ -343,8 +343,7 @@ class LinesSource(ItemsFile):
                         yield place, line
             except ChangedFileError as error:
                 if not restarts.may_restart(place.number):
-                    text = f"{self.url} changes while it is read, or its server does not say whether it does."
-                    raise SourceError(text) from error
+                    raise changing(self.url) from error
                 place = self._from_start(on_notice)
             else:
                 return

@@ -30,7 +30,7 @@ from stacpull.net.json import TooManyValuesError, decode
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.file_ranges import ChangedFileError, FileRanges
+from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing
 from stacpull.sources.items_file import FilePosition, ItemsFile
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
@@ -206,18 +206,13 @@ class _RemoteParquet:
 
     async def _receive_end(self) -> int:
         """Receive the end. If the file may have changed meanwhile, receive it again."""
-        for _ in range(_MOST_STARTS - 1):
+        for _ in range(_MOST_STARTS):
             try:
                 return await self._receive(-TAIL)
             except ChangedFileError:
-                await asyncio.to_thread(self._part.truncate, 0)
-                await asyncio.to_thread(self._part.seek, 0)
+                await asyncio.to_thread(self._begin_part, 0)
                 self.ranges = FileRanges(self._url, self._reader)
-        try:
-            return await self._receive(-TAIL)
-        except ChangedFileError as error:
-            text = f"{self._url} changes while it is read, or its server does not say whether it does."
-            raise SourceError(text) from error
+        raise changing(self._url)
 
     async def _fetch(self, start: int, end: int) -> None:
         """Read the bytes from `start` to `end` into the temporary file."""

@@ -49,7 +49,7 @@ _ITEMS = ("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features")
 _JSON, _TEXT = ("/conf/cql2-json",), ("/conf/cql2-text",)
 
 
-class Capabilities(NamedTuple):
+class Capabilities(msgspec.Struct, frozen=True):
     """The filters of an API: `items` supports bbox and datetime, `search` more; `post` means by POST."""
 
     items: bool = False

@@ -12,8 +12,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.hosts import host_of
@@ -90,7 +92,7 @@ def _file_url(path: str) -> str:
     return Path(os.path.normpath(whole)).as_uri()
 
 
-class ApiPlace(NamedTuple):
+class ApiPlace(msgspec.Struct, frozen=True):
     """The parts of an API's URL: the root of the API, and the collection if there is one."""
 
     root: str
@@ -119,7 +121,7 @@ def _root(parts: SplitResult, path: list[str]) -> str:
     return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
 
 
-class SourceUrl(NamedTuple):
+class SourceUrl(msgspec.Struct, frozen=True):
     """A SOURCE without its credentials, and these: query parameters, and a value for `Authorization`."""
 
     url: str

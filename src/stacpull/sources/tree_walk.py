@@ -30,7 +30,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -80,7 +79,7 @@ _UNANSWERED = 10
 """Documents in a row with temporary failures after which the walk stops."""
 
 
-class _Step(NamedTuple):
+class _Step(msgspec.Struct, frozen=True):
     """A link of a catalog, and the link that led to that catalog."""
 
     above: _Step | None

@@ -84,7 +84,7 @@ class PartLog:
         Raises:
             OSError: the disk is full, read-only or broken.
         """
-        if span.start == self._last.end > 0:
+        if span.start == self._last.end:
             span = Span(self._last.start, span.end)
         else:
             self._at += _RECORD.size if self._last.end else 0

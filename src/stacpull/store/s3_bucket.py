@@ -849,7 +849,9 @@ def _refusal(error: Any, what: str, place: str, location: BucketLocation) -> Sta
             f"{location.url} does not accept the credentials of {_keys_of(location)} ({code})."
         )
     message = str(error.response.get("Error", {}).get("Message", "")) or code
-    return DestinationError(f"{place} cannot be used: {message} ({code}). Run `stacpull resume` later.")
+    return DestinationError(
+        f"{place} cannot be used: {message} ({code}). Run the command again later, or check DEST."
+    )
 
 
 def _keys_of(location: BucketLocation) -> str:

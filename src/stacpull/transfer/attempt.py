@@ -462,7 +462,7 @@ class _Attempt:
         job, fetcher = self._job, self._fetcher
         start, ended = await _beginning(chunks, fetcher.small_limit if info.total is None else 0)
         self._refuse_page(response, start)
-        if ended and len(start) <= fetcher.small_limit:
+        if ended:
             return Body(info, start)
         if job.size is not None and info.total is not None and job.size != info.total:
             raise TransferError(wrong_size(info.url, info.total, job.size))

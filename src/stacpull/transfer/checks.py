@@ -338,8 +338,8 @@ def promised(media_type: str | None, href: str) -> str | None:
     if media_type is not None:
         return media_type
     name = filename_of(href).lower()
-    stem, dot, suffix = name.rpartition(".")
-    known = stem and dot and suffix.isalnum() and not suffix.isdigit() and suffix not in _SUFFIXES_OF_PAGES
+    stem, _, suffix = name.rpartition(".")
+    known = stem and suffix.isalnum() and not suffix.isdigit() and suffix not in _SUFFIXES_OF_PAGES
     return f"a .{suffix} file" if known else None
 
 

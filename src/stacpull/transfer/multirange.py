@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.errors import ungrouped
@@ -50,7 +51,7 @@ _ENDLESS = 1 << 62
 """The end of a file of unknown size."""
 
 
-class RemoteObject(NamedTuple):
+class RemoteObject(msgspec.Struct, frozen=True):
     """The version of the object at `href` that `validator` names."""
 
     href: str
@@ -400,7 +401,7 @@ def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
     Some servers support only `If-Match`, some only `If-Range`. Without a strong ETag there is no condition.
     """
     if validator.strong_etag is None:
-        return {"Range": f"bytes={span.start}-{span.end - 1}"}
+        return range_headers(span.start, Validator(), span.end)
     return {**range_headers(span.start, validator, span.end), "If-Match": validator.strong_etag}
 
 

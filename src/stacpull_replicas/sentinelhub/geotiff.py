@@ -76,7 +76,7 @@ class RasterFile:
     @property
     def size(self) -> int:
         """Length of the file in bytes."""
-        return self._layout(len(self.header))[2]
+        return self._tiles[2]
 
     @property
     def etag(self) -> str:
@@ -90,11 +90,16 @@ class RasterFile:
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`, exclusive."""
         parts = [self.header[start:stop]]
-        offsets, counts, _ = self._layout(len(self.header))
+        offsets, counts, _ = self._tiles
         for number, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
             if count and offset < stop and offset + count > start:
                 parts.append(_tile(self, number)[max(0, start - offset) : stop - offset])
         return b"".join(parts)
+
+    @cached_property
+    def _tiles(self) -> tuple[list[int], list[int], int]:
+        """The layout behind the header."""
+        return self._layout(len(self.header))
 
     def _layout(self, first: int) -> tuple[list[int], list[int], int]:
         """Return the offset and size of each tile (0 and 0 if it has no data), and the end of the file."""
@@ -193,7 +198,7 @@ def _packed(kind: int, given: Any) -> bytes:
     return struct.pack(f"<{len(given)}{_FORMATS[kind]}", *given)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _tile(file: RasterFile, number: int) -> bytes:
     return fitted(file.pixels(number).tobytes(), file.slot(number))
 

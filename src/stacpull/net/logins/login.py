@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from stacpull.hosts import host_of, origin_text
 from stacpull.models import Failure, FailureKind
@@ -29,7 +31,7 @@ from stacpull.net.transport import (
 )
 
 
-class Attached(NamedTuple):
+class Attached(msgspec.Struct, frozen=True):
     """An authenticated request."""
 
     request: Request

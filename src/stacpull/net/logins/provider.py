@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,7 +32,7 @@ _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
 
 
-class HostPattern(NamedTuple):
+class HostPattern(msgspec.Struct, frozen=True):
     """The hosts of a login: one host, or with `any_below` all its subdomains; one scheme and port.
 
     `host` is as in `hosts.Origin`: lower case, without a trailing dot, an IPv6 address in brackets.
@@ -202,28 +202,6 @@ class LoginKind:
         """Request a token, if this kind uses tokens. Return the host that issued it."""
         del names, logins
         return None
-
-
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
-_STEERING = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
-    | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-"""Fields that control the destination or framing of a request, or the requested part of an asset."""
-
-
-def field_name(raw: object) -> str:
-    """Read the name of a header field for a credential.
-
-    Raises:
-        ValueError: It is not a field name, or a field that controls the connection.
-    """
-    name = read_text(raw)
-    if not _FIELD_NAME.fullmatch(name):
-        raise ValueError(f"must be the name of a header field, not {name!r}")
-    if name.lower() in _STEERING:
-        raise ValueError(f"must be a field for a credential: {name} controls the connection")
-    return name
 
 
 def service_address(*places: str) -> Callable[[object], str]:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 import orjson
 
 from stacpull.clock import Clock
@@ -38,7 +39,7 @@ class TimedToken(NamedTuple, Generic[T]):
     seconds: float = math.inf
 
 
-class RememberedError(NamedTuple):
+class RememberedError(msgspec.Struct, frozen=True):
     """The error of a service, and until when it applies (monotonic clock)."""
 
     error: StacpullError
@@ -127,7 +128,7 @@ def _usable_for(life: float) -> float:
     return max(life - EARLY, life / 2) if life >= _SHORTEST_LIFE else _EXPIRED_USE
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """The response of a token service."""
 
     status: int

@@ -1,0 +1,74 @@
+"""`stacpull resume DEST` and `retry DEST` continue a mirror: they keep its selection and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.mirror_command import run_mirroring
+from stacpull.cli.summary import mirror_lines, resumed_nothing
+from stacpull.config.options import Scope
+from stacpull.reports import MirrorReport
+
+
+def _source_of(own: Mapping[str, Any]) -> str:
+    """Return the source of the run: it decides which built-in credentials are used."""
+    from stacpull.engine.mirror_status import status
+
+    return status(own["dest"]).source
+
+
+@command(
+    "resume",
+    *parameters.of_a_started_run(),
+    examples=["resume s2"],
+    scopes=(Scope.TRANSFER, Scope.OUTPUT),
+    continues=True,
+    source=_source_of,
+)
+def resume(session: CommandSession, dest: Path) -> int:
+    """Resume the unfinished run in DEST.
+
+    The selection and the layout are those that the run was started with. Transfer options and
+    credentials can be given again; only these are read from a config file.
+    """
+    from stacpull.engine import api
+
+    return _continued(session, dest, api.resume)
+
+
+@command(
+    "retry",
+    *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
+    click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
+    examples=["retry s2", "retry s2 --ordered"],
+    scopes=(Scope.TRANSFER, Scope.OUTPUT),
+    continues=True,
+    source=_source_of,
+)
+def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
+    """Retry the failed assets of DEST.
+
+    Items and catalogs that could not be read are also read again.
+
+    Transfer options and credentials can be given again; only these are read from a config file.
+    """
+    from stacpull.engine import api
+
+    return _continued(session, dest, api.retry, ordered=ordered)
+
+
+def _continued(
+    session: CommandSession, dest: Path, work: Callable[..., Coroutine[Any, Any, MirrorReport]], **how: bool
+) -> int:
+    report = run_mirroring(
+        session, lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
+    )
+    if report.nothing_to_resume:
+        return session.finish(report, resumed_nothing(report))
+    return session.finish(report, mirror_lines(report, session.show.failed))

@@ -1,0 +1,119 @@
+"""The state of a mirror and its failures, read from its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from stacpull.config.dest import dest_path
+from stacpull.engine.item_writer import unwritten
+from stacpull.errors import NotAMirrorError
+from stacpull.ledger import views
+from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.models import FailureKind
+from stacpull.reports import FailureRecord, StatusReport
+from stacpull.store.lock import holder, is_held
+from stacpull.store.store_choice import open_files
+
+_LAST_ERRORS = 5
+
+
+def status(dest: str | Path) -> StatusReport:
+    """Return the state of the mirror at `dest`, also during a run and right after one was killed.
+
+    Args:
+        dest: A directory: the mirror, or the work directory of a mirror in a bucket.
+
+    Raises:
+        NotAMirrorError: `dest` is not a mirror.
+        DestinationError: The ledger cannot be read.
+    """
+    path = dest_path(dest)
+    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+        run = views.current_run(db)
+        if run is None:
+            raise NotAMirrorError(f"{dest} has no mirror yet: no run has begun. Run `stacpull mirror` again.")
+        live = is_held(path)
+        sums = {
+            **views.totals(db),
+            **views.item_totals(db),
+            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED),
+            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE),
+            "assets_clipped": views.clipped(db),
+            "assets_unproven": views.unproven(db),
+        }
+        with open_files(path) as files:
+            foreign = list(unwritten(db, files))
+            name = files.name
+        sums["items_failed"] += len(foreign)
+        newest = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
+        errors = tuple(newest[:_LAST_ERRORS])
+    return _status(path, name, run, sums, live=live, errors=errors)
+
+
+def _when(failure: FailureRecord) -> float:
+    return failure.when
+
+
+def _status(
+    dest: Path,
+    name: str,
+    run: Mapping[str, Any],
+    sums: Mapping[str, Any],
+    *,
+    live: bool,
+    errors: tuple[FailureRecord, ...],
+) -> StatusReport:
+    seconds = run["seconds"]
+    return StatusReport(
+        state=views.state_now(run["state"], live=live),
+        items_seen=max(run["most_seen"] or 0, sums["items_matched"]),  # runs may have seen different items
+        assets_planned=sums["assets_done"] + sums["assets_failed"] + sums["assets_pending"],
+        assets_skipped=run["assets_skipped"],
+        bytes_fetched=run["all_fetched"],
+        seconds=round(run["all_seconds"], 3),
+        requests=run["all_requests"],
+        retries=run["all_retries"],
+        run=run["id"],
+        runs=run["runs"],
+        source=run["source"],
+        dest=name,
+        work=None if name == str(dest) else str(dest),
+        checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
+        walk_ended=bool(run["walk_ended"]),
+        live=live,
+        pid=holder(dest) if live else None,
+        rate=run["bytes_fetched"] / seconds if seconds else None,
+        selection=run["selection"],
+        last_errors=errors,
+        reason=run["reason"],
+        **sums,
+    )
+
+
+def _next_page(position: str | None) -> str | None:
+    """Return the URL of the next page to read, None for the first page of a collection."""
+    from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources: only if a walk is unfinished
+
+    request = Position.from_json(position).request
+    if request is None or not request.after:
+        return None if request is None else request.url
+    return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
+
+
+def failures(dest: str | Path) -> Iterator[FailureRecord]:
+    """Yield every asset of `dest` that failed, and every item that could not be read or written.
+
+    Args:
+        dest: As for `status`.
+
+    Raises:
+        NotAMirrorError: `dest` is not a mirror.
+    """
+    path = dest_path(dest)
+    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+        yield from views.failures(db)
+        with open_files(path) as files:
+            yield from unwritten(db, files)
