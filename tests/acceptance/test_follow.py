@@ -84,7 +84,7 @@ def test_items_behind_other_links_are_fetched(
 
 
 def test_the_command_takes_several_relations_and_plan_counts_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LinkedHost() as host:
         source = host.source(tmp_path)
@@ -96,6 +96,11 @@ def test_the_command_takes_several_relations_and_plan_counts_them(
         before = len(host.requests)
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
         assert not [path for path in host.requests[before:] if path.startswith("/assets/")]
+        monkeypatch.setitem(RELATED, "related", ["rel-0", "rel-1", "rel-2"])  # and `updated` stays
+        assert execute(["mirror", host.source(tmp_path), str(tmp_path / "m"), "--no-progress", *follow]) == 0
+    label = json.loads((tmp_path / "m/c/label/label.json").read_text())
+    mirrored = [one["href"] for one in label["links"] if one["rel"] == "related"]
+    assert mirrored == [f"../{name}/{name}.json" for name in ("rel-0", "rel-1", "rel-2")]
 
 
 @pytest.mark.parametrize("relation", ["self", "collection", "next"])

@@ -117,6 +117,25 @@ def test_the_json_is_renewed_when_the_item_was_updated(
             assert views.item_record(db, job.item_row).document == b'{"id":"i","updated":"%s"}' % now.encode()
 
 
+@pytest.mark.parametrize(
+    ("linked", "written"),
+    [("known", False), ("new", True), ("unreadable", True), ("unreadable before", False)],
+)
+def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
+    tmp_path: Path, linked: str, written: bool
+) -> None:
+    label, known = item("l", updated="1"), item("known", parent="l", updated="1")
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], label, known, failed=[unread("unreadable before", "l")])
+        row = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
+        outcomes.record(db, [], [], [PlacedItem(row)], NOW)
+        if linked.startswith("unreadable"):
+            commit(again(db)[1], label, known, failed=[unread(linked, "l")])
+        else:
+            commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
+        assert (row in jobs.unwritten_items(db, 0, 9)) == written
+
+
 _NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
 
 

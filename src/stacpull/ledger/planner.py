@@ -238,13 +238,22 @@ class Planner:
             read = [(one.row,) for _, one in again if one.is_unread]
             self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing = self._assets.existing([one.item_row.row for one, _ in again])
-        updates = [self._plan_again(one, before, existing[one.item_row.row]) for one, before in again]
+        linking = {one.parent for one in new}.union(self._labels_of_new(batch.failed_items))
+        updates = [
+            self._plan_again(one, before, existing[one.item_row.row], links_more=one.item_row.row in linking)
+            for one, before in again
+        ]
         self._db.executemany(_UPDATE_ITEM, updates)
         self._assets.keep_unchanged()
         self._assets.insert(fresh, hashes)
         for one in new:
             self._assets.fail(one.item_row, one.item.problems, {})
         return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
+
+    def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
+        """Return the rows of the label items that link to unknown source items that could not be read."""
+        new = (one.parent for one in failed if one.id not in self._known)
+        return {self._known[parent].row for parent in new if parent in self._known}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _KnownItem]:
         """Return the `ids` that are in the ledger."""
@@ -314,9 +323,15 @@ class Planner:
         )
 
     def _plan_again(
-        self, one: _BatchItem, before: _KnownItem, existing: Mapping[str, KnownAsset]
+        self, one: _BatchItem, before: _KnownItem, existing: Mapping[str, KnownAsset], *, links_more: bool
     ) -> tuple[object, ...]:
         """Plan a known item, and schedule its JSON to be written again if it may be outdated.
+
+        Args:
+            one: The item.
+            before: The item as it is in the ledger.
+            existing: Its asset rows in the ledger.
+            links_more: True if it links to a source item that was not in the ledger.
 
         Returns:
             The new values of its row.
@@ -335,7 +350,7 @@ class Planner:
             path_in_dest(before.directory, item_document_path(item.id).rpartition("/")[2])
         )
         result.files_lost += lost
-        renewed = opened.any or touched or lost or before.is_new or before.written == DAMAGED
+        renewed = opened.any or touched or lost or links_more or before.is_new or before.written == DAMAGED
         if renewed:
             self._note_unchecked(item, existing, touched=touched)
         if not item.of_collection:
