@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import shlex
 from collections import Counter
@@ -55,6 +56,12 @@ class Failed(Counter[FailureKind]):
         keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MOST_KEYS]) + (", ..." if len(keys) > _MOST_KEYS else "")
         return ADVICE[kind][0] + (f" ({shown})" if keys else "")
+
+    def dead_keys(self, report: MirrorReport) -> list[str]:
+        """Return the keys of the assets that are gone at the source, if they are gone from all items."""
+        keys = self.asset_keys.get(FailureKind.GONE, [])
+        everywhere = 0 < len(keys) * report.items_matched <= report.assets_missing
+        return keys if everywhere and len(keys) <= _MOST_KEYS else []
 
     def headline(self) -> str:
         """Return the reasons for the first line; "" if there are too many kinds of failures to list."""
@@ -230,6 +237,9 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
+    if not report.missing_ok and (keys := failed.dead_keys(report)):
+        flags = " ".join(f"--exclude-asset {shlex.quote(glob.escape(key))}" for key in keys)
+        yield f"to leave out what no item has, repeat the command with {flags}"
     settled = report.assets_missing + report.assets_outside
     only_gone = report.assets_failed == settled and set(failed) <= {FailureKind.GONE, FailureKind.OUTSIDE}
     if report.items_failed or (report.assets_failed and not only_gone):
