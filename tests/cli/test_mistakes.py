@@ -74,7 +74,7 @@ MISTAKES = {
     "no collection": Mistake(
         ("mirror", "{api}", "d"),
         2,
-        f"or use --all-collections (in Python: collections=..., all_collections=True); there are {LABELS}",
+        f"Name a collection with --collection, or use --all-collections; there are {LABELS}",
     ),
     "latitude before longitude": Mistake(
         ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),

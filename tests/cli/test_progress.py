@@ -201,3 +201,19 @@ def test_one_item_is_not_several() -> None:
     first, second = stream.getvalue().splitlines()
     assert first.startswith("stacpull: 1 item matched (1 read); ")
     assert second.startswith("stacpull: 1 of 1 item matched (8 read); ")
+
+
+def test_a_run_that_lists_no_items_shows_none() -> None:
+    """A retry of three files showed `0 of 3 items matched (0 read)`."""
+    now = Progress(assets_planned=2, assets_failed=1, items_wanted=3, walk_ended=True, seconds=5.0)
+    stream = io.StringIO()
+    display(Output(), stream)(now)
+    assert stream.getvalue() == "stacpull: 0 of 2 files, 1 failed; 0 B in 5.0 s (0 B/s)\n"
+    terminal = Terminal()
+    live = display(Output(), terminal)
+    assert isinstance(live, Live)
+    live(now)
+    live.tick()
+    live.close()
+    assert "finishing\n" in terminal.getvalue()
+    assert "matched" not in terminal.getvalue()

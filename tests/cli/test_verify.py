@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import mirror_report
+from tests.cli.conftest import Ran, mirror_report
 
 from stacpull.cli.verify_command import damage_line, verify_lines
 from stacpull.events import Damage
@@ -89,3 +91,27 @@ def test_fields_of_the_json_report() -> None:
     reported = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
     assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
     assert (reported["damaged"], reported["remaining"], reported["rebuilt"]["done"]) == (2, 2, 390)
+
+
+@pytest.mark.parametrize(
+    ("flags", "unknown", "more"), [([], 10, 1), (["-v"], 25, 0), (["--strict"], 25, 0), (["--json"], 25, 0)]
+)
+def test_of_many_unknown_files_a_few_are_printed_and_all_on_request(
+    stacpull_command: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    unknown: int,
+    more: int,
+) -> None:
+    """A directory with 10,000 other files printed 10,000 lines."""
+
+    async def verified(dest: Path, *, on_event: Callable[[Damage], None], **_: object) -> VerifyReport:
+        for number in range(25):
+            on_event(Damage(f"{number}.txt", "unknown", "nothing", "a file"))
+            on_event(Damage(f"{number}.tif", "missing", "4 bytes", "nothing"))
+        return report(unknown=25, missing=25)
+
+    monkeypatch.setattr("stacpull.upkeep.verify.verify", verified)
+    printed = stacpull_command("verify", "d", *flags).out
+    assert (printed.count(".txt"), printed.count(".tif")) == (unknown, 25)
+    assert printed.count("unknown: and more, which -v lists\n") == more

@@ -72,7 +72,7 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
 
 def test_an_index_gets_no_name_of_another_format(mirrored: Mirror, tmp_path: Path) -> None:
     dest = mirrored([item("one")])
-    with pytest.raises(stacpull.UsageError, match="add -f csv"):
+    with pytest.raises(stacpull.UsageError, match="add --format csv, or"):
         export(dest, tmp_path / "items.csv")
     assert execute(["export", str(dest), str(tmp_path / "items.csv")]) == 2
     assert not (tmp_path / "items.csv").exists()

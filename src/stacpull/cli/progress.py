@@ -223,15 +223,21 @@ def _line(now: Progress, noun: str) -> str:
     failed = f", {now.assets_failed:,} failed" if now.assets_failed else ""
     retried = f", {count(now.retries, 'retry', 'retries')}" if now.retries else ""
     waits = "".join(f"; {_waits(host, seconds)}" for host, seconds in now.hosts_waiting[:_MOST_HOSTS])
+    items = f"{text}; " if (text := _items(now)) else ""
     return (
-        f"{_items(now)}; {now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} "
+        f"{items}{now.assets_done:,} of {now.assets_planned:,}{'' if now.walk_ended else '+'} "
         f"{noun}{failed}{retried}; {size(now.bytes_fetched)} in {duration(now.seconds)} "
         f"({rate(now.bytes_fetched, now.seconds)}){waits}"
     )
 
 
 def _items(now: Progress) -> str:
-    """Return the number of items that match, of those wanted, and the number that were read."""
+    """Return the number of items that match, of those wanted, and the number that were read.
+
+    It is "" if the run lists none: `retry` has files without them.
+    """
+    if now.assets_planned and not now.items_seen:
+        return ""
     matched = f"{now.items_matched:,} of " if now.items_wanted else ""
     items = count(now.items_wanted or now.items_matched, "item")
     return f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)"
@@ -354,7 +360,7 @@ class Live(_Timed):
 
     def _progress_lines(self, now: Progress, spinner: str, width: int) -> Iterator[str]:
         self._speed.update(now)
-        yield f"{spinner} {_phase(now)}{self._dot}{_items(now)}"
+        yield f"{spinner} {self._dot.join(filter(None, (_phase(now), _items(now))))}"
         if now.assets_planned:
             finished = now.assets_done + now.assets_failed
             expected = now.assets_expected

@@ -96,11 +96,11 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         failed: The failures of this command.
     """
     yield _headline(report, failed)
-    fetched = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
+    added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield (
-        f"  fetched  {count(fetched, 'file')}, {size(report.bytes_fetched)} in {duration(report.seconds)} "
-        f"({rate(report.bytes_fetched, report.seconds)}); {count(report.requests, 'request')}, "
-        f"{count(report.retries, 'retry', 'retries')}"
+        f"  added    {count(added, 'file')}; fetched {size(report.bytes_fetched)} "
+        f"in {duration(report.seconds)} ({rate(report.bytes_fetched, report.seconds)}); "
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
     )
     present = report.assets_skipped + report.assets_revalidated
     if present:

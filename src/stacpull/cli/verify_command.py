@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from stacpull.plurals import count
 from stacpull.reports import RebuildReport, VerifyReport
 
 _SCOPES = (Scope.TRANSFER, Scope.OUTPUT)
+_MOST_UNKNOWN = 10
+"""Unknown files that get a line each, unless -v is given or they are damage."""
 
 
 @command(
@@ -49,8 +52,9 @@ _SCOPES = (Scope.TRANSFER, Scope.OUTPUT)
 def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
 
-    Prints a line for each file that is missing, truncated, altered or unknown, and exits with 1 if there is
-    damage. Files that do not belong to the mirror (unknown) are damage only with --strict.
+    Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
+    Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, only the first
+    of them get a line; -v prints all.
     Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
     touched. With --json, each line is a JSON object, and the last one is a summary.
     """
@@ -59,13 +63,20 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     if quick and (how["repair"] or how["rebuild"]):
         raise UsageError("--quick cannot be combined with --repair or --rebuild, which read every file.")
 
+    lists_all = how["strict"] or session.output.verbose
+    unknown = itertools.count()
+
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
             session.show(event)
         elif session.output.json:
             printing.json_line(event.to_json())
         elif not session.output.quiet:
-            session.show.aside(damage_line(event))
+            before = next(unknown) if event.what == "unknown" and not lists_all else 0
+            if before < _MOST_UNKNOWN:
+                session.show.aside(damage_line(event))
+            elif before == _MOST_UNKNOWN:
+                session.show.aside("unknown: and more, which -v lists")
 
     report = session.run(
         lambda stop: verification.verify(

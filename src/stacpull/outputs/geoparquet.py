@@ -66,8 +66,8 @@ def export_geoparquet(
     meant = {".csv": "csv", ".json": "kerchunk"}.get(out.suffix.lower())
     if meant is not None:
         raise UsageError(
-            f"{out} is not a name for a Parquet file: add -f {meant} (in Python: format={meant!r}), or use a "
-            "name that ends with .parquet."
+            f"{out} is not a name for a Parquet file: add --format {meant}, or use a name "
+            "that ends with .parquet."
         )
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")

@@ -223,8 +223,7 @@ class ApiSource(StacApi):
         names = _names(await self._all_collections())
         if not selection.all_collections:
             raise UsageError(
-                f"Name a collection with -C, or use --all-collections (in Python: collections=..., "
-                f"all_collections=True); {listing(names)}"
+                f"Name a collection with --collection, or use --all-collections; {listing(names)}"
             )
         return await self._starts(names, selection)
 
