@@ -24,7 +24,7 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
     FailureKind.REDIRECT: ("redirects that must not be followed", "see the details"),
     FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
-    FailureKind.SCHEME: ("with an href that is not an http, https or s3 URL", "see the details"),
+    FailureKind.SCHEME: ("with an href that is not followed", "see the details"),
     FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
     FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
     FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),

@@ -76,6 +76,25 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert "complete" not in "\n".join(lines)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "counts", "is_suggested"),
+    [
+        ({"scheme": 2}, {"assets_failed": 2}, False),
+        ({"scheme": 1}, {"items_failed": 1}, False),
+        ({"gone": 1}, {"items_failed": 1}, True),  # --missing ok does not accept items
+        ({"gone": 1, "outside": 1}, {"assets_failed": 3, "assets_missing": 2, "assets_outside": 1}, False),
+        ({"scheme": 1, "stalled": 1}, {"assets_failed": 2}, True),
+        ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command
+    ],
+)
+def test_retry_is_suggested_only_if_it_can_help(
+    kinds: dict[str, int], counts: dict[str, int], is_suggested: bool
+) -> None:
+    lines = list(mirror_lines(mirror_report(**counts), failures(**kinds)))
+    assert ("to retry:    stacpull retry 'out dir'" in lines) == is_suggested
+    assert "for details: stacpull failures 'out dir'" in lines
+
+
 def test_failures_that_are_accepted_are_not_called_failed() -> None:
     report = mirror_report(
         assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, missing_ok=True

@@ -240,9 +240,8 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     if not report.missing_ok and (keys := failed.dead_keys(report)):
         flags = " ".join(f"--exclude-asset {shlex.quote(glob.escape(key))}" for key in keys)
         yield f"to leave out what no item has, repeat the command with {flags}"
-    settled = report.assets_missing + report.assets_outside
-    only_gone = report.assets_failed == settled and set(failed) <= {FailureKind.GONE, FailureKind.OUTSIDE}
-    if report.items_failed or (report.assets_failed and not only_gone):
+    settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
+    if report.assets_failed + report.items_failed > settled:
         yield f"to retry:    stacpull retry {dest}"
     if report.assets_ordered:
         yield _to_retry_ordered(dest)

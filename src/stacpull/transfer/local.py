@@ -112,7 +112,10 @@ class LocalTransport:
         path = next((path for path in possible if _exists(path)), possible[-1])
         real = path.resolve(strict=True)
         if not real.is_relative_to(self._root) and path != self._source:
-            message = f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened."
+            message = (
+                f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened: use a "
+                "SOURCE in a directory above it, such as a catalog."
+            )
             raise _failed(FailureKind.SCHEME, message)
         return _index(path) if path == self._source and real.is_dir() else path
 
