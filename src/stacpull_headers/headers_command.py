@@ -32,7 +32,7 @@ _UNUSED = (
     click.Option(
         ["-o", "--output"],
         metavar="OUT",
-        type=click.Path(path_type=Path),
+        type=parameters.OutputPath(),
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),

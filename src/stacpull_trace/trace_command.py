@@ -30,7 +30,7 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
     click.Option(
         ["out", "-o", "--output"],
         metavar="OUT",
-        type=click.Path(path_type=Path),
+        type=parameters.OutputPath(),
         help="Write to a folder, or to a .csv, .parquet or .ndjson file, or a .png, .svg or .pdf chart.",
     ),
     parameters.worded("bbox", "Trace this box, in degrees."),

@@ -61,6 +61,21 @@ MISTAKES = {
         2,
         "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
     ),
+    **{
+        f"an empty output of {words[0]}": Mistake(words, 2, "The output is empty: name a file or directory.")
+        for words in [
+            ("export", "m", "", "-f", "webdataset"),
+            ("report", "m", "-o", ""),
+            ("plan", "{api}", "-C", "--urls", "csv", "-o", " "),
+            ("headers", "{api}", "-C", "-o", ""),
+            ("trace", "C", "-o", "", "--bbox", "1,2,3,4", "--datetime", "2024"),
+        ]
+    },
+    "an output that is a bucket": Mistake(
+        ("export", "m", "s3://b/shards", "-f", "webdataset"),
+        2,
+        "The output is a URL (s3://b/shards): use a path on this machine.",
+    ),
     "a split whose list does not exist": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--split", "train=@nope.txt"),
         2,

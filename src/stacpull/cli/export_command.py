@@ -22,7 +22,7 @@ T = TypeVar("T")
 @command(
     "export",
     parameters.dest(),
-    click.Argument(["out"], metavar="OUT", type=click.Path(path_type=Path)),
+    click.Argument(["out"], metavar="OUT", type=parameters.OutputPath()),
     click.Option(
         ["-f", "--format", "form"],
         type=click.Choice(tuple(FORMATS)),

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
-from stacpull.config.dest import bucket_url, dest_path
+from stacpull.config.dest import bucket_url, dest_path, output_path
 from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
 
 _CONFIG = "Read options from a TOML file or a shipped config: bigearthnet, full-mirror, torchgeo."
@@ -39,6 +39,16 @@ class _Dest(click.Path):
         """Return a path, or the URL of a bucket."""
         del param, ctx
         return str(value) if bucket_url(str(value)) else dest_path(str(value))
+
+
+class OutputPath(click.Path):
+    """The path of an output, read by `config.dest`."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return a path; what click checks is checked by click."""
+        path = output_path(str(value))
+        super().convert(str(path), param, ctx)
+        return path
 
 
 def source() -> click.Argument:

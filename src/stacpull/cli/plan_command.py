@@ -29,7 +29,7 @@ from stacpull.errors import UsageError
     ),
     click.Option(
         ["-o", "--output", "out"],
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=parameters.OutputPath(dir_okay=False),
         metavar="FILE",
         help="With --urls: write the list to this file instead of standard output.",
     ),

@@ -52,7 +52,7 @@ def failures(session: CommandSession, dest: Path) -> None:
     parameters.dest(),
     click.Option(
         ["-o", "--output", "out"],
-        type=click.Path(path_type=Path),
+        type=parameters.OutputPath(),
         metavar="FILE",
         default=Path("report.html"),
         show_default=True,

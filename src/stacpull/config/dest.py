@@ -70,9 +70,14 @@ def output_path(out: str | PathLike[str]) -> Path:
     """Return the path of an output, with `~` expanded.
 
     Raises:
-        UsageError: It is not a path, or below a home directory that does not exist.
+        UsageError: It is not a path, empty, a URL, or below a home directory that does not exist.
     """
-    return _expanded("The output", _path_text("The output", out))
+    text = _path_text("The output", out)
+    if not text.strip():
+        raise UsageError("The output is empty: name a file or directory.")
+    if _URL.match(text):
+        raise UsageError(f"The output is a URL ({cut_url(text)[:200]}): use a path on this machine.")
+    return _expanded("The output", text)
 
 
 def _path_text(what: str, path: str | PathLike[str]) -> str:
