@@ -321,6 +321,23 @@ def test_with_missing_ok_the_missing_b10_does_not_fail_the_run(tmp_path, hub):
     assert (ran.code, ran.report["assets_missing"], ran.report["assets_done"]) == (0, 2, 26)
 
 
+def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path):
+    """It stayed failed until `retry`. Its label items are listed first, and link to it."""
+
+    def is_read_alone(request: RequestInfo) -> bool:
+        return "/items/" in request.target or "/search" in request.target
+
+    selection = Selection(all_collections=True, exclude_assets=("B10",))
+    with run_in_thread(MlhubReplica(items=3, seed=5)) as replica:
+        replica.inject(is_read_alone, Status(500), times=1000)
+        options = Options(query={"key": Secret(replica.key)}, retries=0)
+        report = asyncio.run(
+            stacpull.mirror(replica.base_url, tmp_path / "m", selection=selection, options=options)
+        )
+    assert (report.exit_code, report.items_failed, report.items_done, report.assets_done) == (0, 0, 6, 39)
+    assert list(stacpull.failures(tmp_path / "m")) == []
+
+
 def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path):
     dest, received = tmp_path / "mirror", []
     selection = Selection(collections=(LABELS,), max_items=1, source_links=False)

@@ -190,7 +190,7 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
     with ledger(tmp_path) as db:
         run, planner = started(db)
         assert run.resumed
-        assert planner.known([id_of("i"), id_of("j")]) == {id_of("i")}
+        assert planner.known([id_of("i"), id_of("j")], False) == {id_of("i")}
         second = planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
         assert (second.new_seen, second.matched, second.jobs) == (0, 0, [])
         assert runs.counters(db, run.id)["items_matched"] == 1
@@ -263,6 +263,19 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         assert listed == ["L"]
         assert views.path_of_item(db, id_of("S")) is None
         assert [one.to_json()["key"] for one in views.failures(db)] == [""]
+
+
+def test_the_walk_plans_an_item_that_could_not_be_read_as_a_source_item(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        commit(planner, item("L"), failed=[unread("S", "L")])
+        assert planner.known([id_of("L"), id_of("S")], True) == {id_of("L"), id_of("S")}
+        assert planner.known([id_of("L"), id_of("S")], False) == {id_of("L")}
+        publish(db, *commit(planner, item("S", [asset("a")])).jobs)
+        counters = runs.counters(db, run.id)
+        assert (counters["items_failed"], counters["items_matched"], counters["items_done"]) == (0, 2, 2)
+        assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (0, 0))
+        assert list(views.failures(db)) == []
 
 
 def test_the_json_of_an_item_without_assets_is_written_once_it_can_be_read(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def walked(position: Position, before: int = 0) -> Taken:
     source = await opening.open_source(URL, reader)
     assert isinstance(source, ItemListSource)
 
-    async def known(_ids: object) -> set[ItemId]:
+    async def known(_ids: object, _linked: bool) -> set[ItemId]:
         return set()
 
     selection, events = Selection(), list[Event]()

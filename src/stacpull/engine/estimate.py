@@ -193,7 +193,7 @@ class Estimate:
             await self._take_items(await self._selector.plan_drawn(drawn))
 
     def _make_selector(self) -> Selector:
-        async def known(ids: Sequence[ItemId]) -> set[ItemId]:
+        async def known(ids: Sequence[ItemId], _linked: bool) -> set[ItemId]:
             return await asyncio.to_thread(self._records.planned.intersection, ids)
 
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)

@@ -328,8 +328,8 @@ class MirrorRun:
     async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
         spec = self._run.spec
 
-        async def known(ids: Sequence[ItemId]) -> set[ItemId]:
-            return await self._store.call(Planner.known, ids) if ids else set()
+        async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+            return await self._store.call(Planner.known, ids, linked) if ids else set()
 
         matched = self._store.counters["items_matched"] or 0
         sample_ranks = await self._store.call(walk_state.ranks)

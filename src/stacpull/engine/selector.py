@@ -44,8 +44,8 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
-Known = Callable[[Sequence[ItemId]], Awaitable[set[ItemId]]]
-"""Returns the given items that the run has already planned."""
+Known = Callable[[Sequence[ItemId], bool], Awaitable[set[ItemId]]]
+"""Returns the items that the run has already planned; with True, also source items that it could not read."""
 
 ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""
@@ -175,7 +175,7 @@ class Selector:
         verdicts = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
         matched = [one for one, verdict in zip(ids, verdicts, strict=True) if verdict is Verdict.MATCH]
-        known = set(await self._known(matched))
+        known = set(await self._known(matched, False))
         found = NO_RESULTS
         if self._lookups is not None and self._lookups.is_needed and self._draw is None:
             fresh = [
@@ -208,7 +208,7 @@ class Selector:
     async def plan_drawn(self, candidates: Sequence[Candidate]) -> Selected:
         """Plan items of the sample with their source items, except those that this run has planned."""
         selected = Selected()
-        known = await self._known([one.id for one in candidates])
+        known = await self._known([one.id for one in candidates], False)
         fresh = [one for one in candidates if one.id not in known]
         found = await self._look_up([(one.id, one.item, one.page_url) for one in fresh])
         links: list[SourceLink] = []
@@ -285,7 +285,7 @@ class Selector:
         met = dict.fromkeys(ItemId(one.id.collection, OF_COLLECTION) for one in selected.items)
         new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
         self._collections.update(new)
-        known = await self._known(new)
+        known = await self._known(new, False)
         for one in new:
             if one in known:
                 continue
@@ -304,7 +304,7 @@ class Selector:
         if not links:
             return
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts
-        known = await self._known([link.id for link in distinct.values() if link.id is not None])
+        known = await self._known([link.id for link in distinct.values() if link.id is not None], True)
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
         wanted = [link for link in wanted if link.id not in known]
         if not self.follows:

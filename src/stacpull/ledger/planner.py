@@ -155,9 +155,14 @@ class Planner:
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
 
-    def known(self, ids: Sequence[ItemId]) -> set[ItemId]:
-        """Return the `ids` that this run has already planned, or could not read, in either role."""
-        return {item for item, found in self._load(ids).items() if found.run == self._run}
+    def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+        """Return the `ids` that this run has already planned, in either role.
+
+        With `linked`, they are source items: those that this run could not read are returned too. A page of
+        the walk may still have such an item.
+        """
+        found = self._load(ids).items()
+        return {item for item, one in found if one.run == self._run and (linked or not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
