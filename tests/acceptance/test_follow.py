@@ -19,7 +19,12 @@ RELATED = {"related": ["rel-0", "rel-1"], "source": ["src-0"], "derived_from": [
 
 
 class LinkedHost(AssetHost):
-    """The items at `/collections/c/items/NAME`: `label` links to others by several relations."""
+    """The items at `/collections/c/items/NAME`: `label` links to others by several relations.
+
+    The item `refused` answers 404.
+    """
+
+    refused = ""
 
     def item(self, name: str) -> dict[str, Any]:
         linked = RELATED if name == "label" else {"related": ["further"]}
@@ -41,6 +46,8 @@ class LinkedHost(AssetHost):
 
     def content(self, path: str) -> tuple[str, bytes]:
         where, _, name = path.rpartition("/")
+        if name == self.refused:
+            return "404 Not Found", b"{}"
         if where.endswith("/items"):
             return "200 OK", json.dumps(self.item(name)).encode()
         return super().content(path)

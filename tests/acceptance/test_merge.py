@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -9,15 +10,19 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.acceptance.asset_host import quick
 from tests.acceptance.command import Running, environment, mirror_of, run
+from tests.acceptance.test_follow import LinkedHost
 from tests.acceptance.trees import metadata_in
 
 import stacpull
-from stacpull import Notice, Options, sync
+from stacpull import Notice, Options, Selection, sync
+from stacpull.engine.workspace import open_workspace
 from stacpull.ledger.compact import asset_directory_of
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -107,10 +112,14 @@ def test_the_bytes_over_time_are_those_of_the_shards(shards: list[Path], tmp_pat
         assert expected > 0
 
 
-def test_a_merge_is_repeated_without_effect(made: Path, shards: list[Path], tmp_path: Path) -> None:
+def test_a_merge_is_repeated_without_effect(
+    made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stacpull.ledger.shard_rows._AT_ONCE", 5)
     first = sync.merge(tmp_path / "m", shards)
     again = sync.merge(tmp_path / "m", reversed(shards))
     assert (again.exit_code, again.items, again.assets, again.assets_there) == (0, 0, 0, first.assets)
+    assert stacpull.status(tmp_path / "m").runs == SHARDS
     is_whole(tmp_path / "m", made)
 
 
@@ -219,8 +228,11 @@ def test_a_failed_asset_is_fetched_by_retry(
     report = sync.merge(tmp_path / "m", shards)
     assert (report.exit_code, report.assets_failed) == (1, 1)
     assert [one.key for one in stacpull.failures(tmp_path / "m")] == ["B02"]
+    assert stacpull.status(tmp_path / "m").items_done == ITEMS - 1
     ran = run(["retry", str(tmp_path / "m")], environment(replica))
     assert ran.code == 0, ran.err
+    again = sync.merge(tmp_path / "m", shards)
+    assert (again.exit_code, again.assets_failed) == (0, 0)
     is_whole(tmp_path / "m", made)
 
 
@@ -289,8 +301,10 @@ def test_a_file_that_a_shard_has_lost_is_named(shards: list[Path], tmp_path: Pat
     assert sync.verify(tmp_path / "m", strict=True).exit_code == 0
 
 
-def shard_of(top: Path, name: str, item: str, *assets: str) -> Path:
-    """Return the mirror of a static collection with one item."""
+def shard_of(
+    top: Path, name: str, item: str, *assets: str, links: Sequence[str] = (), code: int = 0, **options: Any
+) -> Path:
+    """Return the mirror of a static collection with one item; `links` are the hrefs of its source items."""
     tree, made = top / f"tree-{name}", top / name
     tree.mkdir()
     for key in assets:
@@ -302,13 +316,15 @@ def shard_of(top: Path, name: str, item: str, *assets: str) -> Path:
         "collection": "c",
         "geometry": None,
         "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [],
+        "links": [{"rel": "source", "href": href} for href in links],
         "assets": {key: {"href": f"./{key}.tif"} for key in assets},
     }
-    links = [{"rel": "item", "href": "./item.json"}]
+    listed = [{"rel": "item", "href": "./item.json"}]
     (tree / "item.json").write_text(json.dumps(document))
-    (tree / "collection.json").write_text(json.dumps({"type": "Collection", "id": "c", "links": links}))
-    assert sync.mirror(str(tree / "collection.json"), made).exit_code == 0
+    (tree / "collection.json").write_text(json.dumps({"type": "Collection", "id": "c", "links": listed}))
+    selection = Selection(assets=options.pop("assets", ()))
+    found = sync.mirror(str(tree / "collection.json"), made, selection=selection, options=Options(**options))
+    assert found.exit_code == code
     return made
 
 
@@ -317,6 +333,92 @@ def test_an_item_whose_directory_dest_has_in_another_spelling_is_named(tmp_path:
     report = sync.merge(dest, shards)
     assert (report.exit_code, report.items, report.conflicts) == (1, 1, 1)
     assert report.named == ("c/s2a: DEST has c/s2a in another spelling: `stacpull mirror` fetches it.",)
+    assert sync.verify(dest, strict=True).exit_code == 0
+
+
+TAKEN = "already exists in DEST"
+
+
+@pytest.mark.parametrize(
+    ("layouts", "files", "why"),
+    [
+        (("{collection}/F{ext}", "{collection}/f{ext}"), {"c/F.tif"}, f"c/f.tif {TAKEN}"),
+        (("{collection}/f{ext}",) * 2, set(), f"c/f.tif {TAKEN}"),  # DEST has lost it
+        (("D/{item}{ext}", "d/{item}{ext}"), {"D/one.tif"}, f"d/two.tif {TAKEN}"),
+    ],
+)
+def test_assets_whose_paths_would_meet_are_named(
+    tmp_path: Path, layouts: Sequence[str], files: set[str], why: str
+) -> None:
+    dest, (one, two) = tmp_path / "m", layouts
+    sync.merge(dest, [shard_of(tmp_path, "1", "one", "a", layout=one)])
+    for path in dest.rglob("*.tif"):
+        if not files:
+            path.unlink()
+    report = sync.merge(dest, [shard_of(tmp_path, "2", "two", "a", layout=two)])
+    assert (report.exit_code, report.named) == (1, (f"c/two/a: {why}",))
+    assert {str(path.relative_to(dest)) for path in dest.rglob("*.tif")} == files
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("sha256", "crc64nvme"), ("crc64nvme", "none")])
+def test_files_with_other_checksums_are_compared(tmp_path: Path, mine: str, theirs: str) -> None:
+    dest = tmp_path / "m"
+    sync.merge(dest, [shard_of(tmp_path, "1", "i", "a", checksum=mine)])
+    (tmp_path / "tree-1").rename(tmp_path / "tree")  # to be made again
+    (tmp_path / "1").rename(tmp_path / "old")
+    same = shard_of(tmp_path, "1", "i", "a", checksum=theirs)
+    report = sync.merge(dest, [same])
+    assert (report.exit_code, report.assets_there) == (0, 1)
+    (same / "c/i/a.tif").write_text("2 a")
+    assert sync.merge(dest, [same]).named == ("c/i/a: DEST has different content",)
+
+
+def test_parts_of_an_item_are_joined(tmp_path: Path) -> None:
+    """Also if a shard has lost the JSON of the item."""
+    dest, shards = tmp_path / "m", []
+    for name in ("1", "2"):
+        shards.append(shard_of(tmp_path, name, "i", "a", "b", assets=("ab"[len(shards)],)))
+    lost = shards[0] / "c/i/i.json"
+    lost.unlink()
+    assert sync.merge(dest, shards).conflicts == 1
+    document = json.loads((dest / "c/i/i.json").read_text())
+    assert {one["href"] for one in document["assets"].values()} == {"./a.tif", "./b.tif"}
+
+
+def test_items_of_mirrors_without_item_json_are_joined(tmp_path: Path) -> None:
+    shards = [shard_of(tmp_path, name, name, "a", metadata="ndjson") for name in ("1", "2")]
+    assert sync.merge(tmp_path / "m", shards).exit_code == 0
+    lines = (tmp_path / "m/c/items.ndjson").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["1", "2"]
+
+
+def test_what_a_shard_could_not_read_is_in_dest(tmp_path: Path) -> None:
+    shard = shard_of(tmp_path, "1", "i", "a", links=["./source.json"], code=1)
+    collection = tmp_path / "tree-1/collection.json"
+    collection.write_text(collection.read_text().replace("./item.json", "./gone.json"))
+    assert sync.mirror(str(collection), shard).exit_code == 1
+    report = sync.merge(tmp_path / "m", [shard])
+    assert (report.exit_code, report.items, report.conflicts) == (0, 2, 0)
+    assert [one.href for one in stacpull.failures(tmp_path / "m")] == [
+        (tmp_path / f"tree-1/{name}.json").as_uri() for name in ("source", "gone")
+    ]
+    assert stacpull.status(tmp_path / "m").items_done == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_source_item_that_one_shard_could_not_read(tmp_path: Path, order: tuple[int, int]) -> None:
+    shards, dest = [tmp_path / "0", tmp_path / "1"], tmp_path / "m"
+    with LinkedHost() as host:
+        items = host.source(tmp_path)
+        host.refused = "src-0"
+        assert sync.mirror(items, shards[0], options=quick(metadata="item")).items_failed == 1
+        host.refused = ""
+        assert sync.mirror(items, shards[1], options=quick(metadata="item")).exit_code == 0
+    assert sync.merge(dest, [shards[number] for number in order]).exit_code == 0
+    status = stacpull.status(dest)
+    assert (status.items_done, status.items_failed, list(stacpull.failures(dest))) == (1, 0, [])
+    links = json.loads((dest / "c/label/label.json").read_text())["links"]
+    assert [one["href"] for one in links if one["rel"] == "source"] == ["../src-0/src-0.json"]
     assert sync.verify(dest, strict=True).exit_code == 0
 
 
@@ -366,20 +468,23 @@ def test_files_that_another_program_writes_meanwhile_stay(
     assert [path.read_text() for path in others] == ["other"] * 2
 
 
-@pytest.mark.parametrize("case", ["lost by the shard", "a file of the user's"])
+@pytest.mark.parametrize("case", ["lost by the shard", "changed in the shard", "a file of the user's"])
 def test_json_that_cannot_be_merged_is_named_and_merged_later(tmp_path: Path, case: str) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
     theirs, merged = shard / "c/i/i.json", dest / "c/i/i.json"
     data = theirs.read_bytes()
     if case == "lost by the shard":
         theirs.unlink()
+    elif case == "changed in the shard":
+        theirs.write_bytes(data + b" ")
     else:
         merged.parent.mkdir(parents=True)
         merged.write_text("mine")
     report = sync.merge(dest, [shard])
     assert (report.exit_code, report.conflicts) == (1, 1)
-    assert ("verify --repair" if case == "lost by the shard" else "already exists in DEST") in report.named[0]
-    assert case == "lost by the shard" or merged.read_text() == "mine"
+    is_mine = case == "a file of the user's"
+    assert ("already exists in DEST" if is_mine else "verify --repair") in report.named[0]
+    assert merged.exists() == is_mine
     merged.unlink(missing_ok=True)
     theirs.write_bytes(data)
     assert sync.merge(dest, [shard]).exit_code == 0
@@ -393,6 +498,18 @@ def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> N
     with pytest.raises(stacpull.UsageError, match="not finished: run `stacpull resume"):
         sync.merge(tmp_path / "m", shards)
     assert not (tmp_path / "m").exists()
+    with pytest.raises(stacpull.UsageError, match="not finished: run `stacpull resume` on it first"):
+        sync.merge(shards[1], [shards[0], shards[2]])
+
+
+def test_a_merge_is_stopped_and_waits_for_runs(shards: list[Path], tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(stacpull.InterruptedRunError):
+        asyncio.run(stacpull.merge(tmp_path / "m", shards, stop=stop))
+    assert stacpull.status(tmp_path / "m").state == "interrupted"
+    with open_workspace(shards[1]), pytest.raises(stacpull.DestinationError, match="is running"):
+        sync.merge(tmp_path / "m", shards)
 
 
 def test_the_same_mirror_twice_and_no_mirror_are_refused(shards: list[Path], tmp_path: Path) -> None:

@@ -284,6 +284,8 @@ class ShardRows:
         collection = self._collection(item.id.collection)
         known = find_item(self._db, item.id)
         if known is not None:
+            if item.failure is None:
+                self._complete(known.row, item)
             return known.row, known.directory, False
         directory, path = self._directories.of_item(item.id, item.directory)
         href, form = self._forms.stored(item.href, item.id.item)
@@ -297,11 +299,30 @@ class ShardRows:
             ),
         )  # fmt: skip
         row = cursor.lastrowid or 0
-        if item.document is not None:
-            self._db.execute("INSERT INTO documents VALUES (?, ?)", (row, item.document))
+        self._note_document(row, item)
         if item.failure is not None:
             self._put_failure(row, "", item.failure)
         return row, path, True
+
+    def _complete(self, row: int, item: ShardItem) -> None:
+        """Complete a source item that DEST could not read. The JSON of its label item does not link to it."""
+        if not self._db.execute(_FORGET_UNREAD, (row,)).rowcount:
+            return
+        href, form = self._forms.stored(item.href, item.id.item)
+        self._db.execute(
+            "UPDATE items SET updated = ?, href = ?, href_form = ? WHERE id = ?",
+            (item.updated, href, form, row),
+        )
+        self._note_document(row, item)
+        self._db.execute(
+            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE written = {WRITTEN} "
+            "AND id = (SELECT parent FROM items WHERE id = ?)",
+            (row,),
+        )
+
+    def _note_document(self, row: int, item: ShardItem) -> None:
+        if item.document is not None:
+            self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (row, item.document))
 
     def _parent(self, item: ShardItem) -> int | None:
         """Return the row in DEST of the label item that links to an item."""
@@ -344,7 +365,7 @@ class ShardRows:
         else:
             row = found[0]
             disown(self._db, row)
-            for table in (*_BESIDE, "reservations"):
+            for table in _BESIDE:
                 self._db.execute(f"DELETE FROM {table} WHERE asset = ?", (row,))
             self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, asset.key))
             self._db.execute(
@@ -379,6 +400,13 @@ class ShardRows:
                     tuple(values.values()),
                 )
             rates.take_over(self._db, self._shard)
+
+
+_FORGET_UNREAD = (
+    "DELETE FROM failures WHERE item = ? AND key = '' "
+    "AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
+)
+"""Not the failure of an asset whose key is empty."""
 
 
 def is_whole(asset: ShardAsset) -> bool:

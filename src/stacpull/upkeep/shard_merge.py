@@ -251,8 +251,8 @@ class _MergeRun:
     def _is_same(self, files: StoredFiles, asset: ShardAsset, there: MergedAsset) -> bool:
         if asset.size != there.size:
             return False
-        if asset.digest is not None and there.digest is not None:
-            return asset.digest == there.digest
+        if asset.digest is not None and there.digest is not None and len(asset.digest) == len(there.digest):
+            return asset.digest == there.digest  # else they were mirrored with another --checksum
         places = (files, asset.path), (self._destination, there.path)
         digests = [one.look_at(path).digest for one, path in places if path is not None]
         return digests[0] is not None and digests[1:] == digests[:1]
