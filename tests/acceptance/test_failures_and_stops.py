@@ -327,7 +327,7 @@ def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(
     def is_read_alone(request: RequestInfo) -> bool:
         return "/items/" in request.target or "/search" in request.target
 
-    selection = Selection(all_collections=True, exclude_assets=("B10",))
+    selection = Selection(collections=(LABELS, "bigearthnet_v1_source"), exclude_assets=("B10",))
     with run_in_thread(MlhubReplica(items=3, seed=5)) as replica:
         replica.inject(is_read_alone, Status(500), times=1000)
         options = Options(query={"key": Secret(replica.key)}, retries=0)
