@@ -146,17 +146,22 @@ def test_shards_are_merged_one_after_the_other(made: Path, shards: list[Path], t
 def test_files_are_copied_where_they_cannot_be_linked(
     made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sync_ = Destination.sync
+
     def link(*_arguments: object, **_others: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
+    synced: list[str] = []
     monkeypatch.setattr(os, "link", link)
-    sync.merge(tmp_path / "m", shards)
+    monkeypatch.setattr(Destination, "sync", lambda self, parts: (synced.extend(parts), sync_(self, parts)))
+    report = sync.merge(tmp_path / "m", shards)
     is_whole(tmp_path / "m", made)
     some = next((tmp_path / "m").rglob("*.tif"))
     assert some.stat().st_nlink == 1
+    assert len([part for part in synced if part.startswith("merge-")]) == report.assets + report.items
 
 
-@pytest.mark.parametrize("step", ["part", "first name", "some names", "record"])
+@pytest.mark.parametrize("step", ["part", "first name", "some names", "a disk error after a name", "record"])
 def test_a_merge_that_breaks_off_is_repeated(
     made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -172,7 +177,10 @@ def test_a_merge_that_breaks_off_is_repeated(
         count += 1
         if count > {"first name": 0, "some names": 100}.get(step, 10**9):
             raise KeyboardInterrupt
-        return place(self, *arguments, **others)  # type: ignore[arg-type]
+        found = place(self, *arguments, **others)  # type: ignore[arg-type]
+        if step.startswith("a disk error") and count > 100:
+            raise stacpull.DestinationError("The disk fails.")
+        return found
 
     with monkeypatch.context() as patched:
         if step == "part":
@@ -180,7 +188,7 @@ def test_a_merge_that_breaks_off_is_repeated(
         if step == "record":
             patched.setattr("stacpull.ledger.shard_rows.ShardRows.record", broken)
         patched.setattr(Destination, "place", placed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises((KeyboardInterrupt, stacpull.DestinationError)):
             sync.merge(dest, shards)
     assert stacpull.status(dest).state == "interrupted"
     assert sync.merge(dest, shards).exit_code == 0
