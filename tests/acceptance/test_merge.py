@@ -24,6 +24,7 @@ import stacpull
 from stacpull import Notice, Options, Selection, sync
 from stacpull.engine.workspace import open_workspace
 from stacpull.ledger.compact import asset_directory_of
+from stacpull.ledger.shard_rows import ShardRows
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, run_in_thread
 
@@ -146,19 +147,36 @@ def test_shards_are_merged_one_after_the_other(made: Path, shards: list[Path], t
 def test_files_are_copied_where_they_cannot_be_linked(
     made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync_ = Destination.sync
+    """Copies are synced before they are renamed, and the renames before they are recorded."""
+    sync_, place, record = Destination.sync, Destination.place, ShardRows.record
+    synced: set[str] = set()
+    waiting: list[str] = []
 
     def link(*_arguments: object, **_others: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    synced: list[str] = []
+    def synced_now(self: Destination, parts: Sequence[str]) -> None:
+        synced.update(parts)
+        waiting.clear()
+        sync_(self, parts)
+
+    def placed(self: Destination, part: str, *arguments: Any, **others: Any) -> object:
+        assert part in synced or not part.startswith("merge-")
+        waiting.append(part)
+        return place(self, part, *arguments, **others)
+
+    def recorded(self: ShardRows, items: Sequence[Any]) -> int:
+        assert not waiting
+        return record(self, items)
+
     monkeypatch.setattr(os, "link", link)
-    monkeypatch.setattr(Destination, "sync", lambda self, parts: (synced.extend(parts), sync_(self, parts)))
-    report = sync.merge(tmp_path / "m", shards)
+    monkeypatch.setattr(Destination, "sync", synced_now)
+    monkeypatch.setattr(Destination, "place", placed)
+    monkeypatch.setattr(ShardRows, "record", recorded)
+    sync.merge(tmp_path / "m", shards)
     is_whole(tmp_path / "m", made)
     some = next((tmp_path / "m").rglob("*.tif"))
     assert some.stat().st_nlink == 1
-    assert len([part for part in synced if part.startswith("merge-")]) == report.assets + report.items
 
 
 @pytest.mark.parametrize("step", ["part", "first name", "some names", "a disk error after a name", "record"])
@@ -312,10 +330,13 @@ def test_a_file_that_a_shard_has_lost_is_named(shards: list[Path], tmp_path: Pat
 def shard_of(
     top: Path, name: str, item: str, *assets: str, links: Sequence[str] = (), code: int = 0, **options: Any
 ) -> Path:
-    """Return the mirror of a static collection with one item; `links` are the hrefs of its source items."""
+    """Return the mirror of a static collection with one item; `links` are the hrefs of its source items.
+
+    With `code` 1 its assets or source items are not there.
+    """
     tree, made = top / f"tree-{name}", top / name
     tree.mkdir()
-    for key in assets:
+    for key in () if code and not links else assets:
         (tree / f"{key}.tif").write_text(f"{name} {key}")
     document = {
         "type": "Feature",
@@ -348,23 +369,24 @@ TAKEN = "already exists in DEST"
 
 
 @pytest.mark.parametrize(
-    ("layouts", "files", "why"),
+    ("layouts", "files", "why", "code"),
     [
-        (("{collection}/F{ext}", "{collection}/f{ext}"), {"c/F.tif"}, f"c/f.tif {TAKEN}"),
-        (("{collection}/f{ext}",) * 2, set(), f"c/f.tif {TAKEN}"),  # DEST has lost it
-        (("D/{item}{ext}", "d/{item}{ext}"), {"D/one.tif"}, f"d/two.tif {TAKEN}"),
+        (("{collection}/F{ext}", "{collection}/f{ext}"), {"c/F.tif"}, f"c/f.tif {TAKEN}", 0),
+        (("{collection}/f{ext}",) * 2, set(), f"c/f.tif {TAKEN}", 0),  # DEST has lost it
+        (("D/{item}{ext}", "d/{item}{ext}"), {"D/one.tif"}, f"d/two.tif {TAKEN}", 0),
+        (("{collection}/f{ext}",) * 2, {"c/f.tif"}, f"c/f.tif {TAKEN}", 1),  # it failed in the shard
     ],
 )
 def test_assets_whose_paths_would_meet_are_named(
-    tmp_path: Path, layouts: Sequence[str], files: set[str], why: str
+    tmp_path: Path, layouts: Sequence[str], files: set[str], why: str, code: int
 ) -> None:
     dest, (one, two) = tmp_path / "m", layouts
     sync.merge(dest, [shard_of(tmp_path, "1", "one", "a", layout=one)])
-    for path in dest.rglob("*.tif"):
-        if not files:
-            path.unlink()
-    report = sync.merge(dest, [shard_of(tmp_path, "2", "two", "a", layout=two)])
+    if not files:
+        (dest / "c/f.tif").unlink()
+    report = sync.merge(dest, [shard_of(tmp_path, "2", "two", "a", layout=two, code=code)])
     assert (report.exit_code, report.named) == (1, (f"c/two/a: {why}",))
+    assert report.assets_failed == code
     assert {str(path.relative_to(dest)) for path in dest.rglob("*.tif")} == files
 
 
@@ -398,6 +420,9 @@ def test_items_of_mirrors_without_item_json_are_joined(tmp_path: Path) -> None:
     assert sync.merge(tmp_path / "m", shards).exit_code == 0
     lines = (tmp_path / "m/c/items.ndjson").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["1", "2"]
+    with sqlite3.connect(tmp_path / "m/.stacpull/ledger.sqlite") as db:
+        found = db.execute("SELECT i.name, r.source FROM items i JOIN runs r ON r.id = i.walk").fetchall()
+    assert found == [(name, (tmp_path / f"tree-{name}/collection.json").as_uri()) for name in ("1", "2")]
 
 
 def test_what_a_shard_could_not_read_is_in_dest(tmp_path: Path) -> None:
@@ -411,6 +436,11 @@ def test_what_a_shard_could_not_read_is_in_dest(tmp_path: Path) -> None:
         (tmp_path / f"tree-1/{name}.json").as_uri() for name in ("source", "gone")
     ]
     assert stacpull.status(tmp_path / "m").items_done == 0
+    collection.write_text(collection.read_text().replace("./gone.json", "./item.json"))
+    item = (tmp_path / "tree-1/item.json").read_text()
+    (tmp_path / "tree-1/source.json").write_text(item.replace('"i"', '"s"').replace("./source.json", ""))
+    assert sync.mirror(str(collection), tmp_path / "m").exit_code == 0
+    assert list(stacpull.failures(tmp_path / "m")) == []
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

@@ -215,11 +215,7 @@ class ShardRows:
         if known is not None:
             return int(known[0])
         values = {name: value for name, value in run.items() if name != "id"} | _OF_THE_WALK
-        row = insert(self._db, "runs", values)
-        for table, columns in (("changes", "what, number"), ("left_out", "reason, items")):
-            found = self._shard.execute(f"SELECT {columns} FROM {table} WHERE run = ?", (run["id"],))
-            self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", ((row, *one) for one in found))
-        return row
+        return insert(self._db, "runs", values)
 
     def merged_assets(self, items: Sequence[ShardItem]) -> dict[ItemId, dict[str, MergedAsset]]:
         """Return the assets of these items that are already in DEST, by item and key."""

@@ -218,9 +218,15 @@ class _MergeRun:
         there: MergedAsset | None,
     ) -> bool:
         """Return whether to merge an asset of a shard, and count it."""
-        if not rows.is_whole(asset):
-            return there is None and rows.has_failed(asset) and self._may_own(merge, asset)
         path = asset.path
+        if not rows.is_whole(asset):
+            if there is not None or not rows.has_failed(asset):
+                return False
+            self._counts.assets_failed += 1
+            if path is None or merge.is_free(path):
+                return True
+            self._conflict(item, f"{path} already exists in DEST", asset)
+            return False
         if path is None:
             return False
         if there is not None and there.state == asset.state:
@@ -243,10 +249,6 @@ class _MergeRun:
             self._counts.bytes += asset.size or 0
             return True
         return False
-
-    def _may_own(self, merge: ShardRows, asset: ShardAsset) -> bool:
-        self._counts.assets_failed += 1
-        return asset.path is None or merge.is_free(asset.path)
 
     def _is_same(self, files: StoredFiles, asset: ShardAsset, there: MergedAsset) -> bool:
         if asset.size != there.size:
