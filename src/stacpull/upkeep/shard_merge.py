@@ -220,13 +220,7 @@ class _MergeRun:
         """Return whether to merge an asset of a shard, and count it."""
         path = asset.path
         if not rows.is_whole(asset):
-            if there is not None or not rows.has_failed(asset):
-                return False
-            self._counts.assets_failed += 1
-            if path is None or merge.is_free(path):
-                return True
-            self._conflict(item, f"{path} already exists in DEST", asset)
-            return False
+            return there is None and rows.has_failed(asset) and self._is_failure_taken(merge, item, asset)
         if path is None:
             return False
         if there is not None and there.state == asset.state:
@@ -249,6 +243,13 @@ class _MergeRun:
             self._counts.bytes += asset.size or 0
             return True
         return False
+
+    def _is_failure_taken(self, merge: ShardRows, item: ShardItem, asset: ShardAsset) -> bool:
+        self._counts.assets_failed += 1
+        is_free = asset.path is None or merge.is_free(asset.path)
+        if not is_free:
+            self._conflict(item, f"{asset.path} already exists in DEST", asset)
+        return is_free
 
     def _is_same(self, files: StoredFiles, asset: ShardAsset, there: MergedAsset) -> bool:
         if asset.size != there.size:
