@@ -77,6 +77,11 @@ def chunked(body: bytes, version: int) -> Answer:
     return lambda _: Reply(200, {"ETag": TAGS[version]}, body, framing="chunked")
 
 
+def unsized(body: bytes, version: int) -> Answer:
+    """A server without sizes, whose ETags prove too little."""
+    return lambda _: Reply(200, {"ETag": WEAK_TAGS[version]}, body, framing="chunked")
+
+
 SERVERS = {
     "obeys If-Range": states(TAGS, DATES),
     "ignores If-Range": ignoring_conditions(states(TAGS, DATES)),
@@ -89,6 +94,7 @@ SERVERS = {
     "no ranges, weak ETags": without_ranges(states(WEAK_TAGS, DATES)),
     "no sizes": chunked,
 }
+UNSIZED = {"no sizes, weak ETags": unsized}
 UNVERSIONED = {
     "states nothing": states(NOTHING, NOTHING),
     "states nothing, no ranges": without_ranges(states(NOTHING, NOTHING)),
@@ -145,9 +151,9 @@ def test_an_unchanged_file_continues_at_its_offset(served: str) -> None:
     assert [request.start for request in server.requests] == [len(lines("old0", "old1"))]
 
 
-@pytest.mark.parametrize("served", UNVERSIONED)
+@pytest.mark.parametrize("served", [*UNVERSIONED, *UNSIZED])
 def test_a_file_without_a_version_is_read_from_its_start(served: str) -> None:
-    found, notices, _ = resumed(UNVERSIONED[served], OLD, OLD, 0)
+    found, notices, _ = resumed((UNVERSIONED | UNSIZED)[served], OLD, OLD, 0)
     assert found == ids_of(OLD)
     assert ["may have changed" in text for text in notices] == [True]
 
@@ -208,6 +214,25 @@ def test_a_response_without_a_size_is_continued_if_its_etag_is_strong(later: Ans
             return ids(await walked(server, None, notices)), notices, len(server.requests)
 
     assert asyncio.run(course()) == (ids_of(LONGER), [], 2)
+
+
+def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> None:
+    """A 206 may end before the requested range does (RFC 9110, 15.3.7)."""
+    whole = Thing(LONGER)
+
+    def short(request: ReceivedRequest) -> Reply:
+        start = request.start or 0
+        found = whole(replace(request, headers={"range": f"bytes={start}-{start + 40}"}))
+        return found if request.start else replace(whole(request), sent=40)
+
+    async def course() -> tuple[list[str], list[Notice], int]:
+        notices: list[Notice] = []
+        async with asyncio.timeout(20), origin(short) as server:
+            return ids(await walked(server, None, notices)), notices, len(server.requests)
+
+    found, notices, requests = asyncio.run(course())
+    assert (found, notices) == (ids_of(LONGER), [])
+    assert requests > 6
 
 
 def test_a_response_that_breaks_off_before_its_first_byte_is_requested_again() -> None:

@@ -145,9 +145,7 @@ def _possible(condition: Json, ranges: Ranges) -> bool:
 
 
 def _is_comparable(one: ColumnRange, value: object) -> bool:
-    kinds: tuple[type, ...] = (type(value),)
-    if isinstance(value, _NUMBER) and not isinstance(value, bool):
-        kinds = _NUMBER
+    kinds = _NUMBER if isinstance(value, _NUMBER) else (type(value),)
     return all(isinstance(end, kinds) and isinstance(end, bool) == isinstance(value, bool) for end in one[:2])
 
 
