@@ -164,6 +164,15 @@ def test_continuing_a_run_uses_the_built_in_key_of_its_source(
     assert isinstance(how["stop"], asyncio.Event)
 
 
+def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Library) -> None:
+    """It printed `complete: 0 of 0 files`, and the bytes of a page that it read."""
+    library.answers["status"] = status_report()
+    library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0)
+    assert stacpull_command("retry", "m").out == "out dir: nothing is left to retry.\n"
+    library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0, items_failed=1)
+    assert "1 item failed" in stacpull_command("retry", "m").out
+
+
 @pytest.mark.parametrize("name", ["resume", "retry"])
 @pytest.mark.parametrize(
     "option",

@@ -150,7 +150,7 @@ def test_a_plain_line_names_retries_limits_and_hosts_that_throttle() -> None:
     lines.close()
     assert stream.getvalue() == (
         "stacpull: 2 of 3 items matched (100 read); 0 of 0+ files, 4 retries; 0 B in 5.0 s (0 B/s); "
-        "waiting 8 s for h:80, which throttles\n"
+        "waiting 8 s for h:80, which throttles or does not answer\n"
     )
 
 

@@ -251,6 +251,7 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
         ({"unknown_keys": {"B10": 5}}, "as the source states; without 5 assets of unknown size (B10: 5)"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
+        ({"seconds_estimated": 0.04}, "requests 140; less than 1 s"),
         (
             {"assets_pages": 3, "page_keys": {"tilejson": 2, "index": 1}},
             "endpoints (index: 1, tilejson: 2); --inc",

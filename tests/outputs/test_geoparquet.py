@@ -78,6 +78,19 @@ def test_an_index_gets_no_name_of_another_format(mirrored: Mirror, tmp_path: Pat
     assert not (tmp_path / "items.csv").exists()
 
 
+def test_a_table_of_labels_is_recognised_without_pyarrow(
+    mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user was told to install pyarrow first, and then that the name was wrong."""
+
+    def missing(_what: str) -> None:
+        raise stacpull.UsageError("pyarrow is not installed")
+
+    monkeypatch.setattr("stacpull.outputs.export.require_pyarrow", missing)
+    with pytest.raises(stacpull.UsageError, match="add --format csv, or"):
+        export(mirrored([item("one")]), tmp_path / "items.csv")
+
+
 def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path: Path) -> None:
     out, report = unusual(mirrored, tmp_path)
     rows = rows_of(out)
@@ -249,7 +262,9 @@ def test_documents_that_are_damaged_are_left_out_and_counted(mirrored: Mirror, t
     report = export(dest, out)
     assert rows_of(out).keys() == {"i0", "i7"}
     assert report.items == 2
-    assert report.notes == ("6 item documents are missing or cannot be read, c/i1/i1.json for one.",)
+    assert report.notes == (
+        "Item documents that are missing or cannot be read: 6, for example c/i1/i1.json.",
+    )
 
 
 def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror, tmp_path: Path) -> None:
@@ -259,7 +274,9 @@ def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror
     out = tmp_path / "items.parquet"
     report = export(dest, out)
     assert (report.items, pq.read_table(out).num_rows) == (0, 0)
-    assert report.notes == ("3 item documents are missing or cannot be read, c/i0/i0.json for one.",)
+    assert report.notes == (
+        "Item documents that are missing or cannot be read: 3, for example c/i0/i0.json.",
+    )
 
 
 def test_members_of_other_types_are_not_an_error(mirrored: Mirror, tmp_path: Path) -> None:

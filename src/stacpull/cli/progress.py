@@ -236,7 +236,7 @@ def _items(now: Progress) -> str:
 
     It is "" if the run lists none: `retry` has files without them.
     """
-    if now.assets_planned and not now.items_seen:
+    if not now.items_seen and (now.assets_planned or now.walk_ended):
         return ""
     matched = f"{now.items_matched:,} of " if now.items_wanted else ""
     items = count(now.items_wanted or now.items_matched, "item")
@@ -248,7 +248,7 @@ def _of(number: int, total: int | None) -> str:
 
 
 def _waits(host: str, seconds: float) -> str:
-    return f"waiting {max(1, round(seconds))} s for {host}, which throttles"
+    return f"waiting {max(1, round(seconds))} s for {host}, which throttles or does not answer"
 
 
 class Live(_Timed):

@@ -39,7 +39,10 @@ def resume(session: CommandSession, dest: Path) -> int:
     """
     from stacpull.engine import api
 
-    return _continued(session, dest, api.resume)
+    report = _continued(session, dest, api.resume)
+    if report.nothing_to_resume:
+        return session.finish(report, resumed_nothing(report))
+    return session.finish(report, mirror_lines(report, session.show.failed))
 
 
 @command(
@@ -60,15 +63,15 @@ def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
     """
     from stacpull.engine import api
 
-    return _continued(session, dest, api.retry, ordered=ordered)
+    report = _continued(session, dest, api.retry, ordered=ordered)
+    if report.state == "complete" and not (report.assets_planned or report.items_failed):
+        return session.finish(report, [f"{report.dest}: nothing is left to retry."])
+    return session.finish(report, mirror_lines(report, session.show.failed))
 
 
 def _continued(
     session: CommandSession, dest: Path, work: Callable[..., Coroutine[Any, Any, MirrorReport]], **how: bool
-) -> int:
-    report = run_mirroring(
+) -> MirrorReport:
+    return run_mirroring(
         session, lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
     )
-    if report.nothing_to_resume:
-        return session.finish(report, resumed_nothing(report))
-    return session.finish(report, mirror_lines(report, session.show.failed))

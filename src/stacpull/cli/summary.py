@@ -362,7 +362,8 @@ def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
         yield f"refused  {count(report.assets_refused, 'asset')} {text}"
     yield f"bytes    {_bytes(report)}"
     seconds = report.seconds_estimated
-    estimated = "" if seconds is None else f"; about {duration(seconds)}"
+    time = "less than 1 s" if seconds is not None and seconds < 1 else f"about {duration(seconds or 0)}"
+    estimated = "" if seconds is None else f"; {time}"
     yield f"requests {report.requests:,}{estimated}"
     for host in report.hosts:
         yield f"  {host.host}: {count(host.assets, 'asset')}"

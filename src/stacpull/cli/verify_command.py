@@ -105,7 +105,7 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     yield (
         f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
         f"({rate(report.bytes, report.seconds)})"
-        + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
+        + (f"; {report.unproven:,} checked by size only" if report.unproven and not report.rebuilt else "")
     )
     for kind in _KINDS:
         if number := getattr(report, kind):

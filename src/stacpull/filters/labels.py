@@ -276,7 +276,8 @@ def _nearest(label: str, known: tuple[str, ...]) -> str:
     near = similar(fold(label), spelled, most=3, cutoff=0.5)
     if not near:
         return "`stacpull classes` lists them"
-    return "the nearest are " + ", ".join(repr(spelled[name]) for name in near)
+    verb = "is" if len(near) == 1 else "are"
+    return f"the nearest {verb} " + ", ".join(repr(spelled[name]) for name in near)
 
 
 def _stated(items: Iterable[Json], collection: Json | None) -> Iterator[tuple[str, list[str]]]:

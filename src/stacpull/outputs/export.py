@@ -20,6 +20,9 @@ from stacpull.reports import ExportReport
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
 
+_OF_SUFFIX = {".csv": "csv", ".json": "kerchunk"}
+"""The formats that are meant by names of files that are no index."""
+
 
 async def export(
     dest: str | Path,
@@ -70,6 +73,13 @@ async def export(
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
+    path = output_path(out)
+    meant = _OF_SUFFIX.get(path.suffix.lower())
+    if format == "geoparquet" and meant is not None:
+        raise UsageError(
+            f"{path} is not a name for a Parquet file: add --format {meant}, or use a name "
+            "that ends with .parquet."
+        )
     if FORMATS[format].needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
@@ -78,7 +88,7 @@ async def export(
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
-    arguments = dest_path(dest), output_path(out), format, options, given, on_event, stop
+    arguments = dest_path(dest), path, format, options, given, on_event, stop
     return await asyncio.to_thread(_export, *arguments)
 
 

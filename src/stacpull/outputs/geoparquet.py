@@ -58,17 +58,11 @@ def export_geoparquet(
     """Write the items of a mirror to the file `out`.
 
     Raises:
-        UsageError: `out` has the suffix of another format, or an option of training samples was given.
+        UsageError: An option of training samples was given.
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
-    meant = {".csv": "csv", ".json": "kerchunk"}.get(out.suffix.lower())
-    if meant is not None:
-        raise UsageError(
-            f"{out} is not a name for a Parquet file: add --format {meant}, or use a name "
-            "that ends with .parquet."
-        )
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
     depends_on = ["geoparquet", contents.digest(), str(out.parent.resolve()), options.collections]

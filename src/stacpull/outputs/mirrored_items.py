@@ -158,7 +158,9 @@ class MirrorContents:
         if not self.unreadable:
             return ()
         first = self.unreadable_path
-        return (f"{self.unreadable:,} item documents are missing or cannot be read, {first} for one.",)
+        return (
+            f"Item documents that are missing or cannot be read: {self.unreadable:,}, for example {first}.",
+        )
 
     def digest(self) -> str:
         """Return a digest of all that `items` depends on: another one means that the mirror has changed."""
