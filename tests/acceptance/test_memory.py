@@ -25,10 +25,11 @@ MOST = 120e6
 def most_memory(replica: MlhubReplica, dest: Path) -> tuple[int, int]:
     """Mirror the labels of all items; return the most bytes until `FEW` were requested, and the most of all.
 
-    Bytes of the processes' own memory: what they map from files may be shared with other processes.
+    Bytes of the processes' own memory: what they map from files may be shared with other processes. Pages are
+    small, because a large one takes up to 9 MB for so short a time that only some measurements would see it.
     """
     few = many = 0
-    command = mirror_of(replica.base_url, dest, "--no-source-links", "--json")
+    command = mirror_of(replica.base_url, dest, "--no-source-links", "--page-size", "500", "--json")
     with Running(command, environment(replica), forked=False) as process:
         while process.is_alive():
             time.sleep(0.1)
