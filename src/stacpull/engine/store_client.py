@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
-    "What it recorded is safe. Run `stacpull resume`."
+    "What it recorded is safe. Repeat the command to continue."
 )
 _PROCESS = "store process"
 """The process as errors name it."""
