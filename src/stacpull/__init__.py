@@ -148,6 +148,8 @@ __all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sync":  # a module of its own, which `import stacpull` does not import
+        return import_module("stacpull.sync")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")

@@ -212,3 +212,9 @@ def test_a_program_that_uses_it_is_typed(tmp_path):
     assert all('Unexpected keyword argument "selecton"' in error for error in errors[:2])
     assert 'expression has type "int", variable has type "str"' in errors[2]
     assert 'Revealed type is "Any"' not in done.stdout
+
+
+def test_the_blocking_functions_are_found_without_importing_their_module() -> None:
+    code = "import sys, stacpull; assert 'stacpull.sync' not in sys.modules; print(stacpull.sync.mirror)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("<function mirror at ")

@@ -182,7 +182,7 @@ def test_assets_unsupported_by_a_format_are_reported_with_exit_1(host: AssetHost
     layout = ("--layout", "{collection}/{filename}")
     late = run("plan", source, "--urls", "rclone", PRIVATE, "--asset", "web", *layout)
     assert late.returncode == 1
-    assert "because the name depends on the redirects of the URL" in late.stderr
+    assert "because the name depends on the redirects of the URL ({filename} in --layout)." in late.stderr
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
     try:
         name = field_name(name.strip())
     except ValueError as problem:
-        raise UsageError(f"{setting.where} {problem}") from problem
+        raise UsageError(f"{setting.where} {problem}.") from problem
     label = f"header {name}"
     value, names = fill(rest.strip(), f"the {label}", environ)
     if CONTROL.search(value):

@@ -106,7 +106,7 @@ def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
     value = setting.value
     given = list(value) if isinstance(value, list | tuple) else [value]
     if option.narrows and "" in given and not (undoes and not any(given)):
-        raise UsageError(f"{setting.where} must not be empty: leave it out to keep everything")
+        raise UsageError(f"{setting.where} must not be empty: leave it out to keep everything.")
 
 
 def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _read(option: Option, setting: Setting) -> object:
             return option.read(setting.value)
         return tuple(_flat(option.read(element) for element in _elements(setting)))
     except ValueError as problem:
-        raise UsageError(f"{setting.where} {problem}") from problem
+        raise UsageError(f"{setting.where} {problem}.") from problem
 
 
 def _elements(setting: Setting) -> list[object]:
@@ -150,9 +150,9 @@ def _options(values: dict[str, Any], credential_values: Mapping[str, Any]) -> Op
 
 def _consistent(selection: Selection) -> Selection:
     if selection.collections and selection.all_collections:
-        raise UsageError("--collection and --all-collections contradict each other: use one of them")
+        raise UsageError("--collection and --all-collections contradict each other: use one of them.")
     if selection.sample is not None and selection.max_items is not None:
-        raise UsageError("--sample and --max-items contradict each other: use one of them")
+        raise UsageError("--sample and --max-items contradict each other: use one of them.")
     return selection
 
 

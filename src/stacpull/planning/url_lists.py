@@ -79,7 +79,7 @@ def _place(one: PlannedUrl) -> str:
     if not is_web(one.url):
         raise RefusedEntry("the URL is not http or https")
     if one.path is None:
-        raise RefusedEntry("the name depends on the redirects of the URL")
+        raise RefusedEntry("the name depends on the redirects of the URL ({filename} in --layout)")
     if _CONTROL.search(one.path) or _CONTROL.search(one.url) or " " in one.url:
         raise RefusedEntry("the name or the URL has control characters, or the URL has spaces")
     return one.path
