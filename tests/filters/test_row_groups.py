@@ -1,4 +1,4 @@
-"""Which row groups of a Parquet file are read: all that may contain an item of the selection, and no others."""
+"""Which row groups of a Parquet file are read: those that may contain an item of the selection."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from stacpull.selection import Selection
 
 ROWS = 10
 RANGE = "2019-01-01T00:00:00Z/2019-12-31T00:00:00Z"
-JUNE = {"start_datetime": (datetime(2019, 6, 1, tzinfo=UTC),) * 2, "end_datetime": (datetime(2019, 6, 2, tzinfo=UTC),) * 2}  # fmt: skip
-BEFORE, AFTER = (datetime(2018, 1, 1, tzinfo=UTC),) * 2, (datetime(2020, 1, 1, tzinfo=UTC),) * 2
+BEFORE, JUNE, AFTER = (
+    (datetime(year, month, 1, tzinfo=UTC),) * 2 for year, month in ((2018, 1), (2019, 6), (2020, 1))
+)
+IN_JUNE = {"start_datetime": JUNE, "end_datetime": JUNE}
 
 
 def box(west: Any, south: Any, east: Any, north: Any) -> dict[str, tuple[Any, ...]]:
@@ -70,8 +72,8 @@ def where(text: str) -> dict[str, str]:
         (PERIOD, column("datetime", *BEFORE, nulls=None), True),
         (PERIOD, column("datetime", "2018", "2018"), True),
         (PERIOD, column("datetime", *BEFORE, nulls=1), True),
-        (PERIOD, column("datetime", *BEFORE, nulls=1) | JUNE, True),
-        (PERIOD, column("datetime", None, nulls=ROWS) | JUNE, True),
+        (PERIOD, column("datetime", *BEFORE, nulls=1) | IN_JUNE, True),
+        (PERIOD, column("datetime", None, nulls=ROWS) | IN_JUNE, True),
         (PERIOD, {"start_datetime": (*AFTER, 0), "end_datetime": (*AFTER, 0)}, False),
         (PERIOD, {"start_datetime": (*AFTER, 1), "end_datetime": (*AFTER, 0)}, True),
         (PERIOD, {"start_datetime": (*BEFORE, 0), "end_datetime": (*BEFORE, 1)}, True),
