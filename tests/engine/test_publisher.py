@@ -217,6 +217,32 @@ def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_
     assert parts(tmp_path) == []
 
 
+def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed(
+    bench: Bench, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = bench.destination.place
+
+    def killed_after(*arguments: Any, **named: Any) -> None:
+        place(*arguments, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.destination, "place", killed_after)
+        with pytest.raises(KeyboardInterrupt):
+            bench.publisher.write_file(Path("c/collection.json"), b"1")
+    assert steps == ["sync collection", "place collection.json"]
+    bench.publisher.write_file(Path("c/collection.json"), b"2")  # that one is not foreign
+
+
+def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:
+    assets = [replace(one, name=None, name_template="{filename}") for one in planned("i", "ab").assets]
+    opened = bench.plan(planned("i", "")._replace(assets=tuple(assets))).jobs
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in opened])
+    bench.publisher.publish_all()
+    assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
+    assert [one.kind for one in bench.failed] == [FailureKind.NAME]
+
+
 def test_an_etag_that_is_invalid_text_is_stored_escaped(bench: Bench, tmp_path: Path) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher.add_recovered([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])

@@ -118,6 +118,8 @@ class Outcome(NamedTuple):
     parts: dict[str, bytes]
     """The digests of what is left in the directory of parts."""
     requests: int
+    fetched: int
+    """Bytes of bodies."""
     retries: list[tuple[str, str]]
     received: list[str]
     gate: tuple[int, int, int]
@@ -224,7 +226,8 @@ async def _outcome_in(
     gate = gates[f"127.0.0.1:{server.port}"]
     reported = [(str(one.kind), one.message) for one in retried]
     state = (gate.in_use, gate.waiting, gate._refusals)
-    return Outcome(outcomes.jobs, left, client.counters.requests, reported, server.received, state)
+    counted = client.counters.requests, client.counters.bytes_fetched
+    return Outcome(outcomes.jobs, left, *counted, reported, server.received, state)
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

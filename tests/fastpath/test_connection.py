@@ -10,6 +10,7 @@ import pytest
 from tests.fastpath.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
 
 from stacpull.fastpath.connection import _State
+from stacpull.fastpath.response import StreamedResponse
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
@@ -143,6 +144,42 @@ def test_a_trickle_does_not_count_as_a_stall() -> None:
             return body
 
     assert run(main()) == b"hello"
+
+
+def test_only_time_in_which_the_server_is_awaited_counts() -> None:
+    """Neither time in which the reader writes, nor time without a request; and each piece ends a wait."""
+    written = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        assert number == 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * MIB) + PATTERN)
+        await written.wait()
+        for at in range(8):
+            writer.write(PATTERN[at : at + 1])
+            await asyncio.sleep(0.01)
+        writer.write(PATTERN[8:])
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.02)
+        writer.write(HELLO)
+
+    async def main() -> tuple[bytes, bytes | Failure]:
+        async with serving(answer) as origin:
+            http = fast(stall_timeout=0.04)
+            async with http.open(Request(f"{origin}/")) as response:
+                (connection,) = http.connections.open
+                streamed = StreamedResponse(connection, response.url, in_blocks=True)
+                chunks = streamed.chunks(MIB)
+                body = bytes(await anext(chunks))
+                await asyncio.sleep(0.06)
+                written.set()
+                body += b"".join([chunk async for chunk in chunks])
+            await asyncio.sleep(0.06)
+            following = await fetch(http, f"{origin}/")
+            await http.close()
+            return body, following
+
+    assert run(main()) == (PATTERN * 2, b"hello")
 
 
 @pytest.mark.parametrize(

@@ -287,8 +287,10 @@ class FastConnection(asyncio.Protocol):
         elif message.held <= MAX_BODY_IN_MEMORY:
             if message.is_gathering and message.status == HTTPStatus.OK:
                 return  # there may be only a few chunks
-            if message.is_ended and message.status in _TAKEN and self._take_whole(exchange):
-                return
+            if message.is_ended and message.status in _TAKEN:  # so its end was announced
+                is_ok = message.status == HTTPStatus.OK
+                if exchange.answered(self, is_ok, message.fields, message.body()):
+                    return
         if message.is_answered:
             self._end(_STREAMED)
             exchange.stream(self)
@@ -297,13 +299,6 @@ class FastConnection(asyncio.Protocol):
         """End the exchange; the connection is then in `state`."""
         self.exchange = None
         self._state = state
-
-    def _take_whole(self, exchange: FastExchange) -> bool:
-        message = self.message
-        fields = message.fields
-        if b"content-length" not in fields and b"transfer-encoding" not in fields:
-            return False  # its length is unknown
-        return exchange.answered(self, message.status == HTTPStatus.OK, fields, message.body())
 
     def _conclude(self, error: Exception | None) -> None:
         """Handle the end of the connection, which may be the end of the response."""
@@ -321,7 +316,6 @@ class FastConnection(asyncio.Protocol):
         try:
             self._feed_parser()
             self.message.fail(failure)
-            self.abort()
             if self._state in _TAKEN_OVER:
                 self._wake()
             else:
@@ -376,8 +370,6 @@ class FastConnection(asyncio.Protocol):
     def end_exchange(self) -> None:
         """Take the connection back. It becomes idle, or is closed if it cannot be reused."""
         self._waiter = None
-        if self._state is _PAUSED:
-            self.abort()
         self._set_protocol(self)
         self.release()
 
