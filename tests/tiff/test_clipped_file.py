@@ -156,6 +156,17 @@ def test_an_area_that_only_touches_gives_nothing(tmp_path: Path) -> None:
     assert part.plan.window == (128, 128, 128, 128)
 
 
+def test_an_area_that_reaches_in_by_a_rounding_error_gives_nothing(tmp_path: Path) -> None:
+    where = from_origin(12.7, 50.3, 0.00027, 0.00027)
+    data = raster(tmp_path, crs=WGS84, transform=where, size=(1280, 1024), cog=False)
+    sides = tiles_of(data)[0].header.bounds
+    assert sides is not None
+    assert clipped(data, box(sides.right, 50.1, sides.right + 1, 50.2)) is None
+    assert clipped(data, box(12.8, sides.bottom - 1, 12.9, sides.bottom)) is None
+    at = 12.7 + 128.0007 * 0.00027  # beside the line between two tiles
+    assert part_of(data, box(at, 50.2, at + 1e-9, 50.25)).plan.window.width == 128
+
+
 @pytest.mark.parametrize("angle", [30, 90, -135])
 def test_a_rotated_raster_is_clipped(tmp_path: Path, angle: float) -> None:
     cosine, sine = 10 * math.cos(math.radians(angle)), 10 * math.sin(math.radians(angle))

@@ -74,7 +74,9 @@ class ClipArea:
         if area.is_empty:
             return None
         area = shapely.transform(area, to_pixels)
-        return _polygons(shapely.intersection(_valid(area), box(0, 0, header.width, header.height)))
+        # without what reaches in by a rounding error, as areas beside the raster may
+        raster = box(SLACK, SLACK, header.width - SLACK, header.height - SLACK)
+        return _polygons(shapely.intersection(_valid(area), raster))
 
     def _in_crs(self, epsg: int, bounds: Bounds) -> Geometry:
         """Return the part of the area around a raster, in the raster's reference system."""

@@ -242,8 +242,9 @@ def _aligned(width: int, height: int, bounds: Sides, unit: tuple[int, int]) -> C
     """Return the rectangle of whole units around some bounds, as far as the image goes."""
     left, top, right, bottom = bounds
     x, y = int((left + SLACK) // unit[0]) * unit[0], int((top + SLACK) // unit[1]) * unit[1]
-    end_x = min(width, math.ceil((right - SLACK) / unit[0]) * unit[0])
-    end_y = min(height, math.ceil((bottom - SLACK) / unit[1]) * unit[1])
+    # an area may be thinner than the slack, but the rectangle has a unit at least
+    end_x = min(width, max(x + unit[0], math.ceil((right - SLACK) / unit[0]) * unit[0]))
+    end_y = min(height, max(y + unit[1], math.ceil((bottom - SLACK) / unit[1]) * unit[1]))
     return ClipWindow(x, y, end_x - x, end_y - y)
 
 
