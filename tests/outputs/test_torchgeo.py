@@ -173,6 +173,14 @@ def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> 
             export(dest, tmp_path / version, f"torchgeo-{version}")
 
 
+def test_several_items_for_a_patch_are_refused(mirrored: Any, tmp_path: Path) -> None:
+    labels = item(f"bigearthnet_v1_labels_{PATCHES[0]}", properties={"labels": ["Pastures"]})
+    dest = mirrored([labels, item(f"bigearthnet_v1_source_{PATCHES[0]}", collection="d")])
+    with pytest.raises(stacpull.UsageError, match=f"Several items are the patch {PATCHES[0]}, .* in d: "):
+        export(dest, tmp_path / "v1", "torchgeo-v1")
+    assert export(dest, tmp_path / "v1", "torchgeo-v1", collections="c").items == 1
+
+
 def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_path: Path) -> None:
     out = tmp_path / "v2"
     stop = asyncio.Event()

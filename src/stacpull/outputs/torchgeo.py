@@ -98,7 +98,8 @@ def export_torchgeo_v2(
         on_progress: Called with the number of samples so far.
 
     Raises:
-        UsageError: `out` is not empty and not an export, or a split or nomenclature is not TorchGeo's.
+        UsageError: `out` is not empty and not an export, a split or nomenclature is not TorchGeo's, or two
+            samples are the same patch.
         StacpullError: A sample has two files for a band.
         DestinationError: A file cannot be read or written.
     """
@@ -163,9 +164,20 @@ class _Tree:
         self._notes: tuple[str, ...] = ()
 
     def patches(self, samples: Samples, on_progress: OnProgress) -> Iterator[tuple[TrainingSample, _Patch]]:
-        """Yield the samples, each with what TorchGeo calls it and its files."""
+        """Yield the samples, each with what TorchGeo calls it and its files.
+
+        Raises:
+            UsageError: Two samples are the same patch.
+        """
+        names = set[str]()
         for sample in samples:
             patch = _patch_of(sample)
+            if patch.name in names:
+                raise UsageError(
+                    f"Several items are the patch {patch.name}, the last one in {sample.item.collection}: "
+                    "choose the collections with --collection."
+                )
+            names.add(patch.name)
             self._incomplete += len(patch.files["s2"]) < _S2_BANDS
             self.without_map += not patch.files["map"]
             yield sample, patch
