@@ -197,6 +197,15 @@ def test_shards_of_a_mirror_that_has_changed_are_written_again(dest: Path, tmp_p
     assert not (out / "samples-000001.tar.parquet").exists()
 
 
+@pytest.mark.skipif(not find_spec("webdataset"), reason="webdataset is not installed")
+def test_shards_of_files_that_have_changed_are_written_again(mirrored: Any, tmp_path: Path) -> None:
+    assets = {"a": {"href": "./a.tif"}}
+    for year, content in (("2018", b"one"), ("2019", b"two")):
+        one = item("i", assets=assets, properties={"updated": f"{year}-01-01T00:00:00Z"})
+        export(mirrored([one], {"a.tif": content}, checksum="crc64nvme"), tmp_path / "out", "webdataset")
+        assert [sample["a.tif"] for sample in samples_of(tmp_path / "out")] == [content]
+
+
 def test_a_damaged_file_ends_the_export(dest: Path, tmp_path: Path) -> None:
     (dest / "c" / "patch.3" / "B01.tif").write_bytes(b"x" * 3000)
     with pytest.raises(stacpull.StacpullError, match=r"patch\.3/B01\.tif differs from its checksum"):

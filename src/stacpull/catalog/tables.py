@@ -112,7 +112,7 @@ def _as_csv(value: Any) -> Any:
         return rfc3339(value)
     if isinstance(value, str):
         return _harmless(value)
-    return as_text(value)
+    return _as_text(value)
 
 
 def _harmless(text: str) -> str:
@@ -121,7 +121,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def as_text(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     """Return a dict, list or tuple as JSON text, and other values unchanged."""
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
@@ -155,7 +155,7 @@ def _as_parquet(value: Any) -> Any:
     """Return a value for Parquet; None for an integer above 64 bits, which is never a true size."""
     if isinstance(value, int) and value > _LARGEST:
         return None
-    return as_text(value)
+    return _as_text(value)
 
 
 def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:
