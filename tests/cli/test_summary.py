@@ -58,7 +58,7 @@ def failures(**counts: int) -> Failed:
 def test_the_summary_of_a_complete_mirror() -> None:
     assert list(mirror_lines(mirror_report(assets_skipped=3), Failed())) == [
         "complete: 65 of 65 files in out dir",
-        "  added    62 files; fetched 829.0 kB in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
+        "  added    62 files; 829.0 kB in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
         "  present  3 files already here",
         "  items    400 read, 5 matched, 10 complete",
     ]

@@ -98,7 +98,7 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     yield _headline(report, failed)
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield (
-        f"  added    {count(added, 'file')}; fetched {size(report.bytes_fetched)} "
+        f"  added    {count(added, 'file')}; {size(report.bytes_fetched)} "
         f"in {duration(report.seconds)} ({rate(report.bytes_fetched, report.seconds)}); "
         f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
     )
