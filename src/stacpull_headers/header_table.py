@@ -218,7 +218,8 @@ def _publish(
         position = results.position or _BEGINNING
         if not (position.get("written") and out.exists()):
             write_table(out, columns, (row_values(row.value, columns) for row in results.rows()))
-            results.put((), position={**position, "written": True})
+            is_short = report.items_unseen and report.reason is not None  # the next run walks again
+            results.put((), position=_BEGINNING if is_short else {**position, "written": True})
     if on_row is not None and (out is None or report.state == "complete"):
         for row in results.rows():
             on_row(as_mapping(row.value, columns))

@@ -523,6 +523,28 @@ def test_a_walk_with_fewer_items_than_announced_is_reported() -> None:
     assert any("were on no page" in event.text for event in events if isinstance(event, Notice))
 
 
+def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
+    async def work() -> list[HeadersReport]:
+        async with many(5) as api:
+            usual = api._routes["/collections/c/items"]
+
+            def circling(request: Request) -> Answer:
+                page = orjson.loads(usual(request).body)
+                links = [{"rel": "next", "href": request.url}]
+                return Answer(body=orjson.dumps({**page, "links": links, "numberMatched": 5}))
+
+            reports = []
+            for answer in (circling, circling, usual):
+                api._routes["/collections/c/items"] = answer
+                reports.append(await headers(api.url("/collections/c"), tmp_path / "t.ndjson"))
+            return reports
+
+    *cut, whole = asyncio.run(work())
+    assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2)] * 2
+    assert (whole.exit_code, whole.headers_done, whole.headers_skipped) == (0, 5, 2)
+    assert len((tmp_path / "t.ndjson").read_text().splitlines()) == 5
+
+
 def test_a_selected_web_page_is_not_a_tiff() -> None:
     report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
     assert [row["asset"] for row in rows] == ["b1"]
