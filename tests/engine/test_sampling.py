@@ -9,8 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
+from tests.outputs.conftest import item
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
+from stacpull.engine import estimate
 from stacpull.engine.producer import restored_candidates, sampled_item
 from stacpull.engine.selector import Candidate, MemorySample
 from stacpull.filters.ids import rank_of
@@ -258,3 +260,15 @@ def test_an_item_whose_links_were_signed_is_read_again():
         plain._replace(page_url=kept[1].page_url),
     ]
     assert again[2].item == orjson.loads(kept[2].document)
+
+
+def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "_MOST_SIZED", 3)
+    lines = []
+    for size in range(1, 6):
+        (tmp_path / f"{size}.tif").write_bytes(b"x" * size)
+        lines.append(orjson.dumps(item(f"i{size}", assets={f"file-{size}": {"href": f"./{size}.tif"}})))
+    (tmp_path / "items.ndjson").write_bytes(b"\n".join(lines))
+    report = asyncio.run(plan(str(tmp_path / "items.ndjson")))
+    assert (report.assets, report.bytes_sampled, report.bytes_basis) == (5, 3, "sampled")
+    assert (report.bytes_total, report.unknown_keys) == (1 + 2 + 3 + 2 * 2, {})

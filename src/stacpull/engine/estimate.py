@@ -50,6 +50,8 @@ _SIZED_PER_KEY = 3
 """Assets of one key whose size is requested."""
 _CLIPPED_PER_KEY = 12
 """The same with `--clip`, because the part of a raster in the area varies."""
+_MOST_SIZED = 1_000
+"""Assets whose size is requested, of primary and of source items each: each asset may have its own key."""
 
 
 class _Counts(msgspec.Struct):
@@ -129,7 +131,7 @@ class Estimate:
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         counts = self._primary + self._linked
-        sizes, hops = await self._sizes(counts.samples)
+        sizes, hops = await self._sizes(counts)
         unknown = {
             key: count - counts.stated[key]
             for key, count in counts.keys.items()
@@ -276,7 +278,7 @@ class Estimate:
         if asset.size is not None and not self._may_be_clipped(asset):
             counts.stated[asset.key] += 1
             counts.stated_bytes[asset.key] += asset.size
-        elif counts.sampled[asset.key] < most:
+        elif counts.sampled[asset.key] < most and len(counts.samples) < _MOST_SIZED:
             counts.sampled[asset.key] += 1
             counts.samples.append((asset.key, asset))
 
@@ -295,13 +297,13 @@ class Estimate:
         self._linked.scaled((self._linked.items + self._unread_links) / self._linked.items)
         return True
 
-    async def _sizes(self, samples: Sequence[tuple[str, Asset]]) -> tuple[dict[str, float], float]:
+    async def _sizes(self, counts: _Counts) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.
 
         Returns:
-            Mean size per key in bytes, mean requests per asset.
+            Mean size per key in bytes, that of all keys for one without a sample; mean requests per asset.
         """
-        before = self._network.counters.requests
+        before, samples = self._network.counters.requests, counts.samples
         answers = await asyncio.gather(*(self._size_of(asset) for _, asset in samples))
         known: dict[str, list[int]] = {}
         for (key, _), size in zip(samples, answers, strict=True):
@@ -309,6 +311,8 @@ class Estimate:
                 known.setdefault(key, []).append(size)
         requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
+        if every := [size for sizes in known.values() for size in sizes]:
+            means |= dict.fromkeys(counts.keys.keys() - counts.sampled.keys(), sum(every) / len(every))
         return means, requests / len(samples) if samples else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
