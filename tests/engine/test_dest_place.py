@@ -106,6 +106,7 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
         ("WORK", {"dest_endpoint_url": "http://two:2"}, "at http://one:1: name another one"),
         (URL, {"work": "MIRROR"}, "is a mirror with its files in it"),
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "must not contain a user"),
+        (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must not contain a query"),
     ],
 )
 def test_contradictory_options_are_refused(

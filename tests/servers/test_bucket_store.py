@@ -487,6 +487,21 @@ def test_listings_of_boto3_are_read_page_by_page(
             list(store.walk(frozenset()))
 
 
+def test_folders_made_by_a_console_are_not_files(
+    bucket: Bucket, gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
+) -> None:
+    act_as(OWNER)
+    for key, body in (("p/", b""), ("p/c/", b""), ("p/c/x", b""), ("p/c/odd/", b"not empty")):
+        bucket.put(key, body)
+    with closing(BucketStore(tmp_path, BucketLocation(bucket.name, "p", gateway.url, REGION))) as store:
+        assert [entry.path for page in store.walk(frozenset()) for entry in page] == ["c/odd/", "c/x"]
+        assert (store.names("c"), store.directories(""), store.directories("c")) == (
+            ["x", "odd"],
+            ["c"],
+            ["odd"],
+        )
+
+
 def test_a_missing_and_an_unreachable_bucket_are_reported(
     gateway: Radosgw, tmp_path: Path, act_as: Callable[[Keys], None]
 ) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from botocore.httpsession import get_cert_path
 
+from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.bucket_requests import BucketRequests
 from stacpull.store.s3_bucket import S3Bucket, located
@@ -186,6 +187,19 @@ def test_certificate_authorities_equal_those_of_botocore(
     monkeypatch.setattr("stacpull.store.s3_bucket.static_setup", lambda *_: None)
     assert S3Bucket(location).requests is not None
     assert found[0] == found[1] == (own or bundle or get_cert_path(verify=True))
+
+
+@pytest.mark.usefixtures("aws_files")
+def test_the_endpoint_of_the_environment_is_stored_without_a_slash_and_never_with_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    location = BucketLocation("bucket", "p", region="us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9/")
+    assert located(location).endpoint_url == "http://127.0.0.1:9"  # as --dest-endpoint-url is stored
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://key:planted@127.0.0.1:9")
+    with pytest.raises(UsageError, match="must not contain a user or a password") as caught:
+        located(location)
+    assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,16 @@ def _changed(work: Path, known: BucketLocation, options: Options) -> BucketLocat
     """Return a bucket with the settings of the options.
 
     Raises:
-        UsageError: The mirror uses another endpoint, or the endpoint contains a password.
+        UsageError: The mirror uses another endpoint, or the endpoint contains a password or a query.
     """
     endpoint = options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/")
-    if endpoint and urlsplit(endpoint).username is not None:
+    parts = urlsplit(endpoint or "")
+    if parts.username is not None:
         raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
-    if endpoint and endpoint != known.endpoint_url and ledger_path(work).exists():
+    if parts.query or parts.fragment:
+        raise UsageError("--dest-endpoint-url must not contain a query: give scheme, host and port.")
+    is_another = endpoint != (known.endpoint_url or "").rstrip("/")
+    if endpoint and is_another and ledger_path(work).exists():
         where = known.endpoint_url or "Amazon's endpoint"
         raise UsageError(
             f"{work} is the work directory of {known.url} at {where}: name another one with --work for "

@@ -33,7 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind, path_in_dest
@@ -187,7 +187,8 @@ class BucketFiles:
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         """See `StoredFiles.walk`."""
         for page in self.bucket.pages(Prefix=self.bucket.prefix):
-            paths = [one["Key"].removeprefix(self.bucket.prefix) for one in page.get("Contents", ())]
+            keys = [one["Key"] for one in page.get("Contents", ()) if not _is_folder(one)]
+            paths = [key.removeprefix(self.bucket.prefix) for key in keys]
             found = [Entry(path, is_file=True) for path in paths if path.split("/")[0] not in skipped]
             if found:
                 yield found
@@ -198,7 +199,8 @@ class BucketFiles:
         for page in self.bucket.pages(Prefix=prefix, Delimiter="/"):
             for one in page.get("Contents", ()):
                 is_empty = False
-                yield one["Key"].removeprefix(prefix), False
+                if not _is_folder(one):
+                    yield one["Key"].removeprefix(prefix), False
             for one in page.get("CommonPrefixes", ()):
                 is_empty = False
                 yield one["Prefix"].removeprefix(prefix).rstrip("/"), True
@@ -648,6 +650,11 @@ class BucketStore(BufferedParts, BucketFiles):
         """See `Store.remove`."""
         self._lease.check()
         self.bucket.delete(path_in_dest(directory, name))
+
+
+def _is_folder(listed: Mapping[str, Any]) -> bool:
+    """Return True for an empty object whose key ends with `/`, which consoles create as a folder."""
+    return bool(listed["Key"].endswith("/") and not listed["Size"])
 
 
 def _oddness(path: str, key: str) -> str | None:

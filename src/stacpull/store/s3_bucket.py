@@ -20,12 +20,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from msgspec.structs import replace
 
 from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup, without_unknown_home
-from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
+from stacpull.errors import (
+    CredentialsError,
+    DestinationError,
+    ObjectChangedError,
+    StacpullError,
+    UsageError,
+)
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.notices import SILENT_AFTER
 from stacpull.redact import Secret, Secrets
@@ -875,6 +881,7 @@ def located(location: BucketLocation) -> BucketLocation:
 
     Raises:
         CredentialsError: The profile does not exist.
+        UsageError: The endpoint contains a password, which would be stored too.
     """
     static = static_setup(location.profile, location.region)
     if location.endpoint_url is not None and static is not None:
@@ -884,8 +891,13 @@ def located(location: BucketLocation) -> BucketLocation:
     if location.endpoint_url is not None:
         return location
     client = _client(session, location, is_new=True)
-    endpoint: str = client.meta.endpoint_url
+    endpoint: str = client.meta.endpoint_url.rstrip("/")
     client.close()
+    if urlsplit(endpoint).username is not None:
+        raise UsageError(
+            "The endpoint of the AWS configuration must not contain a user or a password: set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+        )
     return location if ".amazonaws.com" in endpoint else replace(location, endpoint_url=endpoint)
 
 
