@@ -137,6 +137,15 @@ def test_workers_beyond_the_limit_of_a_host_get_no_share() -> None:
     assert cluster.limits == {"b": 1, "c": 1}
 
 
+def test_slots_are_divided_again_even_if_the_limit_of_a_worker_stays() -> None:
+    cluster = Cluster(4, 64)
+    for name in "abc":
+        cluster.shares.joined(name)
+        for worker in list(cluster.sent):
+            cluster.keep(worker)
+    assert cluster.sent == {"a": (22, 2), "b": (21, 1), "c": (21, 1)}
+
+
 @given(st.integers(1, 70), st.lists(st.tuples(st.sampled_from("jlk"), st.integers(0, 9)), max_size=40))
 def test_all_workers_together_never_exceed_the_limit_of_one_process(
     per_host: int, moves: list[tuple[str, int]]

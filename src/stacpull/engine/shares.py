@@ -79,9 +79,11 @@ class HostShares(Generic[W]):
         self._slots = slots
         self._send = send
         self._limits: dict[W, int] = {}
-        """The last limit per host that was sent to each worker."""
+        """The limit per host of each worker."""
         self._usable: dict[W, int] = {}
         """The permits that each worker may use: more than its limit until it confirms a lower one."""
+        self._sent: dict[W, tuple[int, int]] = {}
+        """The slots and the limit that were last sent to each worker."""
 
     def __len__(self) -> int:
         """Return the number of workers with a share."""
@@ -96,6 +98,7 @@ class HostShares(Generic[W]):
         """Remove an ended worker, and divide its share among the others."""
         if self._limits.pop(worker, None) is not None:
             del self._usable[worker]
+            self._sent.pop(worker, None)
             self._divide()
 
     def keeps_to(self, worker: W, per_host: int) -> None:
@@ -113,16 +116,18 @@ class HostShares(Generic[W]):
         if self._slots is not None:
             slots = dict(zip(self._limits, _parts(self._slots, count), strict=True))
         for worker, share in wanted.items():
-            if share < self._limits[worker]:
-                self._limits[worker] = share
-                self._send(worker, slots[worker], share)
+            self._limits[worker] = min(share, self._limits[worker])
         free = self._per_host - sum(self._usable.values())
         for worker, share in wanted.items():
             more = min(share - self._usable[worker], free)
             if more > 0:
                 free -= more
                 self._limits[worker] = self._usable[worker] = self._usable[worker] + more
-                self._send(worker, slots[worker], self._limits[worker])
+        for worker, limit in self._limits.items():
+            new = slots[worker], limit
+            if limit and new != self._sent.get(worker):
+                self._sent[worker] = new
+                self._send(worker, *new)
 
 
 def _parts(total: int, count: int) -> list[int]:
