@@ -33,6 +33,7 @@ import stacpull
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import open_writer
+from stacpull.ledger.meta import is_adopting
 from stacpull.models import BucketLocation, ResumePoint, Validator
 from stacpull.store import bucket as module
 from stacpull.store import lease as leases
@@ -342,6 +343,20 @@ def test_a_copy_of_the_ledger_that_is_not_stored_is_reported(
         ledger_copy.ledger_copies(store, lease),
     ):
         pass
+
+
+def test_a_run_that_is_killed_right_after_it_has_fetched_the_copy_leaves_a_ledger_that_adopts(
+    machines: Machines,
+) -> None:
+    with machines.lease("one") as lease:
+        store = machines.store("one")
+        open_writer(store.work).close()
+        with ledger_copy.ledger_copies(store, lease):
+            pass
+    other = machines.store("two")
+    assert ledger_copy.fetch_copy(other)
+    with closing(open_writer(other.work)) as db:
+        assert is_adopting(db)
 
 
 _COPY = gzip.compress(b"ledger", mtime=0)

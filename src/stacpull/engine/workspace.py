@@ -77,7 +77,7 @@ def open_workspace(
     ):
         if lease is not None and lease.continues:
             with translated(ledger_path(dest)):
-                set_adopting(db, adopting=True)  # of what was stored since the copy of the ledger was made
+                set_adopting(db, adopting=True)  # as in copies of the ledger: here, there may be none
         yield Workspace(destination, db, lock.fileno(), lease)
 
 
