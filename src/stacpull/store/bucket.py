@@ -559,9 +559,17 @@ class BucketStore(BufferedParts, BucketFiles):
             self.drop_part(through)
 
     def _unless_held(self, one: _PartToStore) -> Failure | None:
-        """Return the failure for an existing object, unless it is our own and the response was lost."""
-        is_already_stored = self.look_at(one.path)[:2] == (one.size, one.sha256)
-        return None if is_already_stored else foreign_file(one.path)
+        """Return the failure for an existing object, unless it is our own and the response was lost.
+
+        An object of another program with the same content is not ours: the mirror might remove it later.
+        """
+        found = self.bucket.head(one.path)
+        is_ours = (
+            found is not None
+            and found.identity
+            and (found.size, found.digests.get("sha256")) == (one.size, one.sha256)
+        )
+        return None if is_ours else foreign_file(one.path)
 
     # --- copies within the service -----------------------------------------------------------------------
 
