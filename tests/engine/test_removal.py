@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.engine.bench import Bench, planned
 
 from stacpull.ledger import pruning
+from stacpull.store.destination import Destination
 
 
 @pytest.fixture
@@ -34,6 +36,24 @@ def test_listed_files_are_removed_with_their_empty_directory(forgotten: Bench, t
     forgotten.publisher.remove_listed()
     assert files(tmp_path) == ["c/j", "c/j/a.tif", "c/j/b.tif", "c/j/j.json"]
     assert pruning.listed(forgotten.db) == []
+
+
+def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_is_cleared(
+    forgotten: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for owner, name in ((Destination, "sync"), (Destination, "remove"), (pruning, "clear")):
+        monkeypatch.setattr(owner, name, noting(steps, name, getattr(owner, name)))
+    forgotten.publisher.remove_listed()
+    assert steps == ["sync", *["remove"] * 3, "sync", "clear"]
+
+
+def noting(steps: list[str], name: str, step: Callable[..., None]) -> Callable[..., None]:
+    def noted(*arguments: object) -> None:
+        steps.append(name)
+        step(*arguments)
+
+    return noted
 
 
 def test_files_of_others_are_not_removed(forgotten: Bench, tmp_path: Path) -> None:
