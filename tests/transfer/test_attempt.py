@@ -113,6 +113,28 @@ def test_what_the_service_of_dest_copies_is_not_received():
     run(Thing(LARGE), act)
 
 
+@pytest.mark.parametrize("way", ["small", "accepted", "long", "copied"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_validator_is_only_kept_of_the_planned_address(way: str, moved: bool):
+    """It would be sent there: another href of the asset has validators of its own."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        async def can_copy(_source: CopySource, _size: int) -> bool:
+            return True
+
+        wanted = job(served.url, moved=moved)
+        fetcher.can_copy = can_copy if way == "copied" else None
+        if way == "accepted":
+            received = fetcher.accept(wanted, wanted.href, {b"etag": b'"v1"'}, SMALL)
+        else:
+            received = await fetcher.fetch(wanted)
+        assert received is not None
+        assert (received.source is not None) == (way == "copied")
+        assert (received.etag is None) == moved
+
+    run(Thing(LARGE if way in {"long", "copied"} else SMALL), act)
+
+
 def test_a_redirect_gives_the_file_name():
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         location = {"Location": f"{served.url}/blob/S2A_B02.tif?sv=1"}
