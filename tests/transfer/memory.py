@@ -89,6 +89,7 @@ class MemoryParts:
         return (row, generation) not in self.parked
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> MemoryPart:
+        assert (row, generation) not in self.open, "a part was left open"
         self.parked.pop((row, generation), None)
         part = self.open[row, generation] = MemoryPart(self, (row, generation), validator, total)
         return part

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -96,7 +97,53 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     run(answer, act)
 
 
-def test_what_the_service_of_dest_copies_is_not_received():
+SHA256 = hashlib.sha256(LARGE).digest()
+OTHER = bytes(32)
+
+
+def amazon(digest: bytes) -> dict[str, str]:
+    return {"x-amz-checksum-sha256": base64.b64encode(digest).decode()}
+
+
+@pytest.mark.parametrize(
+    ("thing", "known", "copied", "digest"),
+    [
+        pytest.param(Thing(LARGE), {}, True, None, id="long"),
+        pytest.param(Thing(LARGE), {"size": len(LARGE)}, True, None, id="of the stated size"),
+        pytest.param(Thing(LARGE), {"checksum": Checksum("sha256", SHA256)}, True, SHA256, id="the item's"),
+        pytest.param(Thing(LARGE, headers=amazon(SHA256)), {}, True, SHA256, id="sha256 of the service"),
+        pytest.param(
+            Thing(LARGE, headers={"Content-MD5": b64_md5(LARGE)}),
+            {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())},
+            True,
+            None,
+            id="both state the same md5",
+        ),
+        pytest.param(Thing(LARGE), {"sha256": SHA256}, True, SHA256, id="sha256 of the ledger"),
+        pytest.param(Thing(SMALL), {}, False, None, id="short"),
+        pytest.param(Thing(LARGE), {"size": len(LARGE) + 1}, False, None, id="of another size"),
+        pytest.param(Thing(LARGE, etag='W/"v1"'), {}, False, None, id="weak ETag"),
+        pytest.param(Thing(LARGE, headers={"Content-Encoding": "br"}), {}, False, None, id="encoded"),
+        pytest.param(Thing(LARGE), {"checksum": Checksum("md5", bytes(16))}, False, None, id="item md5"),
+        pytest.param(
+            Thing(LARGE, headers=amazon(SHA256)),
+            {"checksum": Checksum("sha256", OTHER)},
+            False,
+            None,
+            id="they state different sha256",
+        ),
+        pytest.param(
+            Thing(LARGE),
+            {"checksum": Checksum("sha256", SHA256), "sha256": OTHER},
+            False,
+            None,
+            id="the item and the ledger state different sha256",
+        ),
+    ],
+)  # fmt: skip
+def test_the_service_of_dest_copies_what_can_be_checked(
+    thing: Thing, known: dict[str, object], copied: bool, digest: bytes | None
+):
     asked: list[tuple[CopySource, int]] = []
 
     async def can_copy(source: CopySource, size: int) -> bool:
@@ -104,13 +151,19 @@ def test_what_the_service_of_dest_copies_is_not_received():
         return True
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        wanted, fetcher.can_copy = job(served.url), can_copy
+        wanted, fetcher.can_copy = job(served.url, **known), can_copy
+        if not copied:
+            with suppress(TransferError):  # what is wrong is found when it is received
+                await fetcher.fetch(wanted)
+            assert asked == []
+            return
         received = await fetcher.fetch(wanted)
         source = CopySource(wanted.href, V1.strong_etag or "")
         assert (received.source, received.size, received.body) == (source, len(LARGE), None)
+        assert received.digest == digest
         assert (asked, parts.finished) == ([(source, len(LARGE))], {})
 
-    run(Thing(LARGE), act)
+    run(thing, act)
 
 
 @pytest.mark.parametrize("way", ["small", "accepted", "long", "copied"])
