@@ -71,6 +71,30 @@ def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
         assert pruning.of_more_credentials(db, last) == 1
 
 
+@pytest.mark.parametrize(
+    ("walks", "is_unmet"),
+    [
+        ("Ax", True),
+        ("Ax Ay", True),
+        ("Ax Bx", False),  # another source has it
+        ("Ax Bx Ax", True),
+        ("Ax By Ax", False),  # under another URL: neither may declare it gone
+        ("Ax By By", False),
+    ],
+)
+def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(
+    tmp_path: Path, walks: str, is_unmet: bool
+) -> None:
+    """Each walk is a source, and the URL under which it has the item; the last walk of A does not find it."""
+    with ledger(tmp_path) as db:
+        for source, url in walks.split():
+            run, planner = started(db, replace(SPEC, source=f"https://{source}.example"))
+            commit(planner, item("i", href=f"https://{url}.example"))
+            runs.end(db, run.id, "complete", None, NOW)
+        found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
+        assert found == ([("i", 0, 0)] if is_unmet else [])
+
+
 def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "ab")

@@ -175,7 +175,7 @@ class _Update:
             data = self.encoded(value)
             yield b"".join((before, self.encoded(name), b":"))
             if name == "links" and links:
-                yield data[:-1] + (b"," if value else b"")
+                yield data[:-1] + b","  # every document has a link to the root
                 yield links
                 yield b"]"
             else:
