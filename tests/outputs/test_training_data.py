@@ -206,6 +206,23 @@ def test_shards_of_files_that_have_changed_are_written_again(mirrored: Any, tmp_
         assert [sample["a.tif"] for sample in samples_of(tmp_path / "out")] == [content]
 
 
+def test_samples_have_the_files_of_source_items_without_json_of_their_own(
+    mirrored: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "s.json").write_text(
+        json.dumps(item("s/1", collection="d", assets={"B01": {"href": "./b.tif"}}))
+    )
+    links = [{"rel": "source", "href": (folder / "s.json").as_uri()}]
+    dest = mirrored([item("i", links=links)], {"b.tif": b"pixels"}, metadata="ndjson")
+    export(dest, tmp_path / "t.csv", "csv")
+    (row,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    (path,) = json.loads(row["paths"]).values()
+    assert (tmp_path / path).read_bytes() == b"pixels"
+    assert json.loads(row["sha256"]) == {"B01": hashlib.sha256(b"pixels").hexdigest()}
+
+
 def test_a_damaged_file_ends_the_export(dest: Path, tmp_path: Path) -> None:
     (dest / "c" / "patch.3" / "B01.tif").write_bytes(b"x" * 3000)
     with pytest.raises(stacpull.StacpullError, match=r"patch\.3/B01\.tif differs from its checksum"):

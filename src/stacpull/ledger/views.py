@@ -202,6 +202,17 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
         yield Unwritten(ItemId(collection, name), *rest)
 
 
+def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
+    """Return ID and files (by asset key) of the item whose JSON belongs into a directory, if there is one."""
+    rows = db.execute(
+        f"SELECT i.id, i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE {paths.IS_IN_DIRECTORY}",
+        paths.directory_values(directory),
+    ).fetchall()
+    found = next(((row, name) for row, name, path in rows if path == directory), None)
+    return None if found is None else (found[1], _files(db, {found[0]: directory}).get(found[0], {}))
+
+
 def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
     """Return the keys of the done assets of `items`. Items without any are omitted."""
     wanted = set(items)

@@ -29,7 +29,7 @@ from stacpull.store.disk_errors import destination_errors
 
 _FRAME = struct.Struct("<QQI")
 """Lengths of state and data, and the CRC-32 of both."""
-_FORM = 6
+_FORM = 7
 """Changes when a program cannot continue from the spool of an older one."""
 
 

@@ -7,6 +7,7 @@ links lead to within the mirror, so that a BigEarthNet sample has its label file
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import orjson
@@ -16,6 +17,8 @@ from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
+from stacpull.ledger import views
+from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull.outputs.formats import OnProgress
 from stacpull.outputs.item_batches import Work, batch_results
@@ -199,19 +202,23 @@ class Samples:
 
     def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
         found: dict[str, SampleFile] = {}
-        for number, (path, document) in enumerate([(item.path, item.document), *self._sources(item)]):
-            for file in local_files(path, document):
+        own = local_files(item.path, item.document)
+        for number, files in enumerate(chain([own], self._source_files(item))):
+            for file in files:
                 name = f"{number}_{file.key}" if file.key in found else file.key
                 found[name] = file._replace(key=name)
         return tuple(found[key] for key in sorted(found))
 
-    def _sources(self, item: MirroredItem) -> Iterator[tuple[str, Json]]:
+    def _source_files(self, item: MirroredItem) -> Iterator[Iterator[SampleFile]]:
+        """Yield the files of each source item. One without JSON of its own (`ndjson`) is in the ledger."""
         for link in objects_in(item.document.get("links")):
             if link.get("rel") == "source":
                 path = path_named(link.get("href"), item.path.rpartition("/")[0])
                 document = None if path is None else self._contents.document(path)
-                if path is not None and document is not None:
-                    yield path, document
+                if document is not None:
+                    yield local_files(path or "", document)
+                elif path is not None:
+                    yield _recorded_files(self._contents.db, path.rpartition("/")[0])
 
 
 def labels_work(options: Json) -> Work:
@@ -234,6 +241,14 @@ def labels_work(options: Json) -> Work:
 
 def _label_names(document: Json, label_property: str | None) -> list[str]:
     return item_labels(object_or_empty(document.get("properties")), label_property)
+
+
+def _recorded_files(db: Connection, directory: str) -> Iterator[SampleFile]:
+    """Yield the files of the item whose JSON belongs into a directory, as the ledger has them."""
+    item, files = views.files_of_item_in(db, directory) or ("", {})
+    for key, file in files.items():
+        if file.size is not None:
+            yield SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), item)
 
 
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:
