@@ -687,6 +687,18 @@ def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(live):
     live(scenario)
 
 
+def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(live):
+    async def scenario(world: World) -> None:
+        href = world.server.url("/b.tif")
+        world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
+        world.routes["/c.json"] = [Answer(500)] * 9
+        report = await world.mirror(Selection(roles=("data",)))
+        assert (report.assets_done, report.assets_excluded) == (1, 1)
+        assert "Assets of c without type or roles of their own were left out" in world.notices()
+
+    live(scenario)
+
+
 # --- odd hrefs, keys and ids ------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.hosts import origin_text, scheme_of
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import with_retries
@@ -73,16 +74,20 @@ class Lookups:
         self._request_payer = request_payer
         self._prefer = selection.prefer
         self._assets = compile_assets(selection)
-        self._judges_kinds = bool(selection.roles or selection.media_types)
+        filters = {"type": selection.media_types, "roles": selection.roles}
+        self._judged = tuple(name for name, wanted in filters.items() if wanted)
+        """The members of assets that the selection filters by, and that `item_assets` may state."""
         self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._paid: set[str] = set()
         self._unverifiable = 0
+        self._undescribed: dict[str, str] = {}
+        """Why a collection could not be read, by its ID, if assets of its items state no type or roles."""
 
     @property
     def is_needed(self) -> bool:
         """False if no item needs a lookup."""
-        return self._judges_kinds or self._expands
+        return bool(self._judged) or self._expands
 
     async def find(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
         """Look up what planning these items needs.
@@ -95,12 +100,21 @@ class Lookups:
             CredentialsError: Credentials are missing or refused.
         """
         item_assets: dict[str, Json] = {}
-        if self._judges_kinds:
+        if self._judged:
             for name in sorted({item_id.collection for item_id, _, _ in items}):
                 document = await self.collection(name)
                 stated = None if isinstance(document, StacpullError) else document.get("item_assets")
                 item_assets[name] = stated if isinstance(stated, dict) else {}
+                if isinstance(document, SourceError | CredentialsError) and any(
+                    item_id.collection == name and self._states_too_little(item) for item_id, item, _ in items
+                ):
+                    self._undescribed[name] = str(document)
         return LookupResults(await self._listings(items, item_assets) if self._expands else {}, item_assets)
+
+    def _states_too_little(self, item: Json) -> bool:
+        """Return True if an asset of an item lacks a member that the selection filters by."""
+        assets = objects_in(list(object_or_empty(item.get("assets")).values()))
+        return any(not asset.get(name) for asset in assets for name in self._judged)
 
     def note(self, item: PlannedItem) -> None:
         """Record what a planned item states about checksums and about the buckets of its assets."""
@@ -130,6 +144,11 @@ class Lookups:
             notes.append(
                 f"The stated checksums of {self._unverifiable:,} assets cannot be verified: they are of an "
                 "unknown kind, or of a length that is not that of their kind."
+            )
+        for name, why in self._undescribed.items():
+            notes.append(
+                f"Assets of {name} without type or roles of their own were left out, because the collection, "
+                f"which may describe them, could not be read. {why}"
             )
         if self._paid and not self._request_payer:
             buckets = ", ".join(sorted(self._paid))
