@@ -12,7 +12,8 @@ from tests.catalog import mirror
 from stacpull.catalog import catalog_tree
 from stacpull.catalog.catalog_tree import CollectionEntry
 from stacpull.catalog.collection import collection_document
-from stacpull.catalog.contents import listed_collections, read_json, top_catalog
+from stacpull.catalog.contents import is_own_document, listed_collections, read_json, top_catalog
+from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.models import ItemId
 from stacpull.store.inspection import DirectoryFiles
 
@@ -67,6 +68,34 @@ def test_a_catalog_of_another_program_is_not_read(tmp_path: Path, content: bytes
         (tmp_path / "catalog.json").write_bytes(content)
     with closing(DirectoryFiles(tmp_path)) as files:
         assert top_catalog(files) is None
+
+
+@pytest.mark.parametrize(
+    ("catalog", "root", "is_ours"),
+    [
+        ("ours", "../catalog.json", True),
+        ("none", "../catalog.json", True),
+        ("of another program", "../catalog.json", False),
+        ("ours", "../../catalog.json", False),
+        ("ours", "https://api.example/catalog.json", False),
+    ],
+)
+def test_a_document_belongs_to_the_mirror_if_its_root_does(
+    tmp_path: Path, catalog: str, root: str, is_ours: bool
+) -> None:
+    written(tmp_path, 0)
+    if catalog != "ours":
+        (tmp_path / "catalog.json").write_bytes(b'{"type": "Catalog", "id": "another"}')
+    if catalog == "none":
+        (tmp_path / "catalog.json").unlink()
+    (tmp_path / "c/i.json").write_bytes(orjson.dumps({"links": [{"rel": "root", "href": root}]}))
+    with closing(DirectoryFiles(tmp_path)) as files:
+        assert is_own_document(files, "c/i.json") == is_ours
+
+
+def test_an_asset_of_the_source_is_not_taken_for_that_of_items_parquet() -> None:
+    document = {"assets": {"collection-mirror": {"href": "https://s.example/items.parquet"}}}
+    assert without_items_parquet(document) == document
 
 
 def test_nothing_is_read_through_a_symlink(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.item_assets import EXTENSION, FILE_EXTENSION, REMOTE_ASSETS
 from stacpull.catalog.stored import as_sent
 from stacpull.engine.item_writer import clean_item
-from stacpull.models import Json, MirroredFile
+from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
 
 KEY = "k3y-of-the-user"
@@ -482,3 +482,12 @@ def test_pystac_opens_assets_of_any_name(tmp_path: Path, name: str) -> None:
     (opened,) = pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True)
     assert (opened.id, opened.collection_id) == (name, name)
     assert Path(opened.assets[name].get_absolute_href() or "").read_bytes() == b"x"
+
+
+def test_the_checksum_of_a_whole_raster_is_not_that_of_a_part() -> None:
+    """Without `--checksum` the part has none."""
+    asset = {"href": "https://h.example/a.tif", "file:size": 9, "file:checksum": "1220"}
+    file = MirroredFile("c/i/a.tif", 5, None, Clip(1, 9, (1, 1), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)))
+    found = stored(item(assets={"a": asset}), mirrored={"a": file})["assets"]["a"]
+    assert (found["file:size"], found.get("file:checksum")) == (5, None)
+    assert found["alternate"]["origin"] == {name: asset[name] for name in asset}

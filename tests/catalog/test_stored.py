@@ -121,3 +121,12 @@ def test_all_parts_of_a_stored_item() -> None:
     assert one == ("a", "c/i/a.tif", "s3://b/a.tif", 12, Checksum("sha256", digest), "image/tiff", 13, None)
     sent = as_sent(document)["assets"]["a"]
     assert (sent["href"], sent["file:size"], "file:checksum" in sent) == ("s3://b/a.tif", 13, False)
+
+
+def test_an_asset_that_is_not_in_the_mirror_keeps_its_href() -> None:
+    """Its source is a mirror, whose origin may be gone."""
+    asset = {
+        "href": "https://mirror.example/a.tif",
+        "alternate": {"origin": {"href": "https://gone.example/a"}},
+    }
+    assert as_sent({"assets": {"a": asset}})["assets"] == {"a": asset}

@@ -122,13 +122,16 @@ def test_leaves_are_written_before_documents_that_link_to_them(tmp_path: Path) -
     ]
 
 
-def test_a_smaller_mirror_removes_only_its_own_sub_catalogs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b'{"type":"FeatureCollection","id":"c-items-000004"}', b'{"type":"Catalog","id":"mine"}']
+)
+def test_a_smaller_mirror_removes_only_its_own_sub_catalogs(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, entry(35_000))
     strange = tmp_path / "c" / "items-000004.json"
-    strange.write_bytes(b'{"type": "FeatureCollection"}')
+    strange.write_bytes(content)
     write(tmp_path, entry(5))
     assert names_in(tmp_path / "c") == ["collection.json", "items-000004.json"]
-    assert strange.read_bytes() == b'{"type": "FeatureCollection"}'
+    assert strange.read_bytes() == content
 
 
 def test_the_same_mirror_gives_the_same_bytes(tmp_path: Path) -> None:

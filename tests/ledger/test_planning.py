@@ -136,6 +136,20 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
         assert (row in jobs.unwritten_items(db, 0, 9)) == written
 
 
+def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        planner.save_batch(
+            PlanBatch(seen=[id_of("a")], position="p", announced=5, cut_short="why", walked="c"), NOW
+        )
+        planner.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
+        found = runs.load(db, run.id)
+        assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
+        assert runs.walked(db) == {"c"}
+        planner.save_batch(PlanBatch(seen=[id_of("c")], walk_ended=True, announced_by_all=5), NOW)
+        assert runs.load(db, run.id).items_unseen == 2
+
+
 _NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
+from stacpull.transfer.part_writer import Piece
 
 MIB = 1 << 20
 DATA = np.random.default_rng(3).bytes(24 * MIB)
@@ -342,6 +343,41 @@ def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *,
             else:
                 await download.run(reply, chunks())
         assert bytes(writer.data) == DATA
+        await writer.discard()
+
+    run(thing(), act)
+
+
+def test_no_more_than_a_share_of_the_buffer_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, writes = 0, asyncio.Event()
+    budget = BufferBudget()
+    share = budget.share()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for at in range(0, len(DATA), MIB):
+            sent = at + MIB
+            yield DATA[at : at + MIB]
+
+    async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
+        writer = await parts.create(1, 1, V1, len(DATA))
+        put = writer.put
+
+        async def slow(pieces: Sequence[Piece]) -> None:
+            await writes.wait()
+            await put(pieces)
+
+        monkeypatch.setattr(writer, "put", slow)
+        remote = RemoteObject(job(served).href, V1, len(DATA))
+        download = MultiRangeDownload(opened, writer, SystemClock(), budget, remote)
+        async with opened.open(Request(job(served).href)) as reply, asyncio.TaskGroup() as group:
+            group.create_task(download.run(reply, chunks()))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert sent == 2 * (share + MIB) < len(DATA)  # as much is being written as waits
+            writes.set()
+        assert bytes(writer.data) == DATA
+        assert budget.share() == share
         await writer.discard()
 
     run(thing(), act)
