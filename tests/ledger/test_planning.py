@@ -28,8 +28,9 @@ from tests.ledger.plans import (
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.planned_assets import drop_open
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.schema import WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import STATE_DONE, WRITTEN, WRITTEN_ONCE
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
 SHA = Checksum("sha256", bytes(32))
@@ -134,6 +135,28 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
         else:
             commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
         assert (row in jobs.unwritten_items(db, 0, 9)) == written
+
+
+def test_items_that_a_filter_rejects_are_seen_and_counted_once(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        batch = PlanBatch(seen=[id_of("a")], left_out={"cloud": [id_of("b"), id_of("c")]})
+        assert [planner.save_batch(batch, NOW).new_seen for _ in range(2)] == [3, 0]
+        assert runs.counters(db, run.id)["items_seen"] == 3
+        assert views.left_out(db, run.id) == {"cloud": 2}
+
+
+def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path) -> None:
+    """Also through later runs, which leave it failed, and until it is no longer planned."""
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
+        (job,) = commit(again(db)[1], item("i", [asset("a", size=11)])).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+        run, planner = again(db)
+        assert commit(planner, item("i", [asset("a", size=11)])).jobs == []
+        (kept,) = db.execute("SELECT previous_digest FROM open_assets").fetchone()
+        drop_open(db, job.row, kept, run)
+        assert db.execute("SELECT state, sha256 FROM assets").fetchone() == (STATE_DONE, bytes(32))
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:

@@ -23,7 +23,13 @@ from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
+from stacpull.transfer.multirange import (
+    CHUNK,
+    BufferBudget,
+    MultiRangeDownload,
+    RemoteObject,
+    _more_serious,
+)
 from stacpull.transfer.part_writer import Piece
 
 MIB = 1 << 20
@@ -383,6 +389,32 @@ def test_no_more_than_a_share_of_the_buffer_waits_for_the_disk(monkeypatch: pyte
         await writer.discard()
 
     run(thing(), act)
+
+
+LONGER, LOST, GONE = (
+    Failure(kind, kind, retryable=retryable)
+    for kind, retryable in (
+        (FailureKind.OVERLONG, True),
+        (FailureKind.TRUNCATED, True),
+        (FailureKind.GONE, False),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "reported"),
+    [
+        (None, GONE, GONE),
+        (LOST, GONE, LOST),
+        (GONE, LOST, LOST),
+        (LOST, LONGER, LONGER),
+        (LONGER, GONE, LONGER),
+    ],
+)  # fmt: skip
+def test_the_failure_of_several_connections_may_be_retried_if_one_may(
+    known: Failure | None, new: Failure, reported: Failure
+) -> None:
+    assert _more_serious(known, new) is reported
 
 
 def test_ranges_of_a_replaced_object_are_not_combined() -> None:
