@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,21 @@ def test_hrefs_lead_from_the_file_to_the_mirror(mirrored: Mirror, tmp_path: Path
         assert (out.parent / asset["href"]).read_bytes() == b"content"
         assert asset["file:size"] == 7
         assert asset["file:checksum"].startswith("1220")
+
+
+def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_path: Path) -> None:
+    assets = {key: {"href": "./b.tif"} for key in ("a:b", "a b", "é", "%41", "red")}
+    dest = mirrored([item("i d:1/é#", collection="c:%20", assets=assets)], {"b.tif": b"x"})
+    dest = dest.rename(tmp_path / "my mirror")
+    export(dest, tmp_path / "items.parquet")
+    (row,) = pq.read_table(tmp_path / "items.parquet").to_pylist()
+    assert all((tmp_path / asset["href"]).read_bytes() == b"x" for asset in row["assets"].values())
+    again = asyncio.run(stacpull.mirror(str(tmp_path / "items.parquet"), tmp_path / "again"))
+    assert again.assets_done == len(assets)
+    dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
+    with pytest.raises(stacpull.UsageError, match="not UTF-8, which hrefs cannot have: export into DEST"):
+        export(dest, tmp_path / "items.parquet")
+    assert export(dest, dest / "items.parquet").items == 1
 
 
 def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_path: Path) -> None:

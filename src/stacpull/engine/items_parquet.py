@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ITEMS_PARQUET: Final = "items.parquet"
 """Its path, relative to DEST."""
 _PART: Final = f"{ITEMS_PARQUET}.tmp"
-_FORM: Final = b"2"
+_FORM: Final = b"3"
 """The version of the file format. It changes if the same items would give another file."""
 
 

@@ -58,7 +58,7 @@ def export_geoparquet(
     """Write the items of a mirror to the file `out`.
 
     Raises:
-        UsageError: An option of training samples was given.
+        UsageError: An option of training samples was given, or the path of DEST is not UTF-8.
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     if options.splits or options.nomenclature or options.label_property:
@@ -95,6 +95,12 @@ def read_items(
     """
     relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
     to_dest = contents.url or relative.replace(os.sep, "/")
+    try:
+        to_dest.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "The path of DEST is not UTF-8, which hrefs cannot have: export into DEST."
+        ) from error
     hrefs = Hrefs(to_dest)
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections

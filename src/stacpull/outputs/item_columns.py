@@ -7,12 +7,10 @@ of label items, is decoded once.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
-from urllib.parse import quote, unquote
 
 import msgspec
 import numpy as np
@@ -53,7 +51,6 @@ _TIMES = (
 MOST_PROPERTIES = 1_000
 """Properties that have a column. A source can name any number, and each takes space in every row group."""
 _MOST_LEFT_OUT = 100
-_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 _MOST_KNOWN = 10_000
 _KNOWN = frozenset({*MEMBERS, "type", "properties", REMOTE_ASSETS})
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
@@ -312,7 +309,8 @@ def opened_batch(data: bytes) -> pa.RecordBatchReader:
 class Hrefs:
     """Hrefs of documents in DEST as seen from the directory of the file that is written.
 
-    They are URLs if DEST is a bucket. A key stands in these as it is, and not percent-encoded.
+    They are URLs if DEST is a bucket. Names stand in them as they are in DEST, as in the documents
+    (`catalog.references`), and are not percent-encoded.
     """
 
     def __init__(self, to_dest: str) -> None:
@@ -341,8 +339,8 @@ class Hrefs:
         above, _, name = path.rpartition("/")[0].rpartition("/")
         if above != self._above or len(self._from_above) > _MOST_KNOWN:
             self._above, self._from_above = above, {}
-            self._above_href = self._quoted(posixpath.normpath(f"{self._to_dest}/{above}")).removeprefix("./")
-        return f"{self._above_href}/{self._quoted(name)}/"
+            self._above_href = posixpath.normpath(f"{self._to_dest}/{above}").removeprefix("./")
+        return f"{self._above_href}/{name}/"
 
     def links(self, links: Any, directory: str) -> list[Json]:
         """Rewrite the hrefs of links in place; leave out what is not a link."""
@@ -355,10 +353,6 @@ class Hrefs:
         kept = {key: asset for key, asset in assets.items() if isinstance(asset, dict)}
         self._move(kept.values(), directory)
         return kept
-
-    @staticmethod
-    def _quoted(path: str) -> str:
-        return path if _PLAIN.fullmatch(path) else quote(path, safe="/!$&'()*+,=@~")
 
     def _move(self, holders: Iterable[Json], directory: str) -> None:
         for holder in holders:
@@ -374,7 +368,7 @@ class Hrefs:
             holder["href"] = known
 
     def _seen(self, path: str) -> str:
-        """Return the href of what is at a path, which is percent-encoded."""
+        """Return the href of what is at a path."""
         if self._url is not None:
-            return f"{self._url}/{unquote(path.removeprefix('./'))}"
+            return f"{self._url}/{path.removeprefix('./')}"
         return path if path.startswith("../") else f"./{path.removeprefix('./')}"
