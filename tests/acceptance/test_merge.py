@@ -441,6 +441,7 @@ def test_what_a_shard_could_not_read_is_in_dest(tmp_path: Path) -> None:
     (tmp_path / "tree-1/source.json").write_text(item.replace('"i"', '"s"').replace("./source.json", ""))
     assert sync.mirror(str(collection), tmp_path / "m").exit_code == 0
     assert list(stacpull.failures(tmp_path / "m")) == []
+    assert stacpull.status(tmp_path / "m").items_failed == 0
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

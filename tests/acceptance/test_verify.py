@@ -27,6 +27,7 @@ from stacpull import (
     NotAMirrorError,
     RunStarted,
     UsageError,
+    VerifyReport,
     failures,
     resume,
     retry,
@@ -420,20 +421,24 @@ def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored, kind: int) 
     assert mirrored.verify().exit_code == 0
 
 
-def test_a_killed_repair_is_finished_by_resume(mirrored: Mirrored) -> None:
+def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
     before = mirrored.files
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
     stop = asyncio.Event()
+    monkeypatch.setattr("stacpull.upkeep.verify._CLAIMED_AT_ONCE", 5)
 
-    async def stopped() -> None:
+    async def stopped() -> VerifyReport:
         def listen(event: object) -> None:
             if isinstance(event, RunStarted):
                 stop.set()
 
-        await verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
+        return await verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
 
-    asyncio.run(stopped())
+    report = asyncio.run(stopped())
+    assert report.repair is not None
+    assert (report.state, report.remaining) == ("interrupted", report.repair.assets_pending)
+    assert report.remaining > 0
     assert status(mirrored.dest).state == "interrupted"
     done = run(["resume", str(mirrored.dest)], environment(mirrored.replica))
     assert done.code == 0, done.err

@@ -159,6 +159,16 @@ def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path)
         assert db.execute("SELECT state, sha256 FROM assets").fetchone() == (STATE_DONE, bytes(32))
 
 
+def test_the_path_of_an_asset_that_is_no_longer_planned_is_free(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        (job,) = commit(planner, item("i", [asset("a")])).jobs
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+        drop_open(db, job.row, None, run.id)
+        (other,) = commit(planner, item("j", [asset("b", directory="c/i", name="a.tif")])).jobs
+        assert (other.directory, other.name) == ("c/i", "a.tif")
+
+
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
