@@ -392,18 +392,22 @@ async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
     """Yield lines with their line feeds, after the first `skipped` bytes."""
-    rest = b""
+    begun: list[bytes] = []  # the line so far, in pieces: to join it with each chunk would copy it as often
+    size = 0
     async for piece in chunks:
         chunk = piece
         if skipped:
             chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = chunk.split(b"\n")
         for line in lines:
-            yield line + b"\n"
-        if len(rest) > _LONGEST:
+            yield b"".join((*begun, line, b"\n"))
+            begun, size = [], 0
+        begun.append(rest)
+        size += len(rest)
+        if size > _LONGEST:
             raise SourceError(f"A line has more than {_LONGEST} bytes: this is not NDJSON.")
-    if rest:
-        yield rest
+    if size:
+        yield b"".join(begun)
 
 
 def _items_of(document: object) -> list[Json | None]:
