@@ -27,6 +27,7 @@ from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, kind_of
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.planning.statements import states_storage, storage_at
+from stacpull.plurals import count
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -145,10 +146,12 @@ class Lookups:
                 f"The stated checksums of {self._unverifiable:,} assets cannot be verified: they are of an "
                 "unknown kind, or of a length that is not that of their kind."
             )
-        for name, why in self._undescribed.items():
+        if self._undescribed:
+            name, why = next(iter(self._undescribed.items()))
+            more = f" and {count(len(self._undescribed) - 1, 'other')}" if len(self._undescribed) > 1 else ""
             notes.append(
-                f"Assets of {name} without type or roles of their own were left out, because the collection, "
-                f"which may describe them, could not be read. {why}"
+                f"Assets of {name}{more} without type or roles of their own were left out, because the "
+                f"collection, which may describe them, could not be read. {why}"
             )
         if self._paid and not self._request_payer:
             buckets = ", ".join(sorted(self._paid))
