@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.cli.export_command import _split
+from stacpull.cli.export_command import _splits
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,11 @@ from stacpull.cli.export_command import _split
 )
 def test_the_list_of_a_split_has_the_forms_of_a_list_of_ids(tmp_path: Path, text: str) -> None:
     (tmp_path / "train.txt").write_text(text, encoding="utf-8")
-    assert _split(f"train=@{tmp_path}/train.txt") == ("train", ("a", "b"))
+    assert _splits([f"train=@{tmp_path}/train.txt"]) == {"train": ("a", "b")}
+
+
+def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    lists = [f"{split}=@{tmp_path}/{name}" for split, name in (("train", "a"), ("test", "b"), ("train", "c"))]
+    assert _splits(lists) == {"train": ("a", "c"), "test": ("b",)}

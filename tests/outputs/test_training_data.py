@@ -164,6 +164,8 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
+    with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):
+        export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
 
 def test_an_interrupted_export_keeps_complete_shards(

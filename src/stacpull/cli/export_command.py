@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,7 +75,7 @@ def export(
             out,
             form,
             collections=chosen.collections,
-            splits=dict(map(_split, split)),
+            splits=_splits(split),
             nomenclature=chosen.nomenclature,
             label_property=chosen.label_property,
             shard_bytes=None if shard_size is None else _value("--shard-size", shard_size, byte_count),
@@ -88,6 +88,14 @@ def export(
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines, aside=False)
+
+
+def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the ids of each split; a name may be given several times."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, ids in map(_split, texts):
+        found[name] = (*found.get(name, ()), *ids)
+    return found
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:

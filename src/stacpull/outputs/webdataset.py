@@ -85,10 +85,13 @@ def export_webdataset(
         shard_samples: Samples per shard, at most; None for any number.
 
     Raises:
-        UsageError: `out` is not empty and not an export, pyarrow is missing, or an item is in two splits.
+        UsageError: `out` is not empty and not an export, pyarrow is missing, the name of a split has a slash,
+            or an item is in two splits.
         DestinationError: A file cannot be read or written.
         StacpullError: A file of the mirror is damaged.
     """
+    if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
+        raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
     check_table(out.parent / "samples.parquet")
     with export_directory(out), open_class_spool(contents, out, options) as spool:
         samples = Samples(contents, options, on_progress, spool)
