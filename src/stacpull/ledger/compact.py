@@ -111,7 +111,7 @@ def _form(href: str, item: str) -> str | None:
 
 def stored_name(name: str, directory: str, key: str = "") -> str:
     """Return the stored form of the name of an asset in `directory`. The key may be omitted."""
-    last = directory.rpartition("/")[2]
+    last = directory[directory.rfind("/") + 1 :]
     mark = _MARK_OF.get(name[-4:])
     if mark:
         name = name[:-4] + mark

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -379,7 +380,7 @@ def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, 
     inserted = 0
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
-        values = [value for row in some for value in row]
+        values = list(chain.from_iterable(some))
         inserted += db.execute(into + _values(len(some), len(some[0])), values).rowcount
     return inserted
 

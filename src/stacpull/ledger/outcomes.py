@@ -414,13 +414,15 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
 
 _STATES_BEFORE = "SELECT id, remaining, failed, parent FROM items WHERE id IN ({items})"
 _DERIVE_STATES = f"""
-UPDATE items SET
-    remaining = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state < {STATE_DONE})
-              + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
-    failed = (SELECT count(*) FROM assets a WHERE a.item = items.id AND a.state > {STATE_DONE})
-           + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
-           + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
-WHERE id IN ({{items}}) RETURNING id, remaining, failed
+UPDATE items SET (remaining, failed) = (
+    SELECT
+        count(*) FILTER (WHERE a.state < {STATE_DONE})
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
+        count(*) FILTER (WHERE a.state > {STATE_DONE})
+            + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
+            + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
+    FROM assets a WHERE a.item = items.id
+) WHERE id IN ({{items}}) RETURNING id, remaining, failed
 """
 
 

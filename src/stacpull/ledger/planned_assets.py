@@ -274,8 +274,9 @@ class AssetPlanner:
     @staticmethod
     def path_hashes(assets: Iterable[Asset]) -> list[int | None]:
         """Return the hash of the path of each of these assets, None where the path is not known yet."""
-        files = ((one.directory, one.name) for one in assets)
-        return [None if name is None else path_hash(path_in_dest(place, name)) for place, name in files]
+        return [
+            None if one.name is None else path_hash(path_in_dest(one.directory, one.name)) for one in assets
+        ]
 
     def prepare(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> None:
         """Look up or create the directories of new assets whose paths have these hashes."""
