@@ -28,6 +28,7 @@ from tests.ledger.plans import (
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.paths import path_of
 from stacpull.ledger.planned_assets import drop_open
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.schema import STATE_DONE, WRITTEN, WRITTEN_ONCE
@@ -167,6 +168,16 @@ def test_the_path_of_an_asset_that_is_no_longer_planned_is_free(tmp_path: Path) 
         drop_open(db, job.row, None, run.id)
         (other,) = commit(planner, item("j", [asset("b", directory="c/i", name="a.tif")])).jobs
         assert (other.directory, other.name) == ("c/i", "a.tif")
+
+
+def test_a_source_item_may_store_its_assets_beside_those_of_its_label_item(tmp_path: Path) -> None:
+    """As with `--layout {collection}/{parent}/{key}{ext}`: the directory is only the label's own."""
+    with ledger(tmp_path) as db:
+        label = item("l", [asset("a"), asset("c", directory="d")])
+        items = label, item("s", [asset("b", directory="c/l")], parent="l")
+        opened = commit(started(db)[1], *items).jobs
+        publish(db, *opened)
+        assert [path_of(db, job.row) for job in opened] == ["c/l/a.tif", "d/c.tif", "c/l/b.tif"]
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
-"""The memory for pieces of uploads: it is bounded, and no task waits for ever."""
+"""The pieces of uploads: their memory is bounded, no task waits for ever, and only whole ones are kept."""
 
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from stacpull.store.streamed_parts import PIECE, PieceBudget
+from stacpull.spans import Span
+from stacpull.store.bucket import BucketStore
+from stacpull.store.multipart import UploadedPiece, UploadNote
+from stacpull.store.streamed_parts import PIECE, PieceBudget, _StreamedPart
 
 MIB = 1 << 20
 
@@ -81,3 +86,24 @@ def test_kept_memory_counts_as_held() -> None:
         assert budget.memory(PIECE) is not kept
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        ([(1, 8), (2, 8)], 16),
+        ([(2, 8), (1, 8)], 16),
+        ([(1, 8), (2, 8), (3, 4)], 20),
+        ([(1, 8), (3, 4)], 8),
+        ([(2, 8)], 0),
+        ([(1, 8), (2, 5)], 8),
+        ([(1, 8), (2, 8), (3, 3)], 16),
+    ],
+)
+def test_pieces_count_up_to_the_first_gap(stored: list[tuple[int, int]], kept: int) -> None:
+    """What comes after it is fetched and sent again. Only the last piece of the body may be shorter."""
+    store = cast("BucketStore", SimpleNamespace(staged=None, uploads=None))
+    note = UploadNote("1.1", "key", piece=8, total=20)
+    part = _StreamedPart(store, PieceBudget(), "sha256", (1, 1), note, lambda *_: None, in_memory=False)
+    part.keep_stored([UploadedPiece(number, "etag", size) for number, size in stored])
+    assert (part.size, part.have) == (kept, (Span(0, kept),) if kept else ())
