@@ -54,6 +54,13 @@ def test_a_table_of_labels_has_a_column_per_class(dest: Path, tmp_path: Path) ->
     assert json.loads(rows[2]["sha256"])["B01"] == hashlib.sha256(band.read_bytes()).hexdigest()
 
 
+def test_a_class_with_the_name_of_another_column_is_marked(mirrored: Any, tmp_path: Path) -> None:
+    dest = mirrored([item("i", properties={"labels": ["id", "Paths", "red"]})])
+    export(dest, tmp_path / "labels.parquet", "parquet")
+    names = pq.read_table(tmp_path / "labels.parquet").column_names  # it refuses names that are there twice
+    assert {"label:id", "label:Paths", "red"} < set(names)
+
+
 def test_the_classes_of_a_nomenclature_are_the_columns(dest: Path, tmp_path: Path) -> None:
     export(dest, tmp_path / "labels.parquet", "parquet", nomenclature="ben19")
     table = pq.read_table(tmp_path / "labels.parquet")

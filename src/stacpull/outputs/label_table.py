@@ -1,8 +1,9 @@
 """Label tables: one row per sample, as CSV or Parquet.
 
 Columns: `id`, `collection`, `split`, `datetime`, `cloud_and_shadow`, `seasonal_snow`, `labels` (a list), one
-column per class with 1 or 0 (named as the class), `paths` and `sha256` (objects by asset key). Paths are
-relative to the directory of the table, or URLs if DEST is a bucket. Lists and objects are JSON text.
+column per class with 1 or 0 (named as the class, with `label:` in front if another column has its name),
+`paths` and `sha256` (objects by asset key). Paths are relative to the directory of the table, or URLs if DEST
+is a bucket. Lists and objects are JSON text.
 
 The first pass over the items finds the classes, the second one makes the rows. Both are kept in the spool,
 from which an export that was killed continues.
@@ -56,9 +57,14 @@ def export_labels(
     with open_spool(out, ["labels", contents.digest(), prefix, options]) as spool:
         samples = Samples(contents, options, on_progress, spool)
         count = _read_samples(spool, samples, prefix, on_progress)
-        classes = [Column(name, "integer") for name in samples.classes]
+        classes = [Column(_class_column(name), "integer") for name in samples.classes]
         write_table(out, (*_COLUMNS, *classes), _rows(spool))
     return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
+
+
+def _class_column(name: str) -> str:
+    """Return the name of the column of a class. Readers may ignore case, and refuse equal names."""
+    return f"label:{name}" if name.casefold() in {column.name for column in _COLUMNS} else name
 
 
 def _read_samples(
