@@ -25,6 +25,8 @@ from tests.security.watch import workers_of
 
 import stacpull
 from stacpull import MirrorReport
+from stacpull.engine import workers as engine_workers
+from stacpull.engine.workers import Workers
 from stacpull.ledger import rates
 from stacpull.ledger.database import open_reader
 from stacpull_replicas import MlhubReplica, RequestInfo, RequestRecord, Stall, Status, run_in_thread
@@ -185,6 +187,23 @@ def test_files_downloaded_by_another_tool_are_adopted(tmp_path, mirrored, eager)
     report = mirrored_by(mirrored.replica, dest, adopt=True)
     assert (report.exit_code, report.assets_done) == (0, len(assets))
     assert is_whole(dest, mirrored.replica, 6)
+
+
+@pytest.mark.usefixtures("started_processes", "eager")  # it looks for its own workers
+def test_a_worker_that_hangs_after_its_last_job_does_not_delay_the_end(tmp_path, mirrored, monkeypatch):
+    feed = Workers._feed
+
+    async def hanging(workers: Workers) -> None:
+        await feed(workers)
+        for worker in workers_of(os.getpid()):
+            os.kill(worker, signal.SIGSTOP)
+
+    monkeypatch.setattr(Workers, "_feed", hanging)
+    monkeypatch.setattr(engine_workers, "_GRACE_WITHOUT_JOBS", 0.2)
+    report = mirrored_by(mirrored.replica, tmp_path / "m", processes=2)
+    assert report.exit_code == 0
+    assert is_whole(tmp_path / "m", mirrored.replica, 6)
+    assert workers_of(os.getpid()) == []
 
 
 # --- the limits ---------------------------------------------------------------------------------------------

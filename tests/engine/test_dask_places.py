@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -150,6 +151,34 @@ def test_a_refused_worker_is_tried_again_after_it_left_and_returned() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"}, {"tcp://a"}, set(), {"tcp://a"})
     assert tried(cluster, clock, [OLD, None]) == [0.0, 1.5]
+
+
+def test_a_worker_that_returns_right_after_it_could_not_be_reached_is_tried_again() -> None:
+    clock = VirtualClock()
+    cluster = Cluster(clock, {"tcp://a"}, set(), {"tcp://a"})  # the second look is that of the failed attempt
+    assert tried(cluster, clock, [BUSY, None]) == [0.0, 0.5]
+
+
+def test_a_worker_that_the_scheduler_has_given_up_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs, or whose machine does, may keep its connection for ever."""
+    clock = VirtualClock()
+    both, rest = {"tcp://a", "tcp://b"}, {"tcp://b"}
+    cluster = Cluster(clock, *[both] * 3, *[rest] * 30, {*rest, "tcp://c"})
+    cluster.outcomes = [None, None]
+    ended: list[str] = []
+
+    async def work() -> None:
+        async with cluster._group:
+            async for start in cluster.places():
+                if not cluster.outcomes:
+                    break
+                worker = await start(lambda *_: None)
+                assert worker is not None
+                monkeypatch.setattr(worker, "kill", partial(ended.append, cluster.prepared[-1]))
+
+    clock.run(work())
+    assert set(ended) == {"tcp://a"}
+    assert 9 <= len(ended) <= 11  # of 31 looks, in the last five seconds of fifteen
 
 
 def test_a_run_ends_where_all_workers_are_refused_for_long() -> None:

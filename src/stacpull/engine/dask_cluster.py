@@ -172,6 +172,8 @@ class DaskCluster(WorkerSupply):
         """Why workers are not used, by address, while the scheduler lists them."""
         self._unreached: set[str] = set()
         """Addresses of workers that could not be reached and will be tried again."""
+        self._started: dict[str, DaskWorker] = {}
+        """The last worker process at each address."""
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._address = ""
@@ -212,6 +214,7 @@ class DaskCluster(WorkerSupply):
                 continue
             answered = self._clock.monotonic()
             known = self._still_known(known, addresses)
+            self._end_unlisted(addresses)
             for address in sorted(addresses - known):
                 known.add(address)
                 yield partial(self.start_at, address)
@@ -233,6 +236,15 @@ class DaskCluster(WorkerSupply):
         for gone in self._refused.keys() - addresses:
             del self._refused[gone]
         return known
+
+    def _end_unlisted(self, addresses: set[str]) -> None:
+        """End workers that the scheduler has given up: one that hangs may keep its connection for ever."""
+        now = self._clock.monotonic()
+        for address, worker in self._started.items():
+            if address in addresses:
+                worker.listed_at = now
+            elif now - worker.listed_at > _PATIENCE:
+                worker.kill()
 
     # --- the cluster -------------------------------------------------------------------------------------
 
@@ -371,12 +383,15 @@ class DaskCluster(WorkerSupply):
                 return None
             raise
         except (OSError, TimeoutError) as error:
+            self._unreached.add(address)
             if address in (await self.addresses() or ()):
                 text = f"The Dask worker {address} cannot be reached from here: {error}."
-                self._unreached.add(address)
                 self._refuse(address, UsageError(text))
             return None
         self._refused.pop(address, None)
+        if (before := self._started.get(address)) is not None:
+            before.kill()  # the address was used again, and its first user may hang
+        self._started[address] = worker
         worker.send(messages.Start(pickle.dumps(settings)))
         return worker
 
@@ -470,6 +485,8 @@ class DaskWorker(WorkerProcess):
         super().__init__(0, on_message, clock, own_parts)
         self._comm = comm
         self._busy = busy
+        self.listed_at = clock.monotonic()
+        """When the scheduler last listed it."""
 
     async def connect(self, group: asyncio.TaskGroup) -> None:
         """Start to send and receive in tasks of `group`."""

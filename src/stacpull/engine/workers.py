@@ -71,6 +71,8 @@ _LOST_IN_VAIN = 5
 """Workers lost in a row without an outcome in between, after which the run ends."""
 _GRACE = 3.0
 """Seconds that a worker has to park its transfers."""
+_GRACE_WITHOUT_JOBS = 10.0
+"""Seconds that a worker without jobs has to end."""
 _PACE_WINDOW = 0.1
 """Seconds over which outcomes are counted."""
 
@@ -268,6 +270,8 @@ class Workers:
                     worker = self._workers.get(place)
                     if worker is not None and worker.ready:
                         worker.send(messages.Stop())
+                        if not worker.open:  # otherwise `run_control` limits the time
+                            group.create_task(worker.kill_after(_GRACE_WITHOUT_JOBS))
                     else:
                         task.cancel()  # it would be too late
         finally:
@@ -509,14 +513,17 @@ class WorkerProcess(ABC):
     async def end(self, grace: float) -> None:
         """Make it park its transfers and end; kill it after `grace` seconds."""
         self.send(messages.End())
-        if grace:
-            await asyncio.wait([self.lost], timeout=grace)
-        if not self.lost.done():
-            self.kill()
+        await self.kill_after(grace)
         await self.reap()
         await self.lost
         if self._failure.done():
             self._failure.exception()  # if it was not raised, something else has ended the run
+
+    async def kill_after(self, seconds: float) -> None:
+        """Kill it, unless it ends before: one that hangs may never close its connection."""
+        await asyncio.wait([self.lost], timeout=seconds)
+        if not self.lost.done():
+            self.kill()
 
     def limit(self, slots: int, per_host: int) -> None:
         """Set its limits."""
