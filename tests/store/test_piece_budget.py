@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
+from stacpull.errors import DestinationError
 from stacpull.spans import Span
 from stacpull.store.bucket import BucketStore
 from stacpull.store.multipart import UploadedPiece, UploadNote
@@ -102,8 +107,66 @@ def test_kept_memory_counts_as_held() -> None:
 )
 def test_pieces_count_up_to_the_first_gap(stored: list[tuple[int, int]], kept: int) -> None:
     """What comes after it is fetched and sent again. Only the last piece of the body may be shorter."""
-    store = cast("BucketStore", SimpleNamespace(staged=None, uploads=None))
-    note = UploadNote("1.1", "key", piece=8, total=20)
-    part = _StreamedPart(store, PieceBudget(), "sha256", (1, 1), note, lambda *_: None, in_memory=False)
+    part = streamed()
     part.keep_stored([UploadedPiece(number, "etag", size) for number, size in stored])
     assert (part.size, part.have) == (kept, (Span(0, kept),) if kept else ())
+
+
+class Uploads:
+    """Stores all pieces except the one with the number `refused`."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused = refused
+
+    def begin(self, note: UploadNote) -> UploadNote:
+        return replace(note, upload="id")
+
+    def send(self, _note: UploadNote, pieces: Mapping[int, tuple[Sized, bytes]]) -> list[UploadedPiece]:
+        ((number, (body, _)),) = pieces.items()
+        if number == self.refused:
+            raise DestinationError("The bucket refuses it.")
+        return [UploadedPiece(number, "etag", len(body))]
+
+
+def streamed(refused: int = 0) -> _StreamedPart:
+    """Return an empty part of 20 bytes in pieces of 8."""
+    threads = ThreadPoolExecutor(4)
+    store = SimpleNamespace(staged=None, uploads=Uploads(refused), threads=threads)
+    note = UploadNote("1.1", "key", piece=8, total=20, etag='"v1"')
+    budget, on_end = PieceBudget(), lambda *_, **__: None
+    return _StreamedPart(cast("BucketStore", store), budget, None, (1, 1), note, on_end, in_memory=False)
+
+
+def test_an_interrupted_part_only_has_what_was_stored_or_is_in_memory() -> None:
+    async def scenario(refused: int) -> tuple[int, int]:
+        part = streamed(refused)
+        await part.put([(0, b"a" * 8 + b"b" * 8 + b"c" * 2)])
+        await part.park()
+        before = part.size
+        part.drop_tail()
+        return before, part.size
+
+    assert asyncio.run(scenario(0)) == (18, 16)
+    assert asyncio.run(scenario(2)) == (8, 8)
+
+
+def test_pieces_are_hashed_in_order_whatever_thread_is_first() -> None:
+    hashed: list[bytes] = []
+
+    class SlowAtFirst:
+        def update(self, data: bytes | bytearray | memoryview, /) -> None:
+            if not hashed:
+                time.sleep(0.02)
+            hashed.append(bytes(data))
+
+        def digest(self) -> bytes:
+            return b""
+
+    async def scenario() -> None:
+        part = streamed()
+        await part.feed({"slow": SlowAtFirst()})
+        await part.put([(0, b"a" * 8 + b"b" * 8 + b"c" * 2)])
+        await part.caught_up()
+
+    asyncio.run(scenario())
+    assert b"".join(hashed) == b"a" * 8 + b"b" * 8 + b"c" * 2
