@@ -24,6 +24,8 @@ from stacpull.transfer.aws import AwsCredentials
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 BODY = b"hello world"
+LONG = BODY * 2000
+"""A body that is passed on as a view of the received bytes."""
 MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
 PAGE = b"<!doctype html><html><body>Sign in</body></html>"
 
@@ -79,9 +81,12 @@ def test_response_header_fields(fields: dict[str, str], size: int | None) -> Non
     )
 
 
-@pytest.mark.parametrize("checksum", [Checksum("md5", MD5), Checksum("sha256", bytes(32))])
-def test_item_checksums(checksum: Checksum) -> None:
-    alike({"/a": [Script((response(BODY),))]}, job(1, "/a", checksum=checksum))
+@pytest.mark.parametrize("body", [BODY, LONG], ids=len)
+@pytest.mark.parametrize("is_right", [True, False])
+def test_item_checksums(body: bytes, is_right: bool) -> None:
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    checksum = Checksum("md5", digest) if is_right else Checksum("sha256", bytes(32))
+    alike({"/a": [Script((response(body),))]}, job(1, "/a", checksum=checksum))
 
 
 UNUSUAL = [
@@ -146,8 +151,9 @@ def test_bodies_that_break_off(at: int, closes: bool) -> None:
     alike({"/a": [broken, Script((raw,))]}, job(1, "/a"), job(2, "/b"))
 
 
-def test_a_login_page() -> None:
-    page = Script((response(PAGE, Content_Type="text/html"),))
+@pytest.mark.parametrize("more", [b"", LONG], ids=len)
+def test_a_login_page(more: bytes) -> None:
+    page = Script((response(PAGE + more, Content_Type="text/html"),))
     alike({"/a.tif": [page]}, *(job(n, f"/a.tif?{n}") for n in range(1, 6)))
 
 

@@ -108,7 +108,12 @@ class SharedDownloads:
         return first
 
     def accept(
-        self, job: Job, claim: _SharedDownload, url: str, fields: Mapping[bytes, bytes], body: bytes
+        self,
+        job: Job,
+        claim: _SharedDownload,
+        url: str,
+        fields: Mapping[bytes, bytes],
+        body: bytes | memoryview,
     ) -> Arrival | None:
         """Check a small body (`Fetcher.accept`), and remember the result for other assets with its href."""
         received = self._fetcher.accept(job, url, fields, body)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
+_LONG = 8 << 10
+"""Bytes of a response whose body is passed on as a view: copying a shorter one takes less than that."""
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 _NO_FIELDS: Mapping[bytes, bytes] = {}
@@ -77,7 +79,12 @@ class FastExchange(Protocol):
     """The user of a connection: the request of an asset or a document."""
 
     def answered(
-        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self,
+        connection: FastConnection,
+        is_ok: bool,
+        fields: Mapping[bytes, bytes],
+        body: bytes | memoryview,
+        /,
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
         ...
@@ -215,7 +222,10 @@ class FastConnection(asyncio.Protocol):
                 self._parse()  # more bytes than announced
                 return
             chunks, at = self._chunks, self._body_at
-            body = data[at:] if len(chunks) == 1 else b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
+            if len(chunks) > 1:
+                body: bytes | memoryview = b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
+            else:
+                body = data[at:] if len(data) < _LONG else memoryview(data)[at:]
             if not exchange.answered(self, self._status == _OK, self._fields, body):
                 self._parse()
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log

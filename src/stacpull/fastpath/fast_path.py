@@ -44,7 +44,7 @@ class AssetDecisions(Protocol):
         ...
 
     def accept(
-        self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes
+        self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes | memoryview
     ) -> Arrival | None:
         """Return the asset of a small 200; None if it is incorrect and `continue_attempt` must handle it."""
         ...
@@ -170,7 +170,12 @@ class FastTransfer(msgspec.Struct, eq=False):
     # Called by a connection.
 
     def answered(
-        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self,
+        connection: FastConnection,
+        is_ok: bool,
+        fields: Mapping[bytes, bytes],
+        body: bytes | memoryview,
+        /,
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)

@@ -123,7 +123,12 @@ class DocumentExchange:
     # Called by the connection.
 
     def answered(
-        self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
+        self,
+        _connection: FastConnection,
+        _is_ok: bool,
+        _fields: Mapping[bytes, bytes],
+        _body: bytes | memoryview,
+        /,
     ) -> bool:
         """Return False, so that every response is streamed."""
         return False

@@ -11,7 +11,7 @@ def arrival_of(
     size: int,
     filename: str,
     validator: Validator,
-    content: bytes | HeldBody | str | None,
+    content: bytes | memoryview | HeldBody | str | None,
     *,
     digest: bytes | None = None,
     source: CopySource | None = None,

@@ -209,7 +209,9 @@ class Fetcher:
             job.row, job.generation
         )
 
-    def accept(self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes) -> Arrival | None:
+    def accept(
+        self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
+    ) -> Arrival | None:
         """Return the asset if a complete 200 of known length is correct and nothing about it is unusual.
 
         Args:

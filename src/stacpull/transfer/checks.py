@@ -343,7 +343,7 @@ def promised(media_type: str | None, href: str) -> str | None:
     return f"a .{suffix} file" if known else None
 
 
-def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: bytes) -> bool:
+def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: bytes | memoryview) -> bool:
     """Return True if the response is a web page instead of the asset, for example a login form.
 
     The body must begin with markup, because some servers send images as `text/html`.
@@ -355,8 +355,7 @@ def is_page_instead(media_type: str | None, headers: Mapping[str, str], start: b
     """
     if media_type is None or media_type.lower().startswith(_MAY_BE_A_PAGE):
         return False
-    prefix = start[:_SNIFFED]
-    return is_markup(start) and is_login_page(headers, prefix)
+    return is_markup(start) and is_login_page(headers, bytes(start[:_SNIFFED]))
 
 
 def page_instead(url: str, status: int, wanted: str | None) -> Failure:
@@ -365,6 +364,6 @@ def page_instead(url: str, status: int, wanted: str | None) -> Failure:
     return failed(FailureKind.REFUSED, url, what, status=status)
 
 
-def is_markup(start: bytes) -> bool:
+def is_markup(start: bytes | memoryview) -> bool:
     """Return True if a body begins as a web page does."""
     return _MARKUP.match(start, 0, _SNIFFED) is not None
