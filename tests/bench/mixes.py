@@ -82,7 +82,7 @@ MIXES = {
         Mix("500b", "files of 500 bytes, ten an item", 2000, 150, dict.fromkeys(_TEN, 500)),
         Mix("64mb", "files of 64 MiB", 16, 3, {"data.tif": 64 << 20}),
         Mix("1gb", "one file of 1 GiB", 1, 1, {"data.tif": 1 << 30}),
-        Mix("256mb", "one file of 256 MiB", 1, 1, {"data.tif": 256 << 20}),
+        Mix("256mb", "files of 256 MiB", 1, 1, {"data.tif": 256 << 20}),
     )
 }
 

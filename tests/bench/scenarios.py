@@ -85,5 +85,6 @@ SCENARIOS = (
     Scenario("ben-bucket-bucket", _BEN, "s3-radosgw", destination="bucket", items=600),
     Scenario("64mb-http-bucket", _MB64, "http", destination="bucket", items=3),
     Scenario("64mb-bucket-bucket", _MB64, "s3-radosgw", destination="bucket", items=3),
+    Scenario("256mb-http-bucket", _MB256, "http", destination="bucket", items=4),
     Scenario("256mb-http-capped", _MB256, "http", capped=True),
 )
