@@ -16,7 +16,7 @@ from tests.security.watch import children_of
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "12000"))
-FEW = MANY // 3
+FEW = MANY // 2
 """The first few thousand items fill buffers and the page cache of SQLite, which have limits."""
 MOST = 120e6
 """Bytes of own memory of the network process and the store process together, whatever the number."""

@@ -122,18 +122,20 @@ class LedgerMachine(RuleBasedStateMachine):
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
         there = {name for (name,) in self.db.execute("SELECT name FROM items")}
         self.planner.save_batch(batch, NOW)
+        sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
+        gained = {label.item for name, label in sources if name not in there}
         # the items that the ledger has are planned first: of two assets with one name, theirs gets it
         for row in sorted(batch.items, key=lambda one: one.id.item not in there):
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
-                self._model_item(row)
+                self._model_item(row, links_more=row.id.item in gained)
 
-    def _model_item(self, row: PlannedItem) -> None:
+    def _model_item(self, row: PlannedItem, *, links_more: bool) -> None:
         name = row.id.item
         touched = name in self.updated and self.updated[name] != row.updated
         self.updated[name] = row.updated
         beside = {which for which in self.known if which[0] == name}
-        renewed = touched
+        renewed = touched or links_more
         for one in row.assets:
             which = (name, one.key)
             old = self.known.get(which)
@@ -145,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 taken = one.key == "shared" and self.shared
                 self.known[which] = (FAILED if taken else PENDING, 0)
                 self.shared |= one.key == "shared"
-                renewed |= not taken
+                renewed = True  # also if it fails: the JSON lists it with its own href
                 continue
             changed = one.size is not None and self._size_of(*which) not in (None, one.size)
             if old[0] == DONE and (changed or touched or due or self.revalidate):
@@ -340,7 +342,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.known[name] = (PENDING, self.known[name][1])
         if self.run != before:
             self.walked = set()
-        moved = self.db.execute("SELECT name FROM items WHERE run = ?", (self.run,)).fetchall()
+        moved = self.db.execute(  # an item that could not be read is planned once it is read
+            "SELECT name FROM items i WHERE run = ? AND NOT EXISTS "
+            "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '')",
+            (self.run,),
+        ).fetchall()
         self.walked |= {row[0] for row in moved}
 
     # --- what must hold ----------------------------------------------------------------------------------

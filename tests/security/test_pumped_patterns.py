@@ -138,7 +138,6 @@ EXAMPLES: dict[str, str] = {
     "transfer/local.py:_RANGE": "bytes=0-12",
     "transfer/checks.py:_MARKUP": " \t\n<html>",
     "s3_endpoint.py:_HOST_LIKE": "a-bucket-0",
-    "outputs/item_columns.py:_PLAIN": "../mirror/c/i1/i1.json",
     "transfer/s3_transport.py:_REGION": "eu-central-1",
     "urls.py:_UNSAFE": "a b",
 }
