@@ -22,7 +22,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
+    with run_in_thread(MlhubReplica(items=120, seed=7, latency_ms=60)) as replica:
         yield replica
 
 
@@ -41,7 +41,7 @@ def data_at(port: int, token: str | None = None) -> dict[str, Any]:
 
 def is_under_way(port: int) -> bool:
     try:
-        return int(data_at(port)["progress"]["assets_done"]) > 20
+        return int(data_at(port)["progress"]["assets_done"]) > 0
     except urllib.error.URLError:
         return False
 
