@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -103,7 +103,10 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
     """
     if not _has_threads():
         import_module(shared)
-    started = spawn(module, arguments=arguments) if _has_threads() else _forked(module, arguments)
+    if _has_threads():
+        started = spawn(module, arguments=arguments)
+    else:
+        started = _started(lambda theirs: _forked(module, theirs, arguments))
     _early[module] = started, arguments
     try:
         yield
@@ -130,16 +133,23 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
         if not inherited and early[1] == arguments:
             return early[0]
         discard(early[0])
-    ours, theirs = socket.socketpair()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    try:
-        process = subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
+    return _started(
+        lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
             python_command("-c", _START.format(module), str(theirs.fileno()), *arguments),
             env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), *inherited),
         )
+    )
+
+
+def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
+    """Start a process by a function that is given the process's end of the socket."""
+    ours, theirs = socket.socketpair()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        process = start(theirs)
     except OSError as error:
         ours.close()
         raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
@@ -158,23 +168,12 @@ def _has_threads() -> bool:
         return True
 
 
-def _forked(module: str, arguments: Sequence[str]) -> Started:
+def _forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> ForkedProcess:
     """Fork a process that runs the `main` of a module."""
-    ours, theirs = socket.socketpair()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _run_forked(module, theirs, arguments)
-    except OSError as error:
-        ours.close()
-        raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-    process = ForkedProcess(pid)
-    _running.add(process)
-    return process, ours
+    pid = os.fork()
+    if pid == 0:
+        _run_forked(module, theirs, arguments)
+    return ForkedProcess(pid)
 
 
 def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> NoReturn:

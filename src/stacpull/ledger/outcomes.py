@@ -388,6 +388,10 @@ _FAILED = (
 )
 
 
+ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
+"""Selects from `failures` those of items, without those of assets whose key is empty."""
+
+
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
     """Update `remaining` and `failed` of these items and of the label items that wait for them.
 

@@ -23,7 +23,7 @@ from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import exists, number, rows_with, transaction
 from stacpull.ledger.known_assets import KnownAsset
-from stacpull.ledger.outcomes import put_failure, renew_document, update_item_states
+from stacpull.ledger.outcomes import ITEM_FAILURE, put_failure, renew_document, update_item_states
 from stacpull.ledger.planned_assets import (
     AssetPlanner,
     ItemRow,
@@ -510,11 +510,7 @@ _FIND = (
     f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
     "WHERE i.hash IN ({marks})"
 )
-_UNREAD = (
-    "SELECT item FROM failures WHERE key = '' AND item IN ({marks}) "
-    "AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
-)
-"""Not the failure of an asset whose key is empty."""
+_UNREAD = f"SELECT item FROM failures WHERE item IN ({{marks}}) AND {ITEM_FAILURE}"
 _UPDATE_ITEM = (
     "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
     "remaining = 1 WHERE id = ?"

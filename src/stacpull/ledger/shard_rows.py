@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from stacpull.ledger import rates
 from stacpull.ledger.compact import HrefForms, asset_directory_of, href_of, item_directory_of
 from stacpull.ledger.database import insert, marks, number, transaction
-from stacpull.ledger.outcomes import update_item_states
+from stacpull.ledger.outcomes import ITEM_FAILURE, update_item_states
 from stacpull.ledger.paths import (
     IS_ITEM,
     Directories,
@@ -398,11 +398,7 @@ class ShardRows:
             rates.take_over(self._db, self._shard)
 
 
-_FORGET_UNREAD = (
-    "DELETE FROM failures WHERE item = ? AND key = '' "
-    "AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
-)
-"""Not the failure of an asset whose key is empty."""
+_FORGET_UNREAD = f"DELETE FROM failures WHERE item = ? AND {ITEM_FAILURE}"
 
 
 def is_whole(asset: ShardAsset) -> bool:

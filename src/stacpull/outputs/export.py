@@ -74,12 +74,8 @@ async def export(
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
     path = output_path(out)
-    meant = _OF_SUFFIX.get(path.suffix.lower())
-    if format == "geoparquet" and meant is not None:
-        raise UsageError(
-            f"{path} is not a name for a Parquet file: add --format {meant}, or use a name "
-            "that ends with .parquet."
-        )
+    if format == "geoparquet":
+        _refuse_suffix(path)
     if FORMATS[format].needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
@@ -90,6 +86,15 @@ async def export(
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
     arguments = dest_path(dest), path, format, options, given, on_event, stop
     return await asyncio.to_thread(_export, *arguments)
+
+
+def _refuse_suffix(index: Path) -> None:
+    meant = _OF_SUFFIX.get(index.suffix.lower())
+    if meant is not None:
+        raise UsageError(
+            f"{index} is not a name for a Parquet file: add --format {meant}, or use a name "
+            "that ends with .parquet."
+        )
 
 
 def _export(

@@ -18,6 +18,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -123,11 +124,11 @@ class _ShardWriter:
         most_samples: int | None,
         on_progress: OnProgress,
     ) -> None:
+        self._contents = contents
         self.done: list[_Shard] = []
         self.count = 0
         """Samples in `done`."""
         self._shared_keys = views.shared_sample_keys(contents.db)
-        self._mirror = contents.digest()
         self._dest = contents.dest
         self._files = contents.files
         self._out = out
@@ -179,7 +180,7 @@ class _ShardWriter:
             raise _Changed
         due = hashlib.sha256()
         for sample in group:
-            due.update(self._identity(sample))
+            due.update(self._identity(sample, self._described(sample)))
         if due.hexdigest().encode() != stated.get(b"made_of"):
             raise _Changed
         return _Shard(name, split, count, size, digest)
@@ -193,9 +194,10 @@ class _ShardWriter:
             hashed = _HashedFile(file)
             with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|", format=tarfile.GNU_FORMAT) as tar:
                 for sample in group:
-                    self._add(tar, sample)
+                    described = self._described(sample)
+                    made_of.update(self._identity(sample, described))
+                    self._add(tar, sample, described)
                     rows.append(self._row(sample))
-                    made_of.update(self._identity(sample))
                     self._on_progress(self.count + len(rows))
         digest = hashed.sha256.hexdigest()
         stated = {"sha256": digest, "bytes": str(hashed.size), "made_of": made_of.hexdigest()}
@@ -217,14 +219,16 @@ class _ShardWriter:
         key = item.id.replace(".", "_").replace("/", "_")
         return f"{_encoded(item.collection)}/{_encoded(item.id)}" if key in self._shared_keys else key
 
-    def _identity(self, sample: TrainingSample) -> bytes:
-        """Return a text that changes when the sample in the shard would.
-
-        Without a SHA-256, only an unchanged mirror shows that a file is the same.
-        """
+    def _identity(self, sample: TrainingSample, described: bytes) -> bytes:
+        """Return a text that changes when the sample in the shard, with its `.json`, would."""
         names = zip(_suffixes(sample.files), sample.files, strict=True)
         files = [(suffix, file.size, file.sha256 or self._mirror) for suffix, file in names]
-        return orjson.dumps([self._key(sample), files]) + self._described(sample)
+        return orjson.dumps([self._key(sample), files]) + described
+
+    @cached_property
+    def _mirror(self) -> str:
+        """The digest of the mirror: only if it is equal, a file without a SHA-256 is the same."""
+        return self._contents.digest()
 
     def _described(self, sample: TrainingSample) -> bytes:
         """Return the `.json` of a sample."""
@@ -240,9 +244,9 @@ class _ShardWriter:
         }
         return orjson.dumps(described)
 
-    def _add(self, tar: tarfile.TarFile, sample: TrainingSample) -> None:
-        key, data = self._key(sample), self._described(sample)
-        tar.addfile(_header(f"{key}.json", len(data)), BytesIO(data))
+    def _add(self, tar: tarfile.TarFile, sample: TrainingSample, described: bytes) -> None:
+        key = self._key(sample)
+        tar.addfile(_header(f"{key}.json", len(described)), BytesIO(described))
         for file, suffix in zip(sample.files, _suffixes(sample.files), strict=True):
             path = f"{self._files.name}/{file.path}"
             try:
