@@ -58,7 +58,7 @@ _MODULES = (
     "stacpull.engine.api",
     "stacpull.engine.store_server",
     "stacpull.engine.worker_transfers",
-    "stacpull.fastpath.fast_path",
+    "stacpull.engine.fast_path",
     "stacpull.net.http",
     "stacpull.transfer.local",
     "stacpull.transfer.s3_transport",

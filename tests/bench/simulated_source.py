@@ -292,7 +292,7 @@ class _Exchange:
 
 
 class SimulatedFastPath:
-    """Fetches assets without connections (as `fastpath.fast_path.FastPath`).
+    """Fetches assets without connections (as `engine.fast_path.FastPath`).
 
     Args:
         sent: Provides the files.

@@ -33,9 +33,9 @@ from tests.bench.origins import Origin, origin
 from stacpull.clock import SystemClock
 from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
+from stacpull.engine.fast_path import FastPath
 from stacpull.engine.pool import Pool
 from stacpull.engine.sharing import SharedDownloads
-from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy

@@ -13,8 +13,8 @@ from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
 from stacpull.clock import SystemClock
+from stacpull.engine.fast_path import FastPath
 from stacpull.fastpath import connections as module
-from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.client import Client

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import ReadsItems, TransferTools
 from stacpull.engine.clips import clip_area
+from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
-from stacpull.fastpath.fast_path import FastPath
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
 from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
@@ -141,7 +142,7 @@ def _fast_path(
     limits, web = network.client.limits, network.http
     if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
         return None
-    return lambda pool: FastPath(network.client, web, sharing, pool)
+    return partial(FastPath, network.client, web, sharing)
 
 
 class WholeAssets:

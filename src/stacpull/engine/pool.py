@@ -20,7 +20,7 @@ from stacpull.net.gate import MAX_REFUSALS
 from stacpull.transfer.attempt import AssetFetcher, JobT_contra
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.fast_path import FastPath
+    from stacpull.engine.fast_path import FastPath
 
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
@@ -123,7 +123,7 @@ class Pool(Generic[JobT, ResultT]):
         """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
-    # Called by the fast path (`fastpath.fast_path.FastPathPool`).
+    # Called by the fast path (`engine.fast_path`).
 
     def received(self, job: JobT, received: ResultT) -> None:
         """Take a received asset."""

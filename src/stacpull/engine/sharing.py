@@ -42,7 +42,7 @@ _MOST_BYTES = 2 << 20
 """Bytes of bodies."""
 
 
-class _SharedDownload(msgspec.Struct, eq=False):
+class SharedDownload(msgspec.Struct, eq=False):
     """The first job for an href, and its result: None before its end, or if it failed."""
 
     job: Job
@@ -75,7 +75,7 @@ class SharedDownloads:
         self._fetcher = fetcher
         self._destination = destination
         self._checksum = checksum
-        self._recent: OrderedDict[str, _SharedDownload] = OrderedDict()
+        self._recent: OrderedDict[str, SharedDownload] = OrderedDict()
         self._bytes = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
@@ -95,14 +95,14 @@ class SharedDownloads:
                 break
         return await self._end(self._become_first(job), self._fetcher.fetch(job, count_refusal=count_refusal))
 
-    # On the fast path (`fastpath.fast_path.AssetDecisions`).
+    # On the fast path (`engine.fast_path`).
 
-    def claim(self, job: Job) -> _SharedDownload | None:
-        """Start to fetch an asset. Return None if `fetch` must do it: it has a part, or a shared href."""
+    def claim(self, job: Job) -> SharedDownload | None:
+        """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
         href = job.href
         if href in self._recent or not self._fetcher.is_fresh(job):
             return None
-        first = _SharedDownload(job)
+        first = SharedDownload(job)
         if "?" not in href:
             self._recent[href] = first
         return first
@@ -110,7 +110,7 @@ class SharedDownloads:
     def accept(
         self,
         job: Job,
-        claim: _SharedDownload,
+        claim: SharedDownload,
         url: str,
         fields: Mapping[bytes, bytes],
         body: bytes | memoryview,
@@ -124,7 +124,7 @@ class SharedDownloads:
         return received
 
     async def continue_attempt(
-        self, job: Job, claim: _SharedDownload, started: StartedExchange | None, *, count_refusal: bool
+        self, job: Job, claim: SharedDownload, started: StartedExchange | None, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue an attempt that the fast path has started.
 
@@ -133,12 +133,12 @@ class SharedDownloads:
         """
         return await self._end(claim, self._fetcher.fetch(job, count_refusal=count_refusal, started=started))
 
-    def _become_first(self, job: Job) -> _SharedDownload:
+    def _become_first(self, job: Job) -> SharedDownload:
         self._forget(job.href)
-        first = self._recent[job.href] = _SharedDownload(job)
+        first = self._recent[job.href] = SharedDownload(job)
         return first
 
-    async def _end(self, first: _SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+    async def _end(self, first: SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Remember the result, and wake the waiting jobs."""
         try:
             received = await fetching
@@ -159,7 +159,7 @@ class SharedDownloads:
             first.end()
         return received
 
-    def _remember(self, first: _SharedDownload, weight: int) -> None:
+    def _remember(self, first: SharedDownload, weight: int) -> None:
         """Count the result, and drop old results beyond the limits."""
         recent = self._recent
         if recent.get(first.job.href) is first:
@@ -173,7 +173,7 @@ class SharedDownloads:
         if first is not None:
             self._bytes -= first.weight
 
-    async def _shared(self, job: Job, first: _SharedDownload) -> Arrival | None:
+    async def _shared(self, job: Job, first: SharedDownload) -> Arrival | None:
         """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
@@ -181,7 +181,7 @@ class SharedDownloads:
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (None if shared.body is None else _arrival_like(shared, job))
 
-    def _linked(self, job: Job, first: _SharedDownload, shared: Arrival) -> Arrival | None:
+    def _linked(self, job: Job, first: SharedDownload, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
         for path in _places(shared):  # the complete part first, which is then renamed to the other path
             try:
@@ -196,7 +196,7 @@ class SharedDownloads:
             self._destination.drop_part(part)
         return None
 
-    def _is_proven(self, part: str, first: _SharedDownload, shared: Arrival, *, linked: bool) -> bool:
+    def _is_proven(self, part: str, first: SharedDownload, shared: Arrival, *, linked: bool) -> bool:
         """Return True if a part is the file of the first job, by its identity or its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:

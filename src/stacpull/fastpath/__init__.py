@@ -1,9 +1,8 @@
-"""The fast path: small plain GETs, without a task, future or await per asset.
+"""The connections of the fast path: small plain GETs, without a task, future or await per request.
 
-Callbacks of a connection read each response and send the next request. Everything unusual is handed over to
-the general path, which continues at that point: nothing is requested twice.
+Callbacks of a connection read each response, and its user sends the next request. Everything unusual is
+handed over, with the response so far (`engine.fast_path`): nothing is requested twice.
 
-    fast_path.py      selects assets, sends their requests, follows redirects, hands over
     connections.py    the connections to each host
     connection.py     one connection: plain responses are read in one step, others by the parser
     plain_head.py     the heads of plain responses

@@ -15,13 +15,14 @@ results are the same.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.engine.sharing import SharedDownload, SharedDownloads
 from stacpull.errors import StacpullError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastHost
@@ -35,41 +36,8 @@ from stacpull.net.gate import Gate
 from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 
-
-class AssetDecisions(Protocol):
-    """Decides about assets (`engine.sharing.SharedDownloads`)."""
-
-    def claim(self, job: Job) -> Any | None:
-        """Return a mark that the asset is started; None if the general path must fetch it."""
-        ...
-
-    def accept(
-        self, job: Job, claim: Any, url: str, fields: Mapping[bytes, bytes], body: bytes | memoryview
-    ) -> Arrival | None:
-        """Return the asset of a small 200; None if it is incorrect and `continue_attempt` must handle it."""
-        ...
-
-    async def continue_attempt(
-        self, job: Job, claim: Any, started: StartedExchange | None, *, count_refusal: bool
-    ) -> Arrival | None:
-        """Continue the first attempt at an asset where the fast path stopped."""
-        ...
-
-
-class FastPathPool(Protocol):
-    """Receives assets (`engine.pool.Pool`)."""
-
-    def received(self, job: Job, received: Arrival) -> None:
-        """Take a received asset."""
-        ...
-
-    def fetch(self, job: Job, first: FastTransfer | None = None, since: float = 0.0) -> None:
-        """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
-        ...
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` as a task."""
-        ...
+if TYPE_CHECKING:
+    from stacpull.engine.pool import Pool
 
 
 class FastOrigin(msgspec.Struct, eq=False):
@@ -92,7 +60,7 @@ class FastOrigin(msgspec.Struct, eq=False):
     is_plain: bool
     """True if URLs are requested unchanged and without credentials."""
     headers: Mapping[str, str] | None = None
-    """The fields in `tail`, with `rewrites`."""
+    """With `rewrites`: the fields from which `tail` was made."""
 
     def __repr__(self) -> str:
         return f"<FastOrigin {self.host}>"
@@ -103,7 +71,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     path: FastPath
     job: Job
-    claim: Any
+    claim: SharedDownload
     origin: FastOrigin
     url: str
     since: float
@@ -243,7 +211,9 @@ class FastPath:
         pool: Receives the assets.
     """
 
-    def __init__(self, client: Client, web: WebTransport, assets: AssetDecisions, pool: FastPathPool) -> None:
+    def __init__(
+        self, client: Client, web: WebTransport, assets: SharedDownloads, pool: Pool[Job, Arrival | None]
+    ) -> None:
         self._client = client
         self._web = web
         self._connections = web.connections
