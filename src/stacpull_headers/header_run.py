@@ -151,7 +151,7 @@ class HeadersRun:
         fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
         network, prefer = self._network, self._selection.prefer
         tools = TransferTools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
-        pool = Pool(queue, self._book, tools, on_failure=self._failures.failed)
+        pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
 
         async def produce() -> None:
             await walk.run(position)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from stacpull.engine.pool import DeferredFailures
+from stacpull.engine.run_control import FailureLimit
+from stacpull.errors import StacpullError
 from stacpull.models import Failure, FailureKind
 
 
@@ -32,3 +36,23 @@ def test_refusals_are_deferred_per_host_and_other_failures_are_not() -> None:
     refusals.fail(3, Failure(FailureKind.GONE, "Gone.", host="a"), 1)
     refusals.fail(4, refusal("a"), 1)
     assert seen == [3, 1]
+
+
+def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
+    stop, seen = asyncio.Event(), list[int]()
+    limit = FailureLimit(3, stop)
+    failures: DeferredFailures[int] = DeferredFailures(
+        lambda number, *_: seen.append(number), 49, limit.count
+    )
+    for number in range(3):
+        failures.fail(number, refusal("a"), 1)
+    failures.fail(3, Failure(FailureKind.DOWN, "Down.", host="a"), 1)
+    for number in range(4, 7):
+        failures.fail(number, refusal("b"), 1)
+    assert not stop.is_set()
+    limit.check()
+    failures.fail(7, refusal("b"), 1)
+    assert stop.is_set()
+    assert seen == [4, 5, 6, 7]
+    with pytest.raises(StacpullError, match="after 4 failures"):
+        limit.check()

@@ -28,7 +28,7 @@ def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
             await stopping.wait()
         assert not stop.is_set()
         async with timed_stop(stop, None, None) as stopping:
-            FailureLimit(0, stopping).failed()
+            FailureLimit(0, stopping).count(1)
         assert (stopping.is_set(), stop.is_set()) == (True, False)
         async with asyncio.timeout(5), timed_stop(stop, None, None) as stopping:
             assert not stopping.is_set()

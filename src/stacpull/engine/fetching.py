@@ -87,7 +87,7 @@ def open_pool(
     clip: str | None,
     most_deferred: int,
     on_detail: Callable[[str], None],
-    on_failure: Callable[[], bool] = lambda: False,
+    count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
     """Return the pool of a run in this process.
 
@@ -104,7 +104,7 @@ def open_pool(
         clip: `Selection.clip`.
         most_deferred: The most deferred failures per host.
         on_detail: Called with messages for `-vv`.
-        on_failure: Called for each asset that fails.
+        count_failures: See `DeferredFailures`.
     """
     checksum = options.recorded_checksum
     fetcher = Fetcher(
@@ -132,7 +132,7 @@ def open_pool(
         whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=WholeAssets(network.events.warn))
     fast = _fast_path(network, sharing) if whole is sharing else None
     tools = TransferTools(whole, items, network.policy, network.clock, network.note_retry, prefer)
-    return Pool(queue, sink, tools, most_deferred=most_deferred, on_failure=on_failure, fast=fast)
+    return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
 
 
 def _fast_path(

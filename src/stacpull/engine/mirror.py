@@ -282,7 +282,7 @@ class MirrorRun:
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
             on_detail=lambda text: self._emit(Notice("debug", text)),
-            on_failure=self._failures.failed,
+            count_failures=self._failures.count,
         )
         if supply is None:
             return pool

@@ -59,7 +59,7 @@ class Pool(Generic[JobT, ResultT]):
         tools: TransferTools[JobT, ResultT],
         *,
         most_deferred: int = MAX_REFUSALS - 1,
-        on_failure: Callable[[], bool] = lambda: False,
+        count_failures: Callable[[int], bool] = lambda _: False,
         fast: Callable[[Pool[JobT, ResultT]], FastPath] | None = None,
     ) -> None:
         """Create the pool.
@@ -69,7 +69,7 @@ class Pool(Generic[JobT, ResultT]):
             sink: Takes the outcomes, and has a slot for each job.
             tools: Objects that transfers share.
             most_deferred: The most deferred failures per host (`DeferredFailures`).
-            on_failure: Called for each asset that fails; returns True if too many have failed.
+            count_failures: See `DeferredFailures`.
             fast: Returns the fast path, which passes received assets to this pool; None for no fast path.
         """
         self._queue = queue
@@ -81,7 +81,7 @@ class Pool(Generic[JobT, ResultT]):
         """Jobs that have begun and not ended."""
         self._stopping = False
         self._fed = False
-        self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, on_failure)
+        self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
 
@@ -206,17 +206,18 @@ class DeferredFailures(Generic[JobT]):
     Args:
         report: Called with a job, its failure and the number of attempts.
         most: The most deferred failures per host; with 0 everything is reported at once, including DOWN.
-        on_failure: Called for each final failure, even if it is deferred. If it returns True, too many have
-            failed: the run stops, and its failures are not deferred, because they say why.
+        count: Adds to the number of failed assets, which includes deferred ones. It is negative for those
+            that stay pending. If it returns True, too many have failed: the run stops, and its failures are
+            not deferred, because they say why.
     """
 
     def __init__(
         self,
         report: Callable[[JobT, Failure, int], None],
         most: int = MAX_REFUSALS - 1,
-        on_failure: Callable[[], bool] = lambda: False,
+        count: Callable[[int], bool] = lambda _: False,
     ) -> None:
-        self._on_failure = on_failure
+        self._count = count
         self._report = report
         self._most = most
         self._waiting: dict[str, deque[tuple[JobT, Failure, int]]] = {}
@@ -226,11 +227,12 @@ class DeferredFailures(Generic[JobT]):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
         if self._most and failure.kind is FailureKind.DOWN:
-            self._waiting.pop(failure.host, None)
+            if dropped := self._waiting.pop(failure.host, None):
+                self._count(-len(dropped))
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[failure.host] = failure.message
             return
-        are_too_many = failure.kind not in _NO_FAULT and self._on_failure()
+        are_too_many = failure.kind not in _NO_FAULT and self._count(1)
         if are_too_many:
             self.report_all()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:

@@ -124,9 +124,9 @@ class FailureLimit:
         self._stop = stop
         self._failed = 0
 
-    def failed(self) -> bool:
-        """Count a failed asset; return True if too many have failed."""
-        self._failed += 1
+    def count(self, failed: int) -> bool:
+        """Add to the number of failed assets (`DeferredFailures`); return True if too many have failed."""
+        self._failed += failed
         if self._is_exceeded():
             self._stop.set()
         return self._is_exceeded()
