@@ -65,11 +65,17 @@ def planned(
 class Bench:
     """One process working on DEST; the next `Bench` on the same path is what comes after a kill."""
 
-    def __init__(self, dest: Path, sync: Sync | None = None, spec: RunSpec = SPEC) -> None:
+    def __init__(
+        self,
+        dest: Path,
+        sync: Sync | None = None,
+        spec: RunSpec = SPEC,
+        flags: RunFlags = RunFlags(),  # noqa: B008 - immutable
+    ) -> None:
         self.destination = Destination(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
-        self.run = runs.begin(self.db, spec, NOW)
+        self.run = runs.begin(self.db, spec, NOW, flags)
         self.planner = Planner(self.db, self.run.id)
         self.failed: list[AssetFailed] = []
         self.published: list[int] = []
@@ -78,7 +84,6 @@ class Bench:
         self.store = MirrorOperations(
             Workspace(self.destination, self.db),
             runs.stored(self.db, self.run.id),
-            RunFlags(),
             checksum="sha256",
             secrets=Secrets(()),
             clock=SystemClock(),

@@ -14,7 +14,6 @@ from tests.store_in_thread import store_on_thread
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.events import AssetFailed, Event, Notice, Stage
-from stacpull.ledger.runs import RunFlags
 from stacpull.models import Arrival, Job, Validator
 from stacpull.planning.arrival import arrival_of
 from stacpull.redact import Secrets
@@ -75,7 +74,7 @@ async def opened(
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:
-            await client.open(started, RunFlags(), lock.fileno())
+            await client.open(started, lock.fileno())
             try:
                 await client.call(MirrorOperations.recover)
                 yield client

@@ -36,17 +36,16 @@ def test_the_end_mark_does_not_count_as_a_job() -> None:
 
 
 def test_the_queue_signals_each_new_job_even_if_a_task_waits_for_it() -> None:
-    received: list[int] = []
-
     async def course() -> None:
         queue = job_queue(share_out(1, 64, 64))
-        queue.on_put = lambda: received.append(queue.qsize())
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             taking = group.create_task(queue.get())
             await asyncio.sleep(0)
             await queue.put(job(1))
         assert taking.result() == job(1)
+        assert queue.news.is_set()
+        queue.news.clear()
         await queue.put(job(2))
+        assert queue.news.is_set()
 
     asyncio.run(course())
-    assert received == [1, 1]

@@ -30,7 +30,6 @@ from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import meta, runs, views, walk_state
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.runs import RunFlags
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.destination import Destination
@@ -375,7 +374,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = part_name_of(part)
-    opening = messages.OpenMirror(os.fsencode(tmp_path), 1, RunFlags(), "sha256", [], [], {})
+    opening = messages.OpenMirror(os.fsencode(tmp_path), 1, "sha256", [], [], {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process

@@ -17,12 +17,13 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
-from stacpull.engine.mirror import MirrorRun, flags_of
+from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
     continue_run,
+    flags_of,
     mirror_at,
     on_ledger,
     opened_source,
@@ -39,7 +40,7 @@ from stacpull.filters.labels import class_list, item_labels
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.meta import note_named_source
-from stacpull.ledger.runs import Run, RunSpec
+from stacpull.ledger.runs import Run, RunFlags, RunSpec
 from stacpull.models import Json
 from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
@@ -203,8 +204,8 @@ async def _mirror_input(
         stored = await store_input(workspace.destination.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
 
-        def begin() -> Run:
-            return runs.begin(workspace.db, spec, SystemClock().time(), flags_of(options))
+        def begin(flags: RunFlags) -> Run:
+            return runs.begin(workspace.db, spec, SystemClock().time(), flags)
 
         return await continue_run(workspace, spec, begin, options, on_event=on_event, stop=stop)
 
@@ -279,8 +280,8 @@ async def resume(
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db))
             if run is not None:
 
-                def begin() -> Run:
-                    return runs.begin_again(workspace.db, run, SystemClock().time())
+                def begin(flags: RunFlags) -> Run:
+                    return runs.begin_again(workspace.db, run, SystemClock().time(), flags)
 
                 return await continue_run(workspace, run.spec, begin, options, on_event=on_event, stop=stop)
         return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
@@ -324,8 +325,8 @@ async def retry(
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
             spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
 
-            def begin() -> Run:
-                run = runs.begin(workspace.db, spec, SystemClock().time())
+            def begin(flags: RunFlags) -> Run:
+                run = runs.begin(workspace.db, spec, SystemClock().time(), flags)
                 jobs.claim_failures(workspace.db, run.id, ordered=ordered)
                 return run
 

@@ -25,10 +25,10 @@ from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.pool import JobQueue, job_queue
+from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.run_control import FailureLimit, TransferPool, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import FailureLimit, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
@@ -46,8 +46,8 @@ from stacpull.errors import (
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.planner import Planner
-from stacpull.ledger.runs import EndState, Run, RunFlags
-from stacpull.models import ItemId
+from stacpull.ledger.runs import EndState, Run
+from stacpull.models import Arrival, ItemId, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
@@ -57,7 +57,7 @@ from stacpull.store.inspection import disk_of
 
 if TYPE_CHECKING:
     from stacpull.engine.dask_cluster import DaskCluster
-    from stacpull.engine.workers import LocalProcesses
+    from stacpull.engine.workers import LocalProcesses, Workers
     from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -67,11 +67,6 @@ _SAVED_EVERY = 20
 """Ticks after which the effort is saved."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
-
-
-def flags_of(options: Options) -> RunFlags:
-    """Return the options that `resume` uses again."""
-    return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 class MirrorRun:
@@ -179,7 +174,7 @@ class MirrorRun:
         Raises:
             InterruptedRunError: The run was stopped before recovery was complete.
         """
-        await self._store.open(self._started, flags_of(self._options), self._workspace.lock)
+        await self._store.open(self._started, self._workspace.lock)
         if self._stop.is_set():
             self._store.stop()
         is_in_order = False
@@ -265,7 +260,7 @@ class MirrorRun:
 
     def _transfer_pool(
         self, queue: JobQueue, reader: ItemReader, parts: FileParts | StreamedParts
-    ) -> TransferPool:
+    ) -> Pool[Job, Arrival | None] | Workers:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
         present = FilesInDest(self._workspace.destination)

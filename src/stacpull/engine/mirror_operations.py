@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,10 +27,10 @@ from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views
-from stacpull.ledger.database import ledger_path, transaction, translated
+from stacpull.ledger.database import transaction
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.pruning import forget_unwanted
-from stacpull.ledger.runs import EndState, RunFlags, StoredRun
+from stacpull.ledger.runs import EndState, StoredRun
 from stacpull.models import FailureKind
 from stacpull.redact import Secrets
 from stacpull.runtime import trim
@@ -101,7 +100,6 @@ class MirrorOperations:
         self,
         workspace: Workspace,
         run: StoredRun,
-        flags: RunFlags,
         *,
         checksum: str | None,
         secrets: Secrets,
@@ -116,7 +114,6 @@ class MirrorOperations:
         Args:
             workspace: The opened mirror.
             run: The run.
-            flags: The options of the run that `resume` uses again.
             checksum: Algorithm of the digest to record; None for none.
             secrets: Texts to remove from everything that is written.
             clock: The clock.
@@ -127,9 +124,7 @@ class MirrorOperations:
         """
         self.db = workspace.db
         self.store = workspace.destination
-        self._ledger = ledger_path(self.store.work)
         self._run = run
-        self._flags = flags
         self._checksum = checksum
         self._secrets = secrets
         self._clock = clock
@@ -145,6 +140,7 @@ class MirrorOperations:
             clock=clock,
             on_published=on_published,
             on_event=on_event,
+            adopting=run.flags.adopt or meta.is_adopting(self.db),
             area=runs.area_of(self.db, run.id),
             checksum=checksum,
             run_sync=run_sync,
@@ -157,14 +153,10 @@ class MirrorOperations:
             self.db,
             self._run.id,
             sample_size=self._run.sample_size,
-            revalidate=self._flags.revalidate,
+            revalidate=self._run.flags.revalidate,
             is_there=self.store.has,
             secrets=self._secrets,
         )
-
-    def translated(self) -> AbstractContextManager[None]:
-        """Raise errors of SQLite in the block as `DestinationError`."""
-        return translated(self._ledger)
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -176,10 +168,8 @@ class MirrorOperations:
         """
         db = self.db
         self.publisher.remove_listed()
-        runs.set_flags(db, self._run.id, self._flags)
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         mark_recovered(db, self.store)
-        self.publisher.adopting = self._flags.adopt or meta.is_adopting(db)
         self.publisher.add_in_place(left.in_place)
         self.publisher.add_recovered(left.complete)
         self._write_final_items()

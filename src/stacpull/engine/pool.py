@@ -257,9 +257,10 @@ class JobQueue(asyncio.Queue["Job | None"]):
     """The bounded queue of jobs, with a signal when a job is added.
 
     It has one producer. asyncio documents `_init`, `_get` and `_put` for subclasses.
-    """
 
-    on_put: Callable[[], None] = staticmethod(lambda: None)
+    Attributes:
+        news: Set when a job is added. Whoever waits for it clears it.
+    """
 
     def waiting(self) -> int:
         """Return the number of jobs, without the None at the end."""
@@ -268,13 +269,14 @@ class JobQueue(asyncio.Queue["Job | None"]):
     def _init(self, maxsize: int) -> None:
         self._room = maxsize
         self._jobs: deque[Job | None] = deque()
+        self.news = asyncio.Event()
 
     def _get(self) -> Job | None:
         return self._jobs.popleft()
 
     def _put(self, item: Job | None) -> None:
         self._jobs.append(item)
-        self.on_put()
+        self.news.set()
 
     async def put_all(self, jobs: Sequence[Job]) -> None:
         """Add jobs, as many at once as there is room for, and wait for room for the others."""

@@ -97,6 +97,7 @@ class Publisher:
         clock: Clock,
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice], None],
+        adopting: bool,
         area: int | None,
         checksum: str | None,
         run_sync: Callable[[Callable[[], None]], None],
@@ -118,10 +119,10 @@ class Publisher:
         self._failed_sync: DestinationError | None = None
         self._slow_syncs = 0
         self._deadline: float | None = None
-        self.adopting = False
+        self._adopting = adopting
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
         self.counters: Mapping[str, int | None] = counters
-        """The run's counters after the last transaction. Any thread may read them."""
+        """The run's counters after the last transaction."""
 
     def wait(self) -> float | None:
         """Return the seconds until `publish_if_due` has work, None if nothing waits."""
@@ -183,7 +184,7 @@ class Publisher:
             DestinationError: There is such a file, with other content (`is_same`).
         """
         if not meta.owns_file(self._db, path) and not may_be_replaced(
-            self._store, path, is_same, adopting=self.adopting
+            self._store, path, is_same, adopting=self._adopting
         ):
             raise DestinationError(foreign_file_sentence(path))
 
@@ -228,7 +229,7 @@ class Publisher:
         self._finish_upload()
         group, self._group = self._group, _Group()
         previous, self._renamed = self._renamed, _Renamed()
-        items = self._items.write_parts(self._final_items, adopting=self.adopting)
+        items = self._items.write_parts(self._final_items, adopting=self._adopting)
         self._final_items = []
         assets = self._reserve(group, [item.row for item in items])
         self._sync_all([one.part for one in assets] + [one.part for one in items])
@@ -244,7 +245,7 @@ class Publisher:
         arrivals = group.parts
         if not arrivals and not items:
             return []
-        if self.adopting:
+        if self._adopting:
             arrivals = [self._disowned(arrival) for arrival in arrivals]
         reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(arrivals))
         if reserved is not arrivals:
@@ -381,7 +382,7 @@ class Publisher:
                 if arrival.digest is None:
                     self._note_digest(arrival)
                 self._renamed.done.append(arrival)
-                if self.adopting:
+                if self._adopting:
                     self._store.drop_part(arrival.part)  # renaming does nothing between links to one file
             else:
                 self._store.drop_part(arrival.part)

@@ -1,22 +1,27 @@
-"""Runs producer and pool concurrently, until everything is done, a stop is requested, or a thread fails.
+"""Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
 
     walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
                                and transfers in flight have a few seconds to end
 
 If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
-error is raised after them. A failed thread ends everything at once.
+error is raised after them. If the store process or the lease of a bucket is lost, everything
+ends at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.events import Listener, Notice
+
+if TYPE_CHECKING:
+    from stacpull.engine.pool import Pool
+    from stacpull.engine.workers import Workers
 
 _GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
@@ -24,30 +29,9 @@ _GRACE = 5.0
 T = TypeVar("T")
 
 
-class TransferPool(Protocol):
-    """Transfers the jobs of a queue: `pool.Pool`, or `workers.Workers` with several processes."""
-
-    @property
-    def given_up_hosts(self) -> Mapping[str, str]:
-        """The hosts that were given up, and why; their assets stay pending."""
-        ...
-
-    async def run(self) -> None:
-        """Work until all jobs are done, or `stop` was called."""
-        ...
-
-    def no_more(self) -> None:
-        """Mark the end of the jobs."""
-        ...
-
-    def stop(self) -> None:
-        """Take no further jobs. Transfers in flight continue."""
-        ...
-
-
 async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
-    pool: TransferPool,
+    pool: Pool[Any, Any] | Workers,
     tick: Callable[[], Coroutine[Any, Any, None]],
     *,
     stop: asyncio.Event,
@@ -60,7 +44,7 @@ async def walk_and_transfer(
         pool: Stopped by a stop, and cancelled a few seconds later.
         tick: Cancelled at the end.
         stop: Set to end the work early.
-        broken: Has an error as its result if a required thread has failed. The error is raised.
+        broken: Has an error as its result once nothing can be written any more. The error is raised.
 
     Raises:
         SourceError: The source cannot be read to its end, or assets stay pending because their host does not

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
+from msgspec.structs import asdict
 
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
@@ -25,7 +26,7 @@ from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
-from stacpull.ledger.runs import Run, RunSpec
+from stacpull.ledger.runs import Run, RunFlags, RunSpec
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -48,6 +49,11 @@ def with_client(options: Options, client: Any = None) -> Options:
 
         check_dask(options)
     return options
+
+
+def flags_of(options: Options) -> RunFlags:
+    """Return the options that `resume` uses again."""
+    return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
@@ -74,7 +80,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
 async def continue_run(
     workspace: Workspace,
     spec: RunSpec,
-    begin: Callable[[], Run],
+    begin: Callable[[RunFlags], Run],
     options: Options,
     *,
     on_event: Listener | None,
@@ -88,8 +94,9 @@ async def continue_run(
     Args:
         workspace: The opened mirror.
         spec: The task of the run.
-        begin: Returns the run. It changes the ledger, so it is called once all arguments
-            are accepted. If SOURCE then refuses or does not answer, `resume` continues the run.
+        begin: Returns the run, which gets the flags of `options`. It changes the ledger, so it is called
+            once all arguments are accepted. If SOURCE then refuses or does not answer, `resume` continues the
+            run.
         options: How to transfer.
         on_event: As for `mirror`.
         stop: As for `mirror`.
@@ -109,16 +116,8 @@ async def continue_run(
         raise CredentialsError(
             f"The run was started with {' and '.join(missing)}: give it again to continue."
         )
-    run = await on_ledger(workspace, begin)
-    options = attrs.evolve(
-        options,
-        layout=spec.layout,
-        metadata=spec.metadata,
-        adopt=options.adopt or run.flags.adopt,
-        revalidate=options.revalidate or run.flags.revalidate,
-        prune=options.prune or run.flags.prune,
-        yes=options.yes or run.flags.yes,
-    )
+    run = await on_ledger(workspace, lambda: begin(flags_of(options)))
+    options = attrs.evolve(options, layout=spec.layout, metadata=spec.metadata, **asdict(run.flags))
     remote = remote_store(workspace.destination)
     async with (
         started_store(None if remote is None else remote.location) as started,
@@ -193,7 +192,7 @@ async def opened_workspace(place: DestPlace, on_event: Listener | None = None) -
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
-    """Run `function` off the loop, before the publisher owns the ledger."""
+    """Run `function` in a thread, before the store process opens the ledger or after it has closed it."""
 
     def call() -> T:
         with translated(ledger_path(workspace.destination.work)):

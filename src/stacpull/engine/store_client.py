@@ -25,7 +25,7 @@ from stacpull.engine.run_control import off_loop
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.ledger.runs import Run, RunFlags
+from stacpull.ledger.runs import Run
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
@@ -125,12 +125,11 @@ class StoreClient(ArrivalSender):
 
     # --- start and end -----------------------------------------------------------------------------------
 
-    async def open(self, started: Started, flags: RunFlags, lock: int) -> None:
+    async def open(self, started: Started, lock: int) -> None:
         """Open the mirror in the store process.
 
         Args:
             started: The process, and this end of its socket.
-            flags: The options of the run that `resume` uses again.
             lock: The descriptor of the mirror's lock, which the process also holds until it ends.
 
         Raises:
@@ -142,7 +141,7 @@ class StoreClient(ArrivalSender):
         remote = remote_store(self._destination)
         variables = {} if remote is None else variables_of(SCHEMES[remote.location.scheme].dest_variables)
         secrets = self._secrets.revealed()
-        opening = messages.OpenMirror(dest, self._run.id, flags, self._checksum, *secrets, variables)
+        opening = messages.OpenMirror(dest, self._run.id, self._checksum, *secrets, variables)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:

@@ -22,7 +22,6 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
-from stacpull.ledger.runs import RunFlags
 
 Counters = dict[str, int | None]
 
@@ -32,7 +31,6 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
     dest: bytes
     run: int
-    flags: RunFlags
     checksum: str | None
     known: list[str]
     """Secrets to remove from everything that is written."""

@@ -43,7 +43,7 @@ from stacpull.engine.mirror_operations import MirrorOperations, as_destination_e
 from stacpull.engine.workspace import opened_ledger
 from stacpull.events import Notice
 from stacpull.ledger import runs
-from stacpull.ledger.database import bind_plainly
+from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, CopySource
 from stacpull.python_process import import_early
@@ -81,7 +81,7 @@ class StoreServer:
         self._unfinished: Exception | None = None
         """The error of the last group. The next start looks at what is not recorded."""
         self._secrets = Secrets()
-        self._dest = Path()
+        self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None
         """The algorithm of the digest to record, as an empty checksum."""
         self._operations: MirrorOperations | None = None
@@ -120,6 +120,7 @@ class StoreServer:
             add_variables(message.variables)
         self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
         self._dest = Path(os.fsdecode(message.dest))
+        self._ledger = ledger_path(self._dest)
         try:
             workspace = opened.enter_context(opened_ledger(self._dest, self._warn))
             self._remote = remote_store(workspace.destination)
@@ -128,7 +129,6 @@ class StoreServer:
             operations = self._operations = MirrorOperations(
                 workspace,
                 runs.stored(workspace.db, message.run),
-                message.flags,
                 checksum=message.checksum,
                 secrets=self._secrets,
                 clock=SystemClock(),
@@ -171,7 +171,7 @@ class StoreServer:
             pass
         if self._failed is None:
             try:
-                with operations.translated():
+                with translated(self._ledger):
                     operations.publisher.finish()
             except Exception as error:  # noqa: BLE001 -- `_raise_unfinished` raises it
                 operations.publisher.distrust_ledger(error)
@@ -190,7 +190,7 @@ class StoreServer:
             self._answer(operations, message)
         if self._failed is None:
             try:
-                with operations.translated():
+                with translated(self._ledger):
                     self._publish(operations, message)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._break(error)
@@ -299,7 +299,7 @@ class StoreServer:
             failure = self._error()
         else:
             try:
-                with operations.translated():
+                with translated(self._ledger):
                     operation = messages.operation(call.operation)
                     first = getattr(operations, operation.owner) if operation.owner else operations
                     found = operation.function(first, *operation.arguments.decode(call.arguments))

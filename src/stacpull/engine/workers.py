@@ -168,7 +168,7 @@ class LocalProcesses(WorkerSupply):
 
 
 class Workers:
-    """Runs the jobs of a queue in worker processes (`engine.run_control.TransferPool`).
+    """Runs the jobs of a queue in worker processes as a `Pool` does in one.
 
     Args:
         queue: The queue of jobs.
@@ -207,14 +207,13 @@ class Workers:
         """The tasks that keep a worker running at each place."""
         self._given_back: deque[Job] = deque()
         """Jobs of lost workers."""
-        self._news = asyncio.Event()
+        self._news = queue.news
         self._fed = False
         self._stopping = False
         self._done = False
         self._lost_in_vain = 0
         self._shown: set[str] = set()
         self._group = asyncio.TaskGroup()
-        queue.on_put = self._news.set
         network.events.share_closings(
             lambda host, seconds: self._send_throttled(messages.Throttled(host, seconds))
         )

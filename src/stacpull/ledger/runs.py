@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from operator import or_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -69,6 +70,8 @@ class RunFlags(msgspec.Struct, frozen=True):
 
 
 _NO_FLAGS = RunFlags()
+_FLAGS = "adopt, revalidate, prune, prune_yes"
+"""The columns of the flags."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -99,6 +102,7 @@ class StoredRun(NamedTuple):
     metadata: Literal["item", "ndjson", "none"]
     sample_size: int
     """The number of items in its sample, 0 without `--sample`."""
+    flags: RunFlags
     counters: Mapping[str, int | None]
 
 
@@ -190,14 +194,18 @@ def last_unfinished(db: sqlite3.Connection) -> Run | None:
     return None if row is None else load(db, row[0])
 
 
-def begin_again(db: sqlite3.Connection, run: Run, now: float) -> Run:
-    """Continue `last_unfinished`, or start a run with its task if a later run has completed."""
+def begin_again(db: sqlite3.Connection, run: Run, now: float, flags: RunFlags = _NO_FLAGS) -> Run:
+    """Continue `last_unfinished`, or start a run with its task if a later run has completed.
+
+    It keeps its flags, and gets `flags` in addition.
+    """
+    both = RunFlags(*map(or_, astuple(run.flags), astuple(flags)))
     if run.id == number(db, "SELECT max(id) FROM runs"):
-        return _continue(db, run, run.spec, run.flags)
-    return _insert(db, run.spec, now, run.flags)
+        return _continue(db, run, run.spec, both)
+    return _insert(db, run.spec, now, both)
 
 
-def set_flags(db: sqlite3.Connection, run: int, flags: RunFlags) -> None:
+def _set_flags(db: sqlite3.Connection, run: int, flags: RunFlags) -> None:
     """Store the options that `resume` uses again."""
     db.execute(
         "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
@@ -310,7 +318,7 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags) 
             ),
         )
         run = cursor.lastrowid or 0
-        set_flags(db, run, flags)
+        _set_flags(db, run, flags)
     return replace(load(db, run), resumed=False)
 
 
@@ -332,23 +340,24 @@ def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, flags: RunFlags) 
             "credential_names = ? WHERE id = ?",
             (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
         )
-        set_flags(db, run.id, flags)
+        _set_flags(db, run.id, flags)
     return replace(run, spec=spec, resumed=True, flags=flags)
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     """Return the data of a run that the store process needs."""
-    kind, source, metadata, selection = db.execute(
-        "SELECT kind, source, metadata, selection FROM runs WHERE id = ?", (run,)
+    kind, source, metadata, selection, *flags = db.execute(
+        f"SELECT kind, source, metadata, selection, {_FLAGS} FROM runs WHERE id = ?", (run,)
     ).fetchone()
-    return StoredRun(run, kind, source, metadata, _decoded(selection).get("sample") or 0, counters(db, run))
+    sample_size = _decoded(selection).get("sample") or 0
+    flags = RunFlags(*map(bool, flags))
+    return StoredRun(run, kind, source, metadata, sample_size, flags, counters(db, run))
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
     """Return a run in the ledger, ready to be resumed."""
-    position, walk_ended, drawn, cut_short, unseen, *requested = db.execute(
-        "SELECT position, walk_ended, drawn, cut_short, items_unseen, adopt, revalidate, prune, prune_yes "
-        "FROM runs WHERE id = ?",
+    position, walk_ended, drawn, cut_short, unseen, *flags = db.execute(
+        f"SELECT position, walk_ended, drawn, cut_short, items_unseen, {_FLAGS} FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return Run(
@@ -359,7 +368,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         walk_ended=bool(walk_ended),
         sample_complete=bool(drawn),
         counters=counters(db, run),
-        flags=RunFlags(*map(bool, requested)),
+        flags=RunFlags(*map(bool, flags)),
         cut_short=cut_short,
         items_unseen=unseen,
     )

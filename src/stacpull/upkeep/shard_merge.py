@@ -299,8 +299,7 @@ class _MergeRun:
             return
         store = MirrorOperations(
             self._workspace,
-            runs.stored(self._db, row),
-            RunFlags(),
+            runs.stored(self._db, row)._replace(flags=RunFlags()),  # a merge adopts nothing
             checksum=None,
             secrets=Secrets(),
             clock=SystemClock(),

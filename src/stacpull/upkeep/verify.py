@@ -27,7 +27,7 @@ from stacpull.events import Damage, Listener
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
-from stacpull.ledger.runs import Run, RunSpec
+from stacpull.ledger.runs import Run, RunFlags, RunSpec
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
 from stacpull.store.store_choice import open_files
@@ -101,8 +101,8 @@ async def _repair(
         return None
     spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
 
-    def claim() -> Run:
-        return check.claim(workspace, spec)
+    def claim(flags: RunFlags) -> Run:
+        return check.claim(workspace, spec, flags)
 
     options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
@@ -190,10 +190,10 @@ class _Check:
             )
         return replace(last, kind="repair")
 
-    def claim(self, workspace: Workspace, spec: RunSpec) -> Run:
+    def claim(self, workspace: Workspace, spec: RunSpec, flags: RunFlags) -> Run:
         """Record in the ledger what to repair, and return the run that repairs it."""
         db = workspace.db
-        run = runs.begin(db, spec, SystemClock().time())
+        run = runs.begin(db, spec, SystemClock().time(), flags)
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
