@@ -125,6 +125,21 @@ def test_a_part_with_gaps_is_never_finished(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not list descriptors")
+def test_a_part_that_cannot_be_opened_again_leaves_its_log_closed(tmp_path: Path) -> None:
+    park_with_gaps(tmp_path)
+    (tmp_path / "1.1.part").unlink()
+    (tmp_path / "1.1.part").symlink_to(tmp_path / "1.1.json")
+
+    async def resume() -> None:
+        with pytest.raises(DestinationError):
+            await (await opened_parts(tmp_path)).resume(1, 1)
+
+    asyncio.run(resume())
+    logs = [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if "1.1.have" in path]
+    assert logs == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_while_writing_the_log_is_an_error(tmp_path: Path) -> None:
     async def use() -> None:

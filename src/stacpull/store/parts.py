@@ -358,4 +358,10 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
 
 def _resume(path: Path) -> _Sink:
     """Open a part and, if it has gaps, its log."""
-    return _Sink(path, "rb+", PartLog.resume(path) if log_of(path).exists() else None)
+    log = PartLog.resume(path) if log_of(path).exists() else None
+    try:
+        return _Sink(path, "rb+", log)
+    except OSError:
+        if log is not None:
+            log.close()
+        raise
