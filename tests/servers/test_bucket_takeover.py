@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import io
@@ -343,6 +344,31 @@ def test_a_copy_of_the_ledger_that_is_not_stored_is_reported(
         ledger_copy.ledger_copies(store, lease),
     ):
         pass
+
+
+def test_an_error_of_the_system_does_not_end_the_copies_of_the_ledger(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next copy is stored, and the last one does not hide the error of the run."""
+    monkeypatch.setattr(ledger_copy, "INTERVAL", 0.01)
+    copy, calls, stored = ledger_copy.copy_ledger, list[Path](), threading.Event()
+
+    def copies(dest: Path, to: Path) -> None:
+        calls.append(to)
+        if len(calls) == 1 or stored.is_set():
+            raise OSError(errno.EMFILE, "Too many open files")
+        copy(dest, to)
+
+    monkeypatch.setattr(ledger_copy, "copy_ledger", copies)
+    with machines.lease("one") as lease:
+        store = machines.store("one")
+        open_writer(store.work).close()
+        with pytest.raises(KeyError), ledger_copy.ledger_copies(store, lease):  # noqa: PT012 - it fails in it
+            assert wait_until(lambda: store.look_at(ledger_copy.COPY).size is not None)
+            stored.set()
+            raise KeyError
+        with pytest.raises(DestinationError), ledger_copy.ledger_copies(store, lease):
+            pass
 
 
 def test_a_run_that_is_killed_right_after_it_has_fetched_the_copy_leaves_a_ledger_that_adopts(

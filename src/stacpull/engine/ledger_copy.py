@@ -21,6 +21,7 @@ from pathlib import Path
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.store.atomic import whole_file
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lease import Lease
 from stacpull.store.protocol import RemoteStore
 
@@ -72,29 +73,30 @@ def _store_copy(store: RemoteStore, lease: Lease) -> None:
     if lease.lost is not None or not ledger_path(store.work).exists():
         return
     raw, packed = (store.work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
-    try:
-        copy_ledger(store.work, raw)
-        with (
-            whole_file(packed) as file,
-            gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
-            raw.open("rb") as of,
-        ):
-            while data := of.read(_PIECE):
-                into.write(data)
-        raw.unlink()
-        with packed.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").digest()
-            if store.look_at(COPY).digest == sha256:
-                return
-            file.seek(0)
-            if not store.store_own(COPY, file, packed.stat().st_size, sha256):
-                raise DestinationError(
-                    f"The copy of the ledger was not stored in {store.name} ({COPY}): another "
-                    "program is writing there. Run `stacpull resume` to store it."
-                )
-    finally:
-        for left in (raw, packed):
-            left.unlink(missing_ok=True)
+    with destination_errors(store.work):
+        try:
+            copy_ledger(store.work, raw)
+            with (
+                whole_file(packed) as file,
+                gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
+                raw.open("rb") as of,
+            ):
+                while data := of.read(_PIECE):
+                    into.write(data)
+            raw.unlink()
+            with packed.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").digest()
+                if store.look_at(COPY).digest == sha256:
+                    return
+                file.seek(0)
+                if not store.store_own(COPY, file, packed.stat().st_size, sha256):
+                    raise DestinationError(
+                        f"The copy of the ledger was not stored in {store.name} ({COPY}): another "
+                        "program is writing there. Run `stacpull resume` to store it."
+                    )
+        finally:
+            for left in (raw, packed):
+                left.unlink(missing_ok=True)
 
 
 def fetch_copy(store: RemoteStore) -> bool:

@@ -93,7 +93,7 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(StacpullError):  # it expires
+        with suppress(StacpullError, OSError):  # it expires
             if self.lost is None and (note := self._own()) is not None:
                 self._store.write_note(OWNER, self._body(is_held=False), replaces=note)
 
@@ -143,7 +143,7 @@ class Lease:
     def _keep(self) -> None:
         """Renew the lease until the run ends or another mirror has taken it."""
         while not self._ended.wait(LEASE_SECONDS / 4):
-            with suppress(StacpullError):  # the bucket did not respond: the next attempt may succeed
+            with suppress(StacpullError, OSError):  # the next attempt may succeed
                 note = self._own()
                 if note is None:
                     self.lost = _taken_over(self._store)
