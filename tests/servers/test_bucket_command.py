@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,16 @@ from tests.servers.radosgw import OWNER, STRANGER
 
 from stacpull import sync
 from stacpull.engine import ledger_copy
-from stacpull.errors import UsageError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.models import BucketLocation
-from stacpull.store.store_choice import remember_bucket
+from stacpull.store.bucket import BucketStore
+from stacpull.store.lease import OWNER as LEASE
+from stacpull.store.lease import Lease
+from stacpull.store.multipart import save_note
+from stacpull.store.protocol import remote_store
+from stacpull.store.s3_bucket import ObjectContent
+from stacpull.store.staged_objects import StagedObject
+from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
 
 Stacpull = Callable[..., Ran]
 
@@ -223,6 +233,55 @@ def test_outputs_of_a_mirror_in_a_bucket(
         sync.merge(tmp_path / "new", [work])
 
 
+def lose_ledger(work: Path) -> None:
+    for left in (work / ".stacpull").glob("ledger.sqlite*"):
+        left.unlink()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["its run has ended", "its run was killed"])
+def test_a_rebuild_removes_a_staged_object_of_the_last_run(
+    location: BucketLocation, s3: Any, source: str, tmp_path: Path, is_killed: bool
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    sync.mirror(source, work)
+    with closing(open_store(work)) as store:
+        remote = remote_store(store)
+        assert isinstance(remote, BucketStore)
+        if is_killed:
+            Lease(remote, has_ledger=True)._take()
+        staged = remote.staged.new_key("7.0")
+        etag = remote.bucket.put_own(staged, ObjectContent(b"abc", hashlib.sha256(b"abc").digest()))
+        save_note(store.parts / "7.0.3.sent", StagedObject(staged, etag, 3, None, None, 7))
+        assert [entry.name for entry in store.list_parts()] == ["7.0.3.whole"]
+    before = bucket_of(work)
+    lose_ledger(work)
+    assert sync.verify(work, rebuild=True).rebuilt is not None
+    assert not [key for key in keys(s3, location) if key.startswith(".stacpull/parts/")]
+    assert json.loads(body(s3, location, LEASE))["held"] is False
+    assert bucket_of(work) == before
+
+
+def test_a_rebuild_waits_for_a_run_on_another_machine(
+    location: BucketLocation, source: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    sync.mirror(source, work)
+    other = tmp_path / "other"
+    shutil.copytree(work, other)
+    lose_ledger(work)
+    with closing(open_store(other)) as store:
+        remote = remote_store(store)
+        assert remote is not None
+        with (
+            Lease(remote, has_ledger=True),
+            pytest.raises(DestinationError, match="Another run is writing to"),
+        ):
+            sync.verify(work, rebuild=True)
+    assert sync.verify(work, rebuild=True).rebuilt is not None
+
+
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_lost_ledger_is_rebuilt_from_the_bucket(
     location: BucketLocation, s3: Any, source: str, tmp_path: Path
@@ -232,8 +291,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_bucket(
     mirrored = sync.mirror(source, work)
     before = objects(s3, location)
     lost, altered = sorted(key for key in before if key.endswith(".bin"))[:2]
-    for left in (work / ".stacpull").glob("ledger.sqlite*"):
-        left.unlink()
+    lose_ledger(work)
     s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
     s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{altered}", Body=b"altered")
     rebuilt = sync.verify(work, rebuild=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -111,6 +111,28 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
             fetch_copy(remote)
         with ledger_copies(remote, lease):
             yield lease
+
+
+@contextmanager
+def store_without_ledger(dest: Path) -> Iterator[Store]:
+    """Open the store of a mirror whose ledger is lost or damaged, and lock out runs on all machines.
+
+    Args:
+        dest: The directory of the ledger.
+
+    Raises:
+        CredentialsError: The bucket rejects the credentials, or there are none.
+        DestinationError: It cannot be written, or a run uses it.
+    """
+    bucket = bucket_of(dest)
+    location = None if bucket is None else _identified(dest, bucket)
+    with closing(open_store(dest, location)) as destination, locked(dest), ExitStack() as held:
+        remote = remote_store(destination)
+        if remote is not None:
+            from stacpull.store.lease import Lease  # noqa: PLC0415 - few mirrors have one
+
+            held.enter_context(Lease(remote, has_ledger=True))
+        yield destination
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from stacpull.digests import recorded
 from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.clips import clip_in
 from stacpull.engine.items_parquet import ITEMS_PARQUET
-from stacpull.engine.workspace import locked
+from stacpull.engine.workspace import store_without_ledger
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger import meta
@@ -60,7 +60,7 @@ from stacpull.selection import Selection
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Look, StoredFiles
-from stacpull.store.store_choice import open_files, open_store
+from stacpull.store.store_choice import open_files
 from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Found, ItemFinder, assess
 from stacpull.upkeep.mirror_check import OWN, described
 from stacpull.upkeep.reporting import Reporter
@@ -82,8 +82,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
     reason = _reason(dest)
     try:
         with ExitStack() as opened:
-            destination = opened.enter_context(closing(open_store(dest)))
-            opened.enter_context(locked(dest))
+            destination = opened.enter_context(store_without_ledger(dest))
             files = opened.enter_context(open_files(dest))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
