@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from stacpull.digests import digest_of
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.complete_parts import parse_complete_part
+from stacpull.store.inspection import digest_by
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, IsStopped, Look, PartEntry, StagedFile, StoredFiles, never
 
@@ -236,6 +236,7 @@ def _is_odd(directory: str) -> bool:
 
 
 def _look(data: bytes, algorithm: str | None, is_stopped: Callable[[], bool]) -> Look:
-    if algorithm is None or is_stopped():
+    if algorithm is None:
         return Look(len(data))
-    return Look(len(data), digest_of(Checksum(algorithm, b""), data))
+    hashed = digest_by(io.BytesIO(data).read, Checksum(algorithm, b""), is_stopped)
+    return Look(len(data)) if hashed is None else Look(*hashed)

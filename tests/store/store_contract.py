@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, repeat
 
 import pytest
 
@@ -49,6 +51,15 @@ class StoreContract:
         store = reopen()
         yield store
         store.close()
+
+    def test_a_look_that_is_stopped_has_the_whole_size_and_no_digest(self, store: Store) -> None:
+        """Otherwise a whole file would look like a truncated one."""
+        size = 9 << 20  # longer than parts in memory
+        put(store, "c/long", bytes(size))
+        store.write_part("1.0.2.whole", bytes(size))
+        for look_at, name in ((store.look_at, "c/long"), (store.look_at_part, "1.0.2.whole")):
+            answers = chain([False, False], repeat(True))
+            assert look_at(name, algorithm="sha1", is_stopped=partial(next, answers)) == Look(size)
 
     # --- publishing --------------------------------------------------------------------------------------
 

@@ -161,7 +161,8 @@ class BufferedParts(StagedParts):
         if content.is_staged and content.algorithm == algorithm:
             return Look(found.size, content.digest)
         with self.open_copy(content) as file:
-            return Look(*digest_by(file.read, Checksum(algorithm, b""), is_stopped))
+            hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+        return Look(found.size) if hashed is None else Look(*hashed)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""

@@ -155,19 +155,20 @@ def digest_in(
         OSError: The file does not exist or cannot be read.
     """
     with files.open(path) as file:
-        return digest_by(file.read, checksum, is_stopped)[1]
+        found = digest_by(file.read, checksum, is_stopped)
+    return None if found is None else found[1]
 
 
 def digest_by(
     read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
-) -> tuple[int, bytes | None]:
-    """Return the number of bytes that `read` yields, and their digest (None if stopped)."""
+) -> tuple[int, bytes] | None:
+    """Return the number of bytes that `read` yields, and their digest; None if stopped."""
     data = read(_READ)
     size, hasher = len(data), new_hasher(checksum)
     hasher.update(data)
     while data:
         if size >= _READ and is_stopped():
-            return size, None
+            return None
         data = read(_READ)
         size += len(data)
         hasher.update(data)
@@ -250,7 +251,8 @@ def look_at(root: int, path: str, *, algorithm: str | None = "sha256", is_stoppe
         root: descriptor of DEST.
         path: relative to it.
         algorithm: the algorithm of its digest, which reads the file; None for no digest.
-        is_stopped: called between two pieces of a long file. If it returns True, there is no digest.
+        is_stopped: called between two pieces of a long file. If it returns True, there is no digest, and the
+            size is that of `os.stat`.
     """
     try:
         if algorithm is None:
@@ -265,7 +267,8 @@ def look_at(root: int, path: str, *, algorithm: str | None = "sha256", is_stoppe
         found = _of_stat(os.fstat(fd))
         if found.obstacle is not None:
             return found
-        return Look(*digest_by(partial(os.read, fd), Checksum(algorithm, b""), is_stopped))
+        hashed = digest_by(partial(os.read, fd), Checksum(algorithm, b""), is_stopped)
+        return found if hashed is None else Look(*hashed)
     except OSError as error:
         return Look(obstacle=_unreadable(error), readable=False)
     finally:

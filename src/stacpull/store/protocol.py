@@ -132,7 +132,8 @@ class StoredFiles(Protocol):
         Args:
             path: The path of a file. A link in its place is not followed.
             algorithm: The algorithm of its digest, which reads the file; None for no digest.
-            is_stopped: Called between two pieces of a long file. If it returns True, there is no digest.
+            is_stopped: Called between two pieces of a long file. If it returns True, there is no digest. The
+                size is then that of the whole file.
         """
         ...
 

@@ -525,7 +525,8 @@ class S3Bucket:
         if algorithm in found.digests:
             return Look(found.size, found.digests[algorithm])
         with ObjectReader(self, path, found.size, found.etag) as file:
-            return Look(*digest_by(file.take, Checksum(algorithm, b""), is_stopped))
+            hashed = digest_by(file.take, Checksum(algorithm, b""), is_stopped)
+        return Look(found.size) if hashed is None else Look(*hashed)
 
     def copy(
         self, path: str, source: CopySource, noted: Mapping[str, str], algorithm: str | None = None
