@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -485,6 +486,31 @@ def test_listings_of_boto3_are_read_page_by_page(
         )
         with pytest.raises(DestinationError, match="cannot be listed"):
             list(store.walk(frozenset()))
+
+
+def test_a_name_that_is_stored_during_a_listing_is_known_afterwards(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The publisher stores it in another thread, after the server has made the list."""
+    act_as(OWNER)
+    with closing(BucketStore(tmp_path, BucketLocation(bucket.name, "p", gateway.url, REGION))) as store:
+        listed = store.bucket.listed
+        storing = Thread(target=put, args=(store, "c/b", b"x"))
+
+        def then_stored(prefix: str, after: str = "") -> tuple[list[str], bool]:
+            found = listed(prefix, after)
+            storing.start()
+            storing.join(0.5)
+            return found
+
+        monkeypatch.setattr(store.bucket, "listed", then_stored)
+        assert not store.has("c/a")
+        storing.join()
+        assert store.has("c/b")
 
 
 def test_folders_made_by_a_console_are_not_files(

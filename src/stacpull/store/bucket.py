@@ -139,8 +139,9 @@ class BucketFiles:
         known = self.bucket.names.has(key)
         if known is not None:
             return known
-        names, is_last = self.bucket.listed(self.bucket.prefix, key[:-1])
-        self.bucket.names.add(key[:-1], names, is_last=is_last)
+        with self.bucket.names.listing:
+            names, is_last = self.bucket.listed(self.bucket.prefix, key[:-1])
+            self.bucket.names.add(key[:-1], names, is_last=is_last)
         if not is_last and (not names or names[-1] < key):
             return self.bucket.head(path) is not None  # smaller names fill the listing
         return key in names

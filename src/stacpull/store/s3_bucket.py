@@ -718,9 +718,15 @@ class ObjectReader(io.RawIOBase):
 
 
 class ListedNames:
-    """Listed names: the most recent ranges of keys."""
+    """Listed names: the most recent ranges of keys.
+
+    Attributes:
+        listing: A lock. Hold it from before a listing until `add`, so that no change is noted in between and
+            then lost.
+    """
 
     def __init__(self) -> None:
+        self.listing = threading.Lock()
         self._stretches: list[tuple[bytes, bytes | None, set[str]]] = []
         """Each range: the key before it, its last key (None for the end), its keys."""
 
@@ -737,12 +743,13 @@ class ListedNames:
             del self._stretches[:-_STRETCHES]
 
     def note(self, key: str, *, is_there: bool) -> None:
-        """Record a change by the mirror itself."""
-        found = self._of(key)
-        if found is not None and is_there:
-            found.add(key)
-        elif found is not None:
-            found.discard(key)
+        """Record a change by the mirror itself. Waits for a listing."""
+        with self.listing:
+            found = self._of(key)
+            if found is not None and is_there:
+                found.add(key)
+            elif found is not None:
+                found.discard(key)
 
     def _of(self, key: str) -> set[str] | None:
         name = key.encode()
