@@ -60,7 +60,8 @@ class Progress(PublicValue, frozen=True):
     bytes_done: int = 0
     bytes_fetched: int = 0
     items_announced: int | None = None
-    """Items that the source announces for the walk, before any filter."""
+    """Items that the source announces for the walk, over all collections. None if a collection announces
+    none, and until the walk of the last collection begins."""
     items_wanted: int | None = None
     """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()

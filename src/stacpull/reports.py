@@ -212,7 +212,7 @@ class PlanReport(ReportTable, frozen=True):
     bytes_total: int | None
     bytes_basis: Literal["known", "sampled", "unknown"]
     bytes_sampled: int
-    """How many assets were requested (HEAD or a ranged read) to estimate the total size."""
+    """How many assets were requested (the first byte, or with `--clip` the header) to estimate the size."""
     requests: int
     """Requests that the mirror would make, including redirects that were seen."""
     hosts: tuple[HostPlan, ...]
@@ -224,6 +224,7 @@ class PlanReport(ReportTable, frozen=True):
     assets_pending: int = 0
     """With DEST: assets still to be fetched."""
     items_announced: int | None = None
+    """Items that the source announces, over all selected collections; None if one of them announces none."""
     items_without_label: int = 0
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first filter that did not match."""

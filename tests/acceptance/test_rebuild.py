@@ -373,7 +373,7 @@ def test_a_damaged_ledger_of_an_older_version_is_used_as_well(mirrored: Mirrored
             ("assets", "origin"),
             ("open_assets", "previous_digest"),
             ("runs", "adopt"),
-            ("runs", "drawn"),
+            ("runs", "sample_complete"),
         )
         for table, column in newer:
             db.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO nameless_{column}")

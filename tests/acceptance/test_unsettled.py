@@ -19,15 +19,21 @@ from stacpull import (
     MirrorReport,
     Notice,
     Options,
+    PlanReport,
+    Progress,
     Secret,
     Selection,
     SourceError,
     StacpullError,
     mirror,
+    plan,
     resume,
     retry,
     status,
 )
+from stacpull.events import Listener
+from stacpull.ledger.database import open_reader
+from stacpull.ledger.runs import counters
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -188,6 +194,46 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
     found = [event.text for event in events if isinstance(event, Notice) and "were on no page" in event.text]
     assert report.state == "complete"
     assert (report.items_unseen, len(found)) == ((2, 1) if limit is None else (0, 0))
+
+
+class Stating(SmallApi):
+    """An API that announces the number of items of each collection, except of `silent`."""
+
+    silent: str | None = None
+
+    def _page(self, name: str, request: Request) -> Answer:
+        answer = super()._page(name, request)
+        total = {} if name == self.silent else {"numberMatched": len(self.items[name])}
+        return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), **total}))
+
+
+@pytest.mark.parametrize(
+    ("silent", "totals"), [(None, [None, None, 7, 7]), ("a", [None] * 4), ("b", [None] * 4)]
+)
+def test_the_announced_items_are_those_of_all_collections(
+    tmp_path: Path, silent: str | None, totals: list[int | None]
+) -> None:
+    """So a display never shows more items read than announced."""
+    found: list[Progress] = []
+
+    async def work() -> tuple[PlanReport, MirrorReport]:
+        async with Stating({"a": ["1", "2", "3"], "b": ["4", "5", "6", "7"]}) as api:
+            api.silent = silent
+            chosen = Selection(collections=("a", "b"))
+            planned = await plan(api.url("/"), selection=chosen, on_event=keep(found))
+            return planned, await mirror(api.url("/"), tmp_path / "m", selection=chosen)
+
+    planned, mirrored = asyncio.run(work())
+    assert [(one.items_seen, one.items_announced) for one in found] == list(
+        zip([2, 3, 5, 7], totals, strict=True)
+    )
+    assert planned.items_announced == totals[-1]
+    with closing(open_reader(tmp_path / "m")) as db:
+        assert counters(db, mirrored.run)["items_announced"] == totals[-1]
+
+
+def keep(found: list[Progress]) -> Listener:
+    return lambda event: found.append(event) if isinstance(event, Progress) else None
 
 
 class Barren(SmallApi):

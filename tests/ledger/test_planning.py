@@ -190,7 +190,9 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         assert runs.walked(db) == {"c"}
-        planner.save_batch(PlanBatch(seen=[id_of("c")], walk_ended=True, announced_by_all=5), NOW)
+        planner.save_batch(
+            PlanBatch(seen=[id_of("c")], walk_ended=True, announced=5, counts_unseen=True), NOW
+        )
         assert runs.load(db, run.id).items_unseen == 2
 
 

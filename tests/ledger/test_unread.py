@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started, unread
+from tests.ledger.plans import NOW, SPEC, asset, commit, id_of, item, ledger, started, unread
 
+from stacpull.filters.check import Verdict
 from stacpull.ledger import pruning, runs, views, walk_state
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunKind, RunSpec
@@ -181,3 +182,27 @@ def test_a_restarted_walk_counts_its_failures_again(tmp_path: Path) -> None:
             planner.save_batch(PlanBatch(unread=[entry("line 1"), link("a")]), NOW)
             assert runs.counters(db, run.id)["items_failed"] == 3
             runs.restart_walk(db, run.id)
+
+
+def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
+    """A retry counts its links in each process: `count_failures` leaves them out."""
+    batch = PlanBatch(
+        unread=[link("a"), entry("line 3"), entry("line 3", "col")],
+        left_out={Verdict.NO_LABEL_IN_NOMENCLATURE: [id_of("b")]},
+    )
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        for _ in range(2):
+            planner.save_batch(batch, NOW)
+        assert runs.counters(db, run.id)["items_failed"] == 3
+        assert views.left_out(db, run.id) == {"no label in nomenclature": 1}
+        runs.restart_walk(db, run.id)
+        planner.save_batch(batch, NOW)
+        assert runs.counters(db, run.id)["items_failed"] == 3
+        assert views.left_out(db, run.id) == {"no label in nomenclature": 1}
+    with ledger(tmp_path) as db:
+        again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
+        for links, failed in ((["a", "new"], 4), (["a", "new"], 4)):
+            walk_state.count_failures(db, again)
+            Planner(db, again).save_batch(PlanBatch(unread=list(map(link, links))), NOW)
+            assert runs.counters(db, again)["items_failed"] == failed

@@ -28,6 +28,7 @@ from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Event, Listener, Notice, Progress, scrubbed
+from stacpull.filters.check import Verdict
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
@@ -112,7 +113,6 @@ class Estimate:
         self._records: _Records
         """The planned and mirrored items, during `report`."""
         self.items_seen = 0
-        self._without_label = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._sample = MemorySample(selection.sample or 0)
@@ -170,7 +170,7 @@ class Estimate:
             assets_done=self._done,
             assets_pending=counts.assets - self._done,
             items_announced=self._announced,
-            items_without_label=self._without_label,
+            items_without_label=self._left_out[Verdict.NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             disk=None if dest is None or dest.bucket else await asyncio.to_thread(disk_of, dest.work),
             seconds=round(seconds, 3),
@@ -217,7 +217,6 @@ class Estimate:
         self.items_seen += len(new)
         for verdict, items in selected.left_out.items():
             self._left_out[str(verdict)] += len(new.intersection(items))
-        self._without_label += len(selected.without_label)
         await self._take_items(selected)
         if self._listener is not None:
             counters = self._network.counters
@@ -237,7 +236,7 @@ class Estimate:
 
     async def restart(self) -> int:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
-        self.items_seen = self._without_label = 0
+        self.items_seen = 0
         await asyncio.to_thread(self._records.seen.clear)
         self._left_out.clear()
         return self._selector.matched

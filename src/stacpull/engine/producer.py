@@ -199,7 +199,7 @@ class Producer:
             sample_complete=reached.walk_ended and sampling,
             announced=reached.announced,
             cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
-            announced_by_all=reached.announced_by_all,
+            counts_unseen=reached.counts_unseen,
         )
         return (await self._save(batch)).new_seen
 
@@ -219,7 +219,6 @@ class Producer:
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out={str(verdict): items for verdict, items in selected.left_out.items()},
             sampled=[sampled_item(one, self._secrets) for one in selected.candidates],
-            without_label=len(selected.without_label),
             unread=[
                 one._replace(
                     name="" if one.href else self._secrets.cut(one.name),

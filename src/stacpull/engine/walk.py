@@ -95,12 +95,13 @@ class WalkProgress(NamedTuple):
     position: Position | None = None
     walk_ended: bool = False
     announced: int | None = None
+    """The number of items that all collections announce; None if one does not, or its walk has not begun."""
     walked: str | None = None
     """The collection whose last page the batch ends."""
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
-    announced_by_all: int | None = None
-    """At the end of the walk: the number of items that all collections announced, if each of them did."""
+    counts_unseen: bool = False
+    """True at the end of the walk if announced items that it did not see are missing."""
 
 
 class Sink(Protocol):
@@ -265,11 +266,11 @@ class Walk:
         for batch in batches:
             ends_page = batch is batches[-1]
             selected = await self._selector.plan_items(batch, collection, page.request.url)
-            reached = WalkProgress(announced=page.matched)
+            reached = WalkProgress(announced=self._announced_by_all())
             if ends_page:
                 selected.unread += page.unread
                 walked = collection if page.next is None else None
-                reached = WalkProgress(after, announced=page.matched, walked=walked, cut_short=page.cut_short)
+                reached = reached._replace(position=after, walked=walked, cut_short=page.cut_short)
             if selected.enough:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
@@ -314,16 +315,25 @@ class Walk:
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
-        """Return `reached` as the end of the walk, with the announced total, which shows missing items.
+        """Return `reached` as the end of the walk.
 
-        There is no total if `--max-items` ended the walk: the items behind it are not missing.
+        If `--max-items` ended the walk, the items behind it are not missing.
         """
         cut_short = self.summary.cut_short
-        total = self._announced_by_all() if is_source_end or cut_short is not None else None
-        return reached._replace(walk_ended=True, cut_short=cut_short, announced_by_all=total)
+        counts_unseen = is_source_end or cut_short is not None
+        return reached._replace(
+            walk_ended=True,
+            cut_short=cut_short,
+            announced=self._announced_by_all(),
+            counts_unseen=counts_unseen,
+        )
 
     def _announced_by_all(self) -> int | None:
-        """Return the number of items that all collections announced; None if one did not, or was skipped."""
+        """Return the number of items that all collections announced; None if one did not, or was skipped.
+
+        The first page of a collection announces its items. So the number is not known before the walk of the
+        last collection.
+        """
         totals = [total for total in self._announced if total is not None]
         return sum(totals) if len(totals) == self._collections else None
 

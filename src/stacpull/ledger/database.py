@@ -337,7 +337,7 @@ def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) ->
     return found or 0
 
 
-def exists(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> bool:
+def exists(db: sqlite3.Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
     """Return True if a query finds a row."""
     return db.execute(query, values).fetchone() is not None
 

@@ -44,7 +44,8 @@ class PlanResult(msgspec.Struct):
         matched: Primary items that this run planned for the first time.
         excluded: Assets that the selection leaves out.
         pages: Assets left out because they are web pages or endpoints.
-        items_failed: Source items that could not be read, minus those that were read later in the run.
+        items_failed: What could not be read or planned and was not counted in this run before, minus the
+            source items that were read later in the run.
         items_new: Items that were not in the ledger, or could never be read.
         items_changed: Items that were in the ledger and have changed.
         files_lost: Files of the mirror that are missing in DEST.

@@ -59,7 +59,6 @@ class PlanBatch(msgspec.Struct, frozen=True):
     failed_items: Sequence[ItemFailure] = ()
     seen: Sequence[ItemId] = ()
     left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
-    without_label: int = 0
     unread: Sequence[Unread] = ()
     """What could not be read or planned, without credentials. Links have no name here."""
     position: str | None = None
@@ -67,10 +66,11 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """The collection whose last page ends with this batch."""
     walk_ended: bool = False
     announced: int | None = None
+    """The number of items that all collections announce, if it is known."""
     cut_short: str | None = None
     """Why the walk ended before the source did."""
-    announced_by_all: int | None = None
-    """At the end of the walk: the number of items that all collections announced, if each of them did."""
+    counts_unseen: bool = False
+    """True at the end of the walk if announced items that it did not see are missing."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
     sample_complete: bool = False
@@ -190,9 +190,9 @@ class Planner:
         touched = self._items(batch)
         touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
         update_item_states(self._db, touched)
+        result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
         walk_state.keep(self._db, batch.sampled, self._sample_size)
-        walk_state.note_unread(self._db, self._run, batch.unread, now)
         if batch.walk_ended:
             self._db.execute("DELETE FROM sample")
         if batch.walk_ended or batch.sample_complete:
@@ -476,17 +476,16 @@ class Planner:
             {
                 "seen": result.new_seen,
                 "matched": result.matched,
-                "items_failed": result.items_failed + len(batch.unread),
-                "without_label": batch.without_label,
+                "items_failed": result.items_failed,
                 "excluded": result.excluded,
                 "pages": result.pages,
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
-                "drawn": batch.sample_complete,
+                "sample_complete": batch.sample_complete,
                 "announced": batch.announced,
                 "cut_short": batch.cut_short,
-                "announced_by_all": batch.announced_by_all,
+                "counts_unseen": batch.counts_unseen,
                 "run": self._run,
             },
         )
@@ -523,13 +522,13 @@ _INSERT_ITEM = (
 _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "
-    "items_without_label = items_without_label + :without_label, "
     "assets_excluded = assets_excluded + :excluded, assets_pages = assets_pages + :pages, "
     "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
-    "walk_ended = walk_ended OR :walk_ended, drawn = drawn OR :drawn, "
+    "walk_ended = walk_ended OR :walk_ended, sample_complete = sample_complete OR :sample_complete, "
     "items_announced = coalesce(:announced, items_announced), "
     "cut_short = coalesce(:cut_short, cut_short), "
-    "items_unseen = coalesce(max(0, :announced_by_all - items_seen - :seen), items_unseen) WHERE id = :run"
+    "items_unseen = coalesce(iif(:counts_unseen, max(0, :announced - items_seen - :seen), NULL), "
+    "items_unseen) WHERE id = :run"
 )
 
 

@@ -39,7 +39,6 @@ _COUNTERS = (
     "items_seen",
     "items_matched",
     "items_failed",
-    "items_without_label",
     "items_announced",
     "assets_excluded",
     "assets_pages",
@@ -356,8 +355,9 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
 
 def load(db: sqlite3.Connection, run: int) -> Run:
     """Return a run in the ledger, ready to be resumed."""
-    position, walk_ended, drawn, cut_short, unseen, *flags = db.execute(
-        f"SELECT position, walk_ended, drawn, cut_short, items_unseen, {_FLAGS} FROM runs WHERE id = ?",
+    position, walk_ended, sample_complete, cut_short, unseen, *flags = db.execute(
+        "SELECT position, walk_ended, sample_complete, cut_short, items_unseen, "
+        f"{_FLAGS} FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return Run(
@@ -366,7 +366,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         resumed=True,
         position=position,
         walk_ended=bool(walk_ended),
-        sample_complete=bool(drawn),
+        sample_complete=bool(sample_complete),
         counters=counters(db, run),
         flags=RunFlags(*map(bool, flags)),
         cut_short=cut_short,

@@ -85,13 +85,12 @@ CREATE TABLE runs(
     position TEXT,                         -- the next page to read, JSON; NULL: the walk has not begun
     walk_ended INTEGER NOT NULL DEFAULT 0,
     cut_short TEXT,                        -- why the walk ended before the source did
-    drawn INTEGER NOT NULL DEFAULT 0,      -- 1: the walk of a sample has ended
+    sample_complete INTEGER NOT NULL DEFAULT 0,  -- 1: the walk has ended, and the sample must be planned
     items_announced INTEGER,
     items_seen INTEGER NOT NULL DEFAULT 0,
     items_unseen INTEGER NOT NULL DEFAULT 0,     -- announced, and never on a page
     items_matched INTEGER NOT NULL DEFAULT 0,
     items_failed INTEGER NOT NULL DEFAULT 0,
-    items_without_label INTEGER NOT NULL DEFAULT 0,
     assets_excluded INTEGER NOT NULL DEFAULT 0,
     assets_pages INTEGER NOT NULL DEFAULT 0,
     assets_skipped INTEGER NOT NULL DEFAULT 0,
@@ -330,7 +329,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=19,  # those up to 18 were never released
+    version=20,  # those up to 19 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

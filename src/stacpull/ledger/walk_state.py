@@ -1,8 +1,8 @@
 """The state of a walk in the ledger: the candidates of its sample, and what it could not read or plan.
 
 Candidates are saved in the same transaction as the position of the walk (`ledger.planner`), so that a draw
-continues after a kill. There are at most as many as the sample has items. When the walk has ended, the run is
-`drawn`. The candidates are deleted once all of them are planned.
+continues after a kill. There are at most as many as the sample has items. When the sample is complete,
+they are planned, and then deleted.
 
 What cannot be read or planned (`models.Unread`) is recorded with the run whose walk found it, and `failures`
 lists it. `retry` reads links again; the rest has no URL of its own. A later complete walk of the same source
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
+from stacpull.ledger.database import exists
 from stacpull.models import Failure, FailureKind, ItemId, Unread
 
 
@@ -72,6 +73,10 @@ ON CONFLICT (source, is_link, name, collection) DO UPDATE SET
     message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at,
     path = coalesce(excluded.path, path)
 """
+_IS_NOTED = (
+    "SELECT 1 FROM unread JOIN runs r ON r.id = run AND r.kind = 'mirror' AND r.source = unread.source "
+    "WHERE run = :run AND is_link = :is_link AND name = :name AND collection = :collection"
+)
 _END_WALK = """
 DELETE FROM unread WHERE run < :run AND run IN
     (SELECT one.id FROM runs one JOIN runs this ON one.source = this.source AND one.selection = this.selection
@@ -79,25 +84,35 @@ DELETE FROM unread WHERE run < :run AND run IN
 """
 
 
-def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
-    """Record what `run` could not read or plan (without credentials); `now` is in seconds since 1970."""
-    db.executemany(
-        _NOTE_UNREAD,
-        [
-            {
-                "run": run,
-                "name": one.href or one.name,
-                "is_link": bool(one.href),
-                "collection": one.collection,
-                "kind": one.failure.kind,
-                "message": one.failure.message,
-                "status": one.failure.status,
-                "at": now,
-                "path": orjson.dumps(one.path).decode() if one.path else None,
-            }
-            for one in found
-        ],
-    )
+def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
+    """Record what `run` could not read or plan.
+
+    Args:
+        db: The ledger.
+        run: The run.
+        found: Without credentials.
+        now: Seconds since 1970.
+
+    Returns:
+        How many of `found` the run has not recorded before. A retry counts all, because `count_failures` has
+        not counted its links.
+    """
+    new = 0
+    for one in found:
+        values = {
+            "run": run,
+            "name": one.href or one.name,
+            "is_link": bool(one.href),
+            "collection": one.collection,
+            "kind": one.failure.kind,
+            "message": one.failure.message,
+            "status": one.failure.status,
+            "at": now,
+            "path": orjson.dumps(one.path).decode() if one.path else None,
+        }
+        new += not exists(db, _IS_NOTED, values)
+        db.execute(_NOTE_UNREAD, values)
+    return new
 
 
 def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
