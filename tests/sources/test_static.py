@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.sources.memory import MemoryReader, broken_json
+from tests.sources.memory import MemoryReader, broken_json, failed
 from tests.sources.tree_of import ROOT, item_document
 
-from stacpull.errors import UsageError
+from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
@@ -123,6 +123,17 @@ def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
 def test_the_root_catalog_is_the_collection_of_items_without_one() -> None:
     source, _ = source_of(TREE)
     assert asyncio.run(source.collection("cat"))["id"] == "cat"
+
+
+def test_a_failed_search_for_a_collection_is_repeated() -> None:
+    pages = dict(TREE)
+    source, _ = source_of(pages)
+    mirrored(source, Selection(collections=("a",)))  # from here on, it does not keep the root
+    pages[ROOT] = failed(FailureKind.SERVER, 500)
+    with pytest.raises(SourceError):
+        asyncio.run(source.collection("inner"))
+    pages[ROOT] = TREE[ROOT]
+    assert asyncio.run(source.collection("inner"))["id"] == "inner"
 
 
 @pytest.mark.parametrize(

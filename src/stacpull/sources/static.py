@@ -64,7 +64,7 @@ class StaticSource(Source):
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """The URLs of collections found so far."""
         self._searched_all = False
-        """True after a search for all collections."""
+        """True after a search for all collections that ended normally."""
         self.selection = Selection()
         """Pushed down to APIs that the tree links to."""
 
@@ -78,12 +78,13 @@ class StaticSource(Source):
         The root serves as the collection of items that have none above them.
         """
         if collection_id not in self._urls and collection_id != self._id and not self._searched_all:
-            self._searched_all = True  # a resumed walk has not seen the collections before its position
+            # a resumed walk has not seen the collections before its position
             async with aclosing(self._found()) as found:
                 async for _ in found:
                     if collection_id in self._urls:
-                        self._searched_all = False
                         break
+                else:
+                    self._searched_all = True
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
