@@ -56,3 +56,19 @@ def test_a_reservation_has_the_identity_and_proof_of_the_last_arrival(tmp_path: 
             found = {one.row: one.identity for one in jobs.reservations(db)}
             assert found == {one.row: one.identity for one in arrivals}
             assert db.execute("SELECT asset FROM unproven").fetchall() == [(planned[adopted].row,)]
+
+
+def test_one_late_name_does_not_look_up_the_others_one_by_one(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        assets = [asset(f"a{n}", name=None if n == 3 else "") for n in range(9)]
+        planned = commit(started(db)[1], item("i", assets)).jobs
+        arrivals = [replace(arrival(one), size=one.row) for one in planned]
+        arrivals[5] = replace(arrivals[5], generation=7)  # of an outdated plan
+        arrivals[6] = replace(arrivals[6], name="other.tif")
+        statements: list[str] = []
+        db.set_trace_callback(statements.append)
+        done, failed = outcomes.reserve(db, arrivals)
+        db.set_trace_callback(None)
+        assert (done, failed) == ([one for one in arrivals if one is not arrivals[5]], [])
+        assert {one.path: one.size for one in jobs.reservations(db)} == {one.path: one.size for one in done}
+        assert sum(one.startswith("SELECT") and "FROM paths p" in one for one in statements) == 2

@@ -83,8 +83,9 @@ def reserve(
     with transaction(db):
         directories = _Directories(db, arrivals)
         reserved = arrivals
-        if not _reserved_as_planned(db, arrivals, directories):
-            reserved, odd = [], _reserved_late(db, arrivals, directories)
+        others = _reserve_planned(db, arrivals, directories)
+        if others:
+            reserved, odd = [], _reserve_late(db, others, directories)
             for arrival in arrivals:
                 found = _reserved(db, arrival, directories) if arrival.row in odd else arrival
                 if isinstance(found, Arrival):
@@ -161,11 +162,11 @@ _ITEM_DIRECTORIES = (
 )
 
 
-def _reserved_as_planned(
+def _reserve_planned(
     db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
-) -> bool:
-    """Reserve the planned names of these assets; return True if all of them have one."""
-    values = []
+) -> list[Arrival]:
+    """Reserve the planned names of these assets; return those that have another name, or are outdated."""
+    values: list[tuple[object, ...]] = []
     item, wanted = 0, ""
     for arrival in arrivals:
         if arrival.item_row != item or arrival.directory != wanted:
@@ -173,12 +174,13 @@ def _reserved_as_planned(
             directory_id, directory = directories.of(arrival)
         name = stored_name(arrival.name, wanted) if directory == wanted else None
         values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
-    return not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals)
+    if not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals):
+        return []
+    planned = set(rows_with(db, _PLANNED, [arrival.row for arrival in arrivals]))
+    return [arrival for arrival, one in zip(arrivals, values, strict=True) if one[-4:] not in planned]
 
 
-def _reserved_late(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
-) -> set[int]:
+def _reserve_late(db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories) -> set[int]:
     """Reserve names that became known with the response; return the rows that must be handled one by one.
 
     These are arrivals of an older generation, and those whose name is taken or differs from the planned one.
@@ -356,11 +358,15 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
 
 _SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_RESERVE_PLANNED = (
-    f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? "
-    "AND iif(substr(name, 1, 1) = char(2), key || substr(name, 2), name) = ?"
-)
+_NAME = "iif(substr(name, 1, 1) = char(2), key || substr(name, 2), name)"
+"""SQL: the stored name of an asset, with its key written out."""
+_RESERVE_PLANNED = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND {_NAME} = ?"
 """For names that were claimed when the assets were planned, which are nearly all."""
+_PLANNED = (
+    f"SELECT id, generation, directory, {_NAME} FROM assets WHERE id IN ({{marks}}) "
+    f"AND state = {STATE_RESERVED}"
+)
+"""The reserved names, in the form in which `_RESERVE_PLANNED` compares them."""
 _NAMELESS = (
     f"SELECT id, generation FROM assets WHERE id IN ({{marks}}) AND name IS NULL AND state < {STATE_DONE}"
 )
