@@ -86,7 +86,8 @@ class Counts(ReportTable, frozen=True):
     items_failed: int = 0
     """What could not be read or planned: source items, links of a tree, entries of a file, items
     without an id, assets of a collection (`failures` lists them). And items whose JSON could not be written
-    because another file has its name (a warning names it)."""
+    because another file has its name, or could not be updated because someone had changed it (a warning names
+    it)."""
     run: int = 0
     source: str = ""
     dest: str = ""

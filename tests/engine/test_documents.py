@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from tests.engine.bench import NOW, Bench, documents, planned
+from tests.ledger.plans import BROKEN
 
 from stacpull.engine.item_writer import ItemWriter, clean_document, may_be_replaced
-from stacpull.ledger import outcomes, views
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.ledger.expected import Expectations
+from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger.runs import RunKind
 from stacpull.redact import Secret, Secrets
 
 
@@ -48,17 +54,48 @@ def test_a_document_nested_too_deeply_keeps_its_other_members(where: str) -> Non
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    jobs = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in jobs])
+    assets = bench.plan(planned("i", "ab")).jobs
+    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in assets])
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     edited = first.replace(b'"id":"i"', b'"id":"j"')
     for found in (first, edited):  # what a user has changed is neither used nor overwritten
         (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.write_items([jobs[0].item_row])
+        bench.publisher.write_items([assets[0].item_row])
         bench.publisher.publish_all()
         assert (tmp_path / "c/i/i.json").read_bytes() == found
+    bench.close()
+
+
+@pytest.mark.parametrize("kind", ["retry", "repair"])
+def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, kind: RunKind) -> None:
+    """The next run that reads the item writes it again; until then `verify` reports it."""
+    bench = Bench(tmp_path)
+    done, failed = bench.plan(planned("i", "ab")).jobs
+    bench.publisher.add_recovered([bench.arrive(done, b"x")])
+    bench.publisher.fail(AssetFailure(failed.row, failed.item_row, BROKEN))
+    bench.publisher.publish_all()
+    path = tmp_path / "c/i/i.json"
+    path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))
+    run = runs.begin(bench.db, replace(bench.run.spec, kind=kind), NOW)
+    jobs.claim_failures(bench.db, run.id)
+    bench.publisher.add_recovered(
+        [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
+    )
+    bench.publisher.publish_all()
+    (sentence,) = bench.store._items.unwritable.values()
+    assert sentence.startswith("c/i/i.json was changed or removed, so it is not up to date: ")
+    (damaged,) = Expectations(bench.db).of(["c/i/i.json"])
+    assert damaged is not None
+    assert (damaged.checked, damaged.digest == hashlib.sha256(path.read_bytes()).digest()) == (True, False)
+    (item,) = jobs.damaged_documents(bench.db, 0, 9)
+    jobs.keep_document(bench.db, item.row, planned("i", "").cleaned)
+    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.publish_all()
+    assert orjson.loads(path.read_bytes())["id"] == "i"
+    assert bench.store._items.unwritable == {}
+    assert jobs.damaged_items(bench.db) == 0
     bench.close()
 
 

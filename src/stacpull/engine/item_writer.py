@@ -13,7 +13,7 @@ from stacpull.catalog.contents import is_own_document
 from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.item_assets import note_cut_hrefs
 from stacpull.catalog.stored import as_sent
-from stacpull.ledger import outcomes, views
+from stacpull.ledger import jobs, outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import PlacedItem
 from stacpull.models import Failure, FailureKind, Json
@@ -121,6 +121,9 @@ class ItemWriter:
     def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[ItemPart]:
         """Write the JSON of these items to part files, except where a foreign file has their name.
 
+        If the ledger has no document of an item, its JSON in DEST is updated. If someone has changed that, it
+        counts as damaged: it is not used.
+
         Args:
             rows: The items.
             adopting: True to replace JSON that stacpull wrote and that the ledger does not know.
@@ -137,7 +140,13 @@ class ItemWriter:
             path = f"{record.directory}/{name}"
             data = self.encode(record, path)
             is_free = record.is_ours or not self._store.has(path, unknown=False)
-            if not is_free and not self._may_replace(path, data, adopting=adopting):
+            if data is None and record.is_ours:
+                jobs.mark_documents(self._db, [row])
+                self.unwritable[row] = (
+                    f"{path} was changed or removed, so it is not up to date: the next `mirror`, or "
+                    "`stacpull verify --repair`, writes it again."
+                )
+            elif not is_free and not self._may_replace(path, data, adopting=adopting):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"

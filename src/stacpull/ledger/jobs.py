@@ -27,6 +27,7 @@ from stacpull.ledger.schema import (
     STATE_FAILED,
     STATE_PENDING,
     STATE_RESERVED,
+    UNWRITTEN,
     WRITTEN,
     WRITTEN_ONCE,
 )
@@ -299,7 +300,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
         db.executemany(
-            f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written = {WRITTEN}",
+            f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written <> {UNWRITTEN}",
             ((item,) for item in items),
         )
 
