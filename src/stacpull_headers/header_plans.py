@@ -13,7 +13,6 @@ from typing import Any
 from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter, compile_assets
-from stacpull.filters.check import Verdict
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -208,7 +207,6 @@ class HeaderPlans:
     async def _count(self, selected: Selected) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
         new = await asyncio.to_thread(self._seen.add_all, selected.seen)
-        without_label = selected.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, ())
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(len(planned.excluded) for planned in selected.items)
@@ -217,7 +215,7 @@ class HeaderPlans:
             tally,
             items_seen=tally.items_seen + len(new),
             items_matched=tally.items_matched + sum(p.parent is None for p in selected.items),
-            items_without_label=tally.items_without_label + len(new.intersection(without_label)),
+            items_without_label=tally.items_without_label + len(new.intersection(selected.without_label)),
             assets_excluded=tally.assets_excluded + excluded - others,
             assets_not_tiff=tally.assets_not_tiff + others + pages,
         )

@@ -85,7 +85,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     )
     bench.publisher.publish_all()
     (sentence,) = bench.store._items.unwritable.values()
-    assert sentence.startswith("c/i/i.json was changed or removed, so it is not up to date: ")
+    assert sentence.startswith("c/i/i.json is not up to date, because someone has changed it")
     (damaged,) = Expectations(bench.db).of(["c/i/i.json"])
     assert damaged is not None
     assert (damaged.checked, damaged.digest == hashlib.sha256(path.read_bytes()).digest()) == (True, False)

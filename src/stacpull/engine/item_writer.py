@@ -143,8 +143,8 @@ class ItemWriter:
             if data is None and record.is_ours:
                 jobs.mark_documents(self._db, [row])
                 self.unwritable[row] = (
-                    f"{path} was changed or removed, so it is not up to date: the next `mirror`, or "
-                    "`stacpull verify --repair`, writes it again."
+                    f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
+                    "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
             elif not is_free and not self._may_replace(path, data, adopting=adopting):
                 self.unwritable[row] = foreign_file_sentence(path)

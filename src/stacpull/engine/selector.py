@@ -101,9 +101,9 @@ class Selected(msgspec.Struct):
     """Source links that were counted and not followed (`Selector.follows`)."""
 
     @property
-    def without_label(self) -> list[str]:
-        """The IDs of items whose labels are not in the nomenclature."""
-        return [item.item for item in self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, ())]
+    def without_label(self) -> list[ItemId]:
+        """The items whose labels are not in the nomenclature."""
+        return self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, [])
 
 
 class Selector:
