@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +154,23 @@ def test_a_full_disk_stops_no_run_because_of_its_log() -> None:
     journal(Notice("info", "There is no room for this."))
     journal.flush()
     assert not journal._lines
+
+
+class _SlowLines(deque[bytes]):
+    """Lets other threads run before each line is taken."""
+
+    def popleft(self) -> bytes:
+        time.sleep(0.0001)
+        return super().popleft()
+
+
+def test_two_threads_may_flush_at_once(tmp_path: Path) -> None:
+    """The thread of a cancelled flush continues while the run writes its last lines."""
+    journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
+    journal._lines = _SlowLines()
+    for number in range(100):
+        journal(Notice("info", str(number)))
+    with ThreadPoolExecutor(2) as threads:
+        for flushed in [threads.submit(journal.flush) for _ in range(2)]:
+            flushed.result()
+    assert [line["text"] for line in lines(tmp_path / "log")] == [str(number) for number in range(100)]

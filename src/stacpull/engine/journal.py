@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ class Journal:
         self._secrets = secrets
         self._clock = clock
         self._lines: deque[bytes] = deque()
+        self._flushing = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         """Add an event. Progress is not logged."""
@@ -43,13 +45,17 @@ class Journal:
         return value
 
     def flush(self) -> None:
-        """Append the collected events. An error of the log does not stop a run."""
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
-            return
-        try:
-            fd = open_regular(self._path, _APPEND, mode=0o600)
-        except OSError:
-            return
-        with os.fdopen(fd, "ab", buffering=0) as file, suppress(OSError):
-            file.write(b"\n".join(lines) + b"\n")
+        """Append the collected events. An error of the log does not stop a run.
+
+        The thread of a cancelled call may still be writing: this one waits for it.
+        """
+        with self._flushing:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if not lines:
+                return
+            try:
+                fd = open_regular(self._path, _APPEND, mode=0o600)
+            except OSError:
+                return
+            with os.fdopen(fd, "ab", buffering=0) as file, suppress(OSError):
+                file.write(b"\n".join(lines) + b"\n")
