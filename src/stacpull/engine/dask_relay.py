@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stacpull.caches import Recent
 from stacpull.child_process import discard, spawn
 from stacpull.config.environment import own_environment
 from stacpull.engine.messages import WholeEnvironment, framed
@@ -29,6 +30,7 @@ from stacpull.system import boot_id
 HANDLER = "stacpull-worker"
 """The name of the handler, for connections to the Dask worker."""
 _PIECE = 1 << 18
+_MOST_SESSIONS = 64
 _LOOKS, _PAUSE = 100, 0.1
 """How often `hold` checks for its session, and seconds between two checks."""
 
@@ -56,7 +58,7 @@ def hold(session: str) -> None:
         time.sleep(_PAUSE)
 
 
-_sessions: dict[str, threading.Event] = {}
+_sessions = Recent[str, threading.Event](_MOST_SESSIONS)
 """Sessions by name. The event is set when the session ends; it stays for a `hold` that starts later."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from stacpull.clock import Clock
+from stacpull.hosts import forget_hosts
 
 Reserve = Callable[[str, int], Awaitable[float]]
 """Reserves requests to a host, or bytes (host ""), in another process. Returns the seconds to wait."""
@@ -64,6 +65,8 @@ class Limits:
         Requests wait for the earlier reservations; bytes, which are already received, also for their own.
         """
         now = self._clock.monotonic()
+        if host not in self._free_at:
+            forget_hosts(self._free_at, lambda free_at: free_at > now)
         start = max(self._free_at.get(host, now), now if host else now - _MADE_UP)
         end = self._free_at[host] = start + amount / self._rates[not host]
         return (start if host else end) - now
