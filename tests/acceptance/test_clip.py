@@ -19,6 +19,8 @@ from tests.tiff.clipping import clipped, degrees, raster
 
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
+from stacpull.errors import DestinationError
+from stacpull.store.parts import FilePart
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 pytestmark = [
@@ -159,6 +161,27 @@ def test_a_clip_too_large_for_memory_is_written_to_a_part(
     assert same_tiles(bytes_of(tmp_path), large)
     assert is_sound(tmp_path)
     assert not list((tmp_path / ".stacpull/parts").iterdir())
+
+
+def test_a_part_that_could_not_be_finished_is_not_ended_again(
+    tmp_path: Path, host: RasterHost, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.files["/scene.tif"] = large
+    parked: list[FilePart] = []
+
+    async def finish(part: FilePart, *_: object, **__: object) -> str:
+        await part.discard()
+        raise DestinationError("The disk is full.")
+
+    async def park(part: FilePart) -> None:
+        parked.append(part)
+
+    monkeypatch.setattr(FilePart, "finish", finish)
+    monkeypatch.setattr(FilePart, "park", park)
+    host.stated = {}
+    with pytest.raises(DestinationError, match="The disk is full"):
+        mirrored(listed(host), tmp_path / "m", BOX)
+    assert parked == []
 
 
 def test_a_geojson_area_clips_like_a_box(tmp_path: Path, host: RasterHost, cog: bytes) -> None:

@@ -309,3 +309,18 @@ def test_parts_of_another_process_are_found_after_look_again(tmp_path: Path):
     before, not_refreshed, after = asyncio.run(course())
     assert (before, not_refreshed) == (None, None)
     assert after == ResumePoint(500, V1, len(DATA))
+
+
+def test_a_part_that_cannot_be_synced_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def use() -> bool:
+        part = await (await asyncio.to_thread(FileParts, tmp_path, durable=True)).create(1, 1, V1, None)
+        await part.put([(0, DATA)])
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(DestinationError):
+            await part.finish()
+        return part._sink.closed
+
+    assert asyncio.run(use())

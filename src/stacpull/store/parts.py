@@ -300,10 +300,12 @@ class _Sink(io.FileIO):
 
     def finish(self, whole: Path | None) -> None:
         """Close the file, give it its final name or remove it, then remove its description and log."""
-        if self.durable and whole is not None:
-            with self._lock:
-                os.fsync(self.fileno())
-        self.close()
+        try:
+            if self.durable and whole is not None:
+                with self._lock:
+                    os.fsync(self.fileno())
+        finally:
+            self.close()
         if whole is None:
             self.path.unlink(missing_ok=True)
         else:

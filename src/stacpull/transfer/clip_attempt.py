@@ -212,13 +212,14 @@ class ClipFetcher:
             left = _without(file, part.have)
             await part.put([(0, file.head)])
             await _copy(version, left, part.put)
-            finished = await part.finish(name, validator.kept)
+            await part.caught_up()
         except ChangedError:
             await part.discard()
             raise
         except BaseException:
             await part.park()
             raise
+        finished = await part.finish(name, validator.kept)
         digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
         return arrival_of(job, file.size, name, validator, finished, digest=digest)
 

@@ -21,7 +21,7 @@ Piece = tuple[int, bytes]
 
 
 class PartWriter(Protocol):
-    """One part file, open for writing. Exactly one of `finish`, `park`, `discard` ends it."""
+    """One part file, open for writing. Exactly one call of `finish`, `park` or `discard` ends it."""
 
     @property
     def size(self) -> int:
