@@ -19,6 +19,7 @@ from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 from stacpull.aws_settings import AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.fast_path import FastTransfer
 from stacpull.models import Checksum, Job
 from stacpull.transfer.aws import AwsCredentials
 
@@ -87,6 +88,26 @@ def test_item_checksums(body: bytes, is_right: bool) -> None:
     digest = hashlib.md5(body, usedforsecurity=False).digest()
     checksum = Checksum("md5", digest) if is_right else Checksum("sha256", bytes(32))
     alike({"/a": [Script((response(body),))]}, job(1, "/a", checksum=checksum))
+
+
+@pytest.mark.parametrize("status", ["200 OK", "302 Found"])
+def test_a_response_that_is_not_accepted_is_judged_once(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    judged: list[bool] = []
+    answered = FastTransfer.answered
+
+    def noted(transfer: FastTransfer, *response: Any) -> bool:
+        judged.append(answered(transfer, *response))
+        return judged[-1]
+
+    async def main() -> Outcome:
+        async with ScriptedServer({"/a": [Script((response(BODY, status),))]}) as server:
+            wrong = job(1, "/a", checksum=Checksum("sha256", bytes(32)))
+            return await outcome_of(server, [wrong], fast=True, retries=0)
+
+    monkeypatch.setattr(FastTransfer, "answered", noted)
+    outcome = asyncio.run(main())
+    assert outcome.requests == 1
+    assert judged == [False]
 
 
 UNUSUAL = [

@@ -227,7 +227,8 @@ class FastConnection(asyncio.Protocol):
             else:
                 body = data[at:] if len(data) < _LONG else memoryview(data)[at:]
             if not exchange.answered(self, self._status == _OK, self._fields, body):
-                self._parse()
+                self._feed_parser()
+                self._stream(exchange)
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
@@ -292,9 +293,7 @@ class FastConnection(asyncio.Protocol):
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
         message = self.message
         exchange = cast("FastExchange", self.exchange)
-        if message.failure is not None:
-            self.abort()
-        elif message.held <= MAX_BODY_IN_MEMORY:
+        if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
             if message.is_gathering and message.status == HTTPStatus.OK:
                 return  # there may be only a few chunks
             if message.is_ended and message.status in _TAKEN:  # so its end was announced
@@ -302,8 +301,14 @@ class FastConnection(asyncio.Protocol):
                 if exchange.answered(self, is_ok, message.fields, message.body()):
                     return
         if message.is_answered:
-            self._end(_STREAMED)
-            exchange.stream(self)
+            self._stream(exchange)
+
+    def _stream(self, exchange: FastExchange) -> None:
+        """Hand the response over, which has started, failed or was not accepted."""
+        if self.message.failure is not None:
+            self.abort()
+        self._end(_STREAMED)
+        exchange.stream(self)
 
     def _end(self, state: _State) -> None:
         """End the exchange; the connection is then in `state`."""
