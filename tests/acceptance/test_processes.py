@@ -26,6 +26,7 @@ from tests.security.watch import workers_of
 import stacpull
 from stacpull import MirrorReport
 from stacpull.engine import workers as engine_workers
+from stacpull.engine.messages import Arrivals
 from stacpull.engine.workers import Workers
 from stacpull.ledger import rates
 from stacpull.ledger.database import open_reader
@@ -206,6 +207,26 @@ def test_a_worker_that_hangs_after_its_last_job_does_not_delay_the_end(tmp_path,
     assert workers_of(os.getpid()) == []
 
 
+@pytest.mark.usefixtures("started_processes", "eager")
+def test_a_worker_that_hangs_with_jobs_is_replaced(tmp_path, served, monkeypatch):
+    replica = served(items=ITEMS, seed=7, latency_ms=5)
+    take, stopped = Workers._take_message, []
+
+    def stopping(workers: Workers, worker: Any, message: Any) -> None:
+        take(workers, worker, message)
+        if isinstance(message, Arrivals) and worker.open and not stopped:
+            stopped.append(worker._process.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    monkeypatch.setattr(Workers, "_take_message", stopping)
+    monkeypatch.setattr(engine_workers, "_LOOK", 0.05)  # six seconds, and an idle worker reports every five
+    report = mirrored_by(replica, tmp_path / "m", processes=2)
+    assert (report.exit_code, report.assets_done) == (0, FILES)
+    assert is_whole(tmp_path / "m", replica)
+    assert are_gone(stopped)
+    assert stopped
+
+
 # --- the limits ---------------------------------------------------------------------------------------------
 
 
@@ -326,7 +347,7 @@ def in_workers(tmp_path: Path, code: str) -> dict[str, str]:
         (
             "os._exit(3)",
             "6 worker processes in a row ended before they transferred anything, the last one ended",
-            "_note_lost",
+            "_keep",
         ),
         (
             BROKEN.format("stacpull.transfer.attempt", "Fetcher", "accept", "def"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -159,28 +158,6 @@ def test_a_worker_that_returns_right_after_it_could_not_be_reached_is_tried_agai
     assert tried(cluster, clock, [BUSY, None]) == [0.0, 0.5]
 
 
-def test_a_worker_that_the_scheduler_has_given_up_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs, or whose machine does, may keep its connection for ever."""
-    clock = VirtualClock()
-    both, rest = {"tcp://a", "tcp://b"}, {"tcp://b"}
-    cluster = Cluster(clock, *[both] * 3, *[rest] * 30, {*rest, "tcp://c"})
-    cluster.outcomes = [None, None]
-    ended: list[str] = []
-
-    async def work() -> None:
-        async with cluster._group:
-            async for start in cluster.places():
-                if not cluster.outcomes:
-                    break
-                worker = await start(lambda *_: None)
-                assert worker is not None
-                monkeypatch.setattr(worker, "kill", partial(ended.append, cluster.prepared[-1]))
-
-    clock.run(work())
-    assert set(ended) == {"tcp://a"}
-    assert 9 <= len(ended) <= 11  # of 31 looks, in the last five seconds of fifteen
-
-
 def test_a_run_ends_where_all_workers_are_refused_for_long() -> None:
     clock = VirtualClock()
     cluster = Cluster(clock, {"tcp://a"})
@@ -196,3 +173,7 @@ def test_the_refusal_deadline_restarts_when_workers_return() -> None:
     times = tried(cluster, clock, [OLD, None, None])
     assert times[1] == 1.0
     assert times[2] > 20
+
+
+def test_as_many_workers_share_the_jobs_as_a_host_may_have_requests() -> None:
+    assert Cluster(VirtualClock(), set()).most_processes == 8

@@ -65,8 +65,6 @@ from stacpull.selection import Selection
 from stacpull.store.own_parts import new_name
 from stacpull.system import boot_id
 
-MOST_WORKERS = 64
-"""The most workers that get a share: as many as the default limit of connections per host."""
 _LOOK = 0.5
 """Seconds between two requests for the list of workers."""
 _PATIENCE = 10.0
@@ -154,7 +152,7 @@ class DaskCluster(WorkerSupply):
         emit: Listener,
     ) -> None:
         self.jobs_to_start = 1
-        self.most_processes = MOST_WORKERS
+        self.most_processes = network.shares.own.per_host
         self._clock = network.clock
         self._store = store
         self._dest = dest
@@ -214,7 +212,6 @@ class DaskCluster(WorkerSupply):
                 continue
             answered = self._clock.monotonic()
             known = self._still_known(known, addresses)
-            self._end_unlisted(addresses)
             for address in sorted(addresses - known):
                 known.add(address)
                 yield partial(self.start_at, address)
@@ -236,15 +233,6 @@ class DaskCluster(WorkerSupply):
         for gone in self._refused.keys() - addresses:
             del self._refused[gone]
         return known
-
-    def _end_unlisted(self, addresses: set[str]) -> None:
-        """End workers that the scheduler has given up: one that hangs may keep its connection for ever."""
-        now = self._clock.monotonic()
-        for address, worker in self._started.items():
-            if address in addresses:
-                worker.listed_at = now
-            elif now - worker.listed_at > _PATIENCE:
-                worker.kill()
 
     # --- the cluster -------------------------------------------------------------------------------------
 
@@ -485,8 +473,6 @@ class DaskWorker(WorkerProcess):
         super().__init__(0, on_message, clock, own_parts)
         self._comm = comm
         self._busy = busy
-        self.listed_at = clock.monotonic()
-        """When the scheduler last listed it."""
 
     async def connect(self, group: asyncio.TaskGroup) -> None:
         """Start to send and receive in tasks of `group`."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _TICK = 0.25
 """Seconds between two reports of the effort."""
+_BEAT = 5.0
+"""Seconds after which an unchanged effort is reported again, which shows that the worker does not hang."""
 
 
 async def work(sock: socket.socket) -> None:
@@ -290,13 +292,14 @@ class Worker(ArrivalSender):
         return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched, hosts)
 
     async def _tick(self) -> None:
-        """Report what was spent, whenever it has changed."""
-        reported = messages.Spent()
+        """Report what was spent, whenever it has changed, and from time to time."""
+        reported, reported_at = messages.Spent(), self._clock.monotonic()
         while True:
             await self._clock.sleep(_TICK)
             if self._limits is not None and self._network.client.gates.is_within(self._limits):
                 self._first.send(messages.WithinLimits(self._limits))
                 self._limits = None
-            if (spent := self._spent()) != reported:
+            now = self._clock.monotonic()
+            if (spent := self._spent()) != reported or now - reported_at >= _BEAT:
                 self._first.send(spent)
-                reported = spent
+                reported, reported_at = spent, now

@@ -20,10 +20,11 @@ anyway: it gives the next job then, and knows at any moment which jobs a lost wo
 - `dask_cluster.DaskCluster`: a process on each Dask worker, at the other end of a connection of Dask's. They
   join and leave. The first process does not transfer.
 
-If a worker is lost (killed, out of memory), the store process takes up the whole parts that it had written.
-Its other jobs go to the next worker with room, with the unfinished parts that it left. A new worker takes
-its place, unless the last ones brought no outcome at all. Local workers hold the lock of DEST: if the first
-process is killed, they end at once, and the next run waits for that.
+If a worker is lost (killed, out of memory), the store process publishes the complete parts that it left. Its
+other jobs and its unfinished parts go to the next worker with room. Another worker takes its place, unless
+six in a row were lost without an outcome. A busy worker reports every few seconds, so one that sends nothing
+for two minutes hangs (suspended, a stuck disk, a lost machine) and is killed. Local workers hold the lock of
+DEST: if the first process is killed, they end at once, and the next run waits for that.
 """
 
 from __future__ import annotations
@@ -67,8 +68,12 @@ from stacpull.transfer.attempt import PresentFiles
 
 _JOBS_TO_START = 64
 """Waiting jobs with which workers are started: ten milliseconds of work or more."""
-_LOST_IN_VAIN = 5
-"""Workers lost in a row without an outcome in between, after which the run ends."""
+_MOST_LOST_IN_VAIN = 6
+"""Workers lost in a row without an outcome in between. The last one is not replaced: the run ends."""
+_LOOK = 1.0
+"""Seconds between two looks for workers that hang."""
+_MOST_SILENT_LOOKS = 120
+"""Looks in a row without a message of a worker, after which it is killed."""
 _GRACE = 3.0
 """Seconds that a worker has to park its transfers."""
 _GRACE_WITHOUT_JOBS = 10.0
@@ -212,6 +217,7 @@ class Workers:
         self._stopping = False
         self._done = False
         self._lost_in_vain = 0
+        """Workers that were replaced since the last outcome."""
         self._shown: set[str] = set()
         self._group = asyncio.TaskGroup()
         network.events.share_closings(
@@ -261,10 +267,11 @@ class Workers:
         """Keep workers running, and send them jobs until there are no more."""
         try:
             async with asyncio.TaskGroup() as group:
-                filling = group.create_task(self._fill_places(group))
+                others = [group.create_task(self._fill_places(group)), group.create_task(self._watch())]
                 await self._feed()
                 self._done = True
-                filling.cancel()
+                for other in others:
+                    other.cancel()
                 for place, task in self._places.items():
                     worker = self._workers.get(place)
                     if worker is not None and worker.ready:
@@ -283,6 +290,13 @@ class Workers:
         async for start in self._supply.places():
             self._places[start] = group.create_task(self._keep(start))
 
+    async def _watch(self) -> None:
+        """Kill workers that hang."""
+        while True:
+            await self._network.clock.sleep(_LOOK)
+            for worker in self._workers.values():
+                worker.look()
+
     async def _keep(self, start: StartWorker) -> None:
         """Run a worker at a place, and replace it if it is lost, until everything is done.
 
@@ -290,10 +304,16 @@ class Workers:
             WorkerError: Workers are lost again and again.
         """
         how = None
-        while not (self._done or self._stopping) and (worker := await start(self._take_message)) is not None:
+        while not (self._done or self._stopping):
+            if how is not None and self._lost_in_vain + 1 >= _MOST_LOST_IN_VAIN:
+                raise _lost_in_vain(how)
+            worker = await start(self._take_message)
+            if worker is None:
+                return
             self._workers[start] = worker
             if how is not None:
-                self._note_lost(how)
+                self._lost_in_vain += 1
+                self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
             how = await worker.ended()
             self._network.client.gates.ended(worker)
             if self._supply.shares is not None:
@@ -315,15 +335,6 @@ class Workers:
         self._given_back.extend(job for row, job in worker.open.items() if row not in taken)
         worker.open.clear()
         self._news.set()
-
-    def _note_lost(self, how: str) -> None:
-        self._lost_in_vain += 1
-        if self._lost_in_vain > _LOST_IN_VAIN:
-            raise WorkerError(
-                f"{self._lost_in_vain} worker processes in a row ended before they transferred anything, the "
-                f"last one {how}. Make sure that there is enough memory, or use --processes 1, then resume."
-            )
-        self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
 
     # --- jobs --------------------------------------------------------------------------------------------
 
@@ -450,6 +461,14 @@ class Workers:
                 worker.send(messages.Throttled(gate.host, seconds))
 
 
+def _lost_in_vain(how: str) -> WorkerError:
+    """Return the error of a run whose workers are lost again and again; `how` describes the last time."""
+    return WorkerError(
+        f"{_MOST_LOST_IN_VAIN} worker processes in a row ended before they transferred anything, the "
+        f"last one {how}. Make sure that there is enough memory, or use --processes 1, then resume."
+    )
+
+
 class WorkerProcess(ABC):
     """One worker process with its jobs.
 
@@ -465,9 +484,7 @@ class WorkerProcess(ABC):
     """
 
     def __init__(self, slots: int, on_message: OnMessage, clock: Clock, own_parts: str = "") -> None:
-        self.channel = Channel(
-            messages.decode_from_worker, lambda message: on_message(self, message), self.fail
-        )
+        self.channel = Channel(messages.decode_from_worker, self._take_message, self.fail)
         self.send, self.lost = self.channel.send, self.channel.lost
         self.open: dict[int, Job] = {}
         """Its jobs without an outcome, by row."""
@@ -477,7 +494,9 @@ class WorkerProcess(ABC):
         """Seconds that its monotonic clock is ahead of this one's, or fewer."""
         self.slots = slots
         self.own_parts = own_parts
+        self._on_message = on_message
         self._clock = clock
+        self._silent_looks = 0
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._spent = messages.Spent()
         self._pace = 0.0
@@ -491,6 +510,19 @@ class WorkerProcess(ABC):
     @abstractmethod
     async def reap(self) -> str:
         """Wait for the end of a lost worker; return how it ended."""
+
+    def _take_message(self, message: messages.FromWorker) -> None:
+        self._silent_looks = 0
+        self._on_message(self, message)
+
+    def look(self) -> None:
+        """Kill it if it hangs: it sent nothing since many looks, which are a second apart.
+
+        Looks are counted, and not seconds, as this process may have been suspended together with it.
+        """
+        self._silent_looks += 1
+        if self._silent_looks >= _MOST_SILENT_LOOKS:
+            self.kill()
 
     def fail(self, error: BaseException) -> None:
         """End the run with `error`."""
@@ -507,7 +539,8 @@ class WorkerProcess(ABC):
         self.ready = False
         if self._failure.done():
             self._failure.result()
-        return await self.reap()
+        how = await self.reap()
+        return how if self._silent_looks < _MOST_SILENT_LOOKS else "was killed because it did not respond"
 
     async def end(self, grace: float) -> None:
         """Make it park its transfers and end; kill it after `grace` seconds."""
