@@ -17,9 +17,9 @@ from tests.fastpath.exchanges import Outcome, Script, ScriptedServer, both, job,
 from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 
 from stacpull.aws_settings import AwsSettings
+from stacpull.engine.fast_path import FastTransfer
 from stacpull.errors import CredentialsError
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.fast_path import FastTransfer
 from stacpull.models import Checksum, Job
 from stacpull.transfer.aws import AwsCredentials
 
