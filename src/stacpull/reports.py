@@ -292,7 +292,7 @@ class MergeReport(ReportTable, frozen=True):
     items: int
     """Items that DEST did not have."""
     assets: int
-    """Assets that were taken over."""
+    """Assets that were merged."""
     bytes: int
     """Their size."""
     assets_there: int
@@ -300,7 +300,7 @@ class MergeReport(ReportTable, frozen=True):
     assets_failed: int
     """Assets that failed in a shard: `retry` fetches them into DEST."""
     conflicts: int
-    """Assets, and JSON of items, that were not taken over."""
+    """Assets, and JSON of items, that were not merged."""
     named: tuple[str, ...]
     """The reasons for the first of `conflicts`: one sentence each."""
     seconds: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -23,8 +24,10 @@ from tests.acceptance.trees import metadata_in
 import stacpull
 from stacpull import Notice, Options, Selection, sync
 from stacpull.engine.workspace import open_workspace
+from stacpull.ledger import pruning
 from stacpull.ledger.compact import asset_directory_of
 from stacpull.ledger.shard_rows import ShardRows
+from stacpull.store import inspection
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, run_in_thread
 
@@ -507,6 +510,49 @@ def test_files_that_another_program_writes_meanwhile_stay(
     assert [path.read_text() for path in others] == ["other"] * 2
 
 
+def test_files_that_another_program_writes_after_a_failed_sync_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
+    announce = pruning.announce
+
+    def failing(*_arguments: object) -> None:
+        raise stacpull.DestinationError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+
+        def announced(*arguments: Any) -> None:
+            announce(*arguments)
+            patched.setattr(Destination, "sync", failing)
+
+        patched.setattr(pruning, "announce", announced)
+        with pytest.raises(stacpull.DestinationError, match="full"):
+            sync.merge(dest, [shard])
+    other = dest / "c/i/a.tif"
+    other.parent.mkdir(parents=True)
+    other.write_text("other")
+    assert sync.merge(dest, [shard]).conflicts == 1
+    assert other.read_text() == "other"
+
+
+def test_a_file_of_a_shard_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shard_of(tmp_path, "1", "i", "a")
+    read = inspection.open_regular
+
+    def refused(*arguments: Any, **more: Any) -> int:
+        if str(arguments[0]).endswith(".tif"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(*arguments, **more)
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(inspection, "open_regular", refused)
+    with pytest.raises(stacpull.DestinationError) as raised:
+        sync.merge(tmp_path / "m", [shard])
+    assert str(raised.value) == f"{shard}/c/i/a.tif cannot be read: Permission denied."
+
+
 @pytest.mark.parametrize("case", ["lost by the shard", "changed in the shard", "a file of the user's"])
 def test_json_that_cannot_be_merged_is_named_and_merged_later(tmp_path: Path, case: str) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
@@ -569,10 +615,20 @@ def test_a_bucket_is_refused(names: tuple[str, ...], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("shard", ["", "-", "https://h/x"])
+def test_a_shard_that_is_no_directory_is_refused(shard: str, tmp_path: Path) -> None:
+    """An empty name was the current directory."""
+    ran = run(["merge", "m", shard], environment(), tmp_path)
+    assert ran.code == 2
+    assert ran.err.startswith("stacpull: SHARD is "), ran.err
+    assert "SOURCE DEST" not in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_output_of_the_command(replica: MlhubReplica, shards: list[Path], tmp_path: Path) -> None:
     ran = run(["merge", str(tmp_path / "m"), *map(str, shards)], environment(replica))
     assert ran.code == 0, ran.err
-    assert "taken over" in ran.out
+    assert "files merged" in ran.out
     ran = run(["merge", str(tmp_path / "m"), *map(str, shards), "--json"], environment(replica))
     assert (ran.code, ran.report["assets"], ran.report["conflicts"]) == (0, 0, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from stacpull import MirrorReport, Notice, Options, Selection, failures, mirror,
 from stacpull.events import Event, ItemGone
 from stacpull.ledger import pruning
 from stacpull.net.transport import Request
+from stacpull.sources.item_reader import ItemReader
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -98,7 +99,10 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         del other.items["item-0002"]
         reported, events = mirrored_with_events(other.base_url, tmp_path)
         assert (reported.items_gone, reported.items_pruned) == (0, 0)
-        assert "another source has listed them" in warnings(events)
+        assert (
+            "Kept in DEST: 1 item that the source did not list, because another source has listed"
+            in warnings(events)
+        )
 
 
 # --- walks that are not whole -------------------------------------------------------------------------------
@@ -272,7 +276,7 @@ def test_a_wrong_self_link_does_not_make_an_item_gone(tmp_path: Path) -> None:
 
     assert asyncio.run(run()).items_gone == 0
     assert (tmp_path / "images/T/T.json").exists()
-    assert "the API does not deny them" in warnings(events)
+    assert "the API does not deny the item" in warnings(events)
 
 
 def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -> None:
@@ -281,6 +285,37 @@ def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -
 
     reported, _ = pruned(tmp_path, cloudy, "/collections/images", max_cloud_cover=50)
     assert (reported.items_matched, reported.items_gone) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", ["a catalog", "an API"])
+def test_each_item_that_is_gone_is_requested_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    requested: list[str] = []
+    read_many = ItemReader.read_many
+
+    async def recorded(self: ItemReader, hrefs: Sequence[str]) -> list[Any]:
+        requested.extend(hrefs)
+        return await read_many(self, hrefs)
+
+    monkeypatch.setattr(ItemReader, "read_many", recorded)
+    if kind == "a catalog":
+        catalog = write_tree(tmp_path / "tree", 1, 3)
+        mirrored(str(catalog), tmp_path / "m", all_collections=True)
+        write_tree(tmp_path / "tree", 1, 2)
+        (tmp_path / "tree/col0/col0-2/col0-2.json").unlink()
+        reported = mirrored(str(catalog), tmp_path / "m", all_collections=True)
+        name = "col0-2.json"
+    else:
+
+        def change(api: Labels) -> None:
+            requested.clear()  # of the first run, which has read it as the source of a label
+            no_more_linked(api)
+
+        reported, _ = pruned(tmp_path / "m", change)
+        name = "T"
+    assert reported.items_gone == 1
+    assert [href.endswith(name) for href in requested].count(True) == 1
 
 
 # --- source items -------------------------------------------------------------------------------------------
@@ -308,7 +343,7 @@ def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_pat
     reported, events = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, 1)
     assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
-    assert "another item still links to them" in warnings(events)
+    assert "another item still links there" in warnings(events)
     assert [one.item for one in failures(tmp_path)] == ["T"]
     assert asyncio.run(verify(tmp_path)).damaged == 0
 

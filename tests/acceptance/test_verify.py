@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -35,7 +36,9 @@ from stacpull import (
     verify,
 )
 from stacpull.ledger.database import open_writer
+from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import MirrorLock
+from stacpull.store.protocol import Look
 from stacpull.upkeep.mirror_check import Findings, Inspection
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
@@ -482,6 +485,12 @@ def test_invalid_arguments_are_refused(
     assert (ran.code, message in ran.err) == (code, True)
 
 
+@pytest.mark.parametrize("other", ["repair", "rebuild"])
+def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path, other: str) -> None:
+    with pytest.raises(UsageError, match="--quick cannot be combined"):
+        asyncio.run(verify(tmp_path, quick=True, **{other: True}))
+
+
 def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
     for more in ({}, {"repair": True}, {"rebuild": True}):
         with pytest.raises(NotAMirrorError):
@@ -519,6 +528,26 @@ def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
 
     report = asyncio.run(work())
     assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)  # type: ignore[attr-defined]
+
+
+def test_a_stop_while_a_long_file_is_read_reports_no_damage(
+    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part of the file that was read has neither its size nor its digest."""
+    stop, long = asyncio.Event(), an_asset(mirrored)
+    look_at = DirectoryFiles.look_at
+
+    def stopped(self: DirectoryFiles, path: str, **how: Any) -> Look:
+        if path == long:
+            stop.set()
+        return look_at(self, path, **how)
+
+    monkeypatch.setattr("stacpull.store.inspection._READ", 16)  # so that it is a long file
+    monkeypatch.setattr(DirectoryFiles, "look_at", stopped)
+    report = mirrored.verify(stop=stop)
+    assert stop.is_set()
+    assert (report.state, report.damaged, report.exit_code) == ("interrupted", 0, 130)
+    assert mirrored.damages == {}
 
 
 def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) -> None:

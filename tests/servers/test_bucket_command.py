@@ -117,6 +117,23 @@ def test_suggested_commands_work_as_printed(
     assert s3.head_object(**copy)["Metadata"].get("marked") == "yes"  # the same copy is not stored again
 
 
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize("command", ["resume", "retry"])
+def test_a_run_is_continued_with_another_profile(
+    location: BucketLocation, s3: Any, source: str, stacpull: Stacpull, tmp_path: Path, command: str
+) -> None:
+    """An item whose JSON waits for a name: `status` asks the bucket whether it is still taken."""
+    assert stacpull("mirror", source, "disk").code == 0
+    item = next(name for name in sorted(tree(tmp_path / "disk")) if name.count("/") == 2 and "json" in name)
+    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{item}", Body=b"foreign")
+    assert stacpull("mirror", source, "{dest}").code == 1
+    profiles = tmp_path / "credentials"
+    profiles.write_text(profiles.read_text().replace("[dest]", "[other]"))
+    assert stacpull(command, "work", "--concurrency", "1").code == 3
+    continued = stacpull(command, "work", "--dest-profile", "other")
+    assert continued.code == {"resume": 0, "retry": 1}[command], continued.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "message"),
     [

@@ -18,9 +18,9 @@ from stacpull.reports import MirrorReport
 
 def _source_of(own: Mapping[str, Any]) -> str:
     """Return the source of the run: it decides which built-in credentials are used."""
-    from stacpull.engine.mirror_status import status
+    from stacpull.engine.mirror_status import source_of
 
-    return status(own["dest"]).source
+    return source_of(own["dest"])
 
 
 @command(

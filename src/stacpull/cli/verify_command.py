@@ -13,7 +13,6 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
 from stacpull.config.options import Scope
-from stacpull.errors import UsageError
 from stacpull.events import Damage, Event
 from stacpull.plurals import count
 from stacpull.reports import RebuildReport, VerifyReport
@@ -59,9 +58,6 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     touched. With --json, each line is a JSON object, and the last one is a summary.
     """
     from stacpull.upkeep import verify as verification
-
-    if quick and (how["repair"] or how["rebuild"]):
-        raise UsageError("--quick cannot be combined with --repair or --rebuild, which read every file.")
 
     lists_all = how["strict"] or session.output.verbose
     unknown = itertools.count()

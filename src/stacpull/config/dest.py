@@ -14,7 +14,6 @@ from stacpull.schemes import SCHEMES
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
-_ORDER = "The order is: stacpull mirror SOURCE DEST."
 _BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*")
 _LONGEST_PREFIX = 512
 """The most bytes of a prefix: keys have at most 1,024."""
@@ -45,25 +44,34 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     return BucketLocation(found[1], prefix, scheme=scheme)
 
 
-def dest_path(dest: str | PathLike[str]) -> Path:
+def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:
     """Return DEST as a path, with `~` expanded.
 
+    Args:
+        dest: DEST, or another mirror.
+        name: Its name in messages.
+
     Raises:
-        UsageError: DEST is not a path, empty, a URL, `-`, or below a home directory that does not exist.
+        UsageError: It is not a path, empty, a URL, `-`, or below a home directory that does not exist.
     """
-    text = _path_text("DEST", dest)
+    text = _path_text(name, dest)
     if not text.strip():
-        raise UsageError("DEST is empty: use a directory.")
+        raise UsageError(f"{name} is empty: use a directory.")
     if text == "-":
-        raise UsageError(f"DEST is -, which is standard input: use a directory. {_ORDER}")
+        raise UsageError(f"{name} is -, which is standard input: use a directory.{_order(name)}")
     if bucket := bucket_url(text):
         raise UsageError(
-            f"DEST is the bucket {bucket.url}: use the work directory instead (--work of `stacpull mirror`)."
+            f"{name} is the bucket {bucket.url}: use the work directory (--work of `stacpull mirror`)."
         )
     scheme = _URL.match(text)
     if scheme is not None or _HOST.match(text):
-        raise UsageError(f"DEST is a URL ({cut_url(text)[:200]}): use a directory. {_ORDER}")
-    return _expanded("DEST", text)
+        raise UsageError(f"{name} is a URL ({cut_url(text)[:200]}): use a directory.{_order(name)}")
+    return _expanded(name, text)
+
+
+def _order(name: str) -> str:
+    """Return a hint for SOURCE and DEST that may be swapped."""
+    return " The order is: stacpull mirror SOURCE DEST." if name == "DEST" else ""
 
 
 def output_path(out: str | PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,39 @@ from stacpull.config.dest import dest_path
 from stacpull.engine.item_writer import unwritten
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import views
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.lock import holder, is_held
 from stacpull.store.store_choice import open_files
 
 _LAST_ERRORS = 5
+
+
+@contextmanager
+def _opened_run(dest: str | Path) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
+    """Open the ledger of `dest` for reading, and give it with the run that `status` shows.
+
+    Raises:
+        NotAMirrorError: `dest` is not a mirror.
+        DestinationError: The ledger cannot be read.
+    """
+    path = dest_path(dest)
+    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+        run = views.current_run(db)
+        if run is None:
+            raise NotAMirrorError(f"{dest} has no mirror yet: no run has begun. Run `stacpull mirror` again.")
+        yield db, run
+
+
+def source_of(dest: str | Path) -> str:
+    """Return the source of the mirror at `dest`, without credentials. Only the ledger is read.
+
+    Raises:
+        NotAMirrorError, DestinationError: As for `status`.
+    """
+    with _opened_run(dest) as (_, run):
+        return str(run["source"])
 
 
 def status(dest: str | Path) -> StatusReport:
@@ -31,10 +57,7 @@ def status(dest: str | Path) -> StatusReport:
         DestinationError: The ledger cannot be read.
     """
     path = dest_path(dest)
-    with closing(open_reader(path)) as db, translated(ledger_path(path)):
-        run = views.current_run(db)
-        if run is None:
-            raise NotAMirrorError(f"{dest} has no mirror yet: no run has begun. Run `stacpull mirror` again.")
+    with _opened_run(dest) as (db, run):
         live = is_held(path)
         sums = {
             **views.totals(db),

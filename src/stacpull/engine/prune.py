@@ -22,7 +22,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import LabelItem, UnseenItem
-from stacpull.models import Failure, FailureKind, ItemId, Json
+from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
 from stacpull.redact import Secrets, cut_url
@@ -63,12 +63,12 @@ def why_not(selection: Selection, summary: WalkSummary, *, whole: bool, unread: 
 _DENIED = frozenset({404, 410, None})
 """Statuses of items that are gone. None is a missing file. A 451 (also GONE) is withheld, not gone."""
 
-_DENIED_BUT = "were not listed, and their own URLs answer that they are gone, but"
-_NAMELESS = "were not listed, and have no URL of their own to request"
-_UNCLEAR = "were not listed, and their own URLs do not show if they are gone"
-_LINKED = "are gone, but another item still links to them"
-_ELSEWHERE = "were not listed, but another source has listed them under other URLs"
-_HIDDEN = "were not listed, but a run with other credentials has listed them"
+_DENIED_BUT = "that the source did not list and whose URL returns 404 or 410"
+_NAMELESS = "that the source did not list, because the item does not state its URL"
+_UNCLEAR = "that the source did not list, because the item's URL gives no clear answer"
+_LINKED = "whose URL returns 404 or 410, because another item still links there"
+_ELSEWHERE = "that the source did not list, because another source has listed the item under another URL"
+_HIDDEN = "that the source did not list, because a run with other credentials has listed the item"
 
 
 class Pruning:
@@ -141,16 +141,18 @@ class Pruning:
         unlisted = [one for one in stretch if not one.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
         self._kept[_UNCLEAR] += unanswered
-        twice, _ = await self._denied(denied, lambda one: self._elsewhere(one.id) or one.href)
+        elsewhere = [one for one in denied if self._elsewhere(one) is not None]
+        denied_there, _ = await self._denied(elsewhere, self._elsewhere)
+        there = {one.row for one in elsewhere} - {one.row for one in denied_there}
         gone = []
         for one in denied:
-            doubt: str | None = "the API does not deny them under /collections/…/items/…"
-            if one in twice:
+            doubt: str | None = "the API does not deny the item under /collections/…/items/…"
+            if one.row not in there:
                 doubt = await self._doubt(one.id.collection, server_of(one.href or ""))
             if doubt is None:
                 gone.append(one)
             else:
-                self._kept[f"{_DENIED_BUT} {doubt}"] += 1
+                self._kept[f"{_DENIED_BUT}, because {doubt}"] += 1
         return gone
 
     async def _denied(
@@ -163,9 +165,10 @@ class Pruning:
         denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
         return denied, unanswered
 
-    def _elsewhere(self, item: ItemId) -> str | None:
-        """Return the URL of an item in the source's API, which may differ from its `self` link."""
-        return None if self._service is None else own_href(item, f"{self._service}/search")
+    def _elsewhere(self, item: UnseenItem) -> str | None:
+        """Return the URL of an item in the source's API if its `self` link is another one, else None."""
+        href = None if self._service is None else own_href(item.id, f"{self._service}/search")
+        return None if href == item.href else href
 
     async def _unlinked(self, found: Sequence[UnseenItem]) -> tuple[list[UnseenItem], dict[int, bytes]]:
         """Return the items that no known item links to, and new JSON of label items that linked to them.
@@ -236,8 +239,7 @@ class Pruning:
         self._kept[_HIDDEN] += await self._call(pruning.of_more_credentials, self._run)
         for why, number in self._kept.items():
             if number:
-                what = count(number, "item was", "items were")
-                self._on_event(Notice("warning", f"{what} not pruned. Such items {why}."))
+                self._on_event(Notice("warning", f"Kept in DEST: {count(number, 'item')} {why}."))
         if unlisted := await self._call(pruning.unlisted_assets, self._run):
             text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
             self._on_event(Notice("info", text))

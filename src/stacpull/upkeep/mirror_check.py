@@ -164,11 +164,12 @@ class Inspection:
 
     def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, Look]]:
         """Look at a unit of files (on a thread)."""
-        looks = []
+        looks: list[tuple[Expected, Look]] = []
         for expected in unit:
-            if self._is_stopped():
+            look = self._look_at(expected)
+            if self._is_stopped():  # a long file may have been read in part
                 break
-            looks.append((expected, self._look_at(expected)))
+            looks.append((expected, look))
         return looks
 
     def _look_at(self, expected: Expected) -> Look:

@@ -273,6 +273,8 @@ class _Rebuild:
     ) -> None:
         old = self._salvage.asset_at(path_hash(asset.path))
         look = self._by_algorithm_of(old, asset.path, look)
+        if self._reporter.is_stopped():  # a long file may have been read in part
+            return
         verdict = assess(asset, look, digest, old)
         self._tally.files += 1
         self._tally.bytes += look.size or 0

@@ -33,7 +33,6 @@ from stacpull.ledger.schema import UNWRITTEN
 from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
-from stacpull.store.disk_errors import destination_errors
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
@@ -92,7 +91,7 @@ async def merge(
         if (bucket := bucket_url(one)) is not None:
             raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` can only join directories.")
     reporter = Reporter(on_event, stop or asyncio.Event())
-    paths = dest_path(dest), [dest_path(shard) for shard in shards]
+    paths = dest_path(dest), [dest_path(shard, "SHARD") for shard in shards]
     return await reporter.off_loop(lambda: _merge(*paths, reporter))
 
 
@@ -274,7 +273,11 @@ class _MergeRun:
         parts = {path: f"merge-{number}.tmp" for number, path in enumerate(paths)}
         copied = [part for path, part in parts.items() if not self._link(files, path, part)]
         pruning.announce(self._db, paths)
-        self._destination.sync(copied)
+        try:
+            self._destination.sync(copied)
+        except DestinationError:
+            pruning.clear(self._db, paths)  # none was placed: what gets these names is not the mirror's
+            raise
         for number, (path, part) in enumerate(parts.items()):
             directory, _, name = path.rpartition("/")
             try:
@@ -289,8 +292,10 @@ class _MergeRun:
 
     def _link(self, files: StoredFiles, path: str, part: str) -> bool:
         """Link a file of a shard to its part. Return False if it was copied instead."""
-        with destination_errors(self._destination.work):
+        try:
             return self._destination.link_part(part, files, path)
+        except OSError as error:  # errors of DEST are a `DestinationError`
+            raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
 
     def _write_documents(self) -> None:
         """Write the JSON of items that gained files, and the catalogs."""

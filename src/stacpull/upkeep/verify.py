@@ -54,7 +54,7 @@ async def verify(
 
     Args:
         dest: A directory, or a bucket with `work` in `options`, as for `resume`.
-        quick: Check only sizes, and read no file.
+        quick: Check only sizes, and read no file. Not with `repair` or `rebuild`.
         repair: Fetch damaged and missing files again, and write damaged item JSON and catalogs again.
         rebuild: First build a new ledger from the files, if the old one is damaged, lost or older than the
             files.
@@ -66,10 +66,13 @@ async def verify(
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
-        UsageError: `rebuild` is given, but the ledger is intact; or `repair`, but the source is not known.
+        UsageError: `rebuild` is given, but the ledger is intact; or `repair`, but the source is not known; or
+            `quick` with one of them.
         DestinationError: The ledger or the destination cannot be read, or a run is using it.
         CredentialsError, SourceError: As for `resume`, during a repair.
     """
+    if quick and (repair or rebuild):
+        raise UsageError("--quick cannot be combined with --repair or --rebuild, which read every file.")
     stop = instance("stop", asyncio.Event, stop)
     reporter = Reporter(on_event, stop)
     options = instance("options", Options, options)
