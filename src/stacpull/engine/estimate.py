@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -32,8 +32,8 @@ from stacpull.filters.check import Verdict
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
-from stacpull.ledger.views import done_keys
-from stacpull.models import Asset, ItemId, PlannedItem
+from stacpull.ledger.views import done_keys, item_at
+from stacpull.models import Asset, ItemId, PlannedItem, SourceLink
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import Layout
@@ -64,6 +64,8 @@ class _Counts(msgspec.Struct):
     pages: Counter[str] = msgspec.field(default_factory=Counter)
     refused: int = 0
     """Assets that are listed but cannot be fetched."""
+    done: int = 0
+    """Assets that DEST has."""
     keys: Counter[str] = msgspec.field(default_factory=Counter)
     hosts: Counter[str] = msgspec.field(default_factory=Counter)
     stated_bytes: Counter[str] = msgspec.field(default_factory=Counter)
@@ -77,7 +79,7 @@ class _Counts(msgspec.Struct):
         return _Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
     def scaled(self, factor: float) -> None:
-        """Multiply all counts by `factor`."""
+        """Multiply all counts by `factor`, except `done`."""
         self.items, self.assets = round(self.items * factor), round(self.assets * factor)
         self.refused = round(self.refused * factor)
         for counter in (self.excluded, self.pages, self.keys, self.hosts, self.stated, self.stated_bytes):
@@ -108,8 +110,9 @@ class Estimate:
         network.events.hand_over(self._warn)
         self._primary = _Counts()
         self._linked = _Counts()
-        self._done = self._pending = 0
         self._unread_links = 0
+        self._done_behind_links: Counter[str] = Counter()
+        """The assets of source items that were not read and that DEST has, by key."""
         self._records: _Records
         """The planned and mirrored items, during `report`."""
         self.items_seen = 0
@@ -167,8 +170,8 @@ class Estimate:
             page_keys=dict(counts.pages),
             assets_refused=counts.refused,
             seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
-            assets_done=self._done,
-            assets_pending=counts.assets - self._done,
+            assets_done=counts.done,
+            assets_pending=counts.assets - counts.done,
             items_announced=self._announced,
             items_without_label=self._left_out[Verdict.NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
@@ -243,16 +246,20 @@ class Estimate:
 
     async def _take_items(self, selected: Selected) -> None:
         new, there = await asyncio.to_thread(self._records.note, selected.items)
-        missing = self._count(selected.unread_links, new, there)
+        missing = self._count(new, there)
+        self._unread_links += len(selected.unread_links)
+        if selected.unread_links:
+            cut = self._network.secrets.cut
+            found = await asyncio.to_thread(self._records.done_behind, selected.unread_links, cut)
+            self._done_behind_links.update(found)
         if self._urls is not None:
             await self._urls.add(missing)
 
     def _count(
-        self, unread_links: int, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
+        self, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
     ) -> list[tuple[PlannedItem, Asset]]:
         """Count items; return the assets that DEST does not have, i.e. all except `done`."""
         missing = []
-        self._unread_links += unread_links
         for item in items:
             counts = self._primary if item.parent is None else self._linked
             counts.items += not item.of_collection
@@ -263,7 +270,7 @@ class Estimate:
             for asset in item.assets:
                 self._count_asset(counts, asset)
                 if asset.key in there:
-                    self._done += 1
+                    counts.done += 1
                 else:
                     missing.append((item, asset))
         self._selector.follows = self._urls is not None or self._primary.items < _FULLY_READ
@@ -293,7 +300,10 @@ class Estimate:
         """Extrapolate the source items that were not read; return True if there are any."""
         if not self._unread_links or not self._linked.items:
             return False
-        self._linked.scaled((self._linked.items + self._unread_links) / self._linked.items)
+        linked, there = self._linked, self._done_behind_links
+        linked.done += sum(number for key, number in there.items() if key in linked.keys)
+        linked.scaled((linked.items + self._unread_links) / linked.items)
+        linked.done = min(linked.done, linked.assets)
         return True
 
     async def _sizes(self, counts: _Counts) -> tuple[dict[str, float], float]:
@@ -368,6 +378,20 @@ class _Records(msgspec.Struct, frozen=True):
         """
         new = [one for one in items if self.planned.add(one.id)]
         return new, {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
+
+    def done_behind(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:
+        """Return the number of assets by key that DEST has of the source items of `links`, in a thread.
+
+        Args:
+            links: The links.
+            cut: Removes credentials from a URL.
+        """
+        found: Counter[str] = Counter()
+        if self.ledger is not None:
+            ids = [link.id or item_at(self.ledger, cut(link.href)) for link in links]
+            for keys in done_keys(self.ledger, filter(None, ids)).values():
+                found.update(keys)
+        return found
 
 
 @contextmanager

@@ -97,8 +97,8 @@ class Selected(msgspec.Struct):
     """Matched items while a sample is drawn: nothing is planned yet."""
     enough: bool = False
     """True if `--max-items` is reached."""
-    unread_links: int = 0
-    """Source links that were counted and not followed (`Selector.follows`)."""
+    unread_links: list[SourceLink] = msgspec.field(default_factory=list)
+    """Source links that were not followed (`Selector.follows`)."""
 
     @property
     def without_label(self) -> list[ItemId]:
@@ -138,7 +138,7 @@ class Selector:
         """
         self.matched = matched
         self.follows = True
-        """False to count source links instead of reading their items."""
+        """False to return source links instead of reading their items."""
         self.verdicts: Counter[Verdict] = Counter()
         self.excluded: Counter[str] = Counter()
         self._keeps_some = matched > 0 or bool(sample_ranks)
@@ -308,7 +308,7 @@ class Selector:
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
         wanted = [link for link in wanted if link.id not in known]
         if not self.follows:
-            selected.unread_links = len(wanted)
+            selected.unread_links = wanted
             return
         documents = await self._reader.read_many([link.href for link in wanted])
         await self.plan_sources(wanted, documents, selected)

@@ -1,0 +1,85 @@
+"""`plan SOURCE DEST` of more items than it reads source items of: what the mirror has is not pending."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.acceptance.small_api import SmallApi
+from tests.acceptance.static_tree import write_tree
+from tests.net.memory import Answer
+
+from stacpull import PlanReport, Selection, mirror, plan
+from stacpull.engine import estimate, walk
+
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
+LABELS = [str(number) for number in range(10)]
+
+
+class LinkedApi(SmallApi):
+    """Each item of `labels` links to the item of the same name in `scenes`, which can be read by itself."""
+
+    def __init__(self) -> None:
+        super().__init__({"labels": LABELS, "scenes": LABELS})
+        for name in LABELS:
+            self._routes[f"/collections/scenes/items/{name}"] = partial(self._scene, name)
+
+    def _scene(self, name: str, _request: object) -> Answer:
+        return Answer(body=orjson.dumps(self._item("scenes", name)))
+
+    def _item(self, collection: str, name: str) -> dict[str, object]:
+        item = super()._item(collection, name)
+        source = {"rel": "source", "href": self.url(f"/collections/scenes/items/{name}")}
+        return item | {"links": [source]} if collection == "labels" else item
+
+
+def linked_tree(root: Path) -> str:
+    """Write a catalog in which each item of `col0` links to an item of `col1`."""
+    catalog = write_tree(root, 2, len(LABELS))
+    for path in (root / "col0").glob("*/*.json"):
+        item: dict[str, Any] = orjson.loads(path.read_bytes())
+        other = path.stem.replace("col0", "col1")
+        item["links"].append({"rel": "source", "href": f"../../col1/{other}/{other}.json"})
+        path.write_bytes(orjson.dumps(item))
+    return str(catalog)
+
+
+@pytest.mark.parametrize("kind", ["api", "tree"])
+@pytest.mark.parametrize(
+    ("mirrored", "expected"),
+    [
+        ({}, (20, 20, 0)),
+        ({"max_items": 6}, (20, 12, 8)),
+        ({"source_links": False}, (20, 10, 10)),
+        ({"assets": ("other",)}, (20, 0, 20)),
+    ],
+)
+def test_assets_of_the_mirror_are_not_pending(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    mirrored: dict[str, Any],
+    expected: tuple[int, int, int],
+) -> None:
+    monkeypatch.setattr(estimate, "_FULLY_READ", 2)
+    monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
+    name = "labels" if kind == "api" else "col0"
+
+    async def both(source: str) -> PlanReport:
+        await mirror(source, tmp_path / "m", selection=Selection(collections=name, **mirrored))
+        return await plan(source, tmp_path / "m", selection=Selection(collections=name))
+
+    async def work() -> PlanReport:
+        if kind == "tree":
+            return await both(linked_tree(tmp_path / "tree"))
+        async with LinkedApi() as api:
+            return await both(api.url("/"))
+
+    report = asyncio.run(work())
+    assert report.assets_basis == "sampled"
+    assert (report.assets, report.assets_done, report.assets_pending) == expected
