@@ -6,6 +6,7 @@ StacpullError                 1  a defect of stacpull, or another failure
 │   └── NotAMirrorError       2  DEST holds no mirror
 ├── CredentialsError          3  credentials missing or refused
 ├── SourceError               4  the source cannot be read
+│   └── ForgottenCursorError  4  the source no longer knows a page that it linked to
 ├── DestinationError          5  the destination cannot be written
 │   └── ObjectChangedError    5  an object of a bucket was replaced or removed while it was read
 ├── WorkerError               1  a process of the run fails, or worker processes are lost again and again
@@ -54,6 +55,10 @@ class SourceError(StacpullError):
     """The source cannot be reached, or its answer cannot be read."""
 
     exit_code = 4
+
+
+class ForgottenCursorError(SourceError):
+    """The source no longer knows a page that it linked to, saved or not. The walk may start again."""
 
 
 class DestinationError(StacpullError):

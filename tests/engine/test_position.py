@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.engine.walk import Position, _ForgottenCursorError, _number_of
+from stacpull.engine.walk import Position, _ahead
+from stacpull.errors import ForgottenCursorError
 from stacpull.models import PageRequest
 from stacpull.redact import Secret, Secrets
 from stacpull.sources.source import WalkStart
@@ -94,14 +95,14 @@ def test_a_page_with_a_removable_key_may_be_stored() -> None:
     ids=["as it was", "fewer", "in another order"],
 )
 def test_a_walk_continues_in_the_collection_with_that_id(listed: tuple[str, ...], number: int) -> None:
-    assert _number_of(Position("b", NEXT), starts(*listed)) == number
+    assert _ahead(Position("b", NEXT), starts(*listed), None) == starts(*listed)[number:]
 
 
 @pytest.mark.parametrize("listed", [(), ("a", "c")])
 def test_a_position_in_an_unlisted_collection_is_a_forgotten_cursor(listed: tuple[str, ...]) -> None:
-    with pytest.raises(_ForgottenCursorError, match="the collection b is no longer listed"):
-        _number_of(Position("b", NEXT), starts(*listed))
+    with pytest.raises(ForgottenCursorError, match="the collection b is no longer listed"):
+        _ahead(Position("b", NEXT), starts(*listed), None)
 
 
 def test_a_walk_that_has_not_begun_begins_with_the_first() -> None:
-    assert _number_of(Position(None, None), starts("a", "b")) == 0
+    assert _ahead(Position(None, None), starts("a", "b"), frozenset()) == starts("a", "b")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -33,10 +35,11 @@ from stacpull.engine.run_opening import (
 from stacpull.engine.selection_checks import validate
 from stacpull.engine.store_client import started_store
 from stacpull.engine.workspace import refuse_own_catalog
-from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
+from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.meta import note_named_source
@@ -46,8 +49,9 @@ from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
+from stacpull.sources.pages import pages_from
 from stacpull.sources.paging import PageSize
-from stacpull.sources.source import Source, class_documents
+from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.urls import is_local
 
@@ -438,15 +442,32 @@ def _infos(lists: Mapping[str, tuple[str, ...]], counts: Mapping[str, int] | Non
     return infos
 
 
-async def _counted(source: Source, collection: str, options: Options) -> dict[str, int]:
-    counts: dict[str, int] = {}
+async def _counted(source: Source, collection: str, options: Options) -> Counter[str]:
+    """Return the number of items of a collection with each label."""
+    counts: Counter[str] = Counter()
     for start in await source.starts(Selection(collections=(collection,))):
-        pages = source.pages(
-            start.request, page_size=PageSize.requested(options.page_size), on_notice=lambda _: None
-        )
-        async for page in pages:
-            for item in page.items:
-                properties = item.get("properties")
-                for label in set(item_labels(properties)) if isinstance(properties, dict) else ():
-                    counts[label] = counts.get(label, 0) + 1
+        counts += await _counted_from(source, start, PageSize.requested(options.page_size))
     return counts
+
+
+async def _counted_from(source: Source, start: WalkStart, size: PageSize) -> Counter[str]:
+    """Count the labels of one walk. If the source forgets its cursor, count again from the start."""
+    restarts = Restarts(from_start=True)
+    while True:
+        counts: Counter[str] = Counter()
+        items = 0
+        try:
+            async with aclosing(pages_from(source, start, None, size=size, on_notice=_ignore)) as pages:
+                async for page in pages:
+                    items += len(page.items)
+                    for item in page.items:
+                        counts.update(set(item_labels(object_or_empty(item.get("properties")))))
+        except ForgottenCursorError:
+            if not restarts.may_restart(items):
+                raise
+        else:
+            return counts
+
+
+def _ignore(_: Notice) -> None:
+    """Ignore a notice: the labels are counted, whatever it says."""

@@ -20,12 +20,12 @@ from msgspec.structs import replace
 
 from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
-from stacpull.errors import DestinationError, SourceError
+from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest, Unread
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.pages import is_forgotten, prefetch
+from stacpull.sources.pages import index_of, pages_from, prefetch
 from stacpull.sources.paging import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
@@ -182,14 +182,14 @@ class Walk:
             try:
                 await self._walk_from(starts, position, walked)
                 break
-            except _ForgottenCursorError as error:
+            except ForgottenCursorError as error:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
         whole = position == Position() and not self._ended_early and self.summary.cut_short is None
         for note in self._selector.notes(whole=whole):
             self._on_event(Notice("info", note))
 
-    async def _restart(self, error: _ForgottenCursorError, restarts: Restarts) -> None:
+    async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._sink.items_seen
         if not restarts.may_restart(reached):
             advice = "name one that lists less at a time."
@@ -228,30 +228,21 @@ class Walk:
 
     async def _walk_one(self, start: WalkStart, resumed: PageRequest | None, following: str | None) -> None:
         """Walk one collection."""
-        pages = self._source.pages(
-            resumed or start.request, page_size=self._page_size, on_notice=self._on_event
-        )
-        was_named = resumed is not None
         self._without_new = 0
-        try:
-            async with prefetch(pages) as ahead:
-                async for page in ahead:
-                    if page.matched is not None:
-                        self._announced[-1] = page.matched
-                    self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    after = Position(start.collection if page.next else following, page.next)
-                    ends_walk = following is None and page.next is None
-                    new = await self._page(start.collection, page, after, ends_walk=ends_walk)
-                    if self._ended_early:
-                        break
-                    if self._is_circle(page, new):
-                        await self._leave_circle(start.collection, page, following)
-                        break
-                    was_named = True
-        except SourceError as error:
-            if was_named and is_forgotten(error):
-                raise _ForgottenCursorError(str(error)) from error
-            raise
+        pages = pages_from(self._source, start, resumed, size=self._page_size, on_notice=self._on_event)
+        async with prefetch(pages) as ahead:
+            async for page in ahead:
+                if page.matched is not None:
+                    self._announced[-1] = page.matched
+                self.summary.cut_short = page.cut_short or self.summary.cut_short
+                after = Position(start.collection if page.next else following, page.next)
+                ends_walk = following is None and page.next is None
+                new = await self._page(start.collection, page, after, ends_walk=ends_walk)
+                if self._ended_early:
+                    break
+                if self._is_circle(page, new):
+                    await self._leave_circle(start.collection, page, following)
+                    break
 
     async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> int:
         """Pass on the items of a page, and return how many of them were not seen before."""
@@ -350,10 +341,6 @@ def unseen_text(announced: int, unseen: int) -> str:
     return f"The source announced {announced} items; {unseen} of them were on no page."
 
 
-class _ForgottenCursorError(Exception):
-    """The source rejects a page link of its own: the saved one or a later one."""
-
-
 def _ahead(
     position: Position, starts: Sequence[WalkStart], walked: frozenset[str] | None
 ) -> Sequence[WalkStart]:
@@ -362,24 +349,14 @@ def _ahead(
     This includes collections that were added to the list behind the position of the walk.
 
     Raises:
-        _ForgottenCursorError: The source no longer lists the collection of `position`.
+        ForgottenCursorError: The source no longer lists the collection of `position`.
     """
-    first = _number_of(position, starts)
-    if walked is None or position.collection is None:
+    if position.collection is None:
+        return starts
+    first = index_of(position.collection, starts)
+    if first is None:
+        raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
+    if walked is None:
         return starts[first:]
     rest = [one for number, one in enumerate(starts) if number != first and one.collection not in walked]
     return [starts[first], *rest]
-
-
-def _number_of(position: Position, starts: Sequence[WalkStart]) -> int:
-    """Return the number of the start with which a walk resumes.
-
-    Raises:
-        _ForgottenCursorError: The source no longer lists the collection of `position`.
-    """
-    if position.collection is None:
-        return 0
-    for number, start in enumerate(starts):
-        if start.collection == position.collection:
-            return number
-    raise _ForgottenCursorError(f"the collection {position.collection} is no longer listed")

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import attrs
 from msgspec.structs import replace
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.json_reader import Document
@@ -37,7 +37,7 @@ from stacpull.sources.documents import (
     read_root,
 )
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.pages import failure_of, is_forgotten
+from stacpull.sources.pages import failure_of, index_of, pages_from
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.sources.source_url import api_place
@@ -146,7 +146,7 @@ class LiveWalk:
         except (SourceError, UsageError) as error:
             yield LivePage(_unread(self._document.url, NO_COLLECTION, error), None, None)
             return
-        first = _number_of(place, starts)
+        first = 0 if place is None else index_of(place.collection, starts) or 0
         for number, start in enumerate(starts[first:], first):
             if self._is_new(source, start):
                 following = (
@@ -179,35 +179,26 @@ class LiveWalk:
         self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
     ) -> AsyncGenerator[LivePage]:
         """Yield the pages of one collection from `here` on. Restart if the API has forgotten the cursor."""
-        request, restarts = here.page or start.request, Restarts(from_start=here.page is None)
+        resumed, restarts = here.page, Restarts(from_start=here.page is None)
         name = None if start.collection == NO_COLLECTION else start.collection
         while True:
-            was_named, items = request is not start.request, 0
+            items = 0
+            walked = pages_from(source, start, resumed, size=self._size, on_notice=self._on_notice)
             try:
-                async with aclosing(
-                    source.pages(request, page_size=self._size, on_notice=self._on_notice)
-                ) as pages:
+                async with aclosing(walked) as pages:
                     async for page in pages:
-                        was_named, items = True, items + len(page.items)
+                        items += len(page.items)
                         after = here._replace(page=page.next) if page.next is not None else following
                         yield LivePage(page, name, after)
             except SourceError as error:
-                if not (was_named and is_forgotten(error) and restarts.may_restart(items)):
+                if not (isinstance(error, ForgottenCursorError) and restarts.may_restart(items)):
                     yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
                     return
                 text = f"{source.url} no longer knows the saved position ({error}): restarting its walk."
                 self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
-                request = start.request
+                resumed = None
             else:
                 return
-
-
-def _number_of(place: LivePlace | None, starts: list[WalkStart]) -> int:
-    """Return the index of the start to resume with, or 0 if that of `place` no longer exists."""
-    names = [start.collection for start in starts]
-    if place is None or place.collection not in names:
-        return 0
-    return names.index(place.collection)
 
 
 def _url_of(source: Source, start: WalkStart) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from stacpull.errors import SourceError
+from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
@@ -34,7 +34,7 @@ from stacpull.sources.paging import (
     with_true_limit,
     with_true_offset,
 )
-from stacpull.sources.source import JsonReader, OnNotice
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.urls import authority
 
 T = TypeVar("T")
@@ -115,10 +115,39 @@ def failure_of(error: BaseException) -> Failure | None:
     return cause.failure if isinstance(cause, TransferError) else None
 
 
-def is_forgotten(error: SourceError) -> bool:
-    """Return whether the source no longer knows a page that it linked to."""
-    failure = failure_of(error)
-    return failure is not None and failure.status in _FORGOTTEN
+async def pages_from(
+    source: Source, start: WalkStart, resumed: PageRequest | None, *, size: PageSize, on_notice: OnNotice
+) -> AsyncGenerator[Page]:
+    """Yield the pages of one collection.
+
+    Args:
+        source: The source.
+        start: The start of its walk.
+        resumed: The `next` of a page of an earlier walk; None to begin at the start.
+        size: The number of items per page to request.
+        on_notice: Called with messages for the user.
+
+    Raises:
+        ForgottenCursorError: The source no longer knows a page that it linked to.
+        SourceError, CredentialsError: As for `Source.pages`.
+    """
+    was_named = resumed is not None
+    try:
+        pages = source.pages(resumed or start.request, page_size=size, on_notice=on_notice)
+        async with aclosing(pages):
+            async for page in pages:
+                was_named = True
+                yield page
+    except SourceError as error:
+        failure = failure_of(error)
+        if was_named and failure is not None and failure.status in _FORGOTTEN:
+            raise ForgottenCursorError(str(error)) from error.__cause__
+        raise
+
+
+def index_of(collection: str, starts: Sequence[WalkStart]) -> int | None:
+    """Return the index of the start of a collection; None if the source does not list it."""
+    return next((index for index, start in enumerate(starts) if start.collection == collection), None)
 
 
 class _PageRead(NamedTuple):
