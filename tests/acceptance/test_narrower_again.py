@@ -173,8 +173,16 @@ def test_pending_assets_outside_the_narrower_selection_are_dropped(host: AssetHo
     source, dest = written(tmp_path, host), tmp_path / "m"
     with suppress(stacpull.StacpullError):
         sync.mirror(source, dest, options=quick(metadata="item", retries=0, max_failures=0, concurrency=1))
-    assert stacpull.status(dest).state != "complete"
-    report = mirror(source, dest, labels="Wheat", assets="B02")
+    before = stacpull.status(dest)
+    assert before.state != "complete"
+    events: list[object] = []
+    selection = Selection(labels="Wheat", assets="B02")
+    options = quick(metadata="item", retries=0)
+    report = sync.mirror(source, dest, selection=selection, options=options, on_event=events.append)
+    dropped = before.assets_pending - report.assets_done
+    notices = [one.text for one in events if isinstance(one, stacpull.Notice) and "No longer" in one.text]
+    what = "that only an earlier, wider selection includes"
+    assert notices == [f"No longer pending: {dropped} asset{'s'[: dropped > 1]} {what}."]
     assert (report.exit_code, report.assets_done, report.assets_pending) == (0, 2, 0)
     status = stacpull.status(dest)
     assert (status.state, status.assets_pending, status.assets_failed) == ("complete", 0, 0)

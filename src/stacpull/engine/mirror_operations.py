@@ -32,6 +32,7 @@ from stacpull.ledger.planner import Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.runs import EndState, StoredRun
 from stacpull.models import FailureKind
+from stacpull.plurals import count
 from stacpull.redact import Secrets
 from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -234,7 +235,10 @@ class MirrorOperations:
         counters = self.publisher.counters
         is_done = counters["walk_ended"] and not counters["assets_pending"]
         if is_done and self._run.kind == "mirror":
-            forget_unwanted(self.db, self._run.id, _covers, self.store.has)
+            pending = forget_unwanted(self.db, self._run.id, _covers, self.store.has)
+            if pending:
+                what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
+                self._on_event(Notice("info", f"No longer pending: {what}."))
 
     def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
         """Add the effort to the sums of the run, and the bytes of each host to the rates."""

@@ -275,6 +275,7 @@ class _Open(msgspec.Struct, frozen=True):
     """A pending or failed asset of a run that was replaced."""
 
     row: int
+    state: int
     item: int
     key: str
     directory: str | None
@@ -300,7 +301,7 @@ def forget_unwanted(
     run: int,
     covers: Callable[[Selection, Selection], bool],
     is_there: Callable[[str], bool],
-) -> None:
+) -> int:
     """Delete open assets that only earlier, replaced runs selected.
 
     Nothing is deleted if the walk found links that a retry may be able to read: their items may be wanted.
@@ -310,23 +311,29 @@ def forget_unwanted(
         run: A mirror that has read its whole source and has no work left.
         covers: Returns True if the first selection is at least as wide as the second.
         is_there: Returns True if a file is in DEST, given its path relative to DEST.
+
+    Returns:
+        How many of them were pending. The others had failed.
     """
+    pending = 0
     with transaction(db):
         if exists(db, "SELECT 1 FROM unread WHERE run = ? AND is_link", (run,)):
-            return
+            return 0
         rows = db.execute("SELECT id, kind, source, selection, state FROM runs ORDER BY id")
         replaced = _replaced([_RunTask(*row) for row in rows], run, covers)
         if not replaced:
-            return
+            return 0
         touched: set[int] = set()
         for asset in _open_assets(db, run, replaced):
             _forget_asset(db, asset, is_there)
+            pending += asset.state == STATE_PENDING
             touched.add(asset.item)
         touched |= _forget_unread_items(db, run, replaced)
         update_item_states(db, touched)
         update_item_states(db, _delete_empty(db, run, touched))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
+    return pending
 
 
 def _replaced(
@@ -360,7 +367,7 @@ def _replaced(
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return the assets that these runs left open or could not plan, except of items `run` could not read."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
+        f"SELECT a.id, a.state, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
         "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
         f"WHERE a.id IN ({_OPEN_OR_FAILED}) AND a.run IN ({marks(len(replaced))}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
