@@ -87,6 +87,15 @@ class SourceLink(NamedTuple):
         return self.id or ItemId(self.parent.collection, self.href)
 
 
+class ItemFailure(msgspec.Struct, frozen=True):
+    """A source item that could not be read or planned."""
+
+    id: ItemId
+    href: str
+    parent: ItemId
+    failure: Failure
+
+
 class Page(msgspec.Struct, frozen=True):
     """One page of items as read: raw items, the next page's request (None at the end), the stated total."""
 

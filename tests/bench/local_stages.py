@@ -14,19 +14,19 @@ from tests.bench.mixes import COLLECTION, File
 from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench
 
-from stacpull.engine.item_writer import clean_item
+from stacpull.catalog.item import clean_item
 from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Arrival, Job, Json, PlannedItem, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
+from stacpull.transfer.arrival import arrival_of
 
 T = TypeVar("T")
 

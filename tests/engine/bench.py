@@ -23,12 +23,12 @@ from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunFlags, RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.destination import Destination
 from stacpull.store.file_sync import Sync
+from stacpull.transfer.arrival import arrival_of
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}{ext}")

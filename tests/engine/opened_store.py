@@ -15,9 +15,9 @@ from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
+from stacpull.transfer.arrival import arrival_of
 
 
 @dataclass

@@ -15,8 +15,8 @@ import pytest
 from stacpull.engine import arrival_sender
 from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.models import Arrival, HeldBody, Job, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
+from stacpull.transfer.arrival import arrival_of
 
 LONGEST = 100
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from tests.engine.bench import NOW, Bench, documents, planned
 from tests.ledger.plans import BROKEN
 
-from stacpull.engine.item_writer import ItemWriter, clean_document, may_be_replaced
+from stacpull.catalog.item import clean_document
+from stacpull.engine.item_writer import ItemWriter, may_be_replaced
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import AssetFailure

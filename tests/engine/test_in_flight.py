@@ -11,9 +11,9 @@ from stacpull.engine import arrival_sender
 from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
 from stacpull.store.writer_thread import WriterThread
+from stacpull.transfer.arrival import arrival_of
 
 
 def job(row: int) -> Job:

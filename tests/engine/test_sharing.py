@@ -14,8 +14,8 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
-from stacpull.planning.arrival import arrival_of
 from stacpull.store.destination import Destination
+from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
 
 BODY = b"body"

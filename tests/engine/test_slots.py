@@ -14,8 +14,8 @@ from stacpull.engine.pool import Pool
 from stacpull.models import Arrival, Failure, Job, Json, Validator
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
-from stacpull.planning.arrival import arrival_of
 from stacpull.sources.item_reader import ItemReader
+from stacpull.transfer.arrival import arrival_of
 
 JOBS = 60
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
@@ -20,6 +20,7 @@ from stacpull.models import (
     Checksum,
     Failure,
     FailureKind,
+    ItemFailure,
     ItemId,
     Job,
     PlannedItem,

@@ -26,7 +26,7 @@ from stacpull.catalog.references import reference
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.json_values import parsed_object
 from stacpull.models import Json, MirroredFile
-from stacpull.planning.names import catalog_id
+from stacpull.planning.names import COLLECTION_FILE, catalog_id
 from stacpull.redact import Secrets
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import StoredFiles
@@ -191,7 +191,7 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
         raise DestinationError(
             f"{directory!r} is not inside {files.name}: choose another collection or DEST."
         )
-    obstacle = files.obstacle(f"{directory}/collection.json")
+    obstacle = files.obstacle(f"{directory}/{COLLECTION_FILE}")
     if obstacle is not None and " at " in obstacle:
         raise DestinationError(
             f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "
@@ -207,7 +207,7 @@ def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Calla
     if entry.items_parquet is not None:
         document = with_items_parquet(document, reference(entry.items_parquet, entry.directory))
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
-    path = f"{entry.directory}/collection.json"
+    path = f"{entry.directory}/{COLLECTION_FILE}"
     update(path, {**document, "links": [*up, *document["links"], *children]}, links)
     _remove_stale(update, entry, sub_catalogs)
     return path
@@ -244,7 +244,7 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
         "description": f"A part of the items of {entry.id}.",
         "links": [
             _link("root", "catalog.json", entry.directory),
-            _link("parent", f"{entry.directory}/collection.json", entry.directory),
+            _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory),
         ],
     }
 

@@ -19,6 +19,7 @@ import orjson
 from stacpull.boxes import bounds_of
 from stacpull.catalog.item_assets import (
     REMOTE_ASSETS,
+    note_cut_hrefs,
     provenance_links,
     remote_assets,
     stored_assets,
@@ -54,6 +55,8 @@ _ANY_TIME: Json = {
     "end_datetime": "9999-12-31T23:59:59Z",
 }
 _BBOX_LENGTHS = (4, 6)
+_BARE = ("type", "stac_version", "id", "collection")
+"""The members that are stored of an item that is nested too deeply to be encoded."""
 
 
 def item_document(
@@ -138,6 +141,51 @@ def encode_item(document: Json, secrets: Secrets) -> bytes:
     except orjson.JSONEncodeError:  # a lone surrogate, an integer above 64 bits, or 254 levels
         data = _encode_odd(document)
     return secrets.scrub_bytes(data)
+
+
+def clean_document(document: Json, secrets: Secrets) -> bytes:
+    """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
+    try:
+        data = encode_item(document, secrets)
+        if b"?" in data or b"@" in data:
+            data = encode_item(_cut_all(document), secrets)
+    except (ValueError, RecursionError):  # nested too deeply to be JSON
+        return _bare(document, secrets)
+    return data
+
+
+def clean_item(document: Json, secrets: Secrets) -> bytes:
+    """Return an item as JSON for the ledger, like `clean_document`, with a note of the changed hrefs."""
+    if not secrets:
+        try:
+            data = encode_item(document, secrets)
+        except (ValueError, RecursionError):  # nested too deeply to be JSON
+            return _bare(document, secrets)
+        if b"?" not in data and b"@" not in data:  # nearly all items: no credentials to remove
+            return data
+    return clean_document(note_cut_hrefs(document), secrets)
+
+
+def _bare(document: Json, secrets: Secrets) -> bytes:
+    """Return the flat members of a document that is nested too deeply."""
+    flat: Json = {key: document[key] for key in _BARE if isinstance(document.get(key), str)}
+    assets = document.get("assets")
+    flat["assets"] = {
+        key: {name: _cut_all(value) for name, value in asset.items() if isinstance(value, str)}
+        for key, asset in (assets.items() if isinstance(assets, dict) else ())
+        if isinstance(asset, dict)
+    }
+    return encode_item(flat, secrets)
+
+
+def _cut_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return cut_url(value) if "://" in value else value
+    if isinstance(value, dict):
+        return {key: _cut_all(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_cut_all(member) for member in value]
+    return value
 
 
 def _encode_odd(document: Json) -> bytes:

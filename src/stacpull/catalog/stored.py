@@ -5,9 +5,11 @@ Nothing raises for any input: invalid parts of a document are left out.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.catalog.references import path_named
@@ -15,6 +17,25 @@ from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.statements import parse_multihash
+from stacpull.store.protocol import StoredFiles
+
+
+def unchanged_document(files: StoredFiles, path: str, sha256: bytes | None) -> Json | None:
+    """Return a JSON document of the mirror; None if it is lost, or was changed since it was written.
+
+    Args:
+        files: The files of the mirror.
+        path: The path of the document, relative to DEST.
+        sha256: The digest of the document as it was written; None if it is unknown.
+    """
+    try:
+        data = files.read(path)
+        if data is None or sha256 not in (None, hashlib.sha256(data).digest()):
+            return None
+        document = orjson.loads(data)
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 class StoredAsset(NamedTuple):

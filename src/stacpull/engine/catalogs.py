@@ -18,13 +18,10 @@ from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import safe_segment
+from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Store
-
-LINES_FILE = "items.ndjson"
-"""The file that `--metadata ndjson` writes into the directory of a collection."""
 
 
 def write_lines(
@@ -110,7 +107,7 @@ def write_mirror_catalogs(
 def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEntry:
     def items() -> Iterator[tuple[str, str]]:
         for name, directory in views.items_of(db, row.row) if listed else ():
-            file = item_document_path(ItemId(row.name, name)).rpartition("/")[2]
+            file = item_document_name(ItemId(row.name, name))
             yield name, f"{directory}/{file}"
 
     document: Json | None = orjson.loads(row.document) if row.document is not None else None

@@ -4,88 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import orjson
 
 from stacpull.catalog.contents import is_own_document
 from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.item_assets import note_cut_hrefs
-from stacpull.catalog.stored import as_sent
+from stacpull.catalog.stored import as_sent, unchanged_document
 from stacpull.ledger import jobs, outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.outcomes import PlacedItem
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of
-from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import safe_segment
-from stacpull.redact import Secrets, cut_url
+from stacpull.planning.item_plan import collection_document_path, item_document_name
+from stacpull.redact import Secrets
 from stacpull.store.protocol import Store, StoredFiles
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord
 
-_COLLECTION_FILE = "collection.json"
-_BARE = ("type", "stac_version", "id", "collection")
-"""The members that are stored of an item that is nested too deeply to be encoded."""
 
+def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
+    """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
 
-def clean_document(document: Json, secrets: Secrets) -> bytes:
-    """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
-    try:
-        data = encode_item(document, secrets)
-        if b"?" in data or b"@" in data:
-            data = encode_item(_cut_all(document), secrets)
-    except (ValueError, RecursionError):  # nested too deeply to be JSON
-        return _bare(document, secrets)
-    return data
+    It is in the ledger until it was written, then in DEST, where its links are relative to the mirror.
 
-
-def clean_item(document: Json, secrets: Secrets) -> bytes:
-    """Return an item as JSON for the ledger, like `clean_document`, with a note of the changed hrefs."""
-    if not secrets:
-        try:
-            data = encode_item(document, secrets)
-        except (ValueError, RecursionError):  # nested too deeply to be JSON
-            return _bare(document, secrets)
-        if b"?" not in data and b"@" not in data:  # nearly all items: no credentials to remove
-            return data
-    return clean_document(note_cut_hrefs(document), secrets)
-
-
-def _bare(document: Json, secrets: Secrets) -> bytes:
-    """Return the flat members of a document that is nested too deeply."""
-    flat: Json = {key: document[key] for key in _BARE if isinstance(document.get(key), str)}
-    assets = document.get("assets")
-    flat["assets"] = {
-        key: {name: _cut_all(value) for name, value in asset.items() if isinstance(value, str)}
-        for key, asset in (assets.items() if isinstance(assets, dict) else ())
-        if isinstance(asset, dict)
-    }
-    return encode_item(flat, secrets)
-
-
-def _cut_all(value: Any) -> Any:
-    if isinstance(value, str):
-        return cut_url(value) if "://" in value else value
-    if isinstance(value, dict):
-        return {key: _cut_all(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_cut_all(member) for member in value]
-    return value
-
-
-def stored_document(files: StoredFiles, record: views.ItemRecord, path: str) -> Json | None:
-    """Return the JSON of an item in the mirror, None if it was changed since it was written."""
-    try:
-        data = files.read(path)
-        if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
-            return None
-        document = orjson.loads(data)
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return document if isinstance(document, dict) else None
+    Returns:
+        None if neither has it, or if it was changed since it was written.
+    """
+    if record.document is not None:
+        return orjson.loads(record.document), record.href
+    stored = unchanged_document(files, record.path, record.sha256)
+    return None if stored is None else (as_sent(stored), None)
 
 
 class ItemPart(msgspec.Struct, frozen=True):
@@ -136,8 +87,7 @@ class ItemWriter:
         written = []
         for record in views.item_records(self._db, list(dict.fromkeys(rows))):
             row = record.row
-            name = item_document_path(record.id).rpartition("/")[2]
-            path = f"{record.directory}/{name}"
+            path = record.path
             data = self.encode(record, path)
             is_free = record.is_ours or not self._store.has(path, unknown=False)
             if data is None and record.is_ours:
@@ -153,7 +103,7 @@ class ItemWriter:
                 self._store.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
-                written.append(ItemPart(row, part, record.directory, name, digest, may_replace))
+                written.append(ItemPart(row, part, record.directory, record.name, digest, may_replace))
         return written
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
@@ -182,18 +132,16 @@ class ItemWriter:
 
     def encode(self, record: views.ItemRecord, path: str) -> bytes | None:
         """Return the item as it is stored at `path`, None if its document is lost."""
-        if record.document is not None:
-            document, base = orjson.loads(record.document), record.href
-        elif (stored := stored_document(self._store, record, path)) is not None:
-            document, base = as_sent(stored), None  # its links are already relative to the mirror
-        else:
+        sent = sent_document(self._store, record)
+        if sent is None:
             return None
+        document, base = sent
         ready = item_document(
             document,
             collection=record.id.collection,
             mirrored=record.mirrored,
             item_path=path,
-            collection_path=f"{safe_segment(record.id.collection)}/{_COLLECTION_FILE}",
+            collection_path=collection_document_path(record.id.collection),
             local_items=self._local_item,
             base=base,
         )
@@ -207,7 +155,7 @@ class ItemWriter:
             directory = views.path_of_item(self._db, item) if item is not None else None
         if item is None or directory is None:
             return None
-        return f"{directory}/{item_document_path(item).rpartition('/')[2]}"
+        return f"{directory}/{item_document_name(item)}"
 
 
 def foreign_file_sentence(path: str) -> str:
@@ -243,7 +191,7 @@ def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
 
     for found in views.unwritten_documents(db):
-        path = f"{found.directory}/{item_document_path(found.id).rpartition('/')[2]}"
+        path = f"{found.directory}/{item_document_name(found.id)}"
         if files.has(path, unknown=False):
             yield FailureRecord(
                 found.id.collection,

@@ -17,10 +17,10 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
 from stacpull.config.options import Options
 from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
-from stacpull.engine.item_writer import clean_document
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error

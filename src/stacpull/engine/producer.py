@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import orjson
 from msgspec.structs import replace
 
-from stacpull.engine.item_writer import clean_item
+from stacpull.catalog.item import clean_item
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.engine.store_client import StoreClient
@@ -22,9 +22,9 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import ItemFailure, PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemId, Json
+from stacpull.models import Failure, ItemFailure, ItemId, Json
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader

@@ -13,7 +13,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from stacpull.engine.item_writer import clean_item
+from stacpull.catalog.item import clean_item
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient

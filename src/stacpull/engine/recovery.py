@@ -33,10 +33,10 @@ from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
 from stacpull.models import Arrival, Checksum, Job, Validator
-from stacpull.planning.arrival import arrival_of
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import Look, PartEntry, Store
 from stacpull.system import boot_id
+from stacpull.transfer.arrival import arrival_of
 
 _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 """Suffixes of parts that are either published at once or removed."""

@@ -1,6 +1,6 @@
 """Selecting and planning items: filters, `--max-items`, source links.
 
-`mirror`, `plan` and `headers` share this. A selector has no ledger: `Known` returns the planned items.
+`mirror`, `plan` and `headers` share this. A selector has no ledger: it calls `FindPlanned`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from stacpull.filters.asset_filter import AssetFilter, compile_assets
 from stacpull.filters.check import Verdict
 from stacpull.filters.ids import Draw
 from stacpull.filters.item_filter import ItemFilter, compile_items
-from stacpull.ledger.planner import ItemFailure
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
     FailureKind,
+    ItemFailure,
     ItemId,
     Json,
     PlannedItem,
@@ -44,8 +44,8 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
-Known = Callable[[Sequence[ItemId], bool], Awaitable[set[ItemId]]]
-"""Returns the items that the run has already planned; with True, also source items that it could not read."""
+FindPlanned = Callable[[Sequence[ItemId], bool], Awaitable[set[ItemId]]]
+"""Returns the items that the run has planned; with True, also source items that it could not read."""
 
 ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""
@@ -114,7 +114,7 @@ class Selector:
         selection: Selection,
         layout: Layout,
         reader: ItemReader,
-        known: Known,
+        known: FindPlanned,
         *,
         lookups: Lookups | None = None,
         assets: KeepsAssets | None = None,

@@ -26,7 +26,7 @@ from stacpull.ledger.schema import (
 )
 from stacpull.ledger.views import name_of_asset
 from stacpull.models import ItemId, path_in_dest
-from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
 
 _AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
@@ -174,7 +174,7 @@ class _Bits:
 def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
     """Return the expected JSON file of an item, from a row of `_DOCUMENTS`."""
     item_row, collection, item, directory, written, sha256 = row
-    path = path_in_dest(directory, item_document_path(ItemId(collection, item)).rpartition("/")[2])
+    path = path_in_dest(directory, item_document_name(ItemId(collection, item)))
     checked = written in (WRITTEN, DAMAGED)
     return Expected(FileKind.DOCUMENT, item_row, path, None, sha256, checked=checked)
 

@@ -154,19 +154,21 @@ def _take_over_items(db: sqlite3.Connection, run: int) -> None:
     A source item that could not be read stays with its run. It is planned once it has been read.
     """
     unread = "(SELECT item FROM failures WHERE key = '')"
-    update = (
-        f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
-        "WHERE id IN"
-    )
     db.execute(
-        f"{update} (SELECT a.item FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.run = :run "
-        f"AND a.item NOT IN {unread})",
+        f"{_TAKE_OVER_ITEMS} IN (SELECT a.item FROM open_assets o JOIN assets a ON a.id = o.asset "
+        f"WHERE a.run = :run AND a.item NOT IN {unread})",
         {"run": run},
     )
     db.execute(
-        f"{update} (SELECT parent FROM items WHERE parent IS NOT NULL AND (run = :run OR id IN {unread}))",
+        f"{_TAKE_OVER_ITEMS} IN (SELECT parent FROM items "
+        f"WHERE parent IS NOT NULL AND (run = :run OR id IN {unread}))",
         {"run": run},
     )
+
+
+_TAKE_OVER_ITEMS = (
+    f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) WHERE id"
+)
 
 
 def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
@@ -290,9 +292,8 @@ def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: i
 def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
     """Assign an item and its label item to `run`; their JSON is written again when they are final."""
     db.execute(
-        f"UPDATE items SET run = ?, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) "
-        "WHERE id = ? OR id = (SELECT parent FROM items WHERE id = ?)",
-        (run, item, item),
+        f"{_TAKE_OVER_ITEMS} IN (SELECT :item UNION ALL SELECT parent FROM items WHERE id = :item)",
+        {"run": run, "item": item},
     )
 
 

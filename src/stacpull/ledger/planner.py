@@ -34,18 +34,9 @@ from stacpull.ledger.planned_assets import (
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemId, PlannedItem, Unread, path_in_dest
-from stacpull.planning.item_plan import item_document_path
+from stacpull.models import ItemFailure, ItemId, PlannedItem, Unread, path_in_dest
+from stacpull.planning.item_plan import item_document_name
 from stacpull.redact import Secrets
-
-
-class ItemFailure(msgspec.Struct, frozen=True):
-    """A source item that could not be read."""
-
-    id: ItemId
-    href: str
-    parent: ItemId
-    failure: Failure
 
 
 class PlanBatch(msgspec.Struct, frozen=True):
@@ -77,8 +68,8 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """True if the sample is complete with this batch."""
 
 
-class _KnownItem(NamedTuple):
-    """An item in the ledger."""
+class _EarlierItem(NamedTuple):
+    """An item that was in the ledger before the batch."""
 
     row: int
     run: int
@@ -105,7 +96,7 @@ class _BatchItem(NamedTuple):
     item: PlannedItem
     item_row: ItemRow
     parent: int | None
-    before: _KnownItem | None
+    before: _EarlierItem | None
     """None if it is new."""
 
 
@@ -150,7 +141,7 @@ class Planner:
             is_there=is_there,
             area=runs.area_of(db, run),
         )
-        self._known: dict[ItemId, _KnownItem] = {}
+        self._known: dict[ItemId, _EarlierItem] = {}
         """Items of the current batch that are in the ledger."""
         self._last_item = 0
         self._is_walk, self._others = _walks(db, run)
@@ -260,12 +251,12 @@ class Planner:
         new = (one.parent for one in failed if one.id not in self._known)
         return {self._known[parent].row for parent in new if parent in self._known}
 
-    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _KnownItem]:
+    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _EarlierItem]:
         """Return the `ids` that are in the ledger."""
         wanted = set(ids)
-        found: dict[ItemId, _KnownItem] = {}
+        found: dict[ItemId, _EarlierItem] = {}
         for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
-            found[ItemId(collection, name)] = _KnownItem(*rest)
+            found[ItemId(collection, name)] = _EarlierItem(*rest)
         found = {item: known for item, known in found.items() if item in wanted}
         if self._has_unread():
             rows = [known.row for known in found.values()]
@@ -295,9 +286,9 @@ class Planner:
         item_row = ItemRow(row, item.id, item.href, "" if before is None else before.directory)
         return _BatchItem(item, item_row, None if parent is None else parent.row, before)
 
-    def _remember(self, item: ItemId, row: int, before: _KnownItem | None, *, is_unread: bool) -> None:
+    def _remember(self, item: ItemId, row: int, before: _EarlierItem | None, *, is_unread: bool) -> None:
         """Record that this run has planned an item, or could not read it."""
-        known = before or _KnownItem(row, self._run, *_NOTHING)
+        known = before or _EarlierItem(row, self._run, *_NOTHING)
         self._known[item] = known._replace(run=self._run, is_unread=is_unread)
 
     def _new_row(self) -> int:
@@ -328,7 +319,7 @@ class Planner:
         )
 
     def _plan_again(
-        self, one: _BatchItem, before: _KnownItem, existing: Mapping[str, KnownAsset], *, links_more: bool
+        self, one: _BatchItem, before: _EarlierItem, existing: Mapping[str, KnownAsset], *, links_more: bool
     ) -> tuple[object, ...]:
         """Plan a known item, and schedule its JSON to be written again if it may be outdated.
 
@@ -352,7 +343,7 @@ class Planner:
             fresh_is_change=self._chose_same_assets(before.run),
         )
         lost = before.written == WRITTEN and not self._is_there(
-            path_in_dest(before.directory, item_document_path(item.id).rpartition("/")[2])
+            path_in_dest(before.directory, item_document_name(item.id))
         )
         result.files_lost += lost
         renewed = opened.any or touched or lost or links_more or before.is_new or before.written == DAMAGED
@@ -438,7 +429,7 @@ class Planner:
         """Return the values of `href` and `href_form`."""
         return self._forms.stored(self._cut(href), item.item)
 
-    def _walk_of(self, before: _KnownItem, href: str | None) -> int | None:
+    def _walk_of(self, before: _EarlierItem, href: str | None) -> int | None:
         """Return the last walk that found an item; a retry does not change it.
 
         If several sources have the item under different URLs, no single source may declare it gone.
@@ -539,7 +530,7 @@ def _ids_in(batch: PlanBatch) -> set[ItemId]:
     return named.union(*((one.id, one.parent) for one in batch.failed_items))
 
 
-def _with_parents(row: int, parent: int | None, before: _KnownItem | None) -> list[int]:
+def _with_parents(row: int, parent: int | None, before: _EarlierItem | None) -> list[int]:
     """Return an item and the label items to update with it: its current one and its earlier one."""
     parents = (parent, before.parent if before is not None else None)
     return [row, *(one for one in parents if one is not None)]

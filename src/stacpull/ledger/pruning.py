@@ -36,7 +36,7 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
 )
 from stacpull.models import OF_COLLECTION, ItemId, path_in_dest
-from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
 from stacpull.urls import server_of
 
@@ -207,7 +207,7 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
         "JOIN collections c ON c.id = i.collection WHERE i.id = ?",
         (item,),
     ).fetchone()
-    file = item_document_path(ItemId(collection, name)).rpartition("/")[2]
+    file = item_document_name(ItemId(collection, name))
     return [*_assets_of(db, item), *([f"{directory}/{file}"] if written != UNWRITTEN else [])]
 
 

@@ -28,7 +28,7 @@ from stacpull.ledger.paths import (
 )
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId, path_in_dest
-from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
 
 UNFINISHED = "`stacpull merge` did not finish: run it again."
@@ -90,7 +90,7 @@ class ShardItem(NamedTuple):
     @property
     def document_path(self) -> str:
         """Return the path of its JSON, relative to the mirror."""
-        return path_in_dest(self.directory, item_document_path(self.id).rpartition("/")[2])
+        return path_in_dest(self.directory, item_document_name(self.id))
 
 
 class MergedAsset(NamedTuple):

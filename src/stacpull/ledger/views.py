@@ -21,6 +21,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
 )
 from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, path_in_dest
+from stacpull.planning.item_plan import item_document_name
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
@@ -47,6 +48,16 @@ class ItemRecord(msgspec.Struct, frozen=True):
     """True if a file in the place of its JSON belongs to the mirror."""
     sha256: bytes | None = None
     """The digest of its JSON as written, if it is known; `_OF_NOTHING` if the JSON is known to be damaged."""
+
+    @property
+    def name(self) -> str:
+        """Return the file name of its JSON."""
+        return item_document_name(self.id)
+
+    @property
+    def path(self) -> str:
+        """Return the path of its JSON, relative to DEST."""
+        return f"{self.directory}/{self.name}"
 
 
 class Unwritten(NamedTuple):

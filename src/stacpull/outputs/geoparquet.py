@@ -39,7 +39,7 @@ from stacpull.outputs.item_columns import (
 from stacpull.outputs.mirrored_items import MirrorContents
 from stacpull.outputs.spool import Spool, open_spool
 from stacpull.outputs.training_samples import SampleOptions
-from stacpull.planning.names import safe_segment
+from stacpull.planning.item_plan import collection_document_path
 from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 
@@ -105,7 +105,7 @@ def read_items(
     chosen = {
         n: document for n, document in contents.collections.items() if not collections or n in collections
     }
-    build = _Build({n: hrefs.collection(f"{safe_segment(n)}/collection.json", d) for n, d in chosen.items()})
+    build = _Build({n: hrefs.collection(collection_document_path(n), d) for n, d in chosen.items()})
     build.load(spool)
     work, options = "stacpull.outputs.item_columns:columns_work", {"to_dest": to_dest}
     for position, data in batch_results(contents, spool.state, work, options, collections=chosen):

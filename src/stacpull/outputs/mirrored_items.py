@@ -19,13 +19,10 @@ from stacpull.ledger import meta, paths, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
-from stacpull.planning.item_plan import item_document_path
-from stacpull.planning.names import safe_segment
+from stacpull.planning.item_plan import collection_document_path, item_document_name
+from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import bucket_of, open_files
-
-LINES_FILE = "items.ndjson"
-"""The items of a collection, one per line (`mirror --metadata ndjson`)."""
 
 
 class ListedItem(NamedTuple):
@@ -189,7 +186,7 @@ class MirrorContents:
         """Yield the items with JSON of their own; unless `written`, also those whose JSON is not there."""
         for one in views.item_names(self.db, row.row):
             if one.is_written or not written:
-                file = item_document_path(ItemId(row.name, one.name)).rpartition("/")[2]
+                file = item_document_name(ItemId(row.name, one.name))
                 yield ListedItem(row.name, one.name, f"{one.directory}/{file}", bool(one.is_linked))
 
     def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
@@ -234,7 +231,7 @@ class MirrorContents:
         return read_document(self.files, path)
 
     def _collection(self, row: CollectionRow) -> Json:
-        stored = self.document(f"{safe_segment(row.name)}/collection.json")
+        stored = self.document(collection_document_path(row.name))
         return stored or {"type": "Collection", "id": row.name}
 
 

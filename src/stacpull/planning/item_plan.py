@@ -33,7 +33,7 @@ from stacpull.models import (
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
 from stacpull.planning.kinds import AssetKind, kind_of, kind_of_type, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
+from stacpull.planning.names import COLLECTION_FILE, document_name, fold, safe_segment, with_salted_hash
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
 from stacpull.planning.statements import parse_multihash, statements_of, why_not_ready
 from stacpull.urls import is_local
@@ -149,10 +149,19 @@ def item_directory(item_id: ItemId) -> str:
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
+def item_document_name(item_id: ItemId) -> str:
+    """Return the file name of an item's document: `<item>.json`."""
+    return document_name(safe_segment(item_id.item))
+
+
 def item_document_path(item_id: ItemId) -> str:
     """Return the path of an item's document relative to DEST: `<collection>/<item>/<item>.json`."""
-    directory = item_directory(item_id)
-    return f"{directory}/{document_name(directory.rpartition('/')[2])}"
+    return f"{item_directory(item_id)}/{item_document_name(item_id)}"
+
+
+def collection_document_path(collection: str) -> str:
+    """Return the path of a collection's document relative to DEST: `<collection>/collection.json`."""
+    return f"{safe_segment(collection)}/{COLLECTION_FILE}"
 
 
 class _ItemPlan:

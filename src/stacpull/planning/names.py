@@ -27,10 +27,12 @@ from stacpull.caches import cached_if_short
 
 CATALOG_ID: Final = "stacpull-mirror"
 """The beginning of the id of a mirror's root catalog."""
+COLLECTION_FILE: Final = "collection.json"
+"""The document of a collection, in the directory of the collection."""
+LINES_FILE: Final = "items.ndjson"
+"""The items of a collection (`--metadata ndjson`), in the directory of the collection."""
 MAX_BYTES: Final = 255
-_RESERVED: Final = frozenset(
-    {".stacpull", "catalog.json", "collection.json", "items.ndjson", "items.parquet"}
-)
+_RESERVED: Final = frozenset({".stacpull", "catalog.json", COLLECTION_FILE, LINES_FILE, "items.parquet"})
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)

@@ -49,7 +49,7 @@ from stacpull.sources.source_url import api_place
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
 from stacpull.urls import parameter, set_parameter
 
-Walk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
+QueryWalk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
 
 class StacApi(Source):
@@ -71,7 +71,7 @@ class StacApi(Source):
         has_limit = self._place.items or self._place.search
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before: dict[str, Json] = {}
-        self._walks: list[tuple[Callable[[PageRequest], bool], Walk]] = []
+        self._walks: list[tuple[Callable[[PageRequest], bool], QueryWalk]] = []
         """The walks of queries. The first element returns whether a request belongs to the walk."""
         self._unsplit: list[tuple[PageRequest, Notice]] = []
         """The first requests of walks that cannot be split, and the reason."""

@@ -58,8 +58,8 @@ from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.planning.arrival import arrival_of
 from stacpull.redact import Secrets
+from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.checks import (
     EARLIER,
     Body,

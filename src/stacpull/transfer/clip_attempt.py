@@ -28,12 +28,12 @@ from stacpull.errors import ungrouped
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
-from stacpull.planning.arrival import arrival_of
 from stacpull.spans import Spans
 from stacpull.tiff import FIRST_READ, TiffError
 from stacpull.tiff.clip_area import ClipArea
 from stacpull.tiff.clipped_file import ClippedFile, TileRead, clip, pieces
 from stacpull.tiff.tile_images import parse_tiles
+from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import failed, hashers_for, wrong_size
 from stacpull.transfer.file_version import (

@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 from stacpull.catalog.contents import ListedCollection, parsed_file
 from stacpull.catalog.stored import StoredAsset, StoredItem, stored_item
-from stacpull.engine.catalogs import LINES_FILE
 from stacpull.events import DamageKind
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.names import LINES_FILE
 from stacpull.store.inspection import digest_in
 from stacpull.store.protocol import Look, StoredFiles
 from stacpull.upkeep.mirror_check import OWN, in_threads, missing_or_obstructed

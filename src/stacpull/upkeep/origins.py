@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import orjson
-
-from stacpull.catalog.stored import as_sent, origin_of
-from stacpull.engine.item_writer import stored_document
+from stacpull.catalog.stored import origin_of
+from stacpull.engine.item_writer import sent_document
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.planning.item_plan import item_document_path
 from stacpull.store.protocol import StoredFiles
 from stacpull.urls import is_local
 
@@ -48,9 +45,4 @@ def source_href(asset: object, base: str | None) -> str | None:
 
 def _document(db: Connection, files: StoredFiles, item: int) -> tuple[Json, str | None]:
     """Return an item from the ledger or DEST ({} if neither has it), and the base URL of its hrefs."""
-    record = views.item_record(db, item)
-    if record.document is not None:
-        return orjson.loads(record.document), record.href
-    name = item_document_path(record.id).rpartition("/")[2]
-    document = stored_document(files, record, f"{record.directory}/{name}")
-    return ({} if document is None else as_sent(document)), None
+    return sent_document(files, views.item_record(db, item)) or ({}, None)

@@ -31,7 +31,6 @@ from stacpull.catalog.references import path_named
 from stacpull.catalog.stored import StoredAsset, as_sent
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.digests import recorded
-from stacpull.engine.catalogs import LINES_FILE
 from stacpull.engine.clips import clip_in
 from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.workspace import store_without_ledger
@@ -53,7 +52,7 @@ from stacpull.ledger.rebuilding import (
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.hrefs import own_href
-from stacpull.planning.names import path_hash, safe_segment
+from stacpull.planning.names import LINES_FILE, path_hash, safe_segment
 from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
