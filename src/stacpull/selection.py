@@ -14,7 +14,8 @@ from stacpull.arguments import declaration, option
 class Selection:
     """The items and assets to mirror: every filter that is set must match.
 
-    Two runs with equal selections and an equal source are the same job: the second resumes the first.
+    A run continues the one before it if that did not complete, and source, selection, layout and metadata are
+    equal.
     The fields correspond to the options of `stacpull mirror --help`. Some accept several types:
 
     - Fields with several values accept one string or several.

@@ -134,7 +134,7 @@ class Producer:
     async def _retry_links(self) -> None:
         """Read the unreadable links of a tree again, and walk the documents below them.
 
-        Not for a sample, which was drawn without them. With --max-items they only add the missing number.
+        Skipped with `--sample`. With `--max-items`, stops at the limit.
         """
         selection = self._run.spec.selection
         links = await self._store.call(walk_state.unread_links, self._run.id)

@@ -11,9 +11,8 @@ It runs in the store process, before anything else.
 
 "In place" means with its final name, and with the identity and size of the reservation. After a reboot, bytes
 that were never synced may be missing although the size is right; a recorded or stated sha256 proves them.
-After a failed sync it does not: it would be computed from the page cache, which may have pages that never
-reached the disk, marked clean. The ledger records that a sync failed. Where it could not, the mark of the
-boot is missing (`Store.withdraw_trust`).
+After a failed sync, a digest proves nothing, because it may be computed from cached pages that are not on the
+disk. If the ledger could not record the failure, the missing boot mark shows it (`Store.withdraw_trust`).
 
 No reservation is released before everything was examined: a stop in between leaves it to the next start.
 

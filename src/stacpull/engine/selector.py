@@ -45,7 +45,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 
 FindPlanned = Callable[[Sequence[ItemId], bool], Awaitable[set[ItemId]]]
-"""Returns the items that the run has planned; with True, also source items that it could not read."""
+"""Returns which of the items this run has planned; with True, also source items that it could not read."""
 
 ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""

@@ -32,8 +32,9 @@ from stacpull.sources.stac_api import ApiSource, SearchSource
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next page of a collection; None at the start, and as `request` before the first page.
+    """The next page of a walk.
 
+    At the start of a walk, both fields are None. At the start of a later collection, only `request` is None.
     In a tree or a file, `request` is one URL and a place in the document (`PageRequest.after`); if the place
     is an API, also a page of it (`PageRequest.within`).
     """
@@ -192,13 +193,13 @@ class Walk:
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._sink.items_seen
         if not restarts.may_restart(reached):
-            advice = "name one that lists less at a time."
+            advice = "use a SOURCE with fewer items."
             if isinstance(self._source, ApiSource):
                 advice = "narrow the selection, or split the walk with --split-walk."
             elif isinstance(self._source, SearchSource):
                 advice = "narrow the selection."
-            what = f"The source rejects its own next-page link after {reached} items each time ({error})"
-            text = f"{what}: {advice}"
+            what = "The source rejects its own next-page link again and again"
+            text = f"{what}, the last time after {reached} items ({error}): {advice}"
             raise SourceError(text) from error.__cause__
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))

@@ -1,7 +1,7 @@
 """Decides field by field whether one selection is at least as wide as another.
 
-If that is not known, it is not: filters that can be written in different ways (`filter`, `intersects`) must
-be equal.
+If the comparison is not certain, the answer is no: filters that can be written in different ways (`filter`,
+`intersects`) must be equal.
 """
 
 from __future__ import annotations

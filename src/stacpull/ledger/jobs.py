@@ -111,9 +111,14 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
 def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
-    With `ordered`, only assets that were not ready yet. Assets that an earlier retry or repair left pending
-    are also taken over, because no other run would fetch them. Otherwise those that could not be planned
-    count as failed in `run`: without a walk it cannot plan them.
+    Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
+    them. Assets without an href, which could not be planned, count as failed in `run`: a retry has no walk
+    that could plan them.
+
+    Args:
+        db: The ledger.
+        run: The retry.
+        ordered: True to claim only assets that were not ready yet, and to leave out those without an href.
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()

@@ -376,7 +376,7 @@ _COMPARED = (
     "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
     "WHERE o.asset IN ({rows}) AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
 )
-"""Whether the content is that of the earlier version, of the assets that have one."""
+"""For each asset with an earlier version: its run, and whether its content is the same."""
 _HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, "

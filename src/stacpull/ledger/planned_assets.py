@@ -406,8 +406,8 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
     Args:
         db: The ledger.
         row: The asset.
-        previous: The digest of the version in place, empty if it is unknown; None if there is none, also
-            because its file was lost. Its ETag is unknown.
+        previous: The digest of the version in place, empty if it is unknown; None if there is none,
+            also because its file was lost. Its ETag is unknown.
         run: The run that the version in place counts for.
     """
     if previous is not None:

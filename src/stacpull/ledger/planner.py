@@ -149,8 +149,8 @@ class Planner:
     def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that this run has already planned, in either role.
 
-        With `linked`, they are source items: those that this run could not read are returned too. A page of
-        the walk may still have such an item.
+        With `linked`, the IDs are source items; also return those that this run could not read. Without it,
+        leave them out, because a page may still contain them.
         """
         found = self._load(ids).items()
         return {item for item, one in found if one.run == self._run and (linked or not one.is_unread)}

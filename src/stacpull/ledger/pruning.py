@@ -120,7 +120,7 @@ def unread(db: sqlite3.Connection, run: int) -> int:
 
 
 def of_several(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of items that `run` did not find and that several sources had under own URLs."""
+    """Return how many items `run` did not find that several sources list under different URLs."""
     return number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,))
 
 
@@ -184,7 +184,7 @@ def forget(
         db: the ledger.
         run: the run.
         items: rows of the items.
-        renewed: new documents, by row, of label items that still link to one of the items.
+        renewed: new documents, by row, of label items that no longer link to one of the items.
     """
     with transaction(db):
         for item, document in (renewed or {}).items():

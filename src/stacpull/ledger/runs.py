@@ -1,8 +1,8 @@
 """Runs: source, selection and options, the position of the walk, the changes found, and how the run ended.
 
-If the last run did not complete, the next run with the same source and selection continues it. The position
-of a walk is only valid until another run starts: a later run may have taken over assets that this one
-planned. So an older run starts its walk again, and skips the assets that are done.
+If the last run did not complete, the next run with the same `RunSpec`, except for credentials, continues it.
+The position of a walk is only valid until another run starts: a later run may have taken over assets that
+this one planned. So an older run starts its walk again, and skips the assets that are done.
 """
 
 from __future__ import annotations

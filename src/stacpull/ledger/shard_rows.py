@@ -301,7 +301,7 @@ class ShardRows:
         return row, path, True
 
     def _complete(self, row: int, item: ShardItem) -> None:
-        """Complete a source item that DEST could not read. The JSON of its label item does not link to it."""
+        """Complete a source item that DEST could not read, and write its label item again, to link to it."""
         if not self._db.execute(_FORGET_UNREAD, (row,)).rowcount:
             return
         href, form = self._forms.stored(item.href, item.id.item)

@@ -143,9 +143,10 @@ def forget_walk(db: sqlite3.Connection, run: int) -> None:
 
 
 def count_failures(db: sqlite3.Connection, run: int) -> None:
-    """Set the failed items of `run` to those that its walk, which starts now, does not count again.
+    """Reset the count of failed items before the walk restarts.
 
-    These are the source items that failed before, and in a retry also what has no URL: it is not tried.
+    Keep only failures that the walk will not find again: the source items that failed before, and in a retry
+    also what has no URL, because it is not tried.
     """
     db.execute(
         "UPDATE runs SET items_failed = "

@@ -93,7 +93,8 @@ class FileRanges:
         self._accept = accept
         self._known = _Version.of(version) if version else None
         self._is_settled = bool(version)
-        """True once another version would be a change: one is wanted, or bytes of one were yielded."""
+        """True if a different version must now be an error: the caller named a version, or bytes of one were
+        already yielded."""
 
     @property
     def version(self) -> str:

@@ -281,7 +281,7 @@ class _Positions:
 
     def __init__(self) -> None:
         self.has_gone_back = False
-        """True if the last page was at a corrected position that was wrong. It brings nothing."""
+        """True if the position was corrected, but wrongly, so that the last page was empty."""
         self._before: frozenset[tuple[str, str]] = frozenset()
         """The items of the page whose next link was corrected last."""
         self._is_corrected = False

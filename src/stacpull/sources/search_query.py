@@ -334,7 +334,7 @@ async def _verify_empty(reader: JsonReader, query: SearchQuery) -> str | None:
             except (SourceError, TransferError) as error:
                 return f"its filter fails for the item {name}, which it has ({error})"
             return None if found else f"its filter does not find the item {name}, which it has"
-    return "its first items do not show whether that is true" if there else None
+    return "its first items do not prove it" if there else None
 
 
 async def _features(reader: JsonReader, request: PageRequest) -> list[Json]:

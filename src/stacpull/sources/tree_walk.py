@@ -68,7 +68,7 @@ _AHEAD = 2 * AT_ONCE
 _HELD = 64 * 1024 * 1024
 """The most memory of documents that were read ahead, and of a page, in estimated bytes."""
 _LINEAGE_HELD = 128 * 1024 * 1024
-"""The most memory of the links of a catalog and those above it, without the root, in estimated bytes."""
+"""Memory limit for the links of a catalog and its ancestors, without the root, in estimated bytes."""
 _HREF_WEIGHT = 60
 """Bytes of memory that an href takes in addition to its characters."""
 _PAGE_CATALOGS = 500
