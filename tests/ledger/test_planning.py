@@ -121,14 +121,15 @@ def test_the_json_is_renewed_when_the_item_was_updated(
 
 @pytest.mark.parametrize(
     ("linked", "written"),
-    [("known", False), ("new", True), ("unreadable", True), ("unreadable before", False)],
+    [("known", False), ("new", True), ("of other", True), ("unreadable", True), ("unreadable before", False)],
 )
 def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
     tmp_path: Path, linked: str, written: bool
 ) -> None:
     label, known = item("l", updated="1"), item("known", parent="l", updated="1")
     with ledger(tmp_path) as db:
-        commit(started(db)[1], label, known, failed=[unread("unreadable before", "l")])
+        others = item("o", updated="1"), item("of other", parent="o", updated="1")
+        commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
         row = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
         outcomes.record(db, [], [], [PlacedItem(row)], NOW)
         if linked.startswith("unreadable"):
@@ -275,6 +276,29 @@ def test_a_source_item_behind_two_label_items_is_planned_once(tmp_path: Path) ->
         assert (standing(db, "L1"), standing(db, "L2")) == ((1, 0), (0, 0))
         publish(db, *first.jobs)
         assert standing(db, "L1") == (0, 0)
+        assert runs.counters(db, run.id)["items_done"] == 2
+
+
+def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
+    """It does not matter which of both the run plans first, and it is counted once, also after a kill."""
+    label, source = item("L"), item("S", [asset("a")])
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        (job,) = commit(planner, label, source._replace(parent=label.id)).jobs
+        assert planner.known([source.id], True) == {source.id}
+        assert planner.known([source.id], False) == set()
+    for matched in (1, 0):
+        with ledger(tmp_path) as db:
+            _, planner = started(db)
+            assert (commit(planner, source).matched, planner.known([source.id], False)) == (
+                matched,
+                {source.id},
+            )
+            assert commit(planner, source._replace(parent=label.id)).jobs == []
+            assert runs.counters(db, run.id)["items_matched"] == 2
+            assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (1, 0))
+    with ledger(tmp_path) as db:
+        publish(db, job)
         assert runs.counters(db, run.id)["items_done"] == 2
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -110,6 +110,8 @@ class Estimate:
         network.events.hand_over(self._warn)
         self._primary = _Counts()
         self._linked = _Counts()
+        self._were_linked = 0
+        """Primary items that were counted as source items, before a page contained them."""
         self._unread_links = 0
         self._done_behind_links: Counter[str] = Counter()
         """The assets of source items that were not read and that DEST has, by key."""
@@ -122,6 +124,11 @@ class Estimate:
         self._area = clip_area(selection.clip)
         self._tile_requests = 0
         self._selector = self._make_selector()
+
+    @property
+    def _matched(self) -> int:
+        """Return the number of primary items."""
+        return self._primary.items + self._were_linked
 
     async def report(self, dest: DestPlace | None) -> PlanReport:
         """Walk, count, and estimate."""
@@ -145,7 +152,7 @@ class Estimate:
         requests = walk_requests + self._unread_links + round(counts.assets * hops)
         warning = nothing_to_fetch(
             seen=self.items_seen,
-            matched=self._primary.items,
+            matched=self._matched,
             planned=counts.assets + counts.refused,
             excluded=counts.excluded.total(),
             pages=counts.pages.total(),
@@ -155,8 +162,8 @@ class Estimate:
                 self._emit(Notice("warning", note))
         return PlanReport(
             items_seen=self.items_seen,
-            items_matched=self._primary.items,
-            source_items=self._linked.items,
+            items_matched=self._matched,
+            source_items=self._linked.items - self._were_linked,
             assets=counts.assets,
             assets_excluded=counts.excluded.total(),
             bytes_total=total,
@@ -198,8 +205,8 @@ class Estimate:
             await self._take_items(await self._selector.plan_drawn(drawn))
 
     def _make_selector(self) -> Selector:
-        async def known(ids: Sequence[ItemId], _linked: bool) -> set[ItemId]:
-            return await asyncio.to_thread(self._records.planned.intersection, ids)
+        async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+            return await asyncio.to_thread(self._records.known, ids, linked)
 
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         lookups = Lookups(
@@ -226,7 +233,7 @@ class Estimate:
             self._listener(
                 Progress(
                     items_seen=self.items_seen,
-                    items_matched=self._primary.items,
+                    items_matched=self._matched,
                     items_announced=self._announced,
                     items_wanted=self._selection.most_items,
                     hosts=self._network.client.gates.progress(),
@@ -245,12 +252,13 @@ class Estimate:
         return self._selector.matched
 
     async def _take_items(self, selected: Selected) -> None:
-        new, there = await asyncio.to_thread(self._records.note, selected.items)
-        missing = self._count(new, there)
-        self._unread_links += len(selected.unread_links)
+        noted = await asyncio.to_thread(self._records.note, selected.items)
+        missing = self._count(noted.new, noted.done)
+        self._were_linked += noted.were_linked
+        self._unread_links += len(selected.unread_links) - noted.were_unread
         if selected.unread_links:
             cut = self._network.secrets.cut
-            found = await asyncio.to_thread(self._records.done_behind, selected.unread_links, cut)
+            found = await asyncio.to_thread(self._records.note_unread, selected.unread_links, cut)
             self._done_behind_links.update(found)
         if self._urls is not None:
             await self._urls.add(missing)
@@ -273,7 +281,7 @@ class Estimate:
                     counts.done += 1
                 else:
                     missing.append((item, asset))
-        self._selector.follows = self._urls is not None or self._primary.items < _FULLY_READ
+        self._selector.follows = self._urls is not None or self._matched < _FULLY_READ
         return missing
 
     def _count_asset(self, counts: _Counts, asset: Asset) -> None:
@@ -359,33 +367,61 @@ class Estimate:
             self._listener(scrubbed(event, self._network.secrets))
 
 
+class _Noted(NamedTuple):
+    """The items of a batch that were recorded."""
+
+    new: list[PlannedItem]
+    """Those that were not planned before."""
+    done: Mapping[ItemId, set[str]]
+    """The keys of their assets that DEST has."""
+    were_linked: int
+    """Primary items that were counted as source items before."""
+    were_unread: int
+    """Primary items that were counted as unread source items before."""
+
+
 class _Records(msgspec.Struct, frozen=True):
     """The planned and mirrored items. They are on disk, because a source may have millions."""
 
     seen: ItemSet
     """The items that the walk has read."""
-    planned: ItemSet
-    """The items that this plan has counted."""
+    primary: ItemSet
+    """The primary items that this plan has counted."""
+    linked: ItemSet
+    """The source items that it has read and counted."""
+    unread: ItemSet
+    """The source items that it has counted and not read, as far as their IDs are known."""
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
 
-    def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]]]:
-        """Record items as planned, in a thread.
+    def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+        """Return the `ids` that were counted: in any role if they are `linked`, else as primary items."""
+        found = self.primary.intersection(ids)
+        return found | self.linked.intersection(ids) | self.unread.intersection(ids) if linked else found
 
-        Returns:
-            The items that were not planned before (a source item may also be a primary item of its batch),
-            and the keys of their assets that DEST has.
-        """
-        new = [one for one in items if self.planned.add(one.id)]
-        return new, {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
+    def note(self, items: Sequence[PlannedItem]) -> _Noted:
+        """Record items as planned, in a thread. A source item may also be a primary item of its batch."""
+        primary = [one for one in items if one.parent is None and self.primary.add(one.id)]
+        ids = [one.id for one in primary]
+        linked, unread = self.linked.intersection(ids), self.unread.intersection(ids)
+        new = [one for one in primary if one.id not in linked]
+        sources = [one for one in items if one.parent is not None]
+        known = self.primary.intersection([one.id for one in sources])
+        new += [one for one in sources if one.id not in known and self.linked.add(one.id)]
+        done = {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
+        return _Noted(new, done, len(linked), len(unread))
 
-    def done_behind(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:
-        """Return the number of assets by key that DEST has of the source items of `links`, in a thread.
+    def note_unread(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:
+        """Record source items that are not read, in a thread.
 
         Args:
-            links: The links.
+            links: The links to them.
             cut: Removes credentials from a URL.
+
+        Returns:
+            The number of their assets that DEST has, by key.
         """
+        self.unread.add_all(link.id for link in links if link.id is not None)
         found: Counter[str] = Counter()
         if self.ledger is not None:
             ids = [link.id or item_at(self.ledger, cut(link.href)) for link in links]
@@ -403,8 +439,8 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
             opened.enter_context(translated(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
-        seen, planned = (opened.enter_context(closing(ItemSet())) for _ in range(2))
-        yield _Records(seen, planned, ledger)
+        seen, primary, linked, unread = (opened.enter_context(closing(ItemSet())) for _ in range(4))
+        yield _Records(seen, primary, linked, unread, ledger)
 
 
 def _bytes(

@@ -306,6 +306,7 @@ class Selector:
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts
         known = await self._known([link.id for link in distinct.values() if link.id is not None], True)
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
+        known |= {one.id for one in selected.items}
         wanted = [link for link in wanted if link.id not in known]
         if not self.follows:
             selected.unread_links = wanted

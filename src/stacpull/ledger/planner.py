@@ -147,13 +147,13 @@ class Planner:
         self._is_walk, self._others = _walks(db, run)
 
     def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-        """Return the `ids` that this run has already planned, in either role.
+        """Return the `ids` that this run has already planned.
 
         With `linked`, the IDs are source items; also return those that this run could not read. Without it,
-        leave them out, because a page may still contain them.
+        they are on a page: leave out what was planned, or could not be read, as a source item only.
         """
-        found = self._load(ids).items()
-        return {item for item, one in found if one.run == self._run and (linked or not one.is_unread)}
+        found = [(item, one) for item, one in self._load(ids).items() if one.run == self._run]
+        return {item for item, one in found if linked or (one.parent is None and not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
@@ -217,6 +217,7 @@ class Planner:
             return []
         self._known = self._load(_ids_in(batch))
         self._last_item = number(self._db, "SELECT max(id) FROM items")
+        listed = [row for item in batch.items for row in self._list(item)]
         planned = [found for item in batch.items if (found := self._planned(item)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
@@ -235,6 +236,7 @@ class Planner:
             self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing = self._assets.existing([one.item_row.row for one, _ in again])
         linking = {one.parent for one in new}.union(self._labels_of_new(batch.failed_items))
+        linking |= {one.parent for one, before in again if before.parent not in (None, one.parent)}
         updates = [
             self._plan_again(one, before, existing[one.item_row.row], links_more=one.item_row.row in linking)
             for one, before in again
@@ -244,7 +246,24 @@ class Planner:
         self._assets.insert(fresh, hashes)
         for one in new:
             self._assets.fail(one.item_row, one.item.problems, {})
-        return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
+        touched = [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
+        return listed + touched
+
+    def _list(self, item: PlannedItem) -> list[int]:
+        """Turn a source item that this run has planned into a primary item, because a page contains it.
+
+        Returns:
+            The rows of the item, and of the label item that no longer waits for it.
+        """
+        before = self._known.get(item.id)
+        if before is None or before.run != self._run or before.is_unread:
+            return []
+        if item.parent is not None or before.parent is None:
+            return []
+        self._assets.result.matched += 1
+        self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
+        self._known[item.id] = before._replace(parent=None)
+        return [before.row, before.parent]
 
     def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
         """Return the rows of the label items that link to unknown source items that could not be read."""
@@ -327,7 +346,8 @@ class Planner:
             one: The item.
             before: The item as it is in the ledger.
             existing: Its asset rows in the ledger.
-            links_more: True if it links to a source item that was not in the ledger.
+            links_more: True if it links to a source item that was not in the ledger, or that another label
+                item led to.
 
         Returns:
             The new values of its row.

@@ -1,4 +1,4 @@
-"""`plan SOURCE DEST` of more items than it reads source items of: what the mirror has is not pending."""
+"""Source items: planned without being read, and listed by SOURCE themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.static_tree import write_tree
 from tests.net.memory import Answer
 
-from stacpull import PlanReport, Selection, mirror, plan
+from stacpull import MirrorReport, PlanReport, Selection, mirror, plan
 from stacpull.engine import estimate, walk
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -83,3 +83,35 @@ def test_assets_of_the_mirror_are_not_pending(
     report = asyncio.run(work())
     assert report.assets_basis == "sampled"
     assert (report.assets, report.assets_done, report.assets_pending) == expected
+
+
+@pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])
+@pytest.mark.parametrize("at_once", [2, 100])
+@pytest.mark.parametrize("fully_read", [0, 4, 200])
+@pytest.mark.parametrize(("most", "matched"), [(None, 20), (13, 13)])
+def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    collections: tuple[str, str],
+    at_once: int,
+    fully_read: int,
+    most: int | None,
+    matched: int,
+) -> None:
+    monkeypatch.setattr(estimate, "_FULLY_READ", fully_read)
+    monkeypatch.setattr(walk, "ITEMS_AT_ONCE", at_once)
+    selection = Selection(collections=collections, max_items=most)
+
+    async def work() -> tuple[PlanReport, MirrorReport, MirrorReport]:
+        async with LinkedApi() as api:
+            planned = await plan(api.url("/"), selection=selection)
+            reports = [await mirror(api.url("/"), tmp_path / "m", selection=selection) for _ in range(2)]
+            return planned, *reports
+
+    planned, *reports = asyncio.run(work())
+    assert planned.items_matched == matched
+    for report in reports:
+        assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
+    assert planned.assets == reports[0].assets_done
+    if most is None:
+        assert (planned.source_items, planned.assets_basis) == (0, "known")
