@@ -13,7 +13,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.static_tree import write_tree
 from tests.net.memory import Answer
 
-from stacpull import MirrorReport, PlanReport, Selection, mirror, plan
+from stacpull import MirrorReport, PlanReport, Selection, mirror, plan, status, sync
 from stacpull.engine import estimate, walk
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -113,5 +113,7 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     for report in reports:
         assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
     assert planned.assets == reports[0].assets_done
+    assert sync.merge(tmp_path / "merged", [tmp_path / "m"]).exit_code == 0
+    assert status(tmp_path / "merged").items_matched == status(tmp_path / "m").items_matched == matched
     if most is None:
         assert (planned.source_items, planned.assets_basis) == (0, "known")

@@ -79,10 +79,17 @@ class _EarlierItem(NamedTuple):
     written: int
     walk: int | None
     """The last walk that found it (`ledger.schema`)."""
+    listed: int
+    """1 if it has a label item and is on a page as well."""
     directory: str
     """The directory of its JSON."""
     is_unread: bool = False
     """True if it is a source item that could not be read."""
+
+    @property
+    def is_primary(self) -> bool:
+        """True if a page contains it."""
+        return self.parent is None or bool(self.listed)
 
     @property
     def is_new(self) -> bool:
@@ -153,7 +160,7 @@ class Planner:
         they are on a page: leave out what was planned, or could not be read, as a source item only.
         """
         found = [(item, one) for item, one in self._load(ids).items() if one.run == self._run]
-        return {item for item, one in found if linked or (one.parent is None and not one.is_unread)}
+        return {item for item, one in found if linked or (one.is_primary and not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
@@ -217,7 +224,8 @@ class Planner:
             return []
         self._known = self._load(_ids_in(batch))
         self._last_item = number(self._db, "SELECT max(id) FROM items")
-        listed = [row for item in batch.items for row in self._list(item)]
+        for item in batch.items:
+            self._list(item)
         planned = [found for item in batch.items if (found := self._planned(item)) is not None]
         new = [one for one in planned if one.before is None]
         again = [(one, one.before) for one in planned if one.before is not None]
@@ -246,24 +254,17 @@ class Planner:
         self._assets.insert(fresh, hashes)
         for one in new:
             self._assets.fail(one.item_row, one.item.problems, {})
-        touched = [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
-        return listed + touched
+        return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
 
-    def _list(self, item: PlannedItem) -> list[int]:
-        """Turn a source item that this run has planned into a primary item, because a page contains it.
-
-        Returns:
-            The rows of the item, and of the label item that no longer waits for it.
-        """
+    def _list(self, item: PlannedItem) -> None:
+        """Count a source item that this run has planned as a primary item, if a page contains it."""
         before = self._known.get(item.id)
-        if before is None or before.run != self._run or before.is_unread:
-            return []
-        if item.parent is not None or before.parent is None:
-            return []
-        self._assets.result.matched += 1
-        self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
-        self._known[item.id] = before._replace(parent=None)
-        return [before.row, before.parent]
+        if before is None or before.run != self._run or before.is_unread or before.is_primary:
+            return
+        if item.parent is None:
+            self._assets.result.matched += 1
+            self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
+            self._known[item.id] = before._replace(listed=1)
 
     def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
         """Return the rows of the label items that link to unknown source items that could not be read."""
@@ -424,7 +425,9 @@ class Planner:
             self._db.execute(_INSERT_ITEM, values)
         else:
             row = before.row
-            self._db.execute("UPDATE items SET run = ?, parent = ? WHERE id = ?", (self._run, above, row))
+            self._db.execute(
+                "UPDATE items SET run = ?, parent = ?, listed = 0 WHERE id = ?", (self._run, above, row)
+            )
         self._remember(failed.id, row, before, is_unread=True)
         put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
         result = self._assets.result
@@ -513,17 +516,17 @@ class Planner:
         )
 
 
-_NOTHING = (None, None, 0, None, "")
+_NOTHING = (None, None, 0, None, 0, "")
 """The values of an unknown item."""
 _FIND = (
-    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, "
+    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, i.listed, "
     f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
     "WHERE i.hash IN ({marks})"
 )
 _UNREAD = f"SELECT item FROM failures WHERE item IN ({{marks}}) AND {ITEM_FAILURE}"
 _UPDATE_ITEM = (
     "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
-    "remaining = 1 WHERE id = ?"
+    "listed = 0, remaining = 1 WHERE id = ?"
 )
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (

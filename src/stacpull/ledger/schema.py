@@ -128,6 +128,7 @@ CREATE TABLE items(
     collection INTEGER NOT NULL,
     name TEXT NOT NULL,
     parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
+    listed INTEGER NOT NULL DEFAULT 0,     -- 1: it is on a page as well, and counts as a primary item
     run INTEGER NOT NULL,                  -- the last run that planned it
     walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown;
                                            -- 0: walks of several sources did, under different URLs
@@ -283,8 +284,12 @@ def _count_item(row: str, sign: str) -> str:
     """Return the SQL that adds an item to the counts of its run, or subtracts it."""
     return (
         f"UPDATE counts SET items = items {sign} 1, items_done = items_done {sign} {_is_done(row)} "
-        f"WHERE run = {row}.run AND {row}.parent IS NULL"
+        f"WHERE run = {row}.run AND {_is_primary(row)}"
     )
+
+
+def _is_primary(row: str) -> str:
+    return f"({row}.parent IS NULL OR {row}.listed)"
 
 
 def _is_done(row: str) -> str:
@@ -316,8 +321,8 @@ END;
 CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.name <> '' BEGIN
     {_count_item("new", "+")};
 END;
-CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, remaining, failed ON items
-WHEN new.name <> '' AND (new.run <> old.run OR new.parent IS NOT old.parent
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, listed, run, remaining, failed ON items
+WHEN new.name <> '' AND (new.run <> old.run OR {_is_primary("new")} <> {_is_primary("old")}
     OR {_is_done("new")} <> {_is_done("old")}) BEGIN
     {_count_item("old", "-")};
     {_count_item("new", "+")};
@@ -329,7 +334,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=20,  # those up to 19 were never released
+    version=21,  # those up to 20 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

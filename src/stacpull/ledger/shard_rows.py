@@ -76,6 +76,7 @@ class ShardItem(NamedTuple):
     row: int
     id: ItemId
     parent: int | None
+    listed: int
     run: int
     walk: int | None
     directory: str
@@ -134,9 +135,9 @@ def shard_items(shard: sqlite3.Connection) -> Iterator[list[ShardItem]]:
 def _items(shard: sqlite3.Connection, which: str) -> Iterator[list[ShardItem]]:
     after = 0
     while rows := shard.execute(
-        f"SELECT i.id, c.name, i.name, i.parent, i.run, i.walk, {item_directory_of()}, {href_of()}, "
-        "i.updated, i.written, i.sha256, o.document FROM items i JOIN collections c ON c.id = i.collection "
-        "LEFT JOIN documents o ON o.item = i.id "
+        "SELECT i.id, c.name, i.name, i.parent, i.listed, i.run, i.walk, "
+        f"{item_directory_of()}, {href_of()}, i.updated, i.written, i.sha256, o.document "
+        "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
         f"WHERE i.id > ? AND {which} ORDER BY i.id LIMIT ?",
         (after, _AT_ONCE),
     ).fetchall():
@@ -287,11 +288,11 @@ class ShardRows:
         href, form = self._forms.stored(item.href, item.id.item)
         walk = item.walk if not item.walk else self._runs.get(item.walk)
         cursor = self._db.execute(
-            "INSERT INTO items(hash, collection, name, parent, run, walk, directory, href, href_form, "
-            "updated, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO items(hash, collection, name, parent, listed, run, walk, directory, href, "
+            "href_form, updated, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                item_hash(item.id), collection, item.id.item, self._parent(item), self._runs[item.run], walk,
-                directory, href, form, item.updated, UNWRITTEN,
+                item_hash(item.id), collection, item.id.item, self._parent(item), item.listed,
+                self._runs[item.run], walk, directory, href, form, item.updated, UNWRITTEN,
             ),
         )  # fmt: skip
         row = cursor.lastrowid or 0
