@@ -101,7 +101,8 @@ def replan(
         asset: Its current plan.
         is_lost: True if it is done and its file is missing in DEST.
         touched: True if `updated` of its item has changed (now, or when a run left the asset out).
-        may_have_changed: True if it is also revalidated when the source states no checksum.
+        may_have_changed: True if its item may have changed: it is revalidated unless a stated checksum proves
+            that it is current.
         revalidate: True to revalidate every asset that is done.
         area: The digest of the area that this run clips to; None if it clips nothing.
     """

@@ -41,7 +41,7 @@ def is_adopting(db: sqlite3.Connection) -> bool:
 
 
 def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
-    """Record that such files may exist, or that a complete mirror has found them all."""
+    """Record whether DEST may have such files. A complete mirror has found them all."""
     _set(db, "adopting", "1" if adopting else "")
 
 
