@@ -13,7 +13,7 @@ from stacpull.models import BucketLocation, CopySource, Failure
 from stacpull.redact import Secret
 from stacpull.store.buffered_parts import BufferedParts
 from stacpull.store.lease import LeaseCheck
-from stacpull.store.protocol import Note, StagedFile
+from stacpull.store.protocol import OwnObject, StagedFile
 
 
 class MemDest(Mem):
@@ -70,12 +70,12 @@ class MemBucket(BufferedParts, MemoryStore):
 
     # --- what only a store on the network has ------------------------------------------------------------
 
-    def read_note(self, path: str) -> Note | None:
+    def read_own(self, path: str) -> OwnObject | None:
         found = self.disk.files.get(path)
-        return None if found is None else Note(found.data, str(found.identity), 0.0)
+        return None if found is None else OwnObject(found.data, str(found.identity), 0.0)
 
-    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        there = self.read_note(path)
+    def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
+        there = self.read_own(path)
         if (there and there.etag) != (replaces and replaces.etag):
             return False
         self.disk.files[path] = self.disk.stored(body)

@@ -215,8 +215,8 @@ def test_the_lease_is_read_once_for_many_writes(machines: Machines, monkeypatch:
     machines.lease("one").__enter__()
     one = machines.store("one")
     looks: list[str] = []
-    read = one.read_note
-    monkeypatch.setattr(one, "read_note", lambda path: looks.append(path) or read(path))
+    read = one.read_own
+    monkeypatch.setattr(one, "read_own", lambda path: looks.append(path) or read(path))
     for name in "abc":
         assert put(one, f"c/{name}", b"first") is None
     one.remove("c", "a")
@@ -311,9 +311,9 @@ def test_a_service_that_refuses_to_replace_conditionally(
                     machines.lease("two").__enter__()
             assert body(s3, location, ledger_copy.COPY) == filler * size
         store = machines.store("one")
-        note = store.read_note(ledger_copy.COPY)
-        store.write_note(ledger_copy.COPY, b"of another mirror", replaces=note)
-        assert not store.write_note(ledger_copy.COPY, b"mine", replaces=note)
+        note = store.read_own(ledger_copy.COPY)
+        store.write_own(ledger_copy.COPY, b"of another mirror", replaces=note)
+        assert not store.write_own(ledger_copy.COPY, b"mine", replaces=note)
         assert body(s3, location, ledger_copy.COPY) == b"of another mirror"
 
 
@@ -415,10 +415,10 @@ def test_a_run_whose_lease_is_lost_ends(
         with closing(open_store(work)) as store:
             assert isinstance(store, BucketStore)
             while not taken or not taken[-1]:
-                note = store.read_note(".stacpull/owner.json")
+                note = store.read_own(".stacpull/owner.json")
                 if note is not None:
                     body = note.body.replace(b'"run":"', b'"run":"x')
-                    taken.append(store.write_note(".stacpull/owner.json", body, replaces=note))
+                    taken.append(store.write_own(".stacpull/owner.json", body, replaces=note))
 
     thread = threading.Thread(target=take)
     thread.start()

@@ -13,7 +13,7 @@ import pytest
 
 from stacpull.store import lease
 from stacpull.store.lease import Lease, LeaseCheck
-from stacpull.store.protocol import Note, RemoteStore
+from stacpull.store.protocol import OwnObject, RemoteStore
 
 OWNER = {"mirror": "m", "host": "h", "work": "w", "inode": "1", "run": "r", "held": True}
 
@@ -35,16 +35,16 @@ def test_a_lease_is_read_again_before_it_can_have_expired(
     calls: list[str] = []
     now = 1000.0
 
-    def read(_path: str) -> Note:
+    def read(_path: str) -> OwnObject:
         calls.append("read")
-        return Note(orjson.dumps(OWNER), "etag", age)
+        return OwnObject(orjson.dumps(OWNER), "etag", age)
 
-    def write(_path: str, _body: bytes, *, replaces: Note | None) -> bool:
+    def write(_path: str, _body: bytes, *, replaces: OwnObject | None) -> bool:
         calls.append("write")
         return True
 
     location = SimpleNamespace(mirror="m", run="r")
-    store = SimpleNamespace(name="s3://b", location=location, read_note=read, write_note=write)
+    store = SimpleNamespace(name="s3://b", location=location, read_own=read, write_own=write)
     monkeypatch.setattr(lease, "time", SimpleNamespace(clock_gettime=lambda _: now))
     check = LeaseCheck(cast("RemoteStore", store))
     check.check()
@@ -67,15 +67,15 @@ class StoreWithoutDescriptors:
         self.renewed = threading.Event()
         self.is_failing = False
 
-    def read_note(self, _path: str) -> Note | None:
+    def read_own(self, _path: str) -> OwnObject | None:
         if self.is_failing:
             self.failures += 1
             raise OSError(errno.EMFILE, "Too many open files")
         if self.failures:
             self.renewed.set()
-        return Note(self.notes[-1], "etag", 0.0) if self.notes else None
+        return OwnObject(self.notes[-1], "etag", 0.0) if self.notes else None
 
-    def write_note(self, _path: str, body: bytes, *, replaces: Note | None) -> bool:
+    def write_own(self, _path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
         self.notes.append(body)
         return True
 

@@ -77,8 +77,8 @@ def recover(
     named = _named(parts)
     staged = {(name.row, name.generation) for _, name in named}
     for arrival in jobs.reservations(db):
-        is_staged = (arrival.row, arrival.generation) in staged
-        if _is_in_place(store, arrival, evidence, is_stopped, checksum, is_staged=is_staged):
+        has_part = (arrival.row, arrival.generation) in staged
+        if _is_in_place(store, arrival, evidence, is_stopped, checksum, has_part=has_part):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
@@ -148,12 +148,12 @@ def _is_in_place(
     is_stopped: Callable[[], bool],
     checksum: str | None,
     *,
-    is_staged: bool,
+    has_part: bool,
 ) -> bool:
     """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
 
     An object without a digest was copied by the service of DEST but not verified. While the part is still
-    staged (`is_staged`), a file with the same content in its place belongs to another program.
+    staged (`has_part`), a file with the same content in its place belongs to another program.
     """
     found = store.identity(arrival.directory, arrival.name)
     if found is None or found[1] != arrival.size:
@@ -162,7 +162,7 @@ def _is_in_place(
     is_unverified = arrival.digest is None and checksum is not None and not store.is_local
     if is_ours and evidence.is_trusted and not is_unverified:
         return True
-    may_be_ours = is_ours or not is_staged
+    may_be_ours = is_ours or not has_part
     if may_be_ours and not evidence.had_sync_error and _is_proven_here(store, arrival, is_stopped):
         return True
     if is_ours:

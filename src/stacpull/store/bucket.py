@@ -47,7 +47,7 @@ from stacpull.store.protocol import (
     Entry,
     IsStopped,
     Look,
-    Note,
+    OwnObject,
     PartEntry,
     Placement,
     StagedFile,
@@ -321,18 +321,18 @@ class BucketStore(BufferedParts, BucketFiles):
 
     # --- the mirror's own objects below `.stacpull/` -----------------------------------------------------
 
-    def read_note(self, path: str) -> Note | None:
-        """See `RemoteStore.read_note`."""
+    def read_own(self, path: str) -> OwnObject | None:
+        """See `RemoteStore.read_own`."""
         found = self._content(path)
         if found is None:
             return None
         headers, body = found
         now, written = time_in(headers, "date"), time_in(headers, "last-modified")
         age = (now or time.time()) - (written or 0.0)
-        return Note(body, headers.get("etag", ""), max(0.0, age))
+        return OwnObject(body, headers.get("etag", ""), max(0.0, age))
 
-    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
-        """See `RemoteStore.write_note`."""
+    def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
+        """See `RemoteStore.write_own`."""
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
@@ -638,7 +638,7 @@ class BucketStore(BufferedParts, BucketFiles):
             return
         parts = {str(one.identity) for one in self.list_parts()}
         for upload in self._left_uploads:
-            if upload.metadata.get(PART) not in parts and self.uploads.noted(upload.name) == upload:
+            if upload.metadata.get(PART) not in parts and self.uploads.claim_note(upload.name) == upload:
                 self._lease.check()
                 self.uploads.abort(upload)
         self._left_uploads = []

@@ -359,7 +359,7 @@ class BucketRequests:
             self._idle.append(connection)
 
     def lost(self, connection: _Connection, exchange: _Exchange | None = None) -> None:
-        """Remove a connection; other ones send the waiting requests, and the one that it did not send."""
+        """Remove a connection. Other connections send the waiting requests and its unsent one."""
         if exchange is not None:
             self._waiting.appendleft(exchange)
         self._connections.discard(connection)

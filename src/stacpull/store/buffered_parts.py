@@ -1,7 +1,8 @@
 """Parts of small files that stay in memory until they are published, for a store on the network.
 
-After a kill, these parts are lost and their assets are fetched again. Longer files are staged on the local
-disk, as is everything that another process of the run has received.
+After a kill, these parts are lost and their assets are fetched again. Small bodies that another process of
+the run has received come to the store process as messages, and are in memory there. Other parts are files on
+the local disk, such as clipped rasters, or objects (`store.staged_objects`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stacpull.store.staging import StagedParts
 _MOST_HELD = 64 << 20
 """Bytes of all parts. When they have more, the store has no room."""
 _LITTLE = 64
-"""A message may have a 64th more bytes than a body that is not copied out of it."""
+"""A body stays in its message without a copy if the rest of the message is at most 1/64 of the body."""
 
 
 class PendingCopy(NamedTuple):
@@ -55,7 +56,7 @@ class PartWithoutFile(NamedTuple):
 
 
 class BufferedParts(StagedParts):
-    """The parts of one mirror: in memory if they were written at once, else in files.
+    """The parts of one mirror: in memory if they are small and were written at once, else in files.
 
     Several threads may write parts at once.
     """
@@ -66,8 +67,8 @@ class BufferedParts(StagedParts):
         Args:
             work: The directory of the ledger.
             own_parts: The directory of this worker among the parts (`store.own_parts`).
-            in_memory: True in the publishing process. Parts of other processes must be files that it can
-                read.
+            in_memory: True in the publishing process. What another process writes as a part must be a file,
+                which the publishing process reads.
 
         Raises:
             DestinationError: It cannot be created or written.

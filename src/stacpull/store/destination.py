@@ -43,9 +43,10 @@ _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 class Destination(StagedParts, DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
-    Several threads may use it at once: one writes and renames parts, and threads of adoption link files into
-    the parts directory. They only use the descriptor of the parts directory. One thread does everything else.
-    While a sync runs in another thread, which uses the held directories, it only writes parts.
+    Several threads may use it at once: one writes and renames parts, others link files to parts (of shared
+    hrefs, and for `--adopt`). They only use the descriptors of DEST and of the parts directory, which stay
+    open. One thread does everything else, `read` included, because other directories are opened and closed as
+    needed. While a sync runs in another thread, which uses the held directories, it only writes parts.
     """
 
     is_local = True

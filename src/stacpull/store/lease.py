@@ -29,7 +29,7 @@ import orjson
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.redact import Secret
-from stacpull.store.protocol import Note, RemoteStore
+from stacpull.store.protocol import OwnObject, RemoteStore
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this time has expired."""
@@ -94,33 +94,33 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with suppress(StacpullError, OSError):  # it expires
-            if self.lost is None and (note := self._own()) is not None:
-                self._store.write_note(OWNER, self._body(is_held=False), replaces=note)
+            if self.lost is None and (stored := self._own()) is not None:
+                self._store.write_own(OWNER, self._body(is_held=False), replaces=stored)
 
     def _take(self) -> None:
         for _ in range(_ATTEMPTS):
-            note = self._store.read_note(OWNER)
-            if note is None:
+            stored = self._store.read_own(OWNER)
+            if stored is None:
                 self._refuse_foreign_catalog()
             else:
-                self._judge(note)
+                self._judge(stored)
                 self.continues = not self._has_ledger
-            if self._store.write_note(OWNER, self._body(is_held=True), replaces=note):
+            if self._store.write_own(OWNER, self._body(is_held=True), replaces=stored):
                 return
             if self._own() is not None:  # it was written, and the response was lost
                 return
         raise DestinationError(f"Another mirror is being started in {self._store.name}: wait for it.")
 
     def _refuse_foreign_catalog(self) -> None:
-        if self._store.read_note("catalog.json") is not None:
+        if self._store.read_own("catalog.json") is not None:
             raise DestinationError(
                 f"{self._store.name} contains a catalog.json that stacpull did not write: "
                 "choose another prefix."
             )
 
-    def _judge(self, note: Note) -> None:
+    def _judge(self, stored: OwnObject) -> None:
         """Raise an error if another mirror is active there, or has a newer ledger."""
-        owner = _read(self._store, note)
+        owner = _read(self._store, stored)
         is_same = owner["mirror"] == self._about["mirror"]
         if is_same and all(owner[name] == self._about[name] for name in ("host", "inode")):
             return
@@ -131,11 +131,11 @@ class Lease:
                 f"{self._store.work} is outdated, or belongs to another mirror: run stacpull there, or use "
                 "an empty directory as --work, which continues from the copy in the bucket."
             )
-        if owner.get("held") and note.age < LEASE_SECONDS:
+        if owner.get("held") and stored.age < LEASE_SECONDS:
             raise DestinationError(
                 f"Another {'run' if is_same else 'mirror'} is writing to {self._store.name}, with its ledger "
                 f"in {other}: wait for it, or stop it first. If it was killed, try again in "
-                f"{LEASE_SECONDS - note.age:.0f} seconds."
+                f"{LEASE_SECONDS - stored.age:.0f} seconds."
             )
         if not is_same:
             self.before = other
@@ -144,16 +144,18 @@ class Lease:
         """Renew the lease until the run ends or another mirror has taken it."""
         while not self._ended.wait(LEASE_SECONDS / 4):
             with suppress(StacpullError, OSError):  # the next attempt may succeed
-                note = self._own()
-                if note is None:
+                stored = self._own()
+                if stored is None:
                     self.lost = _taken_over(self._store)
                     return
-                self._store.write_note(OWNER, self._body(is_held=True), replaces=note)
+                self._store.write_own(OWNER, self._body(is_held=True), replaces=stored)
 
-    def _own(self) -> Note | None:
+    def _own(self) -> OwnObject | None:
         """Return the current lease, None if another run has it."""
-        note = self._store.read_note(OWNER)
-        return note if note is not None and _read(self._store, note)["run"] == self._about["run"] else None
+        stored = self._store.read_own(OWNER)
+        return (
+            stored if stored is not None and _read(self._store, stored)["run"] == self._about["run"] else None
+        )
 
     def _body(self, *, is_held: bool) -> bytes:
         return orjson.dumps({**self._about, "held": is_held})
@@ -196,12 +198,15 @@ class LeaseCheck:
     def _look(self) -> None:
         for _ in range(_ATTEMPTS):
             requested_at = time.clock_gettime(_CLOCK)
-            note = self._store.read_note(OWNER)
-            if note is None or not self._is_own(owner := _read(self._store, note)) or not owner.get("held"):
+            stored = self._store.read_own(OWNER)
+            if stored is None:
+                break
+            owner = _read(self._store, stored)
+            if not self._is_own(owner) or not owner.get("held"):
                 break  # the run has ended or lost the lease
-            is_young = note.age < LEASE_SECONDS * _USED
-            if is_young or self._store.write_note(OWNER, orjson.dumps(owner), replaces=note):
-                self._valid_until = requested_at + LEASE_SECONDS * _USED - (note.age if is_young else 0.0)
+            is_young = stored.age < LEASE_SECONDS * _USED
+            if is_young or self._store.write_own(OWNER, orjson.dumps(owner), replaces=stored):
+                self._valid_until = requested_at + LEASE_SECONDS * _USED - (stored.age if is_young else 0.0)
                 return
         self._lost = _taken_over(self._store)
 
@@ -218,14 +223,14 @@ def _taken_over(store: RemoteStore) -> DestinationError:
     )
 
 
-def _read(store: RemoteStore, note: Note) -> dict[str, Any]:
-    """Return the owner stored in a note.
+def _read(store: RemoteStore, stored: OwnObject) -> dict[str, Any]:
+    """Return the owner in a lease.
 
     Raises:
-        DestinationError: The note is damaged.
+        DestinationError: It is damaged.
     """
     try:
-        found = orjson.loads(note.body)
+        found = orjson.loads(stored.body)
         return {**found, **{name: str(found[name]) for name in _NAMES}}
     except (ValueError, KeyError, TypeError) as error:
         raise DestinationError(f"{store.name}/{OWNER} is damaged.") from error

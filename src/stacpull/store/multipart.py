@@ -51,7 +51,7 @@ from stacpull.store.s3_bucket import (
     unescaped,
 )
 
-Note = TypeVar("Note", bound=msgspec.Struct)
+AnyNote = TypeVar("AnyNote", bound=msgspec.Struct)
 
 MOST_PIECES = 10_000
 """A limit of S3."""
@@ -128,7 +128,7 @@ class MultipartUploads:
         directories = (self._notes, self._shared)
         return {path.stem for one in directories if one is not None for path in one.glob(f"*{_SUFFIX}")}
 
-    def noted(self, name: str) -> UploadNote | None:
+    def claim_note(self, name: str) -> UploadNote | None:
         """Take over the note with that name for this process, and return it; None if there is none."""
         path = self._path(name)
         if self._shared is not None:
@@ -336,7 +336,7 @@ class MultipartUploads:
 
     def remove_others(self, note: UploadNote) -> None:
         """Abort all uploads of a final key except this one."""
-        left = self.noted(note.name)
+        left = self.claim_note(note.name)
         if left is not None and left != note:
             self.abort(left)
         for key, upload in self.listed(note.key):
@@ -356,7 +356,7 @@ class MultipartUploads:
         file = cast("FilePiece", content.body)
         piece = max(FILE_PIECE, -(-file.size // MOST_PIECES))
         note = final_note(self._bucket.key(path), piece, file.size, content.noted)
-        left = self.noted(note.name)
+        left = self.claim_note(note.name)
         is_same = left is not None and msgspec.structs.replace(left, upload="") == note
         stored = self.stored(left) if left is not None and is_same else None
         if left is not None and stored is not None:
@@ -399,7 +399,7 @@ def final_note(key: str, piece: int, total: int, metadata: Mapping[str, str]) ->
     return UploadNote(hashlib.sha256(key.encode()).hexdigest(), key, piece, total, dict(metadata))
 
 
-def load_note(path: Path, kind: type[Note]) -> Note | None:
+def load_note(path: Path, kind: type[AnyNote]) -> AnyNote | None:
     """Read a note. Return None if there is none, or if a loss of power left it incomplete."""
     try:
         return msgspec.json.decode(read_regular(path, _LIMIT), type=kind)

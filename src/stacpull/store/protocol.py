@@ -109,8 +109,8 @@ class Placement(NamedTuple):
     digest: bytes | None = None
 
 
-class Note(NamedTuple):
-    """A small object of the mirror itself."""
+class OwnObject(NamedTuple):
+    """A small object of the mirror itself, such as the lease."""
 
     body: bytes
     etag: str
@@ -119,7 +119,7 @@ class Note(NamedTuple):
 
 
 class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method."""
+    """The files of a mirror, for reading. Any thread may call any method (but see `Destination.read`)."""
 
     @property
     def name(self) -> str:
@@ -415,7 +415,7 @@ class RemoteStore(Store, Protocol):
         """Its credentials."""
         ...
 
-    def read_note(self, path: str) -> Note | None:
+    def read_own(self, path: str) -> OwnObject | None:
         """Return a small object of the mirror itself, None if there is none.
 
         Raises:
@@ -423,7 +423,7 @@ class RemoteStore(Store, Protocol):
         """
         ...
 
-    def write_note(self, path: str, body: bytes, *, replaces: Note | None) -> bool:
+    def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
         """Write a small object of the mirror itself; return False if another program has changed it.
 
         Args:

@@ -245,7 +245,7 @@ class S3Bucket:
 
     @_locked_property
     def static(self) -> StaticSetup | None:
-        """What is configured, where botocore need not be imported to read it; None: botocore reads it."""
+        """The AWS configuration, if it can be read without botocore; otherwise None."""
         location = self.location
         if self._origin is None:
             return static_setup(location.profile, location.region)
@@ -254,7 +254,10 @@ class S3Bucket:
 
     @_locked_property
     def credentials(self) -> Callable[[], Credentials] | None:
-        """What returns the current credentials, and may block to renew them; None if there are none."""
+        """A function that returns the current credentials; None if there are none.
+
+        It may block while it renews them.
+        """
         if self.static is not None and (keys := self.static.credentials) is not None:
             return lambda: keys
         source = self.session.get_credentials()

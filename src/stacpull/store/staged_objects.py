@@ -166,7 +166,7 @@ class StagedObjects:
                 kept.add(staged.key)
         wholes = frozenset(kept)
         for pair in self.noted_uploads():
-            note = self._uploads.noted(upload_name(pair))
+            note = self._uploads.claim_note(upload_name(pair))
             if note is None or note.key in wholes:
                 self._uploads.forget(upload_name(pair))
             elif keep(*pair):

@@ -6,7 +6,8 @@ No byte of a body is written to the disk. A multipart upload is invisible until 
 one of the mirror's parts: the publisher has the service copy it to its final key (`store.server_copy`), with
 its digest, and removes it. So content that fails a check never gets a final key.
 
-A body of one piece is sent to the store process instead, which stores it with one PUT to its final key.
+Where short bodies may be sent to the store process (`in_memory`), it gets a body of one piece, and stores it
+with one PUT to its final key.
 
 After a kill, an upload continues after the last piece without a gap before it. The service verified these
 pieces when it stored them, but the state of the hashers is lost, so the complete object is read once. Within
@@ -215,7 +216,7 @@ class StreamedParts:
     def _taken_up(self, row: int, generation: int) -> _StreamedPart | None:
         """Resume an upload with the pieces that the service has; None if it cannot be resumed."""
         staged, uploads = self._store.staged, self._store.uploads
-        note = uploads.noted(upload_name((row, generation)))
+        note = uploads.claim_note(upload_name((row, generation)))
         if note is None:
             return None
         part = self._part((row, generation), note)
