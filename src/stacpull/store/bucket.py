@@ -619,7 +619,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
         if super().part_without_file(name) is not None or not self.staged.drop(name):
-            super().drop_part(name)
+            self._drop_here(name)
 
     def list_parts(self) -> list[PartEntry]:
         """See `Store.list_parts`."""

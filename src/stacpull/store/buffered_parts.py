@@ -87,7 +87,7 @@ class BufferedParts(StagedParts):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """See `Store.write_part`."""
-        BufferedParts.drop_part(self, name)  # there is no object with that name: recovery has removed it
+        self._drop_here(name)  # there is no object with that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
         is_kept = isinstance(body, bytes) or _is_most(body)
@@ -132,6 +132,10 @@ class BufferedParts(StagedParts):
 
     def drop_part(self, name: str) -> None:
         """See `Store.drop_part`."""
+        self._drop_here(name)
+
+    def _drop_here(self, name: str) -> None:
+        """Remove a part that is in memory or a file, if it exists."""
         held = self._held.pop(name, None)
         if held is None:
             super().drop_part(name)

@@ -94,8 +94,8 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with suppress(StacpullError, OSError):  # it expires
-            if self.lost is None and (stored := self._own()) is not None:
-                self._store.write_own(OWNER, self._body(is_held=False), replaces=stored)
+            if self.lost is None and (own := _own(self._store)) is not None:
+                self._store.write_own(OWNER, self._body(is_held=False), replaces=own[0])
 
     def _take(self) -> None:
         for _ in range(_ATTEMPTS):
@@ -107,7 +107,7 @@ class Lease:
                 self.continues = not self._has_ledger
             if self._store.write_own(OWNER, self._body(is_held=True), replaces=stored):
                 return
-            if self._own() is not None:  # it was written, and the response was lost
+            if _own(self._store) is not None:  # it was written, and the response was lost
                 return
         raise DestinationError(f"Another mirror is being started in {self._store.name}: wait for it.")
 
@@ -144,18 +144,11 @@ class Lease:
         """Renew the lease until the run ends or another mirror has taken it."""
         while not self._ended.wait(LEASE_SECONDS / 4):
             with suppress(StacpullError, OSError):  # the next attempt may succeed
-                stored = self._own()
-                if stored is None:
+                own = _own(self._store)
+                if own is None:
                     self.lost = _taken_over(self._store)
                     return
-                self._store.write_own(OWNER, self._body(is_held=True), replaces=stored)
-
-    def _own(self) -> OwnObject | None:
-        """Return the current lease, None if another run has it."""
-        stored = self._store.read_own(OWNER)
-        return (
-            stored if stored is not None and _read(self._store, stored)["run"] == self._about["run"] else None
-        )
+                self._store.write_own(OWNER, self._body(is_held=True), replaces=own[0])
 
     def _body(self, *, is_held: bool) -> bytes:
         return orjson.dumps({**self._about, "held": is_held})
@@ -198,22 +191,15 @@ class LeaseCheck:
     def _look(self) -> None:
         for _ in range(_ATTEMPTS):
             requested_at = time.clock_gettime(_CLOCK)
-            stored = self._store.read_own(OWNER)
-            if stored is None:
-                break
-            owner = _read(self._store, stored)
-            if not self._is_own(owner) or not owner.get("held"):
+            own = _own(self._store)
+            if own is None or not own[1].get("held"):
                 break  # the run has ended or lost the lease
+            stored, owner = own
             is_young = stored.age < LEASE_SECONDS * _USED
             if is_young or self._store.write_own(OWNER, orjson.dumps(owner), replaces=stored):
                 self._valid_until = requested_at + LEASE_SECONDS * _USED - (stored.age if is_young else 0.0)
                 return
         self._lost = _taken_over(self._store)
-
-    def _is_own(self, owner: dict[str, Any]) -> bool:
-        """Return True if the owner is the run of this process."""
-        location = self._store.location
-        return (owner["mirror"], owner["run"]) == (location.mirror, location.run)
 
 
 def _taken_over(store: RemoteStore) -> DestinationError:
@@ -221,6 +207,14 @@ def _taken_over(store: RemoteStore) -> DestinationError:
         f"Another mirror has taken over {store.name}, because this one did not renew its lease for "
         f"{LEASE_SECONDS:.0f} seconds: continue there, or start again with an empty directory as --work."
     )
+
+
+def _own(store: RemoteStore) -> tuple[OwnObject, dict[str, Any]] | None:
+    """Return the lease and its owner if the run of this process has it, otherwise None."""
+    stored = store.read_own(OWNER)
+    owner = {} if stored is None else _read(store, stored)
+    is_own = (owner.get("mirror"), owner.get("run")) == (store.location.mirror, store.location.run)
+    return (stored, owner) if stored is not None and is_own else None
 
 
 def _read(store: RemoteStore, stored: OwnObject) -> dict[str, Any]:
