@@ -315,13 +315,13 @@ class Copies:
         monkeypatch.setattr(store.bucket, "copy", self)
 
     def __call__(
-        self, path: str, source: CopySource, noted: dict[str, str], algorithm: str | None = None
+        self, path: str, source: CopySource, metadata: dict[str, str], algorithm: str | None = None
     ) -> None:
         del algorithm
         self.paths.append(path)
         if path == "c/copy":
             self.before(source)
-        self._copy(path, source, noted)
+        self._copy(path, source, metadata)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Writing a file outside of any mirror: it is replaced completely or not at all.
+"""Writing a whole file that is not an asset: it is replaced completely or not at all.
 
 The new content is written to a hidden file in the same directory, synced, and renamed at the end. A kill
 leaves the old file unchanged, and the next writer replaces the hidden file. Only one process may write a file

@@ -15,10 +15,8 @@ HEAD shows that the object has the same content. A probe finds servers that igno
 HEAD precedes each PUT, which leaves a moment in which an object of another writer could be overwritten. The
 same is done for every multipart upload and copy, because some servers ignore or refuse the condition there.
 
-A long asset of the same service is copied by the service (`store.server_copy`).
-
-`store.bucket_requests` sends the common requests. boto3 sends the rare ones, and those that this module
-cannot send.
+A long asset of the same service is copied by the service (`store.server_copy`). `store.s3_bucket` sends the
+requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The lease of a prefix of a bucket: only one mirror writes there at a time, from any machine.
 
 `.stacpull/owner.json` names the work directory of the mirror. During a run the object is rewritten several
-times a minute, provided that it is still the run's own (`If-Match`). The lease is free after the run ends,
-and if it was not renewed for a minute. Its age is measured by the clock of the server.
+times a minute, provided that it is still the run's own (`If-Match`). The lease is free after the run ends, or
+if it was not renewed for a minute. Its age is measured by the clock of the server.
 
     no owner                          taken (`If-None-Match`)
     this work directory               always taken: the lock of the directory excludes other processes

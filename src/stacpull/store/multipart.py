@@ -355,7 +355,7 @@ class MultipartUploads:
         """
         file = cast("FilePiece", content.body)
         piece = max(FILE_PIECE, -(-file.size // MOST_PIECES))
-        note = final_note(self._bucket.key(path), piece, file.size, content.noted)
+        note = final_note(self._bucket.key(path), piece, file.size, content.metadata)
         left = self.claim_note(note.name)
         is_same = left is not None and msgspec.structs.replace(left, upload="") == note
         stored = self.stored(left) if left is not None and is_same else None

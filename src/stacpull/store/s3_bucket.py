@@ -1,7 +1,7 @@
 """A client for one S3 bucket: credentials, connections, and the translation of errors.
 
-`store.bucket_requests` sends the common requests. boto3 sends the rare ones, and those that this module
-cannot send.
+`store.bucket_requests` sends the common requests. boto3 sends the rare ones, and common ones that got no
+reply or an unexpected one.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ class StoredObject(NamedTuple):
     identity: int
     """The identity of its part."""
 
-    def has_metadata(self, noted: Mapping[str, str]) -> bool:
+    def has_metadata(self, metadata: Mapping[str, str]) -> bool:
         """Return True if it was stored with this metadata."""
         own = {f"stacpull-{name}": digest.hex() for name, digest in self.digests.items()}
-        return noted.items() <= {**own, PART: str(self.identity)}.items()
+        return metadata.items() <= {**own, PART: str(self.identity)}.items()
 
 
 class ObjectContent(NamedTuple):
@@ -128,7 +128,7 @@ class ObjectContent(NamedTuple):
 
     body: Body
     sha256: bytes
-    noted: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = {}
 
 
 class _locked_property(cached_property[T]):  # noqa: N801 - as its base class
@@ -149,8 +149,8 @@ class S3Bucket:
         prefix: The prefix of the mirror's keys, including `/`; it may be empty.
         names: Listed keys.
         opening: A lock for creating a client.
-        failing_until: The service has failed: until then (`time.monotonic`), boto3 repeats no request. A
-            normal reply resets it.
+        failing_until: After a failure of the service, boto3 repeats no request until then
+            (`time.monotonic`). A normal reply resets it.
     """
 
     def __init__(
@@ -460,7 +460,7 @@ class S3Bucket:
                 **self.object_args(path),
                 Body=body.file if isinstance(body, FilePiece) else as_file(body),
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
-                Metadata=content.noted,
+                Metadata=content.metadata,
                 **named_by_boto3(condition),
             ),
         )
@@ -481,7 +481,7 @@ class S3Bucket:
         """Return the request that stores an object."""
         headers = {
             "x-amz-checksum-sha256": base64.b64encode(content.sha256).decode(),
-            **{f"x-amz-meta-{name}": value for name, value in content.noted.items()},
+            **{f"x-amz-meta-{name}": value for name, value in content.metadata.items()},
             **condition,
         }
         return ObjectRequest("PUT", self.key(path), headers, content.body, content.sha256.hex())
@@ -532,14 +532,14 @@ class S3Bucket:
         return Look(found.size) if hashed is None else Look(*hashed)
 
     def copy(
-        self, path: str, source: CopySource, noted: Mapping[str, str], algorithm: str | None = None
+        self, path: str, source: CopySource, metadata: Mapping[str, str], algorithm: str | None = None
     ) -> None:
         """Let the service copy a version of an object.
 
         Args:
             path: The path of the copy.
             source: The source object.
-            noted: The metadata of the copy.
+            metadata: The metadata of the copy.
             algorithm: The algorithm of the checksum that the service must compute.
         """
         headers = {
@@ -547,7 +547,7 @@ class S3Bucket:
             "x-amz-copy-source-if-match": source.etag,
             "x-amz-metadata-directive": "REPLACE",
             "x-amz-tagging-directive": "REPLACE",
-            **{f"x-amz-meta-{name}": value for name, value in noted.items()},
+            **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
             **({} if algorithm is None else {"x-amz-checksum-algorithm": algorithm}),
         }
         text = self.document("PUT", self.key(path), "", headers)
@@ -559,7 +559,7 @@ class S3Bucket:
                     CopySourceIfMatch=source.etag,
                     MetadataDirective="REPLACE",
                     TaggingDirective="REPLACE",
-                    Metadata=noted,
+                    Metadata=metadata,
                     **({} if algorithm is None else {"ChecksumAlgorithm": algorithm}),
                 )
 

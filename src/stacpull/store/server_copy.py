@@ -59,9 +59,9 @@ class ServerCopy:
         self._copy = copy
         self._subject = subject
         self._replace = replace
-        self._noted = {PART: str(identity)}
+        self._metadata = {PART: str(identity)}
         if copy.is_staged and copy.algorithm is not None and copy.digest is not None:
-            self._noted[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
+            self._metadata[f"stacpull-{copy.algorithm}"] = copy.digest.hex()
         self._found: tuple[str, bytes | None] = "", None
         """ETag and digest of the copy."""
         self._is_stated = True
@@ -91,7 +91,7 @@ class ServerCopy:
         if not self._is_single:
             self._copied_in_pieces()
         else:
-            self._bucket.copy(self._path, copy.source, self._noted, self._algorithm)
+            self._bucket.copy(self._path, copy.source, self._metadata, self._algorithm)
 
     @property
     def _algorithm(self) -> str | None:
@@ -104,7 +104,7 @@ class ServerCopy:
         checksums = {} if self._algorithm is None else {"x-amz-checksum-algorithm": self._algorithm}
         if self._algorithm == "CRC64NVME":
             checksums["x-amz-checksum-type"] = "FULL_OBJECT"
-        note = final_note(self._bucket.key(self._path), _COPIED_PIECE, copy.size, self._noted)
+        note = final_note(self._bucket.key(self._path), _COPIED_PIECE, copy.size, self._metadata)
         uploads.remove_others(note)
         note = uploads.begin(note, checksums)
         try:
@@ -151,8 +151,8 @@ class ServerCopy:
         copy, (_, digest) = self._copy, self._found
         if digest is None or self._is_stated or not self._is_single:
             return
-        noted = {**self._noted, f"stacpull-{copy.algorithm}": digest.hex()}
-        self._bucket.copy(self._path, self.as_staged().source, noted)
+        metadata = {**self._metadata, f"stacpull-{copy.algorithm}": digest.hex()}
+        self._bucket.copy(self._path, self.as_staged().source, metadata)
 
     def as_staged(self) -> PendingCopy:
         """Return the verified copy as a source to copy from."""

@@ -58,6 +58,7 @@ _LONGEST_PIECE = 16 << 20
 _LONGEST_OBJECT = 5 << 40
 """A limit of S3."""
 MOST_HELD = 128 << 20
+"""Bytes of the pieces of a process in memory."""
 _UNIT = 1 << 20
 _AHEAD = 4
 """Simultaneous pieces of one file."""
