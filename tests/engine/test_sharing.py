@@ -87,6 +87,17 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
     assert list(destination.parts.iterdir()) == []
 
 
+def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_path: Path) -> None:
+    """Of an object in a bucket."""
+    within = Fetching()
+    with closing(Destination(tmp_path)) as destination:
+        placed(destination)
+        destination.is_local = False
+        assert in_turn(destination, within, job(1), job(2))[1].body == BODY
+        assert destination.list_parts() == []
+    assert within.fetched == [1]
+
+
 @pytest.mark.parametrize(
     "other",
     [

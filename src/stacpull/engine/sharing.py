@@ -6,7 +6,7 @@ An asset is identified by its item and key, so each has its own row and path; on
     there is none                  becomes the first, and fetches
     has not ended                  waits until it has
     has received the asset         gets a hard link to its file, or its bytes if the file is not in place yet
-                                   or links are not supported; that is then a part like any other
+                                   or links are not supported (in a bucket); they are then a part like any
     has failed                     becomes the first, or waits for the job that did so before
     has received the asset, but    fetches, and is the first from then on (its item states another size or
     its file cannot be used        checksum, or the file is not proven)
@@ -178,6 +178,8 @@ class SharedDownloads:
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
+        if shared.body is not None and not self._destination.is_local:
+            return _arrival_like(shared, job)  # a part made from the object would be a download
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (None if shared.body is None else _arrival_like(shared, job))
 
