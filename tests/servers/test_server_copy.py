@@ -189,7 +189,7 @@ def test_a_very_long_object_is_copied_in_pieces(
     monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
-    place = store.bucket.object_args("c/copy")
+    place = store.bucket.at(store.bucket.key("c/copy"))
     left = store.bucket.s3.create_multipart_upload(**place)["UploadId"]
     store.bucket.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
     assert placed(store, found, VERY_LONG) is None
@@ -301,7 +301,7 @@ def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
     assert placed(store, newer, VERY_LONG, sha256(VERY_LONG), replace=True) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.look_at("c/copy").digest == sha256(VERY_LONG)
-    assert "stacpull-sha256" in s3.head_object(**store.bucket.object_args("c/copy"))["Metadata"]
+    assert "stacpull-sha256" in s3.head_object(**store.bucket.at(store.bucket.key("c/copy")))["Metadata"]
     assert keys_of(s3, store.location) == ["c/copy"]
 
 

@@ -158,7 +158,7 @@ class BucketFiles:
             return reply.headers, reply.body
         try:
             with self.bucket.errors("read", path):
-                found = self.bucket.s3.get_object(**self.bucket.object_args(path))
+                found = self.bucket.s3.get_object(**self.bucket.at(self.bucket.key(path)))
                 return found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
         except FileNotFoundError:
             return None

@@ -334,10 +334,6 @@ class S3Bucket:
         """Return the path in DEST of a key."""
         return key.removeprefix(self.prefix)
 
-    def object_args(self, path: str) -> dict[str, str]:
-        """Return bucket and key of a path in DEST, as arguments of boto3."""
-        return self.at(self.key(path))
-
     def head(self, path: str) -> StoredObject | None:
         """Return the object at a path in DEST, None if there is none."""
         headers = self.head_fields(path)
@@ -352,7 +348,7 @@ class S3Bucket:
             return reply.headers
         try:
             with self.errors("look at", path):
-                found = self.s3.head_object(**self.object_args(path), ChecksumMode="ENABLED")
+                found = self.s3.head_object(**self.at(self.key(path)), ChecksumMode="ENABLED")
         except FileNotFoundError:
             return None
         headers: Mapping[str, str] = found["ResponseMetadata"]["HTTPHeaders"]
@@ -457,7 +453,7 @@ class S3Bucket:
             path,
             REFUSED_CONDITIONS if condition else frozenset(),
             lambda: self.s3.put_object(
-                **self.object_args(path),
+                **self.at(self.key(path)),
                 Body=body.file if isinstance(body, FilePiece) else as_file(body),
                 ChecksumSHA256=base64.b64encode(content.sha256).decode(),
                 Metadata=content.metadata,
@@ -505,7 +501,7 @@ class S3Bucket:
         (reply,) = self.send([ObjectRequest("DELETE", self.key(path))], "remove")
         if reply is None or reply.status != NO_CONTENT:
             with suppress(FileNotFoundError), self.errors("remove", path):
-                self.s3.delete_object(**self.object_args(path))
+                self.s3.delete_object(**self.at(self.key(path)))
         self.names.note(self.key(path), is_there=False)
 
     def open(self, path: str, size: int, etag: str) -> BinaryIO:
@@ -554,7 +550,7 @@ class S3Bucket:
         if text is None or "<CopyObjectResult" not in text:
             with self.errors("write", path):
                 self.s3.copy_object(
-                    **self.object_args(path),
+                    **self.at(self.key(path)),
                     CopySource=object_address(source),
                     CopySourceIfMatch=source.etag,
                     MetadataDirective="REPLACE",
@@ -712,7 +708,7 @@ class ObjectReader(io.RawIOBase):
     def _opened_by_boto3(self) -> Any:
         """Request the rest of the object. If the server ignores ranges, skip the bytes before it."""
         bucket, ranged = self._bucket, {"Range": f"bytes={self._at}-"} if self._at else {}
-        answer = bucket.s3.get_object(**bucket.object_args(self._path), IfMatch=self._etag, **ranged)
+        answer = bucket.s3.get_object(**bucket.at(bucket.key(self._path)), IfMatch=self._etag, **ranged)
         body = answer["Body"]
         before = self._at if "ContentRange" not in answer else 0
         while before and (skipped := len(body.read(min(before, READ)))):
