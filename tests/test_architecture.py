@@ -24,7 +24,7 @@ BASE = frozenset(
         "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "digests", "errors",
         "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4",
-        "spans", "speed", "spelling", "system", "urls",
+        "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

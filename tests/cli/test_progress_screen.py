@@ -21,7 +21,7 @@ COMMAND = str(Path(sys.executable).with_name("stacpull"))
 SCRIPT = """
 import sys, threading
 from stacpull.cli.progress import display
-from stacpull.cli.running import run_until_stopped
+from stacpull.cli.running import run
 from stacpull.config.options import Output
 from stacpull.events import *
 from stacpull.models import FailureKind, ItemId
@@ -32,7 +32,7 @@ async def work(stop):
     import asyncio
 {work}
 
-run_until_stopped(work, show)
+run(work, show)
 show.close()
 print("example: 24 of 26 files")
 """

@@ -12,13 +12,13 @@ import pytest
 
 from stacpull import runtime
 from stacpull.cli.progress import Display
-from stacpull.cli.running import run, run_until_stopped
+from stacpull.cli.running import run
 from stacpull.config.options import Output
 from stacpull.errors import InterruptedRunError
 
 STUBBORN = """
 import asyncio, sys
-from stacpull.cli.running import run, run_until_stopped
+from stacpull.cli.running import run
 
 async def never_ends(stop=None):
     print("ready", flush=True)
@@ -35,7 +35,7 @@ async def never_ends(stop=None):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["run_until_stopped(never_ends)", "run(never_ends())"])
+@pytest.mark.parametrize("how", ["run(never_ends)", "run(never_ends, cancels=True)"])
 def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> None:
     command = [sys.executable, "-c", STUBBORN.format(how=how)]
     pipe = subprocess.PIPE
@@ -45,7 +45,7 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.stderr.readline() == ("stacpull: Stopping... (Ctrl-C again to quit now)\n")
-        if how.startswith("run("):
+        if "cancels" in how:
             assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
         assert process.wait(timeout=20) == 130
@@ -53,7 +53,7 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
 
 BLOCKED = """
 import asyncio, re, sys
-from stacpull.cli.running import run, run_until_stopped
+from stacpull.cli.running import run
 
 async def blocks(stop=None):
     print("ready", flush=True)
@@ -64,7 +64,7 @@ async def blocks(stop=None):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["run_until_stopped(blocks)", "run(blocks())"])
+@pytest.mark.parametrize("how", ["run(blocks)", "run(blocks, cancels=True)"])
 @pytest.mark.parametrize(
     "block",
     ["while True: pass", "re.fullmatch('(?:a|aa)+b', 'a' * 200)"],
@@ -90,7 +90,7 @@ def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(
 
 def test_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert run(asyncio.sleep(0, "done")) == "done"
+    assert run(lambda _: asyncio.sleep(0, "done")) == "done"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -109,13 +109,13 @@ def test_a_signal_before_the_loop_runs_sets_the_event() -> None:
     async def work(stop: asyncio.Event) -> bool:
         return await asyncio.wait_for(stop.wait(), 10)
 
-    assert run_until_stopped(work)
+    assert run(work)
 
 
 @pytest.mark.usefixtures("interrupted_start")
 def test_a_signal_before_the_loop_runs_cancels_the_work() -> None:
     with pytest.raises(InterruptedRunError):
-        run(asyncio.sleep(10))
+        run(lambda _: asyncio.sleep(10), cancels=True)
 
 
 def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:
@@ -126,7 +126,7 @@ def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:
     async def work(_stop: asyncio.Event) -> str:
         return "done"
 
-    assert run_until_stopped(work, Closing(Output(), io.StringIO())) == "done"
+    assert run(work, Closing(Output(), io.StringIO())) == "done"
 
 
 def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
@@ -134,15 +134,15 @@ def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
         return stop.is_set()
 
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(run_until_stopped(work)))
+    thread = threading.Thread(target=lambda: results.append(run(work)))
     thread.start()
     thread.join()
     assert results == [False]
 
 
 def test_a_cancellation_without_a_signal_is_passed_on() -> None:
-    async def cancelled() -> None:
+    async def cancelled(_stop: asyncio.Event) -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        run(cancelled())
+        run(cancelled, cancels=True)

@@ -16,8 +16,8 @@ import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
 from stacpull.engine.dest_place import DestPlace
-from stacpull.engine.run_control import off_loop
 from stacpull.engine.run_opening import opened_workspace
+from stacpull.threads import in_thread
 
 
 def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
@@ -51,7 +51,7 @@ def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseExcep
         received.append(None)
 
     async def run() -> None:
-        async with off_loop(context()) as value:
+        async with in_thread(context()) as value:
             assert value == 7
             if error is not None:
                 raise error
@@ -89,7 +89,7 @@ def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
             closed.set()
 
     async def run() -> None:
-        async with off_loop(context()):
+        async with in_thread(context()):
             pytest.fail("the block is not entered")
 
     asyncio.run(cancelled_between(run(), entered, proceed))

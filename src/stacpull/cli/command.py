@@ -106,12 +106,7 @@ class CommandSession:
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
-        from stacpull.cli.running import run_until_stopped
-
-        try:
-            return run_until_stopped(start, self.show)
-        finally:
-            self.close()
+        return self._run(start, self.show)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it.
@@ -119,10 +114,19 @@ class CommandSession:
         Raises:
             InterruptedRunError: A signal cancelled it.
         """
+        return self._run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
+
+    def _run(
+        self,
+        start: Callable[[asyncio.Event], Coroutine[Any, Any, T]],
+        show: Display | None,
+        *,
+        cancels: bool = False,
+    ) -> T:
         from stacpull.cli.running import run
 
         try:
-            return run(work, self.__dict__.get("show"))
+            return run(start, show, cancels=cancels)
         finally:
             self.close()
 

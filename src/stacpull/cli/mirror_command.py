@@ -10,11 +10,9 @@ from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, with_dest
-from stacpull.config.dest import bucket_url
 from stacpull.config.options import MIRRORING
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
-from stacpull.schemes import SCHEMES
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,10 +48,11 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    bucket = bucket_url(dest)
-    modules = () if bucket is None else SCHEMES[bucket.scheme].dest_modules
+    from stacpull.engine.dest_place import parse_dest
+
+    place = parse_dest(dest, session.options)
     store = "stacpull.engine.store_server"
-    with child_process.started_early(store, modules, shared="stacpull.engine.api"):
+    with child_process.started_early(store, place.modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 
         report = run_mirroring(

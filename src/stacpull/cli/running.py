@@ -26,22 +26,28 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
-    """Run `work`; a signal cancels it.
+def run(
+    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]],
+    show: Display | None = None,
+    *,
+    cancels: bool = False,
+) -> T:
+    """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself.
 
     Args:
-        work: What to run.
+        start: Called with the event.
         show: The display on the terminal, if there is one.
+        cancels: True for work that cannot end itself: a signal cancels it.
 
     Raises:
-        InterruptedRunError: A signal cancelled it.
+        InterruptedRunError: A signal cancelled the work.
     """
 
     async def watched() -> T:
-        task = asyncio.current_task()
+        stop, task = asyncio.Event(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs has one
-        signals.connect(task.cancel)
-        return await work
+        signals.connect(task.cancel if cancels else stop.set)
+        return await start(stop)
 
     with _signals(show) as signals:
         try:
@@ -50,25 +56,6 @@ def run(work: Coroutine[Any, Any, T], show: Display | None = None) -> T:
             if signals.is_stopping:
                 raise InterruptedRunError("Interrupted.") from None
             raise
-
-
-def run_until_stopped(
-    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], show: Display | None = None
-) -> T:
-    """Run the work that `start` makes around an event; a signal sets the event, and the work ends itself.
-
-    Args:
-        start: Called with the event.
-        show: The display on the terminal, if there is one.
-    """
-
-    async def watched() -> T:
-        event = asyncio.Event()
-        signals.connect(event.set)
-        return await start(event)
-
-    with _signals(show) as signals:
-        return run_on_loop(watched())
 
 
 class _Signals:

@@ -162,7 +162,7 @@ async def _mirror(
     spec = _spec(address.url, selection, options, address.credential_names)
     try:
         async with (
-            started_store(place.bucket) as started,
+            started_store(place.modules) as started,
             opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
                 network,
                 opened,
@@ -211,7 +211,7 @@ async def _mirror_input(
         def begin(flags: RunFlags) -> Run:
             return runs.begin(workspace.db, spec, SystemClock().time(), flags)
 
-        return await continue_run(workspace, spec, begin, options, on_event=on_event, stop=stop)
+        return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:
@@ -287,7 +287,9 @@ async def resume(
                 def begin(flags: RunFlags) -> Run:
                     return runs.begin_again(workspace.db, run, SystemClock().time(), flags)
 
-                return await continue_run(workspace, run.spec, begin, options, on_event=on_event, stop=stop)
+                return await continue_run(
+                    place, workspace, run.spec, begin, options, on_event=on_event, stop=stop
+                )
         return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
 
     return await _watched(work, options, place, on_event, stop)
@@ -334,7 +336,7 @@ async def retry(
                 jobs.claim_failures(workspace.db, run.id, ordered=ordered)
                 return run
 
-            return await continue_run(workspace, spec, begin, options, on_event=on_event, stop=stop)
+            return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)
 
     return await _watched(work, options, place, on_event, stop)
 

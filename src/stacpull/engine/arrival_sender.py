@@ -29,11 +29,11 @@ from typing import TypeVar
 
 import msgspec
 
-from stacpull.engine.run_control import to_its_end
 from stacpull.models import Arrival, HeldBody, Job
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
 from stacpull.store.writer_thread import WriterThread
+from stacpull.threads import to_its_end
 
 T = TypeVar("T")
 

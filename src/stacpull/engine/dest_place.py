@@ -14,6 +14,7 @@ from stacpull.config.options import Options
 from stacpull.errors import UsageError
 from stacpull.ledger.database import ledger_path
 from stacpull.models import BucketLocation
+from stacpull.schemes import SCHEMES
 from stacpull.store.store_choice import bucket_of
 
 _BUCKET = "a bucket as DEST (s3://bucket/prefix)"
@@ -30,6 +31,11 @@ class DestPlace(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The name of DEST in messages."""
         return str(self.work) if self.bucket is None else self.bucket.url
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that a run needs for a bucket: they are imported in the background."""
+        return () if self.bucket is None else SCHEMES[self.bucket.scheme].dest_modules
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:

@@ -21,7 +21,6 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_place import DestPlace
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.run_control import off_loop
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.url_list import UrlList
@@ -42,6 +41,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
+from stacpull.threads import in_thread
 
 _FULLY_READ = 200
 """Matched items whose source items are read. The source items of the others are extrapolated."""
@@ -132,7 +132,7 @@ class Estimate:
 
     async def report(self, dest: DestPlace | None) -> PlanReport:
         """Walk, count, and estimate."""
-        async with off_loop(_opened(None if dest is None else dest.work)) as self._records:
+        async with in_thread(_opened(None if dest is None else dest.work)) as self._records:
             return await self._report(dest)
 
     async def _report(self, dest: DestPlace | None) -> PlanReport:

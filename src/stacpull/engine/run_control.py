@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
@@ -183,68 +183,6 @@ async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T |
     """
     working = await _raced(work, stop, grace=_GRACE)
     return None if working.cancelled() else working.result()
-
-
-@asynccontextmanager
-async def off_loop(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and exit a blocking context manager in a thread.
-
-    A cancellation cannot stop the thread that enters it: it is waited for, and the context manager is exited.
-    Further cancellations change nothing.
-
-    Args:
-        context: It receives the error that ends the block, as in a `with` statement.
-
-    Yields:
-        The value of `context`.
-
-    Raises:
-        BaseException: The error of the block, unless `context` suppresses it or raises another one.
-    """
-
-    async def leave(error: BaseException | None) -> bool | None:
-        if error is None:
-            return await to_its_end(lambda: context.__exit__(None, None, None))
-        return await to_its_end(lambda: context.__exit__(type(error), error, error.__traceback__))
-
-    entered: list[T] = []
-    try:
-        await to_its_end(lambda: entered.append(context.__enter__()))
-    except asyncio.CancelledError as error:
-        if entered:
-            await leave(error)
-        raise
-    try:
-        yield entered[0]
-    except BaseException as error:
-        if not await leave(error):
-            raise
-    else:
-        await leave(None)
-
-
-async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
-    """Run blocking work in a thread. A cancellation, and each further one, waits for its end.
-
-    Args:
-        work: What to run.
-        on_cancelled: Called on a cancellation, so that `work` can end early.
-
-    Raises:
-        BaseException: The error of `work`.
-        asyncio.CancelledError: It was cancelled; `work` has ended.
-    """
-    working = asyncio.get_running_loop().run_in_executor(None, work)
-    cancelled: asyncio.CancelledError | None = None
-    while not working.done():
-        try:
-            await asyncio.wait([working])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            on_cancelled()
-    if cancelled is not None:
-        raise cancelled from working.exception()
-    return working.result()
 
 
 async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:

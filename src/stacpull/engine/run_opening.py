@@ -19,7 +19,7 @@ from stacpull.engine.dest_place import DestPlace, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
-from stacpull.engine.run_control import off_loop, unless_stopped
+from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import started_store
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError
@@ -30,7 +30,7 @@ from stacpull.ledger.runs import Run, RunFlags, RunSpec
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
-from stacpull.store.protocol import remote_store
+from stacpull.threads import in_thread
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
 
 
 async def continue_run(
+    place: DestPlace,
     workspace: Workspace,
     spec: RunSpec,
     begin: Callable[[RunFlags], Run],
@@ -92,6 +93,7 @@ async def continue_run(
     last four.
 
     Args:
+        place: DEST.
         workspace: The opened mirror.
         spec: The task of the run.
         begin: Returns the run, which gets the flags of `options`. It changes the ledger, so it is called
@@ -118,9 +120,8 @@ async def continue_run(
         )
     run = await on_ledger(workspace, lambda: begin(flags_of(options)))
     options = attrs.evolve(options, layout=spec.layout, metadata=spec.metadata, **asdict(run.flags))
-    remote = remote_store(workspace.destination)
     async with (
-        started_store(None if remote is None else remote.location) as started,
+        started_store(place.modules) as started,
         opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
             network,
             opened,
@@ -187,7 +188,7 @@ async def opened_workspace(place: DestPlace, on_event: Listener | None = None) -
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_warn, on_event, Notice("warning", text))
 
-    async with off_loop(open_workspace(place.work, place.bucket, on_silent)) as workspace:
+    async with in_thread(open_workspace(place.work, place.bucket, on_silent)) as workspace:
         yield workspace
 
 

@@ -21,16 +21,16 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
-from stacpull.engine.run_control import off_loop
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run
-from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job
+from stacpull.models import Arrival, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import LONGEST_HELD, Store, remote_store
+from stacpull.threads import in_thread
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -46,20 +46,18 @@ _BUFFER = 4 << 20
 
 
 @asynccontextmanager
-async def started_store(location: BucketLocation | None = None) -> AsyncIterator[Started]:
+async def started_store(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
     """Start a store process for one run. It ends with the block.
 
-    It is started early, because its imports take as long as the first response of a source. For a bucket,
-    both processes start to import the library of its service.
+    It is started early, because its imports take as long as the first response of a source.
 
     Args:
-        location: DEST, if it is a bucket.
+        modules: Modules that both processes import in the background (`DestPlace.modules`).
 
     Raises:
         WorkerError: The process cannot be started.
     """
-    modules = () if location is None else SCHEMES[location.scheme].dest_modules
-    async with off_loop(_spawned(modules)) as started:
+    async with in_thread(_spawned(modules)) as started:
         import_early(modules)
         yield started
 

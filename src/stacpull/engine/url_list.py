@@ -17,11 +17,11 @@ from typing import TextIO
 
 from stacpull.config.dest import output_path
 from stacpull.engine.network import Network
-from stacpull.engine.run_control import off_loop
 from stacpull.models import Asset, PlannedItem, path_in_dest
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry
 from stacpull.store.atomic import whole_file
+from stacpull.threads import in_thread
 from stacpull.urls import wire_url
 
 _PRIVATE = 0o600
@@ -123,7 +123,7 @@ async def text_output(out: str | Path | TextIO, *, private: bool) -> AsyncIterat
     if not isinstance(out, str | os.PathLike):
         yield out
         return
-    async with off_loop(_text_file(output_path(out), private=private)) as stream:
+    async with in_thread(_text_file(output_path(out), private=private)) as stream:
         yield stream
 
 

@@ -52,7 +52,6 @@ from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, e
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.engine.run_control import to_its_end
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
@@ -64,6 +63,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
+from stacpull.threads import to_its_end
 from stacpull.transfer.attempt import PresentFiles
 
 _JOBS_TO_START = 64

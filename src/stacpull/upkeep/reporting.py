@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from stacpull.engine.run_control import to_its_end
 from stacpull.events import Checked, Event, Listener
+from stacpull.threads import to_its_end
 
 T = TypeVar("T")
 _AT_ONCE = 256

@@ -90,14 +90,19 @@ async def verify(
     place = await asyncio.to_thread(mirror_at, dest, options)
     async with opened_workspace(place, on_event) as workspace:
         await reporter.off_loop(lambda: check.inspect(workspace.db))
-        fixed = await _repair(check, workspace, options, on_event, stop)
+        fixed = await _repair(check, place, workspace, options, on_event, stop)
         totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
 
 
 async def _repair(
-    check: _Check, workspace: Workspace, options: Options, on_event: Listener | None, stop: asyncio.Event
+    check: _Check,
+    place: DestPlace,
+    workspace: Workspace,
+    options: Options,
+    on_event: Listener | None,
+    stop: asyncio.Event,
 ) -> MirrorReport | None:
     """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
     if not await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
@@ -109,7 +114,7 @@ async def _repair(
 
     options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await continue_run(workspace, spec, claim, options, on_event=on_event, stop=stopping)
+        return await continue_run(place, workspace, spec, claim, options, on_event=on_event, stop=stopping)
 
 
 class _Check:

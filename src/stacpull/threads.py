@@ -1,0 +1,72 @@
+"""Blocking work in threads. A cancellation waits for its end, because a thread cannot be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and exit a blocking context manager in a thread.
+
+    A cancellation cannot stop the thread that enters it: it is waited for, and the context manager is exited.
+    Further cancellations change nothing.
+
+    Args:
+        context: It receives the error that ends the block, as in a `with` statement.
+
+    Yields:
+        The value of `context`.
+
+    Raises:
+        BaseException: The error of the block, unless `context` suppresses it or raises another one.
+    """
+
+    async def leave(error: BaseException | None) -> bool | None:
+        if error is None:
+            return await to_its_end(lambda: context.__exit__(None, None, None))
+        return await to_its_end(lambda: context.__exit__(type(error), error, error.__traceback__))
+
+    entered: list[T] = []
+    try:
+        await to_its_end(lambda: entered.append(context.__enter__()))
+    except asyncio.CancelledError as error:
+        if entered:
+            await leave(error)
+        raise
+    try:
+        yield entered[0]
+    except BaseException as error:
+        if not await leave(error):
+            raise
+    else:
+        await leave(None)
+
+
+async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
+    """Run blocking work in a thread. A cancellation, and each further one, waits for its end.
+
+    Args:
+        work: What to run.
+        on_cancelled: Called on a cancellation, so that `work` can end early.
+
+    Raises:
+        BaseException: The error of `work`.
+        asyncio.CancelledError: It was cancelled; `work` has ended.
+    """
+    working = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled: asyncio.CancelledError | None = None
+    while not working.done():
+        try:
+            await asyncio.wait([working])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancelled()
+    if cancelled is not None:
+        raise cancelled from working.exception()
+    return working.result()

@@ -1,0 +1,42 @@
+"""`stacpull mirror` starts the process that writes to DEST as the run will need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from stacpull import child_process
+from stacpull.cli.main import execute
+from stacpull.engine import store_client
+from stacpull.errors import WorkerError
+from stacpull.models import BucketLocation
+from stacpull.store.store_choice import remember_bucket
+
+
+@pytest.mark.parametrize("dest", ["directory", "s3://bucket/a", "work of a bucket"])
+def test_the_process_that_is_started_early_is_the_one_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dest: str
+) -> None:
+    early, later = list[Sequence[str]](), list[Sequence[str]]()
+
+    def started_early(_module: str, arguments: Sequence[str], *, shared: str) -> AbstractContextManager[None]:
+        assert shared
+        early.append(arguments)
+        return nullcontext()
+
+    def spawn(_module: str, arguments: Sequence[str]) -> child_process.Started:
+        later.append(arguments)
+        raise WorkerError("No process.")
+
+    monkeypatch.setattr(child_process, "started_early", started_early)
+    monkeypatch.setattr(store_client, "spawn", spawn)
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    work = tmp_path / "work"
+    if dest == "work of a bucket":
+        remember_bucket(work, BucketLocation("bucket", "a"))
+    place = [dest, "--work", str(work)] if dest.startswith("s3:") else [str(work)]
+    assert execute(["mirror", str(tmp_path / "items.json"), *place]) == WorkerError.exit_code
+    assert early == later == [() if dest == "directory" else ("stacpull.store.bucket",)]
