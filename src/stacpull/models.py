@@ -320,7 +320,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     """True if it must be clipped to the area of the run's `--clip`."""
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
-        """Return the job with these hrefs, at least one: its item was read again, or an href has failed.
+        """Return the job with new hrefs, at least one, after its item was read again or an href failed.
 
         A validator belongs to one URL (RFC 9110, 8.8). If the URL is not the planned one, apart from its
         signature, the request is unconditional.
@@ -375,7 +375,7 @@ class HeldBody(bytearray):
     """A body whose memory is counted, and bounded, until the store process has it."""
 
     on_taken: Callable[[], None]
-    """Called then: there is room for another one."""
+    """Called when the store process has the body, so that its memory can be used again."""
 
 
 class Arrival(msgspec.Struct, array_like=True):
@@ -402,7 +402,7 @@ class Arrival(msgspec.Struct, array_like=True):
     digest: bytes | None = None
     """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     etag: str | None = None
-    """What is kept of the validator of its response (`Validator.kept`)."""
+    """The ETag of its response, or else its date (`Validator.kept`)."""
     unproven: bool = False
     """True if nothing proved its length (no Content-Length, no known size, no checksum)."""
     part: str = ""

@@ -1,4 +1,4 @@
-"""Runs that connect the other packages: producer → bounded queue → pool of workers → publisher."""
+"""Runs that connect the other packages: producer → queue → pool, and the publisher in the store process."""
 
 from stacpull.system import require_posix
 

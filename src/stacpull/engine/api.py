@@ -1,4 +1,4 @@
-"""The public functions that read a source, as `import stacpull` gives them. The commands call the same."""
+"""The public functions that mirror, plan and describe a source. The commands call the same functions."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class MirrorRun:
         network.events.hand_over(self._emit)
         self._summary = WalkSummary()
         self._cut_short = False
-        """True if a stop prevented work that no counter shows. `resume` does it."""
+        """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
     async def execute(self) -> MirrorReport:
         """Run to the end, or until stopped.

@@ -64,7 +64,7 @@ class Network(msgspec.Struct, frozen=True):
     events: NetworkEvents
     """The events of the network."""
     clock: Clock
-    """Where the run has its time from."""
+    """The clock of the run."""
     logins: Logins | None = None
     """The logins of a credential profile."""
     http: Transport | None = None
