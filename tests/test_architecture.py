@@ -141,7 +141,7 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
-    "engine/dest_place.py": "looks for the ledger in the work directory of a bucket",
+    "engine/dest_address.py": "looks for the ledger in the work directory of a bucket",
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "upkeep/rebuild.py": "reads the log beside the ledger",

@@ -129,7 +129,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
             asyncio.run(broken_off())
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
-        looked = Destination.look_at_part
+        looked = Destination.state_of_part
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -142,7 +142,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
                 return looked(*place, **how)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(Destination, "look_at_part", look)
+                patch.setattr(Destination, "state_of_part", look)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

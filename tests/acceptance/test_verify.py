@@ -38,7 +38,7 @@ from stacpull import (
 from stacpull.ledger.database import open_writer
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import MirrorLock
-from stacpull.store.protocol import Look
+from stacpull.store.protocol import FileState
 from stacpull.upkeep.mirror_check import Findings, Inspection
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
@@ -535,15 +535,15 @@ def test_a_stop_while_a_long_file_is_read_reports_no_damage(
 ) -> None:
     """The part of the file that was read has neither its size nor its digest."""
     stop, long = asyncio.Event(), an_asset(mirrored)
-    look_at = DirectoryFiles.look_at
+    state_of = DirectoryFiles.state_of
 
-    def stopped(self: DirectoryFiles, path: str, **how: Any) -> Look:
+    def stopped(self: DirectoryFiles, path: str, **how: Any) -> FileState:
         if path == long:
             stop.set()
-        return look_at(self, path, **how)
+        return state_of(self, path, **how)
 
     monkeypatch.setattr("stacpull.store.inspection._READ", 16)  # so that it is a long file
-    monkeypatch.setattr(DirectoryFiles, "look_at", stopped)
+    monkeypatch.setattr(DirectoryFiles, "state_of", stopped)
     report = mirrored.verify(stop=stop)
     assert stop.is_set()
     assert (report.state, report.damaged, report.exit_code) == ("interrupted", 0, 130)

@@ -316,15 +316,15 @@ class SimulatedFastPath:
 
     def begin(self, job: Job) -> bool:
         """Receive an asset in the next iteration of the loop; return False if it needs the general path."""
-        if job.stale or job.version_in_dest is not None or (claim := self._assets.claim(job)) is None:
+        if job.stale or job.version_in_dest is not None or (download := self._assets.start(job)) is None:
             return False
-        self._loop.call_soon(self._receive, job, claim)
+        self._loop.call_soon(self._receive, job, download)
         return True
 
-    def _receive(self, job: Job, claim: Any) -> None:
+    def _receive(self, job: Job, download: Any) -> None:
         try:
             fields, body = self._sent.file(job.href)
-            received = self._assets.accept(job, claim, job.href, fields, body)
+            received = self._assets.accept(job, download, job.href, fields, body)
         except Exception as error:  # noqa: BLE001 - otherwise the run would wait forever
             self._pool.spawn(_raised(error))
             return

@@ -33,7 +33,7 @@ from stacpull.engine import store_server
 from stacpull.models import Failure, FailureKind
 from stacpull.store import store_choice
 from stacpull.store.destination import Destination
-from stacpull.store.protocol import Entry, IsStopped, Look, PartEntry, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, PartEntry, never
 
 _JSON_SIZE = 1
 """The reported size of item JSON; no tested command compares it."""
@@ -114,16 +114,18 @@ class SimulatedStore(Destination):
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
         number = self._number(path)
         if number is None:
-            return super().look_at(path, algorithm=algorithm, is_stopped=is_stopped)
+            return super().state_of(path, algorithm=algorithm, is_stopped=is_stopped)
         if not self._bits.has(number):
-            return Look()
+            return FileState()
         patch, slot = divmod(number, PER_PATCH)
         if algorithm is None:
-            return Look(_size(slot))
-        return Look(_size(slot), new(algorithm, _content(patch, slot)).digest())
+            return FileState(_size(slot))
+        return FileState(_size(slot), new(algorithm, _content(patch, slot)).digest())
 
     def obstacle(self, path: str) -> str | None:
         return super().obstacle(path) if self._number(path) is None else None

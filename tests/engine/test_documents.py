@@ -80,7 +80,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     path = tmp_path / "c/i/i.json"
     path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))
     run = runs.begin(bench.db, replace(bench.run.spec, kind=kind), NOW)
-    jobs.claim_failures(bench.db, run.id)
+    jobs.requeue_failures(bench.db, run.id)
     bench.publisher.add_recovered(
         [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
     )

@@ -151,7 +151,7 @@ def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> N
     assert (parts(tmp_path), bench.states()) == ([], {"a": 3, "b": 2})
     (tmp_path / "c/i/a.tif").unlink()
     run = runs.begin(bench.db, replace(bench.run.spec, kind="retry"), 0)
-    jobs.claim_failures(bench.db, run.id)
+    jobs.requeue_failures(bench.db, run.id)
     again = jobs.pending_jobs(bench.db, run.id, 0, 9)
     bench.publisher.add_recovered([bench.arrive(job, b"y") for job in again])
     bench.publisher.publish_all()

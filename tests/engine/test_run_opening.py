@@ -15,7 +15,7 @@ import pytest
 import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
-from stacpull.engine.dest_place import DestPlace
+from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.run_opening import opened_workspace
 from stacpull.threads import in_thread
 
@@ -29,7 +29,7 @@ def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
         raise error
 
     async def run() -> None:
-        async with opened_workspace(DestPlace(tmp_path)):
+        async with opened_workspace(DestAddress(tmp_path)):
             monkeypatch.setattr(module, "checkpoint_log", failing)
             raise LookupError("what ended the run")
 

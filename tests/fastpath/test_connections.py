@@ -29,7 +29,7 @@ class _Assets:
     async def open(self) -> None:
         """There is nothing to open."""
 
-    def claim(self, _job: Job) -> object:
+    def start(self, _job: Job) -> object:
         return self
 
 

@@ -164,7 +164,7 @@ def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
 
 def failed_and_claimed(db: sqlite3.Connection, job: Job) -> None:
     outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
-    jobs.claim_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
+    jobs.requeue_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
 
 
 def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
@@ -174,7 +174,7 @@ def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
 def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
     outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
     run = runs.begin(db, SPEC, NOW)
-    jobs.claim_damaged(db, run.id, {job.row: None})
+    jobs.requeue_damaged(db, run.id, {job.row: None})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
         runs.end(db, 1, "complete", None, NOW)
         commit(started(db)[1], item("i", updated="2"))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
-        jobs.claim_failures(db, retry.id)
+        jobs.requeue_failures(db, retry.id)
         publish(db, *jobs.pending_jobs(db, retry.id, 0, 9))
         assert row(db)[0] == 2
         run, opened = once_more(db, updated="2", href=href)

@@ -60,7 +60,7 @@ def assert_counted(db: sqlite3.Connection, run: int) -> None:
 def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
-    jobs.claim_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
     assert_counted(db, run)
     first, second = jobs.pending_jobs(db, run, 0, 9)
     assert (first.generation, first.href, first.stale, first.sha256) == (
@@ -82,7 +82,7 @@ def test_reporting_damage_twice_changes_nothing(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     for _ in range(2):
-        jobs.claim_damaged(db, run, {planned[0].row: None})
+        jobs.requeue_damaged(db, run, {planned[0].row: None})
         assert_counted(db, run)
     assert [job.generation for job in jobs.pending_jobs(db, run, 0, 9)] == [1]
 
@@ -91,17 +91,17 @@ def test_reporting_damage_twice_changes_nothing(mirrored) -> None:
 def test_an_asset_that_a_repair_could_not_fetch_can_be_claimed_again(mirrored, failure: Failure) -> None:
     db, planned = mirrored
     run = repair(db)
-    jobs.claim_damaged(db, run, {planned[0].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].row: None})
     outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
     assert_counted(db, run)
-    jobs.claim_damaged(db, run, {planned[0].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert_counted(db, run)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert (job.generation, job.sha256) == (2, bytes(32))
     outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
     runs.end(db, run, "complete", None, NOW)
     again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
-    jobs.claim_failures(db, again)
+    jobs.requeue_failures(db, again)
     (job,) = jobs.pending_jobs(db, again, 0, 9)
     assert job.sha256 is None  # a retry takes what the source has now
     assert_counted(db, again)
@@ -111,7 +111,7 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
     db, planned = mirrored
     run = repair(db)
     for generation in (1, 2):
-        jobs.claim_damaged(db, run, {planned[0].row: None})
+        jobs.requeue_damaged(db, run, {planned[0].row: None})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         assert job.generation == generation
         outcomes.reserve(db, [arrival(job)])
@@ -121,7 +121,7 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
 
 def test_a_later_repair_takes_over_assets_of_a_killed_one(mirrored) -> None:
     db, planned = mirrored
-    jobs.claim_damaged(db, repair(db), {planned[0].row: None})
+    jobs.requeue_damaged(db, repair(db), {planned[0].row: None})
     assert jobs.is_left_open(db)
     runs.begin(db, replace(SPEC, source="https://other.example"), NOW)
     later = repair(db)
@@ -132,7 +132,7 @@ def test_a_later_repair_takes_over_assets_of_a_killed_one(mirrored) -> None:
 
 def test_a_walk_drops_the_digest_required_by_a_repair(mirrored) -> None:
     db, planned = mirrored
-    jobs.claim_damaged(db, repair(db), {planned[0].row: None})
+    jobs.requeue_damaged(db, repair(db), {planned[0].row: None})
     run, planner = started(db)
     (job,) = commit(planner, item("L", [asset(k) for k in "abc"])).jobs
     assert (job.row, job.sha256) == (planned[0].row, None)
@@ -168,7 +168,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
     """A failed sync, or a name in the way, must not make another version welcome."""
     db, planned = mirrored
     run = repair(db)
-    jobs.claim_damaged(db, run, {planned[0].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
         outcomes.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
@@ -176,7 +176,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
         outcomes.release(db, [job.row])
     else:
         outcomes.record(db, [], [AssetFailure(job.row, 1, BROKEN)], [], NOW)
-        jobs.claim_damaged(db, run, {job.row: None})
+        jobs.requeue_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)
     outcomes.reserve(db, [arrival(job)])
@@ -199,12 +199,12 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
         return one.digest, one.checked
 
     run = repair(db)
-    jobs.claim_damaged(db, run, {planned[0].row: None})
+    jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert expected() == (bytes(32), True)
     outcomes.reserve(db, [arrival(jobs.pending_jobs(db, run, 0, 9)[0])])
     outcomes.record(db, [], [AssetFailure(planned[0].row, 1, BROKEN)], [], NOW)
     assert expected() == (bytes(32), True)
-    jobs.claim_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
+    jobs.requeue_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
     assert expected() == (bytes(32), True)
     _, planner = started(db)
     commit(planner, item("L", [asset(k) for k in "abc"]))

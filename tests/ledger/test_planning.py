@@ -389,7 +389,7 @@ def test_the_second_asset_of_a_name_fails_and_its_retry_claims_the_same_name(tmp
         assert [(of.item, key, f.kind) for of, key, f in committed.failures] == [("j", "a", FailureKind.NAME)]
         assert "flat/same.tif" in committed.failures[0][2].message
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.claim_failures(db, retried.id) == 1
+        assert jobs.requeue_failures(db, retried.id) == 1
         job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
         assert (job.name, job.directory) == ("same.tif", "flat")
         _, failures = outcomes.reserve(db, [arrival(job)])
@@ -410,7 +410,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
         assert commit(planner, item("i", there[:1]), item("j", there[1:])).jobs == []
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.claim_failures(db, retried.id) == 1
+        assert jobs.requeue_failures(db, retried.id) == 1
         (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)
@@ -428,7 +428,7 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
         assert runs.counters(db, run.id)["assets_failed"] == 1
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.claim_failures(db, retried.id) == 0
+        assert jobs.requeue_failures(db, retried.id) == 0
         assert runs.counters(db, retried.id)["assets_failed"] == 1
         second, planner = again(db)
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
@@ -438,7 +438,7 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
         commit(planner, item("i", [asset("a"), asset("bad", href="https://blob.example/new")]))
         assert runs.counters(db, third)["assets_failed"] == 1  # final failures wait for `retry`
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.claim_failures(db, retried.id) == 1
+        assert jobs.requeue_failures(db, retried.id) == 1
         job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
         assert (job.key, job.href, job.name) == ("bad", "https://blob.example/new", "bad.tif")
 
@@ -451,7 +451,7 @@ def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
         commit(planner, item("i", [asset("a", href="https://new.example/a")]))
         assert runs.counters(db, run)["assets_missing"] == 1
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        jobs.claim_failures(db, retried.id)
+        jobs.requeue_failures(db, retried.id)
         assert [job.href for job in jobs.pending_jobs(db, retried.id, 0, 9)] == ["https://new.example/a"]
 
 

@@ -177,7 +177,7 @@ def test_an_asset_that_could_not_be_planned_is_forgotten_when_it_is_not_wanted(
         runs.end(db, 1, "complete", None, NOW)
         if retried:
             last, _ = started(db, replace(SPEC, kind="retry"))
-            jobs.claim_failures(db, last.id)
+            jobs.requeue_failures(db, last.id)
             runs.end(db, last.id, "complete", None, NOW)
         run, planner = started(db, replace(SPEC, selection=now))
         commit(planner, item("i"))

@@ -39,12 +39,12 @@ def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:
         planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs
         outcomes.record(db, [], failing(*planned), [], NOW)
         run, _ = started(db, RETRY)
-        assert jobs.claim_failures(db, run.id) == 3
+        assert jobs.requeue_failures(db, run.id) == 3
         outcomes.record(db, [], failing(planned[0]), [], NOW)
     with ledger(tmp_path) as db:
         again, _ = started(db, RETRY)
         assert again.id == run.id
-        assert jobs.claim_failures(db, run.id) == 1
+        assert jobs.requeue_failures(db, run.id) == 1
         counters = runs.counters(db, run.id)
         assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
         assert counters["assets_pending"] == 3
@@ -59,11 +59,11 @@ def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> No
         planned = commit(planner, item("i", [asset("a")])).jobs
         outcomes.record(db, [], failing(*planned), [], NOW)
         run, _ = started(db, RETRY)
-        jobs.claim_failures(db, run.id)
+        jobs.requeue_failures(db, run.id)
         assert list(views.failures(db)) == []  # it is pending
         outcomes.record(db, [], failing(*planned, attempts=3), [], NOW + 1)
         assert [(f.attempts, f.when, f.status) for f in views.failures(db)] == [(5, NOW + 1, 404)]
-        jobs.claim_failures(db, run.id)
+        jobs.requeue_failures(db, run.id)
         done, _ = outcomes.reserve(db, [arrival(planned[0])])
         outcomes.record(db, done, [], [], NOW)
         assert list(views.failures(db)) == []
@@ -77,11 +77,11 @@ def test_assets_left_pending_by_a_retry_are_taken_over_by_the_next(tmp_path: Pat
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
         outcomes.record(db, [], failing(*planned), [], NOW)
         first, _ = started(db, RETRY)
-        jobs.claim_failures(db, first.id)
+        jobs.requeue_failures(db, first.id)
         started(db, replace(SPEC, source="https://other.example"))
         second, _ = started(db, RETRY)
         assert second.id != first.id
-        assert jobs.claim_failures(db, second.id) == 0
+        assert jobs.requeue_failures(db, second.id) == 0
         assert jobs.pending_jobs(db, second.id, 0, 9) == planned
         assert runs.counters(db, second.id)["assets_pending"] == 2
 
@@ -92,7 +92,7 @@ def test_a_retry_does_not_claim_pending_assets_of_a_mirror(tmp_path: Path) -> No
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
         outcomes.record(db, [], failing(planned[0]), [], NOW)
         run, _ = started(db, RETRY)
-        assert jobs.claim_failures(db, run.id) == 1
+        assert jobs.requeue_failures(db, run.id) == 1
         assert [job.key for job in jobs.pending_jobs(db, run.id, 0, 9)] == ["a"]
         assert [job.key for job in jobs.pending_jobs(db, mirror.id, 0, 9)] == ["b"]
 
@@ -105,7 +105,7 @@ def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path
         outcomes.record(db, [], [], [PlacedItem(1), PlacedItem(2)], NOW)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((0, 1), [])
         run, _ = started(db, RETRY)
-        jobs.claim_failures(db, run.id)
+        jobs.requeue_failures(db, run.id)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((1, 0), [])
         done, _ = outcomes.reserve(db, [arrival(planned[0])])
         assert outcomes.record(db, done, [], [], NOW) == [2, 1]
@@ -118,7 +118,7 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         _, planner = started(db)
         commit(planner, item("L"), failed=[unread("S", "L")])
         run, planner = started(db, RETRY)
-        jobs.claim_failures(db, run.id)
+        jobs.requeue_failures(db, run.id)
         failed = jobs.failed_items(db)
         assert [(one.id.item, one.parent.item, one.href) for one in failed] == [
             ("S", "L", "https://api.example/S")
@@ -130,7 +130,7 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         assert runs.counters(db, run.id)["items_failed"] == 1
         runs.end(db, run.id, "complete", None, NOW)
         run, planner = started(db, RETRY)
-        jobs.claim_failures(db, run.id)
+        jobs.requeue_failures(db, run.id)
         planned = commit(planner, item("S", [asset("a")], parent="L")).jobs
         assert jobs.failed_items(db) == []
         assert standing(db, "L") == (1, 0)
@@ -149,7 +149,7 @@ def test_assets_claimed_of_an_item_that_is_then_read_again_count_once(tmp_path: 
         _, planner = started(db)
         commit(planner, item("L"), failed=[unread("S", "L")])
         run, planner = started(db, RETRY)
-        assert jobs.claim_failures(db, run.id) == 1
+        assert jobs.requeue_failures(db, run.id) == 1
         commit(planner, item("S", [asset("a")], parent="L"))
         counters = runs.counters(db, run.id)
         assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)

@@ -30,7 +30,7 @@ from stacpull.store import bucket as module
 from stacpull.store import bucket_requests, multipart, s3_bucket
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
-from stacpull.store.protocol import Look, Placement, Store
+from stacpull.store.protocol import FileState, Placement, Store
 
 LONG = bytes(range(256)) * (12 << 12)
 """Three pieces."""
@@ -177,7 +177,7 @@ class BucketContract(StoreContract):
         assert failure is not None
         assert failure.kind is FailureKind.EXISTS
         assert store.read("c/a") == b"foreign"
-        assert store.look_at("c/a") == Look(7, hashlib.sha256(b"foreign").digest())
+        assert store.state_of("c/a") == FileState(7, hashlib.sha256(b"foreign").digest())
 
     def test_a_long_part_is_uploaded_in_pieces(
         self, store: Store, s3: Any, location: BucketLocation, monkeypatch: pytest.MonkeyPatch
@@ -186,11 +186,11 @@ class BucketContract(StoreContract):
         monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
         data = bytes(range(256)) * (12 << 12)
         assert put(store, "c/long", data) is None
-        assert store.look_at("c/long") == Look(len(data), hashlib.sha256(data).digest())
+        assert store.state_of("c/long") == FileState(len(data), hashlib.sha256(data).digest())
         assert s3.get_object(Bucket=location.bucket, Key="the/prefix/c/long")["Body"].read() == data
         assert put(store, "c/long", data[:-1] + b"x") is not None
         assert put(store, "c/long", data[:-1] + b"x", replace=True) is None
-        assert store.look_at("c/long").digest == hashlib.sha256(data[:-1] + b"x").digest()
+        assert store.state_of("c/long").digest == hashlib.sha256(data[:-1] + b"x").digest()
 
     def test_existing_names_are_found_by_listing(self, store: Store) -> None:
         store.place_all([])
@@ -249,7 +249,7 @@ class TestRadosgw(BucketContract):
         sent.clear()
         assert store.place("1.0.1.whole", "c", "long", replace=False) is None
         assert sent == [3]
-        assert store.look_at("c/long").digest == hashlib.sha256(LONG).digest()
+        assert store.state_of("c/long").digest == hashlib.sha256(LONG).digest()
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
 
     @pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "its note was lost"])
@@ -275,7 +275,7 @@ class TestRadosgw(BucketContract):
         assert store.place("1.0.1.whole", "c", "long", replace=False) is None
         assert sent == [1, 2, 3]
         assert store.read("c/long") == changed
-        assert store.look_at("c/long").digest == hashlib.sha256(changed).digest()
+        assert store.state_of("c/long").digest == hashlib.sha256(changed).digest()
         assert store.identity("c", "long") == part
         assert "Uploads" not in s3.list_multipart_uploads(Bucket=location.bucket)
         assert notes_of(tmp_path / "work") == []
@@ -389,7 +389,7 @@ class TestRadosgw(BucketContract):
         assert not store.has("c/a")
         right = hashlib.sha256(b"abc").digest()
         placed = store.place_all([Placement("1.0.3.whole", "c", "a", may_replace=False, digest=right)])
-        assert (placed, store.look_at("c/a")) == ([None], Look(3, right))
+        assert (placed, store.state_of("c/a")) == ([None], FileState(3, right))
 
 
 class TestRadosgwThroughBoto3(BucketContract):
@@ -579,7 +579,7 @@ def test_an_upload_that_advances_slowly_is_not_silent(
             store.bucket.requests = None  # type: ignore[misc] # cached
         assert put(store, "a", data) is None
         assert len(data) < link.sent < len(data) + 50_000
-        assert store.look_at("a").digest == hashlib.sha256(data).digest()
+        assert store.state_of("a").digest == hashlib.sha256(data).digest()
         store.close()
 
 
@@ -597,7 +597,7 @@ def test_a_service_that_refuses_conditions_of_a_completion_gets_each_piece_once(
         sent = sent_pieces(store, monkeypatch)
         assert put(store, "c/long", LONG) is None
         assert sent == [1, 2, 3]
-        assert store.look_at("c/long").digest == hashlib.sha256(LONG).digest()
+        assert store.state_of("c/long").digest == hashlib.sha256(LONG).digest()
         assert notes_of(tmp_path) == []
         sent.clear()
         complete = store.uploads.complete
@@ -630,7 +630,7 @@ def test_a_service_that_refuses_conditions_of_a_completion_replaces_own_objects(
             (tmp_path / "own").write_bytes(data)
             with (tmp_path / "own").open("rb") as file:
                 assert store.store_own("c/own", file, len(data), hashlib.sha256(data).digest())
-            assert store.look_at("c/own").digest == hashlib.sha256(data).digest()
+            assert store.state_of("c/own").digest == hashlib.sha256(data).digest()
         assert sent == [1, 2, 3] * 2
         store.close()
 

@@ -364,7 +364,7 @@ def test_an_error_of_the_system_does_not_end_the_copies_of_the_ledger(
         store = machines.store("one")
         open_writer(store.work).close()
         with pytest.raises(KeyError), ledger_copy.ledger_copies(store, lease):  # noqa: PT012 - it fails in it
-            assert wait_until(lambda: store.look_at(ledger_copy.COPY).size is not None)
+            assert wait_until(lambda: store.state_of(ledger_copy.COPY).size is not None)
             stored.set()
             raise KeyError
         with pytest.raises(DestinationError), ledger_copy.ledger_copies(store, lease):

@@ -194,7 +194,7 @@ def test_a_very_long_object_is_copied_in_pieces(
     store.bucket.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert store.look_at("c/copy").digest == sha256(VERY_LONG)
+    assert store.state_of("c/copy").digest == sha256(VERY_LONG)
     assert store.uploads.listed(place["Key"]) == []
     assert store.list_parts() == []
 
@@ -272,7 +272,7 @@ def test_a_copy_that_fails_its_checks_is_removed(store: BucketStore, source: Buc
         failure = placed(store, copy, LONG, digest)
         assert failure is not None
         assert failure.kind is kind
-        assert store.look_at("c/copy", algorithm=None).size is None
+        assert store.state_of("c/copy", algorithm=None).size is None
     assert placed(store, found, LONG, sha256(LONG)) is None
     failure = placed(store, found, LONG, sha256(LONG))
     assert failure is not None
@@ -297,10 +297,10 @@ def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
         failure = placed(store, copy, VERY_LONG, digest, replace=True)
         assert failure is not None
         assert failure.kind is kind
-        assert store.look_at("c/copy").digest == sha256(LONG)
+        assert store.state_of("c/copy").digest == sha256(LONG)
     assert placed(store, newer, VERY_LONG, sha256(VERY_LONG), replace=True) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert store.look_at("c/copy").digest == sha256(VERY_LONG)
+    assert store.state_of("c/copy").digest == sha256(VERY_LONG)
     assert "stacpull-sha256" in s3.head_object(**store.bucket.at(store.bucket.key("c/copy")))["Metadata"]
     assert keys_of(s3, store.location) == ["c/copy"]
 
@@ -405,7 +405,7 @@ def test_objects_that_the_service_does_not_copy_are_transferred(
     monkeypatch.setattr(store.bucket, "document", lambda *_: None)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert placed(store, found, LONG) is None
-    assert store.look_at("c/copy").digest == sha256(LONG)
+    assert store.state_of("c/copy").digest == sha256(LONG)
     assert sha256(store.read("c/copy") or b"") == sha256(LONG)
 
 
@@ -431,7 +431,7 @@ def test_a_staged_object_that_cannot_be_copied_is_transferred(
     assert name in [one.name for one in store.list_parts()]
     assert store.place(name, "c", "copy", replace=False) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
-    assert store.look_at("c/copy").digest == sha256(VERY_LONG)
+    assert store.state_of("c/copy").digest == sha256(VERY_LONG)
     assert store.list_parts() == []
     assert keys_of(s3, store.location) == ["c/copy"]
 
@@ -510,7 +510,7 @@ def test_an_object_that_changes_during_its_transfer_fails_alone(
     failure = placed(store, found, LONG)
     assert failure is not None
     assert failure.kind is FailureKind.CHANGED
-    assert store.look_at("c/copy", algorithm=None).size is None
+    assert store.state_of("c/copy", algorithm=None).size is None
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

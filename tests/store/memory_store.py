@@ -14,7 +14,7 @@ from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.inspection import digest_by
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, IsStopped, Look, PartEntry, StagedFile, StoredFiles, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, PartEntry, StagedFile, StoredFiles, never
 
 
 @dataclass
@@ -57,9 +57,11 @@ class MemoryStore:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
         if path not in self.disk.files:
-            return Look(obstacle="a directory" if self._is_directory(path) else self.obstacle(path))
+            return FileState(obstacle="a directory" if self._is_directory(path) else self.obstacle(path))
         return _look(self.disk.files[path].data, algorithm, is_stopped)
 
     def obstacle(self, path: str) -> str | None:
@@ -135,11 +137,11 @@ class MemoryStore:
     def list_parts(self) -> list[PartEntry]:
         return [PartEntry(name, one.identity, len(one.data)) for name, one in sorted(self.disk.parts.items())]
 
-    def look_at_part(
+    def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> Look:
+    ) -> FileState:
         found = self.disk.parts.get(name)
-        return Look() if found is None else _look(found.data, algorithm, is_stopped)
+        return FileState() if found is None else _look(found.data, algorithm, is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         found = self.disk.parts.get(name)
@@ -235,8 +237,8 @@ def _is_odd(directory: str) -> bool:
     return bool(directory) and not {"", ".", ".."}.isdisjoint(directory.split("/"))
 
 
-def _look(data: bytes, algorithm: str | None, is_stopped: Callable[[], bool]) -> Look:
+def _look(data: bytes, algorithm: str | None, is_stopped: Callable[[], bool]) -> FileState:
     if algorithm is None:
-        return Look(len(data))
+        return FileState(len(data))
     hashed = digest_by(io.BytesIO(data).read, Checksum(algorithm, b""), is_stopped)
-    return Look(len(data)) if hashed is None else Look(*hashed)
+    return FileState(len(data)) if hashed is None else FileState(*hashed)

@@ -17,7 +17,7 @@ from itertools import chain, repeat
 import pytest
 
 from stacpull.models import Failure, FailureKind
-from stacpull.store.protocol import Entry, Look, Placement, Store
+from stacpull.store.protocol import Entry, FileState, Placement, Store
 
 Reopen = Callable[[], Store]
 
@@ -57,9 +57,9 @@ class StoreContract:
         size = 9 << 20  # longer than parts in memory
         put(store, "c/long", bytes(size))
         store.write_part("1.0.2.whole", bytes(size))
-        for look_at, name in ((store.look_at, "c/long"), (store.look_at_part, "1.0.2.whole")):
+        for state_of, name in ((store.state_of, "c/long"), (store.state_of_part, "1.0.2.whole")):
             answers = chain([False, False], repeat(True))
-            assert look_at(name, algorithm="sha1", is_stopped=partial(next, answers)) == Look(size)
+            assert state_of(name, algorithm="sha1", is_stopped=partial(next, answers)) == FileState(size)
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -75,8 +75,8 @@ class StoreContract:
             assert one.has(path)
             assert one.read(path) == b"abc"
             assert one.identity(directory, name) == (identity, 3)
-            assert one.look_at(path, algorithm=None) == Look(3)
-            assert one.look_at(path) == Look(3, hashlib.sha256(b"abc").digest())
+            assert one.state_of(path, algorithm=None) == FileState(3)
+            assert one.state_of(path) == FileState(3, hashlib.sha256(b"abc").digest())
             assert one.list_parts() == []
             assert paths(one) == [path]
 
@@ -152,7 +152,7 @@ class StoreContract:
         assert store.read("c/a") is None
         assert store.modified("c/a") is None
         assert store.identity("c", "a") is None
-        assert store.look_at("c/a") == Look()
+        assert store.state_of("c/a") == FileState()
         assert store.obstacle("c/a") is None
         for fails in (store.open, store.names, store.directories, store.sync_file):
             with pytest.raises(OSError):
@@ -163,8 +163,8 @@ class StoreContract:
         assert store.has("c") == self.has_directories
         assert store.read("c") is None
         assert store.identity("", "c") is None
-        expected = Look(obstacle="a directory") if self.has_directories else Look()
-        assert store.look_at("c") == expected
+        expected = FileState(obstacle="a directory") if self.has_directories else FileState()
+        assert store.state_of("c") == expected
         assert store.obstacle("c/a/b") == ("a file at c/a" if self.has_directories else None)
 
     def test_a_file_is_opened_and_hashed_by_any_algorithm(self, store: Store) -> None:
@@ -173,9 +173,9 @@ class StoreContract:
         with store.open("c/a") as file:
             file.seek(1000)
             assert file.read(3) == data[1000:1003]
-        look = store.look_at("c/a", algorithm="crc32")
-        assert look == Look(len(data), zlib.crc32(data).to_bytes(4, "big"))
-        assert store.look_at("c/a", is_stopped=lambda: True).digest is None
+        look = store.state_of("c/a", algorithm="crc32")
+        assert look == FileState(len(data), zlib.crc32(data).to_bytes(4, "big"))
+        assert store.state_of("c/a", is_stopped=lambda: True).digest is None
         modified = store.modified("c/a")
         assert modified is not None
         assert modified > 1_700_000_000
@@ -204,7 +204,7 @@ class StoreContract:
         assert store.rename_part("2", "3") == second
         assert store.part_identity("3") == (second, 3)
         assert store.part_identity("2") is None
-        assert store.look_at_part("3") == Look(3, hashlib.sha256(b"new").digest())
+        assert store.state_of_part("3") == FileState(3, hashlib.sha256(b"new").digest())
         with store.open_part("3") as file:
             assert file.read() == b"new"
         with pytest.raises(OSError):
@@ -218,7 +218,7 @@ class StoreContract:
         with store.new_part("p") as file:
             for _ in range(3):
                 file.write(b"abc")
-        assert store.look_at_part("p", algorithm=None) == Look(9)
+        assert store.state_of_part("p", algorithm=None) == FileState(9)
 
     def test_an_interrupted_part_is_removed(self, store: Store) -> None:
         store.write_part("p", b"left by a kill")
@@ -239,7 +239,7 @@ class StoreContract:
         identity = store.part_identity("p")
         assert identity is not None
         assert (identity == store.identity("c", "a")) == linked
-        assert store.look_at_part("p").digest == hashlib.sha256(b"abc").digest()
+        assert store.state_of_part("p").digest == hashlib.sha256(b"abc").digest()
         store.drop_part("p")
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):

@@ -34,5 +34,5 @@ def test_a_body_is_copied_out_of_a_message_unless_it_is_nearly_all_of_it(tmp_pat
     assert (long.weight, short.weight) == (100_000, 100)
     with parts.open_part("1.0.100000.whole") as part:
         assert part.read() == b"x" * 100_000
-    assert parts.look_at_part("1.0.100000.whole").size == 100_000
+    assert parts.state_of_part("1.0.100000.whole").size == 100_000
     parts.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.store import inspection
-from stacpull.store.inspection import DirectoryFiles, Entry, Look, look_at, obstacle, walk
+from stacpull.store.inspection import DirectoryFiles, Entry, FileState, obstacle, state_of, walk
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ def test_paths_that_are_not_files(
     tmp_path: Path, root: int, make: Callable[[Path], None], obstacle: str | None, algorithm: str | None
 ) -> None:
     make(tmp_path / "x")
-    assert look_at(root, "x", algorithm=algorithm) == Look(obstacle=obstacle)
+    assert state_of(root, "x", algorithm=algorithm) == FileState(obstacle=obstacle)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
 def test_a_file_has_its_size_and_hash(tmp_path: Path, root: int, size: int) -> None:
     data = os.urandom(size)
     (tmp_path / "x").write_bytes(data)
-    assert look_at(root, "x") == Look(size, hashlib.sha256(data).digest())
-    assert look_at(root, "x", algorithm=None) == Look(size)
+    assert state_of(root, "x") == FileState(size, hashlib.sha256(data).digest())
+    assert state_of(root, "x", algorithm=None) == FileState(size)
 
 
 def test_a_long_file_is_given_up_when_stopped(tmp_path: Path, root: int) -> None:
     (tmp_path / "x").write_bytes(bytes(5 << 20))
-    assert look_at(root, "x", is_stopped=lambda: True).digest is None
+    assert state_of(root, "x", is_stopped=lambda: True).digest is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_no_file_outside_is_read(tmp_path: Path, path: str, found: str) -> None:
     path = path.format(tmp_path=tmp_path)
     with closing(DirectoryFiles(tmp_path / "dest")) as files:
         for _ in range(2):
-            assert files.look_at(path) == files.look_at(path, algorithm=None) == Look(obstacle=found)
+            assert files.state_of(path) == files.state_of(path, algorithm=None) == FileState(obstacle=found)
             assert files.read(path) is None
             with pytest.raises(OSError, match=found):
                 files.open(path)
@@ -131,10 +131,10 @@ def test_a_directory_that_was_missing_is_checked_again(tmp_path: Path, missing: 
     (tmp_path / "dest" / missing).parent.mkdir(parents=True)
     path = f"{missing}/x"
     with closing(DirectoryFiles(tmp_path / "dest")) as files:
-        assert files.look_at(path) == Look()
+        assert files.state_of(path) == FileState()
         assert files.read(path) is None
         (tmp_path / "dest" / missing).symlink_to(tmp_path / "outside")
-        assert files.look_at(path) == Look(obstacle=f"a link at {missing}")
+        assert files.state_of(path) == FileState(obstacle=f"a link at {missing}")
         assert files.read(path) is None
         with pytest.raises(OSError, match="a link at"):
             files.open(path)
@@ -148,6 +148,6 @@ def test_the_directories_that_are_remembered_are_bounded(
         for name in "abcdef":
             (tmp_path / name).mkdir()
             (tmp_path / name / "x").write_bytes(b"x")
-            assert files.look_at(f"{name}/x", algorithm=None) == Look(1)
+            assert files.state_of(f"{name}/x", algorithm=None) == FileState(1)
         (tmp_path / "link").symlink_to("a")
-        assert files.look_at("link/x", algorithm=None) == Look(obstacle="a link at link")
+        assert files.state_of("link/x", algorithm=None) == FileState(obstacle="a link at link")

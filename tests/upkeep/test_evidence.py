@@ -12,7 +12,7 @@ import pytest
 from stacpull.catalog.stored import StoredAsset
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
-from stacpull.store.inspection import DirectoryFiles, Look
+from stacpull.store.inspection import DirectoryFiles, FileState
 from stacpull.upkeep.evidence import FileTrust, assess, examine
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
@@ -30,28 +30,28 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
 @pytest.mark.parametrize(
     ("stated", "look", "digest", "before", "verdict"),
     [
-        (asset(), Look(1, SHA), None, None, FileTrust.BY_NAME),
-        (asset(1), Look(1, SHA), None, None, FileTrust.BY_SIZE),
-        (asset(2), Look(1, SHA), None, None, "short"),
-        (asset(1), Look(2, SHA), None, None, "altered"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, None, FileTrust.BY_CHECKSUM),
-        (asset(1, MD5), Look(1, SHA), b"n" * 16, None, "altered"),
-        (asset(), Look(1, SHA), None, old(1, SHA), FileTrust.BY_CHECKSUM),
-        (asset(), Look(1, SHA), None, old(1, OTHER), "altered"),
-        (asset(), Look(1, SHA), None, old(2, OTHER), "short"),
-        (asset(), Look(1, SHA), None, old(1, None), FileTrust.BY_SIZE),
-        (asset(), Look(1, SHA), None, old(2, None), "short"),
-        (asset(1, MD5), Look(1, SHA), MD5.digest, old(1, OTHER), FileTrust.BY_CHECKSUM),
-        (asset(), Look(0, SHA), None, None, "short"),
-        (asset(0), Look(0, SHA), None, None, FileTrust.BY_SIZE),
-        (asset(), Look(0, SHA), None, old(0, SHA), FileTrust.BY_CHECKSUM),
-        (asset(), Look(), None, old(1, SHA), "missing"),
-        (asset(), Look(obstacle="a link"), None, None, "obstructed"),
-        (asset(), Look(obstacle="it cannot be read", readable=False), None, None, "unreadable"),
+        (asset(), FileState(1, SHA), None, None, FileTrust.BY_NAME),
+        (asset(1), FileState(1, SHA), None, None, FileTrust.BY_SIZE),
+        (asset(2), FileState(1, SHA), None, None, "short"),
+        (asset(1), FileState(2, SHA), None, None, "altered"),
+        (asset(1, MD5), FileState(1, SHA), MD5.digest, None, FileTrust.BY_CHECKSUM),
+        (asset(1, MD5), FileState(1, SHA), b"n" * 16, None, "altered"),
+        (asset(), FileState(1, SHA), None, old(1, SHA), FileTrust.BY_CHECKSUM),
+        (asset(), FileState(1, SHA), None, old(1, OTHER), "altered"),
+        (asset(), FileState(1, SHA), None, old(2, OTHER), "short"),
+        (asset(), FileState(1, SHA), None, old(1, None), FileTrust.BY_SIZE),
+        (asset(), FileState(1, SHA), None, old(2, None), "short"),
+        (asset(1, MD5), FileState(1, SHA), MD5.digest, old(1, OTHER), FileTrust.BY_CHECKSUM),
+        (asset(), FileState(0, SHA), None, None, "short"),
+        (asset(0), FileState(0, SHA), None, None, FileTrust.BY_SIZE),
+        (asset(), FileState(0, SHA), None, old(0, SHA), FileTrust.BY_CHECKSUM),
+        (asset(), FileState(), None, old(1, SHA), "missing"),
+        (asset(), FileState(obstacle="a link"), None, None, "obstructed"),
+        (asset(), FileState(obstacle="it cannot be read", readable=False), None, None, "unreadable"),
     ],
 )
 def test_evidence_decides_about_a_file_without_a_ledger(
-    stated: StoredAsset, look: Look, digest: bytes | None, before: OldAsset | None, verdict: object
+    stated: StoredAsset, look: FileState, digest: bytes | None, before: OldAsset | None, verdict: object
 ) -> None:
     assert assess(stated, look, digest, before) == verdict
 
@@ -85,8 +85,8 @@ def test_files_are_hashed_with_the_stated_algorithms(tmp_path: Path) -> None:
     assert broken == [None, None, None]
     sha256 = hashlib.sha256(body).digest()
     assert found.digests == (bytes.fromhex(md5), sha256, None, None, None)
-    assert [look.digest for look in found.looks] == [sha256, sha256, sha256, None, None]
-    assert found.looks[4].obstacle == "a link at c/l"
+    assert [state.digest for state in found.states] == [sha256, sha256, sha256, None, None]
+    assert found.states[4].obstacle == "a link at c/l"
     assert (found.sha256, line.sha256) == (hashlib.sha256(data).digest(),) * 2
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stacpull.ledger.expected import Expected, FileKind
-from stacpull.store.protocol import Look
+from stacpull.store.protocol import FileState
 from stacpull.upkeep.mirror_check import judge
 
 ONE, OTHER = b"1" * 32, b"2" * 32
@@ -22,24 +22,24 @@ def expected(kind: FileKind = FileKind.ASSET, **known: Any) -> Expected:
 @pytest.mark.parametrize(
     ("wanted", "look", "what"),
     [
-        (expected(size=5), Look(5), None),
-        (expected(size=5), Look(3), "short"),
-        (expected(size=5), Look(7), "altered"),
-        (expected(size=5, digest=ONE), Look(5, ONE), None),
-        (expected(size=5, digest=ONE), Look(5, OTHER), "altered"),
-        (expected(size=5, digest=ONE), Look(5), None),  # --quick
-        (expected(size=0), Look(0), None),
-        (expected(FileKind.DOCUMENT), Look(5), None),
-        (expected(FileKind.DOCUMENT, digest=ONE), Look(0), "altered"),  # --quick
-        (expected(FileKind.CATALOG), Look(0), "altered"),
-        (expected(FileKind.DOCUMENT, digest=ONE), Look(5, OTHER), "altered"),
-        (expected(size=5), Look(), "missing"),
-        (expected(size=5), Look(obstacle="a link"), "obstructed"),
-        (expected(size=5), Look(obstacle="It cannot be read.", readable=False), "unreadable"),
-        (expected(size=5, checked=False), Look(3), None),
-        (expected(size=5, checked=False), Look(), None),
+        (expected(size=5), FileState(5), None),
+        (expected(size=5), FileState(3), "short"),
+        (expected(size=5), FileState(7), "altered"),
+        (expected(size=5, digest=ONE), FileState(5, ONE), None),
+        (expected(size=5, digest=ONE), FileState(5, OTHER), "altered"),
+        (expected(size=5, digest=ONE), FileState(5), None),  # --quick
+        (expected(size=0), FileState(0), None),
+        (expected(FileKind.DOCUMENT), FileState(5), None),
+        (expected(FileKind.DOCUMENT, digest=ONE), FileState(0), "altered"),  # --quick
+        (expected(FileKind.CATALOG), FileState(0), "altered"),
+        (expected(FileKind.DOCUMENT, digest=ONE), FileState(5, OTHER), "altered"),
+        (expected(size=5), FileState(), "missing"),
+        (expected(size=5), FileState(obstacle="a link"), "obstructed"),
+        (expected(size=5), FileState(obstacle="It cannot be read.", readable=False), "unreadable"),
+        (expected(size=5, checked=False), FileState(3), None),
+        (expected(size=5, checked=False), FileState(), None),
     ],
 )
-def test_a_file_is_judged_by_what_the_ledger_has(wanted: Expected, look: Look, what: str | None) -> None:
+def test_a_file_is_judged_by_what_the_ledger_has(wanted: Expected, look: FileState, what: str | None) -> None:
     fault = judge(wanted, look)
     assert (None if fault is None else fault.what) == what

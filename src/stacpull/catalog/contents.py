@@ -111,7 +111,7 @@ def read_json(files: StoredFiles, path: str) -> ListedFile | None:
 
 
 def _first_line(files: StoredFiles, path: str) -> bytes | None:
-    if files.look_at(path, algorithm=None).size is None:
+    if files.state_of(path, algorithm=None).size is None:
         return None
     with files.open(path) as file:
         return file.readline()

@@ -278,7 +278,7 @@ def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope
 
     if "work" not in raw:
         return dest_path(url)
-    from stacpull.engine.dest_place import parse_dest
+    from stacpull.engine.dest_address import parse_dest
 
     flags = {name.replace("_", "-"): value for name, value in raw.items()}
     return parse_dest(url, resolve(flags, scopes=scopes).options).work

@@ -48,7 +48,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    from stacpull.engine.dest_place import parse_dest
+    from stacpull.engine.dest_address import parse_dest
 
     place = parse_dest(dest, session.options)
     store = "stacpull.engine.store_server"

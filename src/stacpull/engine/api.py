@@ -16,7 +16,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
-from stacpull.engine.dest_place import DestPlace, parse_dest
+from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun
@@ -115,7 +115,7 @@ async def mirror(
 async def _watched(
     work: Callable[[Listener | None, asyncio.Event], Awaitable[MirrorReport]],
     options: Options,
-    place: DestPlace,
+    place: DestAddress,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
@@ -140,7 +140,7 @@ async def _watched(
 
 async def _mirror(
     source: SourceLike,
-    place: DestPlace,
+    place: DestAddress,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
@@ -197,7 +197,7 @@ async def _mirror(
 
 async def _mirror_input(
     source: SourceLike,
-    place: DestPlace,
+    place: DestAddress,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
@@ -333,7 +333,7 @@ async def retry(
 
             def begin(flags: RunFlags) -> Run:
                 run = runs.begin(workspace.db, spec, SystemClock().time(), flags)
-                jobs.claim_failures(workspace.db, run.id, ordered=ordered)
+                jobs.requeue_failures(workspace.db, run.id, ordered=ordered)
                 return run
 
             return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)

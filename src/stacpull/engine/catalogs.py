@@ -144,7 +144,7 @@ def _write_lines(
             write(line)
         return digest.digest()
 
-    publisher.refuse_foreign(path, lambda: store.look_at(path).digest == digest_of())
+    publisher.refuse_foreign(path, lambda: store.state_of(path).digest == digest_of())
     with store.new_part(LINES_FILE) as file:
         digest = digest_of(file.write)
     publisher.place_file(path, LINES_FILE, digest)

@@ -18,7 +18,7 @@ import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
-from stacpull.engine.dest_place import DestPlace
+from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
@@ -130,12 +130,12 @@ class Estimate:
         """Return the number of primary items."""
         return self._primary.items + self._were_linked
 
-    async def report(self, dest: DestPlace | None) -> PlanReport:
+    async def report(self, dest: DestAddress | None) -> PlanReport:
         """Walk, count, and estimate."""
         async with in_thread(_opened(None if dest is None else dest.work)) as self._records:
             return await self._report(dest)
 
-    async def _report(self, dest: DestPlace | None) -> PlanReport:
+    async def _report(self, dest: DestAddress | None) -> PlanReport:
         started = self._clock.monotonic()
         await self._walk()
         sampled_links = self._scale_links()

@@ -71,7 +71,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     path: FastPath
     job: Job
-    claim: SharedDownload
+    download: SharedDownload
     origin: FastOrigin
     url: str
     since: float
@@ -89,7 +89,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
         assets, started = self.path.assets, self.started
-        return await assets.continue_attempt(job, self.claim, started, count_refusal=count_refusal)
+        return await assets.continue_attempt(job, self.download, started, count_refusal=count_refusal)
 
     def ask(self) -> None:
         """Send the request as soon as its host has a permit."""
@@ -148,7 +148,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)
         if is_ok:
-            arrival = path.assets.accept(self.job, self.claim, self.url, fields, body)
+            arrival = path.assets.accept(self.job, self.download, self.url, fields, body)
             if arrival is None:
                 return False
             path.counters.bytes_fetched += size
@@ -252,10 +252,10 @@ class FastPath:
             return self._awaits_transport(job)
         if origin.gate.closed_until and origin.gate.closed_for():
             return False
-        claim = self.assets.claim(job)
-        if claim is None:
+        download = self.assets.start(job)
+        if download is None:
             return False
-        FastTransfer(self, job, claim, origin, href, origin.gate.now()).ask()
+        FastTransfer(self, job, download, origin, href, origin.gate.now()).ask()
         return True
 
     def _awaits_transport(self, job: Job) -> bool:

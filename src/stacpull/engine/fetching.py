@@ -65,7 +65,7 @@ class FilesInDest:
         if checksum is None:
             if job.version_in_dest is None or job.name is None:
                 return False
-            return self._files.look_at(path, algorithm=None).size == job.version_in_dest.size
+            return self._files.state_of(path, algorithm=None).size == job.version_in_dest.size
         try:
             is_file = self._files.obstacle(path) is None
             return is_file and digest_in(self._files, path, checksum) == checksum.digest

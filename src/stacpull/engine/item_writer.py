@@ -108,7 +108,7 @@ class ItemWriter:
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
         def is_same() -> bool:
-            there = self._store.look_at(path).digest
+            there = self._store.state_of(path).digest
             return data is not None and there == hashlib.sha256(data).digest()
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)

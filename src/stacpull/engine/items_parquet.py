@@ -63,8 +63,8 @@ def update_items_parquet(
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
     if known is not None and meta.items_parquet_state(db) == state:
-        look = store.look_at(ITEMS_PARQUET)
-        if look.obstacle is None and look.digest == known:
+        found = store.state_of(ITEMS_PARQUET)
+        if found.obstacle is None and found.digest == known:
             return ()
     publisher.refuse_foreign(ITEMS_PARQUET)
 
@@ -86,10 +86,10 @@ def update_items_parquet(
         build = read_items(spool, path, contents, on_progress=on_progress)
         with store.new_part(_PART) as file:
             build.write(file, spool)
-    look = store.look_at_part(_PART)
-    if look.digest is None:
-        raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {look.obstacle}.")
-    publisher.place_file(ITEMS_PARQUET, _PART, look.digest)
+    found = store.state_of_part(_PART)
+    if found.digest is None:
+        raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
+    publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
 

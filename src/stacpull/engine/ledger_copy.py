@@ -86,7 +86,7 @@ def _store_copy(store: RemoteStore, lease: Lease) -> None:
             raw.unlink()
             with packed.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").digest()
-                if store.look_at(COPY).digest == sha256:
+                if store.state_of(COPY).digest == sha256:
                     return
                 file.seek(0)
                 if not store.store_own(COPY, file, packed.stat().st_size, sha256):
@@ -108,7 +108,7 @@ def fetch_copy(store: RemoteStore) -> bool:
     """
     path: Path = ledger_path(store.work)
     try:
-        found = store.look_at(COPY)
+        found = store.state_of(COPY)
         if found.size is None:
             return False
         with store.open(COPY) as packed, gzip.open(packed) as source, whole_file(path) as file:

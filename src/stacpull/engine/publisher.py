@@ -172,7 +172,7 @@ class Publisher:
             DestinationError: It cannot be written, or a file with that name is not part of this mirror.
         """
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
-        self.refuse_foreign(final, lambda: self._store.look_at(final).digest == sha256)
+        self.refuse_foreign(final, lambda: self._store.state_of(final).digest == sha256)
         part = f"{path.name}.tmp"
         self._store.write_part(part, data)
         self.place_file(final, part, sha256)
@@ -393,7 +393,7 @@ class Publisher:
     def _note_digest(self, arrival: Arrival) -> None:
         """Record the digest of a file that the service of DEST has copied, which was unknown before."""
         if self._checksum is not None and not self._store.is_local:
-            found = self._store.look_at(arrival.path, algorithm=self._checksum)
+            found = self._store.state_of(arrival.path, algorithm=self._checksum)
             outcomes.note_digest(self._db, arrival.row, arrival.generation, found.digest)
 
     def refresh_counters(self) -> None:

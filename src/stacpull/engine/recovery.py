@@ -33,7 +33,7 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
 from stacpull.models import Arrival, Checksum, Job, Validator
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
-from stacpull.store.protocol import Look, PartEntry, Store
+from stacpull.store.protocol import FileState, PartEntry, Store
 from stacpull.system import boot_id
 from stacpull.transfer.arrival import arrival_of
 
@@ -122,12 +122,12 @@ def _evidence(db: Connection, store: Store) -> _Evidence:
 
 
 def _digest(
-    look_at: Callable[..., Look], path: str, algorithm: str, is_stopped: Callable[[], bool]
+    state_of: Callable[..., FileState], path: str, algorithm: str, is_stopped: Callable[[], bool]
 ) -> bytes | None:
     """Return the digest of a regular file or part, None if it cannot be read.
 
     Args:
-        look_at: `Store.look_at` or `Store.look_at_part`.
+        state_of: `Store.state_of` or `Store.state_of_part`.
         path: The file, or the name of the part.
         algorithm: Of the digest.
         is_stopped: Called while it is read.
@@ -135,7 +135,7 @@ def _digest(
     Raises:
         InterruptedRunError: It was stopped, possibly in the middle of the file.
     """
-    found = look_at(path, algorithm=algorithm, is_stopped=is_stopped)
+    found = state_of(path, algorithm=algorithm, is_stopped=is_stopped)
     if is_stopped():
         raise InterruptedRunError("Interrupted.")
     return found.digest
@@ -175,7 +175,7 @@ def _is_proven_here(store: Store, arrival: Arrival, is_stopped: Callable[[], boo
     if arrival.digest is None:
         return False
     algorithm = recorded(arrival.digest).algorithm
-    if _digest(store.look_at, arrival.path, algorithm, is_stopped) != arrival.digest:
+    if _digest(store.state_of, arrival.path, algorithm, is_stopped) != arrival.digest:
         return False
     try:
         store.sync_file(arrival.path)
@@ -212,7 +212,7 @@ def _complete_parts(
         algorithm = checksum if known is None else known.algorithm
         digest = None
         if algorithm is not None:
-            digest = _digest(store.look_at_part, entry.name, algorithm, is_stopped)
+            digest = _digest(store.state_of_part, entry.name, algorithm, is_stopped)
         if known is not None and digest != known.digest:
             continue
         found[name.row] = _arrival(job, name, entry, digest)

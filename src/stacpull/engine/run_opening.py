@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.dest_place import DestPlace, parse_dest
+from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
@@ -78,7 +78,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
 
 
 async def continue_run(
-    place: DestPlace,
+    place: DestAddress,
     workspace: Workspace,
     spec: RunSpec,
     begin: Callable[[RunFlags], Run],
@@ -132,7 +132,7 @@ async def continue_run(
         ).execute()
 
 
-def mirror_at(dest: str | Path, options: Options) -> DestPlace:
+def mirror_at(dest: str | Path, options: Options) -> DestAddress:
     """Return the DEST of an existing mirror.
 
     Raises:
@@ -172,7 +172,7 @@ def _warn(on_event: Listener | None, notice: Notice) -> None:
 
 
 @asynccontextmanager
-async def opened_workspace(place: DestPlace, on_event: Listener | None = None) -> AsyncIterator[Workspace]:
+async def opened_workspace(place: DestAddress, on_event: Listener | None = None) -> AsyncIterator[Workspace]:
     """Open the workspace of DEST and close it at the end of the block, both in a thread.
 
     Args:

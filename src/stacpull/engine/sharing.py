@@ -97,7 +97,7 @@ class SharedDownloads:
 
     # On the fast path (`engine.fast_path`).
 
-    def claim(self, job: Job) -> SharedDownload | None:
+    def start(self, job: Job) -> SharedDownload | None:
         """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
         href = job.href
         if href in self._recent or not self._fetcher.is_fresh(job):
@@ -110,7 +110,7 @@ class SharedDownloads:
     def accept(
         self,
         job: Job,
-        claim: SharedDownload,
+        download: SharedDownload,
         url: str,
         fields: Mapping[bytes, bytes],
         body: bytes | memoryview,
@@ -118,20 +118,22 @@ class SharedDownloads:
         """Check a small body (`Fetcher.accept`), and remember the result for other assets with its href."""
         received = self._fetcher.accept(job, url, fields, body)
         if received is not None:
-            claim.received = received
-            claim.end()
-            self._remember(claim, received.size)
+            download.received = received
+            download.end()
+            self._remember(download, received.size)
         return received
 
     async def continue_attempt(
-        self, job: Job, claim: SharedDownload, started: StartedExchange | None, *, count_refusal: bool
+        self, job: Job, download: SharedDownload, started: StartedExchange | None, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue an attempt that the fast path has started.
 
         Raises:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
-        return await self._end(claim, self._fetcher.fetch(job, count_refusal=count_refusal, started=started))
+        return await self._end(
+            download, self._fetcher.fetch(job, count_refusal=count_refusal, started=started)
+        )
 
     def _become_first(self, job: Job) -> SharedDownload:
         self._forget(job.href)
@@ -211,7 +213,7 @@ class SharedDownloads:
             digest, algorithm = shared.digest, recorded(shared.digest).algorithm
         else:
             return False
-        if self._destination.look_at_part(part, algorithm=algorithm).digest != digest:
+        if self._destination.state_of_part(part, algorithm=algorithm).digest != digest:
             return False
         if linked:
             first.identity = found[0]

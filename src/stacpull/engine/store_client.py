@@ -52,7 +52,7 @@ async def started_store(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
     It is started early, because its imports take as long as the first response of a source.
 
     Args:
-        modules: Modules that both processes import in the background (`DestPlace.modules`).
+        modules: Modules that both processes import in the background (`DestAddress.modules`).
 
     Raises:
         WorkerError: The process cannot be started.

@@ -108,7 +108,7 @@ def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
     return rows
 
 
-def claim_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
+def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
     Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
@@ -239,7 +239,7 @@ class DamagedItem(NamedTuple):
     href: str | None
 
 
-def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
+def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending in `run`, in one transaction.
 
     Args:
@@ -250,14 +250,14 @@ def claim_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | N
     """
     with transaction(db):
         area = runs.area_of(db, run)
-        claimed = {_claim(db, run, row, href, area) for row, href in assets.items()}
-        items = {item for item in claimed if item is not None}
+        requeued = {_requeue(db, run, row, href, area) for row, href in assets.items()}
+        items = {item for item in requeued if item is not None}
         for item in items:
             _take_over(db, run, item)
         update_item_states(db, items)
 
 
-def _claim(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:
+def _requeue(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:
     """Make one asset pending and return its item; None if it is already open.
 
     Args:

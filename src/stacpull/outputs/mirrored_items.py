@@ -206,7 +206,7 @@ class MirrorContents:
                     yield ListedItem(row.name, name, path, name in linked, line)
 
     def _is_there(self, path: str) -> bool:
-        return self.files.look_at(path, algorithm=None).size is not None
+        return self.files.state_of(path, algorithm=None).size is not None
 
     def note_unreadable(self, path: str, count: int = 1) -> None:
         """Count documents that cannot be read or decoded; `path` is the first of them."""

@@ -43,8 +43,8 @@ from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import (
     Entry,
+    FileState,
     IsStopped,
-    Look,
     OwnObject,
     PartEntry,
     Placement,
@@ -121,9 +121,11 @@ class BucketFiles:
         """Close the connections."""
         self.bucket.close()
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
-        """See `StoredFiles.look_at`. The digest is the one that was verified when the object was stored."""
-        return self.bucket.look_at(path, algorithm=algorithm, is_stopped=is_stopped)
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """See `StoredFiles.state_of`. The digest is the one that was verified when the object was stored."""
+        return self.bucket.state_of(path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`: a bucket has no directories, so there are no obstacles."""
@@ -348,7 +350,7 @@ class BucketStore(BufferedParts, BucketFiles):
         written = self._written_over(
             path, None if there is None else there.etag, partial(send, path, content)
         )
-        return written or self.look_at(path)[:2] == (size, sha256)
+        return written or self.state_of(path)[:2] == (size, sha256)
 
     def _written_over(self, path: str, etag: str | None, send: Callable[[Mapping[str, str]], str]) -> bool:
         """Write an object of the mirror itself, replacing the version `etag` (None: there is no object).
@@ -493,7 +495,7 @@ class BucketStore(BufferedParts, BucketFiles):
         if one.copy is not None:
             return self._copied(one, one.copy)
         if one.body is None:
-            one = one._replace(sha256=self.look_at_part(one.part).digest or b"")
+            one = one._replace(sha256=self.state_of_part(one.part).digest or b"")
         elif hashlib.sha256(one.body).digest() != one.sha256:  # boto3 signs whatever it gets
             raise DestinationError(f"{one.path} was damaged in memory: run `stacpull resume`.")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
@@ -549,7 +551,7 @@ class BucketStore(BufferedParts, BucketFiles):
             return at_service.removed(FailureKind.CHANGED, "changed before it was copied")
         try:
             algorithm = copy.algorithm or "sha256"
-            found = self.look_at_part(through, algorithm=algorithm)
+            found = self.state_of_part(through, algorithm=algorithm)
             if found.size != one.size or copy.digest not in {None, found.digest}:
                 what = f"has another {algorithm} than stated"
                 return at_service.removed(FailureKind.CHECKSUM, what)
@@ -645,8 +647,8 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         """See `Store.holds_same`."""
-        there = self.look_at(path_in_dest(directory, name)).digest
-        return there is not None and there == self.look_at_part(part).digest
+        there = self.state_of(path_in_dest(directory, name)).digest
+        return there is not None and there == self.state_of_part(part).digest
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """See `Store.identity`."""

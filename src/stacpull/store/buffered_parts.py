@@ -20,7 +20,7 @@ from stacpull.digests import digest_of
 from stacpull.models import Checksum, CopySource
 from stacpull.store.inspection import digest_by
 from stacpull.store.part_files import UNFINISHED
-from stacpull.store.protocol import LONGEST_HELD, IsStopped, Look, PartEntry, never
+from stacpull.store.protocol import LONGEST_HELD, FileState, IsStopped, PartEntry, never
 from stacpull.store.staging import StagedParts
 
 _MOST_HELD = 64 << 20
@@ -151,23 +151,23 @@ class BufferedParts(StagedParts):
         held = [PartEntry(name, one.identity, one.size) for name, one in list(self._held.items())]
         return sorted(held + super().list_parts())
 
-    def look_at_part(
+    def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> Look:
-        """See `Store.look_at_part`."""
+    ) -> FileState:
+        """See `Store.state_of_part`."""
         found = self.part_without_file(name)
         if found is None:
-            return super().look_at_part(name, algorithm=algorithm, is_stopped=is_stopped)
+            return super().state_of_part(name, algorithm=algorithm, is_stopped=is_stopped)
         content = found.content
         if algorithm is None:
-            return Look(found.size)
+            return FileState(found.size)
         if not isinstance(content, PendingCopy):
-            return Look(found.size, digest_of(Checksum(algorithm, b""), content))
+            return FileState(found.size, digest_of(Checksum(algorithm, b""), content))
         if content.is_staged and content.algorithm == algorithm:
-            return Look(found.size, content.digest)
+            return FileState(found.size, content.digest)
         with self.open_copy(content) as file:
             hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
-        return Look(found.size) if hashed is None else Look(*hashed)
+        return FileState(found.size) if hashed is None else FileState(*hashed)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
-from stacpull.store.protocol import Entry, IsStopped, Look, StoredFiles, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, StoredFiles, never
 
 if TYPE_CHECKING:
     from stacpull.reports import Disk  # not in the store process: it takes 10 ms
@@ -69,12 +69,14 @@ class DirectoryFiles:
         """See `StoredFiles.name`."""
         return str(self.path)
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
-        """See `StoredFiles.look_at`."""
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """See `StoredFiles.state_of`."""
         above = self._obstacle_above(path)
         if above is not None:
-            return Look(obstacle=above)
-        return look_at(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
+            return FileState(obstacle=above)
+        return state_of(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
         """See `StoredFiles.obstacle`."""
@@ -216,7 +218,7 @@ def read_file(path: str, directory: int) -> bytes | None:
 def walk(dest: Path, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
     """Yield the entries below `dest` in batches of one directory, except the top-level names `skipped`.
 
-    A directory that cannot be read is skipped: `look_at` reports each file that should be in it.
+    A directory that cannot be read is skipped: `state_of` reports each file that should be in it.
 
     Raises:
         OSError: `dest` itself cannot be read.
@@ -244,8 +246,10 @@ def _walk(
                 yield from _walk(top, prefix + name, within, frozenset())
 
 
-def look_at(root: int, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
-    """Look at one file below the directory descriptor `root`. A link in its place is not followed.
+def state_of(
+    root: int, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+) -> FileState:
+    """Return the state of a file below the descriptor `root`. A link in its place is not followed.
 
     Args:
         root: descriptor of DEST.
@@ -261,16 +265,16 @@ def look_at(root: int, path: str, *, algorithm: str | None = "sha256", is_stoppe
     except OSError as error:
         above = obstacle(root, path)
         if above is not None or error.errno in _NO_FILE:
-            return Look(obstacle=above)
-        return Look(obstacle=_unreadable(error), readable=False)
+            return FileState(obstacle=above)
+        return FileState(obstacle=_unreadable(error), readable=False)
     try:
         found = _of_stat(os.fstat(fd))
         if found.obstacle is not None:
             return found
         hashed = digest_by(partial(os.read, fd), Checksum(algorithm, b""), is_stopped)
-        return found if hashed is None else Look(*hashed)
+        return found if hashed is None else FileState(*hashed)
     except OSError as error:
-        return Look(obstacle=_unreadable(error), readable=False)
+        return FileState(obstacle=_unreadable(error), readable=False)
     finally:
         os.close(fd)
 
@@ -279,10 +283,10 @@ def _unreadable(error: OSError) -> str:
     return f"it cannot be read ({error.strerror})"
 
 
-def _of_stat(found: os.stat_result) -> Look:
+def _of_stat(found: os.stat_result) -> FileState:
     if stat.S_ISREG(found.st_mode):
-        return Look(found.st_size)
-    return Look(obstacle=_kind(found.st_mode))
+        return FileState(found.st_size)
+    return FileState(obstacle=_kind(found.st_mode))
 
 
 def _kind(mode: int) -> str:

@@ -53,8 +53,8 @@ class Entry(NamedTuple):
     """True for a regular file; False for links, devices and pipes."""
 
 
-class Look(NamedTuple):
-    """The result of looking at a path. `obstacle` describes anything other than a readable regular file."""
+class FileState(NamedTuple):
+    """The state of a path. `obstacle` describes anything other than a readable regular file."""
 
     size: int | None = None
     digest: bytes | None = None
@@ -126,8 +126,10 @@ class StoredFiles(Protocol):
         """The name of DEST in messages."""
         ...
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
-        """Look at a path.
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """Return the state of a path.
 
         Args:
             path: The path of a file. A link in its place is not followed.
@@ -289,10 +291,10 @@ class Store(StoredFiles, Protocol):
         """Return everything among the parts, sorted by name."""
         ...
 
-    def look_at_part(
+    def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> Look:
-        """Look at a part as `look_at` does at a file."""
+    ) -> FileState:
+        """Return the state of a part, as `state_of` does of a file."""
         ...
 
     def part_identity(self, name: str) -> tuple[int, int] | None:

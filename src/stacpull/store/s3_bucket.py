@@ -47,7 +47,7 @@ from stacpull.store.bucket_requests import (
     has_other_hosts,
 )
 from stacpull.store.inspection import digest_by
-from stacpull.store.protocol import IsStopped, Look, never
+from stacpull.store.protocol import FileState, IsStopped, never
 
 T = TypeVar("T")
 
@@ -514,18 +514,20 @@ class S3Bucket:
         other = self.bucket_named(place["Bucket"])
         return other.open(other.path(place["Key"]), size, source.etag)
 
-    def look_at(self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never) -> Look:
-        """See `StoredFiles.look_at`. The digest is the one that was verified when the object was stored."""
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """See `StoredFiles.state_of`. The digest is the one that was verified when the object was stored."""
         found = self.head(path)
         if found is None:
-            return Look()
+            return FileState()
         if algorithm is None or is_stopped():
-            return Look(found.size)
+            return FileState(found.size)
         if algorithm in found.digests:
-            return Look(found.size, found.digests[algorithm])
+            return FileState(found.size, found.digests[algorithm])
         with ObjectReader(self, path, found.size, found.etag) as file:
             hashed = digest_by(file.take, Checksum(algorithm, b""), is_stopped)
-        return Look(found.size) if hashed is None else Look(*hashed)
+        return FileState(found.size) if hashed is None else FileState(*hashed)
 
     def copy(
         self, path: str, source: CopySource, metadata: Mapping[str, str], algorithm: str | None = None

@@ -134,7 +134,7 @@ class ServerCopy:
         digest = found.digests.get(copy.algorithm)
         self._is_stated = digest is not None
         if digest is None:
-            digest = bucket.look_at(self._path, algorithm=copy.algorithm).digest
+            digest = bucket.state_of(self._path, algorithm=copy.algorithm).digest
         if digest is None or copy.digest not in {None, digest}:
             return self.removed(FailureKind.CHECKSUM, f"has another {copy.algorithm} than stated")
         self._found = found.etag, digest

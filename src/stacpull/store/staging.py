@@ -19,9 +19,9 @@ from stacpull.store import own_parts
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error, destination_errors
 from stacpull.store.file_sync import FileSync, FileSystem, file_system
-from stacpull.store.inspection import DirectoryFiles, look_at
+from stacpull.store.inspection import DirectoryFiles, state_of
 from stacpull.store.part_files import sweep
-from stacpull.store.protocol import IsStopped, Look, PartEntry, StoredFiles, never
+from stacpull.store.protocol import FileState, IsStopped, PartEntry, StoredFiles, never
 from stacpull.store.regular import CREATE, open_regular
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -200,11 +200,11 @@ class StagedParts:
                     found.append(PartEntry(entry.name, self.identity_of(status), size))
         return sorted(found)
 
-    def look_at_part(
+    def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> Look:
-        """See `Store.look_at_part`."""
-        return look_at(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
+    ) -> FileState:
+        """See `Store.state_of_part`."""
+        return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         """See `Store.part_identity`."""

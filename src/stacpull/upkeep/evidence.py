@@ -29,7 +29,7 @@ from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import LINES_FILE
 from stacpull.store.inspection import digest_in
-from stacpull.store.protocol import Look, StoredFiles
+from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.upkeep.mirror_check import OWN, in_threads, missing_or_obstructed
 
 
@@ -45,7 +45,7 @@ class FileTrust(enum.Enum):
 class Examined:
     """An item's JSON and the state of its files.
 
-    `looks` and `digests` are in the order of the item's assets. A digest is computed from the file with the
+    `states` and `digests` are in the order of the item's assets. A digest is computed from the file with the
     algorithm of the item's checksum; None if the item states no checksum.
     """
 
@@ -53,7 +53,7 @@ class Examined:
     sha256: bytes
     document: Json
     item: StoredItem
-    looks: tuple[Look, ...]
+    states: tuple[FileState, ...]
     digests: tuple[bytes | None, ...]
 
 
@@ -75,47 +75,47 @@ def examine(
     item = stored_item(file.document, path) if file is not None else None
     if file is None or item is None:
         return None
-    looks = tuple(_look(files, asset.path, is_stopped) for asset in item.assets)
+    states = tuple(_look(files, asset.path, is_stopped) for asset in item.assets)
     digests = tuple(
-        _digest(files, asset, look, is_stopped) for asset, look in zip(item.assets, looks, strict=True)
+        _digest(files, asset, state, is_stopped) for asset, state in zip(item.assets, states, strict=True)
     )
-    return Examined(path, file.sha256, file.document, item, looks, digests)
+    return Examined(path, file.sha256, file.document, item, states, digests)
 
 
-def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> Look:
+def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> FileState:
     """Look at a file. A link on its path is an obstacle: the file behind it is not part of the mirror."""
     obstacle = files.obstacle(path)
     if obstacle is not None:
-        return Look(obstacle=obstacle)
-    return files.look_at(path, is_stopped=is_stopped)
+        return FileState(obstacle=obstacle)
+    return files.state_of(path, is_stopped=is_stopped)
 
 
 def _digest(
-    files: StoredFiles, asset: StoredAsset, look: Look, is_stopped: Callable[[], bool]
+    files: StoredFiles, asset: StoredAsset, state: FileState, is_stopped: Callable[[], bool]
 ) -> bytes | None:
-    if asset.checksum is None or look.digest is None:
+    if asset.checksum is None or state.digest is None:
         return None
     if asset.checksum.algorithm == "sha256":
-        return look.digest
+        return state.digest
     return digest_in(files, asset.path, asset.checksum, is_stopped)
 
 
 def assess(
-    asset: StoredAsset, look: Look, digest: bytes | None, old: OldAsset | None
+    asset: StoredAsset, state: FileState, digest: bytes | None, old: OldAsset | None
 ) -> FileTrust | DamageKind:
     """Return the trust in a file or what is wrong with it. `old` is its row in the damaged ledger."""
-    fault = missing_or_obstructed(look)
+    fault = missing_or_obstructed(state)
     if fault is not None:
         return fault
     if asset.checksum is not None and digest is not None:
         if digest == asset.checksum.digest:
             return FileTrust.BY_CHECKSUM
-        return _by_size(look.size or 0, asset.size, is_altered=True)
-    known = None if old is None or look.digest is None else old.digest
-    if known is not None and known == look.digest:
+        return _by_size(state.size or 0, asset.size, is_altered=True)
+    known = None if old is None or state.digest is None else old.digest
+    if known is not None and known == state.digest:
         return FileTrust.BY_CHECKSUM
     stated = asset.size if asset.size is not None else old.size if old is not None else None
-    return _by_size(look.size or 0, stated, is_altered=known is not None)
+    return _by_size(state.size or 0, stated, is_altered=known is not None)
 
 
 def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind:
@@ -166,7 +166,7 @@ class ItemFinder:
         """Yield the paths of NDJSON files of items."""
         for collection in self._collections():
             path = f"{collection}/{LINES_FILE}"
-            if self._files.look_at(path, algorithm=None).size is not None:
+            if self._files.state_of(path, algorithm=None).size is not None:
                 yield path
 
     def lines(self, path: str) -> Iterator[Found]:

@@ -26,7 +26,7 @@ from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
 from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, Look, StoredFiles
+from stacpull.store.protocol import Entry, FileState, StoredFiles
 from stacpull.store.staging import PARTS
 from stacpull.system import available_processors
 from stacpull.upkeep.reporting import Reporter
@@ -65,29 +65,29 @@ class Findings:
         return self.damaged.total() - self.damaged["unknown"]
 
 
-def judge(expected: Expected, look: Look) -> Fault | None:
+def judge(expected: Expected, state: FileState) -> Fault | None:
     """Return what is wrong with a file, None if nothing or if the ledger does not check it."""
-    what = _wrong(expected, look) if expected.checked else None
+    what = _wrong(expected, state) if expected.checked else None
     if what is None:
         return None
-    found = look.obstacle or described(look.size, look.digest if what == "altered" else None)
+    found = state.obstacle or described(state.size, state.digest if what == "altered" else None)
     return Fault(what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found)
 
 
-def missing_or_obstructed(look: Look) -> DamageKind | None:
+def missing_or_obstructed(state: FileState) -> DamageKind | None:
     """Return why there is no file to check; None if there is one."""
-    if look.obstacle is not None:
-        return "obstructed" if look.readable else "unreadable"
-    return "missing" if look.size is None else None
+    if state.obstacle is not None:
+        return "obstructed" if state.readable else "unreadable"
+    return "missing" if state.size is None else None
 
 
-def _wrong(expected: Expected, look: Look) -> DamageKind | None:
-    if look.size is None or look.obstacle is not None:
-        return missing_or_obstructed(look)
-    if expected.size is not None and look.size != expected.size:
-        return "short" if look.size < expected.size else "altered"
-    is_other = None not in (look.digest, expected.digest) and look.digest != expected.digest
-    is_void = expected.kind is not FileKind.ASSET and look.size == 0
+def _wrong(expected: Expected, state: FileState) -> DamageKind | None:
+    if state.size is None or state.obstacle is not None:
+        return missing_or_obstructed(state)
+    if expected.size is not None and state.size != expected.size:
+        return "short" if state.size < expected.size else "altered"
+    is_other = None not in (state.digest, expected.digest) and state.digest != expected.digest
+    is_void = expected.kind is not FileKind.ASSET and state.size == 0
     return "altered" if is_other or is_void else None
 
 
@@ -162,29 +162,29 @@ class Inspection:
                 else:
                     yield expected
 
-    def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, Look]]:
+    def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, FileState]]:
         """Look at a unit of files (on a thread)."""
-        looks: list[tuple[Expected, Look]] = []
+        states: list[tuple[Expected, FileState]] = []
         for expected in unit:
-            look = self._look_at(expected)
+            state = self._state_of(expected)
             if self._is_stopped():  # a long file may have been read in part
                 break
-            looks.append((expected, look))
-        return looks
+            states.append((expected, state))
+        return states
 
-    def _look_at(self, expected: Expected) -> Look:
+    def _state_of(self, expected: Expected) -> FileState:
         """Look at a file, and hash it with the algorithm of the recorded digest."""
         if expected.digest is None or not expected.checked or self._quick:
-            return self._files.look_at(expected.path, algorithm=None)
+            return self._files.state_of(expected.path, algorithm=None)
         algorithm, stopped = recorded(expected.digest).algorithm, self._is_stopped
-        return self._files.look_at(expected.path, algorithm=algorithm, is_stopped=stopped)
+        return self._files.state_of(expected.path, algorithm=algorithm, is_stopped=stopped)
 
-    def _take(self, unit: Sequence[tuple[Expected, Look]]) -> None:
-        for expected, look in unit:
+    def _take(self, unit: Sequence[tuple[Expected, FileState]]) -> None:
+        for expected, state in unit:
             self.findings.files += 1
-            self.findings.bytes += look.size or 0
-            self.findings.unproven += expected.checked and look.digest is None
-            fault = judge(expected, look)
+            self.findings.bytes += state.size or 0
+            self.findings.unproven += expected.checked and state.digest is None
+            fault = judge(expected, state)
             if fault is not None:
                 self._damage(expected.path, fault, expected)
         self._reporter.report_progress(self._checked)
@@ -198,13 +198,13 @@ class Inspection:
                 return
             self._reporter.report_progress(self._checked)
 
-    def _look_for(self, path: str) -> Look:
+    def _look_for(self, path: str) -> FileState:
         """Return the obstacle, if any, at the path of a file that the walk did not find."""
         obstacle = self._files.obstacle(path)
         if obstacle is not None:
-            return Look(obstacle=obstacle)
-        look = self._files.look_at(path, algorithm=None)
-        return look if look.obstacle is not None else Look()
+            return FileState(obstacle=obstacle)
+        state = self._files.state_of(path, algorithm=None)
+        return state if state.obstacle is not None else FileState()
 
     def _check_parts(self) -> None:
         """Count unfinished downloads, which the next run resumes or removes, and report other files."""
@@ -213,7 +213,7 @@ class Inspection:
         except OSError:
             return
         for path in (f"{PARTS}/{name}" for name in names):
-            if is_part_name(path) and self._files.look_at(path, algorithm=None).size is not None:
+            if is_part_name(path) and self._files.state_of(path, algorithm=None).size is not None:
                 self.findings.leftovers += 1
             else:
                 self._damage(path, Fault("unknown", _NOTHING, "a file"), None)

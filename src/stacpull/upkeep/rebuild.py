@@ -58,7 +58,7 @@ from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Look, StoredFiles
+from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.store_choice import open_files
 from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Found, ItemFinder, assess
 from stacpull.upkeep.mirror_check import OWN, described
@@ -208,7 +208,7 @@ class _Rebuild:
     def _lines(self, finder: ItemFinder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            meta.claim_file(self._ledger.db, path, self._files.look_at(path).digest or b"")
+            meta.claim_file(self._ledger.db, path, self._files.state_of(path).digest or b"")
             self._take_all(finder.lines(path))
 
     # --- adding items and assets -------------------------------------------------------------------------
@@ -243,9 +243,9 @@ class _Rebuild:
         if len(sampled) < _SAMPLED_ITEMS:
             sampled.append((row, examined))
         if is_altered and not is_line:
-            self._damage(path, "altered", Look(digest=examined.sha256), item.id, "")
-        for asset, look, digest in zip(item.assets, examined.looks, examined.digests, strict=True):
-            self._add_asset(row, item.id, asset, look, digest)
+            self._damage(path, "altered", FileState(digest=examined.sha256), item.id, "")
+        for asset, state, digest in zip(item.assets, examined.states, examined.digests, strict=True):
+            self._add_asset(row, item.id, asset, state, digest)
 
     def _as_sent(self, examined: Examined) -> bytes:
         """Return the document of a line in the form of the source, from which the next line is made.
@@ -268,25 +268,25 @@ class _Rebuild:
         return None if href is None else {**link, "href": href}
 
     def _add_asset(
-        self, row: int, item: ItemId, asset: StoredAsset, look: Look, digest: bytes | None
+        self, row: int, item: ItemId, asset: StoredAsset, state: FileState, digest: bytes | None
     ) -> None:
         old = self._salvage.asset_at(path_hash(asset.path))
-        look = self._by_algorithm_of(old, asset.path, look)
+        state = self._by_algorithm_of(old, asset.path, state)
         if self._reporter.is_stopped():  # a long file may have been read in part
             return
-        verdict = assess(asset, look, digest, old)
+        verdict = assess(asset, state, digest, old)
         self._tally.files += 1
-        self._tally.bytes += look.size or 0
+        self._tally.bytes += state.size or 0
         done = isinstance(verdict, FileTrust)
-        same = old if old is not None and done and old.digest == look.digest else None
+        same = old if old is not None and done and old.digest == state.digest else None
         added = self._ledger.add_asset(
             row,
             FoundAsset(
                 key=asset.key,
                 path=asset.path,
                 done=done,
-                size=look.size,
-                digest=look.digest,
+                size=state.size,
+                digest=state.digest,
                 checksum=asset.stated_checksum,
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
@@ -303,18 +303,18 @@ class _Rebuild:
             self._tally.trusted[verdict] += 1
         else:
             self._tally.pending += 1
-            self._damage(asset.path, verdict, look, item, asset.key)
+            self._damage(asset.path, verdict, state, item, asset.key)
 
-    def _by_algorithm_of(self, old: OldAsset | None, path: str, look: Look) -> Look:
-        """Return a look whose digest has the algorithm of the old ledger."""
-        if old is None or old.digest is None or look.digest is None:
-            return look
-        return look if recorded(old.digest).algorithm == "sha256" else self._look(path, old.digest)
+    def _by_algorithm_of(self, old: OldAsset | None, path: str, state: FileState) -> FileState:
+        """Return a state whose digest has the algorithm of the old ledger."""
+        if old is None or old.digest is None or state.digest is None:
+            return state
+        return state if recorded(old.digest).algorithm == "sha256" else self._look(path, old.digest)
 
-    def _look(self, path: str, digest: bytes) -> Look:
+    def _look(self, path: str, digest: bytes) -> FileState:
         """Look at a file, and hash it with the algorithm of `digest`."""
         algorithm, stopped = recorded(digest).algorithm, self._reporter.is_stopped
-        return self._files.look_at(path, algorithm=algorithm, is_stopped=stopped)
+        return self._files.state_of(path, algorithm=algorithm, is_stopped=stopped)
 
     def _add_lost(self, path: str, item: ItemId) -> None:
         """Add an item that a catalog lists but whose JSON is unreadable; the next run writes it again."""
@@ -323,7 +323,7 @@ class _Rebuild:
         updated = old.updated if old is not None else None
         self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
         self._tally.items += 1
-        there = self._files.look_at(path, algorithm=None)
+        there = self._files.state_of(path, algorithm=None)
         what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
         self._damage(path, what, there, item, "")
 
@@ -341,8 +341,8 @@ class _Rebuild:
         item = self._salvage.item_at(old.item)
         if item is None or old.digest is None:
             return
-        look = self._look(path, old.digest)
-        if look.digest != old.digest:
+        state = self._look(path, old.digest)
+        if state.digest != old.digest:
             return
         row = self._ledger.has_item(item.id)
         if row is None:
@@ -350,11 +350,11 @@ class _Rebuild:
             row = self._ledger.add_item(found)
             self._tally.items += 1
         asset = FoundAsset(
-            old.key, path, True, look.size, look.digest, None, None, old.etag, old.origin, old.unproven
+            old.key, path, True, state.size, state.digest, None, None, old.etag, old.origin, old.unproven
         )
         if self._ledger.add_asset(row, asset):
             self._tally.files += 1
-            self._tally.bytes += look.size or 0
+            self._tally.bytes += state.size or 0
             self._tally.recovered += 1
             self._tally.trusted[FileTrust.BY_CHECKSUM] += 1
 
@@ -397,8 +397,8 @@ class _Rebuild:
 
     # --- reports -----------------------------------------------------------------------------------------
 
-    def _damage(self, path: str, what: DamageKind, look: Look, item: ItemId, key: str) -> None:
-        found = look.obstacle or ("nothing" if what == "missing" else described(look.size, look.digest))
+    def _damage(self, path: str, what: DamageKind, state: FileState, item: ItemId, key: str) -> None:
+        found = state.obstacle or ("nothing" if what == "missing" else described(state.size, state.digest))
         self._reporter.report(Damage(path, what, "the mirrored file", found, item.collection, item.item, key))
 
     def _checked(self, seconds: float) -> Checked:

@@ -202,7 +202,7 @@ class _MergeRun:
         if self._destination.has(path):
             self._conflict(item, f"{path} already exists in DEST")
             return False
-        if item.sha256 is not None and files.look_at(path).digest == item.sha256:
+        if item.sha256 is not None and files.state_of(path).digest == item.sha256:
             return True
         if item.document is None:
             self._conflict(item, f"the shard has lost {path}: run `stacpull verify --repair` on it")
@@ -228,7 +228,7 @@ class _MergeRun:
             else:
                 self._conflict(item, "DEST has different content", asset)
             return False
-        found = files.look_at(path, algorithm=None)
+        found = files.state_of(path, algorithm=None)
         if found.size != asset.size:
             why = "the shard has lost the file: run `stacpull verify --repair` on it"
             self._conflict(item, why, asset)
@@ -256,7 +256,7 @@ class _MergeRun:
         if asset.digest is not None and there.digest is not None and len(asset.digest) == len(there.digest):
             return asset.digest == there.digest  # else they were mirrored with another --checksum
         places = (files, asset.path), (self._destination, there.path)
-        digests = [one.look_at(path).digest for one, path in places if path is not None]
+        digests = [one.state_of(path).digest for one, path in places if path is not None]
         return digests[0] is not None and digests[1:] == digests[:1]
 
     def _conflict(self, item: ShardItem, why: str, asset: ShardAsset | None = None) -> None:

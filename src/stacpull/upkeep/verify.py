@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine.dest_place import DestPlace, parse_dest
+from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.run_control import timed_stop
 from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
 from stacpull.engine.workspace import Workspace
@@ -91,14 +91,14 @@ async def verify(
     async with opened_workspace(place, on_event) as workspace:
         await reporter.off_loop(lambda: check.inspect(workspace.db))
         fixed = await _repair(check, place, workspace, options, on_event, stop)
-        totals = await on_ledger(workspace, lambda: check.look_at_mirror(workspace.db))
+        totals = await on_ledger(workspace, lambda: check.conclude(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
 
 
 async def _repair(
     check: _Check,
-    place: DestPlace,
+    place: DestAddress,
     workspace: Workspace,
     options: Options,
     on_event: Listener | None,
@@ -109,18 +109,18 @@ async def _repair(
         return None
     spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
 
-    def claim(flags: RunFlags) -> Run:
-        return check.claim(workspace, spec, flags)
+    def begin(flags: RunFlags) -> Run:
+        return check.begin(workspace, spec, flags)
 
     options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await continue_run(place, workspace, spec, claim, options, on_event=on_event, stop=stopping)
+        return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stopping)
 
 
 class _Check:
     """One check of a mirror and its findings."""
 
-    def __init__(self, place: DestPlace, reporter: Reporter, *, quick: bool, strict: bool) -> None:
+    def __init__(self, place: DestAddress, reporter: Reporter, *, quick: bool, strict: bool) -> None:
         self.quick = quick
         self._place = place
         self._dest = place.work
@@ -140,7 +140,7 @@ class _Check:
         """
         with closing(open_reader(self._dest)) as db, kept_still(self._dest):
             self.inspect(db)
-            return self.look_at_mirror(db)
+            return self.conclude(db)
 
     def inspect(self, db: Connection) -> None:
         """Check all files (on a thread).
@@ -162,7 +162,7 @@ class _Check:
                 raise DestinationError(f"{self._place.name} cannot be read: {error.strerror}.") from error
         self._reporter.flush()
 
-    def look_at_mirror(self, db: Connection) -> Mapping[str, int]:
+    def conclude(self, db: Connection) -> Mapping[str, int]:
         """Keep the state of the mirror, and return the totals of the ledger. No run may be active."""
         run = views.current_run(db)
         self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
@@ -198,14 +198,14 @@ class _Check:
             )
         return replace(last, kind="repair")
 
-    def claim(self, workspace: Workspace, spec: RunSpec, flags: RunFlags) -> Run:
+    def begin(self, workspace: Workspace, spec: RunSpec, flags: RunFlags) -> Run:
         """Record in the ledger what to repair, and return the run that repairs it."""
         db = workspace.db
         run = runs.begin(db, spec, SystemClock().time(), flags)
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            jobs.claim_damaged(db, run.id, origins(db, workspace.destination, rows))
+            jobs.requeue_damaged(db, run.id, origins(db, workspace.destination, rows))
         jobs.take_over_pending(db, run.id)
         return replace(run, counters=runs.counters(db, run.id))
 

@@ -20,7 +20,7 @@ from stacpull.store.store_choice import bucket_of
 _BUCKET = "a bucket as DEST (s3://bucket/prefix)"
 
 
-class DestPlace(msgspec.Struct, frozen=True):
+class DestAddress(msgspec.Struct, frozen=True):
     """DEST as given by the user."""
 
     work: Path
@@ -38,7 +38,7 @@ class DestPlace(msgspec.Struct, frozen=True):
         return () if self.bucket is None else SCHEMES[self.bucket.scheme].dest_modules
 
 
-def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
+def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST.
 
     Args:
@@ -67,12 +67,12 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestPlace:
             raise UsageError(f"--work is for {_BUCKET}. {path} is {what}: leave --work out.")
         if known is None and given:
             raise UsageError(f"{given[0]} is for {_BUCKET}. {path} is a directory: leave {given[0]} out.")
-        return DestPlace(path, None if known is None else _changed(path, known, options))
+        return DestAddress(path, None if known is None else _changed(path, known, options))
     if options.work is None:
         raise UsageError(
             f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
         )
-    return DestPlace(options.work, _location(options.work, url, options))
+    return DestAddress(options.work, _location(options.work, url, options))
 
 
 def _location(work: Path, url: BucketLocation, options: Options) -> BucketLocation:

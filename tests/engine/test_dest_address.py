@@ -8,7 +8,7 @@ import pytest
 
 from stacpull import DestinationError, Options, UsageError
 from stacpull.config.dest import bucket_url
-from stacpull.engine.dest_place import DestPlace, parse_dest
+from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.ledger.database import ledger_path
 from stacpull.models import BucketLocation
 from stacpull.store.store_choice import bucket_of, remember_bucket
@@ -69,7 +69,7 @@ def test_a_new_mirror_in_a_bucket_is_found_without_writing(tmp_path: Path) -> No
         work=tmp_path / "w", dest_profile="p", dest_region="r", dest_endpoint_url="http://one:1/"
     )
     place = parse_dest(URL, options)
-    assert place == DestPlace(tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p"))
+    assert place == DestAddress(tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p"))
     assert place.name == URL
     assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +85,7 @@ def test_a_known_mirror_is_named_by_its_url_or_by_its_work_directory(work: Path)
         (work, Options(dest_endpoint_url="http://one:1/")),
     )
     for dest, options in named:
-        assert parse_dest(dest, options) == DestPlace(work, known)
+        assert parse_dest(dest, options) == DestAddress(work, known)
     changed = parse_dest(work, Options(dest_profile="other", dest_region="there")).bucket
     assert changed is not None
     assert (changed.mirror, changed.profile, changed.region) == (known.mirror, "other", "there")
