@@ -269,6 +269,18 @@ def above_zero(quantity: str) -> Callable[[object], float]:
     return read
 
 
+def from_zero(quantity: str) -> Callable[[object], float]:
+    """Return a reader of numbers from 0, which means no limit; `quantity` names them in the error."""
+
+    def read(raw: object) -> float:
+        number = _number(raw)
+        if number is None or number < 0:
+            raise ValueError(f"must be a {quantity} of at least 0 (0: no limit), not {raw!r}")
+        return number
+
+    return read
+
+
 seconds = above_zero("number of seconds")
 
 

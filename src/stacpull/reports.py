@@ -347,7 +347,8 @@ class VerifyReport(ReportTable, frozen=True):
     unknown: int
     """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
     unproven: int
-    """Files without a known digest. Their size is checked, or (JSON) that they exist."""
+    """Files whose digest was not computed: none is known, or `quick` was given. Their size is checked, or
+    (JSON) that they exist."""
     leftovers: int
     """Partial downloads, and files that a killed `--prune` did not remove. The next run finishes or removes
     them."""

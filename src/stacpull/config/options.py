@@ -104,7 +104,7 @@ class Options:
             "Simultaneous transfers.", metavar="N|auto", read=arguments.auto_or_at_once, shown="auto"
         ),
     )
-    per_host: arguments.Positive = option(64, "Simultaneous transfers per host.", metavar="N")
+    per_host: arguments.Positive = option(64, "Simultaneous requests per host.", metavar="N")
     processes: arguments.Positive = option(
         1, "Download with this many processes, to use several cores for many small files.", metavar="N"
     )
@@ -144,7 +144,7 @@ class Options:
         0.0,
         "Send each host at most this many requests per second.",
         metavar="N",
-        read=arguments.above_zero("number"),
+        read=arguments.from_zero("number"),
         shown="no limit",
     )
     stop_after: arguments.NumberAboveZero | None = attrs.field(
@@ -213,7 +213,7 @@ class Options:
     )
     missing: Literal["fail", "ok"] = option(
         "fail",
-        "Whether an asset that the source lists but does not have counts as failed.",
+        "Whether assets that the source lists but does not have make the command exit with 1.",
         group=_DEST,
     )
     revalidate: bool = option(

@@ -426,7 +426,7 @@ async def classes(
         lists = class_list(documents.items, documents.collection)
         counts = await _counted(opened, collection, options) if count else None
     if not lists and not counts:
-        raise UsageError(f"Nothing in {collection} says which label classes there are: try --count.")
+        raise UsageError(f"{collection} states no label classes: try --count.")
     return _infos(lists, counts)
 
 
