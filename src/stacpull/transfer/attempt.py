@@ -231,7 +231,7 @@ class Fetcher:
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in _Attempt(self, job, count_refusal=True).checks(shown, _OK, headers):
+            for check in self.checks(job, shown, _OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
         if is_markup(content) and is_page_instead(
@@ -247,6 +247,18 @@ class Fetcher:
         else:
             validator = Validator(etag.decode().rstrip(" \t"))
         return arrival_of(job, len(content), name, validator, content)
+
+    def checks(
+        self, job: Job, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
+    ) -> tuple[Check, ...]:
+        """Return the checks for the content of a response to the request for an asset."""
+        is_s3 = has_md5_etags(url, headers)
+        checks = _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
+        if doubt is not None:
+            return (*checks, doubt)
+        if checks and not checks[-1].sure and host_of(url) in self.opaque_etags:
+            return checks[:-1]
+        return checks
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         """Return the validator of a response, to be stored."""
@@ -556,19 +568,8 @@ class _Attempt:
         self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
     ) -> tuple[Check, ...]:
         """Return the checks for the content. Statements about encoded bytes are left out."""
-        return self.checks(response.url, response.status, {} if coded else response.headers, doubt)
-
-    def checks(
-        self, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
-    ) -> tuple[Check, ...]:
-        """Return the checks for the content of a response."""
-        is_s3 = has_md5_etags(url, headers)
-        checks = self._with_recorded(expected_checks(self._job.checksum, status, headers, is_s3=is_s3))
-        if doubt is not None:
-            return (*checks, doubt)
-        if checks and not checks[-1].sure and host_of(url) in self._fetcher.opaque_etags:
-            return checks[:-1]
-        return checks
+        headers = {} if coded else response.headers
+        return self._fetcher.checks(self._job, response.url, response.status, headers, doubt)
 
     def _possible_checks(self, point: ResumePoint) -> tuple[Check, ...]:
         """Return the checks that may apply to a part, which is hashed before its rest is requested.
@@ -576,12 +577,7 @@ class _Attempt:
         The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        return self._with_recorded(expected_checks(self._job.checksum, _PARTIAL, stated, is_s3=True))
-
-    def _with_recorded(self, checks: tuple[Check, ...]) -> tuple[Check, ...]:
-        """Return `checks`, preceded by one for the recorded digest if exactly those bytes are needed."""
-        sha256 = self._job.sha256
-        return checks if sha256 is None else (Check(recorded(sha256), "the ledger"), *checks)
+        return _with_recorded(self._job, expected_checks(self._job.checksum, _PARTIAL, stated, is_s3=True))
 
     def _refuse_page(self, response: Exchange, start: bytes) -> None:
         """Raise `TransferError` if a web page was received instead of the asset."""
@@ -642,3 +638,8 @@ async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIt
     if chunks is not None:
         async for chunk in chunks:
             yield chunk
+
+
+def _with_recorded(job: Job, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+    """Return `checks`, preceded by one for the recorded digest if exactly those bytes are needed."""
+    return checks if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *checks)
