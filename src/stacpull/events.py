@@ -158,7 +158,10 @@ class Stage(PublicValue, frozen=True, tag=True):
 
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
-"""Called on the event loop's thread; it must return quickly and never raise."""
+"""Called on the event loop's thread (by `export` and `report`: on the thread that writes).
+
+It must return quickly and never raise.
+"""
 
 
 def scrubbed(event: Event, secrets: Secrets) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeVar
@@ -70,3 +71,22 @@ async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] =
     if cancelled is not None:
         raise cancelled from working.exception()
     return working.result()
+
+
+async def run_stoppable(work: Callable[[Callable[[], bool]], T], stop: asyncio.Event | None) -> T:
+    """Run blocking work in a thread. `stop`, and a cancellation, stop it; a cancellation waits for its end.
+
+    Args:
+        work: What to run. Its argument returns True once it must end.
+        stop: Set it to stop the work.
+
+    Raises:
+        BaseException: The error of `work`.
+        asyncio.CancelledError: It was cancelled; `work` has ended.
+    """
+    given_up = threading.Event()
+
+    def is_stopped() -> bool:
+        return given_up.is_set() or (stop is not None and stop.is_set())
+
+    return await to_its_end(lambda: work(is_stopped), given_up.set)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,32 @@ def test_no_process_is_left_when_it_is_stopped(
         export(dest, out, on_event=lambda event: event.done >= 8 and stop.set(), stop=stop)
     assert all(process.returncode is not None for process in forked)
     assert export(dest, out).items == pq.read_table(out).num_rows
+
+
+@pytest.mark.parametrize("make", [stacpull.export, stacpull.report])
+def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path: Path) -> None:
+    steps: list[Any] = []
+
+    async def cancelled() -> int:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def note(event: Any) -> None:
+            steps.append(event)
+            loop.call_soon_threadsafe(begun.set)
+            time.sleep(0.02)
+
+        task = asyncio.ensure_future(make(dest, tmp_path / "out.csv", on_event=note, **options))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        taken = len(steps)
+        await asyncio.sleep(0.1)
+        return taken
+
+    options = {"format": "csv"} if make is stacpull.export else {}
+    assert asyncio.run(cancelled()) == len(steps)
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_process_that_ends_is_an_error_and_the_export_continues(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
+from stacpull.threads import run_stoppable
 
 _OF_SUFFIX = {".csv": "csv", ".json": "kerchunk"}
 """The formats that are meant by names of files that are no index."""
@@ -58,7 +60,7 @@ async def export(
         shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
         shard_samples: Maximum number of samples per shard. For `webdataset`.
         on_event: Called with progress (`Stage`), and for each file that `kerchunk` leaves out
-            (`AssetFailed`).
+            (`AssetFailed`), on the thread that writes.
         stop: Set it to stop the export.
 
     Returns:
@@ -84,8 +86,8 @@ async def export(
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
-    arguments = dest_path(dest), path, format, options, given, on_event, stop
-    return await asyncio.to_thread(_export, *arguments)
+    arguments = dest_path(dest), path, format, options, given, on_event
+    return await run_stoppable(partial(_export, *arguments), stop)
 
 
 def _refuse_suffix(index: Path) -> None:
@@ -104,10 +106,10 @@ def _export(
     options: SampleOptions,
     shards: Mapping[str, int],
     on_event: Listener | None,
-    stop: asyncio.Event | None,
+    is_stopped: Callable[[], bool],
 ) -> ExportReport:
     def on_read(done: int, total: int | None, stage: str = "exporting") -> None:
-        if stop is not None and stop.is_set():
+        if is_stopped():
             raise InterruptedRunError("Interrupted.")
         if on_event is not None:
             on_event(Stage(stage, done, total))

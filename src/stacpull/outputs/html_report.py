@@ -14,6 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -38,6 +39,7 @@ from stacpull.reports import ADVICE, ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lock import is_held
+from stacpull.threads import run_stoppable
 from stacpull.urls import parts_of
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ async def report(
     Args:
         dest: The mirror.
         out: The file to write; `report.html` in the current directory if None.
-        on_event: Called with progress (`Stage`).
+        on_event: Called with progress (`Stage`), on the thread that writes.
         stop: Set it to stop.
 
     Returns:
@@ -91,12 +93,12 @@ async def report(
         InterruptedRunError: `stop` was set.
     """
     path = output_path("report.html" if out is None else out)
-    return await asyncio.to_thread(_report, dest_path(dest), path, on_event, stop)
+    return await run_stoppable(partial(_report, dest_path(dest), path, on_event), stop)
 
 
-def _report(dest: Path, out: Path, on_event: Listener | None, stop: asyncio.Event | None) -> ExportReport:
+def _report(dest: Path, out: Path, on_event: Listener | None, is_stopped: Callable[[], bool]) -> ExportReport:
     def on_progress(items: int) -> None:
-        if stop is not None and stop.is_set():
+        if is_stopped():
             raise InterruptedRunError("Interrupted.")
         if on_event is not None:
             on_event(Stage("reading items", items, contents.items_total))
