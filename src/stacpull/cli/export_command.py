@@ -84,7 +84,7 @@ def export(
             stop=stop,
         )
     )
-    what = {"webdataset": "sample", "torchgeo-v1": "sample", "kerchunk": "raster"}.get(form, "item")
+    what = FORMATS[form].counted
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines, aside=False)

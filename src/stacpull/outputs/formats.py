@@ -28,19 +28,24 @@ class Format(NamedTuple):
     needs_pyarrow: bool = False
     needs_directory: bool = False
     """True if it cannot be made from a mirror whose files are in a bucket."""
+    counted: str = "item"
+    """What `ExportReport.items` counts."""
 
 
 FORMATS: Final[Mapping[str, Format]] = {
     "geoparquet": Format(
         "stacpull.outputs.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
     ),
-    "webdataset": Format("stacpull.outputs.webdataset:export_webdataset", "tar shards", needs_pyarrow=True),
+    "webdataset": Format(
+        "stacpull.outputs.webdataset:export_webdataset", "tar shards", needs_pyarrow=True, counted="sample"
+    ),
     "csv": Format("stacpull.outputs.label_table:export_labels", "a table of labels"),
     "parquet": Format("stacpull.outputs.label_table:export_labels", "a table of labels", needs_pyarrow=True),
     "torchgeo-v1": Format(
         "stacpull.outputs.torchgeo:export_torchgeo_v1",
         "the tree of TorchGeo's BigEarthNet",
         needs_directory=True,
+        counted="sample",
     ),
     "torchgeo-v2": Format(
         "stacpull.outputs.torchgeo:export_torchgeo_v2",
@@ -48,6 +53,8 @@ FORMATS: Final[Mapping[str, Format]] = {
         needs_pyarrow=True,
         needs_directory=True,
     ),
-    "kerchunk": Format("stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs"),
+    "kerchunk": Format(
+        "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", counted="raster"
+    ),
 }
 """Format by the name that `--format` takes."""

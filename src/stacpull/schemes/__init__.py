@@ -1,4 +1,4 @@
-"""The URL schemes that stacpull knows, and the only place that lists them.
+"""The URL schemes that stacpull knows. Only HTTP has rules outside of its module (ports, logins).
 
 To add one, write a module with a subclass of `Scheme` and add it to `SCHEMES`.
 """
