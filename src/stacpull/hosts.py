@@ -1,8 +1,8 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
 Who gets credentials, which gate a request waits at, whether a redirect leaves the host, whether an address
-may be connected to: two readings of one URL would be a way around the answer. A port is one to five digits,
-at most 65535; with any other port a URL has no host, and is not requested.
+may be connected to: if two checks parsed one URL differently, an attacker could bypass one of them. A port is
+one to five digits, at most 65535; with any other port a URL has no host, and is not requested.
 
 An IPv4 address can be written inside an IPv6 one. It is judged as the IPv4 address: mapped (RFC 4291,
 2.5.5.2), compatible (2.5.5.1), translated (RFC 2765, 2.1), 6to4 (RFC 3056), NAT64 (RFC 6052, 2.1; RFC 8215)

@@ -465,7 +465,7 @@ class DaskWorker(WorkerProcess):
         comm: The connection (`distributed.comm.Comm`).
         own_parts: Its directory among the parts.
         on_message: Called with each of its messages.
-        clock: Where time comes from.
+        clock: The clock of the run.
         busy: The task that keeps the Dask worker busy.
     """
 

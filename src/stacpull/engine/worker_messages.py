@@ -186,7 +186,7 @@ class Noticed(msgspec.Struct, tag=17, array_like=True):
 
 
 class WithinLimits(msgspec.Struct, tag=19, array_like=True):
-    """The worker keeps its new limits: it has no more requests in flight."""
+    """The worker obeys its new limits: it has no more requests in flight than they allow."""
 
     per_host: int
 

@@ -156,7 +156,7 @@ class LocalProcesses(WorkerSupply):
     Args:
         settings: The settings of each worker.
         lock: The descriptor of the mirror's lock, which workers hold as well.
-        clock: Where time comes from.
+        clock: The clock of the run.
     """
 
     def __init__(self, settings: Sequence[WorkerSettings], lock: int, clock: Clock) -> None:
@@ -475,7 +475,7 @@ class WorkerProcess(ABC):
     Args:
         slots: Its simultaneous transfers.
         on_message: Called with each of its messages.
-        clock: Where time comes from.
+        clock: The clock of the run.
         own_parts: Its directory among the parts (`store.own_parts`), if it has one.
 
     Attributes:
@@ -610,7 +610,7 @@ class LocalWorker(WorkerProcess):
         Args:
             settings: Its settings.
             lock: A descriptor that it holds until it ends.
-            clock: Where time comes from.
+            clock: The clock of the run.
             on_message: Called with each of its messages.
 
         Raises:

@@ -170,7 +170,7 @@ class FastConnection(asyncio.Protocol):
         self.abort()
 
     def give_up(self) -> None:
-        """Drop a connection that its caller did not get, because the caller was cancelled."""
+        """Close a new connection whose caller was cancelled before it received it."""
         self.abort()
         self._pool.lost(self)
 

@@ -6,8 +6,8 @@
         │                                       └──after the patience──▶ given up: DOWN, a try per minute
         └◀── an answer ends this; of overload it takes one failure off
 
-These are pure functions: the state of a host, a failure and the time in; a `Decision` out. `net.gate` carries
-the decisions out.
+These are pure functions. They take the host's state, a failure and the time, and return a `Decision`, which
+`net.gate` carries out.
 """
 
 from __future__ import annotations

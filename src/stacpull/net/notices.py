@@ -11,7 +11,7 @@ SILENT_AFTER = 5.0
 
 
 class NetworkEvents:
-    """The stream. Gates, the reader and logins report to it; one listener gets each kind of event."""
+    """Gates, the reader and logins report events here. Each kind of event has one listener."""
 
     def __init__(self) -> None:
         self._on_notice: Callable[[Notice], None] = lambda _: None

@@ -1,7 +1,7 @@
 """A thread that writes as complete parts the bodies that are too long to be sent to the store process.
 
-It takes all waiting bodies, computes digests, writes each body under its name, and passes the batch on. A
-body is on disk a moment after it was received, so a kill only costs the transfers in flight.
+It takes up to 64 waiting bodies, computes digests, writes each body under its name, and passes the batch on.
+A body is on disk a moment after it was received, so a kill only costs the transfers in flight.
 """
 
 from __future__ import annotations

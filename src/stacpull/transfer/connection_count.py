@@ -2,16 +2,15 @@
 
 A connection can be slower than the link: the server limits it, or its window does on a long round trip. A
 host that is slow as a whole looks the same, so a trial decides: the number of connections is raised, from 1
-to 4 and then twofold, and kept only if the total rate grows by a fair part of the expected growth. Otherwise
-the former number is restored, and one more connection is tried two seconds later, then four, up to some
-minutes, because the load on a link changes. After a refusal, a reset or a throttle, only the remaining
-connections are used for a while (additive increase, multiplicative decrease, as in `net.gate`).
+to 4 and then twofold. A higher number is kept only if the rate rises by at least a set share of the expected
+rise. Otherwise the former number is restored, and one more connection is tried two seconds later, then four,
+up to some minutes, because the load on a link changes. After a refusal, a reset or a throttle, only the
+remaining connections are used for a while (additive increase, multiplicative decrease, as in `net.gate`).
 
 Rates are measured in samples. A sample is long enough for a megabyte per connection, and as long as requests
 and new connections took to bring their first bytes, which is a round trip or several: on a short link a trial
-takes a few tenths of a second, on a long one some seconds. What a server sends at once at the beginning of
-each response is in no sample from which a trial is decided: neither is the first sample of a file, nor the
-first one after new connections have begun.
+takes a few tenths of a second, on a long one some seconds. The first sample of a file, and the first one
+after new connections open, are ignored, because servers send a burst at the start of each response.
 
 There is no trial for a file that is nearly complete, and never more than `Growth.most` connections.
 """
@@ -266,7 +265,7 @@ class ConnectionCount:
         return piece_size(self.rate, self.wanted, rest)
 
     def _is_sample(self, seconds: float) -> bool:
-        """Return whether what came in so many seconds can be judged."""
+        """Return True if the bytes received in so many seconds are enough for a sample."""
         if self._troubled or self._refused or seconds >= _LONG_SAMPLE_SECONDS:
             return True
         if self._growth.phase is Phase.SETTLING and len(self._flowing) < self.active:

@@ -41,8 +41,8 @@ class PartWriter(Protocol):
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order.
 
-        The hashers that do this are returned by the same names. A hasher of an earlier attempt is reused if
-        it has hashed everything.
+        Returns hashers with the same names: those given, or those of an earlier attempt that have hashed all
+        bytes so far.
 
         Hashing is done off the loop, together with the write. Bytes after a gap are hashed some time after
         the gap is closed: `caught_up` waits for that.
