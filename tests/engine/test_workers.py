@@ -1,8 +1,12 @@
-"""Workers that are lost again and again, and workers that hang; here they are not processes."""
+"""Workers that are lost again and again, workers that hang, and a start that is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
+import subprocess
+import threading
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,11 +14,12 @@ from typing import Any, cast
 import pytest
 from tests.virtual_clock import VirtualClock
 
+from stacpull.child_process import Started
 from stacpull.engine import workers as module
 from stacpull.engine.pool import job_queue
 from stacpull.engine.shares import share_out
 from stacpull.engine.worker_messages import WithinLimits
-from stacpull.engine.workers import OnMessage, WorkerProcess, Workers, WorkerSupply
+from stacpull.engine.workers import LocalWorker, OnMessage, WorkerProcess, Workers, WorkerSupply
 from stacpull.errors import WorkerError
 from stacpull.net.notices import NetworkEvents
 
@@ -101,3 +106,31 @@ def test_a_worker_that_sends_nothing_is_killed_and_replaced_and_a_busy_one_is_no
 
     clock.run(main())
     assert "did not respond; another one takes its place" in opened.notices[0]
+
+
+def test_a_worker_whose_start_is_cancelled_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, let = threading.Event(), threading.Event()
+    started: list[Started] = []
+
+    def slow(*_: object) -> Started:
+        ours, theirs = socket.socketpair()
+        started.append((subprocess.Popen(["sleep", "60"], stdin=theirs), ours))
+        theirs.close()
+        begun.set()
+        let.wait(10)
+        return started[0]
+
+    async def cancelled() -> None:
+        start = LocalWorker.started(cast("Any", None), 0, VirtualClock(), lambda *_: None)
+        task = asyncio.create_task(start)
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        let.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr(module, "spawn", slow)
+    asyncio.run(cancelled())
+    assert started[0][0].returncode == -signal.SIGKILL

@@ -624,7 +624,7 @@ class LocalWorker(WorkerProcess):
             await worker.channel.open(sock)
         except BaseException:
             for one in started:
-                discard(one)
+                await to_its_end(partial(discard, one))  # it waits for the end of the process
             raise
         worker.send(WholeEnvironment(own_environment()))
         worker.send(messages.Start(pickle.dumps(settings)))
