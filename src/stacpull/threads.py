@@ -73,20 +73,26 @@ async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] =
     return working.result()
 
 
-async def run_stoppable(work: Callable[[Callable[[], bool]], T], stop: asyncio.Event | None) -> T:
-    """Run blocking work in a thread. `stop`, and a cancellation, stop it; a cancellation waits for its end.
+class StoppableThread:
+    """A thread for blocking work that can be stopped.
 
     Args:
-        work: What to run. Its argument returns True once it must end.
         stop: Set it to stop the work.
-
-    Raises:
-        BaseException: The error of `work`.
-        asyncio.CancelledError: It was cancelled; `work` has ended.
     """
-    given_up = threading.Event()
 
-    def is_stopped() -> bool:
-        return given_up.is_set() or (stop is not None and stop.is_set())
+    def __init__(self, stop: asyncio.Event | None) -> None:
+        self._stop = stop
+        self._given_up = threading.Event()
 
-    return await to_its_end(lambda: work(is_stopped), given_up.set)
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in the thread. A cancellation stops it, and waits for its end.
+
+        Raises:
+            BaseException: The error of `work`.
+            asyncio.CancelledError: It was cancelled; `work` has ended.
+        """
+        return await to_its_end(work, self._given_up.set)
+
+    def is_stopped(self) -> bool:
+        """Return whether the work must end. Any thread may call it."""
+        return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

@@ -306,7 +306,7 @@ class Workers:
         how = None
         while not (self._done or self._stopping):
             if how is not None and self._lost_in_vain + 1 >= _MOST_LOST_IN_VAIN:
-                raise _lost_in_vain(how)
+                raise _too_many_lost(how)
             worker = await start(self._take_message)
             if worker is None:
                 return
@@ -461,7 +461,7 @@ class Workers:
                 worker.send(messages.Throttled(gate.host, seconds))
 
 
-def _lost_in_vain(how: str) -> WorkerError:
+def _too_many_lost(how: str) -> WorkerError:
     """Return the error of a run whose workers are lost again and again; `how` describes the last time."""
     return WorkerError(
         f"{_MOST_LOST_IN_VAIN} worker processes in a row ended before they transferred anything, the "

@@ -20,7 +20,7 @@ from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import ExportReport
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
-from stacpull.threads import run_stoppable
+from stacpull.threads import StoppableThread
 
 _OF_SUFFIX = {".csv": "csv", ".json": "kerchunk"}
 """The formats that are meant by names of files that are no index."""
@@ -86,8 +86,9 @@ async def export(
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
-    arguments = dest_path(dest), path, format, options, given, on_event
-    return await run_stoppable(partial(_export, *arguments), stop)
+    thread = StoppableThread(stop)
+    arguments = dest_path(dest), path, format, options, given, on_event, thread.is_stopped
+    return await thread.run(partial(_export, *arguments))
 
 
 def _refuse_suffix(index: Path) -> None:

@@ -39,7 +39,7 @@ from stacpull.reports import ADVICE, ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lock import is_held
-from stacpull.threads import run_stoppable
+from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ async def report(
         InterruptedRunError: `stop` was set.
     """
     path = output_path("report.html" if out is None else out)
-    return await run_stoppable(partial(_report, dest_path(dest), path, on_event), stop)
+    thread = StoppableThread(stop)
+    return await thread.run(partial(_report, dest_path(dest), path, on_event, thread.is_stopped))
 
 
 def _report(dest: Path, out: Path, on_event: Listener | None, is_stopped: Callable[[], bool]) -> ExportReport:

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from stacpull.events import Checked, Event, Listener
-from stacpull.threads import to_its_end
+from stacpull.threads import StoppableThread
 
-T = TypeVar("T")
 _AT_ONCE = 256
 """Maximum number of waiting events. If the listener is slower than the thread, the thread waits."""
 _TICK = 0.25
 """Seconds between two progress events."""
 
 
-class Reporter:
-    """Passes events from one thread to a listener on the loop.
+class Reporter(StoppableThread):
+    """A thread that passes events to a listener on the loop.
 
-    Call `off_loop` on the loop, and everything else on the thread that it starts.
+    Call `run` on the loop, and everything else on the thread.
     """
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event) -> None:
+        super().__init__(stop)
         self._listener = listener
-        self._stop = stop
         self._loop = asyncio.get_running_loop()
-        self._given_up = threading.Event()
         self._waiting: list[Event] = []
         self._started = time.monotonic()
         self._reported_at = 0.0
-
-    async def off_loop(self, work: Callable[[], T]) -> T:
-        """Run `work` on a thread. If this is cancelled, stop the work and wait for it."""
-        return await to_its_end(work, self._given_up.set)
 
     def report(self, event: Event) -> None:
         """Queue `event` for the listener."""
@@ -65,10 +57,6 @@ class Reporter:
     async def _deliver(events: Sequence[Event], listener: Listener) -> None:
         for event in events:
             listener(event)
-
-    def is_stopped(self) -> bool:
-        """Return whether the work must stop."""
-        return self._stop.is_set() or self._given_up.is_set()
 
     def seconds(self) -> float:
         """Return the seconds since the start."""

@@ -92,7 +92,7 @@ async def merge(
             raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` can only join directories.")
     reporter = Reporter(on_event, stop or asyncio.Event())
     paths = dest_path(dest), [dest_path(shard, "SHARD") for shard in shards]
-    return await reporter.off_loop(lambda: _merge(*paths, reporter))
+    return await reporter.run(lambda: _merge(*paths, reporter))
 
 
 def _merge(dest: Path, shards: Sequence[Path], reporter: Reporter) -> MergeReport:

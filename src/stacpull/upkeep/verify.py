@@ -80,16 +80,16 @@ async def verify(
     rebuilt = None
     check = _Check(place, reporter, quick=quick, strict=strict)
     if rebuild:
-        rebuilt = await reporter.off_loop(lambda: rebuild_ledger(place.work, reporter))
+        rebuilt = await reporter.run(lambda: rebuild_ledger(place.work, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
             return check.report({})
         check.quick = True  # a rebuild has just read every file
     if not repair:
-        totals = await reporter.off_loop(check.alone)
+        totals = await reporter.run(check.alone)
         return check.report(totals, rebuilt)
     place = await asyncio.to_thread(mirror_at, dest, options)
     async with opened_workspace(place, on_event) as workspace:
-        await reporter.off_loop(lambda: check.inspect(workspace.db))
+        await reporter.run(lambda: check.inspect(workspace.db))
         fixed = await _repair(check, place, workspace, options, on_event, stop)
         totals = await on_ledger(workspace, lambda: check.conclude(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
