@@ -15,6 +15,8 @@ from tests.net.wire_server import WireServer
 from stacpull.clock import SystemClock
 from stacpull.engine.fast_path import FastPath
 from stacpull.fastpath import connections as module
+from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.connections import FastConnections
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.client import Client
@@ -313,3 +315,30 @@ def test_documents_and_ranges_need_no_aiohttp(wanted: Request, expected: bool) -
         return is_fast
 
     assert run(main()) is expected
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
+def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
+    """uvloop then closes the transport without notifying the protocol."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HELLO)
+
+    async def main() -> None:
+        http = fast()
+        made = FastConnections.made
+
+        def made_and_given_up(pool: FastConnections, connection: FastConnection) -> None:
+            made(pool, connection)
+            fetching.cancel()
+
+        monkeypatch.setattr(FastConnections, "made", made_and_given_up)
+        async with serving(answer) as origin:
+            fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+            async with asyncio.timeout(5):
+                await http.close()
+
+    run(main(), loop)

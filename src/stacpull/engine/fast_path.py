@@ -25,7 +25,7 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.engine.sharing import SharedDownload, SharedDownloads
 from stacpull.errors import StacpullError
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.connections import FastHost
+from stacpull.fastpath.host import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import FailedResponse, StreamedResponse
 from stacpull.fastpath.web_transport import WebTransport
@@ -117,7 +117,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.sent_at = origin.gate.now()
         connection = origin.host.pop()
         if connection is None:
-            path.connect(self)
+            path.pool.spawn(path.connect(self))
         else:
             connection.begin(self, request)
 
@@ -186,7 +186,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one."""
-        self.path.connect(self)
+        self.path.pool.spawn(self.path.connect(self))
 
     def abandon(self) -> None:
         """Return the permit."""
@@ -285,9 +285,18 @@ class FastPath:
             if not self.begin(job):
                 self.pool.fetch(job)
 
-    def connect(self, transfer: FastTransfer) -> None:
+    async def connect(self, transfer: FastTransfer) -> None:
         """Open a connection for a request that must be sent, or sent again."""
-        self.pool.spawn(self._connect(transfer))
+        origin = transfer.origin
+        try:
+            connection = await self._connections.connect(origin.host)
+        except TransferError as error:
+            self.hand_over(transfer, FailedResponse(error))
+        except BaseException:
+            origin.gate.release()
+            raise
+        else:
+            connection.begin(transfer, transfer.sent)
 
     # Handing over.
 
@@ -350,7 +359,7 @@ class FastPath:
         if not is_plain(_all_headers(rewritten)):
             return False
         origin.headers = rewritten.headers
-        tail = request_tail(rewritten.headers, self._connections.fields(origin.host.place))
+        tail = request_tail(rewritten.headers, origin.host.default_fields)
         origin.tail = b" HTTP/1.1\r\n" + tail.removesuffix(b"\r\n")
         return True
 
@@ -402,7 +411,7 @@ class FastPath:
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers
         if not is_plain(headers):
             return None
-        tail = request_tail(headers, self._connections.fields(host.place))
+        tail = request_tail(headers, host.default_fields)
         return FastOrigin(
             f"{server}/",
             f"{sent_server}/",
@@ -414,18 +423,6 @@ class FastPath:
             rewrites,
             is_plain=rewrites is None and not route.gets_credentials,
         )
-
-    async def _connect(self, transfer: FastTransfer) -> None:
-        origin = transfer.origin
-        try:
-            connection = await self._connections.connect(origin.host)
-        except TransferError as error:
-            self.hand_over(transfer, FailedResponse(error))
-        except BaseException:
-            origin.gate.release()
-            raise
-        else:
-            connection.begin(transfer, transfer.sent)
 
 
 async def _raised(error: Exception) -> None:

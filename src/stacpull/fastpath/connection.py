@@ -42,7 +42,8 @@ from stacpull.net.connection_errors import too_slow
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.connections import FastConnections, FastHost
+    from stacpull.fastpath.connections import FastConnections
+    from stacpull.fastpath.host import FastHost
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
@@ -117,7 +118,7 @@ class FastConnection(asyncio.Protocol):
     def __init__(self, pool: FastConnections, host: FastHost) -> None:
         self._pool = pool
         self.host = host
-        self.message = ParsedMessage(host.place.name)
+        self.message = ParsedMessage(host.name)
         self.exchange: FastExchange | None = None
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
@@ -133,7 +134,7 @@ class FastConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<FastConnection {self.host.place.name} {self._state.name}>"
+        return f"<FastConnection {self.host.name} {self._state.name}>"
 
     def begin(self, exchange: FastExchange, request: bytes) -> None:
         """Send the next request."""
@@ -184,9 +185,9 @@ class FastConnection(asyncio.Protocol):
         if is_idle and self._quiet > idle_ticks:
             self.abort()
         elif is_awaited and self._quiet > stall_ticks:
-            self._fail(connection_errors.stalled(self.host.place.name), exchange)
+            self._fail(connection_errors.stalled(self.host.name), exchange)
         elif is_awaited and self._is_too_slow(seconds):
-            self._fail(too_slow(self.host.place.name), exchange)
+            self._fail(too_slow(self.host.name), exchange)
 
     # Called by the event loop.
 

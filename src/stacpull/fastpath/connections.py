@@ -1,49 +1,37 @@
 """The pool of connections of the fast path, for assets and for documents.
 
 Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
+
+To open a connection, the addresses of the host are tried in turn. Each is checked by the address rules, and
+then exactly this address is connected to: there is no second lookup with a different result. An address that
+fails is tried last from then on, and one that hangs gets no more than its share of the time. Each new
+connection starts with another address of the same family, which spreads the load.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import ssl
 
 from stacpull.fastpath.blocks import BlockPool
-from stacpull.fastpath.connect import FastConnector
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.plain_head import PlainHeads
-from stacpull.fastpath.requests import RemoteHost, parse_origin
+from stacpull.fastpath.host import FastHost, plain_host
 from stacpull.hosts import forget_hosts
+from stacpull.models import Failure
+from stacpull.net import connection_errors
+from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
+from stacpull.net.connection_errors import no_connection
 from stacpull.net.idle import Endpoint, IdleConnections
-from stacpull.net.transport import USER_AGENT, HttpSettings
+from stacpull.net.transport import HttpSettings, TransferError
 from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
-
-
-class FastHost:
-    """One host and its idle connections."""
-
-    def __init__(self, place: RemoteHost) -> None:
-        self.place = place
-        self.idle: list[FastConnection] = []
-        self.heads = PlainHeads()
-
-    def __repr__(self) -> str:
-        return f"<FastHost {self.place.name}, {len(self.idle)} idle>"
-
-    def pop(self) -> FastConnection | None:
-        """Return an idle connection that is not known to be closed, or None."""
-        idle = self.idle
-        while idle:
-            connection = idle.pop()
-            transport = connection.transport
-            if transport is not None and not transport.is_closing():
-                return connection
-        return None
+_PATIENCE = 5.0  # seconds for an address while there are others
 
 
 class FastConnections:
@@ -56,14 +44,18 @@ class FastConnections:
     """
 
     def __init__(self, settings: HttpSettings, idle: IdleConnections) -> None:
-        self._connector = FastConnector(settings)
+        self._policy = settings.policy
+        self._connect_timeout = settings.connect_timeout
+        self._ca_bundle = settings.ca_bundle
+        self._context: ssl.SSLContext | None = None
         self._opening = idle.join(self._close_idle)
         self._proxies = proxies() if settings.trust_env else {}
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
         self._pace = (settings.min_rate, settings.stall_timeout)
-        self._hosts: dict[RemoteHost, FastHost] = {}
+        self._hosts: dict[str, FastHost] = {}
+        """By origin (`http://host:port`) in lower case."""
         self.open: set[FastConnection] = set()
         """All connections that are open."""
         self.blocks = BlockPool()
@@ -82,26 +74,21 @@ class FastConnections:
         if self.open:
             await self._emptied.wait()
 
-    def host(self, head: str) -> FastHost | None:
-        """Return the host of the URLs that start with `head` (`http://host:port`).
+    def host(self, origin: str) -> FastHost | None:
+        """Return the host of the URLs that start with `origin` (`http://host:port`).
 
         Returns:
             None if the fast path cannot connect to it: its name has an unusual form, or it has a proxy.
         """
-        place = parse_origin(head)
-        if place is None or (place.scheme in self._proxies and not is_bypassed(place.host, place.port)):
-            return None
-        host = self._hosts.get(place)
+        origin = origin.lower()
+        host = self._hosts.get(origin)
         if host is None:
-            forget_hosts(self._hosts, lambda one: one.idle)
-            host = self._hosts[place] = FastHost(place)
+            host = plain_host(origin)
+            if host is None or (host.scheme in self._proxies and not is_bypassed(host.hostname, host.port)):
+                return None
+            forget_hosts(self._hosts, lambda one: one.is_needed)
+            self._hosts[origin] = host
         return host
-
-    def fields(self, place: RemoteHost) -> dict[str, str]:
-        """Return the default header fields of every request to `place`."""
-        return {
-            "host": place.authority, "user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"
-        }  # fmt: skip
 
     async def connect(self, host: FastHost) -> FastConnection:
         """Return a new connection.
@@ -109,8 +96,74 @@ class FastConnections:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
         """
-        self._opening(host.place.endpoint)
-        return await self._connector.connect(host.place, lambda: FastConnection(self, host))
+        self._opening(host.endpoint)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await self._try_addresses(host)
+        except OSError as error:
+            raise TransferError(_failure_of(error, host.name)) from error
+        except UnicodeError as error:  # a label that is too long for the encoding of names
+            raise TransferError(connection_errors.unknown_name(host.name)) from error
+
+    async def _try_addresses(self, host: FastHost) -> FastConnection:
+        """Connect to the first address that can be reached. An untrusted certificate ends the search."""
+        context = await self._tls() if host.is_tls else None
+        addresses = await host.addresses()
+        reasons = self._policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        share = min(_PATIENCE, self._connect_timeout / max(len(addresses), 1))
+        problem: OSError | None = None
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address = str(info[4][0])
+            try:
+                if (reason := reasons[address]) is not None:
+                    raise AddressRefusedError(address, reason)
+                async with asyncio.timeout(share if left else None):
+                    connection = await self._connect_to(info, host, context)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                host.failed.add(info)
+                if problem is None or not isinstance(error, AddressRefusedError):
+                    problem = error
+            else:
+                host.failed.discard(info)
+                self._policy.connected(host.hostname, address)
+                return connection
+        raise problem or OSError(f"{host.name} has no address")
+
+    async def _connect_to(
+        self, info: AddressInfo, host: FastHost, context: ssl.SSLContext | None
+    ) -> FastConnection:
+        """Connect to one address.
+
+        The loop gets the address, not a socket. uvloop takes over a socket only after `connection_made`, and
+        if the connection is closed by then, it closes the same descriptor twice.
+        """
+        address, port = str(info[4][0]), int(info[4][1])
+        server_name = host.hostname if context else None
+        made: list[FastConnection] = []
+
+        def remembered() -> FastConnection:
+            made.append(FastConnection(self, host))
+            return made[-1]
+
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                remembered, address, port, ssl=context, server_hostname=server_name
+            )
+        except BaseException:
+            for one in made:  # it may have the connection, and uvloop never reports its end
+                one.give_up()
+            raise
+        return connection
+
+    async def _tls(self) -> ssl.SSLContext:
+        """Return the TLS context of all connections. Certificate files are read in a thread."""
+        if self._context is None:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+            context.set_alpn_protocols(["http/1.1"])
+            self._context = context
+        return self._context
 
     # Called by connections.
 
@@ -137,7 +190,7 @@ class FastConnections:
     def _close_idle(self, endpoint: Endpoint) -> None:
         """Close the idle connections to an endpoint. One that was just opened for a request is not idle."""
         for host in self._hosts.values():
-            if host.place.endpoint == endpoint:
+            if host.endpoint == endpoint:
                 for connection in list(host.idle):
                     connection.close()
 
@@ -151,3 +204,11 @@ class FastConnections:
             connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
         if self.open:
             self._start_timer()
+
+
+def _failure_of(error: OSError, name: str) -> Failure:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return connection_errors.connecting_stalled(name)
+    if isinstance(error, socket.gaierror):
+        return connection_errors.unknown_name(name)
+    return no_connection(error, name)

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.connections import FastConnections, FastHost
+from stacpull.fastpath.connections import FastConnections
+from stacpull.fastpath.host import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import StreamedResponse
 from stacpull.net.connection_errors import closed
@@ -97,9 +98,8 @@ class DocumentExchange:
 
     async def _sent(self) -> FastConnection:
         """Send the request, and return the connection, whose response has started or failed."""
-        place = self._host.place
         coding = {"accept-encoding": "gzip"} if self._request.decode else {}
-        tail = request_tail(self._request.headers, self._connections.fields(place) | coding)
+        tail = request_tail(self._request.headers, self._host.default_fields | coding)
         request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
         connection = self._host.pop()
         if connection is not None and (answered := await self._response_on(connection, request)) is not None:
@@ -146,7 +146,7 @@ class DocumentExchange:
 
     def abandon(self) -> None:
         """Handle the end of the run."""
-        self._end(TransferError(closed(self._host.place.name, None, free=False)))
+        self._end(TransferError(closed(self._host.name, None, free=False)))
 
     def fail_run(self, error: Exception, /) -> None:
         """Raise the error of a bug where the response is awaited."""

@@ -1,4 +1,4 @@
-"""Which addresses are tried, in which order, and how often names are looked up."""
+"""Which hosts are plain, which addresses are tried in which order, and how often names are looked up."""
 
 from __future__ import annotations
 
@@ -9,13 +9,60 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from tests.fastpath.fast_transport import HELLO, LOOPS, fast, fetch, run, serving
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fastpath.fast_transport import HELLO, fast, fetch, run, serving
 from tests.net.test_http import closed_port, watched_connections
 
-from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.connections import FastConnections
+from stacpull.fastpath.host import plain_host
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressInfo, AddressPolicy
+
+
+@pytest.mark.parametrize(
+    ("origin", "endpoint", "name", "authority"),
+    [
+        ("http://example.org", ("http", "example.org", 80), "example.org", "example.org"),
+        ("HTTPS://Example.ORG", ("https", "example.org", 443), "example.org", "example.org"),
+        ("http://h:80", ("http", "h", 80), "h:80", "h"),
+        ("https://h:80", ("https", "h", 80), "h:80", "h:80"),
+        ("http://127.0.0.1:8080", ("http", "127.0.0.1", 8080), "127.0.0.1:8080", "127.0.0.1:8080"),
+        ("http://[::1]:8080", ("http", "::1", 8080), "[::1]:8080", "[::1]:8080"),
+        ("http://my_bucket.s3-eu", ("http", "my_bucket.s3-eu", 80), "my_bucket.s3-eu", "my_bucket.s3-eu"),
+    ],
+)
+def test_plain_origins_are_parsed(
+    origin: str, endpoint: tuple[str, str, int], name: str, authority: str
+) -> None:
+    host = plain_host(origin)
+    assert host is not None
+    assert host.endpoint == endpoint
+    assert host.name == name == host_of(f"{origin}/x")
+    assert host.authority == host.default_fields["host"] == authority
+    assert host.is_tls is (host.scheme == "https")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "", "http://", "ftp://h", "s3://bucket", "http://h:", "http://h:0", "http://h:99999", "http://h:x",
+        "http://user@h", "http://user:pw@h", "http://h.", "http://.h", "http://b%C3%BCcher", "http://2130706433",
+        "http://127.1", "http://1.2.3.4.5", "http://[::1", "http://[fe80::1%25eth0]", "http://[nonsense]",
+        "http://[:::]", "http://h\n",
+    ],
+)  # fmt: skip
+def test_invalid_origins_are_left_to_the_general_path(origin: str) -> None:
+    assert plain_host(origin) is None
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_plain_origin_or_none(text: str) -> None:
+    host = plain_host(f"http://{text}")
+    if host is not None:
+        assert host.hostname
+        assert host.hostname.isascii()
+        assert 0 < host.port < 65536
 
 
 def info(address: str, port: int) -> AddressInfo:
@@ -179,26 +226,3 @@ def test_an_overlong_label_is_a_network_failure() -> None:
     failure = run(main())
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.NETWORK
-
-
-@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])
-def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
-    """uvloop then closes the transport without notifying the protocol."""
-
-    async def main() -> None:
-        http = fast()
-        made = FastConnections.made
-
-        def made_and_given_up(pool: FastConnections, connection: FastConnection) -> None:
-            made(pool, connection)
-            fetching.cancel()
-
-        monkeypatch.setattr(FastConnections, "made", made_and_given_up)
-        async with serving(answer) as origin:
-            fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
-            with pytest.raises(asyncio.CancelledError):
-                await fetching
-            async with asyncio.timeout(5):
-                await http.close()
-
-    run(main(), loop)
