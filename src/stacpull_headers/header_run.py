@@ -150,7 +150,8 @@ class HeadersRun:
         position = Position.from_json(before["walk"] if before else None)
         fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
         network, prefer = self._network, self._selection.prefer
-        tools = TransferTools(fetcher, reader, network.policy, self._clock, network.note_retry, prefer)
+        note_retry = network.counters.note_retry
+        tools = TransferTools(fetcher, reader, network.policy, self._clock, note_retry, prefer)
         pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
 
         async def produce() -> None:

@@ -131,7 +131,7 @@ def open_pool(
         files = parts if isinstance(parts, FileParts) else parts.files
         whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=WholeAssets(network.events.warn))
     fast = _fast_path(network, sharing) if whole is sharing else None
-    tools = TransferTools(whole, items, network.policy, network.clock, network.note_retry, prefer)
+    tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
 
 

@@ -226,7 +226,7 @@ class Lookups:
                 lambda: scheme.list_prefix(network.client, as_prefix(href)),
                 network.policy,
                 network.clock,
-                network.note_retry,
+                network.counters.note_retry,
             )
         except TransferError as error:
             return error.failure

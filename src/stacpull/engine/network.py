@@ -16,7 +16,6 @@ from stacpull.config.options import Options
 from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
-from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, Counters
 from stacpull.net.gate import Gates
@@ -76,10 +75,6 @@ class Network(msgspec.Struct, frozen=True):
     def counters(self) -> Counters:
         """Return the counters of the network so far."""
         return self.client.counters
-
-    def note_retry(self, _failure: Failure) -> None:
-        """Count a retry."""
-        self.client.counters.retries += 1
 
 
 def source_address(

@@ -55,13 +55,17 @@ _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRU
 
 
 class Counters(msgspec.Struct):
-    """Network counters of a run. The callers that retry count `retries`."""
+    """Network counters of a run."""
 
     requests: int = 0
     """Requests sent, including each hop of a redirect."""
     retries: int = 0
     bytes_fetched: int = 0
     """Bytes of response bodies, including those of failed attempts."""
+
+    def note_retry(self, _failure: Failure) -> None:
+        """Count a retry (`net.retry.with_retries`)."""
+        self.retries += 1
 
 
 class NoPermitError(TransferError):
@@ -103,9 +107,9 @@ class StartedExchange(msgspec.Struct, frozen=True):
 
     request: Request
     """The current request."""
-    hops: tuple[str, ...]
+    hops: tuple[str, ...] = ()
     """The URLs that redirected before it."""
-    sent: PendingResponse | None
+    sent: PendingResponse | None = None
     """None if the current request was not sent yet."""
 
 
@@ -159,7 +163,7 @@ class Client:
 
     def open(
         self,
-        request: Request,
+        request: Request | StartedExchange,
         *,
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
@@ -168,7 +172,7 @@ class Client:
         """Send `request` and follow redirects when the context is entered.
 
         Args:
-            request: The request without credentials.
+            request: The request without credentials, or an exchange that `fastpath` started.
             accept: The statuses that are not failures. Redirects are followed unless their status is here.
             count_refusal: False if a 401 or 403 may be due to a stale href and not to wrong credentials.
             wait: False to raise `NoPermitError` if a host of the chain has no free permit.
@@ -177,19 +181,8 @@ class Client:
             TransferError: As raised by the transport; REDIRECT, SCHEME; and by status, see `net.status`.
             CredentialsError: The host refused 50 requests in a row.
         """
-        return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
-
-    def continue_exchange(
-        self, started: StartedExchange, *, accept: frozenset[int] = OK, count_refusal: bool = True
-    ) -> Exchange:
-        """Continue an exchange that `fastpath` started; otherwise the same as `open`.
-
-        Raises:
-            TransferError, CredentialsError: As `open`.
-        """
-        return Exchange(
-            self, started.request, accept, count_refusal=count_refusal, wait=True, started=started
-        )
+        start = request if isinstance(request, StartedExchange) else StartedExchange(request)
+        return Exchange(self, start, accept, count_refusal=count_refusal, wait=wait)
 
     @property
     def has_credentials(self) -> bool:
@@ -332,21 +325,19 @@ class Exchange:
     def __init__(
         self,
         client: Client,
-        request: Request,
+        start: StartedExchange,
         accept: frozenset[int],
         *,
         count_refusal: bool,
         wait: bool,
-        started: StartedExchange | None = None,
     ) -> None:
         self._client = client
-        self._request = request
+        self._request, self._hops, self._sent = start.request, start.hops, start.sent
         self._accept = accept
         self._count_refusal = count_refusal
         self._wait = wait
-        self._started = started
         self._gate = None
-        self._url = request.url
+        self._url = self._request.url
         self.is_sent = False
         """True once it has a permit: from then on it waits for the host."""
         self.redirected = False
@@ -355,16 +346,14 @@ class Exchange:
         return f"<Exchange {self._request.method} {cut_url(self._request.url)}>"
 
     async def __aenter__(self) -> Self:
-        request = self._request
-        hops = [] if self._started is None else list(self._started.hops)
-        self.redirected = bool(hops)
+        request, hops, sent = self._request, list(self._hops), self._sent
         while True:
-            following = await self._ask(request, hops)
+            self.redirected = bool(hops)
+            following = await self._ask(request, hops, sent or await self._send(request))
             if following is None:
                 return self
             hops.append(request.url)
-            request = following
-            self.redirected = True
+            request, sent = following, None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -431,13 +420,11 @@ class Exchange:
                 await limits.spend(len(chunk))
             yield chunk
 
-    async def _ask(self, request: Request, hops: list[str]) -> Request | None:
-        """Send one hop. Return the next request, or None if this response is the final one and stays open."""
+    async def _ask(self, request: Request, hops: list[str], sent: PendingResponse) -> Request | None:
+        """Await one response. Return the next request; None if the response is the final one, still open."""
         client = self._client
+        gate, outgoing, sent_at, self._context = sent
         self._url = request.url
-        sent = None if self._started is None else self._started.sent
-        self._started = None
-        gate, outgoing, sent_at, self._context = sent or await self._send(request)
         self.is_sent = True
         try:
             response = self._response = await self._context.__aenter__()

@@ -194,8 +194,9 @@ class ApiReader:
                 return await stack.enter_async_context(self._client.open(request, accept=_STREAMED))
 
             try:
+                note_retry = self._client.counters.note_retry
                 response = await with_retries(
-                    attempt, self._policy, self._clock, self._note_retry, jitter=self._jitter
+                    attempt, self._policy, self._clock, note_retry, jitter=self._jitter
                 )
             except TransferError as error:
                 if error.failure.status in _REFUSALS and same_site(self._source, url):
@@ -225,7 +226,7 @@ class ApiReader:
                 raise
 
         def note_retry(failure: Failure) -> None:
-            self._client.counters.retries += 1
+            self._client.counters.note_retry(failure)
             if failure.kind is FailureKind.STALLED and not one_of_many:
                 self._warn(f"{failure.message} Requesting it again.")
 
@@ -279,9 +280,6 @@ class ApiReader:
         if host not in self._silent:
             self._silent.add(host)
             self._warn(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
-
-    def _note_retry(self, _failure: Failure) -> None:
-        self._client.counters.retries += 1
 
     def _refusal(self, failure: Failure) -> str:
         return f"{failure.message} {self._how_to_give()}"

@@ -404,11 +404,9 @@ class _Attempt:
     # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        client, started, self._started = self._fetcher.client, self._started, None
-        if started is not None:
-            return client.continue_exchange(started, accept=accept, count_refusal=self._count_refusal)
-        request = Request(self._job.href, headers=headers)
-        return client.open(request, accept=accept, count_refusal=self._count_refusal)
+        started, self._started = self._started, None
+        request = started or Request(self._job.href, headers=headers)
+        return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _take(self, response: Exchange, doubt: Check | None = None) -> Body | Arrival:
         """Receive the body of a 200, unless the service of DEST can copy the object."""

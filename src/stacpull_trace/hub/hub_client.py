@@ -265,10 +265,11 @@ class Hub:
         """
         name = tile.filename(file)
         known = tile.files.get(file, TileFile(None, None))
+        note_retry = self.session.counters.note_retry
 
         async def fetch(url: str) -> HeaderRead | Failure:
             return await read_header(
-                self._reader, url, self._policy, self._clock, self._note_retry, header_size=known.header_size
+                self._reader, url, self._policy, self._clock, note_retry, header_size=known.header_size
             )
 
         found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), fetch))[-1]
@@ -324,7 +325,7 @@ class Hub:
                     raise TransferError(replace(error.failure, retryable=False)) from error
                 raise
 
-        return await with_retries(attempt, self._policy, self._clock, self._note_retry)
+        return await with_retries(attempt, self._policy, self._clock, self.session.counters.note_retry)
 
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:
@@ -333,9 +334,6 @@ class Hub:
             if response.status != HTTPStatus.OK:
                 return _Answer(response.status, body, units)
             return _Answer(response.status, await _decoded(body, response), units)
-
-    def _note_retry(self, _failure: Failure) -> None:
-        self.session.counters.retries += 1
 
 
 def _request(url: str, body: Json | None) -> Request:

@@ -19,7 +19,6 @@ import orjson
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.models import Failure
 from stacpull.net.client import OK, Client, Counters, Exchange
 from stacpull.net.logins.tokens import CachedToken, TimedToken
 from stacpull.net.retry import RetryPolicy, with_retries
@@ -99,7 +98,7 @@ class Tokens:
         return status, body
 
     async def _retried(self) -> tuple[int, bytes]:
-        return await with_retries(self._ask, self._policy, self._clock, self._note_retry)
+        return await with_retries(self._ask, self._policy, self._clock, self._client.counters.note_retry)
 
     async def _ask(self) -> tuple[int, bytes]:
         form = {
@@ -131,9 +130,6 @@ class Tokens:
             f"{host_of(self._url)} refuses the client id and secret ({answer}): "
             "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
         )
-
-    def _note_retry(self, _failure: Failure) -> None:
-        self._client.counters.retries += 1
 
 
 def _life(expires_in: object) -> float:

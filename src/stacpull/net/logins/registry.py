@@ -157,7 +157,7 @@ class Logins:
 
     def _note(self, failure: Failure) -> None:
         """Count a retry, and report it at most once per minute and host."""
-        self.counters.retries += 1
+        self.counters.note_retry(failure)
         now = self.clock.monotonic()
         if now >= self._silent_until.get(failure.host, now):
             self._silent_until[failure.host] = now + _NOTICE_EVERY + (failure.retry_after or 0.0)
