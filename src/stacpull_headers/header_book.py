@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacpull.clock import Clock
+from stacpull.engine.pool import TransferSlots
 from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Failure, FailureKind, ItemId, Json
@@ -76,7 +77,7 @@ class HeaderBook:
         self.results = results
         self.done, self.failed = counts
         self._secrets = secrets
-        self._slots = asyncio.Semaphore(slots)
+        self.slots = TransferSlots(slots)
         self._clock = clock
         self._on_failed = on_failed
         self._batches: deque[RowBatch] = deque()
@@ -88,11 +89,6 @@ class HeaderBook:
         self._over = False
 
     # Called by the pool.
-
-    async def slots(self, _most: int) -> int:
-        """Wait for a slot for the next header."""
-        await self._slots.acquire()
-        return 1
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
         """Add a header; its slot is released when the row is saved.
@@ -112,11 +108,6 @@ class HeaderBook:
     def fail(self, job: HeaderJob, failure: Failure, attempts: int) -> None:  # noqa: ARG002 - the pool passes it
         """Add an asset that failed and is not retried; its slot is already released."""
         self.give_up(job, failure)
-
-    def free_slots(self, count: int = 1) -> None:
-        """Release the slots of assets without a header."""
-        for _ in range(count):
-            self._slots.release()
 
     @property
     def open_rows(self) -> int:
@@ -183,8 +174,7 @@ class HeaderBook:
             await asyncio.to_thread(self.results.put, rows, position=position)
         self._unsaved -= len(closed)
         self._saved.set()
-        for _ in range(held):
-            self._slots.release()
+        self.slots.free(held)
 
     def _reached(self) -> Any:
         """Remove complete batches; return the position after them, None if it did not change."""

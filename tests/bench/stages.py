@@ -31,10 +31,9 @@ from tests.bench.mixes import MIXES, File, write_files
 from tests.bench.origins import Origin, origin
 
 from stacpull.clock import SystemClock
-from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import Pool, TransferSlots
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -60,11 +59,14 @@ class Stage(NamedTuple):
     microseconds: float
 
 
-class _Sink(TransferSlots):
+class _Sink:
     """Discards the outcomes of a pool."""
 
+    def __init__(self, slots: int) -> None:
+        self.slots = TransferSlots(slots)
+
     def put(self, _job: Job, _received: Arrival | None) -> None:
-        self.free_slots()
+        self.slots.free()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)

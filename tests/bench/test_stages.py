@@ -11,7 +11,7 @@ from tests.servers.process import ROOT
 STAGES = {
     "transfer": {"aiohttp: redirect and file", "pool: a task for each asset", "pool: the fast path"},
     "items, disk and ledger": {"decode the page", "ledger: plan", "sha256", "write the part"},
-    "threads of a mirror": {"loop", "writer", "store process"},
+    "threads of a mirror": {"loop", "store process"},
 }
 
 

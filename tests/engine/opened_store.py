@@ -12,6 +12,7 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.pool import TransferSlots
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job, Validator
@@ -41,18 +42,19 @@ class StoreEvents:
                 self.stages.append(event)
 
 
-class _Client(StoreClient):
-    """A client that notes what it counts."""
+def _count(slots: TransferSlots, events: StoreEvents) -> None:
+    """Count the assets that are written and published."""
+    free, published = slots.free, slots.published
 
-    events: StoreEvents
+    def on_free(count: int = 1) -> None:
+        events.written += count
+        free(count)
 
-    def written(self, count: int) -> None:
-        self.events.written += count
-        super().written(count)
+    def on_published(count: int) -> None:
+        events.published += count
+        published(count)
 
-    def published(self, count: int) -> None:
-        self.events.published += count
-        super().published(count)
+    slots.free, slots.published = on_free, on_published  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -61,7 +63,7 @@ async def opened(
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
-    client = _Client(
+    client = StoreClient(
         bench.destination,
         bench.run,
         secrets or Secrets(),
@@ -70,7 +72,7 @@ async def opened(
         on_event=events.event,
         on_broken=events.broken.append,
     )
-    client.events = events
+    _count(client.outcomes.slots, events)
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:
@@ -78,7 +80,7 @@ async def opened(
             try:
                 await client.call(MirrorOperations.recover)
                 yield client
-                await client.flush()
+                await client.outcomes.flush()
             finally:
                 await client.close()
     await asyncio.to_thread(lock.close)

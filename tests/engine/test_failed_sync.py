@@ -166,9 +166,9 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
     async def broken_off() -> None:
         async with asyncio.timeout(20), opened(tmp_path, events) as store:
             monkeypatch.setattr(outcomes, "record", fail)
-            store.put(job, received(job, b"a"))
+            store.outcomes.put(job, received(job, b"a"))
             if is_called:
-                await store.flush()
+                await store.outcomes.flush()
                 with pytest.raises(DestinationError):
                     await store.call(Publisher.publish_all)
             else:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine import arrival_sender
-from stacpull.engine.arrival_sender import TransferSlots
+from stacpull.engine.pool import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job, Validator
 from stacpull.store.destination import Destination
@@ -26,10 +25,10 @@ def arrival(row: int, size: int) -> Arrival:
 
 async def take(flight: TransferSlots, count: int) -> None:
     for _ in range(count):
-        await flight.slots(1)
+        await flight.take(1)
 
 
-def test_no_slot_is_free_before_something_is_written() -> None:
+def test_no_slot_is_free_before_one_is_given_back() -> None:
     async def course() -> None:
         flight = TransferSlots(8)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -37,7 +36,7 @@ def test_no_slot_is_free_before_something_is_written() -> None:
             waiting = group.create_task(take(flight, 1))
             await asyncio.sleep(0.02)
             assert not waiting.done()
-            flight.written(1)
+            flight.free()
             await waiting
 
     asyncio.run(course())
@@ -46,36 +45,21 @@ def test_no_slot_is_free_before_something_is_written() -> None:
 def test_as_many_slots_are_taken_as_are_free() -> None:
     async def course() -> None:
         flight = TransferSlots(5)
-        assert [await flight.slots(3), await flight.slots(3)] == [3, 2]
+        assert [await flight.take(3), await flight.take(3)] == [3, 2]
         flight.resize(6)
-        assert await flight.slots(3) == 1
+        assert await flight.take(3) == 1
 
     asyncio.run(course())
 
 
-def test_a_slot_that_is_given_back_is_free() -> None:
+def test_no_slot_is_free_while_too_many_complete_parts_wait() -> None:
     async def course() -> None:
-        flight = TransferSlots(1)
-        await flight.slots(1)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = group.create_task(flight.slots(1))
-            await asyncio.sleep(0.02)
-            assert not waiting.done()
-            flight.free_slots()
-            await waiting
-
-    asyncio.run(course())
-
-
-def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrival_sender, "_MOST_UNPUBLISHED", 3)
-
-    async def course() -> None:
-        flight = TransferSlots(100)
+        flight = TransferSlots(100, most_unpublished=3)
         await take(flight, 3)
-        flight.written(3)
+        flight.delivered(3)
+        flight.free(3)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            waiting = [group.create_task(flight.slots(1)) for _ in (4, 5)]
+            waiting = [group.create_task(flight.take(1)) for _ in (4, 5)]
             waiting.append(group.create_task(flight.wait_for_publisher()))
             await asyncio.sleep(0.02)
             assert not any(task.done() for task in waiting)
@@ -88,12 +72,12 @@ def test_no_slot_is_free_while_too_many_complete_parts_wait(monkeypatch: pytest.
 def test_a_task_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
     async def course() -> None:
         flight = TransferSlots(1)
-        await flight.slots(1)
+        await flight.take(1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(flight.slots(1), 0.01)
-        flight.written(1)
+            await asyncio.wait_for(flight.take(1), 0.01)
+        flight.free()
         async with asyncio.timeout(10):
-            await flight.slots(1)
+            await flight.take(1)
 
     asyncio.run(course())
 
@@ -108,16 +92,15 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
 
         def deliver(batch: list[Arrival]) -> None:
             written.extend(batch)
-            loop.call_soon_threadsafe(flight.written, len(batch))
+            loop.call_soon_threadsafe(flight.free, len(batch))
 
         writer = WriterThread(destination, checksum="sha256", deliver=deliver, on_error=errors.append)
 
         async def put_some(task: int) -> None:
             for number in range(20):
-                await flight.slots(1)
+                await flight.take(1)
                 writer.put(arrival(20 * task + number, number))
 
-        writer.start()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for task in range(20):
                 group.create_task(put_some(task))
@@ -137,7 +120,6 @@ def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
     delivered: list[Arrival] = []
     writer = WriterThread(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
     writer.put(arrival_of(job(1), 3, "f", Validator(), "nowhere.whole"))
-    writer.start()
     writer._thread.join(timeout=10)
     writer.put(arrival(2, 1))
     writer.close()

@@ -8,9 +8,8 @@ import pytest
 from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import Pool, TransferSlots
 from stacpull.models import Arrival, Failure, Job, Json, Validator
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -24,11 +23,11 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", f"https://b.example/{row}", None, "c/i", f"{row}.tif")
 
 
-class Disk(TransferSlots):
+class Disk:
     """Origin, slow writer and publisher in one: counts what is between the first two."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__(slots)
+        self.slots = TransferSlots(slots)
         self.in_flight = 0
         self.unwritten: list[tuple[Job, Arrival]] = []
         self.most = 0
@@ -60,7 +59,7 @@ class Disk(TransferSlots):
             await asyncio.sleep(0.002)
             batch, self.unwritten[:3] = self.unwritten[:3], []
             self.done += [one.row for one, _ in batch]
-            self.written(len(batch))
+            self.slots.free(len(batch))
 
 
 async def _never(_href: str) -> Json:

@@ -67,7 +67,7 @@ def test_groups_are_published_in_time_without_a_request(
     async def course() -> None:
         async with opened(tmp_path, events, process=process) as store:
             for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
-                store.put(job, received(job, job.key.encode() * size))
+                store.outcomes.put(job, received(job, job.key.encode() * size))
             await until(lambda: store.counters["items_done"] == 1)
             await asyncio.sleep(2 * PACE)
 
@@ -85,8 +85,8 @@ def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: 
 
     async def course() -> None:
         async with opened(tmp_path, events, secrets=secrets) as store:
-            store.fail(jobs[1], reset, 1)
-            store.put(jobs[0], received(jobs[0], b"x"))
+            store.outcomes.fail(jobs[1], reset, 1)
+            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.written)
             await store.call(Publisher.publish_all)
             assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
@@ -99,7 +99,7 @@ def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: 
 def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
-            store.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
+            store.outcomes.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
 
     run(course)
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
@@ -174,7 +174,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             monkeypatch.setattr(GroupSync, "sync", fails)
-            store.put(jobs[0], received(jobs[0], b"x"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
                 await store.call(meta.complete_walk)
@@ -199,7 +199,7 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             monkeypatch.setattr(Destination, "write_part", full)
-            store.put(jobs[0], received(jobs[0], b"x"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
 
     run(course)
@@ -232,13 +232,13 @@ def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch)
-            store.put(jobs[0], received(jobs[0], b"first"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
-            store.put(jobs[1], received(jobs[1], b"second"))
+            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
             await until(lambda: events.written == 2)
             assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
             call = asyncio.create_task(store.call(Publisher.publish_all))
-            store.put(jobs[2], received(jobs[2], b"third"))
+            store.outcomes.put(jobs[2], received(jobs[2], b"third"))
             await until(lambda: events.written == 3)
             assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
             slow.may_end.set()
@@ -258,9 +258,9 @@ def test_closing_during_a_sync_publishes_received_bodies(
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch)
-            store.put(jobs[0], received(jobs[0], b"first"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
-            store.put(jobs[1], received(jobs[1], b"second"))
+            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
             asyncio.get_running_loop().call_later(0.2, slow.may_end.set)
 
     run(course)
@@ -277,7 +277,7 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr(GroupSync, "sync", fails)
-            store.put(jobs[0], received(jobs[0], b"x"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
 
     with pytest.raises(DestinationError, match="failed to store"):
         run(course)
@@ -296,10 +296,10 @@ def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_grou
     async def course() -> None:
         async with opened(tmp_path, events) as store:
             slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
-            store.put(jobs[0], received(jobs[0], b"first"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
             monkeypatch.setattr(Destination, "write_part", full)
-            store.put(jobs[1], received(jobs[1], b"second"))
+            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
             await until(lambda: events.broken)
             slow.may_end.set()
 
@@ -345,7 +345,7 @@ def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[
                 assert not any(call.done() for call in calls)
                 store._process.kill()
             await refused(store)
-            store.put(jobs[0], received(jobs[0], b"x"))
+            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
 
     run(course)
     assert [type(error) for error in events.broken] == [DestinationError]

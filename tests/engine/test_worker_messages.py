@@ -30,6 +30,7 @@ from stacpull.engine.store_messages import StoreEvent, ToNetwork, decode_to_netw
 from stacpull.engine.worker_messages import FromWorker, ToWorker, WorkerSettings
 from stacpull.errors import CredentialsError, DestinationError, SourceError, StacpullError, WorkerError
 from stacpull.events import Notice
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, VersionInDest
 from stacpull.net.addresses import AddressPolicy
 from stacpull.redact import Secret
@@ -69,8 +70,8 @@ FROM_WORKER: list[FromWorker] = [
     Arrivals(
         [Arrival(7, 3, 1, "c/i", "x.tif", 12, 99, b"digest", '"e"', True, "7.1.12;%22e%22;x%FF.tif.whole")]
     ),
-    messages.JobUnchanged(7),
-    messages.JobFailed(7, REFUSED, 6),
+    UnchangedAsset(7, 3, 1),
+    AssetFailure(7, 3, REFUSED, 6),
     messages.RequestItem(1, "https://a.example/i", None),
     messages.Reserve(2, "b.example:443", 1),
     messages.Throttled("b.example:443", 2.5),

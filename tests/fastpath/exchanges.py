@@ -17,10 +17,9 @@ from tests.store.opened_parts import opened_parts
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.engine.arrival_sender import TransferSlots
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import Pool, TransferSlots
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -126,15 +125,15 @@ class Outcome(NamedTuple):
     """What is in use, what waits, and refusals in a row, when all is over."""
 
 
-class _Outcomes(TransferSlots):
+class _Outcomes:
     def __init__(self, slots: int) -> None:
-        super().__init__(slots)
+        self.slots = TransferSlots(slots)
         self.jobs: dict[int, Any] = {}
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
         known = None if arrival is None else replace(arrival, digest=None)
         self.jobs[job.row] = (known, job.href)
-        self.free_slots()
+        self.slots.free()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)

@@ -187,7 +187,7 @@ class MirrorRun:
             await self._warn_of_little_room()
             yield
         finally:
-            await self._store.flush()
+            await self._store.outcomes.flush()
             try:
                 if is_in_order and not self._broken.done():
                     await self._store.call(MirrorOperations.complete_items)
@@ -236,7 +236,7 @@ class MirrorRun:
         )
         pool = self._transfer_pool(queue, reader, parts)
         await walk_and_transfer(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
-        await self._store.flush()
+        await self._store.outcomes.flush()
         if not self._summary.items_unseen:
             await self._store.call(MirrorOperations.forget_unwanted)
         self._failures.check()
@@ -266,7 +266,7 @@ class MirrorRun:
         present = FilesInDest(self._workspace.destination)
         pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
-            self._store,
+            self._store.outcomes,
             network,
             reader,
             self._workspace.destination,

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
@@ -29,23 +30,66 @@ _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKi
 ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 
-class OutcomeSink(Protocol[JobT_contra, ResultT_contra]):
-    """Takes the outcomes of a pool, and limits its jobs (`engine.store_client.StoreClient`)."""
+class TransferSlots:
+    """The slots of a process: each job that is begun takes one.
 
-    async def slots(self, most: int) -> int:
+    Args:
+        slots: The number of slots.
+        most_unpublished: No slot is taken while as many complete parts wait to be published.
+    """
+
+    def __init__(self, slots: int, most_unpublished: float = inf) -> None:
+        self._slots = self._free = slots
+        self._most_unpublished = most_unpublished
+        self._unpublished = 0
+        self._changed = asyncio.Event()
+
+    async def take(self, most: int) -> int:
         """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
-        ...
+        while self._free <= 0 or self._unpublished >= self._most_unpublished:
+            self._changed.clear()
+            await self._changed.wait()
+        taken = min(most, self._free)
+        self._free -= taken
+        return taken
+
+    def free(self, count: int = 1) -> None:
+        """Free slots."""
+        self._free += count
+        self._changed.set()
+
+    def resize(self, slots: int) -> None:
+        """Set the number of slots."""
+        self.free(slots - self._slots)
+        self._slots = slots
+
+    def delivered(self, count: int) -> None:
+        """Record that assets were sent to be published."""
+        self._unpublished += count
+
+    def published(self, count: int) -> None:
+        """Record that assets were published."""
+        self._unpublished -= count
+        self._changed.set()
+
+    async def wait_for_publisher(self) -> None:
+        """Wait while too many complete parts wait to be published."""
+        while self._unpublished >= self._most_unpublished:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class OutcomeSink(Protocol[JobT_contra, ResultT_contra]):
+    """Takes the outcomes of a pool (`engine.outcome_sender.OutcomeSender`)."""
+
+    slots: TransferSlots
 
     def put(self, job: JobT_contra, received: ResultT_contra) -> None:
-        """Take a received asset. Its slot is free again when it is on the disk."""
+        """Take a received asset, and free its slot when it is on the disk."""
         ...
 
     def fail(self, job: JobT_contra, failure: Failure, attempts: int) -> None:
         """Take a final failure, whose slot was already freed."""
-        ...
-
-    def free_slots(self, count: int = 1) -> None:
-        """Free the slots of jobs without a received asset."""
         ...
 
 
@@ -74,6 +118,7 @@ class Pool(Generic[JobT, ResultT]):
         """
         self._queue = queue
         self._sink = sink
+        self._slots = sink.slots
         self._tools = tools
         self._ended: asyncio.Future[None] | None = None
         """Done at the end of the last job, once there are no more."""
@@ -148,9 +193,9 @@ class Pool(Generic[JobT, ResultT]):
     async def _feed(self) -> None:
         """Start jobs until there are no more; return when all have ended."""
         while (job := await self._next()) is not None:
-            slots = await self._sink.slots(1 + self._queue.qsize())
+            slots = await self._slots.take(1 + self._queue.qsize())
             if self._stopping:
-                self._sink.free_slots(slots)
+                self._slots.free(slots)
                 continue
             self._begin(job)
             for left in range(slots - 1, 0, -1):
@@ -159,7 +204,7 @@ class Pool(Generic[JobT, ResultT]):
                 except asyncio.QueueEmpty:
                     more = None
                 if more is None:
-                    self._sink.free_slots(left)
+                    self._slots.free(left)
                     break
                 self._begin(more)
         if self._open:
@@ -187,7 +232,7 @@ class Pool(Generic[JobT, ResultT]):
     async def _run_transfer(self, transfer: AssetTransfer[JobT, ResultT]) -> None:
         outcome = await transfer.run()
         if isinstance(outcome, Failure):
-            self._sink.free_slots()
+            self._slots.free()
             self.fail(transfer.job, outcome, transfer.attempts)
         else:
             self._sink.put(transfer.job, outcome)

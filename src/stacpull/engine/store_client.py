@@ -1,6 +1,6 @@
-"""The store for the network process: it starts the store process, and sends it received assets.
+"""The store for the network process: it starts the store process, and calls its operations.
 
-`engine.arrival_sender` decides which bodies are sent.
+`engine.outcome_sender` sends it received assets.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple, cast
@@ -18,14 +17,13 @@ import msgspec
 from stacpull.child_process import ChildProcess, Started, reap, spawn
 from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
-from stacpull.engine.arrival_sender import LONGEST_TO_DIRECTORY, ArrivalSender
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, encoded, error_of, framed
+from stacpull.engine.messages import ErrorReport, PartsWritten, encoded, error_of, framed
+from stacpull.engine.outcome_sender import LONGEST_TO_DIRECTORY, OutcomeSender
+from stacpull.engine.pool import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run
-from stacpull.models import Arrival, Failure, FailureKind, Job
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
@@ -43,6 +41,8 @@ _PROCESS = "store process"
 """The process as errors name it."""
 _BUFFER = 4 << 20
 """Bytes of the socket's buffer, if the system allows it."""
+_MOST_UNPUBLISHED = 4096
+"""Complete parts that may wait to be published."""
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ def _spawned(modules: Sequence[str]) -> Iterator[Started]:
         reap(process)
 
 
-class StoreClient(ArrivalSender):
+class StoreClient:
     """The interface to the store process. Use it on one event loop."""
 
     def __init__(
@@ -97,13 +97,6 @@ class StoreClient(ArrivalSender):
             on_event: Called on the loop with events for the user.
             on_broken: Called on the loop with the error after which nothing can be written.
         """
-        super().__init__(
-            slots,
-            destination,
-            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_HELD,
-            checksum=checksum,
-            on_broken=on_broken,
-        )
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
         self._destination = destination
@@ -114,10 +107,18 @@ class StoreClient(ArrivalSender):
         self._on_event = on_event
         self._on_broken = on_broken
         self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
+        self.outcomes = OutcomeSender(
+            TransferSlots(slots, _MOST_UNPUBLISHED),
+            destination,
+            self._channel.send,
+            secrets,
+            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_HELD,
+            checksum=checksum,
+            on_broken=on_broken,
+        )
+        """Sends the outcomes of a pool."""
         self._process: ChildProcess | None = None
-        self._on_written: deque[Callable[[int], None]] = deque()
-        """Callbacks for confirmations of bodies, in the order of the messages."""
-        self._closed: asyncio.Future[ErrorReport | None] = self._loop.create_future()
+        self._closed: asyncio.Future[ErrorReport | None] = asyncio.get_running_loop().create_future()
         self._failure: BaseException | None = None
         self._closing = False
 
@@ -146,7 +147,6 @@ class StoreClient(ArrivalSender):
             raise DestinationError(_ENDED) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
-        self.start_writer()
 
     def stop(self) -> None:
         """End long operations early."""
@@ -171,37 +171,6 @@ class StoreClient(ArrivalSender):
             raise error_of(error, _PROCESS)
         if was_open and not self._closed.done():
             raise DestinationError(_ENDED)
-
-    # --- received assets ---------------------------------------------------------------------------------
-
-    def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        """See `ArrivalSender.send_arrivals`."""
-        self._send_on(arrivals, self.bodies_written)
-
-    def deliver(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
-        """Publish assets that a worker process has received.
-
-        Args:
-            arrivals: The assets.
-            on_written: Called with the number of bodies once the store process has them.
-        """
-        self._unpublished += len(arrivals)
-        self._send_on(arrivals, on_written)
-
-    def _send_on(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
-        if any(one.body is not None for one in arrivals):
-            self._on_written.append(on_written)
-        self._channel.send(Arrivals(arrivals))
-
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Record that an asset failed for good, or is not ready yet."""
-        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
-        scrubbed = failure.scrubbed(self._secrets)
-        self._channel.send(AssetFailure(job.row, job.item_row, scrubbed, counted))
-
-    def send_unchanged(self, job: Job) -> None:
-        """Record that an asset has not changed at the source."""
-        self._channel.send(UnchangedAsset(job.row, job.item_row, job.generation))
 
     # --- operations --------------------------------------------------------------------------------------
 
@@ -247,10 +216,10 @@ class StoreClient(ArrivalSender):
                 self._take_counters(message.counters)
                 self._channel.take_response(message)
             case PartsWritten(count):
-                self._on_written.popleft()(count)
+                self.outcomes.bodies_written(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
-                self.published(count)
+                self.outcomes.slots.published(count)
             case messages.StoreEvent(event):
                 self._on_event(event)
             case messages.StoreBroken(error):

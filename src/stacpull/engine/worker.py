@@ -1,6 +1,6 @@
 """A worker process (`main`), which `workers.py` starts.
 
-    socket ─▶ queue ─▶ pool ─▶ arrival sender ─▶ socket, or parts of DEST and their names to the socket
+    socket ─▶ queue ─▶ pool ─▶ outcome sender ─▶ socket, or parts of DEST and their names to the socket
 
 It transfers like the first network process. It ends at once when the other end of its socket is closed: the
 first process has closed it, has ended or was killed. This has the same effect on the disk as a kill. A thread

@@ -1,7 +1,7 @@
 """The messages between the first network process and a worker process (`engine.messages`).
 
     first process ─▶ WholeEnvironment, Start, then Jobs, PartsWritten, ItemRead, Granted, …, Stop or End
-    worker        ─▶ Ready, then Arrivals, JobFailed, JobUnchanged, RequestItem, Reserve, Throttled, …
+    worker        ─▶ Ready, then Arrivals, AssetFailure, UnchangedAsset, RequestItem, Reserve, Throttled, …
 
 A Dask worker (`engine.dask_cluster`) is on another machine, and only gets these messages.
 
@@ -21,6 +21,7 @@ from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, WholeEnvironment
 from stacpull.engine.network import SourceAddress
 from stacpull.events import HostProgress
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Checksum, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
@@ -127,20 +128,6 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
     now: float
 
 
-class JobUnchanged(msgspec.Struct, tag=12, array_like=True):
-    """An asset that has not changed at the source."""
-
-    row: int
-
-
-class JobFailed(msgspec.Struct, tag=13, array_like=True):
-    """An asset that failed for good, or whose host does not respond."""
-
-    row: int
-    failure: Failure
-    attempts: int
-
-
 class RequestItem(msgspec.Struct, tag=14, array_like=True):
     """Read this item for an asset. `newer_than` and the response use the worker's monotonic clock."""
 
@@ -214,8 +201,8 @@ ToWorker = (
 FromWorker = (
     Ready
     | Arrivals
-    | JobUnchanged
-    | JobFailed
+    | AssetFailure
+    | UnchangedAsset
     | RequestItem
     | LookForFile
     | Reserve

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, cast
 from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.arrival_sender import ArrivalSender
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
-from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_report
+from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
+from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.engine.pool import TransferSlots
 from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
 from stacpull.events import Notice
-from stacpull.models import Arrival, Checksum, Failure, Job
+from stacpull.models import Checksum, Failure, Job
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -162,8 +163,8 @@ class FirstProcess:
             self._inbox.put_nowait(message)
 
 
-class Worker(ArrivalSender):
-    """The transfers of a worker process. Like a `StoreClient` it takes outcomes, and reports them."""
+class Worker:
+    """The transfers of a worker process."""
 
     def __init__(
         self,
@@ -174,9 +175,11 @@ class Worker(ArrivalSender):
         parts: FileParts | StreamedParts,
     ) -> None:
         options = settings.options
-        super().__init__(
-            settings.slots,
+        self._outcomes = OutcomeSender(
+            TransferSlots(settings.slots),  # the first process counts what all workers have to publish
             destination,
+            first.send,
+            network.secrets,
             longest=0 if destination.is_local else LONGEST_HELD,
             checksum=options.recorded_checksum,
             on_broken=first.fail,
@@ -195,7 +198,7 @@ class Worker(ArrivalSender):
         asks_first = bool(settings.own_parts) and not destination.is_local
         self._pool = open_pool(
             self._queue,
-            self,
+            self._outcomes,
             network,
             first,
             destination,
@@ -214,7 +217,6 @@ class Worker(ArrivalSender):
         Raises:
             BaseException: An error that ends the run.
         """
-        self.start_writer()
         self._network.events.hand_over(self._pass_on)
         self._network.events.share_closings(
             lambda host, seconds: self._first.send(messages.Throttled(host, seconds))
@@ -229,13 +231,13 @@ class Worker(ArrivalSender):
                 await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
                 working.cancel()
                 await asyncio.wait([working])
-                await self.all_sent()
+                await self._outcomes.all_sent()
                 for task in others:
                     task.cancel()
 
     async def close(self) -> None:
         """Report everything received."""
-        await self.flush()
+        await self._outcomes.flush()
         if self._durable is not None:
             await asyncio.to_thread(mark_synced, self._durable)
         self._first.send(self._spent())
@@ -248,37 +250,19 @@ class Worker(ArrivalSender):
                     for job in jobs:
                         self._queue.put_nowait(job)
                 case PartsWritten(count):
-                    self.bodies_written(count)
+                    self._outcomes.bodies_written(count)
                 case messages.LookAgain():
                     await self._parts.look_again()
                 case messages.Throttled(host, seconds):
                     self._network.client.gates[host].throttled(seconds, from_other_process=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
-                    self.resize(slots)
+                    self._outcomes.slots.resize(slots)
                     self._network.client.gates.set_maximum(per_host)
                 case messages.Stop():
                     self._pool.stop()
                 case messages.End():
                     self._end.set()
-
-    # --- outcomes ----------------------------------------------------------------------------------------
-
-    def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        """See `ArrivalSender.send_arrivals`."""
-        self._first.send(Arrivals(arrivals))
-
-    def written(self, count: int) -> None:
-        """Free the slots; the first process counts what all workers have to publish."""
-        self.free_slots(count)
-
-    def send_unchanged(self, job: Job) -> None:
-        """See `ArrivalSender.send_unchanged`."""
-        self._first.send(messages.JobUnchanged(job.row))
-
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Report an asset that failed."""
-        self._first.send(messages.JobFailed(job.row, failure, attempts))
 
     # --- the network -------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """`--processes N` and `--dask`: several network processes around one store process.
 
     walk ─▶ queue ─┬▶ pool of this process ══ bodies, names of parts ═▶ store process
-                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ arrival sender
+                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ outcome sender
                          ▲═══ bodies, names of parts, failures ══┘
 
 The first network process walks, plans and gives out jobs. Each worker (`worker_transfers.py`) has a loop and
@@ -10,7 +10,7 @@ connections of its own, and takes jobs from the same queue.
 A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
 and hashes its parts itself, since one store process that does so for all becomes the slowest part. With a
 bucket as DEST, it sends bodies of up to 1 MiB instead: sending them on takes less time than storing them.
-`engine.arrival_sender` describes how much of all this may wait. The first process must hear of every asset
+`engine.outcome_sender` describes how much of all this may wait. The first process must hear of every asset
 anyway: it gives the next job then, and knows at any moment which jobs a lost worker had.
 
 `--processes` and `--dask` differ in their `WorkerSupply` and `WorkerProcess` only:
@@ -57,6 +57,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Job
 from stacpull.net.client import Counters
 from stacpull.net.transport import TransferError
@@ -341,7 +342,7 @@ class Workers:
     async def _feed(self) -> None:
         """Send jobs to workers until all jobs have an outcome, or the run is stopped."""
         while not self._stopping:
-            await self._store.wait_for_publisher()
+            await self._store.outcomes.slots.wait_for_publisher()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
@@ -375,17 +376,17 @@ class Workers:
     # --- messages of workers -----------------------------------------------------------------------------
 
     def _take_message(self, worker: WorkerProcess, message: messages.FromWorker) -> None:  # noqa: C901, PLR0912 -- one case each
-        if isinstance(message, Arrivals | messages.JobUnchanged | messages.JobFailed):
+        if isinstance(message, Arrivals | UnchangedAsset | AssetFailure):
             self._lost_in_vain = 0
         match message:
             case Arrivals(arrivals):
                 for arrival in arrivals:
                     arrival.own_parts = worker.own_parts
                     worker.close(arrival.row)
-                self._store.deliver(arrivals, lambda count: worker.send(PartsWritten(count)))
-            case messages.JobUnchanged(row):
-                self._store.send_unchanged(worker.close(row))
-            case messages.JobFailed(row, failure, attempts):
+                self._store.outcomes.send(arrivals, lambda count: worker.send(PartsWritten(count)))
+            case UnchangedAsset(row):
+                self._store.outcomes.send_unchanged(worker.close(row))
+            case AssetFailure(row, _, failure, attempts):
                 self._pool.fail(worker.close(row), failure, attempts)
             case messages.RequestItem():
                 self._group.create_task(self._read_item(worker, message))

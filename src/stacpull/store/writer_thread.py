@@ -22,7 +22,7 @@ _GATHER = 0.002
 
 
 class WriterThread:
-    """One thread that writes parts. `deliver` and `on_error` are called on that thread.
+    """One thread that writes parts. It starts with the first one, and calls `deliver` and `on_error`.
 
     Args:
         destination: The store for the parts.
@@ -49,18 +49,17 @@ class WriterThread:
         self._queue: SimpleQueue[Arrival | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stacpull-writer", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
     def put(self, arrival: Arrival) -> None:
         """Queue a received asset: the thread writes its body as a complete part, and changes `arrival`."""
         self._queue.put(arrival)
+        if self._thread.ident is None:
+            self._thread.start()
 
     def close(self) -> None:
         """Write the waiting bodies, then end the thread."""
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         try:

@@ -4,91 +4,102 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from stacpull.engine import arrival_sender
-from stacpull.engine.arrival_sender import ArrivalSender
-from stacpull.models import Arrival, HeldBody, Job, Validator
+from stacpull.engine import outcome_sender
+from stacpull.engine.messages import Arrivals
+from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.engine.pool import TransferSlots
+from stacpull.ledger.outcomes import UnchangedAsset
+from stacpull.models import HeldBody, Job, Validator
+from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.transfer.arrival import arrival_of
 
 LONGEST = 100
 
 
-class Sender(ArrivalSender):
-    """It keeps what it sends."""
+class Sent(list[msgspec.Struct]):
+    """The messages of a sender."""
 
-    def __init__(self, destination: Destination) -> None:
-        self.sent: list[list[Arrival]] = []
-        self.unchanged: list[Job] = []
-        self.errors: list[BaseException] = []
-        super().__init__(64, destination, longest=LONGEST, checksum="sha256", on_broken=self.errors.append)
-
-    def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        self.sent.append(list(arrivals))
-
-    def send_unchanged(self, job: Job) -> None:
-        self.unchanged.append(job)
+    def batches(self) -> list[list[int]]:
+        """The rows of the assets in each message."""
+        return [[one.row for one in message.arrivals] for message in self if isinstance(message, Arrivals)]
 
     def rows(self) -> list[int]:
-        return [arrival.row for batch in self.sent for arrival in batch]
+        return [row for batch in self.batches() for row in batch]
+
+
+def sender_to(
+    sent: Sent, destination: Destination, on_broken: Callable[[BaseException], None]
+) -> OutcomeSender:
+    return OutcomeSender(
+        TransferSlots(64),
+        destination,
+        sent.append,
+        Secrets(),
+        longest=LONGEST,
+        checksum="sha256",
+        on_broken=on_broken,
+    )
 
 
 @asynccontextmanager
-async def sender_at(place: Path) -> AsyncIterator[Sender]:
+async def sender_at(place: Path) -> AsyncIterator[tuple[OutcomeSender, Sent]]:
     destination = await asyncio.to_thread(Destination, place)
-    sender = Sender(destination)
-    sender.start_writer()
+    sent, errors = Sent(), list[BaseException]()
+    sender = sender_to(sent, destination, errors.append)
     try:
-        yield sender
+        yield sender, sent
     finally:
         await sender.flush()
         await asyncio.to_thread(destination.close)
-        assert sender.errors == []
+        assert errors == []
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each body is a batch, and three of them may be under way."""
-    monkeypatch.setattr(arrival_sender, "_BATCH", 1)
-    monkeypatch.setattr(arrival_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
+    monkeypatch.setattr(outcome_sender, "_BATCH", 1)
+    monkeypatch.setattr(outcome_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
 
 
 def job(row: int) -> Job:
     return Job(row, 1, 0, "a", "https://b.example/a", None, "c/i", f"{row}.tif")
 
 
-def put(sender: ArrivalSender, row: int, size: int = 10) -> None:
+def put(sender: OutcomeSender, row: int, size: int = 10) -> None:
     sender.put(job(row), arrival_of(job(row), size, "f", Validator(), b"x" * size))
 
 
-async def free_slots(sender: ArrivalSender) -> int:
+async def free_slots(sender: OutcomeSender) -> int:
     """Return how many slots are free."""
-    taken = await sender.slots(1000)
-    sender.free_slots(taken)
+    taken = await sender.slots.take(1000)
+    sender.slots.free(taken)
     return taken
 
 
 @pytest.mark.usefixtures("at_once")
 def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Path) -> None:
-    async def course() -> Sender:
-        async with sender_at(tmp_path) as sender:
-            assert await sender.slots(8) == 8
+    async def course() -> Sent:
+        async with sender_at(tmp_path) as (sender, sent):
+            assert await sender.slots.take(8) == 8
             for row in range(8):
                 put(sender, row)
-            assert sender.rows() == [0, 1, 2]
+            assert sent.rows() == [0, 1, 2]
             assert await free_slots(sender) == 64 - 8
             sender.bodies_written(1)
             sender.bodies_written(1)
-            assert sender.rows() == [0, 1, 2, 3, 4]
+            assert sent.rows() == [0, 1, 2, 3, 4]
             assert await free_slots(sender) == 64 - 6
-        return sender
+        return sent
 
     assert asyncio.run(course()).rows() == list(range(8))  # at its end it sends the rest
 
@@ -96,12 +107,12 @@ def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Pat
 @pytest.mark.usefixtures("at_once")
 def test_a_body_larger_than_the_limit_is_sent_alone(tmp_path: Path) -> None:
     async def course() -> None:
-        async with sender_at(tmp_path) as sender:
+        async with sender_at(tmp_path) as (sender, sent):
             put(sender, 1, LONGEST)
             put(sender, 2)
-            assert sender.rows() == [1]
+            assert sent.rows() == [1]
             sender.bodies_written(1)
-            assert sender.rows() == [1, 2]
+            assert sent.rows() == [1, 2]
 
     asyncio.run(course())
 
@@ -110,7 +121,7 @@ def test_a_body_larger_than_the_limit_is_sent_alone(tmp_path: Path) -> None:
 def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path) -> None:
     async def course() -> None:
         taken: list[int] = []
-        async with sender_at(tmp_path) as sender:
+        async with sender_at(tmp_path) as (sender, _sent):
             for row in range(3):
                 body = HeldBody(b"x")
                 body.on_taken = partial(taken.append, row)
@@ -126,7 +137,7 @@ def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path)
 @pytest.mark.usefixtures("at_once")
 def test_all_sent_waits_until_everything_is_sent(tmp_path: Path) -> None:
     async def course() -> None:
-        async with sender_at(tmp_path) as sender, asyncio.timeout(10):
+        async with sender_at(tmp_path) as (sender, sent), asyncio.timeout(10):
             for row in range(5):
                 put(sender, row)
             waiting = asyncio.ensure_future(sender.all_sent())
@@ -135,42 +146,42 @@ def test_all_sent_waits_until_everything_is_sent(tmp_path: Path) -> None:
                 assert not waiting.done()
                 sender.bodies_written(1)
             await waiting
-            assert sender.rows() == [0, 1, 2, 3, 4]
+            assert sent.rows() == [0, 1, 2, 3, 4]
             await sender.all_sent()
 
     asyncio.run(course())
 
 
 def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
-    async def course() -> Sender:
-        async with sender_at(tmp_path) as sender:
-            assert await sender.slots(3) == 3
+    async def course() -> Sent:
+        async with sender_at(tmp_path) as (sender, sent):
+            assert await sender.slots.take(3) == 3
             put(sender, 1)
             put(sender, 2, LONGEST + 1)
             put(sender, 3)
-            assert sender.sent == []
+            assert sent == []
         assert await free_slots(sender) == 64 - 2  # the bodies are not confirmed
-        return sender
+        return sent
 
-    sender = asyncio.run(course())
-    assert sorted([one.row for one in batch] for batch in sender.sent) == [[1, 3], [2]]
-    (written,) = next(batch for batch in sender.sent if batch[0].row == 2)
+    sent = asyncio.run(course())
+    assert sorted(sent.batches()) == [[1, 3], [2]]
+    (written,) = next(
+        message.arrivals for message in sent if isinstance(message, Arrivals) and message.arrivals[0].row == 2
+    )
     assert written.body is None
     with closing(Destination(tmp_path)) as destination:
         assert [path.name for path in destination.parts.iterdir()] == [written.part]
 
 
 def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: Path) -> None:
-    async def course() -> Sender:
-        async with sender_at(tmp_path) as sender:
-            await sender.slots(1)
+    async def course() -> Sent:
+        async with sender_at(tmp_path) as (sender, sent):
+            await sender.slots.take(1)
             sender.put(job(1), None)
             assert await free_slots(sender) == 64
-        return sender
+        return sent
 
-    sender = asyncio.run(course())
-    assert [one.row for one in sender.unchanged] == [1]
-    assert sender.sent == []
+    assert asyncio.run(course()) == [UnchangedAsset(1, 1, 0)]
 
 
 def test_a_cancelled_flush_ends_the_writer(tmp_path: Path) -> None:
@@ -180,8 +191,8 @@ def test_a_cancelled_flush_ends_the_writer(tmp_path: Path) -> None:
         loop, busy = asyncio.get_running_loop(), threading.Event()
         loop.set_default_executor(ThreadPoolExecutor(1))
         destination = await asyncio.to_thread(Destination, tmp_path)
-        sender = Sender(destination)
-        sender.start_writer()
+        sender = sender_to(Sent(), destination, lambda _: None)
+        put(sender, 1, LONGEST + 1)
         waiting = loop.run_in_executor(None, busy.wait)
         flushing = asyncio.create_task(sender.flush())
         for _ in range(2):

@@ -1,14 +1,14 @@
-"""Sends received assets to the store process, or from a worker to the first network process.
+"""Sends the outcomes of a pool to the store process, or from a worker to the first network process.
 
     received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
               └▶ any other ──▶ thread: part file ─▶ message with names
 
-The network process of a run and each worker process have an `ArrivalSender`. Its memory and files are
+The network process of a run and each worker process have an `OutcomeSender`. Its memory and files are
 limited:
 
-- Slots: an asset takes a slot of its process before it is fetched. The slot is free again when its bytes are
-  on the disk as a complete part, when the store process has them, or when it has failed. So there are never
-  more assets in transfer and in memory than slots.
+- Slots (`engine.pool.TransferSlots`): an asset takes a slot of its process before it is fetched. The slot is
+  free again when its bytes are on the disk as a complete part, when the store process has them, or when it
+  has failed. So there are never more assets in transfer and in memory than slots.
 - Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
   the bodies of its workers, so it has at most this much per worker. The store process accepts no further
   bodies while it has 64 MiB of unpublished ones (`store.buffered_parts`).
@@ -20,7 +20,6 @@ So all processes wait for a slow disk or bucket.
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from copy import copy
@@ -29,7 +28,11 @@ from typing import TypeVar
 
 import msgspec
 
-from stacpull.models import Arrival, HeldBody, Job
+from stacpull.engine.messages import Arrivals
+from stacpull.engine.pool import TransferSlots
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.models import Arrival, Failure, FailureKind, HeldBody, Job
+from stacpull.redact import Secrets
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
 from stacpull.store.writer_thread import WriterThread
@@ -37,8 +40,6 @@ from stacpull.threads import to_its_end
 
 T = TypeVar("T")
 
-_MOST_UNPUBLISHED = 4096
-"""Complete parts that may wait to be published."""
 LONGEST_TO_DIRECTORY = 32 << 10
 """The most bytes of a body that is sent: copying a longer one takes longer than writing it here. For a bucket
 the limit is `LONGEST_HELD`, because the store process uploads it from memory."""
@@ -61,57 +62,14 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     """Called when the store process has it."""
 
 
-class TransferSlots:
-    """The slots of a process, for an `engine.pool.OutcomeSink`."""
-
-    def __init__(self, slots: int) -> None:
-        """Create `slots` free slots."""
-        self._slots = self._free = slots
-        self._unpublished = 0
-        self._changed = asyncio.Event()
-
-    async def slots(self, most: int) -> int:
-        """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
-        while self._free <= 0 or self._unpublished >= _MOST_UNPUBLISHED:
-            self._changed.clear()
-            await self._changed.wait()
-        taken = min(most, self._free)
-        self._free -= taken
-        return taken
-
-    def free_slots(self, count: int = 1) -> None:
-        """Free slots."""
-        self._free += count
-        self._changed.set()
-
-    def resize(self, slots: int) -> None:
-        """Set the number of slots."""
-        self.free_slots(slots - self._slots)
-        self._slots = slots
-
-    def written(self, count: int) -> None:
-        """Free the slots of assets that are on the disk. They wait to be published."""
-        self._unpublished += count
-        self.free_slots(count)
-
-    def published(self, count: int) -> None:
-        """Record that assets were published."""
-        self._unpublished -= count
-        self._changed.set()
-
-    async def wait_for_publisher(self) -> None:
-        """Wait while too many complete parts wait to be published."""
-        while self._unpublished >= _MOST_UNPUBLISHED:
-            self._changed.clear()
-            await self._changed.wait()
-
-
-class ArrivalSender(TransferSlots, ABC):
-    """Takes the outcomes of a pool, and sends them on. Use it on one event loop.
+class OutcomeSender:
+    """Sends the outcomes of a pool (`engine.pool.OutcomeSink`). Use it on one event loop.
 
     Args:
-        slots: Assets that may be in flight.
+        slots: Limits the assets in flight.
         destination: The store for bodies that are not sent.
+        send: Sends a message.
+        secrets: Removed from the messages of failures.
         longest: The most bytes of a body that is sent; longer ones are written.
         checksum: Algorithm of the digest to record; None for none.
         on_broken: Called with the error if nothing can be written any more.
@@ -120,23 +78,28 @@ class ArrivalSender(TransferSlots, ABC):
 
     def __init__(
         self,
-        slots: int,
+        slots: TransferSlots,
         destination: Store,
+        send: Callable[[msgspec.Struct], None],
+        secrets: Secrets,
         *,
         longest: int,
         checksum: str | None,
         on_broken: Callable[[BaseException], None],
         durable: bool = False,
     ) -> None:
-        super().__init__(slots)
+        self.slots = slots
+        """The slots of the pool: each outcome frees one."""
+        self._send_message = send
+        self._secrets = secrets
         self._longest = longest
         self._loop = asyncio.get_running_loop()
         self._batch = _ArrivalBatch()
         self._unsent: deque[_ArrivalBatch] = deque()
-        self._sent: deque[_ArrivalBatch] = deque()
-        """The unconfirmed batches, without their assets."""
         self._under_way = 0
         self._nothing_unsent = asyncio.Event()
+        self._on_written: deque[Callable[[int], None]] = deque()
+        """Callbacks for the confirmations of messages with bodies, in their order."""
         self._writer = WriterThread(
             destination,
             checksum=checksum,
@@ -145,32 +108,20 @@ class ArrivalSender(TransferSlots, ABC):
             durable=durable,
         )
 
-    @abstractmethod
-    def send_arrivals(self, arrivals: list[Arrival]) -> None:
-        """Send assets: all of them with their bodies, or none."""
-
-    @abstractmethod
-    def send_unchanged(self, job: Job) -> None:
-        """Report an asset that has not changed."""
-
-    def start_writer(self) -> None:
-        """Start the thread that writes."""
-        self._writer.start()
-
-    def put(self, job: Job, arrival: Arrival | None) -> None:
+    def put(self, job: Job, received: Arrival | None) -> None:
         """Take an asset that was received; None if it has not changed."""
-        if arrival is None:
+        if received is None:
             self.send_unchanged(job)
-            self.free_slots()
+            self.slots.free()
             return
-        body = arrival.body
-        if body is None or arrival.size > self._longest:
-            self._writer.put(copy(arrival))  # it is changed there, and `engine.sharing` may still use it
+        body = received.body
+        if body is None or received.size > self._longest:
+            self._writer.put(copy(received))  # it is changed there, and `engine.sharing` may still use it
             return
-        arrival.part = part_name_of(arrival)
+        received.part = part_name_of(received)
         batch = self._batch
-        batch.arrivals.append(arrival)
-        batch.size += arrival.size
+        batch.arrivals.append(received)
+        batch.size += received.size
         if isinstance(body.obj, HeldBody):
             batch.on_taken.append(body.obj.on_taken)
         if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
@@ -178,14 +129,30 @@ class ArrivalSender(TransferSlots, ABC):
         elif len(batch.arrivals) == 1:
             self._loop.call_later(_GATHER, self._end_batch)
 
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        """Report an asset that failed, or is not ready yet. Its slot was freed before."""
+        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+        self._send_message(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), counted))
+
+    def send_unchanged(self, job: Job) -> None:
+        """Report an asset that has not changed at the source."""
+        self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
+
+    def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
+        """Send assets at once: those of a batch, or those that a worker has received.
+
+        Args:
+            arrivals: The assets.
+            on_written: Called with the number of bodies, if there are any, once the store process has them.
+        """
+        self.slots.delivered(len(arrivals))
+        if any(one.body is not None for one in arrivals):
+            self._on_written.append(on_written)
+        self._send_message(Arrivals(arrivals))
+
     def bodies_written(self, count: int) -> None:
-        """Record that the store process has the next batch, with `count` assets."""
-        batch = self._sent.popleft()
-        self._under_way -= batch.size
-        for taken in batch.on_taken:
-            taken()
-        self.written(count)
-        self._send_some()
+        """Record that the store process has the `count` bodies of the oldest unconfirmed message."""
+        self._on_written.popleft()(count)
 
     async def all_sent(self) -> None:
         """Wait until all bodies are sent."""
@@ -206,8 +173,8 @@ class ArrivalSender(TransferSlots, ABC):
         self._loop.call_soon_threadsafe(function, value)
 
     def _send_names(self, arrivals: list[Arrival]) -> None:
-        self.send_arrivals(arrivals)
-        self.written(len(arrivals))
+        self.send(arrivals, self.slots.free)
+        self.slots.free(len(arrivals))
 
     def _end_batch(self) -> None:
         if self._batch.arrivals:
@@ -225,7 +192,13 @@ class ArrivalSender(TransferSlots, ABC):
 
     def _send_next(self) -> None:
         batch = self._unsent.popleft()
-        arrivals, batch.arrivals = batch.arrivals, []
-        self._sent.append(batch)
+        arrivals, batch.arrivals = batch.arrivals, []  # the bodies are not kept until they are confirmed
         self._under_way += batch.size
-        self.send_arrivals(arrivals)
+        self.send(arrivals, partial(self._batch_written, batch))
+
+    def _batch_written(self, batch: _ArrivalBatch, count: int) -> None:
+        self._under_way -= batch.size
+        for taken in batch.on_taken:
+            taken()
+        self.slots.free(count)
+        self._send_some()
