@@ -55,6 +55,23 @@ def test_a_directory_without_permission_is_named(
     assert again.code == 0, again.err
 
 
+@pytest.mark.parametrize(
+    ("metadata", "file"), [("item", "col0/col0-0/col0-0.json"), ("ndjson", "col0/items.ndjson")]
+)
+@pytest.mark.parametrize("command", ["export", "report"])
+def test_a_file_of_items_that_cannot_be_read_is_named(
+    tmp_path: Path, command: str, metadata: str, file: str
+) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 1), tmp_path / "m"
+    mirror = ("mirror", str(source), str(dest), "--no-progress", "--all-collections", "--metadata", metadata)
+    assert unprivileged(*mirror).code == 0
+    (dest / file).chmod(0o000)
+    out = {"export": (str(tmp_path / "out.parquet"),), "report": ("-o", str(tmp_path / "out.html"))}[command]
+    ran = unprivileged(command, str(dest), *out)
+    assert ran.code == 5, ran.err
+    assert f"{dest / file} cannot be read: Permission denied." in ran.err
+
+
 NAMES = ["Zürich", "東京", "ascii"]
 
 

@@ -129,7 +129,7 @@ class MirrorContents:
             linked: False to leave out items that were reached through a link of another one.
 
         Raises:
-            DestinationError: The ledger cannot be read.
+            DestinationError: The ledger or a file of `--metadata ndjson` cannot be read.
         """
         passed, self.unreadable, self.unreadable_path = (state or {}).get("items") or (0, 0, "")
         self.position = 0
@@ -193,11 +193,14 @@ class MirrorContents:
         """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.
 
         The file remains if a later run stores items in files of their own.
+
+        Raises:
+            DestinationError: The file cannot be read.
         """
         names = list(views.item_names(self.db, row.row))
         linked = {one.name for one in names if one.is_linked}
         written = {one.name for one in names if one.is_written}
-        with self.files.open(path) as file:
+        with _readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = parsed_object(line)
                 if document is None:
@@ -241,8 +244,15 @@ def read_document(files: StoredFiles, path: str) -> bytes | None:
     Raises:
         DestinationError: The file cannot be read.
     """
-    try:
+    with _readable(files, path):
         return files.read(path)
+
+
+@contextmanager
+def _readable(files: StoredFiles, path: str) -> Iterator[None]:
+    """Name the file at `path`, relative to DEST, if it cannot be read in the block."""
+    try:
+        yield
     except OSError as error:
         raise DestinationError(f"{files.name}/{path} cannot be read: {error.strerror}.") from error
 
