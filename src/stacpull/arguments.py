@@ -285,16 +285,18 @@ seconds = above_zero("number of seconds")
 
 
 def duration(raw: object) -> float:
-    """Read a time in seconds: a number above 0, or text like 3h50m, 90m, 1d12h or 45s."""
+    """Read a time in seconds: a number from 0 (no limit), or text like 3h50m, 90m, 1d12h or 45s."""
     found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
     if found is not None and found[0]:
-        total = sum(
+        total: float | None = sum(
             float(part) * unit for part, unit in zip(found.groups(), _UNIT_SECONDS, strict=True) if part
         )
     else:
-        total = _number(raw) or 0.0
-    if total <= 0:
-        raise ValueError(f"must be a time above 0, like 3h50m, 90m or a number of seconds, not {raw!r}")
+        total = _number(raw)
+    if total is None or total < 0:
+        raise ValueError(
+            f"must be a time like 3h50m or 90m, or a number of seconds (0: no limit), not {raw!r}"
+        )
     return total
 
 

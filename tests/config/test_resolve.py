@@ -470,8 +470,8 @@ def test_no_representation_contains_secrets(tmp_path: Path) -> None:
     assert "planted" not in repr(resolved)
 
 
-@pytest.mark.parametrize("name", ["requests-per-second", "limit-rate", "min-rate"])
-def test_a_rate_of_zero_undoes_a_limit_of_the_config_file(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["requests-per-second", "limit-rate", "min-rate", "stop-after"])
+def test_zero_undoes_a_limit_of_the_config_file(tmp_path: Path, name: str) -> None:
     config = tmp_path / "c.toml"
     config.write_text(f"{name} = 5\n")
     options = resolve({"config": str(config), name: "0"}, environ={}).options

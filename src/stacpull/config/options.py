@@ -77,7 +77,7 @@ class S3Options:
 class Options:
     """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
 
-    Times are in seconds, sizes in bytes, rates per second; a rate of 0 means no limit.
+    Times are in seconds, sizes in bytes, rates per second; a rate or a `stop_after` of 0 means no limit.
 
     Attributes:
         headers: Header fields that are sent only to the source's own host.
@@ -147,14 +147,12 @@ class Options:
         read=arguments.from_zero("number"),
         shown="no limit",
     )
-    stop_after: arguments.NumberAboveZero | None = attrs.field(
-        default=None,
-        converter=arguments.ratio,
-        metadata=declaration(
-            "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
-            metavar="TIME",
-            read=arguments.duration,
-        ),
+    stop_after: arguments.NumberFromZero = option(
+        0.0,
+        "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
+        metavar="TIME",
+        read=arguments.duration,
+        shown="no limit",
     )
     max_failures: arguments.NotNegative | None = attrs.field(
         default=None,

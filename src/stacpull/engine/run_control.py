@@ -133,11 +133,12 @@ class FailureLimit:
 
 @asynccontextmanager
 async def timed_stop(
-    stop: asyncio.Event | None, seconds: float | None, on_event: Listener | None
+    stop: asyncio.Event | None, seconds: float, on_event: Listener | None
 ) -> AsyncIterator[asyncio.Event]:
     """Give a new event that stops the work. It is set when `stop` is set, and after `seconds` at the latest.
 
-    `stop` belongs to the caller, who may use it for several runs: it is never set here.
+    0 seconds mean no limit. `stop` belongs to the caller, who may use it for several runs: it is never set
+    here.
 
     Raises:
         UsageError: `stop` is not an event of asyncio. To wait for one of `threading` would block the loop.
@@ -151,7 +152,7 @@ async def timed_stop(
             on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after): resume to continue."))
         stopping.set()
 
-    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, on_time)
+    timer = asyncio.get_running_loop().call_later(seconds, on_time) if seconds else None
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             passing = group.create_task(_pass_on(stop, stopping))
