@@ -522,6 +522,12 @@ def shard(raw: object) -> tuple[int, int]:
     return first, last
 
 
+OF_THIS_MACHINE: Final[frozenset[Reader]] = frozenset(
+    {existing_file, dask_cluster, directory, access_token, item_ids, area, clip_area, expression, shard}
+)
+"""Readers of values that may be valid on another machine only: they read files, or the job array."""
+
+
 def _contents(name: str) -> str:
     if not name.strip():
         raise ValueError("needs the name of a file after @")

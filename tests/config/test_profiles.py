@@ -171,6 +171,7 @@ def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text:
         read(tmp_path, text)
     assert "planted-secret" not in str(caught.value)
     assert "p.toml" in str(caught.value)
+    assert str(caught.value)[-1] in ".?"
 
 
 HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
@@ -214,6 +215,7 @@ def test_invalid_logins_are_rejected(tmp_path: Path, text: str, message: str) ->
         read(tmp_path, text)
     assert message in str(caught.value)
     assert "planted-secret" not in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
 )
 def test_mistakes_are_reported_with_their_line(refused, text: str, message: str) -> None:
     assert refused(text).startswith(message)
+    assert refused(text)[-1] in ".?"
 
 
 def test_a_duplicate_key_is_not_valid_toml(refused) -> None:

@@ -31,8 +31,8 @@ def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
     return asyncio.run(course())
 
 
-def test_a_page_over_64_mib_requires_the_option(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"more than 67108864 bytes. --max-page-size raises the limit"):
+def test_a_page_over_64_mb_requires_the_option(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"more than 64000000 bytes. --max-page-size raises the limit"):
         mirrored(tmp_path / "a", 65 * MIB, Options())
     report = mirrored(tmp_path / "b", 65 * MIB, Options(max_page_size=66 * MIB))
     assert (report.state, report.assets_done) == ("complete", 1)

@@ -91,7 +91,7 @@ def _lines(setting: Setting) -> list[Setting]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{where}: the header file {path} cannot be read") from problem
+        raise UsageError(f"{where}: the header file {path} cannot be read.") from problem
     return [
         Setting(line, f"{path}, line {number}")
         for number, line in enumerate(lines, 1)
@@ -108,8 +108,8 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
         of: The option's value, which may be a file.
     """
     name, colon, rest = str(setting.value).partition(":")
-    if not colon or not FIELD_NAME.fullmatch(name.strip()):
-        raise UsageError(f"{setting.where}: write a header field as 'Name: value'")
+    if not colon or not FIELD_NAME.fullmatch(name.strip()):  # `field_name` would quote it: it may be a secret
+        raise UsageError(f"{setting.where}: write a header field as 'Name: value'.")
     try:
         name = field_name(name.strip())
     except ValueError as problem:
@@ -118,7 +118,7 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
     value, names = fill(rest.strip(), f"the {label}", environ)
     if CONTROL.search(value):
         raise UsageError(
-            f"{setting.where}: the value of the {label} contains a line break or control character"
+            f"{setting.where}: the value of the {label} contains a line break or control character."
         )
     secret = Secret(value, spelled_out=of is setting and not names)
     return Credential(name, secret, names or (label,))
@@ -134,7 +134,7 @@ def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -
     found = []
     for name, setting in given.items():
         if not isinstance(setting.value, str):
-            raise UsageError(f"{setting.where}: must be text in quotes")
+            raise UsageError(f"{setting.where}: must be text in quotes.")
         value, names = fill(setting.value, setting.where, environ)
         found.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return found

@@ -172,11 +172,11 @@ class Options:
         ),
     )
     max_page_size: int = option(
-        64 * 1024 * 1024,
+        64_000_000,
         "Largest page or JSON document to read, for services that ignore --page-size.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_count,
-        unit="M",
+        shown="64M",
     )
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
@@ -423,7 +423,7 @@ def _shown(name: str, default: object, unit: str) -> str:
     if isinstance(default, bool):
         return name if default else ""
     if isinstance(default, int | float):
-        return f"{default / 1e6:.0f}M" if unit == "M" else f"{default:g} {unit}".rstrip()
+        return f"{default:g} {unit}".rstrip()
     return default if isinstance(default, str) else ""
 
 

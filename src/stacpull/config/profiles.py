@@ -161,7 +161,7 @@ def _read(path: Path) -> Profile:
         else:
             raise entry.wrong(f"there is no such key{nearest(entry.name, (*_PLAIN, 'login', 's3'))}")
     if not logins and s3 is None:
-        raise UsageError(f"{path}: a profile has [login.NAME] or [s3]")
+        raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
     return Profile(path.stem, path, logins=tuple(logins), s3=s3, **plain)
 
 
@@ -326,7 +326,7 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
 def _filled(setting: Setting, environ: Mapping[str, str]) -> str:
     text = replaced(str(setting.value), environ)
     if CONTROL.search(text):
-        raise UsageError(f"{setting.where}: its value contains a line break or control character")
+        raise UsageError(f"{setting.where}: its value contains a line break or control character.")
     return text
 
 
@@ -455,7 +455,7 @@ def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
     if close and not any(
         f"[{head}{name}]" in text for text in _aws_files(environ) for head in ("", "profile ")
     ):
-        raise UsageError(f"there are no credentials {name}{close} See: stacpull credentials list")
+        raise UsageError(f"There are no credentials {name}{close} `stacpull credentials list` shows them.")
 
 
 def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import attrs
 import msgspec
 
+from stacpull import arguments
 from stacpull.config import credentials, toml
 from stacpull.config.environment import completed, with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
@@ -85,7 +86,10 @@ def resolve(
 def _settings(
     flags: Mapping[str, object], variables: Mapping[str, str], config: Config, scopes: frozenset[Scope]
 ) -> dict[str, Setting]:
-    """Return the raw values of the options that are set, by name, with the highest precedence."""
+    """Return the raw values of the options that are set, by name, with the highest precedence.
+
+    A value of the config file is also checked if another one replaces it.
+    """
     found = {}
     for option in OPTIONS:
         in_file = config.options.get(option.name)
@@ -96,7 +100,10 @@ def _settings(
         )
         first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
         if first is not None and option.scope in scopes:
-            _refuse_empty(option, first, undoes=in_file not in (None, first))
+            is_replaced = in_file not in (None, first)
+            if is_replaced and in_file is not None and option.read not in arguments.OF_THIS_MACHINE:
+                _read(option, in_file)
+            _refuse_empty(option, first, undoes=is_replaced)
             found[option.name] = first
     return found
 
@@ -183,7 +190,7 @@ def _split(source: str | None) -> SplitResult:
     try:
         return urlsplit(source or "")
     except ValueError as problem:
-        raise UsageError(f"SOURCE is not a valid URL: {problem}") from problem
+        raise UsageError(f"SOURCE is not a valid URL: {problem}.") from problem
 
 
 def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:

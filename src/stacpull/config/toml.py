@@ -87,8 +87,9 @@ class TomlEntry(NamedTuple):
             raise self.wrong(str(problem)) from problem
 
     def wrong(self, problem: str) -> UsageError:
-        """Return an error with the file and line."""
-        return UsageError(f"{self.where}: {problem}")
+        """Return an error with the file and line; `problem` has no period at its end."""
+        end = "" if problem.endswith("?") else "."
+        return UsageError(f"{self.where}: {problem}{end}")
 
 
 def config_path(given: str) -> Path:
@@ -106,8 +107,7 @@ def config_path(given: str) -> Path:
     if shipped.exists() or path.suffix:
         return shipped if shipped.exists() else path
     names = sorted(one.stem for one in shipped_config("").glob("*.toml"))
-    hint = nearest(given, names)
-    hint = f"{hint}?" if hint else f"; there are {', '.join(names)}."
+    hint = nearest(given, names) or f"; there are {', '.join(names)}."
     raise UsageError(f"--config {given}: there is no such file, and no config of that name{hint}")
 
 
@@ -118,7 +118,7 @@ def shipped_config(name: str) -> Path:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a clause with the nearest known name, or an empty string if none is similar."""
+    """Return the end of a question with the nearest known name, or an empty string if none is similar."""
     close = similar(name, known)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -173,13 +173,15 @@ def read_entries(path: Path) -> Iterator[TomlEntry]:
         text = path.read_text(encoding="utf-8-sig")
         document = tomlkit.parse(text)
     except OSError as problem:
-        raise UsageError(f"the config file {path} cannot be read: {problem.strerror or problem}") from problem
+        raise UsageError(
+            f"the config file {path} cannot be read: {problem.strerror or problem}."
+        ) from problem
     except UnicodeDecodeError as problem:
-        raise UsageError(f"the config file {path} is not UTF-8 text") from problem
+        raise UsageError(f"the config file {path} is not UTF-8 text.") from problem
     except ParseError as problem:
         raise UsageError(_not_toml(path, text, problem.line)) from problem
     except TOMLKitError as problem:
-        raise UsageError(f"{path} is not TOML: {problem}") from problem
+        raise UsageError(f"{path} is not TOML: {problem}.") from problem
     return _entries(document, path, 1)
 
 

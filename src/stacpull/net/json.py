@@ -5,7 +5,7 @@ writers use integers of any length. RFC 8259 forbids these or leaves them to the
 document anyway and reports the values it replaced, so that one odd value in one item does not end a walk of a
 million items.
 
-A decoded value takes up to 165 bytes of memory: 64 MiB of `[],` would become 1.5 GB. So the values are
+A decoded value takes up to 165 bytes of memory: 64 MB of `[],` would become 1.4 GB. So the values are
 counted before decoding, by their separators. Commas and brackets inside strings are counted, too, so the
 count is an upper bound. It takes a millisecond per megabyte.
 
@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 import orjson
 
-PAGE_LIMIT: Final = 64 * 1024 * 1024
+PAGE_LIMIT: Final = 64_000_000
 """The maximum size of a document in bytes, after undoing the content coding."""
 
 LENIENT_LIMIT: Final = 16 * 1024 * 1024

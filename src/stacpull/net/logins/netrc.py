@@ -55,9 +55,9 @@ class Netrc:
         except FileNotFoundError:
             return {}, ""
         except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
-            return {}, f"{self.path}, line {problem.lineno}: this is not a valid netrc file"
+            return {}, f"{self.path}, line {problem.lineno}: this is not a valid netrc file."
         except (OSError, UnicodeDecodeError):
-            return {}, f"{self.path} cannot be read as a netrc file"
+            return {}, f"{self.path} cannot be read as a netrc file."
         return {
             host.lower(): (user, password)
             for host, (user, _, password) in hosts.items()
