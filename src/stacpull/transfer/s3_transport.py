@@ -73,7 +73,7 @@ class _PlainGets:
     """Prepares GET requests for the objects of one bucket. Common parts are computed once per second.
 
     Args:
-        place: The endpoint of the bucket.
+        endpoint: The endpoint of the bucket.
         identity: The credentials; None for anonymous requests.
         fields: The fields to sign.
         signer: Signs the requests.
@@ -83,7 +83,7 @@ class _PlainGets:
 
     def __init__(
         self,
-        place: Endpoint,
+        endpoint: Endpoint,
         identity: Credentials | None,
         fields: dict[str, str],
         *,
@@ -93,7 +93,7 @@ class _PlainGets:
             [Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]
         ],
     ) -> None:
-        self.place = place
+        self.endpoint = endpoint
         self.identity = identity
         self._fields = fields
         self._signer = signer
@@ -104,16 +104,16 @@ class _PlainGets:
 
     def rewritten(self, key: str) -> Rewritten:
         """Return the request for an object."""
-        place, identity = self.place, self.identity
-        path = place.path + encode_key(key)
+        endpoint, identity = self.endpoint, self.identity
+        path = endpoint.path + encode_key(key)
         if identity is None:
-            return Rewritten(place.origin + path, self._fields, "", self._opened)
+            return Rewritten(endpoint.origin + path, self._fields, "", self._opened)
         date = self._now()
         if date != self._date:
             self._date = date
-            self._signed = self._signer.signed_fields(self._fields, identity, place.region, date=date)
+            self._signed = self._signer.signed_fields(self._fields, identity, endpoint.region, date=date)
         signed = self._signed
-        return Rewritten(place.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
+        return Rewritten(endpoint.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
 
 
 class Correction(NamedTuple):
@@ -201,7 +201,7 @@ class S3Transport:
         self._clock = clock
         self._regions = regions
         self._signer = Signer()
-        self._places = Recent[str, Endpoint]()
+        self._endpoints = Recent[str, Endpoint]()
         self._gets = Recent[str, _PlainGets](_BUCKETS)
         self._date = (0, "")
 
@@ -217,13 +217,13 @@ class S3Transport:
             if known is None:
                 return None
             identity = known[1]
-        place = self._place(bucket, settings)
+        endpoint = self._endpoint_of(bucket, settings)
         gets = self._gets.get(bucket)
-        if gets is None or gets.place is not place or gets.identity is not identity:
-            _, fields = self._fields({}, place, identity)
-            opened = partial(self._opened, place, identity)
+        if gets is None or gets.endpoint is not endpoint or gets.identity is not identity:
+            _, fields = self._fields({}, endpoint, identity)
+            opened = partial(self._opened, endpoint, identity)
             gets = self._gets[bucket] = _PlainGets(
-                place, identity, fields, signer=self._signer, now=self._now, opened=opened
+                endpoint, identity, fields, signer=self._signer, now=self._now, opened=opened
             )
         return gets.rewritten(key)
 
@@ -240,12 +240,12 @@ class S3Transport:
 
     def _opened(
         self,
-        place: Endpoint,
+        endpoint: Endpoint,
         identity: Credentials | None,
         request: Request,
         context: AbstractAsyncContextManager[Response],
     ) -> AbstractAsyncContextManager[Response]:
-        return self._exchange(request, _SentRequest(place, identity, context))
+        return self._exchange(request, _SentRequest(endpoint, identity, context))
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`, and again if the response names another region or the credentials were renewed.
@@ -268,11 +268,11 @@ class S3Transport:
         settings = await self._credentials.settings()
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
         if sent is not None:
-            place, identity, sending = sent
+            endpoint, identity, sending = sent
         else:
-            place = self._place(bucket, settings)
+            endpoint = self._endpoint_of(bucket, settings)
             identity = await self._credentials.frozen() if signing else None
-            sending = self._http.open(self._request(request, place, key, identity))
+            sending = self._http.open(self._request(request, endpoint, key, identity))
         for attempt in (1, 2, 3):
             is_answered = False
             try:
@@ -286,14 +286,14 @@ class S3Transport:
                 if is_answered:
                     raise
                 raise _naming_endpoint_option(error, bucket, settings) from error
-            correction = correction_of(refusal.status, refusal.headers, refusal.body, place.region)
+            correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
             if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break
             if correction.region:
-                place = self._remember(bucket, settings, correction.region)
+                endpoint = self._remember(bucket, settings, correction.region)
             elif identity is not None:
                 identity = await self._credentials.renew(identity)
-            sending = self._http.open(self._request(request, place, key, identity))
+            sending = self._http.open(self._request(request, endpoint, key, identity))
         if refusal.status == _FORBIDDEN and _is_denial(refusal):
             advice = _advice(self._options, may_sign=signing, signed=identity is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
@@ -320,30 +320,32 @@ class S3Transport:
 
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         """Store the region of `bucket` and return its endpoint."""
-        place = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
-        self._places[bucket] = place
-        return place
+        endpoint = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
+        self._endpoints[bucket] = endpoint
+        return endpoint
 
-    def _place(self, bucket: str, settings: AwsSettings) -> Endpoint:
+    def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
         """Return the known endpoint of `bucket`."""
-        return self._places.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
+        return self._endpoints.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
 
-    def _request(self, request: Request, place: Endpoint, key: str, identity: Credentials | None) -> Request:
-        path, query = place.path + encode_key(key), request.query
-        rest, fields = self._fields(request.headers, place, identity)
+    def _request(
+        self, request: Request, endpoint: Endpoint, key: str, identity: Credentials | None
+    ) -> Request:
+        path, query = endpoint.path + encode_key(key), request.query
+        rest, fields = self._fields(request.headers, endpoint, identity)
         if identity is not None:
             fields = self._signer.sign(
-                request.method, path, fields, identity, place.region, date=self._now(), query=query
+                request.method, path, fields, identity, endpoint.region, date=self._now(), query=query
             )
-        url = f"{place.origin}{path}?{query}" if query else place.origin + path
+        url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
         return request._replace(url=url, headers={**rest, **fields})
 
     def _fields(
-        self, headers: Mapping[str, str], place: Endpoint, identity: Credentials | None
+        self, headers: Mapping[str, str], endpoint: Endpoint, identity: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Return the header fields of a request: the unsigned and the signed ones."""
         rest, fields = _headers_for_s3(headers)
-        fields["host"] = place.host
+        fields["host"] = endpoint.host
         if identity is not None and self._options.request_payer:
             fields["x-amz-request-payer"] = "requester"
         return rest, fields
