@@ -21,7 +21,7 @@ from stacpull.net.addresses import AddressInfo, AddressPolicy
 
 
 @pytest.mark.parametrize(
-    ("origin", "endpoint", "name", "authority"),
+    ("origin", "key", "name", "authority"),
     [
         ("http://example.org", ("http", "example.org", 80), "example.org", "example.org"),
         ("HTTPS://Example.ORG", ("https", "example.org", 443), "example.org", "example.org"),
@@ -32,12 +32,10 @@ from stacpull.net.addresses import AddressInfo, AddressPolicy
         ("http://my_bucket.s3-eu", ("http", "my_bucket.s3-eu", 80), "my_bucket.s3-eu", "my_bucket.s3-eu"),
     ],
 )
-def test_plain_origins_are_parsed(
-    origin: str, endpoint: tuple[str, str, int], name: str, authority: str
-) -> None:
+def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: str, authority: str) -> None:
     host = plain_host(origin)
     assert host is not None
-    assert host.endpoint == endpoint
+    assert host.key == key
     assert host.name == name == host_of(f"{origin}/x")
     assert host.authority == host.default_fields["host"] == authority
     assert host.is_tls is (host.scheme == "https")

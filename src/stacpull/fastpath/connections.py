@@ -24,7 +24,7 @@ from stacpull.net import connection_errors
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
-from stacpull.net.idle import Endpoint, IdleConnections
+from stacpull.net.idle import ConnectionKey, IdleConnections
 from stacpull.net.transport import HttpSettings, TransferError
 from stacpull.proxies import is_bypassed, proxies
 
@@ -44,16 +44,13 @@ class FastConnections:
     """
 
     def __init__(self, settings: HttpSettings, idle: IdleConnections) -> None:
-        self._policy = settings.policy
-        self._connect_timeout = settings.connect_timeout
-        self._ca_bundle = settings.ca_bundle
-        self._context: ssl.SSLContext | None = None
+        self._settings = settings
+        self._tls: ssl.SSLContext | None = None
         self._opening = idle.join(self._close_idle)
         self._proxies = proxies() if settings.trust_env else {}
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
-        self._pace = (settings.min_rate, settings.stall_timeout)
         self._hosts: dict[str, FastHost] = {}
         """By origin (`http://host:port`) in lower case."""
         self.open: set[FastConnection] = set()
@@ -96,9 +93,9 @@ class FastConnections:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
         """
-        self._opening(host.endpoint)
+        self._opening(host.key)
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
         except OSError as error:
             raise TransferError(_failure_of(error, host.name)) from error
@@ -107,10 +104,12 @@ class FastConnections:
 
     async def _try_addresses(self, host: FastHost) -> FastConnection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search."""
-        context = await self._tls() if host.is_tls else None
+        if host.is_tls:
+            self._tls = self._tls or await self._settings.tls_context()
         addresses = await host.addresses()
-        reasons = self._policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
-        share = min(_PATIENCE, self._connect_timeout / max(len(addresses), 1))
+        policy, timeout = self._settings.policy, self._settings.connect_timeout
+        reasons = policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        share = min(_PATIENCE, timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
             address = str(info[4][0])
@@ -118,7 +117,7 @@ class FastConnections:
                 if (reason := reasons[address]) is not None:
                     raise AddressRefusedError(address, reason)
                 async with asyncio.timeout(share if left else None):
-                    connection = await self._connect_to(info, host, context)
+                    connection = await self._connect_to(info, host)
             except ssl.SSLError:
                 raise
             except OSError as error:
@@ -127,20 +126,18 @@ class FastConnections:
                     problem = error
             else:
                 host.failed.discard(info)
-                self._policy.connected(host.hostname, address)
+                policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 
-    async def _connect_to(
-        self, info: AddressInfo, host: FastHost, context: ssl.SSLContext | None
-    ) -> FastConnection:
+    async def _connect_to(self, info: AddressInfo, host: FastHost) -> FastConnection:
         """Connect to one address.
 
         The loop gets the address, not a socket. uvloop takes over a socket only after `connection_made`, and
         if the connection is closed by then, it closes the same descriptor twice.
         """
         address, port = str(info[4][0]), int(info[4][1])
-        server_name = host.hostname if context else None
+        tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
         made: list[FastConnection] = []
 
         def remembered() -> FastConnection:
@@ -149,21 +146,13 @@ class FastConnections:
 
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                remembered, address, port, ssl=context, server_hostname=server_name
+                remembered, address, port, ssl=tls, server_hostname=server_name
             )
         except BaseException:
             for one in made:  # it may have the connection, and uvloop never reports its end
                 one.give_up()
             raise
         return connection
-
-    async def _tls(self) -> ssl.SSLContext:
-        """Return the TLS context of all connections. Certificate files are read in a thread."""
-        if self._context is None:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
-            context.set_alpn_protocols(["http/1.1"])
-            self._context = context
-        return self._context
 
     # Called by connections.
 
@@ -185,12 +174,12 @@ class FastConnections:
 
     def pace(self) -> Pace:
         """Return a new `Pace` for a response."""
-        return Pace(*self._pace)
+        return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
-    def _close_idle(self, endpoint: Endpoint) -> None:
-        """Close the idle connections to an endpoint. One that was just opened for a request is not idle."""
+    def _close_idle(self, key: ConnectionKey) -> None:
+        """Close the idle connections with a key. One that was just opened for a request is not idle."""
         for host in self._hosts.values():
-            if host.endpoint == endpoint:
+            if host.key == key:
                 for connection in list(host.idle):
                     connection.close()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.hosts import HIGHEST_PORT, default_port
 from stacpull.net.addresses import AddressInfo
-from stacpull.net.idle import Endpoint
+from stacpull.net.idle import ConnectionKey
 from stacpull.net.transport import USER_AGENT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class FastHost:
         return f"<FastHost {self.name}, {len(self.idle)} idle>"
 
     @property
-    def endpoint(self) -> Endpoint:
+    def key(self) -> ConnectionKey:
         """Scheme, host and port."""
         return self.scheme, self.hostname, self.port
 

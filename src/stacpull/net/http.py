@@ -47,7 +47,7 @@ from stacpull.net.fields import (
     joined_fields,
 )
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
-from stacpull.net.idle import Endpoint, IdleConnections
+from stacpull.net.idle import ConnectionKey, IdleConnections
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
@@ -79,7 +79,7 @@ class HttpTransport:
         self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, are used only once, and use TLS."""
-        self._trusted: ssl.SSLContext | None = None
+        self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -160,8 +160,9 @@ class HttpTransport:
         async with self._opening:
             if key not in self._sessions:
                 policy = AddressPolicy(allow_private=True) if is_proxied else self._settings.policy
-                context = await self._certificates() if is_tls or is_proxied else True
-                connector = _Connector(policy, context, self._before_connecting, fresh=fresh)
+                if is_tls or is_proxied:
+                    self._tls = self._tls or await self._settings.tls_context()
+                connector = _Connector(policy, self._tls or True, self._before_connecting, fresh=fresh)
                 self._sessions[key] = aiohttp.ClientSession(
                     connector=connector,
                     timeout=self._timeout,
@@ -176,17 +177,9 @@ class HttpTransport:
                 )
             return self._sessions[key]
 
-    async def _certificates(self) -> ssl.SSLContext:
-        """Return the TLS context of all connections. A thread reads the certificate files."""
-        if self._trusted is None:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=self._settings.ca_bundle)
-            context.set_alpn_protocols(["http/1.1"])
-            self._trusted = context
-        return self._trusted
-
-    def _close_idle(self, endpoint: Endpoint) -> None:
+    def _close_idle(self, key: ConnectionKey) -> None:
         for session in self._sessions.values():
-            cast("_Connector", session.connector).close_idle(endpoint)
+            cast("_Connector", session.connector).close_idle(key)
 
 
 class HttpExchange:
@@ -316,7 +309,7 @@ class _Connector(aiohttp.TCPConnector):
         self,
         policy: AddressPolicy,
         context: ssl.SSLContext | bool,
-        before_connecting: Callable[[Endpoint], None],
+        before_connecting: Callable[[ConnectionKey], None],
         *,
         fresh: bool,
     ) -> None:
@@ -348,10 +341,10 @@ class _Connector(aiohttp.TCPConnector):
         self._before_connecting(("https" if is_tls else "http", host, port or (443 if is_tls else 80)))
         return await super()._create_connection(req, traces, timeout)
 
-    def close_idle(self, endpoint: Endpoint) -> None:
-        for key in list(self._conns):
-            if (("https" if key.is_ssl else "http"), key.host, key.port) == endpoint:
-                for protocol, _ in self._conns.pop(key):
+    def close_idle(self, key: ConnectionKey) -> None:
+        for own in list(self._conns):
+            if (("https" if own.is_ssl else "http"), own.host, own.port) == key:
+                for protocol, _ in self._conns.pop(own):
                     protocol.close()
 
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Endpoint = tuple[str, str, int]
-"""Scheme, host and port."""
+ConnectionKey = tuple[str, str, int]
+"""Scheme, host and port. A server may count the connections with the same key as one client's."""
 
 
 class IdleConnections:
@@ -15,22 +15,22 @@ class IdleConnections:
     """
 
     def __init__(self) -> None:
-        self._pools: list[Callable[[Endpoint], None]] = []
+        self._pools: list[Callable[[ConnectionKey], None]] = []
 
-    def join(self, close_idle: Callable[[Endpoint], None]) -> Callable[[Endpoint], None]:
+    def join(self, close_idle: Callable[[ConnectionKey], None]) -> Callable[[ConnectionKey], None]:
         """Add a pool.
 
         Args:
-            close_idle: Closes the idle connections of that pool to an endpoint.
+            close_idle: Closes the idle connections of that pool with a key.
 
         Returns:
-            A function to call with an endpoint before the pool opens a connection to it.
+            A function to call with the key of a connection before the pool opens it.
         """
         self._pools.append(close_idle)
 
-        def opening(endpoint: Endpoint) -> None:
+        def opening(key: ConnectionKey) -> None:
             for close in self._pools:
                 if close is not close_idle:
-                    close(endpoint)
+                    close(key)
 
         return opening

@@ -8,6 +8,8 @@ closed, the request is resent once on a new connection. All implementations pass
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -63,6 +65,12 @@ class HttpSettings(msgspec.Struct, frozen=True):
     connect_timeout: float = 30.0
     ca_bundle: Path | None = None
     trust_env: bool = True
+
+    async def tls_context(self) -> ssl.SSLContext:
+        """Return a new TLS context. Certificate files are read in a thread."""
+        context = await asyncio.to_thread(ssl.create_default_context, cafile=self.ca_bundle)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
 class Response(Protocol):
