@@ -13,7 +13,7 @@ from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
-from stacpull.sources.source_url import ApiPlace, api_place
+from stacpull.sources.source_url import ApiUrl, parse_api_url
 from stacpull.sources.stac_api import ApiSource
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
@@ -38,24 +38,24 @@ def source(url: str = API, table: dict[str, object] | None = None) -> tuple[ApiS
 
 
 @pytest.mark.parametrize(
-    ("url", "place"),
+    ("url", "api"),
     [
-        ("https://h", ApiPlace("https://h")),
-        ("https://h/", ApiPlace("https://h")),
-        ("https://h/v1/?x=1", ApiPlace("https://h/v1")),
-        ("https://h/collections", ApiPlace("https://h")),
-        ("https://h/v1/collections/x", ApiPlace("https://h/v1", "x")),
-        ("https://h/v1/collections/x/?limit=1", ApiPlace("https://h/v1", "x")),
-        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiPlace("https://h/v1", "a/b", items=True)),
-        ("https://h/collections/items", ApiPlace("https://h", "items")),
-        ("https://h/collections/items/items", ApiPlace("https://h", "items", items=True)),
-        ("https://h/collections/collections", ApiPlace("https://h", "collections")),
-        ("https://h/x/items", ApiPlace("https://h/x/items")),
-        ("https://h/collections/x/items/y", ApiPlace("https://h/collections/x/items/y")),
+        ("https://h", ApiUrl("https://h")),
+        ("https://h/", ApiUrl("https://h")),
+        ("https://h/v1/?x=1", ApiUrl("https://h/v1")),
+        ("https://h/collections", ApiUrl("https://h")),
+        ("https://h/v1/collections/x", ApiUrl("https://h/v1", "x")),
+        ("https://h/v1/collections/x/?limit=1", ApiUrl("https://h/v1", "x")),
+        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiUrl("https://h/v1", "a/b", items=True)),
+        ("https://h/collections/items", ApiUrl("https://h", "items")),
+        ("https://h/collections/items/items", ApiUrl("https://h", "items", items=True)),
+        ("https://h/collections/collections", ApiUrl("https://h", "collections")),
+        ("https://h/x/items", ApiUrl("https://h/x/items")),
+        ("https://h/collections/x/items/y", ApiUrl("https://h/collections/x/items/y")),
     ],
 )
-def test_parts_of_a_url(url: str, place: ApiPlace) -> None:
-    assert api_place(url) == place
+def test_parts_of_a_url(url: str, api: ApiUrl) -> None:
+    assert parse_api_url(url) == api
 
 
 def test_collections_are_listed_over_all_pages() -> None:

@@ -29,7 +29,7 @@ from stacpull.redact import Secrets, cut_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.sources.source_url import api_place
+from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
 
@@ -87,7 +87,7 @@ class Pruning:
         self._call = store.call
         self._run = run
         is_api = isinstance(source, ApiSource | SearchSource)
-        self._service = api_place(source.url).root if is_api else None
+        self._service = parse_api_url(source.url).root if is_api else None
         self._reader = reader
         self._secrets = secrets
         self._on_event = on_event

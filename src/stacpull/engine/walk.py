@@ -35,8 +35,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a walk.
 
     At the start of a walk, both fields are None. At the start of a later collection, only `request` is None.
-    In a tree or a file, `request` is one URL and a place in the document (`PageRequest.after`); if the place
-    is an API, also a page of it (`PageRequest.within`).
+    In a tree or a file, `request` is one URL and a position in the document (`PageRequest.after`); if that is
+    an API, also a page of it (`PageRequest.within`).
     """
 
     collection: str | None = None
@@ -274,14 +274,14 @@ class Walk:
                 break
         return new
 
-    def _report_left_out(self, selected: Selected, places: frozenset[Unread]) -> None:
-        """Report what is left out. `places` are links and entries of a page, all others are items."""
+    def _report_left_out(self, selected: Selected, unread: frozenset[Unread]) -> None:
+        """Report what is left out. `unread` are links and entries of a page, all others are items."""
         for one in selected.unread:
             kind = "A link" if one.href else "An item"
             what = f"{kind} of {one.collection} is left out ({one.name!r})"
             if one.name == OF_COLLECTION:
                 what = f"The collection {one.collection} is mirrored without its own assets"
-            elif one in places and not one.href:
+            elif one in unread and not one.href:
                 what = f"{one.name} skipped"
             self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
         if selected.without_label:

@@ -23,7 +23,7 @@ from stacpull.planning.hrefs import links_of, self_href, with_absolute_href
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
-from stacpull.sources.source_url import api_place, probable_url
+from stacpull.sources.source_url import parse_api_url, probable_url
 from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
@@ -105,7 +105,7 @@ def absolute(base: str, href: str) -> str | Failure:
 def located(document: Json, url: str) -> Json:
     """Return a document with the URL that it was read from as its `self` link.
 
-    In a catalog that was copied to another place, `self` links still contain the old URL. Its relative hrefs
+    In a catalog that was copied elsewhere, `self` links still contain the old URL. Its relative hrefs
     refer to the new one (RFC 3986, 5.1.3).
     """
     others = without_links(document, "self")
@@ -171,7 +171,7 @@ def items_elsewhere(body: Json, base: str) -> str | None:
     """
     hrefs = {href for rel, href in links_of(body) if rel in {"items", "item", "child"}}
     match [absolute(base, href) for href in hrefs]:
-        case [str(url)] if api_place(url).items:
+        case [str(url)] if parse_api_url(url).items:
             return url
     return None
 
@@ -192,7 +192,7 @@ def has_next(body: Json) -> bool:
 def _is_tree(document: Json) -> bool:
     """Return whether a document links to single items or catalogs and not to pages."""
     pages = any(rel == "items" for rel, _ in links_of(document))
-    return not pages and any(not api_place(href).items for href in tree_hrefs(document))
+    return not pages and any(not parse_api_url(href).items for href in tree_hrefs(document))
 
 
 _HINTS = {

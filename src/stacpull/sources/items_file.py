@@ -123,9 +123,9 @@ class ItemsFile(Source):
 
     def _resumed(self, start: PageRequest, version: str, on_notice: OnNotice) -> FilePosition:
         """Return the position of `start`; the start of the file unless it is surely of this version."""
-        place = FilePosition.of(start)
-        if place == FilePosition() or (version and place.version == version):
-            return place
+        position = FilePosition.of(start)
+        if position == FilePosition() or (version and position.version == version):
+            return position
         return self._from_start(on_notice)
 
     def _from_start(self, on_notice: OnNotice) -> FilePosition:
@@ -288,17 +288,17 @@ class LinesSource(ItemsFile):
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages from the position of `start` on."""
-        place = self._resumed(start, FilePosition.of(start).version, on_notice)
+        position = self._resumed(start, FilePosition.of(start).version, on_notice)
         request, size = start, 0
         features: list[tuple[str, object]] = []
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
-        async with aclosing(self._lines(place, on_notice)) as lines:
+        async with aclosing(self._lines(position, on_notice)) as lines:
             async for after, line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
-                    following = place.request(self.url)
+                    following = position.request(self.url)
                     yield self._page_of(request, features, following, size)
                     request, features, size = following, [], 0
-                place, size = after, size + len(line)
+                position, size = after, size + len(line)
                 features += self._features_of(line, after.number, repaired)
         yield self._page_of(request, features, None, size)
 
@@ -325,38 +325,38 @@ class LinesSource(ItemsFile):
         repaired.note(decoded, f"line {number} of {self.url}")
         found = _items_of(decoded.value)
         return [
-            (name if len(found) == 1 else f"item {place} of {name}", item)
-            for place, item in enumerate(found, 1)
+            (name if len(found) == 1 else f"item {count} of {name}", item)
+            for count, item in enumerate(found, 1)
             if item is None or self._wants(item)
         ]
 
     async def _lines(
-        self, place: FilePosition, on_notice: OnNotice
+        self, position: FilePosition, on_notice: OnNotice
     ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
         """Yield each line with the position after it. If the file changes, start again."""
-        restarts = Restarts(from_start=place == FilePosition())
+        restarts = Restarts(from_start=position == FilePosition())
         while True:
             try:
-                async with aclosing(self._lines_after(place)) as lines:
+                async with aclosing(self._lines_after(position)) as lines:
                     async for after, line in lines:
-                        place = after
-                        yield place, line
+                        position = after
+                        yield position, line
             except ChangedFileError as error:
-                if not restarts.may_restart(place.number):
+                if not restarts.may_restart(position.number):
                     raise changing(self.url) from error
-                place = self._from_start(on_notice)
+                position = self._from_start(on_notice)
             else:
                 return
 
-    async def _lines_after(self, place: FilePosition) -> AsyncGenerator[tuple[FilePosition, bytes]]:
+    async def _lines_after(self, position: FilePosition) -> AsyncGenerator[tuple[FilePosition, bytes]]:
         """Yield the lines after a position in the same version of the file."""
-        zipped = place.version.startswith(_GZIPPED)
-        start = 0 if zipped else place.offset
-        file = FileRanges(self.url, self._reader, place.version.removeprefix(_GZIPPED), _ACCEPT)
+        zipped = position.version.startswith(_GZIPPED)
+        start = 0 if zipped else position.offset
+        file = FileRanges(self.url, self._reader, position.version.removeprefix(_GZIPPED), _ACCEPT)
         async with aclosing(file.chunks(start)) as chunks:
             begun, starts_zipped = await _checked_for_gzip(chunks)
             zipped = starts_zipped and not start
-            number, offset = place.number, place.offset
+            number, offset = position.number, position.offset
             plain = _gunzipped(begun) if zipped else begun
             async with aclosing(_split(plain, offset - start)) as lines:
                 async for line in lines:

@@ -40,12 +40,12 @@ from stacpull.sources.items_file import FeaturesSource
 from stacpull.sources.pages import failure_of, index_of, pages_from
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
-from stacpull.sources.source_url import api_place
+from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.stac_api import ApiSource
 from stacpull.urls import is_web, parts_of
 
 
-class LivePlace(NamedTuple):
+class LivePosition(NamedTuple):
     """The position in an API to resume at: the collection, and its page (None: the first)."""
 
     number: int
@@ -58,7 +58,7 @@ class LivePage(NamedTuple):
 
     page: Page
     collection: str | None
-    following: LivePlace | None
+    following: LivePosition | None
 
 
 def is_live(document: Document) -> bool:
@@ -78,7 +78,9 @@ def is_live(document: Document) -> bool:
 
 def _is_of_api(body: Json, url: str) -> bool:
     """Return whether a document is the root of an API, or a collection of one."""
-    return is_web(url) and (is_landing_page(body) or is_collection_of_api(body, api_place(url).collection))
+    return is_web(url) and (
+        is_landing_page(body) or is_collection_of_api(body, parse_api_url(url).collection)
+    )
 
 
 async def live_source(document: Document, reader: JsonReader) -> Source:
@@ -91,7 +93,7 @@ async def live_source(document: Document, reader: JsonReader) -> Source:
     body = document.members
     url, kind = document.url, kind_of(body)
     if kind is DocumentKind.ITEMS:
-        return ApiSource(url, reader) if api_place(url).items else FeaturesSource(document, reader)
+        return ApiSource(url, reader) if parse_api_url(url).items else FeaturesSource(document, reader)
     if _is_of_api(body, url):
         return ApiSource(url, reader, body if "conformsTo" in body else None)
     if (items := items_elsewhere(body, url)) is not None:
@@ -133,8 +135,8 @@ class LiveWalk:
         self.passed_over = 0
         """Collections skipped because another link to the same API was walked before."""
 
-    async def pages(self, place: LivePlace | None) -> AsyncGenerator[LivePage]:
-        """Yield the pages from `place` on. A failure is yielded as a page without items.
+    async def pages(self, position: LivePosition | None) -> AsyncGenerator[LivePage]:
+        """Yield the pages from `position` on. A failure is yielded as a page without items.
 
         Raises:
             SourceError: The API's host asks to wait for too long.
@@ -146,22 +148,22 @@ class LiveWalk:
         except (SourceError, UsageError) as error:
             yield LivePage(_unread(self._document.url, NO_COLLECTION, error), None, None)
             return
-        first = 0 if place is None else index_of(place.collection, starts) or 0
+        first = 0 if position is None else index_of(position.collection, starts) or 0
         for number, start in enumerate(starts[first:], first):
             if self._is_new(source, start):
                 following = (
-                    LivePlace(number + 1, starts[number + 1].collection) if starts[number + 1 :] else None
+                    LivePosition(number + 1, starts[number + 1].collection) if starts[number + 1 :] else None
                 )
-                here = LivePlace(number, start.collection)
-                if place is not None and number == first and place.collection == start.collection:
-                    here = here._replace(page=place.page)
+                here = LivePosition(number, start.collection)
+                if position is not None and number == first and position.collection == start.collection:
+                    here = here._replace(page=position.page)
                 async with aclosing(self._collection(source, start, here, following)) as pages:
                     async for page in pages:
                         yield page
 
     def _selection_of(self, source: Source) -> Selection:
         """Return the selection for the API: all collections that the link leads to, without a split."""
-        whole = isinstance(source, ApiSource) and api_place(source.url).collection is None
+        whole = isinstance(source, ApiSource) and parse_api_url(source.url).collection is None
         return attrs.evolve(self._selection, collections=(), all_collections=whole, split_walk=1)
 
     def _is_new(self, source: Source, start: WalkStart) -> bool:
@@ -176,7 +178,7 @@ class LiveWalk:
         return True
 
     async def _collection(
-        self, source: Source, start: WalkStart, here: LivePlace, following: LivePlace | None
+        self, source: Source, start: WalkStart, here: LivePosition, following: LivePosition | None
     ) -> AsyncGenerator[LivePage]:
         """Yield the pages of one collection from `here` on. Restart if the API has forgotten the cursor."""
         resumed, restarts = here.page, Restarts(from_start=here.page is None)
@@ -205,7 +207,7 @@ def _url_of(source: Source, start: WalkStart) -> str:
     """Return the URL of a collection, which is the same for all links to it."""
     if not isinstance(source, ApiSource):
         return source.url
-    return f"{api_place(source.url).root}/collections/{quote(start.collection, safe='')}"
+    return f"{parse_api_url(source.url).root}/collections/{quote(start.collection, safe='')}"
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:

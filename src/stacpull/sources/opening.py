@@ -23,7 +23,7 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
 from stacpull.sources.source import JsonReader, Source
-from stacpull.sources.source_url import ApiPlace, api_place, is_parquet
+from stacpull.sources.source_url import ApiUrl, is_parquet, parse_api_url
 from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.sources.static import StaticSource
 from stacpull.urls import is_web
@@ -60,11 +60,11 @@ def _parquet(url: str, reader: JsonReader) -> Source | None:
 
 
 def _items_of_api(url: str, reader: JsonReader) -> Source | None:
-    return ApiSource(url, reader) if is_web(url) and api_place(url).items else None
+    return ApiSource(url, reader) if is_web(url) and parse_api_url(url).items else None
 
 
 def _search(url: str, reader: JsonReader) -> Source | None:
-    return SearchSource(url, reader) if is_web(url) and api_place(url).search else None
+    return SearchSource(url, reader) if is_web(url) and parse_api_url(url).search else None
 
 
 def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | None:
@@ -72,7 +72,7 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | Non
     body = document.members
     if is_web(url) or not is_api_root(body):
         return None
-    if any(api_place(href).collection is None for href in tree_hrefs(body)):
+    if any(parse_api_url(href).collection is None for href in tree_hrefs(body)):
         return StaticSource(url, document, reader)
     own = next((href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href), None)
     hint = "use the URL of the API" if own is None else f"use the API itself: {cut_url(own)}"
@@ -81,8 +81,8 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | Non
 
 def _api(url: str, document: Document, reader: JsonReader) -> Source | None:
     body = document.members
-    place = api_place(url) if is_web(url) else ApiPlace(url)
-    if not (is_api_root(body) or is_collection_of_api(body, place.collection)):
+    api = parse_api_url(url) if is_web(url) else ApiUrl(url)
+    if not (is_api_root(body) or is_collection_of_api(body, api.collection)):
         return None
     return ApiSource(url, reader, body if "conformsTo" in body else None)
 

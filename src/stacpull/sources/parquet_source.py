@@ -90,14 +90,14 @@ class ParquetSource(ItemsFile):
         most = page_size.for_file
         request = start
         async with self._opened() as file:
-            place = self._resumed(start, file.ranges.version, on_notice)
-            ahead = [n for n in range(place.number, len(file.groups)) if self._may_match(file.groups[n])]
-            for position, number in enumerate(ahead):
-                row = place.offset if number == place.number else 0
+            position = self._resumed(start, file.ranges.version, on_notice)
+            ahead = [n for n in range(position.number, len(file.groups)) if self._may_match(file.groups[n])]
+            for index, number in enumerate(ahead):
+                row = position.offset if number == position.number else 0
                 async with aclosing(file.items(number, row, most)) as batches:
                     async for items in batches:
                         row += len(items)
-                        following = self._following(file, ahead[position:], row)
+                        following = self._following(file, ahead[index:], row)
                         named = enumerate(items, row - len(items) + 1)
                         where = f"of row group {number} of {self.url}"
                         rows = [(f"row {one} {where}", item) for one, item in named]

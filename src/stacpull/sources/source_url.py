@@ -92,7 +92,7 @@ def _file_url(path: str) -> str:
     return Path(os.path.normpath(whole)).as_uri()
 
 
-class ApiPlace(msgspec.Struct, frozen=True):
+class ApiUrl(msgspec.Struct, frozen=True):
     """The parts of an API's URL: the root of the API, and the collection if there is one."""
 
     root: str
@@ -103,18 +103,18 @@ class ApiPlace(msgspec.Struct, frozen=True):
     """True for `…/search`."""
 
 
-def api_place(url: str) -> ApiPlace:
+def parse_api_url(url: str) -> ApiUrl:
     """Parse the path of `url`. A path without `collections` or `search` counts as a root."""
     parts = parts_of(url)
     match parts.path.rstrip("/").split("/"):
         case [*above, "collections", name, "items"]:
-            return ApiPlace(_root(parts, above), unquote(name), items=True)
+            return ApiUrl(_root(parts, above), unquote(name), items=True)
         case [*above, "collections", name]:
-            return ApiPlace(_root(parts, above), unquote(name))
+            return ApiUrl(_root(parts, above), unquote(name))
         case [*above, "search"]:
-            return ApiPlace(_root(parts, above), search=True)
+            return ApiUrl(_root(parts, above), search=True)
         case [*above, "collections"] | above:
-            return ApiPlace(_root(parts, above))
+            return ApiUrl(_root(parts, above))
 
 
 def _root(parts: SplitResult, path: list[str]) -> str:
@@ -149,7 +149,7 @@ def split_credentials(source: str) -> SourceUrl:
     if not host_of(source):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
-    clean = cut_cursor(plain) if api_place(plain).items else cut_url(plain)
+    clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}
     query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
     return SourceUrl(clean, query, _basic(parts.username, parts.password))

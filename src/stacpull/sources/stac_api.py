@@ -45,7 +45,7 @@ from stacpull.sources.search_query import (
     without_others,
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
-from stacpull.sources.source_url import api_place
+from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
 from stacpull.urls import parameter, set_parameter
 
@@ -63,12 +63,12 @@ class StacApi(Source):
 
     def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
         self.url = url
-        self._place = api_place(url)
+        self._api = parse_api_url(url)
         self._reader = reader
         self._landing = landing
         self._capabilities: Capabilities | None = None
-        self._items_by_id = ItemsById(self._place.root, reader, self._known_capabilities)
-        has_limit = self._place.items or self._place.search
+        self._items_by_id = ItemsById(self._api.root, reader, self._known_capabilities)
+        has_limit = self._api.items or self._api.search
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before: dict[str, Json] = {}
         self._walks: list[tuple[Callable[[PageRequest], bool], QueryWalk]] = []
@@ -107,7 +107,7 @@ class StacApi(Source):
         async with aclosing(pages):
             async for page in pages:
                 own = page.items
-                if api_place(page.request.url).search:
+                if parse_api_url(page.request.url).search:
                     own = without_others(page.items, self._selected)
                 if len(own) < len(page.items) and not is_reported:
                     is_reported = True
@@ -135,11 +135,11 @@ class StacApi(Source):
         return await self._items_by_id.read(hrefs)
 
     def _collection_url(self, collection_id: str) -> str:
-        return f"{self._place.root}/collections/{quote(collection_id, safe='')}"
+        return f"{self._api.root}/collections/{quote(collection_id, safe='')}"
 
     async def _all_collections(self) -> list[Json]:
         guard, found = WalkGuard(), dict[str, Json]()
-        request: PageRequest | None = PageRequest(f"{self._place.root}/collections")
+        request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
             listed = _listed_collections(document)
@@ -160,16 +160,16 @@ class StacApi(Source):
         try:
             names = _names(await self._all_collections())
         except SourceError:
-            return f"{self._place.root} has no collection {name}."
+            return f"{self._api.root} has no collection {name}."
         parts = [part.strip() for part in name.split(",")]
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
-            return f"{self._place.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        return no_collection(self._place.root, name, names)
+            return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
+        return no_collection(self._api.root, name, names)
 
     async def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:
-            root = self._place.root
+            root = self._api.root
             landing = self._landing if self._landing is not None else await self._object(root)
             if "conformsTo" not in landing:
                 landing = {**landing, **await self._object(f"{root}/conformance")}
@@ -206,15 +206,15 @@ class ApiSource(StacApi):
 
     async def collections(self) -> list[Json]:
         """Return all collections of the API, or the one of SOURCE's URL."""
-        if self._place.collection is not None:
-            return [await self.collection(self._place.collection)]
+        if self._api.collection is not None:
+            return [await self.collection(self._api.collection)]
         return await self._all_collections()
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per selected collection, in the order of the selection."""
-        if self._place.collection is not None:
-            self._check_only(self._place.collection, selection)
-            return await self._starts([self._place.collection], selection)
+        if self._api.collection is not None:
+            self._check_only(self._api.collection, selection)
+            return await self._starts([self._api.collection], selection)
         if selection.collections:
             wanted = list(dict.fromkeys(selection.collections))
             for name in wanted:
@@ -235,7 +235,7 @@ class ApiSource(StacApi):
         if split and not selection.push_down:
             raise UsageError("--split-walk needs a filter by time at the source: leave --no-push-down out.")
         known = await self._known_capabilities() if split or narrow else NO_CAPABILITIES
-        if known.search and narrow.ids and not self._place.items:
+        if known.search and narrow.ids and not self._api.items:
             everywhere = () if selection.all_collections else tuple(names)
             having = await self._with_ids(narrow.ids, self._search(everywhere, known))
             if having is not None:
@@ -301,22 +301,22 @@ class ApiSource(StacApi):
 
     def _endpoint(self, name: str, known: Capabilities) -> SearchEndpoint | None:
         """Return where a collection can be queried; None if the API does not support that."""
-        if known.search and not self._place.items:
+        if known.search and not self._api.items:
             return self._search((name,), known)
         return items_endpoint(self._plain(name).url) if known.items else None
 
     def _plain(self, name: str) -> PageRequest:
-        return PageRequest(self.url if self._place.items else f"{self._collection_url(name)}/items")
+        return PageRequest(self.url if self._api.items else f"{self._collection_url(name)}/items")
 
     def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
-        return search_endpoint(self._place.root, names, capabilities)
+        return search_endpoint(self._api.root, names, capabilities)
 
     def _check_only(self, name: str, selection: Selection) -> None:
         others = [c for c in selection.collections if c != name]
         if others or selection.all_collections:
             option = f"-C {others[0]}" if others else "--all-collections"
             raise UsageError(
-                f"The source is the collection {name} itself: leave {option} out, or use {self._place.root}."
+                f"The source is the collection {name} itself: leave {option} out, or use {self._api.root}."
             )
 
 

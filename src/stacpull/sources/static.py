@@ -36,7 +36,7 @@ from stacpull.sources.documents import (
 from stacpull.sources.live import is_live, live_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
-from stacpull.sources.source_url import api_place
+from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk
 
 _HEAVIEST_LEVEL = 512 * 1024 * 1024
@@ -175,7 +175,7 @@ class StaticSource(Source):
         except (SourceError, UsageError):
             return  # the walk reports the error
         for one in listed:
-            url = f"{api_place(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
+            url = f"{parse_api_url(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
             if isinstance(name := one.get("id"), str) and name not in known:
                 known.add(name)
                 self._add(name, url)

@@ -52,7 +52,7 @@ from stacpull.sources.documents import (
     tree_hrefs,
     valid_item,
 )
-from stacpull.sources.live import LivePlace, LiveWalk, is_live
+from stacpull.sources.live import LivePosition, LiveWalk, is_live
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
@@ -316,13 +316,13 @@ class TreeWalk:
             on_collection=self._on_collection,
             on_notice=self._on_notice,
         )
-        place: LivePlace | None = None
+        position: LivePosition | None = None
         if api.resume:
-            place, self._within = LivePlace(*api.resume[0], self._within), None
+            position, self._within = LivePosition(*api.resume[0], self._within), None
         del self._entries[0]
         self._place, ended = api.path(), False
         end = PageRequest(request.url, after=self._place) if self._entries else None
-        async with aclosing(live.pages(place)) as pages:
+        async with aclosing(live.pages(position)) as pages:
             async for page, name, following in pages:
                 next_request, ended = end, following is None
                 if following is not None:
@@ -427,15 +427,15 @@ class TreeWalk:
             group.create_task(self._read(head, None))
         while self._under_way < AT_ONCE and (self._may_read_ahead() or isinstance(self._entries[0], _Branch)):
             entries = enumerate(self._entries[:_AHEAD])
-            place, branch = next(((n, one) for n, one in entries if isinstance(one, _Branch)), (0, None))
+            index, branch = next(((n, one) for n, one in entries if isinstance(one, _Branch)), (0, None))
             if branch is None:
                 return
             if branch.next == len(branch.hrefs):
-                del self._entries[place]
+                del self._entries[index]
                 continue
             read = _Read(branch, _Step(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume)
             branch.next, branch.resume = branch.next + 1, ()
-            self._entries.insert(place, read)
+            self._entries.insert(index, read)
             self._under_way += 1
             group.create_task(self._read(read, SMALL))
 
@@ -454,9 +454,9 @@ class TreeWalk:
             if isinstance(outcome, Failure) and limit is not None and outcome.kind is FailureKind.OVERLONG:
                 read.is_large = True
             elif isinstance(outcome, list):
-                place = next((n for n, entry in enumerate(self._entries) if entry is read), None)
-                if place is not None:
-                    self._entries[place : place + 1] = outcome
+                index = next((n for n, entry in enumerate(self._entries) if entry is read), None)
+                if index is not None:
+                    self._entries[index : index + 1] = outcome
             else:
                 read.outcome = outcome
         finally:
