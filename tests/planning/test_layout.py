@@ -28,8 +28,8 @@ DOCUMENT = {
 }
 
 
-def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01", ext=".tif"):
-    return Layout.parse(template).for_item(item_id, document, parent).place(key, ext)
+def filled_in(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01", ext=".tif"):
+    return Layout.parse(template).for_item(item_id, document, parent).path(key, ext)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def place(template, *, item_id=SOURCE, parent=LABEL, document=DOCUMENT, key="B01
     ],
 )
 def test_a_layout_gives_directory_and_name(template, directory, name):
-    assert place(template) == (directory, name, None)
+    assert filled_in(template) == (directory, name, None)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_a_layout_gives_directory_and_name(template, directory, name):
     ],
 )
 def test_a_late_name_is_completed(template, name_template, filename, name):
-    found = place(template)
+    found = filled_in(template)
     assert (found.name, found.name_template) == (None, name_template)
     assert complete(name_template, filename, found.directory) == name
 
 
 def test_keys_with_braces_and_slashes_survive_a_late_name():
-    found = place("x/{key}-{filename}", key="{filename}/{a}")
+    found = filled_in("x/{key}-{filename}", key="{filename}/{a}")
     assert complete(found.name_template, "f.tif", found.directory) == "{filename}%2F{a}-f.tif"
 
 
@@ -138,12 +138,12 @@ def test_properties_of_layouts(template, late, distinguishes):
     ],
 )
 def test_parent_and_date_of_items_that_lack_them(parent, document, directory):
-    assert place("{parent}/{year}/{key}", parent=parent, document=document).directory == directory
+    assert filled_in("{parent}/{year}/{key}", parent=parent, document=document).directory == directory
 
 
 @pytest.mark.parametrize("name", ["S2A.json", "s2a.JSON"])
 def test_an_asset_never_takes_the_name_of_the_items_document(name):
-    found = place("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
+    found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name)
     assert found.name != name
     assert found.name.startswith(f"{name[:3]}~")
     assert complete("{filename}", name, "c/S2A") == found.name
@@ -152,19 +152,19 @@ def test_an_asset_never_takes_the_name_of_the_items_document(name):
 
 def test_a_name_that_is_the_documents_in_one_item_is_free_in_another():
     layout = Layout.parse("{collection}/{item}/{key}")
-    names = [layout.for_item(ItemId("c", item), {}).place("b.json", "").name for item in "aba"]
+    names = [layout.for_item(ItemId("c", item), {}).path("b.json", "").name for item in "aba"]
     assert [name == "b.json" for name in names] == [True, False, True]
 
 
 def test_an_asset_never_takes_a_name_that_is_folded_to_that_of_the_document():
     name = "s2a.j\u017fon"
-    found = place("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name, ext="")
+    found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name, ext="")
     assert found.name.startswith(f"{name}~")
 
 
 def test_an_asset_never_takes_a_hashed_name_of_the_document():
     item_id = ItemId("c", "catalog")
-    found = place(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
+    found = filled_in(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
     assert f"{found.directory}/{found.name}" != item_document_path(item_id)
 
 
@@ -185,7 +185,7 @@ VALUES = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_
 def test_no_value_adds_or_leaves_a_directory(template, values, late):
     collection, item, key, prop, filename = values
     layout = Layout.parse(template + "{filename}" if late else template)
-    found = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}).place(key, ".tif")
+    found = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}).path(key, ".tif")
     name = complete(found.name_template, filename, found.directory) if late else found.name
     segments = [*found.directory.split("/"), name] if found.directory else [name]
     assert len(segments) == template.count("/") + 1
@@ -201,11 +201,11 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
         layout = Layout.parse(template)
     except UsageError:
         return
-    directory = layout.for_item(ItemId("c", "i"), {}).place("k", "").directory
+    directory = layout.for_item(ItemId("c", "i"), {}).path("k", "").directory
     assert directory.count("/") == max(template.count("/") - 1, 0)
 
 
 @given(key=VALUES, filename=VALUES)
 def test_a_late_name_equals_one_rendered_at_once(key, filename):
-    found = place("{key}_{filename}", key=key)
+    found = filled_in("{key}_{filename}", key=key)
     assert complete(found.name_template, filename, "") == safe_segment(f"{key}_{filename}")

@@ -25,11 +25,10 @@ def samples(layout: str) -> list[Sample]:
             }
             for key in ("B01", "B02"):
                 origin = f"https://h.example/{item.item}/x{key}.tif"
-                place = parsed.for_item(item, document, parent).place(key, suffix_of(origin, None))
-                name = place.name or complete(
-                    place.name_template or "{filename}", f"{item.item}-{key}.tif", place.directory
-                )
-                path = f"{place.directory}/{name}" if place.directory else name
+                found = parsed.for_item(item, document, parent).path(key, suffix_of(origin, None))
+                template, filename = found.name_template or "{filename}", f"{item.item}-{key}.tif"
+                name = found.name or complete(template, filename, found.directory)
+                path = f"{found.directory}/{name}" if found.directory else name
                 made.append(Sample(item, document, parent, key, origin, None, path))
     return made
 

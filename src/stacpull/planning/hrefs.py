@@ -44,7 +44,7 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
     entries = _alternates(asset.get("alternate")) if isinstance(asset, dict) else []
     found = [own, *(asset_href(entry, base) for entry in entries)]
     usable = dict.fromkeys(href for href in found if isinstance(href, str))
-    rank = {scheme: place for place, scheme in enumerate(prefer)}
+    rank = {scheme: number for number, scheme in enumerate(prefer)}
     wanted = sorted(usable, key=lambda href: rank.get(href.partition(":")[0], len(rank)))
     return own if isinstance(own, Failure) and not wanted else tuple(wanted)
 

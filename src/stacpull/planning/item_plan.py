@@ -168,19 +168,19 @@ class _ItemPlan:
     """The plan of one item, while its assets are added."""
 
     __slots__ = (
-        "assets", "base", "excluded", "keeps", "keys", "listings", "may_state_readiness", "options", "pages",
-        "places", "prefixes", "problems", "unverifiable",
+        "assets", "base", "excluded", "keeps", "keys", "layout", "listings", "may_state_readiness", "options",
+        "pages", "prefixes", "problems", "unverifiable",
     )  # fmt: skip
 
     def __init__(
         self,
-        places: ItemLayout,
+        layout: ItemLayout,
         asset_filter: KeepsAssets | None,
         base: str | None,
         options: AssetOptions,
         listings: Mapping[str, Listing | Failure],
     ) -> None:
-        self.places = places
+        self.layout = layout
         self.keeps = None if asset_filter is None else asset_filter.keeps
         self.base = base
         self.options = options
@@ -219,7 +219,7 @@ class _ItemPlan:
 
     def _add_each(self, assets: Json) -> None:
         """Plan the plain assets here, and the others with `add_unusual`."""
-        keeps, place, planned = self.keeps, self.places.place, self.assets
+        keeps, path_of, planned = self.keeps, self.layout.path, self.assets
         is_usual = not (self.options.prefer or self.listings)
         for key, asset in assets.items():
             if not isinstance(asset, dict) or not is_usual:
@@ -241,7 +241,7 @@ class _ItemPlan:
             if "file:size" in asset or "file:checksum" in asset:
                 size, checksum = stated_of(asset)
                 self.unverifiable += checksum is None and "file:checksum" in asset
-            directory, name, template = place(key, suffix)
+            directory, name, template = path_of(key, suffix)
             planned.append(Asset(key, href, directory, name, template, size, checksum, media_type))
 
     def add_unusual(self, key: str, asset: Any) -> None:
@@ -270,7 +270,7 @@ class _ItemPlan:
         media_type = asset.get("type")
         if not isinstance(media_type, str):
             media_type = None
-        directory, name, template = self.places.place(key, suffix_of(href, media_type))
+        directory, name, template = self.layout.path(key, suffix_of(href, media_type))
         return Asset(key, href, directory, name, template, *stated_of(asset), media_type)
 
     def _add_prefix(self, key: str, href: str) -> None:
@@ -280,7 +280,7 @@ class _ItemPlan:
         else:
             self.prefixes.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self.places, self.keys[key])
+            self.assets += objects(key, href, listing, self.layout, self.keys[key])
 
 
 def _is_file_type(media_type: Any) -> bool:

@@ -2,7 +2,7 @@
 
 A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. It is parsed once into
 segments, separated by slashes. A segment is a tuple of pieces: plain text or a `Field`. Fields of the item
-are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.place`). A segment is
+are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.path`). A segment is
 made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is known only
 after the transfer has resolved the href. Until then the name is a template, which `complete` fills in.
 """
@@ -61,7 +61,7 @@ Piece = str | Field
 Segment = tuple[Piece, ...]
 
 
-class Place(NamedTuple):
+class AssetPath(NamedTuple):
     """The path of an asset: a directory relative to DEST, and a name or a template with `{filename}`."""
 
     directory: str
@@ -152,26 +152,26 @@ class ItemLayout(msgspec.Struct, frozen=True):
     """True if it contains `{filename}`."""
     names: Recent[tuple[str, str], str] | None
 
-    def place(self, key: str, ext: str) -> Place:
+    def path(self, key: str, ext: str) -> AssetPath:
         """Return the path of the asset with this key; `ext` includes its dot."""
         directory = self.directory
         if directory is None:
             directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
         if self.late:
-            return Place(directory, None, _late(self.name, key, ext))
+            return AssetPath(directory, None, _late(self.name, key, ext))
         name = None if self.names is None else self.names.get((key, ext))
         if name is None:
             name = _name_in(directory, _fill(self.name, key, ext))
             if self.names is not None and len(key) <= LONGEST_KEY and not _may_be_document(name):
                 self.names[key, ext] = name
-        return Place(directory, name, None)
+        return AssetPath(directory, name, None)
 
 
 def complete(name_template: str, filename: str, directory: str) -> str:
     """Return the safe name of an asset whose name contains `{filename}`.
 
     Args:
-        name_template: As in `Place` and `stacpull.models.Asset`.
+        name_template: As in `AssetPath` and `stacpull.models.Asset`.
         filename: The last path segment of the resolved URL, percent-decoded but not made safe.
         directory: The directory of the asset. In an item's directory, its document's name is reserved.
     """

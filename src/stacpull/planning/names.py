@@ -37,7 +37,7 @@ _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
-_LONGEST_PLACE: Final = 80
+_LONGEST_SOURCE: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
 _LONGEST_SUFFIX: Final = 20
 """The characters at the end of a name in which its suffix is searched."""
@@ -47,8 +47,8 @@ _ENDS: Final = ". "
 
 def catalog_id(source: str) -> str:
     """Return the id of a mirror's root catalog, made from the source in letters, digits, dots and hyphens."""
-    place = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
-    return f"{CATALOG_ID}-{place[:_LONGEST_PLACE].rstrip('-.')}" if place else CATALOG_ID
+    name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
+    return f"{CATALOG_ID}-{name[:_LONGEST_SOURCE].rstrip('-.')}" if name else CATALOG_ID
 
 
 def is_catalog_id(identifier: object) -> bool:

@@ -75,14 +75,14 @@ def _unused_key(key: str, taken: set[str]) -> str:
     return key
 
 
-def objects(key: str, href: str, listing: Listing, places: ItemLayout, keys: Sequence[str]) -> list[Asset]:
+def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
     """Return the objects of the prefix `href` of the asset `key` as assets with these `keys`."""
     prefix = as_prefix(href)
-    place = places.place(key, "")
-    own = place.name
+    path = layout.path(key, "")
+    own = path.name
     if own is None:
-        own = complete(place.name_template or "", prefix[:-1].rpartition("/")[2], place.directory)
-    root = path_in_dest(place.directory, own)
+        own = complete(path.name_template or "", prefix[:-1].rpartition("/")[2], path.directory)
+    root = path_in_dest(path.directory, own)
     above = {fold(name) for listed in listing.objects for name in _parents(listed.name)}
     return [
         _asset(key, own_key, prefix, listed, root, shadowed=fold(listed.name) in above)

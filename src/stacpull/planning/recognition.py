@@ -64,9 +64,9 @@ def _name(samples: Sequence[Sample], names: Sequence[str]) -> str:
 
 
 def _rendered(layout: Layout, sample: Sample) -> tuple[str, str | None]:
-    places = layout.for_item(sample.item, sample.document, sample.parent)
-    place = places.place(sample.key, suffix_of(sample.origin, sample.media_type))
-    return place.directory, place.name
+    filled = layout.for_item(sample.item, sample.document, sample.parent)
+    path = filled.path(sample.key, suffix_of(sample.origin, sample.media_type))
+    return path.directory, path.name
 
 
 def _shared_properties(samples: Iterable[Sample]) -> list[str]:

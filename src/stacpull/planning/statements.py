@@ -56,10 +56,10 @@ def parse_multihash(text: str) -> Checksum | None:
 def _varint(raw: bytes, start: int) -> tuple[int, int]:
     """Return the unsigned LEB128 number at `start` and the offset after it; -1 if it is not terminated."""
     value = 0
-    for place, byte in enumerate(raw[start : start + 9]):
-        value |= (byte & 0x7F) << (7 * place)
+    for index, byte in enumerate(raw[start : start + 9]):
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:  # noqa: PLR2004 - a set high bit means that more follows
-            return value, start + place + 1
+            return value, start + index + 1
     return -1, len(raw)
 
 

@@ -70,7 +70,7 @@ def _csv_entry(one: PlannedUrl) -> str:
     return row.encode("utf-8", "backslashreplace").decode()
 
 
-def _place(one: PlannedUrl) -> str:
+def _path_of(one: PlannedUrl) -> str:
     """Return the path of an entry for a tool that supports http and https.
 
     Raises:
@@ -86,7 +86,7 @@ def _place(one: PlannedUrl) -> str:
 
 
 def _aria2_entry(one: PlannedUrl) -> str:
-    path = _place(one)
+    path = _path_of(one)
     if path != path.strip():
         raise RefusedEntry("aria2 removes spaces around a name")
     lines = [one.url, f"  out={path}"]
@@ -96,7 +96,7 @@ def _aria2_entry(one: PlannedUrl) -> str:
 
 
 def _curl_entry(one: PlannedUrl) -> str:
-    path = _place(one)
+    path = _path_of(one)
     output = path if "/" in path else f"./{path}"  # "-" means standard output
     return f"url = {_curl_quoted(one.url)}\noutput = {_curl_quoted(output)}\n"
 
@@ -107,7 +107,7 @@ def _curl_quoted(text: str) -> str:
 
 
 def _rclone_entry(one: PlannedUrl) -> str:
-    path = _place(one)
+    path = _path_of(one)
     if _RENAMED_BY_RCLONE.search(path):
         raise RefusedEntry("rclone would rename it")
     return _csv_row([one.url, path])
