@@ -293,6 +293,25 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
     assert run(main()) == [False, True]
 
 
+def test_a_connection_that_opens_closes_the_idle_ones_of_aiohttp() -> None:
+    async def main() -> list[int]:
+        async with WireServer({"/": [Answer(body=b"x")]}) as server:
+            http = fast()
+            host = http.connections.host(server.url("/").rpartition("/")[0])
+            assert host is not None
+            for opens in (False, True, False):
+                async with http.general().open(Request(server.url("/"))) as response:
+                    await response.read(10)
+                if opens:
+                    await http.connections.connect(host)
+            await http.close()
+            return [request.connection for request in server.requests]
+
+    first, second, third = run(main())
+    assert first == second
+    assert third != first
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [

@@ -14,6 +14,7 @@ import asyncio
 import math
 import socket
 import ssl
+from collections.abc import Callable
 
 from stacpull.fastpath.blocks import BlockPool
 from stacpull.fastpath.connection import FastConnection
@@ -24,8 +25,7 @@ from stacpull.net import connection_errors
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
-from stacpull.net.idle import ConnectionKey, IdleConnections
-from stacpull.net.transport import HttpSettings, TransferError
+from stacpull.net.transport import ConnectionKey, HttpSettings, TransferError
 from stacpull.proxies import is_bypassed, proxies
 
 _KEEP_ALIVE = 30.0
@@ -40,13 +40,13 @@ class FastConnections:
     Args:
         settings: The settings. A stalled exchange fails at most a second after `stall_timeout`. There are no
             connections to hosts with a proxy.
-        idle: Joined, as other pools have connections to the same hosts.
+        before_connecting: Called before a connection is opened.
     """
 
-    def __init__(self, settings: HttpSettings, idle: IdleConnections) -> None:
+    def __init__(self, settings: HttpSettings, before_connecting: Callable[[ConnectionKey], None]) -> None:
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
-        self._opening = idle.join(self._close_idle)
+        self._before_connecting = before_connecting
         self._proxies = proxies() if settings.trust_env else {}
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
@@ -93,7 +93,7 @@ class FastConnections:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
         """
-        self._opening(host.key)
+        self._before_connecting(host.key)
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
@@ -154,6 +154,13 @@ class FastConnections:
             raise
         return connection
 
+    def close_idle(self, key: ConnectionKey) -> None:
+        """Close the idle connections with a key. One that was just opened for a request is not idle."""
+        for host in self._hosts.values():
+            if host.key == key:
+                for connection in list(host.idle):
+                    connection.close()
+
     # Called by connections.
 
     def made(self, connection: FastConnection) -> None:
@@ -175,13 +182,6 @@ class FastConnections:
     def pace(self) -> Pace:
         """Return a new `Pace` for a response."""
         return Pace(self._settings.min_rate, self._settings.stall_timeout)
-
-    def _close_idle(self, key: ConnectionKey) -> None:
-        """Close the idle connections with a key. One that was just opened for a request is not idle."""
-        for host in self._hosts.values():
-            if host.key == key:
-                for connection in list(host.idle):
-                    connection.close()
 
     def _start_timer(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)

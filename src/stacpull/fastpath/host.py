@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.hosts import HIGHEST_PORT, default_port
 from stacpull.net.addresses import AddressInfo
-from stacpull.net.idle import ConnectionKey
-from stacpull.net.transport import USER_AGENT
+from stacpull.net.transport import USER_AGENT, ConnectionKey
 
 if TYPE_CHECKING:
     from stacpull.fastpath.connection import FastConnection

@@ -3,6 +3,9 @@
 aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
 except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that the fast path
 cannot connect to.
+
+A server may serve one connection at a time: while one is idle, a new one is never served. So either of the
+two closes the idle connections of the other before it opens one to the same host.
 """
 
 from __future__ import annotations
@@ -19,8 +22,7 @@ from stacpull.fastpath.host import FastHost
 from stacpull.fastpath.requests import is_plain, request_tail, split_url
 from stacpull.fastpath.response import StreamedResponse
 from stacpull.net.connection_errors import closed
-from stacpull.net.idle import IdleConnections
-from stacpull.net.transport import HttpSettings, Request, Response, TransferError
+from stacpull.net.transport import ConnectionKey, HttpSettings, Request, Response, TransferError
 
 if TYPE_CHECKING:
     from stacpull.net.http import HttpTransport
@@ -35,8 +37,7 @@ class WebTransport:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._idle = IdleConnections()
-        self.connections = FastConnections(settings, self._idle)
+        self.connections = FastConnections(settings, self._close_idle)
         self._general: HttpTransport | None = None
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
@@ -70,8 +71,13 @@ class WebTransport:
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-            self._general = HttpTransport(self._settings, self._idle)
+            self._general = HttpTransport(self._settings, self.connections.close_idle)
         return self._general
+
+    def _close_idle(self, key: ConnectionKey) -> None:
+        """Close aiohttp's idle connections before the fast path opens one with the same key."""
+        if self._general is not None:
+            self._general.close_idle(key)
 
 
 class DocumentExchange:

@@ -47,8 +47,7 @@ from stacpull.net.fields import (
     joined_fields,
 )
 from stacpull.net.http_errors import EXPECTED, TOO_MANY_FIELDS, failure_of, unknown_to_proxy
-from stacpull.net.idle import ConnectionKey, IdleConnections
-from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
+from stacpull.net.transport import USER_AGENT, ConnectionKey, HttpSettings, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
@@ -63,10 +62,12 @@ class HttpTransport:
 
     Args:
         settings: The settings.
-        idle: Joined if other pools have connections to the same hosts.
+        before_connecting: Called before a connection is opened.
     """
 
-    def __init__(self, settings: HttpSettings, idle: IdleConnections | None = None) -> None:
+    def __init__(
+        self, settings: HttpSettings, before_connecting: Callable[[ConnectionKey], None] = lambda _: None
+    ) -> None:
         self._settings = settings
         self._head_timeout = settings.connect_timeout + 2 * settings.stall_timeout
         self._timeout = aiohttp.ClientTimeout(
@@ -76,7 +77,7 @@ class HttpTransport:
             sock_read=settings.stall_timeout,
         )
         self._proxies = _Proxies(proxies() if settings.trust_env else {})
-        self._before_connecting = (idle or IdleConnections()).join(self._close_idle)
+        self._before_connecting = before_connecting
         self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, are used only once, and use TLS."""
         self._tls: ssl.SSLContext | None = None
@@ -177,7 +178,8 @@ class HttpTransport:
                 )
             return self._sessions[key]
 
-    def _close_idle(self, key: ConnectionKey) -> None:
+    def close_idle(self, key: ConnectionKey) -> None:
+        """Close the idle connections with a key."""
         for session in self._sessions.values():
             cast("_Connector", session.connector).close_idle(key)
 
