@@ -398,6 +398,11 @@ def _warm_up() -> None:
     os.environ.update(before)
 
 
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """End as the command does on a signal that comes before its own handlers."""
+    os._exit(130)
+
+
 def _run(
     streams: list[int],
     command: list[str],
@@ -413,7 +418,8 @@ def _run(
             os.dup2(stream, number)
             os.close(stream)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        is_python = Path(command[0]).name.startswith("python")
+        signal.signal(signal.SIGINT, signal.default_int_handler if is_python else _leave)
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
@@ -421,7 +427,6 @@ def _run(
             _await_tracer()
         if session:
             os.setsid()
-        is_python = Path(command[0]).name.startswith("python")
         _fork_children(command, module)
         if is_python:
             if sys.modules.get("tornado", sys) is None:

@@ -27,6 +27,7 @@ import stacpull
 from stacpull import MirrorReport
 from stacpull.engine import workers as engine_workers
 from stacpull.engine.messages import Arrivals
+from stacpull.engine.shares import SLOTS
 from stacpull.engine.workers import Workers
 from stacpull.ledger import rates
 from stacpull.ledger.database import open_reader
@@ -463,7 +464,7 @@ def test_no_worker_outlives_a_first_process_that_is_killed(tmp_path):
         bodies.drain()
         assert resumed.code == 0, resumed.err
         assert is_whole(dest, replica)
-        assert sum(map(len, bodies.again().values())) <= 64
+        assert sum(map(len, bodies.again().values())) <= SLOTS
 
 
 def test_a_signal_to_the_whole_group_stops_gracefully(tmp_path):
