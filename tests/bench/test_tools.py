@@ -18,6 +18,7 @@ from tests.bench.tools import TOOLS, Invocation, Task, Tool, environment, versio
 SMALL = [File("a", "B01", "a_B01.tif", 1000), File("b", "labels", "b_labels.json", 10)]
 BY_NAME = {tool.name: tool for tool in TOOLS}
 BUCKET_DESTINATION = BucketDestination(Gateway("http://127.0.0.1:2", ("dest-key", "dest-secret")), "run")
+RCLONES = ("rclone", "rclone-unchecked")
 PEERS = [tool for tool in TOOLS if not tool.name.startswith(OURS)]
 
 
@@ -72,7 +73,7 @@ def test_a_tool_that_does_not_start_is_unavailable(start: str):
 def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: str, tmp_path: Path):
     cannot = {("s5cmd", "http"), ("s5cmd", "https"), ("wget2", "signed"), ("aria2c", "signed")}
     job = task(kind, tmp_path)
-    if tool.name == "rclone":
+    if tool.name in RCLONES:
         job = replace(job, bucket=BUCKET_DESTINATION)
     if (tool.name, kind) in cannot:
         with pytest.raises(Unavailable, match="S3"):
@@ -89,7 +90,7 @@ def test_every_tool_supports_every_origin_or_gives_a_reason(tool: Tool, kind: st
 @pytest.mark.parametrize("kind", ["http", "signed"])
 def test_tools_that_copy_into_a_bucket_get_its_keys(tool: Tool, kind: str, tmp_path: Path):
     job = replace(task(kind, tmp_path), bucket=BUCKET_DESTINATION)
-    if tool.name not in {OURS, "stacpull-2", "rclone"} | ({"s5cmd"} if kind == "signed" else set()):
+    if tool.name not in {OURS, "stacpull-2", *RCLONES} | ({"s5cmd"} if kind == "signed" else set()):
         with pytest.raises(Unavailable, match=r"bucket|S3"):
             tool.invoke(["tool"], job)
         return
@@ -100,9 +101,10 @@ def test_tools_that_copy_into_a_bucket_get_its_keys(tool: Tool, kind: str, tmp_p
     assert tool.name == "s5cmd" or "dest-secret" in invocation.environment.values()
 
 
-def test_rclone_copies_into_buckets_only(tmp_path: Path):
+@pytest.mark.parametrize("name", RCLONES)
+def test_rclone_copies_into_buckets_only(name: str, tmp_path: Path):
     with pytest.raises(Unavailable, match="with a bucket as destination"):
-        BY_NAME["rclone"].invoke(["rclone"], task("http", tmp_path))
+        BY_NAME[name].invoke(["rclone"], task("http", tmp_path))
 
 
 def listed(job: Task) -> list[str]:

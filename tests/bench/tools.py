@@ -268,14 +268,16 @@ def _s5cmd(start: list[str], task: Task) -> Invocation:
     return Invocation([*command, "run", task.listing("s5cmd.txt", lines)], _aws(origin))
 
 
-def _rclone(start: list[str], task: Task) -> Invocation:
-    """Run rclone without checks of existing and of written files."""
+def _rclone(start: list[str], task: Task, *settings: str) -> Invocation:
+    """Run `rclone copy` with its defaults, but as many connections as the other tools have.
+
+    `--no-traverse`: a web server that lists no directories needs it.
+    """
     if task.bucket is None:
         raise Unavailable("is only measured with a bucket as destination")
     origin = task.origin
-    command = [*start, "--config", os.devnull, "copy", "--transfers", str(CONNECTIONS)]
-    command += ["--checkers", str(CONNECTIONS), "--no-traverse", "--no-check-dest", "--ignore-checksum"]
-    command += ["--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum"]
+    command = [*start, "--config", os.devnull, "copy", "--no-traverse", *settings]
+    command += ["--transfers", str(CONNECTIONS), "--checkers", str(CONNECTIONS)]
     command += ["--files-from-raw", task.listing("rclone.txt", [file.path for file in task.files])]
     environment = _rclone_remote("DEST", task.bucket.gateway.endpoint, task.bucket.gateway.keys)
     if origin.endpoint is None:
@@ -289,6 +291,12 @@ def _rclone(start: list[str], task: Task) -> Invocation:
     if origin.authority:
         command += ["--ca-cert", str(origin.authority)]
     return Invocation([*command, source, f"dest:{task.bucket.name}/{PREFIX}"], environment)
+
+
+def _rclone_without_checks(start: list[str], task: Task) -> Invocation:
+    """Run rclone without any check of existing and of written files."""
+    none = ("--no-check-dest", "--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum")
+    return _rclone(start, task, "--ignore-checksum", *none)
 
 
 def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str, str]:
@@ -339,6 +347,8 @@ TOOLS = (
          version=_of_package("stac-asset")),
     Tool("s5cmd", _of_venv("s5cmd", "s5cmd"), _s5cmd, version=lambda program: [program, "version"]),
     Tool("rclone", _of_venv("rclone", "rclone"), _rclone, version=lambda program: [program, "version"]),
+    Tool("rclone-unchecked", _of_venv("rclone", "rclone"), _rclone_without_checks,
+         version=lambda program: [program, "version"]),
     Tool("obstore", _of_venv("obstore", "python"), _obstore, version=_of_package("obstore")),
 )  # fmt: skip
 
