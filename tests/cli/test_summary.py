@@ -227,7 +227,7 @@ def test_only_the_first_of_many_failed_keys_are_named() -> None:
         ({"assets_failed": 2}, "out: finished with 2 failures"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         (
-            {"state": "failed", "reason": "Run `stacpull resume`."},
+            {"state": "failed", "reason": "The host says: use `stacpull mirror` tomorrow."},
             "to resume:   stacpull resume out",
         ),
         ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),

@@ -253,6 +253,8 @@ def _to_retry_ordered(dest: str) -> str:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     """Yield the state of DEST over all runs."""
+    from stacpull.ledger.shard_rows import UNFINISHED  # noqa: PLC0415 - `status` has imported the ledger
+
     state = _outcome(report) if report.state == "complete" else report.state
     alive = ""
     if report.live:
@@ -272,8 +274,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
     dest = shlex.quote(report.work or report.dest)
     is_stopped = report.state == "interrupted" or (report.state == "failed" and not report.live)
-    reason = report.reason or ""
-    if is_stopped and ("`stacpull " not in reason or "`stacpull resume`" in reason):  # no other command helps
+    if is_stopped and report.reason != UNFINISHED:  # a merge: `resume` does not finish it
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
