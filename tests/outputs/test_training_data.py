@@ -207,11 +207,14 @@ def test_shards_of_a_mirror_that_has_changed_are_written_again(dest: Path, tmp_p
 
 
 @pytest.mark.skipif(not find_spec("webdataset"), reason="webdataset is not installed")
-def test_shards_of_files_that_have_changed_are_written_again(mirrored: Any, tmp_path: Path) -> None:
-    assets = {"a": {"href": "./a.tif"}}
-    for year, content in (("2018", b"one"), ("2019", b"two")):
-        one = item("i", assets=assets, properties={"updated": f"{year}-01-01T00:00:00Z"})
-        export(mirrored([one], {"a.tif": content}, checksum="crc64nvme"), tmp_path / "out", "webdataset")
+@pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
+def test_shards_of_files_that_have_changed_are_written_again(
+    mirrored: Any, tmp_path: Path, checksum: str
+) -> None:
+    one = item("i", assets={"a": {"href": "./a.tif"}})
+    for content in (b"one", b"two"):
+        dest = mirrored([one], {"a.tif": content}, checksum=checksum, revalidate=True)
+        export(dest, tmp_path / "out", "webdataset")
         assert [sample["a.tif"] for sample in samples_of(tmp_path / "out")] == [content]
 
 

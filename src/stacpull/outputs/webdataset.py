@@ -18,7 +18,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -124,7 +123,6 @@ class _ShardWriter:
         most_samples: int | None,
         on_progress: OnProgress,
     ) -> None:
-        self._contents = contents
         self.done: list[_Shard] = []
         self.count = 0
         """Samples in `done`."""
@@ -220,15 +218,15 @@ class _ShardWriter:
         return f"{_encoded(item.collection)}/{_encoded(item.id)}" if key in self._shared_keys else key
 
     def _identity(self, sample: TrainingSample, described: bytes) -> bytes:
-        """Return a text that changes when the sample in the shard, with its `.json`, would."""
-        names = zip(_suffixes(sample.files), sample.files, strict=True)
-        files = [(suffix, file.size, file.sha256 or self._mirror) for suffix, file in names]
-        return orjson.dumps([self._key(sample), files]) + described
+        """Return a text that changes when the sample in the shard, with its `.json`, would.
 
-    @cached_property
-    def _mirror(self) -> str:
-        """The digest of the mirror: only if it is equal, a file without a SHA-256 is the same."""
-        return self._contents.digest()
+        A file without a SHA-256 is the same if it was not written since.
+        """
+        names = zip(_suffixes(sample.files), sample.files, strict=True)
+        files = [
+            (suffix, file.size, file.sha256 or self._files.modified(file.path)) for suffix, file in names
+        ]
+        return orjson.dumps([self._key(sample), files]) + described
 
     def _described(self, sample: TrainingSample) -> bytes:
         """Return the `.json` of a sample."""
