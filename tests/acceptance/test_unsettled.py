@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from tests.net.memory import Answer
 
 from stacpull import (
     AssetFailed,
+    CredentialsError,
     MirrorReport,
     Notice,
     Options,
@@ -173,9 +175,14 @@ def _page_of(target: str) -> str:
 
 
 class Announcing(SmallApi):
-    """An API that announces more items than it has on its pages."""
+    """An API that announces more items than it has on its pages. The page `locked` (`a:1`) answers 403."""
+
+    locked = ""
 
     def _page(self, name: str, request: Request) -> Answer:
+        number = dict(parse_qsl(urlsplit(request.url).query)).get("page", "1")
+        if self.locked == f"{name}:{number}":
+            return Answer(403)
         answer = super()._page(name, request)
         return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
 
@@ -194,6 +201,22 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
     found = [event.text for event in events if isinstance(event, Notice) and "were on no page" in event.text]
     assert report.state == "complete"
     assert (report.items_unseen, len(found)) == ((2, 1) if limit is None else (0, 0))
+
+
+@pytest.mark.parametrize("page", ["a:1", "a:2", "b:1", "b:2", "b:3"])
+def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resume(
+    tmp_path: Path, page: str
+) -> None:
+    async def work() -> MirrorReport:
+        async with Announcing({"a": ["1", "2", "3"], "b": ["4", "5", "6", "7", "8", "9"]}) as api:
+            api.locked = page
+            with pytest.raises(CredentialsError):
+                await mirror(api.url("/"), tmp_path / "m", selection=Selection(collections=("a", "b")))
+            api.locked = ""
+            return await resume(tmp_path / "m")
+
+    resumed = asyncio.run(work())
+    assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 9, 1)
 
 
 class Stating(SmallApi):

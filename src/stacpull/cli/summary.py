@@ -253,7 +253,7 @@ def _to_retry_ordered(dest: str) -> str:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     """Yield the state of DEST over all runs."""
-    from stacpull.ledger.shard_rows import UNFINISHED  # noqa: PLC0415 - `status` has imported the ledger
+    from stacpull.ledger.shard_rows import UNFINISHED
 
     state = _outcome(report) if report.state == "complete" else report.state
     alive = ""

@@ -34,13 +34,15 @@ from stacpull.sources.stac_api import ApiSource, SearchSource
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a walk.
 
-    At the start of a walk, both fields are None. At the start of a later collection, only `request` is None.
+    At the start of a walk, all fields are None. At the start of a later collection, only `request` is None.
     In a tree or a file, `request` is one URL and a position in the document (`PageRequest.after`); if that is
     an API, also a page of it (`PageRequest.within`).
     """
 
     collection: str | None = None
     request: PageRequest | None = None
+    announced: int | None = None
+    """The number of items that the collections before it announced; None if it is not known."""
 
     def to_json(self) -> str:
         """Return the position as it is stored: URLs without credentials, paging tokens kept."""
@@ -161,9 +163,10 @@ class Walk:
         self._ended_early = False
         """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
-        """The totals of the collections walked so far, in order."""
+        """The totals that are announced: of the collections before the position where this process began (0
+        if there are none), and of each one since, in order."""
         self._collections = 0
-        """The number of selected collections."""
+        """The number of collections that this process walks."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`.
@@ -210,8 +213,10 @@ class Walk:
     async def _walk_from(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
-        self._announced, self._collections = [], len(starts)
         ahead = _ahead(position, starts, walked)
+        before = 0 if len(ahead) == len(starts) else None
+        self._announced = [before if position.announced is None else position.announced]
+        self._collections = len(ahead)
         for number, start in enumerate(ahead):
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
             self._announced.append(None)
@@ -221,8 +226,7 @@ class Walk:
                     self._count_unseen()
                 return
         self._count_unseen()
-        totals = [total for total in self._announced if total is not None]
-        is_known = not totals or len(totals) == len(starts)
+        is_known = None not in self._announced or not any(self._announced)
         self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
             await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
@@ -236,7 +240,7 @@ class Walk:
                 if page.matched is not None:
                     self._announced[-1] = page.matched
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
-                after = Position(start.collection if page.next else following, page.next)
+                after = self._position(start.collection if page.next else following, page.next)
                 ends_walk = following is None and page.next is None
                 new = await self._page(start.collection, page, after, ends_walk=ends_walk)
                 if self._ended_early:
@@ -303,7 +307,7 @@ class Walk:
         text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
-        reached = WalkProgress(Position(following), walked=collection, cut_short=text)
+        reached = WalkProgress(self._position(following), walked=collection, cut_short=text)
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
@@ -326,8 +330,13 @@ class Walk:
         The first page of a collection announces its items. So the number is not known before the walk of the
         last collection.
         """
-        totals = [total for total in self._announced if total is not None]
-        return sum(totals) if len(totals) == self._collections else None
+        return _sum(self._announced) if len(self._announced) == 1 + self._collections else None
+
+    def _position(self, collection: str | None, request: PageRequest | None = None) -> Position:
+        """Return the position of a page of the collection that is walked, or of the start of the next one."""
+        if request is not None:
+            return Position(collection, request, _sum(self._announced[:-1]))
+        return Position() if collection is None else Position(collection, None, _sum(self._announced))
 
     def _count_unseen(self) -> None:
         """Count and report the items that the source announced and the walk did not find."""
@@ -335,6 +344,11 @@ class Walk:
         if total is not None and total > self._sink.items_seen:
             self.summary.items_unseen = total - self._sink.items_seen
             self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
+
+
+def _sum(totals: Sequence[int | None]) -> int | None:
+    known = [total for total in totals if total is not None]
+    return sum(known) if len(known) == len(totals) else None
 
 
 def unseen_text(announced: int, unseen: int) -> str:
