@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
-from stacpull.net import connection_errors
 from stacpull.net.bodies import coding_to_undo, decoded_body, read_whole, regrouped
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
@@ -74,20 +73,9 @@ class StreamedResponse:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
         """
-        connection, message = self._connection, self._connection.message
-        if self._coding is not None:
-            return await read_whole(self._decoded(self._coding, _PIECE), limit, message.name, self.status)
-        size = message.held
-        pieces = connection.take()
-        while size <= limit and not message.is_ended:
-            await connection.wait_for_bytes(limit - size + 1)
-            size += message.held
-            pieces += connection.take()
-        if size > limit:
-            raise TransferError(connection_errors.too_large(message.name, self.status, limit))
-        if message.failure is not None:
-            raise TransferError(message.failure)
-        return b"".join(pieces)  # a single one is not copied
+        message = self._connection.message
+        body = await read_whole(self._content(limit + 1), limit, message.name, self.status)
+        return bytes(body)  # copies only a view
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Return the body in pieces of about `size` bytes, the last one shorter.
@@ -97,17 +85,21 @@ class StreamedResponse:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        return self._sent(size) if self._coding is None else self._decoded(self._coding, size)
+        if self._in_blocks:
+            self._connection.receive_blocks()
+        return self._content(size)
 
-    def _decoded(self, coding: str, size: int) -> AsyncGenerator[bytes]:
-        return regrouped(decoded_body(self._sent(_PIECE), coding, self._connection.message.name), size)
+    def _content(self, size: int) -> AsyncGenerator[bytes]:
+        """Return the body in pieces of about `size` bytes, decoded if its coding is known."""
+        if self._coding is None:
+            return self._sent(size)
+        name = self._connection.message.name
+        return regrouped(decoded_body(self._sent(_PIECE), self._coding, name), size)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message
         pieces: list[bytes | memoryview] = []
         held = 0
-        if self._in_blocks:
-            connection.receive_blocks()
         while True:
             is_last = message.is_ended
             taken = connection.take()
