@@ -43,7 +43,7 @@ from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json
 from stacpull.spelling import similar
 
-_PLACE: Final = re.compile(r"--> (\d+):(\d+)")
+_POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _EXPECTED: Final = re.compile(r"= expected (.+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
@@ -89,10 +89,10 @@ def _text(text: str) -> Any:
     try:
         return cql2.Expr(text).to_json()
     except Exception as error:  # the library raises bare Exception, and no other class for text
-        place = _PLACE.search(str(error))
-        if place is None:
+        position = _POSITION.search(str(error))
+        if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
-        line, column = int(place[1]), int(place[2])
+        line, column = int(position[1]), int(position[2])
         offset = sum(len(one) for one in text.splitlines(keepends=True)[: line - 1]) + column - 1
         raise _error(text, offset, _expectation(str(error))) from error
 
@@ -131,7 +131,7 @@ class Expression(msgspec.Struct, frozen=True):
     evaluate: Evaluate
     references: tuple[Reference, ...]
     """The names used in the filter."""
-    places: GeometryNotes
+    notes: GeometryNotes
     """Unusual geometries that were compared."""
 
 
@@ -158,21 +158,21 @@ def compile_expression(tree: Any, text: str) -> Expression:
         root = compiler.predicate(tree)
     except RecursionError:
         raise UsageError("--filter is nested too deeply.") from None
-    return Expression(root.evaluate, tuple(compiler.references), compiler.places)
+    return Expression(root.evaluate, tuple(compiler.references), compiler.notes)
 
 
 class _Compiler:
     def __init__(self, text: str) -> None:
         self.references: list[Reference] = []
-        self.places = GeometryNotes()
+        self.notes = GeometryNotes()
         self._text = text
 
     def wrong(self, problem: str, word: object = None) -> UsageError:
         """Return an error that points at `word` in the text."""
-        place = self._text.casefold().find(str(word).casefold()) if word is not None else -1
-        if place < 0:
+        position = self._text.casefold().find(str(word).casefold()) if word is not None else -1
+        if position < 0:
             return UsageError(f"--filter: {problem}, in:\n{pointed(self._text, 0).rpartition(chr(10))[0]}")
-        return UsageError(f"--filter: {problem}, here:\n{pointed(self._text, place)}")
+        return UsageError(f"--filter: {problem}, here:\n{pointed(self._text, position)}")
 
     # --- nodes -------------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ class _Compiler:
 
         one, other = (self.node(argument) for argument in arguments)
         constants = [term.evaluate({}, {}) if term.constant else None for term in (one, other)]
-        relation = spatial_relation(name, one.evaluate, other.evaluate, constants, self.places)
+        relation = spatial_relation(name, one.evaluate, other.evaluate, constants, self.notes)
         return _Term(relation, truth=True)
 
     class _Kind(NamedTuple):
@@ -471,7 +471,7 @@ class ExpressionCheck(ItemCheck):
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unknown items, unusual geometries and unknown names."""
         why = "--filter cannot be evaluated, because a property is absent or of another type."
-        notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.places.notes()
+        notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.notes.notes()
         if counts.get(Verdict.UNKNOWN_FILTER):
             notes += unknown_names("--filter", self._expression.references)
         return notes

@@ -54,7 +54,7 @@ def narrowing(selection: Selection) -> Narrowing:
     """
     if not selection.push_down:
         return Narrowing()
-    bbox, area = _place(selection)
+    bbox, area = _area(selection)
     return Narrowing(
         bbox,
         area,
@@ -72,7 +72,7 @@ def filter_names(condition: Json) -> list[str]:
     return list(dict.fromkeys(name for one in arguments for name in filter_names(one)))
 
 
-def _place(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
+def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
     """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
     if selection.intersects is not None:
         found = area_geometry(selection.intersects)

@@ -227,7 +227,7 @@ class BboxCheck(ItemCheck):
     def __init__(self, bbox: Sequence[float]) -> None:
         """Compile `Selection.bbox`. If W > E it crosses the antimeridian. Heights are ignored."""
         self._boxes = split(bbox)
-        self._places = GeometryNotes()
+        self._notes = GeometryNotes()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return BBOX if the item is outside the box or has no location."""
@@ -235,14 +235,14 @@ class BboxCheck(ItemCheck):
         met = self._geometry_meets(geometry)
         if met is None:
             met = self._bbox_meets(item.get("bbox"))
-            (self._places.without_location if met is None else self._places.without_geometry).add(item)
+            (self._notes.without_location if met is None else self._notes.without_geometry).add(item)
         elif is_stray(geometry):
-            self._places.stray.add(item)
+            self._notes.stray.add(item)
         return None if met else Verdict.BBOX
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
-        return self._places.notes()
+        return self._notes.notes()
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
         """Return whether the geometry intersects the box; None if it is absent or invalid."""
@@ -315,35 +315,35 @@ class AreaCheck(ItemCheck):
         self._shapes = shapes
         area, self._repaired = _area_of(text, shapes)
         self._area = shapes.prepared(area)
-        self._places = GeometryNotes()
+        self._notes = GeometryNotes()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
         """Return INTERSECTS if the item is outside the area or has no location."""
-        place = self._place(item)
-        if place is None:
-            self._places.without_location.add(item)
+        geometry = self._geometry(item)
+        if geometry is None:
+            self._notes.without_location.add(item)
             return Verdict.INTERSECTS
-        return None if self._area.intersects(self._shapes.turned(place)) else Verdict.INTERSECTS
+        return None if self._area.intersects(self._shapes.turned(geometry)) else Verdict.INTERSECTS
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
         repaired = ["The area of --intersects crosses itself: it was repaired."] if self._repaired else []
-        return repaired + self._places.notes()
+        return repaired + self._notes.notes()
 
-    def _place(self, item: Json) -> Any:
+    def _geometry(self, item: Json) -> Any:
         geometry = item.get("geometry")
         found = self._shapes.read_shape(geometry)
         if found is not None:
             if found.boxed:
-                self._places.boxed.add(item)
+                self._notes.boxed.add(item)
             if found.repaired:
-                self._places.repaired.add(item)
+                self._notes.repaired.add(item)
             if is_stray(geometry):
-                self._places.stray.add(item)
+                self._notes.stray.add(item)
             return found.geometry
         box = self._shapes.read_box(item.get("bbox"))
         if box is not None:
-            self._places.without_geometry.add(item)
+            self._notes.without_geometry.add(item)
         return box
 
 

@@ -189,7 +189,7 @@ _SWAPPED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains
 
 
 def spatial_relation(
-    name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], places: GeometryNotes
+    name: str, one: Evaluate, other: Evaluate, constants: Sequence[Any], notes: GeometryNotes
 ) -> Evaluate:
     """Return the evaluation of a spatial operator. It is unknown for items without a valid geometry.
 
@@ -199,7 +199,7 @@ def spatial_relation(
         other: The second argument.
         constants: The arguments that are equal for every item, else None. They are prepared for speed, which
             shapely supports only for the first argument.
-        places: Records items whose geometry is too complex.
+        notes: Records items whose geometry is too complex.
     """
     if constants[0] is None and constants[1] is not None:
         one, other, constants, name = other, one, (constants[1], constants[0]), _SWAPPED[name]
@@ -208,8 +208,8 @@ def spatial_relation(
         shapely.prepare(constants[0])
 
     def judge(item: Json, properties: dict[str, Any]) -> bool | None:
-        first = _shape(one(item, properties), item, places)
-        second = _shape(other(item, properties), item, places)
+        first = _shape(one(item, properties), item, notes)
+        second = _shape(other(item, properties), item, notes)
         if first is None or second is None:
             return None
         try:
@@ -220,10 +220,10 @@ def spatial_relation(
     return judge
 
 
-def _shape(value: Any, item: Json, places: GeometryNotes) -> Any:
+def _shape(value: Any, item: Json, notes: GeometryNotes) -> Any:
     if value is None or isinstance(value, shapely.Geometry):
         return value
     found = read_shape(value)
     if found is not None and found.boxed:
-        places.boxed.add(item)
+        notes.boxed.add(item)
     return None if found is None else found.geometry

@@ -44,7 +44,7 @@ from stacpull.tiff import MOST_BYTES_WITH_TILES, TiffError, Transform, parse_fil
 
 _GROUP = b'"{\\"zarr_format\\":2}"'
 """A group of Zarr, as JSON in a text."""
-_PLACE = "spatial_ref"
+_SPATIAL_REF = "spatial_ref"
 """The variable with the georeference, named as by rioxarray."""
 _FIRST_READ = 4096
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -219,17 +219,17 @@ class _References:
             yield _entry(f"{collection}/{item}/.zgroup", _GROUP)
         counts.schemes.add(urlsplit(raster.href).scheme or "file")
         name = safe_segment(raster.key)
-        place = georeference(layout) if name != _PLACE else {}
-        if place:
-            array.attributes.update(grid_mapping=_PLACE, coordinates=_PLACE)
+        attributes = georeference(layout) if name != _SPATIAL_REF else {}
+        if attributes:
+            array.attributes.update(grid_mapping=_SPATIAL_REF, coordinates=_SPATIAL_REF)
 
         group = f"{collection}/{item}/{name}"
         yield _entry(f"{group}/.zgroup", _GROUP)
         yield _entry(f"{group}/{name}/.zarray", _text(array.metadata))
         yield _entry(f"{group}/{name}/.zattrs", _text(array.attributes))
-        if place:
-            yield _entry(f"{group}/{_PLACE}/.zarray", _text(_SCALAR))
-            yield _entry(f"{group}/{_PLACE}/.zattrs", _text({"_ARRAY_DIMENSIONS": [], **place}))
+        if attributes:
+            yield _entry(f"{group}/{_SPATIAL_REF}/.zarray", _text(_SCALAR))
+            yield _entry(f"{group}/{_SPATIAL_REF}/.zattrs", _text({"_ARRAY_DIMENSIONS": [], **attributes}))
         for chunk in array.chunks:
             where = [raster.href, chunk.offset, chunk.size] if chunk.size else [raster.href]
             yield _entry(f"{group}/{name}/{chunk.key}", orjson.dumps(where))

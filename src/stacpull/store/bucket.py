@@ -581,15 +581,15 @@ class BucketStore(BufferedParts, BucketFiles):
             source: The object.
             size: In bytes.
         """
-        place = object_address(source)
-        if place["Bucket"] in self._unreadable or not self._may_write:
+        address = object_address(source)
+        if address["Bucket"] in self._unreadable or not self._may_write:
             return False
-        other = self.bucket.bucket_named(place["Bucket"])
+        other = self.bucket.bucket_named(address["Bucket"])
         try:
-            headers = other.head_fields(other.path(place["Key"]))
+            headers = other.head_fields(other.path(address["Key"]))
         except (OSError, StacpullError) as error:
             if code_behind(error) in _REFUSALS:
-                self._unreadable.add(place["Bucket"])
+                self._unreadable.add(address["Bucket"])
             return False
         found = None if headers is None else object_of(headers)
         if headers is None or found is None:

@@ -229,18 +229,18 @@ class S3Bucket:
         """The sender without boto3; None if only boto3 can send, or if this is closed."""
         if self._is_closed:
             return None
-        place, static, credentials = self.location, self.static, self.credentials
+        location, static, credentials = self.location, self.static, self.credentials
         if credentials is None:
             return None
         if static is not None and static.credentials is not None:
             region = static.settings.region or _USUAL_REGION
-            bundle = place.ca_bundle or ca_bundle_variable()
-        elif place.endpoint_url is None and has_other_hosts(self.session):
+            bundle = location.ca_bundle or ca_bundle_variable()
+        elif location.endpoint_url is None and has_other_hosts(self.session):
             return None
         else:
-            region, bundle = _region(self.session, place), self.session.get_config_variable("ca_bundle")
+            region, bundle = _region(self.session, location), self.session.get_config_variable("ca_bundle")
         return bucket_requests(
-            place.bucket, place.endpoint_url, region, credentials, bundle, self._report_silence
+            location.bucket, location.endpoint_url, region, credentials, bundle, self._report_silence
         )
 
     @_locked_property
@@ -510,9 +510,9 @@ class S3Bucket:
 
     def open_source(self, source: CopySource, size: int) -> BinaryIO:
         """Open a version of an object of the service, which may be in another bucket."""
-        place = object_address(source)
-        other = self.bucket_named(place["Bucket"])
-        return other.open(other.path(place["Key"]), size, source.etag)
+        address = object_address(source)
+        other = self.bucket_named(address["Bucket"])
+        return other.open(other.path(address["Key"]), size, source.etag)
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never

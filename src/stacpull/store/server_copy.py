@@ -122,9 +122,9 @@ class ServerCopy:
         found = bucket.head(self._path)
         is_same = copy.is_staged  # other programs do not write staged objects
         if not copy.is_staged:
-            place = object_address(copy.source)
-            other = bucket.bucket_named(place["Bucket"])
-            source = other.head(other.path(place["Key"]))
+            address = object_address(copy.source)
+            other = bucket.bucket_named(address["Bucket"])
+            source = other.head(other.path(address["Key"]))
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")
