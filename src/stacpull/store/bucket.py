@@ -100,21 +100,14 @@ class BucketFiles:
 
     @property
     def name(self) -> str:
-        """See `StoredFiles.name`."""
         return self.location.url
 
     @property
     def location(self) -> BucketLocation:
-        """The bucket."""
         return self.bucket.location
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The credentials that requests are signed with now.
-
-        Raises:
-            CredentialsError: There are none.
-        """
         return self.bucket.secrets
 
     def close(self) -> None:
@@ -124,16 +117,16 @@ class BucketFiles:
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """See `StoredFiles.state_of`. The digest is the one that was verified when the object was stored."""
+        """The digest is the one that was verified when the object was stored."""
         return self.bucket.state_of(path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
-        """See `StoredFiles.obstacle`: a bucket has no directories, so there are no obstacles."""
+        """A bucket has no directories, so there are no obstacles."""
         del path
         return None
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """See `StoredFiles.has`. A thousand names are listed at a time, because paths are mostly in order."""
+        """A thousand names are listed at a time, because paths are mostly in order."""
         del unknown
         key = self.bucket.key(path)
         known = self.bucket.names.has(key)
@@ -147,7 +140,6 @@ class BucketFiles:
         return key in names
 
     def read(self, path: str) -> bytes | None:
-        """See `StoredFiles.read`."""
         found = self._content(path)
         return None if found is None else found[1]
 
@@ -166,27 +158,22 @@ class BucketFiles:
             return None
 
     def open(self, path: str) -> BinaryIO:
-        """See `StoredFiles.open`."""
         found = self.bucket.head(path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
         return self.bucket.open(path, found.size, found.etag)
 
     def modified(self, path: str) -> float | None:
-        """See `StoredFiles.modified`."""
         found = self.bucket.head(path)
         return None if found is None else found.modified
 
     def names(self, directory: str) -> list[str]:
-        """See `StoredFiles.names`."""
         return [name for name, _ in self._listed(directory)]
 
     def directories(self, directory: str) -> list[str]:
-        """See `StoredFiles.directories`."""
         return sorted(name for name, is_directory in self._listed(directory) if is_directory)
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """See `StoredFiles.walk`."""
         for page in self.bucket.pages(Prefix=self.bucket.prefix):
             keys = [one["Key"] for one in page.get("Contents", ()) if not _is_folder(one)]
             paths = [key.removeprefix(self.bucket.prefix) for key in keys]
@@ -276,7 +263,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def streamed_parts(
         self, files: FileParts, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
-        """See `RemoteStore.streamed_parts`: a Dask worker may have no credentials for the bucket."""
+        """A Dask worker may have no credentials for the bucket."""
         if not self._may_write:
             return None
         from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
@@ -290,7 +277,6 @@ class BucketStore(BufferedParts, BucketFiles):
 
     @property
     def warning(self) -> str | None:
-        """See `Store.warning`."""
         if self._is_conditional:
             return None
         return (
@@ -322,7 +308,6 @@ class BucketStore(BufferedParts, BucketFiles):
     # --- the mirror's own objects below `.stacpull/` -----------------------------------------------------
 
     def read_own(self, path: str) -> OwnObject | None:
-        """See `RemoteStore.read_own`."""
         found = self._content(path)
         if found is None:
             return None
@@ -332,7 +317,6 @@ class BucketStore(BufferedParts, BucketFiles):
         return OwnObject(body, headers.get("etag", ""), max(0.0, age))
 
     def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
-        """See `RemoteStore.write_own`."""
         return self._written_over(
             path,
             None if replaces is None else replaces.etag,
@@ -342,7 +326,6 @@ class BucketStore(BufferedParts, BucketFiles):
         )
 
     def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
-        """See `RemoteStore.store_own`."""
         self._lease.check()
         content = ObjectContent(FilePiece(file, 0, size), sha256, {SHA256: sha256.hex()})
         send = self._upload if size > _SINGLE_PUT else self.bucket.put
@@ -385,29 +368,26 @@ class BucketStore(BufferedParts, BucketFiles):
         return self.bucket.refused(path, codes, lambda: self.uploads.upload_file(path, content, condition))
 
     def sync(self, parts: Sequence[str]) -> None:
-        """See `Store.sync`: an object is durable when its PUT was confirmed."""
+        """An object is durable when its PUT was confirmed."""
 
     def sync_file(self, path: str) -> None:
-        """See `Store.sync_file`."""
         if self.bucket.head(path) is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
 
     def sync_singly(self) -> bool:
-        """See `Store.sync_singly`."""
         return False
 
     def mark_changed(self, directory: str) -> None:
         """See `Store.mark_changed`."""
 
     def tidy(self, directory: str) -> None:
-        """See `Store.tidy`: a bucket has no directories."""
+        """A bucket has no directories."""
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        """See `Store.place`."""
         return self.place_all([Placement(part, directory, name, replace)])[0]
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        """See `Store.place_all`: many objects are stored at once."""
+        """Many objects are stored at once."""
         results: list[Failure | None] = [None] * len(files)
         staged: list[tuple[int, _PartToStore]] = []
         for number, file in enumerate(files):
@@ -575,12 +555,7 @@ class BucketStore(BufferedParts, BucketFiles):
     # --- copies within the service -----------------------------------------------------------------------
 
     def can_copy(self, source: CopySource, size: int) -> bool:
-        """Return True if the credentials of DEST can read that version of an object at the service of DEST.
-
-        Args:
-            source: The object.
-            size: In bytes.
-        """
+        """Return True if the credentials of DEST can read that version of an object at its service."""
         address = object_address(source)
         if address["Bucket"] in self._unreadable or not self._may_write:
             return False
@@ -608,7 +583,6 @@ class BucketStore(BufferedParts, BucketFiles):
         return self.bucket.open_source(copy.source, copy.size)
 
     def rename_part(self, old: str, new: str) -> int:
-        """See `Store.rename_part`."""
         if not self.staged.rename(old, new):
             return super().rename_part(old, new)
         found = self.part_identity(new)
@@ -617,21 +591,18 @@ class BucketStore(BufferedParts, BucketFiles):
         return found[0]
 
     def drop_part(self, name: str) -> None:
-        """See `Store.drop_part`."""
         if super().part_without_file(name) is not None or not self.staged.drop(name):
             self._drop_here(name)
 
     def list_parts(self) -> list[PartEntry]:
-        """See `Store.list_parts`."""
         here = [one for one in super().list_parts() if not one.name.endswith(NOTES)]
         return sorted(here + self.staged.entries())
 
     def sync_parts(self, names: Sequence[str]) -> None:
-        """See `Store.sync_parts`: objects are durable, and losing their notes does no harm."""
+        """Objects are durable, and losing their notes does no harm."""
         super().sync_parts([name for name in names if self.staged.part_without_file(name) is None])
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """See `Store.sweep_parts`."""
         super().sweep_parts(keep)
         self.staged.sweep(keep)
         if not self._left_uploads:  # listing the parts takes requests
@@ -646,17 +617,14 @@ class BucketStore(BufferedParts, BucketFiles):
     # --- existing objects --------------------------------------------------------------------------------
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """See `Store.holds_same`."""
         there = self.state_of(path_in_dest(directory, name)).digest
         return there is not None and there == self.state_of_part(part).digest
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
-        """See `Store.identity`."""
         found = self.bucket.head(path_in_dest(directory, name))
         return None if found is None else (found.identity, found.size)
 
     def remove(self, directory: str, name: str) -> None:
-        """See `Store.remove`."""
         self._lease.check()
         self.bucket.delete(path_in_dest(directory, name))
 

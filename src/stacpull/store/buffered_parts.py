@@ -56,7 +56,7 @@ class PartWithoutFile(NamedTuple):
 
 
 class BufferedParts(StagedParts):
-    """The parts of one mirror: in memory if they are small and were written at once, else in files.
+    """The parts of one mirror (`Store`): in memory if they are small and were written at once, else in files.
 
     Several threads may write parts at once.
     """
@@ -82,11 +82,9 @@ class BufferedParts(StagedParts):
 
     @property
     def has_room(self) -> bool:
-        """See `Store.has_room`."""
         return self._size < _MOST_HELD
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
-        """See `Store.write_part`."""
         self._drop_here(name)  # there is no object with that name: recovery has removed it
         if not self._in_memory or len(body) > LONGEST_HELD:
             return super().write_part(name, body)
@@ -94,11 +92,6 @@ class BufferedParts(StagedParts):
         return self._hold(name, len(body), body if is_kept else bytes(body))
 
     def add_copy(self, name: str, copy: PendingCopy) -> int:
-        """Add a part that the service will copy from an object. It replaces a part with the same name.
-
-        Returns:
-            The identity of the part.
-        """
         self.drop_part(name)
         return self._hold(name, copy.size, copy)
 
@@ -109,7 +102,6 @@ class BufferedParts(StagedParts):
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
-        """See `Store.new_part`."""
         self.drop_part(name)
         with super().new_part(name) as file:
             yield file
@@ -123,7 +115,6 @@ class BufferedParts(StagedParts):
         raise NotImplementedError(f"{copy.source.url} cannot be read")
 
     def rename_part(self, old: str, new: str) -> int:
-        """See `Store.rename_part`."""
         if old not in self._held:
             return super().rename_part(old, new)
         self.drop_part(new)
@@ -131,7 +122,6 @@ class BufferedParts(StagedParts):
         return held.identity
 
     def drop_part(self, name: str) -> None:
-        """See `Store.drop_part`."""
         self._drop_here(name)
 
     def _drop_here(self, name: str) -> None:
@@ -147,14 +137,12 @@ class BufferedParts(StagedParts):
             self._size += size
 
     def list_parts(self) -> list[PartEntry]:
-        """See `Store.list_parts`."""
         held = [PartEntry(name, one.identity, one.size) for name, one in list(self._held.items())]
         return sorted(held + super().list_parts())
 
     def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """See `Store.state_of_part`."""
         found = self.part_without_file(name)
         if found is None:
             return super().state_of_part(name, algorithm=algorithm, is_stopped=is_stopped)
@@ -170,18 +158,16 @@ class BufferedParts(StagedParts):
         return FileState(found.size) if hashed is None else FileState(*hashed)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
-        """See `Store.part_identity`."""
         found = self.part_without_file(name)
         return super().part_identity(name) if found is None else (found.identity, found.size)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """See `Store.sweep_parts`: parts in memory have no description, so they cannot be resumed."""
+        """Parts in memory have no description, so they cannot be resumed."""
         for name in [one for one in self._held if Path(one).suffix in UNFINISHED]:
             self.drop_part(name)
         super().sweep_parts(keep)
 
     def open_part(self, name: str) -> BinaryIO:
-        """See `Store.open_part`."""
         found = self.part_without_file(name)
         if found is None:
             return super().open_part(name)

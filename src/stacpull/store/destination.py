@@ -50,7 +50,6 @@ class Destination(StagedParts, DirectoryFiles):
     """
 
     is_local = True
-    """See `Store.is_local`."""
 
     def __init__(
         self, dest: Path, *, most_held: int = HELD_DIRECTORIES, sync: Sync | None = None, own_parts: str = ""
@@ -83,11 +82,6 @@ class Destination(StagedParts, DirectoryFiles):
         return touched
 
     def mark_changed(self, directory: str) -> None:
-        """Include a directory whose entries an earlier run changed, and its parents, in the next sync.
-
-        Raises:
-            DestinationError: it cannot be opened.
-        """
         with destination_errors(self.path):
             self.directory(directory)
         self._touched.add(directory)
@@ -110,16 +104,14 @@ class Destination(StagedParts, DirectoryFiles):
 
     @property
     def covers_ledger(self) -> bool:
-        """See `Store.covers_ledger`."""
         return self._sync.covers_ledger
 
     @property
     def warning(self) -> str | None:
-        """See `Store.warning`: why files are synced one by one although a group sync was expected."""
+        """Why files are synced one by one although a group sync was expected."""
         return self._sync.reason if isinstance(self._sync, FileSync) else None
 
     def sync(self, parts: Sequence[str]) -> None:
-        """See `Store.sync`."""
         touched = self.take_touched()
         if self.covers_ledger:
             self._sync.sync(parts, ())
@@ -131,31 +123,18 @@ class Destination(StagedParts, DirectoryFiles):
                 self._sync.sync((), directories)
 
     def sync_singly(self) -> bool:
-        """See `Store.sync_singly`."""
         if not isinstance(self._sync, GroupSync):
             return False
         self._chosen_sync = FileSync(self.parts_fd)
         return True
 
     def sync_file(self, path: str) -> None:
-        """See `Store.sync_file`."""
         with self.open(path) as file:
             os.fsync(file.fileno())
 
     # --- publishing --------------------------------------------------------------------------------------
 
     def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        """Rename a part into place; return the failure if its name is taken or invalid.
-
-        Args:
-            part: name of the part file.
-            directory: its directory, relative to DEST, `/` between segments.
-            name: its final name.
-            replace: True if a regular file with that name belongs to the mirror and may be replaced.
-
-        Raises:
-            DestinationError: the disk is full, read-only or broken.
-        """
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
@@ -181,7 +160,6 @@ class Destination(StagedParts, DirectoryFiles):
         return None
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        """See `Store.place_all`."""
         return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
@@ -198,7 +176,6 @@ class Destination(StagedParts, DirectoryFiles):
         return True
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """Return True if there already is a regular file with the content of that part."""
         try:
             there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
         except OSError:
@@ -228,7 +205,6 @@ class Destination(StagedParts, DirectoryFiles):
             yield fds
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
-        """Return (inode, size in bytes) of a regular file in DEST, None if there is none."""
         try:
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError:
@@ -236,7 +212,6 @@ class Destination(StagedParts, DirectoryFiles):
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove one of the mirror's own files, if it exists."""
         try:
             os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
@@ -244,7 +219,6 @@ class Destination(StagedParts, DirectoryFiles):
                 raise destination_error(error, self.path) from error
 
     def tidy(self, directory: str) -> None:
-        """Remove an empty directory of the mirror, and its parents that become empty. DEST stays."""
         while directory:
             above, _, name = directory.rpartition("/")
             held = self._held.pop(directory, None)
@@ -264,7 +238,7 @@ class Destination(StagedParts, DirectoryFiles):
         self._touched.add("")
 
     def read(self, path: str) -> bytes | None:
-        """See `StoredFiles.read`. For the publishing thread. No directory of the path may be a link."""
+        """For the publishing thread. No directory of the path may be a link."""
         directory, _, name = path.rpartition("/")
         try:
             return read_file(name, self.directory(directory, make=False))

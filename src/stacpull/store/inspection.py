@@ -66,20 +66,17 @@ class DirectoryFiles:
 
     @property
     def name(self) -> str:
-        """See `StoredFiles.name`."""
         return str(self.path)
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """See `StoredFiles.state_of`."""
         above = self._obstacle_above(path)
         if above is not None:
             return FileState(obstacle=above)
         return state_of(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
 
     def obstacle(self, path: str) -> str | None:
-        """See `StoredFiles.obstacle`."""
         return obstacle(self.fd, path)
 
     def _obstacle_above(self, path: str) -> str | None:
@@ -95,7 +92,6 @@ class DirectoryFiles:
         return above
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """See `StoredFiles.has`."""
         if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and nearly always true
             return True
         try:
@@ -105,7 +101,6 @@ class DirectoryFiles:
         return True
 
     def read(self, path: str) -> bytes | None:
-        """See `StoredFiles.read`."""
         if self._obstacle_above(path) is not None:
             return None
         try:
@@ -118,7 +113,6 @@ class DirectoryFiles:
         return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
-        """See `StoredFiles.open`."""
         above = self._obstacle_above(path)
         if above is not None:
             raise OSError(errno.ELOOP, above, str(self.path / path))
@@ -128,23 +122,19 @@ class DirectoryFiles:
             raise self._named(error, path) from error
 
     def modified(self, path: str) -> float | None:
-        """See `StoredFiles.modified`."""
         try:
             return os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mtime
         except OSError:
             return None
 
     def names(self, directory: str) -> list[str]:
-        """See `StoredFiles.names`."""
         return [entry.name for entry in (self.path / directory).iterdir()]
 
     def directories(self, directory: str) -> list[str]:
-        """See `StoredFiles.directories`."""
         with os.scandir(self.path / directory) as listed:
             return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False))
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """See `StoredFiles.walk`."""
         return walk(self.path, skipped)
 
 

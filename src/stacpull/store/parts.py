@@ -39,7 +39,7 @@ from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
 from stacpull.store.part_log import PartLog, log_of
-from stacpull.store.regular import CREATE, open_regular, opener
+from stacpull.store.regular import CREATE, open_regular
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,7 +52,7 @@ _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
 
 
 class FileParts:
-    """The parts of one mirror, in one directory that nothing else writes to.
+    """The parts of one mirror (`transfer.part_writer.Parts`), in a directory that nothing else writes to.
 
     Args:
         directory: The directory, which is created with the first part. It is read at once, which blocks.
@@ -86,25 +86,14 @@ class FileParts:
         return read_point(path)
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if no resumable part is known."""
         return (row, generation) not in self._known
 
     async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
-        """Start an empty part. The files of an earlier attempt are replaced.
-
-        Raises:
-            DestinationError: it cannot be created.
-        """
         sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
         sink.durable = self._durable
         return FilePart(sink, self._known, (row, generation), resumable=validator.resumable)
 
     async def resume(self, row: int, generation: int) -> FilePart:
-        """Open the part that `point` describes, for appending.
-
-        Raises:
-            DestinationError: it cannot be opened.
-        """
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
         sink.durable = self._durable
         return FilePart(sink, self._known, (row, generation), resumable=True)
@@ -121,7 +110,7 @@ class FileParts:
 
 
 class FilePart:
-    """One part, open for writing: the `PartWriter` of the transfer."""
+    """One part, open for writing (`transfer.part_writer.PartWriter`)."""
 
     def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
         self.have = sink.have
@@ -136,20 +125,13 @@ class FilePart:
 
     @property
     def size(self) -> int:
-        """See `PartWriter.size`."""
         return length(self.have)
 
     @property
     def hashed(self) -> int:
-        """See `PartWriter.hashed`."""
         return self._sink.hashed
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-        """See `PartWriter.feed`.
-
-        Raises:
-            DestinationError: the part cannot be read.
-        """
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
         await self.caught_up()
@@ -167,11 +149,6 @@ class FilePart:
             await _off_loop(self._sink.path.parent, self._sink.catch_up)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
-        """Write each piece at its offset, and hash the bytes that are in order, off the loop.
-
-        Raises:
-            DestinationError: the disk is full, read-only or broken.
-        """
         try:
             await self._file.write(pieces)
         except OSError as error:
@@ -181,11 +158,6 @@ class FilePart:
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> str:
-        """Close the part under the name of a complete part, for the publisher; return that name.
-
-        Raises:
-            DestinationError: it cannot be closed or renamed.
-        """
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not complete: {self._sink.path.name}")
         await self.caught_up()
@@ -204,7 +176,6 @@ class FilePart:
         await _off_loop(self._sink.path.parent, self._sink.close)
 
     async def discard(self) -> None:
-        """Close the part and remove it."""
         self._known.discard(self._pair)
         await _off_loop(self._sink.path.parent, self._sink.finish, None)
 
@@ -223,7 +194,7 @@ class _Sink(io.FileIO):
         self.durable = False
         """True to sync it before it gets the name of a complete part."""
         self.path = path
-        super().__init__(path, mode, opener=opener)
+        super().__init__(path, mode, opener=open_regular)
         size = os.fstat(self.fileno()).st_size
         self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 

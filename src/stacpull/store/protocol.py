@@ -11,6 +11,8 @@ The ledger is written in between (`engine.publisher`): a reservation before `syn
 `sync`. `Destination` is a directory, `BucketStore` a bucket, and tests use a store in memory. All three pass
 `tests/store/store_contract.py`.
 
+The interfaces document their methods; the classes that implement them add what is special to them.
+
 Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
 directory of a worker (`store.own_parts`).
 """

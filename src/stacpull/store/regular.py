@@ -32,15 +32,6 @@ def open_regular(
     return fd
 
 
-def opener(path: str, flags: int) -> int:
-    """Open a regular file, as the `opener` of `open` and `io.FileIO`.
-
-    Raises:
-        OSError: as `open_regular`.
-    """
-    return open_regular(path, flags)
-
-
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the contents of a regular file of at most `limit` bytes.
 

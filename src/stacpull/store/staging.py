@@ -35,7 +35,7 @@ PARTS = ".stacpull/parts"
 
 
 class StagedParts:
-    """The parts of one mirror. Several threads may write parts at once."""
+    """The parts of one mirror (`Store` documents the methods). Several threads may write parts at once."""
 
     def __init__(self, work: Path, own_parts: str = "") -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
@@ -85,25 +85,17 @@ class StagedParts:
 
     @property
     def parts(self) -> Path:
-        """The directory of the parts."""
         return self.work / PARTS / self._own_parts
 
     @property
     def shared_parts(self) -> Path | None:
-        """The directory of all parts, if `parts` is one worker's."""
         return self.work / PARTS if self._own_parts else None
 
     @property
     def is_on_network(self) -> bool:
-        """True if the parts are on a network file system: SQLite's write-ahead log does not work there."""
         return file_system(self.parts_fd) is FileSystem.NETWORK
 
     def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable, because SQLite ignores errors of that.
-
-        Raises:
-            DestinationError: The disk fails.
-        """
         with destination_errors(self.work):
             own = os.open("..", OPEN_DIRECTORY, dir_fd=self.parts_fd)
             try:
@@ -113,15 +105,9 @@ class StagedParts:
 
     @property
     def has_room(self) -> bool:
-        """See `Store.has_room`."""
         return True
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
-        """Write a new part file at once and return its inode.
-
-        Raises:
-            DestinationError: the disk is full or fails.
-        """
         try:
             fd = self._create_part(name)
             try:
@@ -146,7 +132,6 @@ class StagedParts:
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
-        """See `Store.new_part`."""
         with destination_errors(self.work):
             try:
                 with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
@@ -157,7 +142,6 @@ class StagedParts:
                 raise
 
     def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        """See `Store.link_part`."""
         self.drop_part(name)
         if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
             return True
@@ -179,18 +163,15 @@ class StagedParts:
         return False
 
     def rename_part(self, old: str, new: str) -> int:
-        """Give a part another name and return its inode."""
         with destination_errors(self.work):
             os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
             return self.identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
-        """Remove a part, if it exists."""
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.parts_fd)
 
     def list_parts(self) -> list[PartEntry]:
-        """See `Store.list_parts`."""
         found = []
         with destination_errors(self.work):
             for entry in list(os.scandir(self.parts)):
@@ -203,11 +184,9 @@ class StagedParts:
     def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """See `Store.state_of_part`."""
         return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
-        """See `Store.part_identity`."""
         try:
             found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
         except OSError:
@@ -215,27 +194,22 @@ class StagedParts:
         return (self.identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def open_part(self, name: str) -> BinaryIO:
-        """See `Store.open_part`."""
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
     def sync_parts(self, names: Sequence[str]) -> None:
-        """See `Store.sync_parts`."""
         if self._part_sync is None:
             self._part_sync = FileSync(self.parts_fd)
         self._part_sync.sync(names, ())
 
     def make_own_parts(self, name: str, token: str) -> None:
-        """See `Store.make_own_parts`."""
         with destination_errors(self.work):
             own_parts.make(self.parts_fd, name, token)
 
     def collect_parts(self, name: str | None = None) -> None:
-        """See `Store.collect_parts`."""
         with destination_errors(self.work):
             own_parts.collect(self.parts_fd, name)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """See `Store.sweep_parts`."""
         sweep(self.parts, keep)
 
     # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
@@ -247,7 +221,6 @@ class StagedParts:
     # need not survive a loss of power, because the boot is another one after that.
 
     def trusted_boot(self) -> str | None:
-        """See `Store.trusted_boot`."""
         try:
             with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
                 return file.read(_LONGEST_BOOT).decode("ascii", "replace")
@@ -255,13 +228,11 @@ class StagedParts:
             return None
 
     def trust(self, boot: str) -> None:
-        """See `Store.trust`."""
         StagedParts.write_part(self, _NEW_TRUST, boot.encode("ascii"))
         with destination_errors(self.work):
             os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
 
     def withdraw_trust(self) -> None:
-        """See `Store.withdraw_trust`."""
         with suppress(OSError):
             os.unlink(_TRUST, dir_fd=self.parts_fd)
 

@@ -147,7 +147,6 @@ class StreamedParts:
         self._parked: dict[Pair, _StreamedPart] = {}
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return the resume point of a part, or None if it cannot be resumed."""
         pair = row, generation
         if pair not in self._known:
             return await self.files.point(row, generation)
@@ -160,7 +159,6 @@ class StreamedParts:
         return ResumePoint(part.size, part.validator, part.total) if part.size else None
 
     def is_fresh(self, row: int, generation: int) -> bool:
-        """Return True if there are no bytes of the part."""
         return (row, generation) not in self._known and self.files.is_fresh(row, generation)
 
     async def create(
@@ -190,7 +188,6 @@ class StreamedParts:
         return self._part(pair, note)
 
     async def resume(self, row: int, generation: int) -> _StreamedPart | FilePart:
-        """Continue the part that `point` describes."""
         part = self._parked.pop((row, generation), None)
         return part or await self.files.resume(row, generation)
 
@@ -266,7 +263,7 @@ class _Tail:
 
 
 class _StreamedPart:
-    """One body: the `PartWriter` of the transfer."""
+    """One body (`transfer.part_writer.PartWriter`)."""
 
     def __init__(
         self,
@@ -320,7 +317,7 @@ class _StreamedPart:
 
     @property
     def have(self) -> Spans:
-        """See `PartWriter.have`: there are no gaps."""
+        """There are no gaps."""
         return (Span(0, self.size),) if self.size else ()
 
     @property
@@ -352,7 +349,7 @@ class _StreamedPart:
     # --- writing -----------------------------------------------------------------------------------------
 
     async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
-        """See `PartWriter.feed`. Existing hashers are kept, unless others are requested."""
+        """Existing hashers are kept, unless others are requested."""
         if self.size and not self._is_hashed_later and hashers.keys() <= self._hashers.keys():
             return self._hashers
         self._hashers, self.hashed, self._is_hashed_later = hashers, 0, self.size > 0
@@ -468,7 +465,7 @@ class _StreamedPart:
     # --- the end -----------------------------------------------------------------------------------------
 
     async def caught_up(self) -> None:
-        """See `PartWriter.caught_up`. If the state of the hashers was lost, the object is read.
+        """If the state of the hashers was lost, the object is read.
 
         Raises:
             CredentialsError, DestinationError: It cannot be stored, or read.
