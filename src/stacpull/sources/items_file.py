@@ -102,7 +102,6 @@ class ItemsFile(Source):
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`."""
         return await static_item(self._reader, href)
 
     def _wants(self, item: Json) -> bool:
@@ -287,7 +286,6 @@ class LinesSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages from the position of `start` on."""
         position = self._resumed(start, FilePosition.of(start).version, on_notice)
         request, size = start, 0
         features: list[tuple[str, object]] = []

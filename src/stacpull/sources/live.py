@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
-from urllib.parse import quote
 
 import attrs
 from msgspec.structs import replace
@@ -207,7 +206,7 @@ def _url_of(source: Source, start: WalkStart) -> str:
     """Return the URL of a collection, which is the same for all links to it."""
     if not isinstance(source, ApiSource):
         return source.url
-    return f"{parse_api_url(source.url).root}/collections/{quote(start.collection, safe='')}"
+    return parse_api_url(source.url).collection_url(start.collection)
 
 
 def _unread(url: str, collection: str, error: SourceError | UsageError) -> Page:

@@ -86,7 +86,6 @@ class ParquetSource(ItemsFile):
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages from the row of `start` on."""
         most = page_size.for_file
         request = start
         async with self._opened() as file:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -101,6 +101,10 @@ class ApiUrl(msgspec.Struct, frozen=True):
     """True for `…/items`."""
     search: bool = False
     """True for `…/search`."""
+
+    def collection_url(self, name: str) -> str:
+        """Return the URL of a collection of the API."""
+        return f"{self.root}/collections/{quote(name, safe='')}"
 
 
 def parse_api_url(url: str) -> ApiUrl:

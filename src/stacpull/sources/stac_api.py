@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -82,7 +81,7 @@ class StacApi(Source):
         """Return the document of one collection, which is read only once."""
         if (known := self._read_before.get(collection_id)) is not None:
             return known
-        request = PageRequest(self._collection_url(collection_id))
+        request = PageRequest(self._api.collection_url(collection_id))
         try:
             document = await self._document(request, f"The collection {collection_id}")
         except SourceError as error:
@@ -133,9 +132,6 @@ class StacApi(Source):
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
         """Return those of the items of this API that its item search returns, by href."""
         return await self._items_by_id.read(hrefs)
-
-    def _collection_url(self, collection_id: str) -> str:
-        return f"{self._api.root}/collections/{quote(collection_id, safe='')}"
 
     async def _all_collections(self) -> list[Json]:
         guard, found = WalkGuard(), dict[str, Json]()
@@ -211,7 +207,6 @@ class ApiSource(StacApi):
         return await self._all_collections()
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per selected collection, in the order of the selection."""
         if self._api.collection is not None:
             self._check_only(self._api.collection, selection)
             return await self._starts([self._api.collection], selection)
@@ -306,7 +301,7 @@ class ApiSource(StacApi):
         return items_endpoint(self._plain(name).url) if known.items else None
 
     def _plain(self, name: str) -> PageRequest:
-        return PageRequest(self.url if self._api.items else f"{self._collection_url(name)}/items")
+        return PageRequest(self.url if self._api.items else f"{self._api.collection_url(name)}/items")
 
     def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
         return search_endpoint(self._api.root, names, capabilities)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -139,7 +138,6 @@ class StaticSource(Source):
         return self._walk(page_size, on_notice).at_link(self.url, href, collection)
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`."""
         return await static_item(self.reader, href)
 
     def _add(self, collection_id: str, url: str) -> None:
@@ -175,8 +173,8 @@ class StaticSource(Source):
         except (SourceError, UsageError):
             return  # the walk reports the error
         for one in listed:
-            url = f"{parse_api_url(source.url).root}/collections/{quote(str(one.get('id')), safe='')}"
             if isinstance(name := one.get("id"), str) and name not in known:
+                url = parse_api_url(source.url).collection_url(name)
                 known.add(name)
                 self._add(name, url)
                 yield located(without_links(one, "item", "child"), url)
@@ -241,22 +239,18 @@ class LinksAgain(Source):
         self._signed = _Signed(source.url, source.reader)
 
     async def collections(self) -> list[Json]:
-        """Return the collections of the whole tree."""
         return await self._source.collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection of the tree."""
         return await self._source.collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start for each link."""
         self._source.selection = selection
         return [WalkStart(one.collection, PageRequest(one.href)) for one in self._links.values()]
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages that one link leads to."""
         link = self._links[start.url]
         href = await self._signed.href(link.path) if link.path else None
         pages = self._source.at_link(
@@ -268,7 +262,6 @@ class LinksAgain(Source):
         self.finished.add(start.url)
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`."""
         return await self._source.item(href)
 
 

@@ -67,17 +67,14 @@ class Activation(LoginKind):
 
     @classmethod
     def read(cls, values: Values) -> Activation:
-        """Return the login of the user."""
         every, patience = float(values.text("every", "10")), float(values.text("patience", "1800"))
         return cls(values.text("path"), {"Authorization": values.basic()}, every, patience)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The values of the header fields."""
         return tuple(self.headers.values())
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
-        """Return the transport for the host of `url`."""
         del names
         logged_in = logins.transport(FixedLogin(HostCredentials(url, self.headers, {})))
         return ActivationTransport(logged_in, self, logins.clock, logins.counters)

@@ -26,7 +26,6 @@ class Fixed(LoginKind):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """All their values."""
         return (*self.headers.values(), *self.query.values())
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
@@ -42,7 +41,6 @@ class HeaderField(Fixed):
 
     @classmethod
     def read(cls, values: Values) -> Fixed:
-        """Return the field."""
         return Fixed({values.text("name"): Secret(values.text("value"))})
 
 
@@ -53,7 +51,6 @@ class QueryParameter(Fixed):
 
     @classmethod
     def read(cls, values: Values) -> Fixed:
-        """Return the parameter."""
         return Fixed(query={values.text("name"): Secret(values.text("value"))})
 
 
@@ -64,7 +61,6 @@ class BearerToken(Fixed):
 
     @classmethod
     def read(cls, values: Values) -> Fixed:
-        """Return the token's `Authorization`."""
         return Fixed({"Authorization": Secret(f"Bearer {values.text('token')}")})
 
 
@@ -75,7 +71,6 @@ class UserPassword(Fixed):
 
     @classmethod
     def read(cls, values: Values) -> Fixed:
-        """Return their `Authorization`."""
         return Fixed({"Authorization": values.basic()})
 
 
@@ -90,7 +85,6 @@ class NetrcEntries(Fixed):
 
     @classmethod
     def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield a login for each host."""
         for host, authorization in values.netrc.below(values.hosts):
             yield (host,), Fixed({"Authorization": authorization})
 
@@ -102,15 +96,12 @@ class FixedLogin(Login):
         self._credentials = credentials
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with the credentials."""
         return Attached(self._credentials.attach(request))
 
     def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - another login would be the same
-        """Return False."""
         return False
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse:  # noqa: ARG002
-        """Return the refusal."""
         return refusal
 
     def strip(self, url: str) -> str:

@@ -58,26 +58,21 @@ class TokenGrant(LoginKind):
 
     @classmethod
     def read(cls, values: Values) -> TokenGrant:
-        """Return the login of the user or the client."""
         secrets = map(values.secret, ("client-secret", "user", "password"))
         return cls(values.text("token-url"), values.text("client-id"), *secrets)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The client's secret and the user's password."""
         return tuple(secret for secret in (self.client_secret, self.password) if secret is not None)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URL of the token service."""
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login that all hosts share."""
         return GrantLogin(self, logins, names)
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str:
-        """Request a token. Return the host that issued it."""
         login = logins.shared(self, lambda: self.login(names, logins))
         await login.attach(Request(self.token_url))
         return host_of(self.token_url)
@@ -100,7 +95,6 @@ class GrantLogin(Login):
         self._token = CachedToken(self._ask, logins.clock)
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with the token."""
         token = await self._token.current()
         return Attached(with_field(request, "Authorization", f"Bearer {token.reveal()}"), token)
 

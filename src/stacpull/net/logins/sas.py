@@ -60,21 +60,17 @@ class SasTokens(LoginKind):
 
     @classmethod
     def read(cls, values: Values) -> SasTokens:
-        """Return the login, with a key if there is one."""
         return cls(values.text("token-url"), values.text("key-header") or None, values.secret("key"))
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The key."""
         return () if self.key is None else (self.key,)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The URL of the signing service."""
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login that all hosts share."""
         return SasLogin(self, logins, names)
 
 
@@ -94,7 +90,6 @@ class SasLogin(Login):
         self._cached: dict[tuple[str, str], CachedToken[Secret | None]] = {}
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with the signature of its container."""
         cached = self._cached_for(request.url)
         token = None if cached is None else await cached.current()
         if token is None:

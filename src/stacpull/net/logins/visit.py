@@ -70,23 +70,19 @@ class Visit(LoginKind):
 
     @classmethod
     def read(cls, values: Values) -> Visit | None:
-        """Return the login with the user and password of the profile, or else of the netrc file."""
         host = HostPattern.read(values.text("login-host"))
         authorization = values.basic() if "user" in values.texts else values.netrc.basic(host.host)
         return None if authorization is None else cls(host, authorization)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """User and password."""
         return (self.basic,)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The login host."""
         return () if self.login_host.url is None else (self.login_host.url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login that all hosts share."""
         return VisitLogin(self, logins, names)
 
 
@@ -128,7 +124,6 @@ class VisitLogin(Login):
         self._failed: RememberedError | None = None
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with the cookies of its host, if it has any."""
         logins = self._session(request.url).logins
         return Attached(self._with_cookies(request), logins)
 
@@ -164,7 +159,6 @@ class VisitLogin(Login):
             return None
 
     def accepted(self, url: str, held: object) -> None:
-        """Record that the data host accepted the session."""
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
