@@ -35,7 +35,8 @@ def endpoint_of(
     of `style`. Dots are allowed in the host if `style` is "virtual", but the TLS certificate will not cover
     them.
     """
-    endpoint = endpoint_url or f"https://s3.{region}.{_domain(region)}"
+    suffix = ".cn" if region.startswith("cn-") else ""
+    endpoint = endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}"
     scheme, _, path, _, _ = parts = urlsplit(endpoint)
     port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
     name = parts.hostname or ""
@@ -48,7 +49,3 @@ def endpoint_of(
     else:
         base += quote(bucket, safe="-_.~") + "/"
     return Endpoint(f"{scheme}://{host}", host, base, region)
-
-
-def _domain(region: str) -> str:
-    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

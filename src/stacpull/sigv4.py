@@ -155,15 +155,11 @@ class Signer:
             return known
         key = f"AWS4{secret}".encode()
         for step in (day, region, "s3", "aws4_request"):
-            key = _hmac(key, step)
+            key = hmac.digest(key, step.encode(), "sha256")
         if len(self._keys) >= _KEPT_KEYS:
             self._keys.clear()
         self._keys[day, region, secret] = key
         return key
-
-
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
 
 
 def _ordered(query: str) -> str:

@@ -23,7 +23,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, outcomes, pruning, runs, views
+from stacpull.ledger import jobs, outcomes, pruning, runs
 from stacpull.ledger.compact import true_etag
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
@@ -62,7 +62,7 @@ def row(db: sqlite3.Connection) -> tuple[Any, ...]:
 def assert_counts(db: sqlite3.Connection, run: int) -> None:
     counters = runs.counters(db, run)
     assert {name: counters[name] for name in counts(db, run)} == counts(db, run)
-    assert views.totals(db) == all_counts(db)
+    assert runs.asset_counters(db) == all_counts(db)
 
 
 @pytest.mark.parametrize(

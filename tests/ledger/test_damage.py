@@ -52,7 +52,7 @@ def repair(db: sqlite3.Connection) -> int:
 
 
 def assert_counted(db: sqlite3.Connection, run: int) -> None:
-    assert views.totals(db) == all_counts(db)
+    assert runs.asset_counters(db) == all_counts(db)
     counted = runs.counters(db, run)
     assert {name: counted[name] for name in counts(db, run)} == counts(db, run)
 

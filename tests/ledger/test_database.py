@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger import outcomes, rebuilding, schema, views
+from stacpull.ledger import outcomes, rebuilding, runs, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
@@ -161,7 +161,7 @@ def test_a_reader_is_consistent_while_the_writer_writes(dest: Path) -> None:
         while not stop.is_set():
             with closing(open_reader(dest)) as reader:
                 reader.execute("BEGIN")
-                total = views.totals(reader)["assets_pending"]
+                total = runs.asset_counters(reader)["assets_pending"]
                 rows = reader.execute("SELECT count(*) FROM assets").fetchone()[0]
                 reader.execute("COMMIT")
                 seen.append((total, rows))
@@ -212,7 +212,7 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk: Path, left:
             (small_disk / ".stacpull" / name).write_bytes(data)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with closing(open_reader(small_disk)) as reader:
-        assert views.totals(reader)["assets_pending"] == 1
+        assert runs.asset_counters(reader)["assets_pending"] == 1
 
 
 def test_a_mirror_on_a_full_disk_can_be_read(small_disk: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_mirror_on_a_full_disk_can_be_read(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         (small_disk / "other").write_bytes(bytes(1 << 21))
     with closing(open_reader(small_disk)) as reader:
-        assert views.totals(reader)["assets_pending"] == 1
+        assert runs.asset_counters(reader)["assets_pending"] == 1
 
 
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_mirror_works_with_the_rollback_journal(dest: Path) -> None:
         done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
         outcomes.record(db, done, [], [], NOW)
         with closing(open_reader(dest)) as reader:
-            assert views.totals(reader)["assets_done"] == 1
+            assert runs.asset_counters(reader)["assets_done"] == 1
     assert [path.name for path in (dest / ".stacpull").iterdir()] == ["ledger.sqlite"]
 
 
@@ -301,7 +301,7 @@ def steps_of_status(dest: Path, items: int) -> int:
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         views.current_run(reader)
-        views.totals(reader)
+        runs.asset_counters(reader)
         found = views.item_totals(reader)
         views.unproven(reader)
         assert len(list(views.failures(reader, newest=5))) == 5

@@ -383,7 +383,7 @@ class LedgerMachine(RuleBasedStateMachine):
         counters = runs.counters(self.db, self.run)
         counted = counts(self.db, self.run)
         assert {name: counters[name] for name in counted} == counted
-        assert views.totals(self.db) == all_counts(self.db)
+        assert runs.asset_counters(self.db) == all_counts(self.db)
         items = views.item_totals(self.db)
         counted_items = self.db.execute(
             "SELECT count(*), coalesce(sum(remaining = 0 AND failed = 0), 0) FROM items "

@@ -79,7 +79,7 @@ def test_a_done_asset_is_fetched_again_only_if_the_source_states_a_change(
         counters = runs.counters(db, run)
         assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
         assert counters["items_done"] == (0 if fetched else 1)
-        assert views.totals(db)["bytes_done"] == (0 if fetched else 10)
+        assert runs.asset_counters(db)["bytes_done"] == (0 if fetched else 10)
 
 
 def test_an_item_with_a_repeated_key_is_rejected_whole(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)
         assert list(views.failures(db)) == []
-        assert views.totals(db)["assets_done"] == 2
+        assert runs.asset_counters(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
         assert [file.path for file in views.item_record(db, first).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"
@@ -433,7 +433,7 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
         second, planner = again(db)
         commit(planner, item("i", [asset("a")], problems=[CLASH]))
         assert runs.counters(db, second)["assets_failed"] == 1
-        assert views.totals(db)["assets_failed"] == 1
+        assert runs.asset_counters(db)["assets_failed"] == 1
         third, planner = again(db)
         commit(planner, item("i", [asset("a"), asset("bad", href="https://blob.example/new")]))
         assert runs.counters(db, third)["assets_failed"] == 1  # final failures wait for `retry`
@@ -534,8 +534,8 @@ def test_a_refused_prefix_is_replaced_by_the_objects_under_it(tmp_path: Path) ->
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
-        assert views.totals(db)["assets_failed"] == 0
-        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+        assert runs.asset_counters(db)["assets_failed"] == 0
+        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
 
 
 def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
@@ -552,7 +552,7 @@ def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
         publish(db, job)
         counters = runs.counters(db, run)
         assert (counters["assets_pending"], counters["assets_done"]) == (0, 1)
-        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
         assert views.item_record(db, job.item_row).mirrored.keys() == {"data/x"}
 
 
@@ -584,8 +584,8 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
         counters = runs.counters(db, run)
         assert (counters["assets_failed"], counters["assets_pending"]) == (0, 0)
         assert counters["assets_done"] == 1 + len(here)
-        assert views.totals(db)["assets_pending"] == 0
-        assert all_counts(db) == {name: views.totals(db)[name] for name in all_counts(db)}
+        assert runs.asset_counters(db)["assets_pending"] == 0
+        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
         found = {key: file.path for key, file in views.item_record(db, job.item_row).mirrored.items()}
         assert found.pop("data/x") == "c/i/data/data/x.tif"
         assert found == here

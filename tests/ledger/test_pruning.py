@@ -101,14 +101,14 @@ def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -
         last = mirrored(db, "b")
         pruning.forget(db, last, [one.row for one in pruning.unseen_items(db, last, 0, 99)])
         assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
-        assert views.totals(db) == all_counts(db)
-        assert views.totals(db)["assets_done"] == 2
+        assert runs.asset_counters(db) == all_counts(db)
+        assert runs.asset_counters(db)["assets_done"] == 2
         assert runs.changes_of(db, last) == {"items_pruned": 1, "assets_pruned": 2}
         assert unmet(db, last) == []
         pruning.clear(db, ["c/a/a.json"])
         assert pruning.listed(db) == ["c/a/a.tif", "c/a/b.tif"]
         mirrored(db, "a")  # it came back
-        assert views.totals(db) == all_counts(db)
+        assert runs.asset_counters(db) == all_counts(db)
 
 
 def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs[0]
         outcomes.record(db, [], [AssetFailure(job.row, job.item_row, failure)], [], NOW)  # type: ignore[arg-type]
-        assert views.totals(db)["assets_missing"] == missing
+        assert runs.asset_counters(db)["assets_missing"] == missing
         runs.end(db, 1, "complete", None, NOW)
         last = mirrored(db, "")
         pruning.forget(db, last, [job.item_row])
         assert pruning.listed(db) == []
-        assert set(views.totals(db).values()) == {0}
+        assert set(runs.asset_counters(db).values()) == {0}
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
@@ -182,7 +182,7 @@ def test_an_asset_that_could_not_be_planned_is_forgotten_when_it_is_not_wanted(
         run, planner = started(db, replace(SPEC, selection=now))
         commit(planner, item("i"))
         pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
-        assert (list(views.failures(db)), views.totals(db)["assets_failed"]) == ([], 0)
+        assert (list(views.failures(db)), runs.asset_counters(db)["assets_failed"]) == ([], 0)
 
 
 def test_nothing_is_left_of_what_only_replaced_runs_wanted(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:
         assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
         assert counters["assets_pending"] == 3
         assert counters["assets_missing"] == 0
-        assert views.totals(db) == all_counts(db)
-        assert views.totals(db)["assets_missing"] == 0
+        assert runs.asset_counters(db) == all_counts(db)
+        assert runs.asset_counters(db)["assets_missing"] == 0
 
 
 def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> None:

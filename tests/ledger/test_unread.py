@@ -136,7 +136,7 @@ def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
             planner.save_batch(PlanBatch(unread=found, walk_ended=True), NOW)
             pruning.forget_unwanted(db, run.id, lambda _wide, _narrow: True, lambda _path: False)
             runs.end(db, run.id, "complete", None, NOW)
-            assert views.totals(db)["assets_pending"] == left
+            assert runs.asset_counters(db)["assets_pending"] == left
 
 
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def update_items_parquet(
         DestinationError: It cannot be written, or a file with that name is not part of this mirror.
         InterruptedRunError: It was stopped; the file is unchanged.
     """
-    documents = {entry.id: _collection_json(entry, secrets) for entry in entries}
+    documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
     if known is not None and meta.items_parquet_state(db) == state:
@@ -92,10 +92,6 @@ def update_items_parquet(
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
-
-
-def _collection_json(entry: CollectionEntry, secrets: Secrets) -> bytes:
-    return encode_item(entry.stored_document(), secrets)
 
 
 def remove_items_parquet(db: Connection, store: Store) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from stacpull.config.dest import dest_path
 from stacpull.engine.item_writer import unwritten
 from stacpull.errors import NotAMirrorError
-from stacpull.ledger import views
+from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
@@ -60,7 +60,7 @@ def status(dest: str | Path) -> StatusReport:
     with _opened_run(dest) as (db, run):
         live = is_held(path)
         sums = {
-            **views.totals(db),
+            **runs.asset_counters(db),
             **views.item_totals(db),
             "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED),
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE),

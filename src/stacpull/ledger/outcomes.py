@@ -146,10 +146,8 @@ class _Directories:
         items = list({arrival.item_row for arrival in arrivals})
         self._own: dict[int, str] = dict(rows_with(db, _ITEM_DIRECTORIES, items))
         self._others = paths.Directories(db)
-        self._others.prepare({arrival.directory for arrival in arrivals if not self._is_own(arrival)})
-
-    def _is_own(self, arrival: Arrival) -> bool:
-        return self._own.get(arrival.item_row) == arrival.directory
+        others = (one.directory for one in arrivals if one.directory != self._own.get(one.item_row))
+        self._others.prepare(set(others))
 
     def of(self, arrival: Arrival) -> tuple[int, str]:
         """Return (ID, path on disk) of the directory of an arrival."""
@@ -295,15 +293,11 @@ def record(
         outside = [(one.row, area) for one in failed if one.failure.kind is FailureKind.OUTSIDE]
         db.executemany("INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", outside)
         final = update_item_states(db, {one.item_row for some in (done, failed, unchanged) for one in some})
-        _record_written(db, written_items)
+        db.executemany(_WRITTEN, [(item.sha256, item.row) for item in written_items])
+        db.executemany(_DROP_DOCUMENT, [(item.row,) for item in written_items])
         for run, one in found.items():
             runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
     return final
-
-
-def _record_written(db: sqlite3.Connection, items: Sequence[PlacedItem]) -> None:
-    db.executemany(_WRITTEN, [(item.sha256, item.row) for item in items])
-    db.executemany(_DROP_DOCUMENT, [(item.row,) for item in items])
 
 
 class _Compared(msgspec.Struct):

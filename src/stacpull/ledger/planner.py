@@ -194,7 +194,7 @@ class Planner:
         if batch.walk_ended:
             self._db.execute("DELETE FROM sample")
         if batch.walk_ended or batch.sample_complete:
-            walk_state.end_walk(self._db, self._run)
+            self._db.execute(walk_state.END_WALK, {"run": self._run})
 
     def _forget(self) -> None:
         """Clear the state of rows that were rolled back."""
@@ -473,15 +473,14 @@ class Planner:
         """Return True if `run` selected the same assets as this run."""
         found = self._same_assets.get(run)
         if found is None:
-            row = self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run,)).fetchone()
-            is_over = row[1] == "superseded"  # its assets may have been deleted
-            found = not is_over and selection_of(row[0]).asset_filters == self._own_filters()
+            (then, state), (now, _) = (
+                self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (one,)).fetchone()
+                for one in (run, self._run)
+            )
+            is_over = state == "superseded"  # its assets may have been deleted
+            found = not is_over and selection_of(then).asset_filters == selection_of(now).asset_filters
             self._same_assets[run] = found
         return found
-
-    def _own_filters(self) -> tuple[object, ...]:
-        row = self._db.execute("SELECT selection FROM runs WHERE id = ?", (self._run,)).fetchone()
-        return selection_of(row[0]).asset_filters
 
     def _count(self, batch: PlanBatch, skipped: int) -> None:
         result = self._assets.result

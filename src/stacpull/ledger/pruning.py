@@ -21,7 +21,7 @@ import orjson
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
-from stacpull.ledger.database import exists, marks, number, transaction
+from stacpull.ledger.database import exists, marks, number, rows_with, transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import renew_document, update_item_states
 from stacpull.ledger.planned_assets import drop_open
@@ -90,6 +90,7 @@ def unseen_items(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 
 
 _LISTED = "SELECT 1 FROM seen WHERE hash = ?"
+_PARENTS = "SELECT parent FROM items WHERE id IN ({marks}) AND parent IS NOT NULL"
 
 
 def seen_examples(
@@ -191,7 +192,7 @@ def forget(
             renew_document(db, item, document)
         paths = [path for item in items for path in _paths_of(db, item)]
         files = sum(len(_assets_of(db, item)) for item in items)
-        parents = {row for item in items for row in _parent_of(db, item)} - set(items)
+        parents = {parent for (parent,) in rows_with(db, _PARENTS, items)} - set(items)
         for item in items:
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
@@ -220,11 +221,6 @@ def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
     )
     names = ((directory, true_name(kept, directory, key)) for directory, kept, key in rows)
     return [path_in_dest(directory, name) for directory, name in names]
-
-
-def _parent_of(db: sqlite3.Connection, item: int) -> list[int]:
-    rows = db.execute("SELECT parent FROM items WHERE id = ? AND parent IS NOT NULL", (item,))
-    return [row[0] for row in rows]
 
 
 def _delete(db: sqlite3.Connection, item: int) -> None:

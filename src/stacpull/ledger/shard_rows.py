@@ -26,7 +26,7 @@ from stacpull.ledger.paths import (
     item_hash,
     owned_path,
 )
-from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import UNWRITTEN, WRITTEN, WRITTEN_ONCE
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
@@ -400,16 +400,6 @@ class ShardRows:
 
 
 _FORGET_UNREAD = f"DELETE FROM failures WHERE item = ? AND {ITEM_FAILURE}"
-
-
-def is_whole(asset: ShardAsset) -> bool:
-    """Return True if the file of an asset is in the shard."""
-    return asset.state == STATE_DONE
-
-
-def has_failed(asset: ShardAsset) -> bool:
-    """Return True if an asset failed in the shard."""
-    return asset.state >= STATE_FAILED
 
 
 def items_in(db: sqlite3.Connection) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import orjson
 
-from stacpull.ledger import paths, runs
+from stacpull.ledger import paths
 from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
 from stacpull.ledger.database import exists, marks, number, rows_with
 from stacpull.ledger.schema import (
@@ -75,11 +75,6 @@ class CollectionRow(msgspec.Struct, frozen=True):
     row: int
     name: str
     document: bytes | None
-
-
-def totals(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the counters of the whole mirror."""
-    return runs.asset_counters(db)
 
 
 def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = None) -> int:

@@ -77,11 +77,12 @@ _IS_NOTED = (
     "SELECT 1 FROM unread JOIN runs r ON r.id = run AND r.kind = 'mirror' AND r.source = unread.source "
     "WHERE run = :run AND is_link = :is_link AND name = :name AND collection = :collection"
 )
-_END_WALK = """
+END_WALK = """
 DELETE FROM unread WHERE run < :run AND run IN
     (SELECT one.id FROM runs one JOIN runs this ON one.source = this.source AND one.selection = this.selection
      WHERE this.id = :run AND this.kind = 'mirror')
 """
+"""SQL: delete what only earlier walks of the same source and selection recorded; binds the run."""
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
@@ -155,8 +156,3 @@ def count_failures(db: sqlite3.Connection, run: int) -> None:
         "WHERE runs.kind = 'retry' AND u.source = runs.source AND NOT u.is_link) WHERE id = ?",
         (run,),
     )
-
-
-def end_walk(db: sqlite3.Connection, run: int) -> None:
-    """Delete what only earlier walks of the same source and selection recorded."""
-    db.execute(_END_WALK, {"run": run})

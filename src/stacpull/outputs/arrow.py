@@ -78,8 +78,10 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int 
         most_leaves: Leaf columns of the type; a value of a single one has a column in any case.
     """
     try:
-        if not _has_many_members(values) and not _is_wide(kind := pa.infer_type(values), most_leaves):
-            return pa.array(values, kind)
+        if not _has_many_members(values):
+            kind = pa.infer_type(values)
+            if leaves(kind) <= max(1, most_leaves) and not _has_wide_struct(kind):
+                return pa.array(values, kind)
     except _REFUSED:
         pass
     types = (_type_of(value, path, mixed) for value in values)
@@ -95,11 +97,6 @@ def _has_many_members(values: Sequence[Any]) -> bool:
             if len(members) > MOST_MEMBERS:
                 return True
     return False
-
-
-def _is_wide(kind: pa.DataType, most_leaves: int) -> bool:
-    """Return True if this type has too many leaf columns, or a struct in it too many members."""
-    return leaves(kind) > max(1, most_leaves) or _has_wide_struct(kind)
 
 
 def _has_wide_struct(kind: pa.DataType) -> bool:

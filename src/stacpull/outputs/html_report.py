@@ -29,6 +29,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.ledger import rates, views
+from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind, Json
 from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.outputs.item_batches import Work, batch_results
@@ -139,7 +140,7 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         spool.add(contents.state(position), data)
         on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = views.totals(contents.db), _runs(contents)
+    totals, runs = asset_counters(contents.db), _runs(contents)
     latest: Mapping[str, Any] = runs[-1] if runs else {}
     named, more = [*map(shown, contents.collections)], len(contents.collections) - _MOST_NAMED
     title = f"Mirror of {', '.join(named[:_MOST_NAMED]) or 'nothing yet'}"
@@ -217,14 +218,6 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
         self.is_complete = self.is_complete and more.is_complete
 
 
-def _pair_counts() -> _NameCounts[tuple[str, str]]:
-    return _NameCounts(_MOST_PAIRS)
-
-
-def _cell_counts() -> _NameCounts[tuple[int, int]]:
-    return _NameCounts(sys.maxsize)
-
-
 class _Tally(msgspec.Struct):
     """Counts over items.
 
@@ -249,8 +242,8 @@ class _Tally(msgspec.Struct):
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
     labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
-    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=_pair_counts)
-    cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=_cell_counts)
+    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MOST_PAIRS))
+    cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=lambda: _NameCounts(sys.maxsize))
     months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     sizes: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)

@@ -25,11 +25,11 @@ from stacpull.engine.publisher import remove_listed
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
-from stacpull.ledger import pruning, runs, views
+from stacpull.ledger import pruning, runs
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.runs import RunFlags
-from stacpull.ledger.schema import UNWRITTEN
+from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN
 from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
 from stacpull.reports import MergeReport
@@ -125,7 +125,7 @@ def _refuse_same(paths: Sequence[Path]) -> None:
 
 def _refuse_unfinished(shard: Path, db: Connection) -> None:
     with translated(ledger_path(shard)):
-        if runs.reason_unfinished(db) is not None or views.totals(db)["assets_pending"]:
+        if runs.reason_unfinished(db) is not None or runs.asset_counters(db)["assets_pending"]:
             resume = f"stacpull resume {shlex.quote(str(shard))}"
             raise UsageError(f"{shard} is not finished: run `{resume}` first.")
 
@@ -184,7 +184,7 @@ class _MergeRun:
                 for asset in item.assets
                 if self._is_taken(files, merge, item, asset, mine.get(asset.key))
             ]
-            puts += [asset.path for asset in assets if rows.is_whole(asset) and asset.path is not None]
+            puts += [asset.path for asset in assets if asset.state == STATE_DONE and asset.path is not None]
             is_written = merge.written(item.id)
             is_outdated = bool(assets) if is_written else bool(mine) or self._counts.conflicts > before
             document = not is_written and self._has_document(files, item)
@@ -218,8 +218,9 @@ class _MergeRun:
     ) -> bool:
         """Return whether to merge an asset of a shard, and count it."""
         path = asset.path
-        if not rows.is_whole(asset):
-            return there is None and rows.has_failed(asset) and self._is_failure_taken(merge, item, asset)
+        if asset.state != STATE_DONE:
+            has_failed = there is None and asset.state >= STATE_FAILED
+            return has_failed and self._is_failure_taken(merge, item, asset)
         if path is None:
             return False
         if there is not None and there.state == asset.state:

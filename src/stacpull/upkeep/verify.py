@@ -166,7 +166,7 @@ class _Check:
         """Keep the state of the mirror, and return the totals of the ledger. No run may be active."""
         run = views.current_run(db)
         self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
-        return views.totals(db)
+        return runs.asset_counters(db)
 
     def _note(self, found: Damage, expected: Expected | None) -> None:
         self._reporter.report(found)
