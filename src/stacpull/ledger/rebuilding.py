@@ -57,6 +57,7 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
     foreign_code,
+    is_primary,
     other_version,
     prepare,
 )
@@ -81,6 +82,8 @@ class FoundItem(NamedTuple):
     """False if its JSON was never in DEST."""
     document: bytes | None = None
     """The item as sent by the source, for `--metadata ndjson`."""
+    is_primary: bool = False
+    """True if it is known that it was on a page, whatever links to it."""
 
 
 class FoundAsset(NamedTuple):
@@ -179,6 +182,7 @@ class RebuiltLedger:
             "hash": paths.item_hash(item.id),
             "collection": self.collection(item.id.collection),
             "name": item.id.item,
+            "listed": int(item.is_primary),
             "run": self._run,
             "directory": self._directories.of_item(item.id, directory)[0],
             "href": href,
@@ -330,7 +334,10 @@ UPDATE items SET remaining = remaining
     + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0)
 WHERE id IN (SELECT parent FROM items)
 """
-_RUN = "UPDATE runs SET walk_ended = 1, items_matched = (SELECT count(*) FROM items WHERE parent IS NULL)"
+_RUN = (
+    "UPDATE runs SET walk_ended = 1, "
+    f"items_matched = (SELECT count(*) FROM items WHERE {is_primary('items')})"
+)
 _DERIVED = (_LINK, _COUNT_ASSETS, _COUNT_SOURCE_ITEMS, _RUN)
 
 
@@ -341,7 +348,7 @@ _COPIED: dict[str, Sequence[str]] = {
     "href_forms": ("id", "form"),
     "items": (
         *("id", "collection", "name", "directory"),
-        *("href", "href_form", "updated", "written", "sha256"),
+        *("href", "href_form", "updated", "written", "sha256", "parent", "listed"),
     ),
     "assets": (
         *("id", "item", "key", "state", "directory", "name"),
@@ -374,6 +381,7 @@ class OldItem(NamedTuple):
     href: str | None
     updated: str | None
     sha256: bytes | None
+    is_primary: bool
 
 
 def problem_of(dest: Path) -> str | None:
@@ -532,6 +540,7 @@ _OLD_ASSET = (
     f"WHERE a.path_hash IS NOT NULL AND (a.state = {STATE_DONE} OR {_DIGEST} IS NOT NULL)"
 )
 _OLD_ITEM = (
-    f"SELECT c.name, i.name, {href_of('temp.old_href_forms')}, i.updated, i.sha256 FROM temp.old_items i "
+    f"SELECT c.name, i.name, {href_of('temp.old_href_forms')}, i.updated, i.sha256, "
+    f"{is_primary('i')} IS TRUE FROM temp.old_items i "
     "JOIN temp.old_collections c ON c.id = i.collection"
 )

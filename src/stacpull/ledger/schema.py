@@ -284,11 +284,12 @@ def _count_item(row: str, sign: str) -> str:
     """Return the SQL that adds an item to the counts of its run, or subtracts it."""
     return (
         f"UPDATE counts SET items = items {sign} 1, items_done = items_done {sign} {_is_done(row)} "
-        f"WHERE run = {row}.run AND {_is_primary(row)}"
+        f"WHERE run = {row}.run AND {is_primary(row)}"
     )
 
 
-def _is_primary(row: str) -> str:
+def is_primary(row: str) -> str:
+    """Return the condition that a row of `items` is a primary item."""
     return f"({row}.parent IS NULL OR {row}.listed)"
 
 
@@ -322,7 +323,7 @@ CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.name <> '' BEGIN
     {_count_item("new", "+")};
 END;
 CREATE TRIGGER item_updated AFTER UPDATE OF parent, listed, run, remaining, failed ON items
-WHEN new.name <> '' AND (new.run <> old.run OR {_is_primary("new")} <> {_is_primary("old")}
+WHEN new.name <> '' AND (new.run <> old.run OR {is_primary("new")} <> {is_primary("old")}
     OR {_is_done("new")} <> {_is_done("old")}) BEGIN
     {_count_item("old", "-")};
     {_count_item("new", "+")};

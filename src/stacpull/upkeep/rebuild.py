@@ -236,6 +236,7 @@ class _Rebuild:
             sha256=None if is_altered and not is_line else examined.sha256,
             is_written=not is_line,
             document=self._as_sent(examined) if is_line else None,
+            is_primary=old is not None and old.is_primary,
         )
         row = self._ledger.add_item(found, None if is_line else path, item.sources)
         self._tally.items += 1
@@ -321,7 +322,9 @@ class _Rebuild:
         old = self._salvage.item(item)
         href = old.href if old is not None else self._href(item)
         updated = old.updated if old is not None else None
-        self._ledger.add_item(FoundItem(item, path.rpartition("/")[0], href, updated, None), path)
+        is_primary = old is not None and old.is_primary
+        found = FoundItem(item, path.rpartition("/")[0], href, updated, None, is_primary=is_primary)
+        self._ledger.add_item(found, path)
         self._tally.items += 1
         there = self._files.state_of(path, algorithm=None)
         what: DamageKind = "missing" if there.size is None and there.obstacle is None else "altered"
