@@ -24,6 +24,7 @@ from tests.servers.radosgw import OWNER, STRANGER
 from stacpull import sync
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger.rebuilding import RebuiltLedger
 from stacpull.models import BucketLocation
 from stacpull.store.bucket import BucketStore
 from stacpull.store.lease import OWNER as LEASE
@@ -297,6 +298,28 @@ def test_a_rebuild_waits_for_a_run_on_another_machine(
         ):
             sync.verify(work, rebuild=True)
     assert sync.verify(work, rebuild=True).rebuilt is not None
+
+
+def test_a_rebuild_ends_without_a_ledger_if_another_mirror_takes_over(
+    location: BucketLocation, s3: Any, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    remember_bucket(work, location)
+    sync.mirror(source, work)
+    lose_ledger(work)
+
+    finish = RebuiltLedger.finish
+
+    def then_taken_over(ledger: RebuiltLedger, *arguments: Any) -> None:
+        finish(ledger, *arguments)
+        owner = json.loads(body(s3, location, LEASE)) | {"run": "of another machine"}
+        key = f"{location.prefix}/{LEASE}"
+        s3.put_object(Bucket=location.bucket, Key=key, Body=json.dumps(owner).encode())
+
+    monkeypatch.setattr(RebuiltLedger, "finish", then_taken_over)
+    with pytest.raises(DestinationError, match="Another mirror has taken over"):
+        sync.verify(work, rebuild=True)
+    assert not list((work / ".stacpull").glob("ledger.sqlite*"))
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -114,11 +114,14 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def store_without_ledger(dest: Path) -> Iterator[Store]:
+def store_without_ledger(dest: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
     """Open the store of a mirror whose ledger is lost or damaged, and lock out runs on all machines.
 
     Args:
         dest: The directory of the ledger.
+
+    Returns:
+        The store, and a function that raises a `DestinationError` if another mirror has taken it over.
 
     Raises:
         CredentialsError: The bucket rejects the credentials, or there are none.
@@ -126,13 +129,15 @@ def store_without_ledger(dest: Path) -> Iterator[Store]:
     """
     bucket = bucket_of(dest)
     location = None if bucket is None else _identified(dest, bucket)
-    with closing(open_store(dest, location)) as destination, locked(dest), ExitStack() as held:
+    with closing(open_store(dest, location)) as destination, locked(dest):
         remote = remote_store(destination)
-        if remote is not None:
-            from stacpull.store.lease import Lease  # noqa: PLC0415 - few mirrors have one
+        if remote is None:
+            yield destination, lambda: None
+            return
+        from stacpull.store.lease import Lease, LeaseCheck  # noqa: PLC0415 - few mirrors have one
 
-            held.enter_context(Lease(remote, has_ledger=True))
-        yield destination
+        with Lease(remote, has_ledger=True):
+            yield destination, LeaseCheck(remote).check
 
 
 @contextmanager

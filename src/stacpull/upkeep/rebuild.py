@@ -81,7 +81,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
     reason = _reason(dest)
     try:
         with ExitStack() as opened:
-            destination = opened.enter_context(store_without_ledger(dest))
+            destination, check_lease = opened.enter_context(store_without_ledger(dest))
             files = opened.enter_context(open_files(dest))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
@@ -89,6 +89,7 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
                 report = _Rebuild(dest, files, ledger, reporter, reason).run()
             if report is None:
                 return None
+            check_lease()
             for name in filter(is_part_name, [entry.name for entry in destination.list_parts()]):
                 destination.drop_part(name)  # its row number now belongs to another asset
             aside = ledger.put_in_place()
