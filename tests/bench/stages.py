@@ -38,6 +38,7 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.bodies import read_whole
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
@@ -118,10 +119,10 @@ async def _through_transport(urls: Sequence[str]) -> None:
 
     async def fetch(url: str) -> None:
         async with transport.open(Request(url)) as redirect:
-            await redirect.read(_SMALL)
+            await read_whole(redirect, _SMALL)
             target = redirect.headers["Location"]
         async with transport.open(Request(target)) as response:
-            await response.read(_SMALL)
+            await read_whole(response, _SMALL)
 
     await _side_by_side(urls, fetch)
     await transport.close()

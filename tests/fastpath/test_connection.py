@@ -12,6 +12,7 @@ from tests.fastpath.fast_transport import HELLO, LOOPS, Answering, fast, fetch, 
 from stacpull.fastpath.connection import _State
 from stacpull.fastpath.response import StreamedResponse
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError
 
 MIB = 1 << 20
@@ -83,7 +84,7 @@ def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) 
         async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:
             http = fast(stall_timeout=2)
             async with http.open(Request(f"{origin}/")) as response:
-                body = await response.read(MIB)
+                body = await read_whole(response, MIB)
             await http.close()
             return body
 
@@ -100,7 +101,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
                 await until(lambda: connection._state is _State.PAUSED)
                 connection.abort()
                 with pytest.raises(TransferError) as caught:
-                    await response.read(100_000_000)
+                    await read_whole(response, 100_000_000)
             await http.close()
             return caught.value.failure.kind
 
@@ -229,7 +230,7 @@ def test_a_complete_response_is_kept_if_garbage_follows() -> None:
             async with http.open(Request(f"{origin}/")) as response:
                 (connection,) = http.connections.open
                 await until(lambda: connection.transport is None)
-                body = await response.read(10)
+                body = await read_whole(response, 10)
             following = await fetch(http, f"{origin}/")
             await http.close()
             return body, following

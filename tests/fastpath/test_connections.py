@@ -19,6 +19,7 @@ from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.connections import FastConnections
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
+from stacpull.net.bodies import read_whole
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
@@ -56,7 +57,7 @@ def test_sends_the_same_as_http_transport() -> None:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
             for http in (HttpTransport(HttpSettings(policy=LOCAL, trust_env=False)), fast()):
                 async with http.open(Request(server.url("/"))) as response:
-                    await response.read(10)
+                    await read_whole(response, 10)
                 await http.close()
             return [request.headers for request in server.requests]
 
@@ -285,7 +286,7 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
             (idle,) = host.idle
             new = await http.connections.connect(host)
             async with others.open(Request(server.url("/"))) as response:
-                await response.read(10)
+                await read_whole(response, 10)
             found = [one.transport is not None and not one.transport.is_closing() for one in (idle, new)]
             await http.close()
             return found
@@ -301,7 +302,7 @@ def test_a_connection_that_opens_closes_the_idle_ones_of_aiohttp() -> None:
             assert host is not None
             for opens in (False, True, False):
                 async with http.general().open(Request(server.url("/"))) as response:
-                    await response.read(10)
+                    await read_whole(response, 10)
                 if opens:
                     await http.connections.connect(host)
             await http.close()

@@ -16,6 +16,7 @@ from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, run, servin
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
@@ -135,7 +136,7 @@ class Outcome(NamedTuple):
 async def outcome(http: Transport, url: str, *, decode: bool = False) -> Outcome | Failure:
     try:
         async with asyncio.timeout(20), http.open(Request(url, decode=decode)) as response:
-            body = await response.read(10_000_000)
+            body = await read_whole(response, 10_000_000)
             return Outcome(
                 response.status, body, {name.lower(): response.headers[name] for name in response.headers}
             )

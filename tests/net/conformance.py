@@ -19,6 +19,7 @@ import pytest
 from tests.net.memory import Answer, Fault
 
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError, Transport
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ async def failure_of(world: World, request: Request, limit: int = 10_000_000) ->
     """Read the whole response, which must fail, and return the failure."""
     with pytest.raises(TransferError) as caught:
         async with world.transport.open(request) as response:
-            await response.read(limit)
+            await read_whole(response, limit)
     return caught.value.failure
 
 
@@ -68,7 +69,7 @@ class TransportContract:
                 assert response.url == world.url("/object")
                 assert response.headers["etag"] == response.headers["ETag"] == '"v1"'
                 assert response.headers.get("Content-Length") == str(len(BODY))
-                assert await response.read(len(BODY)) == BODY
+                assert await read_whole(response, len(BODY)) == BODY
 
         self.in_world({"/object": [Answer(body=BODY, headers={"ETag": '"v1"'})]}, scenario)
 
@@ -85,7 +86,7 @@ class TransportContract:
     def test_an_empty_body_is_not_an_error(self) -> None:
         async def scenario(world: World) -> tuple[bytes, list[bytes]]:
             async with world.transport.open(Request(world.url("/empty"))) as response:
-                whole = await response.read(0)
+                whole = await read_whole(response, 0)
             async with world.transport.open(Request(world.url("/empty"))) as response:
                 return whole, [chunk async for chunk in response.chunks(10)]
 
@@ -95,7 +96,7 @@ class TransportContract:
     def test_no_status_is_a_failure_of_the_transport(self, status: int) -> None:
         async def scenario(world: World) -> int:
             async with world.transport.open(Request(world.url("/object"))) as response:
-                await response.read(1000)
+                await read_whole(response, 1000)
                 return response.status
 
         assert (
@@ -110,7 +111,7 @@ class TransportContract:
             async with world.transport.open(
                 Request(world.url("/object?a=%2F&b=1"), headers=request)
             ) as response:
-                await response.read(10)
+                await read_whole(response, 10)
             return world.received()
 
         (sent_request,) = self.in_world({"/object": [Answer(206, b"tail")]}, scenario)
@@ -121,7 +122,7 @@ class TransportContract:
     def test_head_has_no_body(self) -> None:
         async def scenario(world: World) -> tuple[str, bytes]:
             async with world.transport.open(Request(world.url("/object"), "HEAD")) as response:
-                return response.headers["Content-Length"], await response.read(0)
+                return response.headers["Content-Length"], await read_whole(response, 0)
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == (str(len(BODY)), b"")
 
@@ -153,7 +154,7 @@ class TransportContract:
     def test_a_truncated_body_without_length_looks_complete(self) -> None:
         async def scenario(world: World) -> tuple[bool, bytes]:
             async with world.transport.open(Request(world.url("/object"))) as response:
-                return "Content-Length" in response.headers, await response.read(len(BODY))
+                return "Content-Length" in response.headers, await read_whole(response, len(BODY))
 
         framed, body = self.in_world({"/object": [Answer(body=BODY, fault=Fault.UNNOTICED)]}, scenario)
         assert not framed
@@ -170,7 +171,7 @@ class TransportContract:
         async def scenario(world: World) -> bytes:
             await failure_of(world, Request(world.url("/object")))
             async with world.transport.open(Request(world.url("/object"))) as response:
-                return await response.read(len(BODY))
+                return await read_whole(response, len(BODY))
 
         answers = [Answer(body=BODY, fault=Fault.TRUNCATED), Answer(body=BODY)]
         assert self.in_world({"/object": answers}, scenario) == BODY
@@ -180,7 +181,7 @@ class TransportContract:
             async with world.transport.open(Request(world.url("/object"))) as response:
                 assert response.status == 200
             async with world.transport.open(Request(world.url("/object"))) as response:
-                return await response.read(len(BODY))
+                return await read_whole(response, len(BODY))
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == BODY
 
@@ -191,9 +192,9 @@ class TransportContract:
                     asyncio.timeout(0.02),
                     world.transport.open(Request(world.url("/silent"))) as response,
                 ):
-                    await response.read(len(BODY))
+                    await read_whole(response, len(BODY))
             async with world.transport.open(Request(world.url("/object"))) as response:
-                return await response.read(len(BODY))
+                return await read_whole(response, len(BODY))
 
         script = {"/silent": [Answer(fault=Fault.SILENT)], "/object": [Answer(body=BODY)]}
         assert self.in_world(script, scenario) == BODY
@@ -202,7 +203,7 @@ class TransportContract:
         async def scenario(world: World) -> list[bytes]:
             async def one() -> bytes:
                 async with world.transport.open(Request(world.url("/object"))) as response:
-                    return await response.read(len(BODY))
+                    return await read_whole(response, len(BODY))
 
             return await asyncio.gather(*(one() for _ in range(20)))
 
@@ -221,7 +222,7 @@ class DecodingContract:
         async def scenario(world: World) -> bytes:
             async with world.transport.open(Request(world.url("/page"), decode=decode)) as response:
                 assert response.headers["Content-Encoding"] == "gzip"
-                return await response.read(len(BODY))
+                return await read_whole(response, len(BODY))
 
         assert self.in_world({"/page": [answer]}, scenario) == (BODY if decode else answer.sent)
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pytest
 
 from stacpull.models import Validator
+from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Transport
 from stacpull.transfer.resume import range_headers, validator_of
@@ -69,7 +70,7 @@ async def get(shelf: Shelf, key: str, method: str = "GET", **headers: str) -> Go
     """Request an object; `If_Range` is the field `If-Range`."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     async with shelf.transport.open(Request(shelf.url(key), method, fields)) as response:
-        return Got(response.status, await response.read(10_000_000), response.headers)
+        return Got(response.status, await read_whole(response, 10_000_000), response.headers)
 
 
 async def rest(shelf: Shelf, key: str, size: int, validator: Validator) -> Got:

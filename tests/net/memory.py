@@ -164,21 +164,6 @@ class MemoryExchange:
         """HTTP status code."""
         return self._answer.status
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body, decoded if the request requires that.
-
-        Raises:
-            TransferError: TRUNCATED, STALLED; OVERLONG if it exceeds `limit` bytes.
-        """
-        body = b""
-        async for chunk in self.chunks(limit + 1):
-            body += chunk
-            if len(body) > limit:
-                host = host_of(self.url)
-                message = f"{host} sent a body of more than {limit} bytes."
-                raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host))
-        return body
-
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of `size` bytes; the last one may be shorter.
 

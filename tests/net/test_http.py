@@ -19,6 +19,7 @@ from tests.net.wire_server import WireServer, read_request
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
 
@@ -62,7 +63,7 @@ def closed_port() -> int:
 async def failure_at(http: HttpTransport, request: Request) -> Failure:
     with pytest.raises(TransferError) as caught:
         async with http.open(request) as response:
-            await response.read(1_000_000)
+            await read_whole(response, 1_000_000)
     return caught.value.failure
 
 
@@ -74,7 +75,7 @@ def outcome_of_bytes(raw: bytes, *, decode: bool = False) -> bytes | Failure:
             http = transport()
             try:
                 async with http.open(Request(server.url("/"), decode=decode)) as response:
-                    return await response.read(1_000_000)
+                    return await read_whole(response, 1_000_000)
             except TransferError as error:
                 return error.failure
             finally:
@@ -148,7 +149,7 @@ def test_a_length_sent_byte_by_byte_is_not_a_stall() -> None:
         async with SlowLength({}) as server:
             http = transport(stall_timeout=0.4)
             async with http.open(Request(server.url("/"))) as response:
-                body = await response.read(10)
+                body = await read_whole(response, 10)
             await http.close()
             return body
 
@@ -165,9 +166,9 @@ def test_an_encoded_body_is_decoded_within_the_limit(limit: int) -> None:
             read = None
             with suppress(TransferError):
                 async with http.open(Request(server.url("/"), decode=True)) as response:
-                    read = await response.read(limit)
+                    read = await read_whole(response, limit)
             async with http.open(Request(server.url("/"))) as response:
-                raw = await response.read(limit)
+                raw = await read_whole(response, limit)
             await http.close()
             return read, len(raw)
 
@@ -181,7 +182,7 @@ def test_head_ends_with_the_fields(framing: bytes) -> None:
         async with WireServer({"/": [HEAD + framing + b"\r\n"]}) as server:
             http = transport()
             async with http.open(Request(server.url("/"), "HEAD")) as response:
-                found = response.status, await response.read(100)
+                found = response.status, await read_whole(response, 100)
             await http.close()
             return found
 
@@ -271,7 +272,7 @@ def test_the_url_reaches_the_server_unchanged() -> None:
             http = transport()
             for target in targets:
                 async with http.open(Request(server.url(target))) as response:
-                    await response.read(10)
+                    await read_whole(response, 10)
             await http.close()
             return [received.target for received in server.requests]
 
@@ -284,7 +285,7 @@ def test_characters_invalid_in_a_request_line_are_encoded() -> None:
             http = transport()
             for path in ["/a b/é", "/x\r\nEvil: 1"]:
                 async with http.open(Request(server.url(path))) as response:
-                    await response.read(100)
+                    await read_whole(response, 100)
             await http.close()
             assert all("evil" not in received.headers for received in server.requests)
             return [received.target for received in server.requests]
@@ -298,7 +299,7 @@ def test_sends_a_user_agent_and_requests_no_coding() -> None:
             http = transport()
             for decode in (False, True, False):
                 async with http.open(Request(server.url("/"), decode=decode)) as response:
-                    await response.read(10)
+                    await read_whole(response, 10)
             await http.close()
             return [received.headers for received in server.requests]
 
@@ -322,7 +323,7 @@ def test_a_body_is_posted() -> None:
             http = transport()
             request = Request(server.url("/search"), "POST", {"Content-Type": "application/json"}, b"{}")
             async with http.open(request) as response:
-                await response.read(10)
+                await read_whole(response, 10)
             await http.close()
             received = server.requests[0]
             return received.method, received.body, received.headers["content-type"]
@@ -349,7 +350,7 @@ def test_connections_are_reused() -> None:
             http = transport()
             for _ in range(5):
                 async with http.open(Request(server.url("/"))) as response:
-                    await response.read(100_000)
+                    await read_whole(response, 100_000)
             await http.close()
             return {received.connection for received in server.requests}
 
@@ -366,7 +367,7 @@ def test_a_request_is_resent_only_if_its_connection_was_used_before(used: bool) 
             http = transport()
             if used:
                 async with http.open(Request(server.url("/ok"))) as response:
-                    await response.read(10)
+                    await read_whole(response, 10)
             failure = await failure_at(http, Request(server.url("/closed")))
             await http.close()
             return failure, [
@@ -383,7 +384,7 @@ def test_a_used_connection_that_breaks_during_a_response_is_charged() -> None:
         async with WireServer({"/ok": [Answer(body=b"ok")], "/cut": [b"HTTP/1.1 200 OK\r\nConte"]}) as server:
             http = transport()
             async with http.open(Request(server.url("/ok"))) as response:
-                await response.read(10)
+                await read_whole(response, 10)
             failure = await failure_at(http, Request(server.url("/cut")))
             await http.close()
             return failure
@@ -432,7 +433,7 @@ class TestAddresses:
                 http = transport()
                 with watched_connections() as tried:
                     async with http.open(Request(server.url("/"))) as response:
-                        await response.read(10)
+                        await read_whole(response, 10)
                 await http.close()
                 return tried
 
@@ -471,7 +472,7 @@ class TestTls:
                 http = transport(ca_bundle=bundle)
                 try:
                     async with http.open(Request(server.url("/", host))) as response:
-                        return await response.read(100)
+                        return await read_whole(response, 100)
                 except TransferError as error:
                     return error.failure
                 finally:
@@ -520,7 +521,7 @@ class TestProxies:
                 http = transport(**({"policy": AddressPolicy(), "trust_env": True} | options))
                 try:
                     async with http.open(Request(url)) as response:
-                        assert await response.read(100) == b"by proxy"
+                        assert await read_whole(response, 100) == b"by proxy"
                 except TransferError as error:
                     return error.failure
                 else:

@@ -11,6 +11,7 @@ from tests.net.memory import Answer, Fault, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
+from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def test_answers_can_be_computed_from_the_request() -> None:
 
     async def main() -> tuple[bytes, int]:
         async with transport.open(Request("https://h/x?page=2")) as response:
-            body = await response.read(100)
+            body = await read_whole(response, 100)
         async with transport.open(Request("https://h/other")) as response:
             return body, response.status
 

@@ -27,6 +27,7 @@ from tests.security.sources import Source, feature
 from stacpull import Options, failures, mirror
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
+from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
@@ -73,7 +74,7 @@ def made(transport: str, *, allow_private: bool) -> Transport:
 async def fetched(http: Transport, url: str) -> bytes | Failure:
     try:
         async with http.open(Request(url)) as response:
-            return await response.read(100)
+            return await read_whole(response, 100)
     except TransferError as error:
         return error.failure
 

@@ -38,9 +38,6 @@ class Body:
         self.url, self.status, self.headers = URL, status, CIMultiDict(headers)
         self._data, self._breaks = data, breaks
 
-    async def read(self, limit: int) -> bytes:
-        return self._data[:limit]
-
     async def chunks(self, _size: int) -> AsyncIterator[bytes]:
         data = self._data if self._breaks is None else self._data[: self._breaks]
         for start in range(0, len(data), _CHUNK):

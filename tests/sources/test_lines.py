@@ -35,9 +35,6 @@ class Body:
         self.headers: Mapping[str, str] = CIMultiDict({"Content-Length": str(len(data)), **fields})
         self._data, self._breaks, self._piece = data, breaks, piece
 
-    async def read(self, limit: int) -> bytes:
-        return self._data[:limit]
-
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         end = len(self._data) if self._breaks is None else self._breaks
         for start in range(0, end, self._piece):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from stacpull.models import Failure, FailureKind, ResumePoint
+from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError
 from stacpull.transfer.local import LocalTransport
 from stacpull.transfer.resume import ResumeVerdict, range_headers, validator_of, verdict
@@ -39,7 +40,7 @@ def get(source: Path, url: str, headers: Mapping[str, str] | None = None, method
     async def main() -> Got:
         transport = LocalTransport(source.as_uri())
         async with transport.open(Request(url, method, headers or {})) as response:
-            return Got(response.status, await response.read(1_000_000), response.headers, response.url)
+            return Got(response.status, await read_whole(response, 1_000_000), response.headers, response.url)
 
     return asyncio.run(main())
 
@@ -162,7 +163,7 @@ def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:
     async def main() -> None:
         async with LocalTransport(catalog.as_uri()).open(Request(path.as_uri())) as response:
             await asyncio.to_thread(os.truncate, path, 100)
-            await response.read(1_000_000)
+            await read_whole(response, 1_000_000)
 
     with pytest.raises(TransferError) as caught:
         asyncio.run(main())

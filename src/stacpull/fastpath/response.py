@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from stacpull.fastpath.connection import FastConnection
-from stacpull.net.bodies import coding_to_undo, decoded_body, read_whole, regrouped
+from stacpull.net.bodies import coding_to_undo, decoded_body, regrouped
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Response, TransferError
 
@@ -67,34 +67,20 @@ class StreamedResponse:
         self._connection.end_exchange()
         del self._connection  # it is used for other exchanges from now on
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK; or OVERLONG when it exceeds `limit` bytes.
-        """
-        message = self._connection.message
-        body = await read_whole(self._content(limit + 1), limit, message.name, self.status)
-        return bytes(body)  # copies only a view
-
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Return the body in pieces of about `size` bytes, the last one shorter.
+        """Return the body in pieces of about `size` bytes, decoded if its coding is known.
 
         Bytes that were received before a failure are yielded first, so that a part can be resumed after them.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
+        connection = self._connection
         if self._in_blocks:
-            self._connection.receive_blocks()
-        return self._content(size)
-
-    def _content(self, size: int) -> AsyncGenerator[bytes]:
-        """Return the body in pieces of about `size` bytes, decoded if its coding is known."""
+            connection.receive_blocks()
         if self._coding is None:
             return self._sent(size)
-        name = self._connection.message.name
-        return regrouped(decoded_body(self._sent(_PIECE), self._coding, name), size)
+        return regrouped(decoded_body(self._sent(_PIECE), self._coding, connection.message.name), size)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

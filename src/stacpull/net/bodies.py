@@ -12,42 +12,55 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import cast
 
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.connection_errors import too_large
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import BufferedResponse, Response, TransferError
+from stacpull.redact import cut_url
+
+_SMALL = 1 << 16
+"""The most bytes of a response that is read to be examined."""
+_GROWTH = 128 * 1024
+"""Bytes that a document grows by."""
 
 
 async def read_whole(
-    chunks: AsyncGenerator[bytes],
-    limit: int,
-    host: str,
-    status: int,
-    growing: Callable[[int], Awaitable[None]] | None = None,
+    response: Response, limit: int, growing: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Return a whole body.
+    """Return the whole body of a response.
 
     Args:
-        chunks: The body in pieces.
+        response: The response.
         limit: The maximum size in bytes.
-        host: The host that sent it, for messages.
-        status: The status of the response.
         growing: Awaited with the bytes received so far, before more are received.
 
     Raises:
-        TransferError: OVERLONG if the body exceeds `limit` bytes; and any that `chunks` raises.
+        TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
     """
     pieces: list[bytes] = []
     size = 0
-    async with aclosing(chunks):
+    chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
+    async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise TransferError(too_large(host, status, limit))
+                host = host_of(response.url) or cut_url(response.url)
+                raise TransferError(too_large(host, response.status, limit))
             if growing is not None:
                 await growing(size)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)  # copies a single one if it is a view
+
+
+async def buffered(url: str, response: Response) -> BufferedResponse:
+    """Read a small response completely. A body that fails or is too long counts as empty."""
+    try:
+        body = await read_whole(response, _SMALL)
+    except TransferError:
+        body = b""
+    return BufferedResponse(url, response.status, response.headers, body)
 
 
 async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:

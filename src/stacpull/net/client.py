@@ -10,10 +10,10 @@ the body, which may contain a login. The client retries nothing: it raises a fai
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, cast, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
@@ -44,7 +44,6 @@ DRAINED = 64 * 1024
 LONGEST_URL = 16 * 1024
 """The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 _SHOWN = 200
-_PIECE = 128 * 1024  # bytes that a document grows by
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
@@ -274,7 +273,7 @@ class Client:
     async def beginning(self, response: Response) -> bytes:
         """Return the first bytes of the body of an error or redirect. A small body is read to its end."""
         try:
-            body = await response.read(DRAINED)
+            body = await read_whole(response, DRAINED)
         except TransferError:
             return b""  # the status matters more than a broken body
         self.counters.bytes_fetched += len(body)
@@ -392,11 +391,7 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
         """
-        if growing is None:
-            body = await self._response.read(limit)
-        else:
-            url, chunks = self._response.url, cast("AsyncGenerator[bytes]", self._response.chunks(_PIECE))
-            body = await read_whole(chunks, limit, host_of(url) or cut_url(url), self.status, growing)
+        body = await read_whole(self._response, limit, growing)
         size = _wire_size(self._request, self._response, len(body))
         self._client.counters.bytes_fetched += size
         if self._gate is not None:

@@ -36,7 +36,7 @@ from yarl import URL
 from stacpull.hosts import forget_hosts, host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
-from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, read_whole, regrouped
+from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import too_slow
 from stacpull.net.fields import (
     FIELD_COUNT_LIMIT,
@@ -220,16 +220,8 @@ class HttpExchange:
         """HTTP status code."""
         return self._response.status
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body, decoded if the request asks for that.
-
-        Raises:
-            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
-        """
-        return await read_whole(self._content(), limit, host_of(self.url), self.status)
-
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes; the last one may be shorter.
+        """Yield the body in pieces of about `size` bytes, decoded if the request asks for that.
 
         The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
         (Up to 256 KiB in aiohttp's buffer are lost.)
@@ -237,14 +229,9 @@ class HttpExchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        return regrouped(self._content(), size)
-
-    def _content(self) -> AsyncGenerator[bytes]:
-        """Return the body in pieces, decoded if the request asks for that."""
         coding = coding_to_undo(self.headers) if self._request.decode else None
-        if coding is None:
-            return self._sent()
-        return decoded_body(self._sent(), coding, host_of(self.url))
+        sent = self._sent()
+        return regrouped(sent if coding is None else decoded_body(sent, coding, host_of(self.url)), size)
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the encoded body in pieces as they arrive."""

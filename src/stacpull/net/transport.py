@@ -19,8 +19,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from stacpull import __version__
-from stacpull.hosts import host_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -95,16 +94,8 @@ class Response(Protocol):
         """Header fields, case-insensitive."""
         ...
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
-        """
-        ...
-
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes.
+        """Yield the body in pieces of about `size` bytes. `net.bodies.read_whole` reads all of it.
 
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
@@ -170,9 +161,6 @@ USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
 """Name, version, and the address for complaints."""
 
 
-_ERROR_LIMIT = 1 << 16
-
-
 class RenamedResponse:
     """A response with the URL that the caller requested instead of the one that was sent."""
 
@@ -181,10 +169,6 @@ class RenamedResponse:
         self._inner = inner
         self.status = inner.status
         self.headers = inner.headers if headers is None else headers
-
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body."""
-        return await self._inner.read(limit)
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces."""
@@ -199,28 +183,7 @@ class BufferedResponse(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            TransferError: OVERLONG when it exceeds `limit` bytes.
-        """
-        if len(self.body) > limit:
-            host = host_of(self.url)
-            message = f"{host} sent an error response of more than {limit} bytes."
-            raise TransferError(Failure(FailureKind.OVERLONG, message, self.status, host))
-        return self.body
-
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces."""
         for start in range(0, len(self.body), size):
             yield self.body[start : start + size]
-
-
-async def buffered(url: str, response: Response) -> BufferedResponse:
-    """Read a small response completely. A body that fails or is too long counts as empty."""
-    try:
-        body = await response.read(_ERROR_LIMIT)
-    except TransferError:
-        body = b""
-    return BufferedResponse(url, response.status, response.headers, body)

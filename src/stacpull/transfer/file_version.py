@@ -26,8 +26,9 @@ import msgspec
 
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
+from stacpull.net.client import Exchange
 from stacpull.net.fields import content_length, content_range
-from stacpull.net.transport import Request, Response, TransferError, is_framed
+from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.tiff import Needs, Segments
 from stacpull.transfer.checks import failed, is_page_instead, page_instead, promised
 from stacpull.transfer.resume import is_another, range_headers, same_object, validator_of
@@ -48,7 +49,7 @@ class Opener(Protocol):
 
     def open(
         self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
-    ) -> AbstractAsyncContextManager[Response]:
+    ) -> AbstractAsyncContextManager[Exchange]:
         """Send `request`; a final status outside `accept` raises `TransferError`."""
         ...
 
@@ -163,7 +164,7 @@ class FileVersion:
             self._check_range(response, start)
             yield self._exactly(response, stop - start)
 
-    async def _exactly(self, response: Response, size: int) -> AsyncIterator[bytes]:
+    async def _exactly(self, response: Exchange, size: int) -> AsyncIterator[bytes]:
         left = size
         async for chunk in response.chunks(_DATA_CHUNK):
             self._used.bytes += len(chunk)
@@ -204,7 +205,7 @@ class FileVersion:
         fields = range_headers(wanted.start, self.validator, wanted.stop)
         return {**fields, **self._condition} if self._is_conditional else fields
 
-    def _compare(self, response: Response) -> None:
+    def _compare(self, response: Exchange) -> None:
         """Compare the validator with that of the first response; a 206 must repeat it (RFC 9110, 15.3.7).
 
         If the first response had no validator, only the total size can be compared.
@@ -220,7 +221,7 @@ class FileVersion:
         if unproven or is_another(known, headers):
             raise ChangedError
 
-    async def _take_piece(self, response: Response, wanted: Needs) -> None:
+    async def _take_piece(self, response: Exchange, wanted: Needs) -> None:
         """Read the body of a 206, which must begin at the requested offset and be as long as it states."""
         start = wanted.start
         end = self._check_range(response, start)
@@ -232,7 +233,7 @@ class FileVersion:
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
         self._add(start, body, response)
 
-    def _check_range(self, response: Response, wanted: int) -> int:
+    def _check_range(self, response: Exchange, wanted: int) -> int:
         """Return the last byte of a 206, which must begin at `wanted`, and record the size of the file."""
         start, end, total = content_range(response.headers)
         if start != wanted or end is None:
@@ -246,7 +247,7 @@ class FileVersion:
         self._set_total(total)
         return end
 
-    async def _body(self, response: Response, size: int, *, whole: bool) -> bytes:
+    async def _body(self, response: Exchange, size: int, *, whole: bool) -> bytes:
         """Return the first `size` bytes of the body, which may be longer than requested."""
         if whole and content_length(response.headers) in {None, size}:
             body = await response.read(self._most_bytes)
@@ -260,7 +261,7 @@ class FileVersion:
                 break
         return taken[:size]
 
-    async def _take_prefix(self, response: Response, wanted: Needs, parse: Parse[T]) -> T | Needs:
+    async def _take_prefix(self, response: Exchange, wanted: Needs, parse: Parse[T]) -> T | Needs:
         """Read the body of a 200 as far as the parser needs it.
 
         Raises:
@@ -277,7 +278,7 @@ class FileVersion:
         return await self._parse_stream(response, chunks, wanted, parse)
 
     async def _parse_stream(
-        self, response: Response, chunks: AsyncIterator[bytes], wanted: Needs, parse: Parse[T]
+        self, response: Exchange, chunks: AsyncIterator[bytes], wanted: Needs, parse: Parse[T]
     ) -> T | Needs:
         size = 0
         async for chunk in chunks:
@@ -298,7 +299,7 @@ class FileVersion:
         self._segments.total = size
         return parse(self._segments)
 
-    def _take_end(self, response: Response) -> None:
+    def _take_end(self, response: Exchange) -> None:
         """Record the size of the file from a 416."""
         total = content_range(response.headers).total
         if total is None:
@@ -318,7 +319,7 @@ class FileVersion:
             raise ChangedError
         self._segments.total = total
 
-    def _add(self, start: int, data: bytes, response: Response) -> None:
+    def _add(self, start: int, data: bytes, response: Exchange) -> None:
         if start == 0 and is_page_instead(self._promised, response.headers, data):
             raise TransferError(page_instead(response.url, response.status, self._promised))
         try:

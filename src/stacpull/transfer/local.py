@@ -145,16 +145,6 @@ class LocalResponse:
         self._stream = stream
         self._length = length
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            TransferError: OVERLONG if it exceeds `limit` bytes; TRUNCATED or HTTP as in `chunks`.
-        """
-        if self._length > limit:
-            raise _failed(FailureKind.OVERLONG, f"{path_of(self.url)} has more than {limit} bytes.")
-        return b"".join([chunk async for chunk in self.chunks(max(1, self._length))])
-
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of `size` bytes.
 

@@ -38,6 +38,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port, origin_text
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.transport import (
     BufferedResponse,
     RenamedResponse,
@@ -46,7 +47,6 @@ from stacpull.net.transport import (
     Rewritten,
     TransferError,
     Transport,
-    buffered,
 )
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key

@@ -22,6 +22,7 @@ from stacpull.arguments import above_zero, read_text
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.client import Counters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
@@ -33,7 +34,6 @@ from stacpull.net.transport import (
     Response,
     TransferError,
     Transport,
-    buffered,
 )
 from stacpull.redact import Secret
 from stacpull.urls import same_site

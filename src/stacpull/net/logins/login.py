@@ -18,6 +18,7 @@ import msgspec
 
 from stacpull.hosts import host_of, origin_text
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.client import Counters
 from stacpull.net.redirects import REDIRECTS
 from stacpull.net.transport import (
@@ -27,7 +28,6 @@ from stacpull.net.transport import (
     Response,
     TransferError,
     Transport,
-    buffered,
 )
 
 

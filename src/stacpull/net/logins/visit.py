@@ -29,13 +29,14 @@ from stacpull.arguments import read_text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
 from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
-from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, buffered
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
