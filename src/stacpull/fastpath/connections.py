@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 import ssl
 from collections.abc import Callable
 
@@ -20,8 +19,6 @@ from stacpull.fastpath.blocks import BlockPool
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.host import FastHost, plain_host
 from stacpull.hosts import forget_hosts
-from stacpull.models import Failure
-from stacpull.net import connection_errors
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
@@ -97,10 +94,8 @@ class FastConnections:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
-        except OSError as error:
-            raise TransferError(_failure_of(error, host.name)) from error
-        except UnicodeError as error:  # a label that is too long for the encoding of names
-            raise TransferError(connection_errors.unknown_name(host.name)) from error
+        except (OSError, UnicodeError) as error:
+            raise TransferError(no_connection(error, host.name)) from error
 
     async def _try_addresses(self, host: FastHost) -> FastConnection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search."""
@@ -193,11 +188,3 @@ class FastConnections:
             connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
         if self.open:
             self._start_timer()
-
-
-def _failure_of(error: OSError, name: str) -> Failure:
-    if isinstance(error, TimeoutError) and error.errno is None:
-        return connection_errors.connecting_stalled(name)
-    if isinstance(error, socket.gaierror):
-        return connection_errors.unknown_name(name)
-    return no_connection(error, name)

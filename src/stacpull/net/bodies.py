@@ -16,7 +16,6 @@ from typing import cast
 
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.connection_errors import too_large
 from stacpull.net.transport import BufferedResponse, Response, TransferError
 from stacpull.redact import cut_url
 
@@ -48,7 +47,8 @@ async def read_whole(
             size += len(piece)
             if size > limit:
                 host = host_of(response.url) or cut_url(response.url)
-                raise TransferError(too_large(host, response.status, limit))
+                message = f"{host} sent a body of more than {limit} bytes."
+                raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
             if growing is not None:
                 await growing(size)
     return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)  # copies a single one if it is a view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
 
 from msgspec.structs import replace
@@ -23,13 +24,17 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         if refused_always(error.address) is None:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
+    if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
+        return unknown_name(host)
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return connecting_stalled(host)
     if isinstance(error, ssl.SSLCertVerificationError):
         return bad_certificate(error, host)
     if isinstance(error, ssl.SSLError):
         return tls_failed(error, host)
-    if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
-        return network_failure(f"No connection to {host}: too many open files.", host)
-    return network_failure(f"No connection to {host}: {reason_of(error)}.", host)
+    is_full = getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}
+    reason = "too many open files" if is_full else reason_of(error)
+    return network_failure(f"No connection to {host}: {reason}.", host)
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -62,11 +67,6 @@ def truncated(host: str) -> Failure:
 def overlong(host: str) -> Failure:
     """Return the failure of a response that is followed by more bytes."""
     return _passing(FailureKind.OVERLONG, host, "sent more bytes than its Content-Length states")
-
-
-def too_large(host: str, status: int, limit: int) -> Failure:
-    """Return the failure of a body that exceeds the reader's limit."""
-    return Failure(FailureKind.OVERLONG, f"{host} sent a body of more than {limit} bytes.", status, host)
 
 
 def malformed(host: str) -> Failure:
