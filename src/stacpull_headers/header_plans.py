@@ -12,7 +12,7 @@ from typing import Any
 
 from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.walk import Position, WalkProgress
-from stacpull.filters.asset_filter import AssetFilter, compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -35,7 +35,7 @@ class TiffAssets:
     def __init__(self, selection: Selection) -> None:
         self.others = 0
         """Number of assets in the selection that are not TIFFs."""
-        self._chosen: AssetFilter = compile_assets(selection)
+        self._chosen = AssetFilter(selection)
         self._guesses = not (selection.assets or selection.media_types)
 
     def keeps(self, key: str, asset: Json) -> bool:

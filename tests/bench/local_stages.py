@@ -16,8 +16,7 @@ from tests.engine.bench import Bench
 
 from stacpull.catalog.item import clean_item
 from stacpull.engine.publisher import GROUP
-from stacpull.filters.asset_filter import compile_assets
-from stacpull.filters.check import Verdict
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.schema import STATE_DONE
 from stacpull.models import Arrival, Job, Json, PlannedItem, Validator
@@ -94,17 +93,17 @@ def _cut(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _planned(item: Json) -> PlannedItem:
-    verdict = _ITEMS.judge(item)
+    reason = _ITEMS.judge(item)
     found = plan_item(
         item, collection_hint=COLLECTION, item_href=None, page_url=None, layout=_PLACES, asset_filter=_ASSETS
     )
-    if verdict is not Verdict.MATCH or not isinstance(found, PlannedItem):
+    if reason is not None or not isinstance(found, PlannedItem):
         raise RuntimeError(f"{item['id']} was not planned")
     return found._replace(document={}, cleaned=clean_item(item, _SECRETS))
 
 
 _ITEMS, _ASSETS, _PLACES, _SECRETS = (
-    compile_items(Selection()), compile_assets(Selection()), Layout.parse(_LAYOUT), Secrets(())
+    compile_items(Selection()), AssetFilter(Selection()), Layout.parse(_LAYOUT), Secrets(())
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.selection import Selection
 
 COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data", "reflectance"]}
@@ -47,8 +47,8 @@ COG = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "role
     ],
 )
 def test_assets_that_are_kept(selection, key, asset, kept):
-    wanted = compile_assets(selection)
-    assert [wanted.keeps(key, asset), wanted.keeps(key, asset)] == [kept, kept]
+    wanted = AssetFilter(selection)
+    assert wanted.keeps(key, asset) is kept
 
 
 @given(
@@ -57,23 +57,16 @@ def test_assets_that_are_kept(selection, key, asset, kept):
     dropped=st.lists(st.text(alphabet="Bb0*?", min_size=1, max_size=3), max_size=2),
 )
 def test_globs_agree_with_fnmatch(keys, globs, dropped):
-    wanted = compile_assets(Selection(assets=tuple(globs), exclude_assets=tuple(dropped)))
+    wanted = AssetFilter(Selection(assets=tuple(globs), exclude_assets=tuple(dropped)))
     for key in keys:
         kept = not globs or any(fnmatch.fnmatchcase(key, glob) for glob in globs)
         kept = kept and not any(fnmatch.fnmatchcase(key, glob) for glob in dropped)
         assert wanted.keeps(key, {}) == kept
 
 
-def test_keys_that_never_repeat_do_not_fill_the_memory():
-    wanted = compile_assets(Selection(assets=("*7",)))
-    kept = sum(wanted.keeps(str(number), {}) for number in range(10_000))
-    assert kept == 1000
-    assert len(wanted._memo) <= 4096
-
-
 def test_a_recorded_item_without_b10(shared_data: Path):
     item = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_item.json").read_text())
-    wanted = compile_assets(Selection(exclude_assets=("B10",), media_types=("image/tiff",)))
+    wanted = AssetFilter(Selection(exclude_assets=("B10",), media_types=("image/tiff",)))
     kept = {key for key, asset in item["assets"].items() if wanted.keeps(key, asset)}
     assert kept == {"B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"}
 
@@ -97,7 +90,7 @@ def test_a_recorded_item_without_b10(shared_data: Path):
     ],
 )
 def test_objects_below_a_prefix(selection: dict[str, Any], held: bool, kept: set[str]) -> None:
-    assets = compile_assets(Selection(**selection))
+    assets = AssetFilter(Selection(**selection))
     assert assets.may_hold("data", {"type": "inode/directory", "roles": ["data"]}) is held
     names = ("data/B02.jp2", "data/qi/x.gml") if held else ()
     assert {name for name in names if assets.keeps_object("data", name)} == kept

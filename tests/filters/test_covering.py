@@ -7,7 +7,9 @@ from typing import Any
 import attrs
 import pytest
 
-from stacpull.filters.covering import _CHECKS, _WHOLE, covers
+from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.covering import _RULES, covers
+from stacpull.filters.item_filter import FILTERS
 from stacpull.selection import Selection
 
 WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -91,8 +93,11 @@ def test_equal_selections_cover_each_other(fields: dict[str, Any]) -> None:
 def test_every_field_is_compared_and_one_without_a_rule_must_be_equal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert {*_CHECKS, *_WHOLE} < {field.name for field in attrs.fields(Selection)}
-    monkeypatch.delitem(_CHECKS, "max_items")
+    of_filters = [name for one in (*FILTERS, AssetFilter) for name in one.fields]
+    assert len(set(of_filters)) == len(of_filters)
+    assert {*_RULES, *of_filters} < {field.name for field in attrs.fields(Selection)}
+    assert _RULES.keys().isdisjoint(of_filters)
+    monkeypatch.delitem(_RULES, "max_items")
     assert covers(Selection(max_items=3), Selection(max_items=3))
     assert covers(Selection(), Selection(max_items=3))
     assert not covers(Selection(max_items=10), Selection(max_items=3))

@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 
 from stacpull.filters import item_filter as item_filters
-from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, left_out
 from stacpull.filters.covering import covers
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
@@ -28,20 +28,20 @@ class PlatformCheck(ItemCheck):
     def of(cls, selection: Selection) -> Self | None:
         return None if selection.label_property is None else cls(selection.label_property)
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        return None if properties.get("platform") == self._platform else Verdict.WHERE
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+        return None if properties.get("platform") == self._platform else "where"
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:
-        return left_out(counts, Verdict.WHERE, "of another platform.") if whole else []
+        return left_out(counts, "where", "of another platform.") if whole else []
 
 
 def test_a_new_filter_is_compiled_applied_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_filters, "FILTERS", (*item_filters.FILTERS, PlatformCheck))
     found = compile_items(Selection(label_property="s2"))
-    verdicts = [found.judge({"id": "i", "properties": {"platform": name}}) for name in ("s2", "s1")]
-    assert verdicts == [Verdict.MATCH, Verdict.WHERE]
-    assert found.notes({Verdict.WHERE: 2}, whole=True) == ["2 items left out: of another platform."]
-    assert found.notes({Verdict.WHERE: 2}) == []
+    reasons = [found.judge({"id": "i", "properties": {"platform": name}}) for name in ("s2", "s1")]
+    assert reasons == [None, "where"]
+    assert found.notes({"where": 2}, whole=True) == ["2 items left out: of another platform."]
+    assert found.notes({"where": 2}) == []
     assert not compile_items(Selection()).checks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.planning.item_plan import DescribedAssets
 from stacpull.selection import Selection
 
@@ -30,11 +30,11 @@ TABLE = [
 def test_the_assets_own_members_take_precedence(
     selection: Selection, key: str, asset: Any, kept: bool
 ) -> None:
-    assert DescribedAssets(compile_assets(selection), ITEM_ASSETS).keeps(key, asset) is kept
+    assert DescribedAssets(AssetFilter(selection), ITEM_ASSETS).keeps(key, asset) is kept
 
 
 def test_recorded_item_assets_are_judged_by_their_roles(shared_data: Path) -> None:
     document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
-    judge = DescribedAssets(compile_assets(Selection(roles=("reflectance",))), document["item_assets"])
+    judge = DescribedAssets(AssetFilter(Selection(roles=("reflectance",))), document["item_assets"])
     kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}
     assert kept == {"B02", "B03", "B04", "B08"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, ItemId, PlannedItem
 from stacpull.planning.hrefs import asset_href, asset_hrefs, item_of, own_href, self_href, source_links
 from stacpull.planning.item_plan import plan_item
@@ -168,7 +168,7 @@ def test_a_self_link_to_a_file_counts_only_for_a_local_item(page, href):
         item_href=None,
         page_url=page,
         layout=Layout.parse("{collection}/{item}/{key}{ext}"),
-        asset_filter=compile_assets(Selection()),
+        asset_filter=AssetFilter(Selection()),
     )
     assert isinstance(planned, PlannedItem)
     (asset,) = planned.assets

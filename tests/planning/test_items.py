@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, Unread
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
@@ -31,7 +31,7 @@ def plan(item, *, layout=DEFAULT_LAYOUT, hint="c", item_href=None, page=PAGE, pa
         item_href=item_href,
         page_url=page,
         layout=Layout.parse(layout),
-        asset_filter=compile_assets(Selection(**selection)),
+        asset_filter=AssetFilter(Selection(**selection)),
         parent=parent,
     )
 

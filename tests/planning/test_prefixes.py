@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
@@ -34,7 +34,7 @@ def plan(
         item_href=None,
         page_url=None,
         layout=Layout.parse(layout),
-        asset_filter=compile_assets(Selection()),
+        asset_filter=AssetFilter(Selection()),
         listings={"data": listing},
     )
     assert isinstance(planned, PlannedItem)

@@ -13,7 +13,6 @@ import attrs
 from stacpull.config.options import Options
 from stacpull.engine.network import source_address
 from stacpull.engine.run_opening import opened_source
-from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
@@ -109,7 +108,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
                     on_notice=lambda notice: found.warnings.append(notice.text),
                 ):
                     found.items += page.items
-                    found.kept += [i["id"] for i in page.items if keep.judge(i) is Verdict.MATCH]
+                    found.kept += [i["id"] for i in page.items if keep.judge(i) is None]
             found.requests = network.counters.requests
         return found
 

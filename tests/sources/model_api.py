@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import orjson
 from tests.sources.memory import failed
 
-from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
@@ -119,7 +118,7 @@ class ModelApi:
             return there
         keep = compile_items(_selection(query))
         ids = query.get("ids")
-        return [one for one in there if keep.judge(one) is Verdict.MATCH and (not ids or one["id"] in ids)]
+        return [one for one in there if keep.judge(one) is None and (not ids or one["id"] in ids)]
 
 
 def _query(request: PageRequest) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.sources.memory import MemoryReader
 
 from stacpull.config.options import Options
 from stacpull.errors import SourceError
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Asset, Json, Page, PageRequest, PlannedItem
 from stacpull.planning.item_plan import AssetOptions, plan_item
 from stacpull.planning.layout import Layout
@@ -121,7 +121,7 @@ def planned(item: Json, hint: str, base: str, *prefer: str) -> PlannedItem:
         item_href=None,
         page_url=base,
         layout=Layout.parse(Options().layout),
-        asset_filter=compile_assets(Selection()),
+        asset_filter=AssetFilter(Selection()),
         options=AssetOptions(prefer),
     )
     assert isinstance(plan, PlannedItem)

@@ -14,7 +14,6 @@ from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
-from stacpull.filters.check import Verdict
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
@@ -46,14 +45,14 @@ class Walked:
             async for page in source.pages(
                 start.request, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
             ):
-                self.names += [i["id"] for i in page.items if keep.judge(i) is Verdict.MATCH]
+                self.names += [i["id"] for i in page.items if keep.judge(i) is None]
                 self.cursors.append((start.collection, page.next))
 
 
 def kept(selection: Selection, count: int = 25) -> list[str]:
     keep = compile_items(selection)
     there = [item(n, name) for name in selection.collections or ("a", "b") for n in range(count)]
-    return [one["id"] for one in there if keep.judge(one) is Verdict.MATCH]
+    return [one["id"] for one in there if keep.judge(one) is None]
 
 
 ONE = ("a",)
@@ -231,7 +230,7 @@ def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection)
         assert cursor is not None
         pages = source.pages(cursor, page_size=PageSize(10), on_notice=lambda _: None)
         keep = compile_items(selection)
-        return [i["id"] async for page in pages for i in page.items if keep.judge(i) is Verdict.MATCH]
+        return [i["id"] async for page in pages for i in page.items if keep.judge(i) is None]
 
     return asyncio.run(walk())
 

@@ -17,7 +17,6 @@ from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi
 
 from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
-from stacpull.filters.check import Verdict
 from stacpull.filters.interval import Interval
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Page, PageRequest
@@ -97,7 +96,7 @@ class Dated(ModelApi):
                 one["properties"] |= {"start_datetime": start, "end_datetime": "2020-01-30T00:00:00Z"}
                 one["properties"]["datetime"] = None
         keep = compile_items(Selection(datetime=query.get("datetime")))
-        return [one for one in found if keep.judge(one) is Verdict.MATCH]
+        return [one for one in found if keep.judge(one) is None]
 
 
 class Uneven(MemoryReader):
@@ -144,7 +143,7 @@ def walked(
 
 def names_of(pages: list[Page], selection: Selection) -> list[str]:
     keep = compile_items(selection)
-    return list(dict.fromkeys(i["id"] for p in pages for i in p.items if keep.judge(i) is Verdict.MATCH))
+    return list(dict.fromkeys(i["id"] for p in pages for i in p.items if keep.judge(i) is None))
 
 
 selections = st.builds(
@@ -202,7 +201,7 @@ class Spread(Dated):
             )
             one["properties"]["datetime"] = day.isoformat()
         keep = compile_items(Selection(datetime=query.get("datetime")))
-        return [one for one in found if keep.judge(one) is Verdict.MATCH]
+        return [one for one in found if keep.judge(one) is None]
 
 
 @pytest.mark.parametrize("announced", [None, 80, 80_000])

@@ -27,7 +27,7 @@ from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Event, Listener, Notice, Progress, scrubbed
-from stacpull.filters.check import Verdict
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
@@ -180,7 +180,7 @@ class Estimate:
             assets_done=counts.done,
             assets_pending=counts.assets - counts.done,
             items_announced=self._announced,
-            items_without_label=self._left_out[Verdict.NO_LABEL_IN_NOMENCLATURE],
+            items_without_label=self._left_out[NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             disk=None if dest is None or dest.bucket else await asyncio.to_thread(disk_of, dest.work),
             seconds=round(seconds, 3),
@@ -225,8 +225,8 @@ class Estimate:
         self._sample.keep(selected.candidates)
         new = await asyncio.to_thread(self._records.seen.add_all, selected.seen)
         self.items_seen += len(new)
-        for verdict, items in selected.left_out.items():
-            self._left_out[str(verdict)] += len(new.intersection(items))
+        for reason, items in selected.left_out.items():
+            self._left_out[reason] += len(new.intersection(items))
         await self._take_items(selected)
         if self._listener is not None:
             counters = self._network.counters

@@ -15,7 +15,7 @@ import msgspec
 from stacpull.caches import Recent
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
-from stacpull.filters.asset_filter import compile_assets
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.hosts import origin_text, scheme_of
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json, PlannedItem
@@ -74,10 +74,7 @@ class Lookups:
         self._network = network
         self._request_payer = request_payer
         self._prefer = selection.prefer
-        self._assets = compile_assets(selection)
-        filters = {"type": selection.media_types, "roles": selection.roles}
-        self._judged = tuple(name for name, wanted in filters.items() if wanted)
-        """The members of assets that the selection filters by, and that `item_assets` may state."""
+        self._assets = AssetFilter(selection)
         self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._paid: set[str] = set()
@@ -88,7 +85,7 @@ class Lookups:
     @property
     def is_needed(self) -> bool:
         """False if no item needs a lookup."""
-        return bool(self._judged) or self._expands
+        return bool(self._assets.members) or self._expands
 
     async def find(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
         """Look up what planning these items needs.
@@ -101,7 +98,7 @@ class Lookups:
             CredentialsError: Credentials are missing or refused.
         """
         item_assets: dict[str, Json] = {}
-        if self._judged:
+        if self._assets.members:
             for name in sorted({item_id.collection for item_id, _, _ in items}):
                 document = await self.collection(name)
                 stated = None if isinstance(document, StacpullError) else document.get("item_assets")
@@ -115,7 +112,7 @@ class Lookups:
     def _states_too_little(self, item: Json) -> bool:
         """Return True if an asset of an item lacks a member that the selection filters by."""
         assets = objects_in(list(object_or_empty(item.get("assets")).values()))
-        return any(not asset.get(name) for asset in assets for name in self._judged)
+        return any(not asset.get(name) for asset in assets for name in self._assets.members)
 
     def note(self, item: PlannedItem) -> None:
         """Record what a planned item states about checksums and about the buckets of its assets."""

@@ -217,7 +217,7 @@ class Producer:
             ],
             failed_items=[self._cut_name(one) for one in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
-            left_out={str(verdict): items for verdict, items in selected.left_out.items()},
+            left_out=selected.left_out,
             sampled=[sampled_item(one, self._secrets) for one in selected.candidates],
             unread=[
                 one._replace(

@@ -6,7 +6,7 @@ from stacpull.engine.mirror_operations import RunFindings
 from stacpull.engine.network import Network
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Progress
-from stacpull.filters.check import Verdict
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger.runs import EndState, Run
 from stacpull.plurals import count
 from stacpull.reports import MirrorReport
@@ -107,7 +107,7 @@ class RunStats:
             else progress.assets_done - findings.counts.get("assets_clipped", 0),
             items_failed=self._count("items_failed") + findings.unwritten,
             items_unseen=items_unseen,
-            items_without_label=findings.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, 0),
+            items_without_label=findings.left_out.get(NO_LABEL_IN_NOMENCLATURE, 0),
             items_left_out=findings.left_out,
             assets_excluded=self._count("assets_excluded"),
             assets_pages=self._count("assets_pages"),

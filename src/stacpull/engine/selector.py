@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
-from stacpull.filters.asset_filter import AssetFilter, compile_assets
-from stacpull.filters.check import Verdict
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.ids import Draw
 from stacpull.filters.item_filter import ItemFilter, compile_items
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -91,7 +91,7 @@ class Selected(msgspec.Struct):
     unread: list[Unread] = msgspec.field(default_factory=list)
     """Unreadable links and entries, and primary items that cannot be planned."""
     seen: list[ItemId] = msgspec.field(default_factory=list)
-    left_out: dict[Verdict, list[ItemId]] = msgspec.field(default_factory=dict)
+    left_out: dict[str, list[ItemId]] = msgspec.field(default_factory=dict)
     """The items of `seen` that do not match, by reason."""
     candidates: list[Candidate] = msgspec.field(default_factory=list)
     """Matched items while a sample is drawn: nothing is planned yet."""
@@ -103,7 +103,7 @@ class Selected(msgspec.Struct):
     @property
     def without_label(self) -> list[ItemId]:
         """The items whose labels are not in the nomenclature."""
-        return self.left_out.get(Verdict.NO_LABEL_IN_NOMENCLATURE, [])
+        return self.left_out.get(NO_LABEL_IN_NOMENCLATURE, [])
 
 
 class Selector:
@@ -139,7 +139,8 @@ class Selector:
         self.matched = matched
         self.follows = True
         """False to return source links instead of reading their items."""
-        self.verdicts: Counter[Verdict] = Counter()
+        self.left_out: Counter[str] = Counter()
+        """The items that the filters left out, by reason."""
         self.excluded: Counter[str] = Counter()
         self._keeps_some = matched > 0 or bool(sample_ranks)
         """True if an asset is kept, or may have been before the run was resumed."""
@@ -152,14 +153,14 @@ class Selector:
         self._options = AssetOptions(selection.prefer, selection.include_pages)
         self._collections: set[ItemId] = set()
         self._items: ItemFilter = compile_items(selection)
-        self._assets: KeepsAssets = assets or compile_assets(selection)
+        self._assets: KeepsAssets = assets or AssetFilter(selection)
         self._draw = Draw(selection.sample, selection.seed, sample_ranks) if selection.sample else None
 
     def notes(self, *, whole: bool) -> list[str]:
         """Return messages for the user after the walk; `whole` is True if it read all items of the source."""
-        notes = self._items.notes(self.verdicts, whole=whole)
+        notes = self._items.notes(self.left_out, whole=whole)
         keys = sorted(self.excluded)
-        named = AssetFilter(keep=self._selection.assets, drop=(), roles=(), media_types=())
+        named = AssetFilter(Selection(assets=self._selection.assets))
         if keys and not self._keeps_some and not any(named.keeps(key, {}) for key in keys):
             more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
             commas = any("," in glob for glob in self._selection.assets)
@@ -172,26 +173,26 @@ class Selector:
     async def plan_items(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
         """Filter a batch of a page's items, and plan the matches with their source items."""
         selected, limit = Selected(), self._selection.max_items
-        verdicts = await self._judge(items)
+        reasons = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
-        matched = [one for one, verdict in zip(ids, verdicts, strict=True) if verdict is Verdict.MATCH]
+        matched = [one for one, reason in zip(ids, reasons, strict=True) if reason is None]
         known = set(await self._known(matched, False))
         found = NO_RESULTS
         if self._lookups is not None and self._lookups.is_needed and self._draw is None:
             fresh = [
                 (item_id, item, page_url)
-                for item_id, item, verdict in zip(ids, items, verdicts, strict=True)
-                if verdict is Verdict.MATCH and item_id not in known and _is_named(item)
+                for item_id, item, reason in zip(ids, items, reasons, strict=True)
+                if reason is None and item_id not in known and _is_named(item)
             ]
             found = await self._lookups.find(fresh if limit is None else fresh[: limit - self.matched])
         links: list[SourceLink] = []
-        for item_id, item, verdict in zip(ids, items, verdicts, strict=True):
+        for item_id, item, reason in zip(ids, items, reasons, strict=True):
             if self._is_enough():
                 break
             selected.seen.append(item_id)
-            self.verdicts[verdict] += 1
-            if verdict is not Verdict.MATCH:
-                selected.left_out.setdefault(verdict, []).append(item_id)
+            if reason is not None:
+                self.left_out[reason] += 1
+                selected.left_out.setdefault(reason, []).append(item_id)
             elif self._draw is not None:
                 if (rank := self._draw.offer(item_id.item)) is not None:
                     selected.candidates.append(Candidate(rank, item_id, item, page_url))
@@ -244,8 +245,8 @@ class Selector:
                 failure = planned.failure
             selected.failures.append(ItemFailure(name, link.href, link.parent, failure))
 
-    async def _judge(self, items: Sequence[Json]) -> list[Verdict]:
-        """Filter items, in a thread if that may take long, so that the run still reacts to signals."""
+    async def _judge(self, items: Sequence[Json]) -> list[str | None]:
+        """Return why each item is left out. If that may take long, a thread does it: signals still work."""
         judge = self._items.judge
         if not self._items.may_take_long:
             return [judge(item) for item in items]

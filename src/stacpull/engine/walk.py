@@ -207,7 +207,7 @@ class Walk:
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
         self._selector.matched = await self._sink.restart()
-        self._selector.verdicts.clear()
+        self._selector.left_out.clear()
         self.summary.cut_short = None
 
     async def _walk_from(

@@ -8,46 +8,41 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.json_values import list_or_empty
+from stacpull.filters.check import is_part
+from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-_MEMO_SIZE: Final = 4096
 _WILD: Final = re.compile(r"[*?\[]")
 
 
 class AssetFilter:
-    """A compiled selection of assets. Decisions are cached, because items repeat keys, types and roles."""
+    """The compiled asset filters of a selection.
 
-    __slots__ = ("_drop", "_everything", "_globs", "_keep", "_media_types", "_memo", "_roles")
+    Attributes:
+        fields: The fields of a selection that `covers` compares.
+        members: The members of an asset that decide, besides its key.
+    """
 
-    def __init__(
-        self, *, keep: Iterable[str], drop: Iterable[str], roles: Iterable[str], media_types: Iterable[str]
-    ) -> None:
-        """Compile the conditions of a `stacpull.selection.Selection`."""
-        self._globs = tuple(glob for glob in keep if glob)
+    fields = ("assets", "exclude_assets", "roles", "media_types")
+
+    def __init__(self, selection: Selection) -> None:
+        """Compile the asset filters of a selection."""
+        self._globs = tuple(glob for glob in selection.assets if glob)
         self._keep = _any_glob(self._globs)
-        self._drop = _any_glob(drop)
-        self._roles = frozenset(roles)
-        self._media_types = _any_glob(_essence(media_type) for media_type in media_types)
-        self._everything = not (self._keep or self._drop or self._roles or self._media_types)
-        self._memo = Recent[tuple[str, Any, Any], bool](_MEMO_SIZE)
+        self._drop = _any_glob(selection.exclude_assets)
+        conditions = ((name, compiled(selection)) for name, compiled in CONDITIONS.items())
+        self._conditions = tuple((name, holds) for name, holds in conditions if holds is not None)
+        self.members = tuple(name for name, _ in self._conditions)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return whether the asset is selected. Only the key of an asset that is not an object counts."""
-        if self._everything:
-            return True
-        media_type, roles = _describing(asset)
-        known = self._memo.get((key, media_type, roles))
-        if known is None:
-            known = self._decide(key, media_type, roles)
-            if _is_short(key, media_type, roles):
-                self._memo[key, media_type, roles] = known
-        return known
+        """Return whether the asset is selected. An asset that is not an object has no members."""
+        if self._drop and self._drop.fullmatch(key):
+            return False
+        return (not self._keep or bool(self._keep.fullmatch(key))) and self._is_of_kind(asset)
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return whether objects below a prefix may be selected, before their names are known."""
@@ -57,7 +52,7 @@ class AssetFilter:
         named = any(_may_begin(glob, under) for glob in self._globs)
         if self._keep and not (named or self._keep.fullmatch(key)):
             return False
-        return self._is_of_kind(*_describing(asset))
+        return self._is_of_kind(asset)
 
     def keeps_object(self, key: str, name: str) -> bool:
         """Return whether the object `name` (`key/…`) below the prefix `key` is selected.
@@ -68,44 +63,47 @@ class AssetFilter:
             return False
         return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
 
-    def _decide(self, key: str, media_type: str | None, roles: tuple[Any, ...]) -> bool:
-        if self._keep and not self._keep.fullmatch(key):
-            return False
-        if self._drop and self._drop.fullmatch(key):
-            return False
-        return self._is_of_kind(media_type, roles)
+    def _is_of_kind(self, asset: Any) -> bool:
+        members = object_or_empty(asset)
+        return all(holds(members.get(name)) for name, holds in self._conditions)
 
-    def _is_of_kind(self, media_type: str | None, roles: tuple[Any, ...]) -> bool:
-        if self._roles and self._roles.isdisjoint(roles):
-            return False
-        return not self._media_types or bool(self._media_types.fullmatch(_essence(media_type or "")))
-
-
-def compile_assets(selection: Selection) -> AssetFilter:
-    """Compile the asset filters of a selection: globs on the key (case-sensitive), roles, media types.
-
-    Parameters of a media type are ignored: `image/tiff; application=geotiff` is an `image/tiff`.
-    """
-    return AssetFilter(
-        keep=selection.assets,
-        drop=selection.exclude_assets,
-        roles=selection.roles,
-        media_types=selection.media_types,
-    )
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Return whether the filters of `wide` keep all assets that those of `narrow` keep."""
+        alternatives = (
+            (wide.assets, narrow.assets),
+            (wide.roles, narrow.roles),
+            (wide.media_types, narrow.media_types),
+        )
+        is_wider = all(is_part(had, kept) for had, kept in alternatives)
+        return is_wider and set(wide.exclude_assets) <= set(narrow.exclude_assets)
 
 
-def _describing(asset: Any) -> tuple[str | None, tuple[Any, ...]]:
-    """Return the asset's media type and roles, without invalid ones."""
-    if not isinstance(asset, dict):
-        return None, ()
-    media_type, roles = asset.get("type"), asset.get("roles")
-    named = tuple(role for role in list_or_empty(roles) if isinstance(role, str))
-    return media_type if isinstance(media_type, str) else None, named
+Condition = Callable[[Any], bool]
+"""Returns whether the value of a member is selected; None if the asset does not have it. Never raises."""
 
 
-def _is_short(key: str, media_type: str | None, roles: tuple[str, ...]) -> bool:
-    """Return whether the key, type and roles of an asset are short enough to be cached."""
-    return len(key) + len(media_type or "") + sum(map(len, roles)) <= LONGEST_KEY
+def _media_types(selection: Selection) -> Condition | None:
+    """Compile `--media-type`. Parameters are ignored: `image/tiff; profile=cog` is an `image/tiff`."""
+    wanted = _any_glob(map(_essence, selection.media_types))
+    if wanted is None:
+        return None
+    return lambda stated: bool(wanted.fullmatch(_essence(stated if isinstance(stated, str) else "")))
+
+
+def _roles(selection: Selection) -> Condition | None:
+    """Compile `--role`."""
+    wanted = frozenset(selection.roles)
+    if not wanted:
+        return None
+    return lambda stated: any(isinstance(one, str) and one in wanted for one in list_or_empty(stated))
+
+
+CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
+    "type": _media_types,
+    "roles": _roles,
+}
+"""The conditions on members of an asset: functions that compile them, and return None if they are not set."""
 
 
 def _may_begin(glob: str, beginning: str) -> bool:
@@ -120,6 +118,6 @@ def _essence(media_type: str) -> str:
 
 
 def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:
-    """Return one pattern for all globs, or None if there are no globs except empty ones."""
+    """Return one pattern for all globs (case-sensitive), or None if there are no globs except empty ones."""
     patterns = [fnmatch.translate(glob) for glob in globs if glob]
     return re.compile("|".join(patterns)) if patterns else None

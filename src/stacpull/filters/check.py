@@ -1,55 +1,31 @@
-"""The decision of a filter on an item (`Verdict`), and the interface of filters (`ItemCheck`)."""
+"""The interface of filters on items (`ItemCheck`)."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from stacpull.models import Json
 from stacpull.plurals import count
 from stacpull.selection import Selection
 
-
-class Verdict(enum.StrEnum):
-    """Why an item is kept or left out."""
-
-    MATCH = "match"
-    LABEL = "label"
-    EXCLUDED_LABEL = "excluded label"
-    NO_LABEL_IN_NOMENCLATURE = "no label in nomenclature"
-    CLOUD = "cloud and shadow"
-    SNOW = "seasonal snow"
-    UNREADABLE_FLAG = "unreadable flag"
-    BBOX = "bbox"
-    INTERSECTS = "intersects"
-    CLOUD_COVER = "cloud cover"
-    UNKNOWN_CLOUD_COVER = "unknown cloud cover"
-    WHERE = "where"
-    FILTER = "filter"
-    UNKNOWN_FILTER = "unknown to the filter"
-    SHARD = "shard"
-    DATETIME = "datetime"
-    IDS = "ids"
-
-
-Counts = Mapping[Verdict, int]
-"""The number of items with each verdict."""
+Counts = Mapping[str, int]
+"""The number of items that the filters left out, by reason."""
 
 
 class ItemCheck:
-    """One compiled filter on items.
+    """One compiled filter on items: all that is known about it.
 
     Attributes:
-        field: The field of a selection from which it is compiled.
+        fields: The fields of a selection from which it is compiled.
         may_take_long: True if one item can take a second.
     """
 
-    field: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
     may_take_long = False
 
     def __init__(self, value: Any) -> None:
-        """Compile the value of the field.
+        """Compile the value of the only field.
 
         Raises:
             UsageError: It is invalid.
@@ -58,11 +34,13 @@ class ItemCheck:
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
         """Compile the filter of a selection, or return None if it is not set."""
-        value = getattr(selection, cls.field)
+        value = getattr(selection, cls.fields[0])
         return None if value in (None, ()) else cls(value)
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
+    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         """Return why the item is left out, or None if it is kept. Never raises, even for an invalid item.
+
+        The reason is two or three words, which summaries and `--json` show with the number of items.
 
         Args:
             item: The item.
@@ -74,13 +52,41 @@ class ItemCheck:
         """Return messages for the user after a walk.
 
         Args:
-            counts: The verdicts of all filters.
+            counts: The items that all filters left out, by reason.
             whole: True if all items of the source were judged.
         """
         return []
 
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Return whether the filter of `wide` keeps all items that the filter of `narrow` keeps.
 
-def left_out(counts: Counts, verdict: Verdict, why: str) -> list[str]:
-    """Return a message about the items with this verdict, if there are any."""
-    number = counts.get(verdict, 0)
+        If that is not certain, return False: the assets that a covered run has left open are given up.
+        """
+        return all(is_equal_or_unset(getattr(wide, name), getattr(narrow, name)) for name in cls.fields)
+
+    @classmethod
+    def conditions(cls, selection: Selection) -> Sequence[Json]:  # noqa: ARG003 - for filters that have some
+        """Return conditions that every kept item meets, to push down: CQL2 JSON of class `basic-cql2`."""
+        return ()
+
+
+def is_equal_or_unset(wide: object, narrow: object) -> bool:
+    """Compare the values of a filter that can be written in different ways."""
+    return wide in (None, (), narrow)
+
+
+def is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
+    """Compare the values of a filter whose values are alternatives. Without values it keeps everything."""
+    return not wide or (bool(narrow) and set(narrow) <= set(wide))
+
+
+def is_at_most(wide: float | None, narrow: float | None) -> bool:
+    """Compare the limits of a filter."""
+    return wide is None or (narrow is not None and narrow <= wide)
+
+
+def left_out(counts: Counts, reason: str, why: str) -> list[str]:
+    """Return a message about the items that were left out for this reason, if there are any."""
+    number = counts.get(reason, 0)
     return [f"{count(number, 'item')} left out: {why}"] if number else []

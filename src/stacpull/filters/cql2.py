@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, left_out
 from stacpull.filters.cql2_operators import (
     ALWAYS,
     ARITHMETIC,
@@ -123,6 +123,7 @@ _SPATIAL: Final = frozenset(
     for name in ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 )
 _TWO, _THREE = 2, 3
+_UNKNOWN: Final = "unknown to the filter"
 
 
 class Expression(msgspec.Struct, frozen=True):
@@ -450,7 +451,7 @@ def _word(node: Any) -> str | None:
 class ExpressionCheck(ItemCheck):
     """`--filter`: keeps items for which the expression is true."""
 
-    field = "filter"
+    fields = ("filter",)
     may_take_long = True
 
     def __init__(self, text: str) -> None:
@@ -461,17 +462,17 @@ class ExpressionCheck(ItemCheck):
         """
         self._expression = compile_expression(parse_filter(text), text)
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return FILTER if the expression is false, UNKNOWN_FILTER if it is unknown."""
+    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+        """Return whether the expression is false or unknown."""
         truth = self._expression.evaluate(item, properties)
         if truth is True:
             return None
-        return Verdict.FILTER if truth is False else Verdict.UNKNOWN_FILTER
+        return "filter" if truth is False else _UNKNOWN
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unknown items, unusual geometries and unknown names."""
         why = "--filter cannot be evaluated, because a property is absent or of another type."
-        notes = left_out(counts, Verdict.UNKNOWN_FILTER, why) + self._expression.notes.notes()
-        if counts.get(Verdict.UNKNOWN_FILTER):
+        notes = left_out(counts, _UNKNOWN, why) + self._expression.notes.notes()
+        if counts.get(_UNKNOWN):
             notes += unknown_names("--filter", self._expression.references)
         return notes

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict
+from stacpull.filters.check import Counts, ItemCheck, is_part
 from stacpull.models import Json
+from stacpull.selection import Selection
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3
@@ -29,7 +30,7 @@ class IdsCheck(ItemCheck):
     ending of `..._15_45`. An item takes one look-up per distinct length of the selected ids.
     """
 
-    field = "ids"
+    fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
         """Compile the ids.
@@ -43,11 +44,11 @@ class IdsCheck(ItemCheck):
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return IDS if neither the id of an item nor an ending of it is selected."""
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        """Return `ids` if neither the id of an item nor an ending of it is selected."""
         name = item.get("id")
         if not isinstance(name, str):
-            return Verdict.IDS
+            return "ids"
         size, found = len(name), name in self._wanted
         if found:
             self._found.add(name)
@@ -58,7 +59,7 @@ class IdsCheck(ItemCheck):
             if name[start - 1] in _SEPARATORS and (ending := name[start:]) in self._wanted:
                 self._found.add(ending)
                 found = True
-        return None if found else Verdict.IDS
+        return None if found else "ids"
 
     def missing(self) -> list[str]:
         """Return the sorted ids that no item has matched so far."""
@@ -75,20 +76,25 @@ class IdsCheck(ItemCheck):
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"No item matches {ids} in --ids: {shown}.{hint}"]
 
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the ids: they are alternatives."""
+        return is_part(wide.ids, narrow.ids)
+
 
 class ShardCheck(ItemCheck):
     """`--shard I/N`: part I of N of a collection, from 1 to N."""
 
-    field = "shard"
+    fields = ("shard",)
 
     def __init__(self, shard: tuple[int, ...]) -> None:
         """Compile `Selection.shard`."""
         self._number, self._count = shard[0] - 1, shard[1]
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return SHARD for an item of another shard."""
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        """Return `shard` for an item of another shard."""
         is_included = _hash(str(item.get("id")), b"shard") % self._count == self._number
-        return None if is_included else Verdict.SHARD
+        return None if is_included else "shard"
 
 
 def rank_of(seed: int, item_id: str) -> int:

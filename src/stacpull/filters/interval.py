@@ -13,8 +13,9 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, Verdict
+from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
+from stacpull.selection import Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
@@ -69,7 +70,7 @@ def parse_instant(value: object) -> datetime | None:
 class DatetimeCheck(ItemCheck):
     """`--datetime`: keeps items whose instant or range overlaps an interval."""
 
-    field = "datetime"
+    fields = ("datetime",)
 
     def __init__(self, text: str) -> None:
         """Parse the interval.
@@ -79,8 +80,8 @@ class DatetimeCheck(ItemCheck):
         """
         self._interval = parse_interval(text)
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return DATETIME for an item outside the interval or without a valid time."""
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+        """Return `datetime` for an item outside the interval or without a valid time."""
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
@@ -88,7 +89,16 @@ class DatetimeCheck(ItemCheck):
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
         is_known = start is not None or end is not None
-        return None if is_known and self._interval.overlaps(start, end) else Verdict.DATETIME
+        return None if is_known and self._interval.overlaps(start, end) else "datetime"
+
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the intervals."""
+        if wide.datetime is None or narrow.datetime is None:
+            return wide.datetime is None
+        outer, inner = parse_interval(wide.datetime), parse_interval(narrow.datetime)
+        from_start = outer.start is None or (inner.start is not None and outer.start <= inner.start)
+        return from_start and (outer.end is None or (inner.end is not None and inner.end <= outer.end))
 
 
 def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:

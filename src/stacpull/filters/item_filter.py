@@ -1,7 +1,7 @@
 """Compiles the item filters of a selection into one predicate.
 
 Every filter is applied here, even if it was pushed down to the service. The cheapest filters run first, and
-the first one that rejects an item decides the verdict.
+the first one that rejects an item states the reason.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict
+from stacpull.filters.check import Counts, ItemCheck
 from stacpull.filters.cql2 import ExpressionCheck
 from stacpull.filters.ids import IdsCheck, ShardCheck
 from stacpull.filters.interval import DatetimeCheck
@@ -36,18 +36,18 @@ FILTERS = (
 
 
 class ItemFilter(msgspec.Struct, frozen=True):
-    """A compiled selection of items. The caller counts verdicts and passes the counts to `notes`."""
+    """A compiled selection of items. The caller counts the reasons and passes the counts to `notes`."""
 
     checks: tuple[ItemCheck, ...]
 
-    def judge(self, item: Json) -> Verdict:
-        """Return MATCH, or why the item is left out. Never raises, even for an invalid item."""
+    def judge(self, item: Json) -> str | None:
+        """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
         properties = object_or_empty(item.get("properties"))
         for check in self.checks:
-            verdict = check(item, properties)
-            if verdict is not None:
-                return verdict
-        return Verdict.MATCH
+            reason = check(item, properties)
+            if reason is not None:
+                return reason
+        return None
 
     @property
     def may_take_long(self) -> bool:
@@ -58,7 +58,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
         """Return messages for the user after a walk.
 
         Args:
-            counts: The number of items with each verdict.
+            counts: The items left out, by reason.
             whole: True if all items of the source were judged, from the start of the walk to its end.
         """
         return [note for check in self.checks for note in check.notes(counts, whole=whole)]

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, left_out
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -104,6 +104,9 @@ BEN19: Final[dict[str, tuple[str, ...]]] = {
 TO_BEN19: Final[dict[str, str]] = {old: new for new, olds in BEN19.items() for old in olds}
 """Maps names of the 43 classes to names of the 19."""
 
+NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
+"""Why an item is left out that has no label of `--nomenclature`."""
+
 NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
 """The values of `--nomenclature`, with their class names."""
 
@@ -135,6 +138,8 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
 class LabelCheck(ItemCheck):
     """`--label`, `--exclude-label` and `--nomenclature`."""
 
+    fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
+
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold, selection.labels))
         self._excluded = frozenset(map(fold, selection.exclude_labels))
@@ -148,25 +153,42 @@ class LabelCheck(ItemCheck):
         is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
         return cls(selection) if is_needed else None
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         """Return why the labels of an item do not match."""
         labels = {fold(label) for label in item_labels(properties, self._property)}
         if self._nomenclature == "ben19":
             labels = {_FOLDED_TO_19[label] for label in labels if label in _FOLDED_TO_19}
             if not labels:
-                return Verdict.NO_LABEL_IN_NOMENCLATURE
+                return NO_LABEL_IN_NOMENCLATURE
         if self._needs_all or not self._wanted:
             is_satisfied = self._wanted <= labels
         else:
             is_satisfied = not self._wanted.isdisjoint(labels)
         if not is_satisfied:
-            return Verdict.LABEL
-        return None if labels.isdisjoint(self._excluded) else Verdict.EXCLUDED_LABEL
+            return "label"
+        return None if labels.isdisjoint(self._excluded) else "excluded label"
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without labels of the nomenclature."""
         why = f"they have no label in {self._nomenclature}."
-        return left_out(counts, Verdict.NO_LABEL_IN_NOMENCLATURE, why)
+        return left_out(counts, NO_LABEL_IN_NOMENCLATURE, why)
+
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the labels, and the fields that determine an item's labels if a filter on labels is set."""
+        names, others = ((one.label_property, one.nomenclature) for one in (wide, narrow))
+        if names != others and (wide.labels or wide.exclude_labels or wide.nomenclature):
+            return False
+        had, kept = (frozenset(map(fold, one.labels)) for one in (wide, narrow))
+        excluded, still = (frozenset(map(fold, one.exclude_labels)) for one in (wide, narrow))
+        needs_one = narrow.label_mode == "any" and len(kept) > 1
+        if not had or not kept:
+            is_wider = not had
+        elif wide.label_mode == "all":
+            is_wider = not needs_one and had <= kept
+        else:
+            is_wider = kept <= had if needs_one else not kept.isdisjoint(had)
+        return is_wider and excluded <= still
 
 
 def _names(value: object) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from stacpull.boxes import split
 from stacpull.filters.cql2 import parse_filter
 from stacpull.filters.interval import parse_instant, parse_interval
+from stacpull.filters.item_filter import FILTERS
 from stacpull.filters.places import area_geometry
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -55,11 +56,12 @@ def narrowing(selection: Selection) -> Narrowing:
     if not selection.push_down:
         return Narrowing()
     bbox, area = _area(selection)
+    stated = [condition for one in FILTERS for condition in one.conditions(selection)]
     return Narrowing(
         bbox,
         area,
         _period(selection.datetime),
-        _joined("and", [*_cloud_cover(selection.max_cloud_cover), *_conditions(selection.filter)]),
+        _joined("and", [*stated, *_conditions(selection.filter)]),
         tuple(dict.fromkeys(text.strip() for text in selection.ids)),
     )
 
@@ -105,10 +107,6 @@ def _second(moment: datetime | None, *, up: bool) -> str:
     if up and moment.microsecond and moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
         moment += timedelta(seconds=1)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
-
-
-def _cloud_cover(most: float | None) -> list[Json]:
-    return [] if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]
 
 
 def _conditions(text: str | None) -> list[Json]:

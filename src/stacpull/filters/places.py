@@ -12,12 +12,13 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from stacpull.boxes import Box, split
+from stacpull.boxes import Box, flat, split
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict
+from stacpull.filters.check import Counts, ItemCheck
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.plurals import count
+from stacpull.selection import Selection
 
 _SHOWN: Final = 5
 _WIDE = 5.0
@@ -222,15 +223,15 @@ class BboxCheck(ItemCheck):
     The geometry is compared, as in STAC's item search, or the item's `bbox` if it has no valid geometry.
     """
 
-    field = "bbox"
+    fields = ("bbox",)
 
     def __init__(self, bbox: Sequence[float]) -> None:
         """Compile `Selection.bbox`. If W > E it crosses the antimeridian. Heights are ignored."""
         self._boxes = split(bbox)
         self._notes = GeometryNotes()
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return BBOX if the item is outside the box or has no location."""
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        """Return `bbox` if the item is outside the box or has no location."""
         geometry = item.get("geometry")
         met = self._geometry_meets(geometry)
         if met is None:
@@ -238,11 +239,21 @@ class BboxCheck(ItemCheck):
             (self._notes.without_location if met is None else self._notes.without_geometry).add(item)
         elif is_stray(geometry):
             self._notes.stray.add(item)
-        return None if met else Verdict.BBOX
+        return None if met else "bbox"
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
         return self._notes.notes()
+
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the boxes."""
+        if wide.bbox is None or narrow.bbox is None or wide.bbox == narrow.bbox:
+            return wide.bbox in (None, narrow.bbox)
+        (west, south, east, north), inner = flat(wide.bbox), flat(narrow.bbox)
+        if inner.west > inner.east:  # across the antimeridian
+            return False
+        return west <= inner.west and south <= inner.south and inner.east <= east and inner.north <= north
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
         """Return whether the geometry intersects the box; None if it is absent or invalid."""
@@ -301,7 +312,7 @@ class AreaCheck(ItemCheck):
     The geometry is compared, or the item's `bbox` if it has no valid geometry.
     """
 
-    field = "intersects"
+    fields = ("intersects",)
     may_take_long = True
 
     def __init__(self, text: str) -> None:
@@ -317,13 +328,13 @@ class AreaCheck(ItemCheck):
         self._area = shapes.prepared(area)
         self._notes = GeometryNotes()
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> Verdict | None:
-        """Return INTERSECTS if the item is outside the area or has no location."""
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        """Return `intersects` if the item is outside the area or has no location."""
         geometry = self._geometry(item)
         if geometry is None:
             self._notes.without_location.add(item)
-            return Verdict.INTERSECTS
-        return None if self._area.intersects(self._shapes.turned(geometry)) else Verdict.INTERSECTS
+            return "intersects"
+        return None if self._area.intersects(self._shapes.turned(geometry)) else "intersects"
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, Verdict, left_out
+from stacpull.filters.check import Counts, ItemCheck, is_at_most, left_out
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -15,6 +15,8 @@ _OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
 _PREFIX: Final = "properties."
 _WORDS: Final = {"true": True, "false": False}
 _MOST_PERCENT: Final = 100
+_UNREADABLE_FLAG: Final = "unreadable flag"
+_UNKNOWN_COVER: Final = "unknown cloud cover"
 
 
 class Reference:
@@ -76,7 +78,7 @@ class WhereCheck(ItemCheck):
     case-sensitive, and surrounding space is ignored.
     """
 
-    field = "where"
+    fields = ("where",)
 
     def __init__(self, conditions: Sequence[str]) -> None:
         """Compile the conditions.
@@ -84,28 +86,44 @@ class WhereCheck(ItemCheck):
         Raises:
             UsageError: A condition is not `property=value`.
         """
-        wanted: dict[str, list[str]] = {}
-        for condition in conditions:
-            name, sign, value = condition.partition("=")
-            name, value = name.strip(), value.strip()
-            if not sign or not name or name[-1] in "<>!" or value.startswith("="):
-                raise UsageError(
-                    f"--where {condition!r} is not property=value; use --filter for other comparisons."
-                )
-            wanted.setdefault(name, []).append(value)
+        wanted = _by_property(conditions)
         self._references = tuple(map(Reference, wanted))
         self._tests = [(one, _has_any(wanted[one.name])) for one in self._references]
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return WHERE if a property has none of its values."""
+    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+        """Return `where` if a property has none of its values."""
         for reference, has_any in self._tests:
             if not has_any(reference.value(item, properties)):
-                return Verdict.WHERE
+                return "where"
         return None
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about each property that no item had."""
-        return unknown_names("--where", self._references) if counts.get(Verdict.WHERE) else []
+        return unknown_names("--where", self._references) if counts.get("where") else []
+
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the conditions: the values of each property are alternatives."""
+        had, kept = _by_property(wide.where), _by_property(narrow.where)
+        return all(name in kept and set(kept[name]) <= set(values) for name, values in had.items())
+
+
+def _by_property(conditions: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each property.
+
+    Raises:
+        UsageError: A condition is not `property=value`.
+    """
+    wanted: dict[str, list[str]] = {}
+    for condition in conditions:
+        name, sign, value = condition.partition("=")
+        name, value = name.strip(), value.strip()
+        if not sign or not name or name[-1] in "<>!" or value.startswith("="):
+            raise UsageError(
+                f"--where {condition!r} is not property=value; use --filter for other comparisons."
+            )
+        wanted.setdefault(name, []).append(value)
+    return wanted
 
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
@@ -137,38 +155,35 @@ def _number(value: object) -> float | None:
 class FlagCheck(ItemCheck):
     """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items.
 
-    All selected flags are read before the verdict, so that every invalid flag is counted.
+    All selected flags are read before one decides, so that every invalid flag is counted.
     """
 
-    def __init__(self, wanted: Sequence[tuple[str, bool, Verdict]]) -> None:
+    fields = ("cloud_and_shadow", "seasonal_snow")
+
+    def __init__(self, wanted: Mapping[str, bool]) -> None:
+        """Compile the wanted values, by flag."""
         self._wanted = wanted
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
         """Compile the filter of a selection, or return None if it has none."""
-        flags = (
-            ("cloud_and_shadow", selection.cloud_and_shadow, Verdict.CLOUD),
-            ("seasonal_snow", selection.seasonal_snow, Verdict.SNOW),
-        )
-        wanted = [(name, value, verdict) for name, value, verdict in flags if value is not None]
+        wanted = {name: value for name in cls.fields if (value := getattr(selection, name)) is not None}
         return cls(wanted) if wanted else None
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return CLOUD or SNOW if a flag has the other value, UNREADABLE_FLAG if a flag is invalid."""
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+        """Return the name of the first flag that has the other value, or that a flag is invalid."""
         found = None
-        for name, wanted, verdict in self._wanted:
+        for name, wanted in self._wanted.items():
             flag = read_flag(properties.get(name))
             if flag is None:
-                return Verdict.UNREADABLE_FLAG
+                return _UNREADABLE_FLAG
             if flag is not wanted and found is None:
-                found = verdict
+                found = name.replace("_", " ")
         return found
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about invalid flags."""
-        return left_out(
-            counts, Verdict.UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag."
-        )
+        return left_out(counts, _UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
 
 def read_flag(value: object) -> bool | None:
@@ -192,7 +207,7 @@ class CloudCoverCheck(ItemCheck):
     Items without it are left out and counted.
     """
 
-    field = "max_cloud_cover"
+    fields = ("max_cloud_cover",)
 
     def __init__(self, most: float) -> None:
         """Compile the highest percentage.
@@ -204,14 +219,25 @@ class CloudCoverCheck(ItemCheck):
             raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: use a number from 0 to 100.")
         self._most = most
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> Verdict | None:
-        """Return CLOUD_COVER if it is too high, UNKNOWN_CLOUD_COVER if it is absent."""
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+        """Return whether it is too high or absent."""
         cover = _number(properties.get("eo:cloud_cover"))
         if cover is None:
-            return Verdict.UNKNOWN_CLOUD_COVER
-        return None if cover <= self._most else Verdict.CLOUD_COVER
+            return _UNKNOWN_COVER
+        return None if cover <= self._most else "cloud cover"
 
     def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without a cloud cover."""
         why = "eo:cloud_cover is absent or not a number."
-        return left_out(counts, Verdict.UNKNOWN_CLOUD_COVER, why)
+        return left_out(counts, _UNKNOWN_COVER, why)
+
+    @classmethod
+    def covers(cls, wide: Selection, narrow: Selection) -> bool:
+        """Compare the percentages."""
+        return is_at_most(wide.max_cloud_cover, narrow.max_cloud_cover)
+
+    @classmethod
+    def conditions(cls, selection: Selection) -> Sequence[Json]:
+        """Return the comparison."""
+        most = selection.max_cloud_cover
+        return () if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]

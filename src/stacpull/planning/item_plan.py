@@ -373,7 +373,7 @@ def _near_duplicates(keys: Collection[str]) -> set[str]:
 
 
 class DescribedAssets:
-    """Applies an asset filter to assets with the type and roles from their collection's `item_assets`."""
+    """Applies an asset filter to assets with the members from their collection's `item_assets`."""
 
     def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
         self._filter = asset_filter
@@ -385,10 +385,7 @@ class DescribedAssets:
 
 
 def described(asset: Any, template: Any) -> Any:
-    """Return an asset with the type and roles of `template` if it has none itself."""
+    """Return an asset with the members of `template` that it does not state itself."""
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
-    stated = {
-        name: template[name] for name in ("type", "roles") if not asset.get(name) and template.get(name)
-    }
-    return {**asset, **stated} if stated else asset
+    return {**template, **{name: value for name, value in asset.items() if value}}
