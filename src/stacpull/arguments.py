@@ -102,7 +102,10 @@ class Declaration(msgspec.Struct, frozen=True):
     of_assets: bool = False
     """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
     fixed: bool = False
-    """True if a run keeps the value from its start to its end."""
+    """True if a run keeps the value from its start to its end: the commands that continue it, or fetch again
+    what it has planned, use the value and refuse another. JSON has such a value."""
+    kept: bool = False
+    """True if `resume` uses the value again, unless another one is given. JSON has such a value."""
     shown: str = ""
     """What help pages show as the default, if not its value."""
     unit: str = ""

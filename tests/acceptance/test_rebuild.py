@@ -372,7 +372,7 @@ def test_a_damaged_ledger_of_an_older_version_is_used_as_well(mirrored: Mirrored
         newer = (
             ("assets", "origin"),
             ("open_assets", "previous_digest"),
-            ("runs", "adopt"),
+            ("runs", "kept"),
             ("runs", "sample_complete"),
         )
         for table, column in newer:

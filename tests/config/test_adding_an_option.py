@@ -1,90 +1,111 @@
-"""A new option is declared in one file and used in another. A copy of the code proves it."""
+"""A new option is declared in one file and used in another. A copy of the code proves it.
+
+That holds for an option that a run keeps as well.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import pytest
+from tests.changed_copy import ChangedCopy
 
-import stacpull
+FIELD = '    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD"{more})\n'
 
-PACKAGE = Path(stacpull.__file__).parent
-FIELD = """
-    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD")
-    retries: """
-PLACE = "    report = session.run_cancelled(work)\n"
-EFFECT = f'    print(f"greeting: {{session.options.greeting}}")\n{PLACE}'
+
+PRINT = 'print(f"greeting: {{{options}.greeting}}")\n'
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the new option `--greeting`, for which two files were changed."""
-    top = tmp_path_factory.mktemp("copy")
-    package = top / "stacpull"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    declared = package / "config" / "options.py"
-    declared.write_text(declared.read_text().replace("\n    retries: ", FIELD, 1))
-    used = package / "cli" / "plan_command.py"
-    used.write_text(used.read_text().replace(PLACE, EFFECT, 1))
-    changed = [
-        path
-        for path in package.rglob("*.py")
-        if path.read_text() != (PACKAGE / path.relative_to(package)).read_text()
-    ]
-    assert len(changed) == 2
-    return top
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
+    """A copy of the package with the new option `--greeting`, which `plan` prints."""
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.insert("config/options.py", FIELD.format(more=""), before="    retries: ")
+    effect = f"    {PRINT.format(options='session.options')}"
+    copy.insert("cli/plan_command.py", effect, before="    report = session.run_cancelled(work)")
+    assert copy.changed == {"config/options.py": 1, "cli/plan_command.py": 1}
+    return copy
 
 
-def run(copy: Path, *arguments: str, **environ: str) -> str:
-    environment = {**os.environ, **environ, "PYTHONPATH": str(copy), "COLUMNS": "100"}
-    command = [sys.executable, "-m", "stacpull", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    return ran.stdout + ran.stderr
-
-
-def test_the_help_shows_it_with_its_default_and_group(copy: Path) -> None:
-    section = run(copy, "mirror", "--help").partition("\nTransfer:\n")[2].partition("\n\n")[0]
+def test_the_help_shows_it_with_its_default_and_group(copy: ChangedCopy) -> None:
+    section = copy.output("mirror", "--help").partition("\nTransfer:\n")[2].partition("\n\n")[0]
     assert "--greeting WORD" in section
     assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
 
 
-def test_the_option_is_read_from_all_its_origins(copy: Path, tmp_path: Path) -> None:
+def test_the_option_is_read_from_all_its_origins(copy: ChangedCopy, tmp_path: Path) -> None:
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     (tmp_path / "c.toml").write_text('greeting = "from the file"\n')
     plan = ["plan", str(tmp_path / "items.json")]
     file = ["--config", str(tmp_path / "c.toml")]
-    assert run(copy, *plan).startswith("greeting: hello\n")
-    assert run(copy, *plan, *file).startswith("greeting: from the file\n")
-    assert run(copy, *plan, *file, STACPULL_GREETING="set").startswith("greeting: set\n")
-    assert run(copy, *plan, *file, "--greeting", "flag", STACPULL_GREETING="set").startswith(
+    assert copy.output(*plan).startswith("greeting: hello\n")
+    assert copy.output(*plan, *file).startswith("greeting: from the file\n")
+    assert copy.output(*plan, *file, STACPULL_GREETING="set").startswith("greeting: set\n")
+    assert copy.output(*plan, *file, "--greeting", "flag", STACPULL_GREETING="set").startswith(
         "greeting: flag\n"
     )
 
 
-def test_an_invalid_value_is_reported_with_its_origin(copy: Path, tmp_path: Path) -> None:
+def test_an_invalid_value_is_reported_with_its_origin(copy: ChangedCopy, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("\ngreeting = 7\n")
-    output = run(copy, "plan", "x", "--config", str(tmp_path / "c.toml"))
+    output = copy.output("plan", "x", "--config", str(tmp_path / "c.toml"))
     assert "c.toml, line 2, greeting must be text in quotes, not 7" in output
-    assert "greetin: there is no such option; did you mean greeting?" in run(
-        copy, "plan", "x", "--config", written(tmp_path, "greetin = 'x'\n")
+    assert "greetin: there is no such option; did you mean greeting?" in copy.output(
+        "plan", "x", "--config", written(tmp_path, "greetin = 'x'\n")
     )
 
 
-def test_python_and_the_reference_have_the_option(copy: Path) -> None:
-    code = (
+def test_python_and_the_reference_have_the_option(copy: ChangedCopy) -> None:
+    printed = copy.evaluated(
         "import stacpull; from stacpull.config.options import BY_NAME\n"
         "option = BY_NAME['greeting']\n"
         "print(stacpull.Options(greeting='x').greeting, option.default, option.variables)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
-    assert ran.stdout == "x hello ('STACPULL_GREETING',)\n"
+    assert printed == "x hello ('STACPULL_GREETING',)\n"
+
+
+def with_stored(top: Path, how: str) -> ChangedCopy:
+    """Return a copy with the option `--greeting`, which each run prints, and stores as `how` says."""
+    copy = ChangedCopy(top)
+    copy.insert("config/options.py", FIELD.format(more=f", {how}=True"), before="    retries: ")
+    effect = f"        {PRINT.format(options='options')}"
+    copy.insert("engine/mirror.py", effect, before="        self._listener = on_event")
+    assert copy.changed == {"config/options.py": 1, "engine/mirror.py": 1}
+    return copy
+
+
+def test_resume_uses_a_kept_value_again_unless_another_is_given(tmp_path: Path) -> None:
+    copy = with_stored(tmp_path / "copy", "kept")
+    dest = unfinished(copy, tmp_path)
+    stopped = ("--max-failures", "1", "--concurrency", "1")
+    assert "greeting: hi\n" in copy.output("resume", dest, *stopped)
+    assert "greeting: new\n" in copy.output("resume", dest, "--greeting", "new", *stopped)
+    assert "greeting: new\n" in copy.output("resume", dest)
+    assert "greeting: hello\n" in copy.output("retry", dest)
+
+
+def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: Path) -> None:
+    copy = with_stored(tmp_path / "copy", "fixed")
+    dest = unfinished(copy, tmp_path)
+    given = copy.run("resume", dest, "--greeting", "new")
+    assert (given.returncode, "--greeting cannot be given to resume" in given.stderr) == (2, True)
+    assert "greeting: hi\n" in copy.output("resume", dest)
+    assert "greeting: hi\n" in copy.output("retry", dest)
+
+
+def unfinished(copy: ChangedCopy, folder: Path) -> Path:
+    """Return a mirror whose run stopped at the first failure: none of its files exists."""
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
+        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
+        "assets": {f"a{n}": {"href": f"{n}.bin"} for n in range(500)},
+    }  # fmt: skip
+    (folder / "item.json").write_text(json.dumps(item))
+    limits = ("--max-failures", "1", "--concurrency", "1")
+    ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *limits)
+    assert "greeting: hi\n" in ran.stdout
+    return folder / "m"
 
 
 def written(folder: Path, text: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.engine.arrivals import part_name_of
 
 from stacpull.clock import SystemClock
+from stacpull.config.options import Options
 from stacpull.engine import recovery
 from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.workspace import Workspace
@@ -21,7 +23,7 @@ from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.runs import RunFlags, RunSpec
+from stacpull.ledger.runs import RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Validator
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
@@ -31,7 +33,7 @@ from stacpull.store.file_sync import Sync
 from stacpull.transfer.arrival import arrival_of
 
 NOW = 1_700_000_000.0
-SPEC = RunSpec("https://api.example/v1", Selection(), "{collection}/{item}/{key}{ext}")
+SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)
 
 
 @dataclass
@@ -70,12 +72,12 @@ class Bench:
         dest: Path,
         sync: Sync | None = None,
         spec: RunSpec = SPEC,
-        flags: RunFlags = RunFlags(),  # noqa: B008 - immutable
+        kept: Mapping[str, Any] | None = None,
     ) -> None:
         self.destination = Destination(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
-        self.run = runs.begin(self.db, spec, NOW, flags)
+        self.run = runs.begin(self.db, spec, NOW, kept or {})
         self.planner = Planner(self.db, self.run.id)
         self.failed: list[AssetFailed] = []
         self.published: list[int] = []

@@ -15,7 +15,7 @@ from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, pla
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.ledger.runs import RunFlags, RunSpec
+from stacpull.ledger.runs import RunSpec
 from stacpull.ledger.views import totals
 from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
@@ -432,7 +432,7 @@ def test_a_late_file_name_is_recovered_from_the_part_name(tmp_path: Path) -> Non
 
 def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
-    bench = Bench(dest, flags=RunFlags(adopt=True))
+    bench = Bench(dest, kept={"adopt": True})
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
     mine = dest / "c" / "i" / "a.tif"

@@ -1,50 +1,111 @@
-"""A new filter is one class with the interface of `ItemCheck`.
+"""A new filter on items takes three files: its class, a line of `FILTERS`, and a field of `Selection`.
 
-It needs a module for the class, its row in `filters/item_filter.py`, a member of `Verdict`
-(`filters/check.py`) and a field of `Selection` (`selection.py`): four files.
+The class states the reason that reports show, which selections are wider, and what is pushed down.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+import json
+from pathlib import Path
 
 import pytest
+from tests.changed_copy import ChangedCopy
 
-from stacpull.filters import item_filter as item_filters
-from stacpull.filters.check import Counts, ItemCheck, left_out
-from stacpull.filters.covering import covers
-from stacpull.filters.item_filter import compile_items
-from stacpull.models import Json
-from stacpull.selection import Selection
+FIELD = """\
+    platforms: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=declaration(
+            "Keep items of this platform. May be repeated.", flag="platform", metavar="NAME", narrows=True
+        ),
+    )
+"""
+MODULE = '''
+from stacpull.filters.check import ItemCheck, is_part, left_out
 
 
 class PlatformCheck(ItemCheck):
-    """Keeps the items of one platform; `label_property` is used instead of a new field."""
+    """`--platform`: keeps the items of certain platforms."""
 
-    def __init__(self, platform: str) -> None:
-        self._platform = platform
+    fields = ("platforms",)
+
+    def __init__(self, platforms):
+        self._platforms = platforms
+
+    def __call__(self, item, properties):
+        return None if properties.get("platform") in self._platforms else "other platform"
+
+    def notes(self, counts, *, whole):
+        return left_out(counts, "other platform", "of another platform.") if whole else []
 
     @classmethod
-    def of(cls, selection: Selection) -> Self | None:
-        return None if selection.label_property is None else cls(selection.label_property)
+    def covers(cls, wide, narrow):
+        return is_part(wide.platforms, narrow.platforms)
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        return None if properties.get("platform") == self._platform else "where"
-
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:
-        return left_out(counts, "where", "of another platform.") if whole else []
-
-
-def test_a_new_filter_is_compiled_applied_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_filters, "FILTERS", (*item_filters.FILTERS, PlatformCheck))
-    found = compile_items(Selection(label_property="s2"))
-    reasons = [found.judge({"id": "i", "properties": {"platform": name}}) for name in ("s2", "s1")]
-    assert reasons == [None, "where"]
-    assert found.notes({"where": 2}, whole=True) == ["2 items left out: of another platform."]
-    assert found.notes({"where": 2}) == []
-    assert not compile_items(Selection()).checks
+    @classmethod
+    def conditions(cls, selection):
+        wanted = [{"op": "=", "args": [{"property": "platform"}, one]} for one in selection.platforms]
+        return [{"op": "or", "args": wanted}] if len(wanted) > 1 else wanted
+'''
 
 
-def test_a_field_without_a_rule_must_be_equal() -> None:
-    assert covers(Selection(), Selection(intersects='{"type":"Point","coordinates":[1,2]}'))
-    assert not covers(Selection(seasonal_snow=True), Selection())
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
+    """A copy of the package with the new filter `--platform`."""
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.add("filters/platform.py", MODULE)
+    copy.insert("selection.py", FIELD, before="    where: tuple")
+    imported = "from stacpull.filters.platform import PlatformCheck\n"
+    copy.insert("filters/item_filter.py", imported, before="FILTERS = (")
+    copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    WhereCheck,")
+    assert copy.changed == {"filters/platform.py": None, "selection.py": 7, "filters/item_filter.py": 2}
+    return copy
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of three items, of two platforms."""
+    path = tmp_path / "items.ndjson"
+    item = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
+    time = {"datetime": "2020-01-01T00:00:00Z"}
+    items = [
+        {**item, "id": name, "properties": {**time, "platform": platform}, "assets": {}}
+        for name, platform in (("a", "s1"), ("b", "s2"), ("c", "s2"))
+    ]
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in items))
+    return path
+
+
+def test_the_command_has_applies_and_reports_it(copy: ChangedCopy, source: Path, tmp_path: Path) -> None:
+    assert "--platform NAME" in copy.output("mirror", "--help")
+    ran = copy.run("mirror", source, tmp_path / "m", "--platform", "s1", "--json")
+    report = json.loads(ran.stdout)
+    assert (report["items_matched"], report["items_left_out"]) == (1, {"other platform": 2})
+    assert "skipped  2 items (other platform: 2)" in ran.stderr
+    assert "2 items left out: of another platform." in ran.stderr
+    assert "chosen --platform s1" in copy.output("status", tmp_path / "m")
+
+
+def test_a_config_file_sets_it_and_plan_and_headers_apply_it(
+    copy: ChangedCopy, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "c.toml").write_text('platform = ["s2"]\n')
+    assert "2 match" in copy.output("plan", source, "--config", tmp_path / "c.toml")
+    report = copy.run("headers", source, "--platform", "s1", "--json", "-o", tmp_path / "h.csv")
+    assert json.loads(report.stdout)["items_matched"] == 1
+
+
+def test_it_is_pushed_down_and_compared(copy: ChangedCopy) -> None:
+    printed = copy.evaluated(
+        "from stacpull import Selection\n"
+        "from stacpull.filters.covering import covers\n"
+        "from stacpull.filters.narrowing import narrowing\n"
+        "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)\n"
+        "one, two = Selection(platforms='s1'), Selection(platforms=('s1', 's2'))\n"
+        "print(covers(two, one), covers(one, two), covers(Selection(), one), covers(one, Selection()))"
+    )
+    platform = {"op": "=", "args": [{"property": "platform"}, "s1"]}
+    cloud = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, 5.0]}
+    condition, compared = printed.splitlines()
+    assert condition == str({"op": "and", "args": [cloud, platform]})
+    assert compared == "True False True False"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from stacpull.config.options import Options
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
@@ -28,7 +29,7 @@ from stacpull.models import (
 from stacpull.planning.item_plan import item_directory
 from stacpull.selection import Selection
 
-SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), "{collection}/{item}/{key}{ext}")
+SPEC = RunSpec("https://api.example/v1", Selection(collections=("c",)), Options().fixed)
 NOW = 1_700_000_000.0
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 GONE = Failure(FailureKind.GONE, "It is not there.", status=404)

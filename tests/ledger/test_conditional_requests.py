@@ -125,7 +125,7 @@ def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
         outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
-        assert runs.changes_of(db, run) == {"items_changed": 1, "assets_revalidated": 1}
+        assert runs.findings(db, run) == {"items_changed": 1, "assets_revalidated": 1}
         assert runs.counters(db, run)["items_done"] == 1
         assert_counts(db, run)
 
@@ -143,7 +143,7 @@ def test_a_received_body_is_compared_by_its_digest(
         run, (job,) = once_more(db, revalidate=True)
         done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
         outcomes.record(db, done, [], [], NOW)
-        assert runs.changes_of(db, run) == changes
+        assert runs.findings(db, run) == changes
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
 

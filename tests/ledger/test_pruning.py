@@ -103,7 +103,7 @@ def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -
         assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
         assert runs.asset_counters(db) == all_counts(db)
         assert runs.asset_counters(db)["assets_done"] == 2
-        assert runs.changes_of(db, last) == {"items_pruned": 1, "assets_pruned": 2}
+        assert runs.findings(db, last) == {"items_pruned": 1, "assets_pruned": 2}
         assert unmet(db, last) == []
         pruning.clear(db, ["c/a/a.json"])
         assert pruning.listed(db) == ["c/a/a.tif", "c/a/b.tif"]

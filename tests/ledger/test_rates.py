@@ -77,7 +77,7 @@ def test_the_bytes_of_shards_that_ran_at_the_same_time_are_added_up(tmp_path: Pa
         (tmp_path / name).mkdir()
     with ledger(tmp_path / "one") as one, ledger(tmp_path / "two") as two, ledger(tmp_path / "dest") as dest:
         for number, db in enumerate((one, two)):
-            runs.begin(db, RunSpec("http://a", Selection(), ""), NOW + number)
+            runs.begin(db, RunSpec("http://a", Selection(), {}), NOW + number)
         rates.add(one, NOW + 10, 10.0, {"a:80": 100})
         rates.add(two, NOW + 15, 10.0, {"a:80": 10, "b:80": 30})
         for _ in range(2):  # a merge that is run again adds nothing

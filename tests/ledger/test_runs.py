@@ -14,7 +14,7 @@ from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
 from stacpull.ledger.planner import PlanBatch
-from stacpull.ledger.runs import EndState, RunFlags, RunSpec
+from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -51,7 +51,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
         OTHER,
         replace(SPEC, source="https://elsewhere.example"),
         replace(SPEC, kind="retry"),
-        replace(SPEC, layout="{key}"),
+        replace(SPEC, fixed={**SPEC.fixed, "layout": "{key}"}),
     ],
     ids=["selection", "source", "kind", "layout"],
 )
@@ -80,17 +80,17 @@ def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp
 
 
 @pytest.mark.parametrize("is_newest", [True, False])
-def test_a_run_that_starts_again_keeps_its_flags_and_gets_others(tmp_path: Path, is_newest: bool) -> None:
+def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Path, is_newest: bool) -> None:
     with ledger(tmp_path) as db:
-        runs.begin(db, SPEC, NOW, RunFlags(adopt=True))
+        runs.begin(db, SPEC, NOW, {"adopt": True})
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
-        taken_up = runs.begin_again(db, unfinished, NOW, RunFlags(prune=True))
-        assert taken_up.flags == RunFlags(adopt=True, prune=True)
-        assert runs.stored(db, taken_up.id).flags == taken_up.flags
-        assert runs.load(db, taken_up.id).flags == taken_up.flags
+        taken_up = runs.begin_again(db, unfinished, NOW, {"prune": True})
+        assert taken_up.kept == {"adopt": True, "prune": True}
+        assert runs.stored(db, taken_up.id).kept == taken_up.kept
+        assert runs.load(db, taken_up.id).kept == taken_up.kept
 
 
 def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_path: Path) -> None:

@@ -57,8 +57,6 @@ _HINTS = {
     ("-r", "--recursive"): "leave it out: all matching items are fetched",
 }
 """Options of similar tools, and what to use here. Used only where a command has no such option."""
-_TAKES_BUCKETS = {"mirror", "plan", "merge"}
-"""Commands that hand the URL of a bucket on. The others are given its work directory."""
 _NEVER_SUGGESTED = {"--prune", "--yes"}
 """Options that remove files: never suggested for a mistyped option."""
 
@@ -233,6 +231,7 @@ def command(
     noun: str = "files",
     scopes: Iterable[Scope] = Scope,
     continues: bool = False,
+    takes_buckets: bool = False,
     source: Callable[[Mapping[str, Any]], str | None] = lambda own: own.get("source"),
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
@@ -246,6 +245,7 @@ def command(
         noun: What the display calls assets.
         scopes: Which options it takes, from a config file and the environment too.
         continues: True if it continues a run: options that the run keeps are refused.
+        takes_buckets: True if it takes the URL of a bucket as DEST. Others get its work directory instead.
         source: Returns SOURCE from its own parameters, for the credentials of a service known by name.
     """
     own = [str(param.name) for param in params if not isinstance(param, OptionParameter)]
@@ -254,7 +254,7 @@ def command(
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
-            if isinstance(mine.get("dest"), str) and name not in _TAKES_BUCKETS:
+            if isinstance(mine.get("dest"), str) and not takes_buckets:
                 mine["dest"] = _work_directory(mine["dest"], raw, frozenset(scopes))
             if continues:
                 _refuse_fixed(raw, str(context.info_name))

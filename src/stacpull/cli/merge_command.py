@@ -20,6 +20,7 @@ from stacpull.plurals import count
     *parameters.named("json", "no-progress", "quiet", "verbose"),
     examples=["merge bigearthnet shard-1 shard-2 shard-3"],
     noun="items",
+    takes_buckets=True,
 )
 def merge(session: CommandSession, dest: Path | str, shards: tuple[str, ...]) -> int:
     """Join the mirrors of several shards into DEST.

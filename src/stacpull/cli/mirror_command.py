@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         "mirror catalog.json copy --exclude-asset B10",
         "mirror catalog.json s3://bucket/prefix --work ledger --dest-profile NAME",
     ],
+    takes_buckets=True,
 )
 def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     """Mirror the selected items of SOURCE into DEST.

@@ -45,6 +45,7 @@ from stacpull.errors import UsageError
         ),
         "plan catalog.json --urls curl -o list.txt",
     ],
+    takes_buckets=True,
 )
 def plan(
     session: CommandSession,

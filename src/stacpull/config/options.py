@@ -8,7 +8,7 @@ line, the readers of TOML and the environment, and the reference pages are gener
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -217,6 +217,7 @@ class Options:
     revalidate: bool = option(
         False,
         "Re-check every local asset with the server, not only those whose item was updated.",
+        kept=True,
         group=_DEST,
     )
     items_parquet: bool | None = option(
@@ -225,9 +226,12 @@ class Options:
         group=_DEST,
     )
     prune: bool = option(
-        False, "List the items in DEST that the source no longer has; with --yes, remove them.", group=_DEST
+        False,
+        "List the items in DEST that the source no longer has; with --yes, remove them.",
+        kept=True,
+        group=_DEST,
     )
-    yes: bool = option(False, "With --prune: remove the listed items.", group=_DEST)
+    yes: bool = option(False, "With --prune: remove the listed items.", kept=True, group=_DEST)
     work: Path | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(arguments.file_path),
@@ -252,7 +256,9 @@ class Options:
         group=_DEST,
     )
     dest_region: str | None = option(None, "With a bucket as DEST: its region.", metavar="NAME", group=_DEST)
-    adopt: bool = option(False, "Reuse existing files if size and checksum (or date) match.", group=_DEST)
+    adopt: bool = option(
+        False, "Reuse existing files if size and checksum (or date) match.", kept=True, group=_DEST
+    )
     allow_private_hosts: bool = option(
         False, "Follow links and redirects to private and loopback addresses.", group=_NETWORK
     )
@@ -280,6 +286,22 @@ class Options:
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
 
     @property
+    def fixed(self) -> dict[str, Any]:
+        """The values that a run keeps from its start to its end."""
+        return {field.name: getattr(self, field.name) for field in _declared(lambda given: given.fixed)}
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The values other than defaults that `resume` uses again."""
+        values = ((field, getattr(self, field.name)) for field in _declared(lambda given: given.kept))
+        return {field.name: value for field, value in values if value != field.default}
+
+    def of_run(self, stored: Mapping[str, Any]) -> Options:
+        """Return these options with the values that a run has stored. Other values are ignored."""
+        names = {field.name for field in _declared(lambda given: given.fixed or given.kept)}
+        return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
+
+    @property
     def uses_dask(self) -> bool:
         """True if the workers of a Dask cluster transfer."""
         return self.dask is not None or self.dask_client is not None
@@ -288,6 +310,12 @@ class Options:
     def recorded_checksum(self) -> str | None:
         """The algorithm of the digests that are recorded, or None for none."""
         return None if self.checksum == "none" else self.checksum
+
+
+def _declared(is_wanted: Callable[[Declaration], bool]) -> list[attrs.Attribute[Any]]:
+    """Return the fields of `Options` with a certain declaration."""
+    fields = attrs.fields(Options)
+    return [one for one in fields if "option" in one.metadata and is_wanted(one.metadata["option"])]
 
 
 @attrs.frozen

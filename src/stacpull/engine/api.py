@@ -25,7 +25,6 @@ from stacpull.engine.network import source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
     continue_run,
-    flags_of,
     mirror_at,
     on_ledger,
     opened_source,
@@ -43,7 +42,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.meta import note_named_source
-from stacpull.ledger.runs import Run, RunFlags, RunSpec
+from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
 from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
@@ -148,7 +147,6 @@ async def _mirror(
 ) -> MirrorReport:
     if options.items_parquet:
         _refuse_without_items(options)
-    flags = flags_of(options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
@@ -172,7 +170,7 @@ async def _mirror(
             async with opened_workspace(place, on_event) as workspace:
 
                 def begin() -> Run:
-                    run = runs.begin(workspace.db, spec, network.clock.time(), flags)
+                    run = runs.begin(workspace.db, spec, network.clock.time(), options.kept)
                     if is_local(spec.source):
                         note_named_source(workspace.db, spec.source)
                     return run
@@ -208,8 +206,8 @@ async def _mirror_input(
         stored = await store_input(workspace.destination.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
 
-        def begin(flags: RunFlags) -> Run:
-            return runs.begin(workspace.db, spec, SystemClock().time(), flags)
+        def begin(kept: Mapping[str, Any]) -> Run:
+            return runs.begin(workspace.db, spec, SystemClock().time(), kept)
 
         return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)
 
@@ -245,8 +243,7 @@ def _spec(source: str, selection: Selection, options: Options, credential_names:
     return RunSpec(
         source=source,
         selection=selection,
-        layout=options.layout,
-        metadata=options.metadata,
+        fixed=options.fixed,
         credential_names=credential_names,
     )
 
@@ -284,8 +281,8 @@ async def resume(
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db))
             if run is not None:
 
-                def begin(flags: RunFlags) -> Run:
-                    return runs.begin_again(workspace.db, run, SystemClock().time(), flags)
+                def begin(kept: Mapping[str, Any]) -> Run:
+                    return runs.begin_again(workspace.db, run, SystemClock().time(), kept)
 
                 return await continue_run(
                     place, workspace, run.spec, begin, options, on_event=on_event, stop=stop
@@ -331,8 +328,8 @@ async def retry(
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
             spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
 
-            def begin(flags: RunFlags) -> Run:
-                run = runs.begin(workspace.db, spec, SystemClock().time(), flags)
+            def begin(kept: Mapping[str, Any]) -> Run:
+                run = runs.begin(workspace.db, spec, SystemClock().time(), kept)
                 jobs.requeue_failures(workspace.db, run.id, ordered=ordered)
                 return run
 

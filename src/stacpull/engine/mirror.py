@@ -336,7 +336,7 @@ class MirrorRun:
         )
         selector = Selector(
             spec.selection,
-            Layout.parse(spec.layout),
+            Layout.parse(self._options.layout),
             reader,
             known,
             matched=matched,
@@ -382,7 +382,7 @@ class MirrorRun:
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn if existing files follow another layout than this run."""
-        now = self._run.spec.layout
+        now = self._options.layout
         if before not in (None, now):
             text = f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}."
             self._emit(Notice("warning", text))

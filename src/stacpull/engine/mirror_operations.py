@@ -141,7 +141,7 @@ class MirrorOperations:
             clock=clock,
             on_published=on_published,
             on_event=on_event,
-            adopting=run.flags.adopt or meta.is_adopting(self.db),
+            adopting=run.kept.get("adopt", False) or meta.is_adopting(self.db),
             area=runs.area_of(self.db, run.id),
             checksum=checksum,
             run_sync=run_sync,
@@ -154,7 +154,7 @@ class MirrorOperations:
             self.db,
             self._run.id,
             sample_size=self._run.sample_size,
-            revalidate=self._run.flags.revalidate,
+            revalidate=self._run.kept.get("revalidate", False),
             is_there=self.store.has,
             secrets=self._secrets,
         )
@@ -251,7 +251,7 @@ class MirrorOperations:
         """Return the findings of the run so far."""
         db, run = self.db, self._run.id
         counts = {
-            **runs.changes_of(db, run),
+            **runs.findings(db, run),
             "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
             "assets_clipped": views.clipped(db, run),

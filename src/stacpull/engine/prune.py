@@ -124,7 +124,7 @@ class Pruning:
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
             if going and remove:
                 await self._call(MirrorOperations.remove_items, [one.row for one in going], renewed)
-        await self._call(runs.set_change, self._run, "items_gone", gone)
+        await self._call(runs.set_finding, self._run, "items_gone", gone)
         await self._report_kept()
 
     async def _unmet(self) -> AsyncIterator[Sequence[UnseenItem]]:

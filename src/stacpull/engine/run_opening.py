@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from msgspec.structs import asdict
 
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
@@ -26,7 +25,7 @@ from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
-from stacpull.ledger.runs import Run, RunFlags, RunSpec
+from stacpull.ledger.runs import Run, RunSpec
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -49,11 +48,6 @@ def with_client(options: Options, client: Any = None) -> Options:
 
         check_dask(options)
     return options
-
-
-def flags_of(options: Options) -> RunFlags:
-    """Return the options that `resume` uses again."""
-    return RunFlags(options.adopt, options.revalidate, options.prune, options.yes)
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
@@ -81,7 +75,7 @@ async def continue_run(
     place: DestAddress,
     workspace: Workspace,
     spec: RunSpec,
-    begin: Callable[[RunFlags], Run],
+    begin: Callable[[Mapping[str, Any]], Run],
     options: Options,
     *,
     on_event: Listener | None,
@@ -89,14 +83,13 @@ async def continue_run(
 ) -> MirrorReport:
     """Continue a run, whatever its kind, as it was started. Its SOURCE comes from the ledger.
 
-    Its layout, metadata, `--adopt`, `--revalidate`, `--prune` and `--yes` are kept; `options` may add the
-    last four.
+    Its options that are `fixed` are used again, and those that are `kept` if `options` has the default.
 
     Args:
         place: DEST.
         workspace: The opened mirror.
         spec: The task of the run.
-        begin: Returns the run, which gets the flags of `options`. It changes the ledger, so it is called
+        begin: Returns the run, which gets the kept options. It changes the ledger, so it is called
             once all arguments are accepted. If SOURCE then refuses or does not answer, `resume` continues the
             run.
         options: How to transfer.
@@ -118,8 +111,8 @@ async def continue_run(
         raise CredentialsError(
             f"The run was started with {' and '.join(missing)}: give it again to continue."
         )
-    run = await on_ledger(workspace, lambda: begin(flags_of(options)))
-    options = attrs.evolve(options, layout=spec.layout, metadata=spec.metadata, **asdict(run.flags))
+    run = await on_ledger(workspace, lambda: begin(options.kept))
+    options = options.of_run({**spec.fixed, **run.kept})
     async with (
         started_store(place.modules) as started,
         opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (

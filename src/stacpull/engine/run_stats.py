@@ -109,8 +109,6 @@ class RunStats:
             items_unseen=items_unseen,
             items_without_label=findings.left_out.get(NO_LABEL_IN_NOMENCLATURE, 0),
             items_left_out=findings.left_out,
-            assets_excluded=self._count("assets_excluded"),
-            assets_pages=self._count("assets_pages"),
             run=self._run.id,
             source=self._run.spec.source,
             dest=dest,
@@ -134,7 +132,7 @@ class RunStats:
         )
 
     def _count(self, name: str) -> int:
-        return self._store.counters[name] or 0
+        return self._store.counters.get(name) or 0
 
     def _skipped(self) -> int:
         """Return the number of assets that were already done in this process."""

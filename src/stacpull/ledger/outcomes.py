@@ -296,7 +296,7 @@ def record(
         db.executemany(_WRITTEN, [(item.sha256, item.row) for item in written_items])
         db.executemany(_DROP_DOCUMENT, [(item.row,) for item in written_items])
         for run, one in found.items():
-            runs.count_changes(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
+            runs.count_findings(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
     return final
 
 

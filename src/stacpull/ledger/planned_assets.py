@@ -42,25 +42,22 @@ class PlanResult(msgspec.Struct):
         failures: Failures while planning: item, asset key ("" for the item itself), reason.
         new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
         matched: Primary items that this run planned for the first time.
-        excluded: Assets that the selection leaves out.
-        pages: Assets left out because they are web pages or endpoints.
         items_failed: What could not be read or planned and was not counted in this run before, minus the
             source items that were read later in the run.
-        items_new: Items that were not in the ledger, or could never be read.
-        items_changed: Items that were in the ledger and have changed.
-        files_lost: Files of the mirror that are missing in DEST.
+        findings: What else the report counts, by the name of its field in `MirrorReport`.
     """
 
     jobs: list[Job] = msgspec.field(default_factory=list)
     failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
     new_seen: int = 0
     matched: int = 0
-    excluded: int = 0
-    pages: int = 0
     items_failed: int = 0
-    items_new: int = 0
-    items_changed: int = 0
-    files_lost: int = 0
+    findings: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a finding."""
+        if number:
+            self.findings[name] = self.findings.get(name, 0) + number
 
 
 class ItemRow(NamedTuple):
@@ -171,7 +168,7 @@ class AssetPlanner:
                 fresh.append((item, asset))
                 continue
             is_lost = self._is_lost(item, asset.key, old)
-            self.result.files_lost += is_lost
+            self.result.count("files_lost", is_lost)
             replanned = replan(
                 old,
                 asset,

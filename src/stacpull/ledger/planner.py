@@ -297,9 +297,9 @@ class Planner:
             result.items_failed -= 1
         reject_duplicates(item.id, item.assets)
         result.matched += item.parent is None and not item.of_collection
-        result.excluded += len(item.excluded)
-        result.pages += len(item.pages)
-        result.items_new += (before is None or before.is_new) and not item.of_collection
+        result.count("assets_excluded", len(item.excluded))
+        result.count("assets_pages", len(item.pages))
+        result.count("items_new", (before is None or before.is_new) and not item.of_collection)
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
         self._remember(item.id, row, before, is_unread=False)
@@ -366,12 +366,12 @@ class Planner:
         lost = before.written == WRITTEN and not self._is_there(
             path_in_dest(before.directory, item_document_name(item.id))
         )
-        result.files_lost += lost
+        result.count("files_lost", lost)
         renewed = opened.any or touched or lost or links_more or before.is_new or before.written == DAMAGED
         if renewed:
             self._note_unchecked(item, existing, touched=touched)
         if not item.of_collection:
-            result.items_changed += (touched or opened.changed) and not before.is_new
+            result.count("items_changed", (touched or opened.changed) and not before.is_new)
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
@@ -490,8 +490,6 @@ class Planner:
                 "seen": result.new_seen,
                 "matched": result.matched,
                 "items_failed": result.items_failed,
-                "excluded": result.excluded,
-                "pages": result.pages,
                 "skipped": skipped,
                 "position": batch.position,
                 "walk_ended": batch.walk_ended,
@@ -504,15 +502,7 @@ class Planner:
         )
         if batch.walked is not None:
             self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
-        runs.count_changes(
-            self._db,
-            self._run,
-            {
-                "items_new": result.items_new,
-                "items_changed": result.items_changed,
-                "files_lost": result.files_lost,
-            },
-        )
+        runs.count_findings(self._db, self._run, result.findings)
 
 
 _NOTHING = (None, None, 0, None, 0, "")
@@ -535,7 +525,6 @@ _INSERT_ITEM = (
 _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "
-    "assets_excluded = assets_excluded + :excluded, assets_pages = assets_pages + :pages, "
     "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
     "walk_ended = walk_ended OR :walk_ended, sample_complete = sample_complete OR :sample_complete, "
     "items_announced = coalesce(:announced, items_announced), "

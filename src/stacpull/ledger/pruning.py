@@ -198,7 +198,7 @@ def forget(
         paths += _catalogs_of_nothing(db)
         db.executemany(_ANNOUNCE, ((path,) for path in paths))
         update_item_states(db, parents)
-        runs.count_changes(db, run, {"items_pruned": len(items), "assets_pruned": files})
+        runs.count_findings(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
 
 def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:

@@ -147,7 +147,7 @@ class RebuiltLedger:
             self.db.execute("CREATE TEMP TABLE sources(parent INTEGER, path TEXT)")
             self.db.execute("CREATE INDEX temp.sources_path ON sources(path, parent)")
             self.db.execute("CREATE TEMP TABLE places(item INTEGER PRIMARY KEY, path TEXT UNIQUE)")
-            self._run = runs.begin(self.db, RunSpec("", runs.selection_of("{}"), "", kind="rebuild"), 0.0).id
+            self._run = runs.begin(self.db, RunSpec("", runs.selection_of("{}"), {}, kind="rebuild"), 0.0).id
 
     def fill(self) -> None:
         """Start the transaction that adds everything; `finish` ends it."""
@@ -264,8 +264,8 @@ class RebuiltLedger:
         rates.put(self.db, received)
         self.db.execute("COMMIT")
         self.db.execute(
-            "UPDATE runs SET source = ?, layout = ?, metadata = ?, selection = ?, started = ?",
-            (spec.source, spec.layout, spec.metadata, runs.selection_json(spec.selection), now),
+            "UPDATE runs SET source = ?, fixed = ?, selection = ?, started = ?",
+            (spec.source, runs.as_json(spec.fixed), runs.selection_json(spec.selection), now),
         )
         runs.end(self.db, self._run, "complete", None, now)
         meta.set_adopting(self.db, adopting=True)

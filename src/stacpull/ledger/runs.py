@@ -1,4 +1,4 @@
-"""Runs: source, selection and options, the position of the walk, the changes found, and how the run ended.
+"""Runs: source, selection and options, the position of the walk, the findings, and how the run ended.
 
 If the last run did not complete, the next run with the same `RunSpec`, except for credentials, continues it.
 The position of a walk is only valid until another run starts: a later run may have taken over assets that
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from operator import or_
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import orjson
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from stacpull.digests import area_digest
 from stacpull.errors import UsageError
@@ -40,8 +39,6 @@ _COUNTERS = (
     "items_matched",
     "items_failed",
     "items_announced",
-    "assets_excluded",
-    "assets_pages",
     "assets_skipped",
     "walk_ended",
 )
@@ -52,25 +49,13 @@ class RunSpec(msgspec.Struct, frozen=True):
 
     source: str
     selection: Selection
-    layout: str
-    metadata: Literal["item", "ndjson", "none"] = "item"
+    fixed: Mapping[str, Any]
+    """The options that it keeps (`Options.fixed`)."""
     credential_names: tuple[str, ...] = ()
     kind: RunKind = "mirror"
 
 
-class RunFlags(msgspec.Struct, frozen=True):
-    """Options of a run that `resume` uses again."""
-
-    adopt: bool = False
-    revalidate: bool = False
-    prune: bool = False
-    yes: bool = False
-    """With `prune`: remove the items that are gone. Otherwise they are only counted."""
-
-
-_NO_FLAGS = RunFlags()
-_FLAGS = "adopt, revalidate, prune, prune_yes"
-"""The columns of the flags."""
+_NOTHING_KEPT: Mapping[str, Any] = {}
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -85,7 +70,8 @@ class Run(msgspec.Struct, frozen=True):
     """True if the walk of its sample has ended and the items of the sample must still be planned."""
     counters: Mapping[str, int | None]
     """The counters when the run was started or resumed."""
-    flags: RunFlags = _NO_FLAGS
+    kept: Mapping[str, Any] = _NOTHING_KEPT
+    """The options that `resume` uses again (`Options.kept`)."""
     cut_short: str | None = None
     """Why its walk ended before the end of the source."""
     items_unseen: int = 0
@@ -98,11 +84,17 @@ class StoredRun(NamedTuple):
     id: int
     kind: RunKind
     source: str
-    metadata: Literal["item", "ndjson", "none"]
+    fixed: Mapping[str, Any]
     sample_size: int
     """The number of items in its sample, 0 without `--sample`."""
-    flags: RunFlags
+    kept: Mapping[str, Any]
     counters: Mapping[str, int | None]
+
+    @property
+    def metadata(self) -> Literal["item", "ndjson", "none"]:
+        """How the documents of items are written."""
+        stored: Literal["item", "ndjson", "none"] = self.fixed.get("metadata", "item")
+        return stored
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -120,28 +112,33 @@ def selection_of(text: str | bytes) -> Selection:
     try:
         return Selection(**values)
     except (ValueError, TypeError, UsageError) as error:
-        raise _not_a_selection(error) from error
+        raise _not_decoded(error) from error
 
 
-def _decoded(selection: str | bytes) -> dict[str, Any]:
+def _decoded(text: str | bytes) -> dict[str, Any]:
     try:
-        fields = orjson.loads(selection)
+        fields = orjson.loads(text)
     except ValueError as error:
-        raise _not_a_selection(error) from error
+        raise _not_decoded(error) from error
     if not isinstance(fields, dict):
-        raise _not_a_selection("it is not an object")
+        raise _not_decoded("it is not an object")
     return fields
 
 
-def _not_a_selection(reason: object) -> sqlite3.DatabaseError:
-    return sqlite3.DatabaseError(f"Could not decode the selection of a run: {reason}")
+def _not_decoded(reason: object) -> sqlite3.DatabaseError:
+    return sqlite3.DatabaseError(f"Could not decode the selection or the options of a run: {reason}")
 
 
 def selection_json(selection: Selection) -> str:
     """Return a selection as JSON. Equal selections have equal JSON."""
     import attrs  # noqa: PLC0415 -- see above
 
-    return orjson.dumps(attrs.asdict(selection), option=orjson.OPT_SORT_KEYS).decode()
+    return as_json(attrs.asdict(selection))
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON. Equal values have equal JSON."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def area_of(db: sqlite3.Connection, run: int) -> int | None:
@@ -157,14 +154,14 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else area_digest(area)
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags = _NO_FLAGS) -> Run:
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one.
 
     Args:
         db: the ledger.
         spec: the task.
         now: seconds since 1970.
-        flags: options that are stored with the run, for `resume`.
+        kept: the options that `resume` uses again.
 
     Returns:
         The run.
@@ -174,8 +171,8 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags = _
         run = load(db, last[0])
         wanted = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
         if wanted == spec and last[1] != "complete":
-            return _continue(db, run, spec, flags)
-    return _insert(db, spec, now, flags)
+            return _continue(db, run, spec, kept)
+    return _insert(db, spec, now, kept)
 
 
 _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
@@ -193,23 +190,15 @@ def last_unfinished(db: sqlite3.Connection) -> Run | None:
     return None if row is None else load(db, row[0])
 
 
-def begin_again(db: sqlite3.Connection, run: Run, now: float, flags: RunFlags = _NO_FLAGS) -> Run:
+def begin_again(db: sqlite3.Connection, run: Run, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue `last_unfinished`, or start a run with its task if a later run has completed.
 
-    It keeps its flags, and gets `flags` in addition.
+    It keeps its options, except for those in `kept`, which are given again.
     """
-    both = RunFlags(*map(or_, astuple(run.flags), astuple(flags)))
+    kept = {**run.kept, **kept}
     if run.id == number(db, "SELECT max(id) FROM runs"):
-        return _continue(db, run, run.spec, both)
-    return _insert(db, run.spec, now, both)
-
-
-def _set_flags(db: sqlite3.Connection, run: int, flags: RunFlags) -> None:
-    """Store the options that `resume` uses again."""
-    db.execute(
-        "UPDATE runs SET adopt = ?, revalidate = ?, prune = ?, prune_yes = ? WHERE id = ?",
-        (*map(int, astuple(flags)), run),
-    )
+        return _continue(db, run, run.spec, kept)
+    return _insert(db, run.spec, now, kept)
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -272,19 +261,20 @@ def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | 
 def layout_before(db: sqlite3.Connection, run: int) -> str | None:
     """Return the layout of the last mirror before `run`, None if there was none or there are no files."""
     row = db.execute(
-        "SELECT layout FROM runs WHERE id < ? AND kind = 'mirror' "
+        "SELECT fixed FROM runs WHERE id < ? AND kind = 'mirror' "
         "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) "
         "ORDER BY id DESC LIMIT 1",
         (run,),
     ).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else _decoded(row[0]).get("layout")
 
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
-    """Return the run's counters by name (`items_announced` may be None)."""
+    """Return the run's counters by name (`items_announced` may be None), and its findings."""
     row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
     done = number(db, "SELECT items_done FROM counts WHERE run = ?", (run,))
-    return {**dict(zip(_COUNTERS, row, strict=True)), "items_done": done, **asset_counters(db, run)}
+    counted = dict(zip(_COUNTERS, row, strict=True))
+    return {**findings(db, run), **counted, "items_done": done, **asset_counters(db, run)}
 
 
 def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
@@ -298,27 +288,25 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, flags: RunFlags) -> Run:
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
     with transaction(db):
         _forget_walk(db)
         db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(
-            "INSERT INTO runs(kind, source, selection, layout, metadata, credential_names, state, started) "
+            "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
             (
                 spec.kind,
                 spec.source,
                 selection_json(spec.selection),
-                spec.layout,
-                spec.metadata,
-                orjson.dumps(spec.credential_names).decode(),
+                as_json(spec.fixed),
+                as_json(spec.credential_names),
+                as_json(kept),
                 now,
             ),
         )
-        run = cursor.lastrowid or 0
-        _set_flags(db, run, flags)
-    return replace(load(db, run), resumed=False)
+    return replace(load(db, cursor.lastrowid or 0), resumed=False)
 
 
 def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
@@ -332,32 +320,28 @@ def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
     db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
 
 
-def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, flags: RunFlags) -> Run:
+def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
     with transaction(db):
         db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, layout = ?, metadata = ?, "
-            "credential_names = ? WHERE id = ?",
-            (spec.layout, spec.metadata, orjson.dumps(spec.credential_names).decode(), run.id),
+            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
+            (as_json(spec.credential_names), as_json(kept), run.id),
         )
-        _set_flags(db, run.id, flags)
-    return replace(run, spec=spec, resumed=True, flags=flags)
+    return replace(run, spec=spec, resumed=True, kept=kept)
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     """Return the data of a run that the store process needs."""
-    kind, source, metadata, selection, *flags = db.execute(
-        f"SELECT kind, source, metadata, selection, {_FLAGS} FROM runs WHERE id = ?", (run,)
+    kind, source, fixed, selection, kept = db.execute(
+        "SELECT kind, source, fixed, selection, kept FROM runs WHERE id = ?", (run,)
     ).fetchone()
     sample_size = _decoded(selection).get("sample") or 0
-    flags = RunFlags(*map(bool, flags))
-    return StoredRun(run, kind, source, metadata, sample_size, flags, counters(db, run))
+    return StoredRun(run, kind, source, _decoded(fixed), sample_size, _decoded(kept), counters(db, run))
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
     """Return a run in the ledger, ready to be resumed."""
-    position, walk_ended, sample_complete, cut_short, unseen, *flags = db.execute(
-        "SELECT position, walk_ended, sample_complete, cut_short, items_unseen, "
-        f"{_FLAGS} FROM runs WHERE id = ?",
+    position, walk_ended, sample_complete, cut_short, unseen, kept = db.execute(
+        "SELECT position, walk_ended, sample_complete, cut_short, items_unseen, kept FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return Run(
@@ -368,7 +352,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         walk_ended=bool(walk_ended),
         sample_complete=bool(sample_complete),
         counters=counters(db, run),
-        flags=RunFlags(*map(bool, flags)),
+        kept=_decoded(kept),
         cut_short=cut_short,
         items_unseen=unseen,
     )
@@ -376,36 +360,35 @@ def load(db: sqlite3.Connection, run: int) -> Run:
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
     """Return the task of a run. The ledger may have any version, because a rebuild reads the old one."""
-    kind, source, selection, layout, metadata, names = db.execute(
-        "SELECT kind, source, selection, layout, metadata, credential_names FROM runs WHERE id = ?", (run,)
+    kind, source, selection, fixed, names = db.execute(
+        "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return RunSpec(
         kind=kind,
         source=source,
         selection=selection_of(selection),
-        layout=layout,
-        metadata=metadata,
+        fixed=_decoded(fixed),
         credential_names=tuple(orjson.loads(names)),
     )
 
 
-def count_changes(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
-    """Add to the changes that `run` has found, within a transaction. Names are fields of `MirrorReport`."""
-    found = [(run, what, number) for what, number in numbers.items() if number]
+def count_findings(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
+    """Add to the findings of `run`, within a transaction. Names are fields of `MirrorReport`."""
+    found = [(run, name, number) for name, number in numbers.items() if number]
     if found:
-        db.executemany(_ADD_CHANGE, found)
+        db.executemany(_ADD_FINDINGS, found)
 
 
-def set_change(db: sqlite3.Connection, run: int, what: str, number: int) -> None:
-    """Set the number of a kind of change, for changes that a resumed run counts again from zero."""
-    db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?, ?)", (run, what, number))
+def set_finding(db: sqlite3.Connection, run: int, name: str, number: int) -> None:
+    """Set a finding that a resumed run counts again from zero."""
+    db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?, ?)", (run, name, number))
 
 
-def changes_of(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return the changes that `run` has found so far, by kind. Kinds without changes are omitted."""
-    return dict(db.execute("SELECT what, number FROM changes WHERE run = ?", (run,)).fetchall())
+def findings(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return the findings of `run` so far, by name. Those that are 0 may be omitted."""
+    return dict(db.execute("SELECT name, number FROM findings WHERE run = ?", (run,)).fetchall())
 
 
-_ADD_CHANGE = (
-    "INSERT INTO changes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
+_ADD_FINDINGS = (
+    "INSERT INTO findings VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
 )

@@ -71,13 +71,9 @@ CREATE TABLE runs(
     kind TEXT NOT NULL,                    -- mirror | retry | repair | rebuild
     source TEXT NOT NULL,                  -- credentials removed
     selection TEXT NOT NULL,               -- JSON
-    layout TEXT NOT NULL,
-    metadata TEXT NOT NULL,
+    fixed TEXT NOT NULL,                   -- JSON: the options that the run keeps, by name
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
-    adopt INTEGER NOT NULL DEFAULT 0,      -- options that `resume` uses again
-    revalidate INTEGER NOT NULL DEFAULT 0,
-    prune INTEGER NOT NULL DEFAULT 0,
-    prune_yes INTEGER NOT NULL DEFAULT 0,
+    kept TEXT NOT NULL,                    -- JSON: the options that `resume` uses again, by name
     state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded
     reason TEXT,
     started REAL NOT NULL,
@@ -91,8 +87,6 @@ CREATE TABLE runs(
     items_unseen INTEGER NOT NULL DEFAULT 0,     -- announced, and never on a page
     items_matched INTEGER NOT NULL DEFAULT 0,
     items_failed INTEGER NOT NULL DEFAULT 0,
-    assets_excluded INTEGER NOT NULL DEFAULT 0,
-    assets_pages INTEGER NOT NULL DEFAULT 0,
     assets_skipped INTEGER NOT NULL DEFAULT 0,
     bytes_fetched INTEGER NOT NULL DEFAULT 0,
     requests INTEGER NOT NULL DEFAULT 0,
@@ -100,9 +94,9 @@ CREATE TABLE runs(
     seconds REAL NOT NULL DEFAULT 0
 );
 
-CREATE TABLE changes(                      -- what a run found new or changed, by kind
-    run INTEGER NOT NULL, what TEXT NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (run, what)
+CREATE TABLE findings(                     -- what else a run counts: fields of `MirrorReport`
+    run INTEGER NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE rates(                        -- bytes over time: intervals in which a run worked
@@ -335,7 +329,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=21,  # those up to 20 were never released
+    version=22,  # those up to 21 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

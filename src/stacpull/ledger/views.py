@@ -199,10 +199,11 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
     """Yield the items whose JSON must be written; none if the last run writes no JSON (`--metadata`)."""
     rows = db.execute(
         f"SELECT c.name, i.name, {item_directory_of()}, {href_of()}, r.updated "
-        "FROM (SELECT metadata, coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
+        'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
+        "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
         "JOIN collections c ON c.id = i.collection "
-        f"WHERE r.metadata = 'item' AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
+        f"WHERE r.is_written AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
     )
     for collection, name, *rest in rows:
         yield Unwritten(ItemId(collection, name), *rest)

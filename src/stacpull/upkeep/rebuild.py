@@ -29,7 +29,7 @@ from stacpull.catalog.catalog_tree import MIRRORED_FROM
 from stacpull.catalog.contents import ListedFile, is_own_document, listed_collections, top_catalog
 from stacpull.catalog.references import path_named
 from stacpull.catalog.stored import StoredAsset, as_sent
-from stacpull.config.options import DEFAULT_LAYOUT
+from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.digests import recorded
 from stacpull.engine.clips import clip_in
 from stacpull.engine.items_parquet import ITEMS_PARQUET
@@ -180,13 +180,11 @@ class _Rebuild:
         if self._reporter.is_stopped():
             return None
         layout = recognised(self._sampled())
-        known = RunSpec(
-            source=self._source,
-            selection=spec.selection if spec is not None else Selection(),
-            layout=spec.layout if spec is not None else layout or DEFAULT_LAYOUT,
-            metadata=spec.metadata if spec is not None else self._metadata(),
-            kind="rebuild",
-        )
+        if spec is not None:
+            known = replace(spec, source=self._source, credential_names=(), kind="rebuild")
+        else:
+            found = Options(layout=layout or DEFAULT_LAYOUT, metadata=self._metadata())
+            known = RunSpec(self._source, Selection(), found.fixed, kind="rebuild")
         self._ledger.finish(known, spec, self._salvage.rates, time.time())
         self._reporter.flush()
         return self._report(layout, selection_known=spec is not None)

@@ -28,7 +28,6 @@ from stacpull.events import Listener, Stage
 from stacpull.ledger import pruning, runs
 from stacpull.ledger import shard_rows as rows
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.runs import RunFlags
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, UNWRITTEN
 from stacpull.ledger.shard_rows import MergedAsset, MergedItem, ShardAsset, ShardItem, ShardRows
 from stacpull.redact import Secrets
@@ -305,7 +304,7 @@ class _MergeRun:
             return
         store = MirrorOperations(
             self._workspace,
-            runs.stored(self._db, row)._replace(flags=RunFlags()),  # a merge adopts nothing
+            runs.stored(self._db, row)._replace(kept={}),  # a merge adopts nothing
             checksum=None,
             secrets=Secrets(),
             clock=SystemClock(),

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -27,7 +28,7 @@ from stacpull.events import Damage, Listener
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
-from stacpull.ledger.runs import Run, RunFlags, RunSpec
+from stacpull.ledger.runs import Run, RunSpec
 from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
 from stacpull.store.store_choice import open_files
@@ -109,8 +110,8 @@ async def _repair(
         return None
     spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
 
-    def begin(flags: RunFlags) -> Run:
-        return check.begin(workspace, spec, flags)
+    def begin(kept: Mapping[str, Any]) -> Run:
+        return check.begin(workspace, spec, kept)
 
     options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
@@ -198,10 +199,10 @@ class _Check:
             )
         return replace(last, kind="repair")
 
-    def begin(self, workspace: Workspace, spec: RunSpec, flags: RunFlags) -> Run:
+    def begin(self, workspace: Workspace, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
         """Record in the ledger what to repair, and return the run that repairs it."""
         db = workspace.db
-        run = runs.begin(db, spec, SystemClock().time(), flags)
+        run = runs.begin(db, spec, SystemClock().time(), kept)
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]

@@ -1,0 +1,79 @@
+"""A copy of the package to which a test adds something: it counts the changed files, and runs the command."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import stacpull
+
+_ORIGINAL = Path(stacpull.__file__).parent
+_CONFIGS = _ORIGINAL.parents[1] / "configs"
+
+
+class ChangedCopy:
+    """A copy of `stacpull` and its configs in a directory.
+
+    Attributes:
+        changed: How many lines were added, by file. Lines of a new file do not count: it has None.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.changed: dict[str, int | None] = {}
+        self._top = top
+        self._package = top / "src" / "stacpull"
+        shutil.copytree(_ORIGINAL, self._package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(_CONFIGS, top / "configs")
+
+    def add(self, name: str, text: str) -> None:
+        """Add a file: a module of the package, or one in `configs`."""
+        path = self._path(name)
+        assert not path.exists()
+        path.write_text(text)
+        self.changed[name] = None
+
+    def insert(self, name: str, text: str, *, before: str) -> None:
+        """Insert text into a module, before the first line that contains `before`."""
+        path = self._path(name)
+        old = path.read_text()
+        lines = old.splitlines(keepends=True)
+        place = next(number for number, line in enumerate(lines) if before in line)
+        path.write_text("".join([*lines[:place], text, *lines[place:]]))
+        diff = difflib.ndiff(lines, path.read_text().splitlines(keepends=True))
+        added = sum(line.startswith("+ ") for line in diff)
+        self.changed[name] = (self.changed.get(name) or 0) + added
+
+    def _path(self, name: str) -> Path:
+        return (self._top if name.startswith("configs/") else self._package) / name
+
+    def run(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run the command of the copy."""
+        return self._python("-m", "stacpull", *map(str, arguments), environ=environ)
+
+    def output(self, *arguments: str | Path, **environ: str) -> str:
+        """Run the command of the copy, and return what it prints."""
+        ran = self.run(*arguments, **environ)
+        return ran.stdout + ran.stderr
+
+    def evaluated(self, code: str) -> str:
+        """Run Python code with the copy, and return its standard output."""
+        ran = self._python("-c", code)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    def _python(
+        self, *arguments: str, environ: Mapping[str, Any] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        own = {"HOME": str(self._top), "XDG_CONFIG_HOME": str(self._top), "COLUMNS": "100"}
+        environment = {**os.environ, **own, **environ, "PYTHONPATH": str(self._package.parent)}
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )

@@ -1,0 +1,90 @@
+"""A new filter on assets takes two files: a field of `Selection`, and a line of `CONDITIONS`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.changed_copy import ChangedCopy
+
+FIELD = """\
+    titles: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=declaration(
+            "Fetch only assets with this title. May be repeated.",
+            flag="title", metavar="TEXT", narrows=True, of_assets=True,
+        ),
+    )
+"""
+CONDITION = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
+    """A copy of the package with the new filter `--title`."""
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.insert("selection.py", FIELD, before="    prefer: tuple")
+    copy.insert("filters/asset_filter.py", CONDITION, before='    "type": _media_types,')
+    assert copy.changed == {"selection.py": 8, "filters/asset_filter.py": 1}
+    return copy
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A collection with an item of three assets, the last of which only the collection gives a title."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.bin").write_text(name)
+    item = {
+        "type": "Feature", "stac_version": "1.1.0", "id": "i", "collection": "c", "geometry": None,
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "links": [{"rel": "collection", "href": "./collection.json"}],
+        "assets": {
+            "a": {"href": "a.bin", "title": "Red"},
+            "b": {"href": "b.bin", "title": "Blue"},
+            "c": {"href": "c.bin"},
+        },
+    }  # fmt: skip
+    collection = {
+        "type": "Collection", "stac_version": "1.1.0", "id": "c", "description": "c", "license": "other",
+        "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}},
+        "item_assets": {"c": {"title": "Red"}}, "links": [{"rel": "item", "href": "./i.json"}],
+    }  # fmt: skip
+    (folder / "i.json").write_text(json.dumps(item))
+    (folder / "collection.json").write_text(json.dumps(collection))
+    return folder / "collection.json"
+
+
+def mirrored(copy: ChangedCopy, source: Path, dest: Path, *arguments: str) -> tuple[Any, set[str]]:
+    ran = copy.run("mirror", source, dest, "--json", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout), {path.stem for path in dest.rglob("*.bin")}
+
+
+def test_only_the_selected_assets_are_fetched(copy: ChangedCopy, source: Path, tmp_path: Path) -> None:
+    assert "--title TEXT" in copy.output("mirror", "--help")
+    report, files = mirrored(copy, source, tmp_path / "m", "--title", "Red")
+    assert (report["assets_done"], report["assets_excluded"], files) == (2, 1, {"a", "c"})
+    _, files = mirrored(copy, source, tmp_path / "m", "--title", "Red", "--title", "Blue")
+    assert files == {"a", "b", "c"}
+
+
+def test_a_config_file_sets_it_and_plan_applies_it(copy: ChangedCopy, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('title = "Blue"\n')
+    assert "assets   1; 2 left out (a: 1, c: 1)" in copy.output(
+        "plan", source, "--config", tmp_path / "c.toml"
+    )
+
+
+def test_a_selection_with_another_value_is_not_wider(copy: ChangedCopy) -> None:
+    printed = copy.evaluated(
+        "from stacpull import Selection\n"
+        "from stacpull.filters.covering import covers\n"
+        "red, blue = Selection(titles='Red'), Selection(titles='Blue')\n"
+        "print(covers(red, blue), covers(red, red), covers(Selection(), red), red.asset_filters)"
+    )
+    assert printed.startswith("False True True ((), (), (), (), ('Red',), ")
