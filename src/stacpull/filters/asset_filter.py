@@ -42,7 +42,9 @@ class AssetFilter:
         """Return whether the asset is selected. An asset that is not an object has no members."""
         if self._drop and self._drop.fullmatch(key):
             return False
-        return (not self._keep or bool(self._keep.fullmatch(key))) and self._is_of_kind(asset)
+        if self._keep and not self._keep.fullmatch(key):
+            return False
+        return not self._conditions or self._is_of_kind(asset)
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return whether objects below a prefix may be selected, before their names are known."""

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.changed_copy import ChangedCopy
 
-import stacpull
-
-PACKAGE = Path(stacpull.__file__).parent
 MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
 
 from stacpull.arguments import whole
@@ -40,29 +34,13 @@ PROFILE = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nf
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     """A copy of the package with another module, and another line in the registry."""
-    top = tmp_path_factory.mktemp("copy")
-    package = top / "stacpull"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "net" / "logins" / "badge.py").write_text(MODULE)
-    registry = package / "net" / "logins" / "registry.py"
-    line = '    "header": "fixed:HeaderField",\n'
-    assert line in registry.read_text()
-    registry.write_text(registry.read_text().replace(line, f'{line}    "badge": "badge:Badge",\n'))
-    return top
-
-
-def run(copy: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    home = {"HOME": str(copy), "XDG_CONFIG_HOME": str(copy), "AWS_EC2_METADATA_DISABLED": "true"}
-    return subprocess.run(
-        [sys.executable, "-m", "stacpull", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **home, **environ, "PYTHONPATH": str(copy)},
-        timeout=60,
-        check=False,
-    )
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.add("net/logins/badge.py", MODULE)
+    copy.insert("net/logins/registry.py", '    "badge": "badge:Badge",\n', before='    "query": ')
+    assert copy.changed == {"net/logins/badge.py": None, "net/logins/registry.py": 1}
+    return copy
 
 
 @contextmanager
@@ -88,7 +66,7 @@ def guarded() -> Iterator[tuple[str, list[str | None]]]:
         server.shutdown()
 
 
-def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
+def test_a_profile_of_the_kind_logs_in(copy: ChangedCopy, tmp_path: Path) -> None:
     with guarded() as (host, shown):
         (tmp_path / "p.toml").write_text(PROFILE.format(host=host))
         item = {
@@ -101,7 +79,7 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
             str(tmp_path / "item.json"), str(tmp_path / "m"), "--credentials", str(tmp_path / "p.toml"),
             "--allow-private-hosts", "--retries", "0",
         ]  # fmt: skip
-        ran = run(copy, "mirror", *arguments, PIN="s3cr3t")
+        ran = copy.run("mirror", *arguments, PIN="s3cr3t")
         assert (ran.returncode, shown) == (0, ["3-s3cr3t"]), ran.stdout + ran.stderr
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
         assert "s3cr3t" not in ran.stdout + ran.stderr
@@ -120,10 +98,10 @@ def test_a_profile_of_the_kind_logs_in(copy: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_reported_with_its_line(
-    copy: Path, tmp_path: Path, change: tuple[str, str], message: str
+    copy: ChangedCopy, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     text = PROFILE.format(host="https://h.example").replace(*change)
     (tmp_path / "p.toml").write_text(text)
-    ran = run(copy, "credentials", "check", str(tmp_path / "p.toml"))
+    ran = copy.run("credentials", "check", str(tmp_path / "p.toml"))
     assert message in ran.stderr
     assert "s3cr3t" not in ran.stderr

@@ -1,0 +1,99 @@
+"""A public function takes four files: its module, its result, and its name in two. A command takes two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.changed_copy import ChangedCopy
+
+MODULE = '''
+import asyncio
+
+from stacpull.engine.mirror_status import status
+from stacpull.reports import SizeReport
+
+
+async def mirror_size(dest):
+    """Return how large the mirror at `dest` is."""
+    found = await asyncio.to_thread(status, dest)
+    return SizeReport(found.assets_done, found.bytes_done)
+'''
+REPORT = '''\
+class SizeReport(ReportTable, frozen=True):
+    """How large a mirror is, in bytes."""
+
+    files: int
+    bytes: int
+
+
+'''
+COMMAND = '''
+from stacpull.cli import parameters
+from stacpull.cli.command import command
+
+
+@command("size", parameters.dest(), *parameters.named("work", "json", "quiet"), examples=["size s2"])
+def size(session, dest):
+    """Print how large the mirror in DEST is."""
+    from stacpull.engine.mirror_size import mirror_size
+
+    report = session.run_cancelled(mirror_size(dest))
+    return session.finish(report, [f"{report.files} files, {report.bytes} bytes"], aside=False)
+'''
+ENTRY = '    "size": _Entry("stacpull.cli.size_command:size", "Print how large the mirror in DEST is."),\n'
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
+    """A copy of the package with the function `mirror_size` and the command `size`."""
+    copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
+    copy.add("engine/mirror_size.py", MODULE)
+    copy.insert("reports.py", REPORT, before="class MergeReport")
+    imported = "    from stacpull.engine.mirror_size import mirror_size as mirror_size\n"
+    copy.insert("__init__.py", imported, before="    from stacpull.engine.mirror_status import")
+    home = '    "stacpull.engine.mirror_size": ("mirror_size",),\n'
+    copy.insert("__init__.py", home, before='    "stacpull.engine.mirror_status": (')
+    imported = "from stacpull.engine.mirror_size import mirror_size as sized\n"
+    copy.insert("sync.py", imported, before="from stacpull.errors")
+    copy.insert("sync.py", '    "mirror_size",\n', before='    "plan",')
+    copy.insert("sync.py", "mirror_size = _blocking(sized)\n", before="plan = _blocking")
+    lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.py": 2, "sync.py": 3}
+    assert copy.changed == lines
+    copy.add("cli/size_command.py", COMMAND)
+    copy.insert("cli/main.py", ENTRY, before='    "verify": _Entry(')
+    assert copy.changed == {**lines, "cli/size_command.py": None, "cli/main.py": 1}
+    return copy
+
+
+@pytest.fixture
+def dest(copy: ChangedCopy, tmp_path: Path) -> Path:
+    """A mirror of a file of five bytes."""
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
+        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [], "assets": {"a": {"href": "a.bin"}},
+    }  # fmt: skip
+    (tmp_path / "a.bin").write_text("12345")
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    assert copy.run("mirror", tmp_path / "item.json", tmp_path / "m").returncode == 0
+    return tmp_path / "m"
+
+
+def test_the_command_is_listed_and_prints_the_report(copy: ChangedCopy, dest: Path) -> None:
+    assert "Print how large the mirror in DEST is." in copy.output("--help")
+    assert "stacpull size s2" in copy.output("size", "--help")
+    assert copy.run("size", dest).stdout == "1 files, 5 bytes\n"
+    assert json.loads(copy.run("size", dest, "--json").stdout) == {"files": 1, "bytes": 5}
+    nowhere = copy.run("size", dest / "nowhere")
+    assert (nowhere.returncode, nowhere.stderr.startswith("stacpull: ")) == (2, True)
+
+
+def test_the_function_is_public_with_and_without_asyncio(copy: ChangedCopy, dest: Path) -> None:
+    printed = copy.evaluated(
+        "import asyncio, stacpull, stacpull.sync\n"
+        f"print(asyncio.run(stacpull.mirror_size({str(dest)!r})).bytes)\n"
+        f"print(stacpull.sync.mirror_size({str(dest)!r}).files)\n"
+        "print('mirror_size' in stacpull.__all__, 'mirror_size' in dir(stacpull))"
+    )
+    assert printed == "5\n1\nTrue True\n"

@@ -1,0 +1,39 @@
+"""A new provider of a known login kind is one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.changed_copy import ChangedCopy
+from tests.net.logins.test_adding_a_kind import guarded
+
+PROFILE = """
+about = "A door that asks for a badge"
+
+[login.door]
+kind = "header"
+hosts = ["{host}"]
+name = "X-Badge"
+value = "${{BADGE}}"
+"""
+
+
+def test_it_is_listed_checked_and_logs_in(tmp_path: Path) -> None:
+    copy = ChangedCopy(tmp_path / "copy")
+    with guarded() as (host, shown):
+        copy.add("configs/providers/door.toml", PROFILE.format(host=host))
+        assert copy.changed == {"configs/providers/door.toml": None}
+        assert "A door that asks for a badge" in copy.output("credentials", "list")
+        item = {
+            "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
+            "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
+            "assets": {"a": {"href": f"{host}/a.bin"}},
+        }  # fmt: skip
+        (tmp_path / "item.json").write_text(json.dumps(item))
+        arguments = ("--credentials", "door", "--allow-private-hosts", "--retries", "0")
+        ran = copy.run("mirror", tmp_path / "item.json", tmp_path / "m", *arguments)
+        assert (ran.returncode, "set BADGE" in ran.stderr) == (3, True)
+        ran = copy.run("mirror", tmp_path / "item.json", tmp_path / "m", *arguments, BADGE="3-s3cr3t")
+        assert (ran.returncode, shown) == (0, ["3-s3cr3t"]), ran.stderr
+        assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
