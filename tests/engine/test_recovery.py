@@ -15,8 +15,7 @@ from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, pla
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.ledger.runs import RunSpec
-from stacpull.ledger.views import totals
+from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
@@ -99,7 +98,7 @@ def test_a_kill_at_any_step_loses_nothing(
     assert parts(tmp_path) == []
     assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
     assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
-    assert totals(bench.db)["bytes_done"] == 300
+    assert asset_counters(bench.db)["bytes_done"] == 300
     bench.close()
     assert landed == (at < STEPS)
 
