@@ -21,7 +21,8 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "digests", "errors",
+        "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "concurrency",
+        "digests", "errors",
         "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4",
         "spans", "speed", "spelling", "system", "threads", "urls",
@@ -82,7 +83,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "clock", "config.options", "engine.network",
+            "", "arguments", "catalog.tables", "clock", "concurrency", "config.options", "engine.network",
             "engine.run_control", "errors", "events", "filters.interval", "hosts", "ledger.database",
             "ledger.results", "models", "net.addresses", "net.client", "net.gate",
             "net.json",

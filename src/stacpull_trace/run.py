@@ -10,11 +10,12 @@ the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol, TypeVar
 
+from stacpull.concurrency import for_each
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
@@ -254,26 +255,19 @@ class TraceRun:
             return None, f"its QA file could not be read: {error.failure.message.rstrip('.')}"
         return {name: text for name, text in header.tags.items() if "LAYER_2_VALUE" in name}, None
 
-    async def _each(self, stage: str, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+    async def _each(self, stage: str, items: Collection[T], work: Callable[[T], Awaitable[None]]) -> None:
         """Call `work` for all items concurrently, until done or stopped."""
-        waiting = list(items)
-        total = len(waiting)
-        queue = iter(waiting)
         done = 0
-        self._report(stage, done, total)
+        self._report(stage, done, len(items))
 
-        async def worker() -> None:
+        async def unless_stopped(item: T) -> None:
             nonlocal done
-            for item in queue:
-                if self.stopped:
-                    return
+            if not self.stopped:
                 await work(item)
                 done += 1
-                self._report(stage, done, total)
+                self._report(stage, done, len(items))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._at_once, total)):
-                group.create_task(worker())
+        await for_each(items, unless_stopped, self._at_once)
 
     def _report(self, stage: str, done: int, total: int | None) -> None:
         if self._on_event is not None:

@@ -58,7 +58,7 @@ class Opened:
             network=cast("Any", network),
             store=nothing,
             items=nothing,
-            present=nothing,
+            has_file=nothing,
             emit=lambda event: self.notices.append(str(event)),
         )
 

@@ -21,7 +21,7 @@ from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, remote_store
-from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, PresentFiles
+from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, HasFile
 
 if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
@@ -51,26 +51,24 @@ def open_parts(
     return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
-class FilesInDest:
-    """The files of a DEST that this process may read (`PresentFiles`)."""
+def has_file_in(files: StoredFiles) -> HasFile:
+    """Return what looks for files in a DEST that this process may read."""
 
-    def __init__(self, files: StoredFiles) -> None:
-        self._files = files
-
-    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
-        """See `PresentFiles.has`."""
-        return await asyncio.to_thread(self._has, path_in_dest(job.directory, job.name or ""), job, checksum)
-
-    def _has(self, path: str, job: Job, checksum: Checksum | None) -> bool:
+    def has_file(job: Job, checksum: Checksum | None) -> bool:
+        path = path_in_dest(job.directory, job.name or "")
         if checksum is None:
             if job.version_in_dest is None or job.name is None:
                 return False
-            return self._files.state_of(path, algorithm=None).size == job.version_in_dest.size
+            return files.state_of(path, algorithm=None).size == job.version_in_dest.size
         try:
-            is_file = self._files.obstacle(path) is None
-            return is_file and digest_in(self._files, path, checksum) == checksum.digest
+            return files.obstacle(path) is None and digest_in(files, path, checksum) == checksum.digest
         except OSError:
             return False
+
+    async def has_file_off_loop(job: Job, checksum: Checksum | None) -> bool:
+        return await asyncio.to_thread(has_file, job, checksum)
+
+    return has_file_off_loop
 
 
 def open_pool(
@@ -82,7 +80,7 @@ def open_pool(
     options: Options,
     *,
     parts: FileParts | StreamedParts,
-    present: PresentFiles,
+    has_file: HasFile,
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
@@ -99,7 +97,7 @@ def open_pool(
         destination: DEST, which `--adopt` searches.
         options: The options of the run.
         parts: The parts of long bodies.
-        present: Looks at the files that DEST has.
+        has_file: Looks at the files that DEST has.
         prefer: `Selection.prefer`.
         clip: `Selection.clip`.
         most_deferred: The most deferred failures per host.
@@ -114,7 +112,7 @@ def open_pool(
         clock=network.clock,
         connections=CONNECTIONS if isinstance(parts, FileParts) else 1,
         secrets=network.secrets,
-        present=present,
+        has_file=has_file,
         can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
 from stacpull.config.options import Options
-from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
+from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
@@ -263,7 +263,7 @@ class MirrorRun:
     ) -> Pool[Job, Arrival | None] | Workers:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
-        present = FilesInDest(self._workspace.destination)
+        has_file = has_file_in(self._workspace.destination)
         pool = open_pool(
             asyncio.Queue() if self._options.uses_dask else queue,
             self._store.outcomes,
@@ -272,7 +272,7 @@ class MirrorRun:
             self._workspace.destination,
             self._options,
             parts=parts,
-            present=present,
+            has_file=has_file,
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
@@ -290,7 +290,7 @@ class MirrorRun:
             network=network,
             store=self._store,
             items=reader,
-            present=present,
+            has_file=has_file,
             emit=self._emit,
         )
 

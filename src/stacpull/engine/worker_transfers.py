@@ -14,7 +14,7 @@ from stacpull.config.environment import add_variables, completed, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import FilesInDest, open_parts, open_pool
+from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.outcome_sender import OutcomeSender
@@ -150,8 +150,8 @@ class FirstProcess:
         answer: messages.Granted = await self.channel.request(messages.Reserve(0, host, amount))
         return answer.seconds
 
-    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
-        """See `PresentFiles.has`."""
+    async def has_file(self, job: Job, checksum: Checksum | None) -> bool:
+        """See `transfer.attempt.HasFile`."""
         request = messages.LookForFile(0, job.row, checksum)
         answer: messages.FileFound = await self.channel.request(request)
         return answer.is_found
@@ -204,7 +204,7 @@ class Worker:
             destination,
             options,
             parts=parts,
-            present=first if asks_first else FilesInDest(destination),
+            has_file=first.has_file if asks_first else has_file_in(destination),
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the first network process

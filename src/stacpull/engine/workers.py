@@ -65,7 +65,7 @@ from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.threads import to_its_end
-from stacpull.transfer.attempt import PresentFiles
+from stacpull.transfer.attempt import HasFile
 
 _JOBS_TO_START = 64
 """Waiting jobs with which workers are started: ten milliseconds of work or more."""
@@ -183,7 +183,7 @@ class Workers:
         network: The network of this process.
         store: The store process.
         items: Reads items again for all processes.
-        present: Looks at files for Dask workers that may lack the credentials of DEST.
+        has_file: Looks at files for Dask workers that may lack the credentials of DEST.
         emit: Called with notices for the user.
     """
 
@@ -196,7 +196,7 @@ class Workers:
         network: Network,
         store: StoreClient,
         items: ItemReader,
-        present: PresentFiles,
+        has_file: HasFile,
         emit: Listener,
     ) -> None:
         self._queue = queue
@@ -205,7 +205,7 @@ class Workers:
         self._network = network
         self._store = store
         self._items = items
-        self._present = present
+        self._has_file = has_file
         self._emit = emit
         self._workers: dict[StartWorker, WorkerProcess] = {}
         """The running workers, by place."""
@@ -444,7 +444,7 @@ class Workers:
         """
         is_found = False
         if (job := worker.open.get(request.row)) is not None:
-            is_found = await self._present.has(job, request.checksum)
+            is_found = await self._has_file(job, request.checksum)
         worker.send(messages.FileFound(request.number, is_found))
 
     def _send_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:

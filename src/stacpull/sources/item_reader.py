@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.errors import ungrouped
+from stacpull.concurrency import for_each
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json import weight_of_document
 from stacpull.net.transport import TransferError
@@ -135,19 +135,14 @@ class ItemReader:
                 for href, item in batch.items():
                     self._keep(href, ReadItem(item, began))
                     take(href, item)
-        waiting = iter([href for href in distinct if href not in found])
 
-        async def read_each() -> None:
-            for href in waiting:
-                try:
-                    take(href, (await self.read(href)).document)
-                except TransferError as error:
-                    found[href] = error.failure
+        async def read(href: str) -> None:
+            try:
+                take(href, (await self.read(href)).document)
+            except TransferError as error:
+                found[href] = error.failure
 
-        with ungrouped():
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_MOST_TASKS, len(distinct) - len(found))):
-                    group.create_task(read_each())
+        await for_each([href for href in distinct if href not in found], read, _MOST_TASKS)
         return [found[href] for href in hrefs]
 
     async def _read_now(self, href: str) -> ReadItem:

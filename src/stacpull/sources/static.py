@@ -6,13 +6,13 @@ the whole tree is walked. With `-C` the collection is searched level by level, a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from stacpull.errors import SourceError, UsageError, ungrouped
+from stacpull.concurrency import for_each
+from stacpull.errors import SourceError, UsageError
 from stacpull.models import Failure, Json, Page, PageRequest, Unread
 from stacpull.net.json import weight_of_document
 from stacpull.net.json_reader import Document
@@ -198,27 +198,22 @@ def _children(level: list[Document]) -> list[str]:
 async def _read_catalogs(reader: JsonReader, urls: list[str]) -> list[Document]:
     """Read these catalogs at once. Return them without their `item` links."""
     found: dict[str, Document] = {}
-    waiting = iter(urls)
     weight = 0
 
-    async def read_each() -> None:
+    async def read(url: str) -> None:
         nonlocal weight
-        for url in waiting:
-            document = await outcome_of(reader, url)
-            if isinstance(document, Document) and document.members:
-                kept = without_links(document.members, "item")
-                weight += weight_of_document(kept)
-                if weight > _HEAVIEST_LEVEL:
-                    raise SourceError(
-                        "The documents of the collections are too large to search: "
-                        "use the URL of the collection as SOURCE."
-                    )
-                found[url] = document._replace(body=kept)
+        document = await outcome_of(reader, url)
+        if isinstance(document, Document) and document.members:
+            kept = without_links(document.members, "item")
+            weight += weight_of_document(kept)
+            if weight > _HEAVIEST_LEVEL:
+                raise SourceError(
+                    "The documents of the collections are too large to search: "
+                    "use the URL of the collection as SOURCE."
+                )
+            found[url] = document._replace(body=kept)
 
-    with ungrouped():
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(urls))):
-                group.create_task(read_each())
+    await for_each(urls, read, AT_ONCE)
     return [found[url] for url in urls if url in found]
 
 

@@ -117,17 +117,13 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
         ...
 
 
-class PresentFiles(Protocol):
-    """Looks at files that the ledger has, before a request that only fetches what has changed."""
+HasFile = Callable[[Job, Checksum | None], Awaitable[bool]]
+"""Returns True if the file of a job is in DEST and has this checksum, or with None the size of
+`Job.version_in_dest`. It is called before a request that only fetches what has changed."""
 
-    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
-        """Return True if the file of a job is in DEST.
 
-        Args:
-            job: The job.
-            checksum: The checksum that it must have; None to compare its size with `Job.version_in_dest`.
-        """
-        ...
+async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
+    return False
 
 
 class Fetcher:
@@ -142,7 +138,7 @@ class Fetcher:
         connections: The most connections per file; with 1, a file is received in one response.
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
-        present: Looks at the file of `Job.version_in_dest`: a lost one is fetched completely. None: all are.
+        has_file: A lost file of `Job.version_in_dest` is fetched completely.
         can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
         on_detail: Called with messages for the most verbose log.
     """
@@ -157,7 +153,7 @@ class Fetcher:
         connections: int = CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
-        present: PresentFiles | None = None,
+        has_file: HasFile = _has_no_file,
         can_copy: Callable[[CopySource, int], Awaitable[bool]] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -168,7 +164,7 @@ class Fetcher:
         self.connections = connections
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
-        self._present = present
+        self.has_file = has_file
         self.can_copy = can_copy
         self.on_detail = on_detail
         self.budget = BufferBudget()
@@ -198,10 +194,6 @@ class Fetcher:
             CredentialsError: AWS credentials are configured but cannot be obtained.
         """
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
-
-    async def has(self, job: Job, checksum: Checksum | None = None) -> bool:
-        """See `PresentFiles.has`."""
-        return self._present is not None and await self._present.has(job, checksum)
 
     def is_fresh(self, job: Job) -> bool:
         """Return True if an asset has no part that could be resumed."""
@@ -320,7 +312,7 @@ class _Attempt:
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         if point is not None:
             return await self._resume(point)
-        if job.version_in_dest is not None and await fetcher.has(job):
+        if job.version_in_dest is not None and await fetcher.has_file(job, None):
             return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
 
@@ -356,7 +348,7 @@ class _Attempt:
             return await self._confirm(taken)
         is_current, stated = not is_denied, self._job.checksum
         if is_current and version.checksum_unverified:
-            is_current = stated is not None and await self._fetcher.has(self._job, stated)
+            is_current = stated is not None and await self._fetcher.has_file(self._job, stated)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self, doubt: Check | None = None) -> Arrival:

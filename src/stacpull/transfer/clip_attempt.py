@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from stacpull.errors import ungrouped
+from stacpull.concurrency import for_each
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
@@ -176,7 +176,7 @@ class ClipFetcher:
 
     async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         known, fetcher = job.version_in_dest, self._fetcher
-        if known is not None and not await fetcher.has(job):
+        if known is not None and not await fetcher.has_file(job, None):
             known = None
         condition = {} if known is None else change_headers(known.validator)
         version = FileVersion(
@@ -265,19 +265,12 @@ async def _copy(
         TransferError, ChangedError: As in `FileVersion.range`.
         DestinationError: As in `put`.
     """
-    reads = iter(file.reads)
-    with ungrouped():
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_CONNECTIONS, len(file.reads))):
-                group.create_task(_copy_some(version, reads, put))
 
-
-async def _copy_some(
-    version: FileVersion, reads: Iterator[TileRead], put: Callable[[Sequence[Piece]], Awaitable[None]]
-) -> None:
-    for read in reads:
+    async def copy(read: TileRead) -> None:
         at = read.start
         async with version.range(read.start, read.stop) as chunks:
             async for chunk in chunks:
                 await put(list(pieces(read, at, chunk)))
                 at += len(chunk)
+
+    await for_each(file.reads, copy, _CONNECTIONS)
