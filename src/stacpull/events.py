@@ -164,8 +164,17 @@ It must return quickly and never raise.
 """
 
 
-def scrubbed(event: Event, secrets: Secrets) -> Event:
-    """Return `event` without any of `secrets` in its texts, as a listener may print it."""
+def without_secrets(listener: Listener | None, secrets: Secrets) -> Listener:
+    """Return a listener that passes on events without any of `secrets`, because `listener` may print them."""
+
+    def pass_on(event: Event) -> None:
+        if listener is not None:
+            listener(_scrubbed(event, secrets))
+
+    return pass_on
+
+
+def _scrubbed(event: Event, secrets: Secrets) -> Event:
     match event:
         case Notice() if secrets:
             return replace(event, text=secrets.scrub(event.text))

@@ -22,7 +22,7 @@ from stacpull.engine.run_control import FailureLimit, walk_and_transfer
 from stacpull.engine.selector import Selector
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json
@@ -54,7 +54,7 @@ class HeadersRun:
         options: Options,
         *,
         tiles: bool,
-        on_event: Listener | None,
+        on_event: Listener,
         stop: asyncio.Event | None,
     ) -> None:
         self._results = results
@@ -64,11 +64,10 @@ class HeadersRun:
         self._options = options
         self._tiles = tiles
         self._clock = network.clock
-        self._listener = on_event
+        self._emit = on_event
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._started = network.clock.monotonic()
-        network.events.hand_over(self._emit)
         self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -218,10 +217,6 @@ class HeadersRun:
             self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
-
-    def _emit(self, event: Event) -> None:
-        if self._listener is not None:
-            self._listener(scrubbed(event, self._network.secrets))
 
 
 class _HeaderFetcher:

@@ -29,10 +29,11 @@ from stacpull.engine.run_control import timed_stop
 from stacpull.engine.run_opening import opened_source
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
-from stacpull.events import Listener
+from stacpull.events import Listener, without_secrets
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.results import Results
 from stacpull.models import Json
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, as_mapping, row_values
@@ -130,7 +131,12 @@ async def _headers(
         if before is not None and before["ended"]:
             report = await asyncio.to_thread(_stored_report, results, before, address.url)
         else:
-            async with opened_source(address, options, stop, on_event=on_event) as (network, opened):
+            secrets = Secrets()
+            listener = without_secrets(on_event, secrets)
+            async with opened_source(address, options, stop, secrets=secrets, on_event=listener) as (
+                network,
+                opened,
+            ):
                 run = HeadersRun(
                     results,
                     opened,
@@ -138,7 +144,7 @@ async def _headers(
                     selection,
                     options,
                     tiles=tiles,
-                    on_event=on_event,
+                    on_event=listener,
                     stop=stop,
                 )
                 report = await run.execute(before)

@@ -321,25 +321,23 @@ def test_fifty_login_pages_stop_the_run() -> None:
     ("per_host", "concurrency", "first"), [(64, None, 16), (4, None, 4), (64, 40, 40), (8, 40, 8)]
 )
 def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: int) -> None:
-    events = NetworkEvents()
-    gates = Gates(per_host, concurrency, VirtualClock(), events=events)
+    reported: list[Notice] = []
+    gates = Gates(per_host, concurrency, VirtualClock(), events=NetworkEvents(reported.append))
     gate = gates["h:443"]
     assert gates["h:443"] is gate
     assert gates["h:80"] is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
-    events.hand_over((reported := []).append)
     gate.throttled(1)
     assert [notice.level for notice in reported] == ["debug"]
 
 
 def test_only_throttling_seen_by_this_process_is_reported() -> None:
     clock = VirtualClock()
-    events = NetworkEvents()
-    gates = Gates(64, None, clock, events=events)
     reports: list[tuple[str, float]] = []
-    events.share_closings(lambda host, seconds: reports.append((host, seconds)))
+    events = NetworkEvents(peers=[lambda host, seconds: reports.append((host, seconds))])
+    gates = Gates(64, None, clock, events=events)
 
     async def course() -> None:
         gates["a:443"].throttled(2.0)
@@ -363,8 +361,6 @@ def test_a_long_wait_for_a_host_is_reported_once(
     answers: tuple[float | str | None, ...], reported_after: int | None
 ) -> None:
     clock = VirtualClock()
-    events = NetworkEvents()
-    gates = Gates(64, None, clock, events=events)
     reports: list[tuple[int, str]] = []
     number = 0
 
@@ -372,7 +368,7 @@ def test_a_long_wait_for_a_host_is_reported_once(
         if notice.level == "warning":
             reports.append((number, notice.text))
 
-    events.hand_over(hear)
+    gates = Gates(64, None, clock, events=NetworkEvents(hear))
 
     async def course() -> None:
         nonlocal number

@@ -19,6 +19,7 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
+from stacpull.engine.journal import Journal
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import source_address
@@ -35,7 +36,7 @@ from stacpull.engine.selection_checks import validate
 from stacpull.engine.store_client import started_store
 from stacpull.engine.workspace import refuse_own_catalog
 from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
-from stacpull.events import Listener, Notice
+from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
@@ -46,6 +47,7 @@ from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
 from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
+from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.pages import pages_from
@@ -158,13 +160,14 @@ async def _mirror(
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, place.work)
     spec = _spec(address.url, selection, options, address.credential_names)
+    secrets = Secrets()
+    journal = Journal(place.log, secrets, SystemClock(), on_event)
     try:
         async with (
             started_store(place.modules) as started,
-            opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
-                network,
-                opened,
-            ),
+            opened_source(
+                address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
+            ) as (network, opened),
         ):
             await unless_stopped(lambda: validate(opened, selection, layout), stop)
             async with opened_workspace(place, on_event) as workspace:
@@ -183,7 +186,7 @@ async def _mirror(
                     opened,
                     network,
                     options,
-                    on_event=on_event,
+                    journal,
                     stop=stop,
                 ).execute()
     except InterruptedRunError as error:
@@ -382,11 +385,13 @@ async def plan(
     async with temporary_input(source) as stored:
         options = completed(options, stored.source)
         address = source_address(stored.source, options, stored.path)
-        async with opened_source(address, options, on_event=on_event) as (network, opened):
+        secrets = Secrets()
+        listener = without_secrets(on_event, secrets)
+        async with opened_source(address, options, secrets=secrets, on_event=listener) as (network, opened):
             await validate(opened, selection, layout)
 
             def estimate(listed: UrlList | None = None) -> Estimate:
-                return Estimate(opened, network, selection, options, on_event=on_event, urls=listed)
+                return Estimate(opened, network, selection, options, on_event=listener, urls=listed)
 
             if urls is None or out is None:
                 return await estimate().report(place)

@@ -26,7 +26,7 @@ from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Event, Listener, Notice, Progress, scrubbed
+from stacpull.events import Listener, Notice, Progress
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
@@ -97,7 +97,7 @@ class Estimate:
         selection: Selection,
         options: Options,
         *,
-        on_event: Listener | None,
+        on_event: Listener,
         urls: UrlList | None = None,
     ) -> None:
         self._source = source
@@ -105,9 +105,8 @@ class Estimate:
         self._selection = selection
         self._options = options
         self._clock = network.clock
-        self._listener = on_event
+        self._emit = on_event
         self._urls = urls
-        network.events.hand_over(self._warn)
         self._primary = _Counts()
         self._linked = _Counts()
         self._were_linked = 0
@@ -228,20 +227,19 @@ class Estimate:
         for reason, items in selected.left_out.items():
             self._left_out[reason] += len(new.intersection(items))
         await self._take_items(selected)
-        if self._listener is not None:
-            counters = self._network.counters
-            self._listener(
-                Progress(
-                    items_seen=self.items_seen,
-                    items_matched=self._matched,
-                    items_announced=self._announced,
-                    items_wanted=self._selection.most_items,
-                    hosts=self._network.client.gates.progress(),
-                    requests=counters.requests,
-                    retries=counters.retries,
-                    bytes_fetched=counters.bytes_fetched,
-                )
+        counters = self._network.counters
+        self._emit(
+            Progress(
+                items_seen=self.items_seen,
+                items_matched=self._matched,
+                items_announced=self._announced,
+                items_wanted=self._selection.most_items,
+                hosts=self._network.client.gates.progress(),
+                requests=counters.requests,
+                retries=counters.retries,
+                bytes_fetched=counters.bytes_fetched,
             )
+        )
         return len(new)
 
     async def restart(self) -> int:
@@ -357,14 +355,6 @@ class Estimate:
                 return content_range(response.headers).total
         except TransferError:
             return None
-
-    def _warn(self, notice: Notice) -> None:
-        if notice.level == "warning":
-            self._emit(notice)
-
-    def _emit(self, event: Event) -> None:
-        if self._listener is not None:
-            self._listener(scrubbed(event, self._network.secrets))
 
 
 class _Noted(NamedTuple):

@@ -12,7 +12,7 @@ import orjson
 from msgspec.structs import asdict
 
 from stacpull.clock import Clock
-from stacpull.events import Event, Progress, Stage
+from stacpull.events import Event, Listener, Progress, Stage, without_secrets
 from stacpull.redact import Secrets
 from stacpull.store.regular import open_regular
 
@@ -20,21 +20,30 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class Journal:
-    """Collects events on the loop; `flush` appends them to the file and is called off the loop."""
+    """Collects the events of a run on the loop; `flush` appends them to the file and is called off the loop.
 
-    def __init__(self, path: Path, secrets: Secrets, clock: Clock) -> None:
+    Args:
+        path: The file, whose directory need not exist before `flush`.
+        secrets: Removed from all texts.
+        clock: Gives the time of the events.
+        on_event: Also gets the events.
+    """
+
+    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path = path
         self._secrets = secrets
         self._clock = clock
+        self._pass_on = without_secrets(on_event, secrets)
         self._lines: deque[bytes] = deque()
         self._flushing = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Add an event. Progress is not logged."""
+        """Add an event, and pass it on. Progress is not logged."""
         if not isinstance(event, Progress | Stage):
             line = {"time": self._clock.time(), "event": type(event).__name__}
             line |= {name: self._clean(value) for name, value in asdict(event).items()}
             self._lines.append(orjson.dumps(line))
+        self._pass_on(event)
 
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""

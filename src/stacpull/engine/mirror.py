@@ -43,7 +43,7 @@ from stacpull.errors import (
     cause,
     ungrouped,
 )
-from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, scrubbed
+from stacpull.events import Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run
@@ -80,8 +80,8 @@ class MirrorRun:
         source: Source,
         network: Network,
         options: Options,
+        journal: Journal,
         *,
-        on_event: Listener | None,
         stop: asyncio.Event | None,
     ) -> None:
         self._workspace = workspace
@@ -93,12 +93,9 @@ class MirrorRun:
             network.secrets.add(*workspace.lease.secrets)
         self._options = options
         self._clock = network.clock
-        self._listener = on_event
+        self._emit = journal
         self._stop = stop or asyncio.Event()
         self._failures = FailureLimit(options.max_failures, self._stop)
-        self._journal = Journal(
-            workspace.destination.work / ".stacpull" / "log.ndjson", network.secrets, network.clock
-        )
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
@@ -110,7 +107,6 @@ class MirrorRun:
             on_broken=self._break,
         )
         self._stats = RunStats(run, self._store, network)
-        network.events.hand_over(self._emit)
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
@@ -358,11 +354,6 @@ class MirrorRun:
 
     # --- messages and reports ----------------------------------------------------------------------------
 
-    def _emit(self, event: Event) -> None:
-        self._journal(event)
-        if self._listener is not None:
-            self._listener(scrubbed(event, self._network.secrets))
-
     async def _tick(self) -> None:
         ticks = 0
         while True:
@@ -371,7 +362,7 @@ class MirrorRun:
             if (lease := self._workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
             self._emit(self._stats.progress())
-            await asyncio.to_thread(self._journal.flush)
+            await asyncio.to_thread(self._emit.flush)
             if ticks % _SAVED_EVERY == 0:
                 await self._save_effort()
 
@@ -425,7 +416,7 @@ class MirrorRun:
                 self._emit(Notice("warning", f"{what} missing in {destination.name} and restored."))
         finally:
             self._emit(RunEnded(self._run.id, ended))
-            await asyncio.to_thread(self._journal.flush)
+            await asyncio.to_thread(self._emit.flush)
         return self._stats.report(
             state,
             reason,

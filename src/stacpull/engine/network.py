@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
+from stacpull.events import Notice
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.net.addresses import AddressPolicy
@@ -23,7 +24,7 @@ from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
 from stacpull.net.limits import Limits, Reserve
 from stacpull.net.logins.registry import Logins
-from stacpull.net.notices import NetworkEvents
+from stacpull.net.notices import NetworkEvents, Peer
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -127,6 +128,9 @@ async def open_network(
     addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
     reserve: Reserve | None = None,
+    secrets: Secrets | None = None,
+    on_notice: Callable[[Notice], None] = lambda _: None,
+    peers: Sequence[Peer] = (),
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
@@ -137,9 +141,13 @@ async def open_network(
         addresses: For a worker: the address policy of the first network process.
         policy: The retry policy; None for the one of the options.
         reserve: For a worker: requests a share of the user's limits from the first network process.
+        secrets: Gets the credentials; None for a new object.
+        on_notice: Called with messages for the user.
+        peers: For a worker: tells the first network process that a host throttles.
     """
     keys = options.s3.keys or ()
-    secrets = Secrets((*credentials_in(address.headers), *address.query.values(), *keys))
+    secrets = Secrets() if secrets is None else secrets
+    secrets.add(*credentials_in(address.headers), *address.query.values(), *keys)
     shares = _shares(options, processes)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
@@ -153,7 +161,7 @@ async def open_network(
         if scheme.is_web and (transport := scheme.transport(setup)) is not None
     }
     policy = policy or RetryPolicy(retries=options.retries)
-    counters, events = Counters(), NetworkEvents()
+    counters, events = Counters(), NetworkEvents(on_notice, peers)
     logins = None
     if options.provider is not None:
         logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input
+from stacpull.engine.journal import Journal
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import Network, SourceAddress, open_network, source_address
 from stacpull.engine.run_control import unless_stopped
@@ -26,6 +27,7 @@ from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run, RunSpec
+from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
@@ -113,15 +115,16 @@ async def continue_run(
         )
     run = await on_ledger(workspace, lambda: begin(options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
+    secrets = Secrets()
+    journal = Journal(place.log, secrets, SystemClock(), on_event)
     async with (
         started_store(place.modules) as started,
-        opened_source(address, options, stop, processes=options.processes, on_event=on_event) as (
-            network,
-            opened,
-        ),
+        opened_source(
+            address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
+        ) as (network, opened),
     ):
         return await MirrorRun(
-            workspace, started, run, opened, network, options, on_event=on_event, stop=stop
+            workspace, started, run, opened, network, options, journal, stop=stop
         ).execute()
 
 
@@ -145,23 +148,28 @@ async def opened_source(
     stop: asyncio.Event | None = None,
     *,
     processes: int = 1,
-    on_event: Listener | None = None,
+    secrets: Secrets | None = None,
+    on_event: Listener = lambda _: None,
 ) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network (of one of `processes` processes) and the source; `on_event` gets long waits.
+    """Open the network (of one of `processes` processes) and the source.
+
+    Args:
+        address: SOURCE.
+        options: How to transfer.
+        stop: Set it to give up.
+        processes: The number of processes that share the limits.
+        secrets: Gets the credentials; None for a new object.
+        on_event: Called with messages of the network.
 
     Raises:
         CredentialsError, SourceError: The source cannot be read.
         InterruptedRunError: `stop` was set before the source was open.
     """
     stop = stop or asyncio.Event()
-    async with open_network(address, options, processes=processes) as network:
-        network.events.hand_over(partial(_warn, on_event))
+    async with open_network(
+        address, options, processes=processes, secrets=secrets, on_notice=on_event
+    ) as network:
         yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
-
-
-def _warn(on_event: Listener | None, notice: Notice) -> None:
-    if on_event is not None and notice.level == "warning":
-        on_event(notice)
 
 
 @asynccontextmanager
@@ -178,8 +186,9 @@ async def opened_workspace(place: DestAddress, on_event: Listener | None = None)
     loop = asyncio.get_running_loop()
 
     def on_silent(text: str) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(_warn, on_event, Notice("warning", text))
+        if on_event is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(on_event, Notice("warning", text))
 
     async with in_thread(open_workspace(place.work, place.bucket, on_silent)) as workspace:
         yield workspace

@@ -74,6 +74,8 @@ async def _transfer(
             settings.options,
             addresses=settings.addresses,
             reserve=first.reserve,
+            on_notice=first.report,
+            peers=[first.close_host],
         ) as network:
             options, durable = settings.options, settings.durable
             parts = await asyncio.to_thread(open_parts, destination, options, durable=durable)
@@ -156,6 +158,15 @@ class FirstProcess:
         answer: messages.FileFound = await self.channel.request(request)
         return answer.is_found
 
+    def report(self, notice: Notice) -> None:
+        """Report what the user must know."""
+        if notice.level == "warning":
+            self.send(messages.Noticed("warning", notice.text))
+
+    def close_host(self, host: str, seconds: float) -> None:
+        """Report that a host throttles."""
+        self.send(messages.Throttled(host, seconds))
+
     def _take_message(self, message: messages.ToWorker) -> None:
         if isinstance(message, messages.ItemRead | messages.FileFound | messages.Granted):
             self.channel.take_response(message)
@@ -217,10 +228,6 @@ class Worker:
         Raises:
             BaseException: An error that ends the run.
         """
-        self._network.events.hand_over(self._pass_on)
-        self._network.events.share_closings(
-            lambda host, seconds: self._first.send(messages.Throttled(host, seconds))
-        )
         with ungrouped():
             async with asyncio.TaskGroup() as group:
                 ended = group.create_task(self._end.wait())
@@ -265,11 +272,6 @@ class Worker:
                     self._end.set()
 
     # --- the network -------------------------------------------------------------------------------------
-
-    def _pass_on(self, notice: Notice) -> None:
-        """Report what the user must know."""
-        if notice.level == "warning":
-            self._first.send(messages.Noticed("warning", notice.text))
 
     def _spent(self) -> messages.Spent:
         counters, hosts = self._network.counters, self._network.client.gates.progress()

@@ -221,9 +221,6 @@ class Workers:
         """Workers that were replaced since the last outcome."""
         self._shown: set[str] = set()
         self._group = asyncio.TaskGroup()
-        network.events.share_closings(
-            lambda host, seconds: self._send_throttled(messages.Throttled(host, seconds))
-        )
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
@@ -317,6 +314,7 @@ class Workers:
                 self._emit(Notice("warning", f"A worker process {how}; another one takes its place."))
             how = await worker.ended()
             self._network.client.gates.ended(worker)
+            self._network.events.peers.discard(worker.close_host)
             if self._supply.shares is not None:
                 self._supply.shares.left(worker)
             await self._take_back(worker)
@@ -397,7 +395,7 @@ class Workers:
                 worker.send(messages.Granted(number, seconds))
             case messages.Throttled(host, seconds):
                 self._network.client.gates[host].throttled(seconds, from_other_process=True)
-                self._send_throttled(message, but=worker)
+                self._network.events.closed(host, seconds, worker.close_host)
             case messages.Spent():
                 worker.add_up(message, self._network.counters)
                 self._network.client.gates.reported(worker, message.hosts)
@@ -447,11 +445,6 @@ class Workers:
             is_found = await self._has_file(job, request.checksum)
         worker.send(messages.FileFound(request.number, is_found))
 
-    def _send_throttled(self, message: messages.Throttled, but: WorkerProcess | None = None) -> None:
-        for worker in self._workers.values():
-            if worker is not but:
-                worker.send(message)
-
     def _welcome(self, worker: WorkerProcess) -> None:
         """Start a worker's transfers, and send it the current pauses of hosts."""
         worker.ready = True
@@ -459,7 +452,8 @@ class Workers:
             self._supply.shares.joined(worker)
         for gate in self._network.client.gates:
             if seconds := gate.closed_for():
-                worker.send(messages.Throttled(gate.host, seconds))
+                worker.close_host(gate.host, seconds)
+        self._network.events.peers.add(worker.close_host)
 
 
 def _too_many_lost(how: str) -> WorkerError:
@@ -562,6 +556,10 @@ class WorkerProcess(ABC):
         """Set its limits."""
         self.slots = slots
         self.send(messages.NewLimits(slots, per_host))
+
+    def close_host(self, host: str, seconds: float) -> None:
+        """Tell it that a host throttles."""
+        self.send(messages.Throttled(host, seconds))
 
     def give(self, jobs: list[Job]) -> None:
         """Send it jobs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from stacpull.events import Notice
 
@@ -10,23 +10,24 @@ SILENT_AFTER = 5.0
 """Seconds without an answer, or without progress, after which a message names what the run waits for."""
 
 
+Peer = Callable[[str, float], None]
+"""Tells another process of the run that a host must get no requests for some seconds."""
+
+
 class NetworkEvents:
-    """Gates, the reader and logins report events here. Each kind of event has one listener."""
+    """Gates, the reader and logins report events here.
 
-    def __init__(self) -> None:
-        self._on_notice: Callable[[Notice], None] = lambda _: None
-        self._on_closed: Callable[[str, float], None] = lambda *_: None
+    Args:
+        on_notice: Called with messages for the user.
+        peers: The other processes of the run. The first process adds a worker when it has joined, and removes
+            it when it has left.
+    """
 
-    def hand_over(self, on_notice: Callable[[Notice], None]) -> None:
-        """Set the listener for messages.
-
-        While SOURCE is opened, the opener listens; afterwards the run, which has a log.
-        """
+    def __init__(
+        self, on_notice: Callable[[Notice], None] = lambda _: None, peers: Iterable[Peer] = ()
+    ) -> None:
         self._on_notice = on_notice
-
-    def share_closings(self, on_closed: Callable[[str, float], None]) -> None:
-        """Set the listener for hosts that throttle, which tells the other processes."""
-        self._on_closed = on_closed
+        self.peers = set(peers)
 
     def warn(self, sentence: str) -> None:
         """Report a warning, for example a long wait or JSON that is not strict."""
@@ -36,6 +37,8 @@ class NetworkEvents:
         """Report a detail for the most verbose log, for example a changed limit."""
         self._on_notice(Notice("debug", sentence))
 
-    def closed(self, host: str, seconds: float) -> None:
-        """Report that `host` asked to wait for `seconds`."""
-        self._on_closed(host, seconds)
+    def closed(self, host: str, seconds: float, reported_by: Peer | None = None) -> None:
+        """Report to the other processes that `host` asked to wait for `seconds`."""
+        for peer in self.peers:
+            if peer != reported_by:
+                peer(host, seconds)
