@@ -472,23 +472,23 @@ class _StreamedPart:
         """
         await self._sent()
         if not self._is_hashed_later:
-            await self._off_loop(self._hash_on, self.size - len(self._tail), self._tail.view())
+            await _off_loop(self._store, self._hash_on, self.size - len(self._tail), self._tail.view())
         elif self.hashed != self.size:
             await self._complete()
-            await self._off_loop(self._read_back)
+            await _off_loop(self._store, self._read_back)
 
     async def _complete(self) -> None:
         """Complete the upload."""
         if self._etag is not None:
             return
         if not self._pieces:
-            self._etag = await self._off_loop(self._staged.send_whole, self._note, self._tail.view())
+            self._etag = await _off_loop(self._store, self._staged.send_whole, self._note, self._tail.view())
         else:
             if self._tail:
                 await self._send_tail()
             await self._sent()
             pieces = [self._pieces[number] for number in sorted(self._pieces)]
-            self._etag = await self._off_loop(self._complete_upload, pieces)
+            self._etag = await _off_loop(self._store, self._complete_upload, pieces)
         self._tail = _Tail()
         self._give_back()
 
@@ -530,7 +530,7 @@ class _StreamedPart:
             self._note.key, self._etag or "", self.size, self._checksum, digest, new_identity()
         )
         name = complete_part_name(*self.pair, self.size, etag, filename, unproven=unproven)
-        await self._off_loop(self._staged.finish, self._note, name, staged)
+        await _off_loop(self._store, self._staged.finish, self._note, name, staged)
         self._on_end(self, is_kept=False)
         return name
 
@@ -554,14 +554,11 @@ class _StreamedPart:
         self._give_back()
         self._on_end(self, is_kept=False)
         if self._note.upload or self._etag is not None:
-            await self._off_loop(self._staged.drop_upload, self._note)
+            await _off_loop(self._store, self._staged.drop_upload, self._note)
 
     def _give_back(self) -> None:
         room, self._room = self._room, 0
         self._budget.release(room)
-
-    async def _off_loop(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-        return await _off_loop(self._store, work, *values, **named)
 
 
 async def _off_loop(store: BucketStore, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:

@@ -1,0 +1,72 @@
+"""Blocking work in threads ends, whatever becomes of the task that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from stacpull.threads import in_thread
+
+
+@pytest.mark.parametrize("error", [None, LookupError("broke"), asyncio.CancelledError()])
+def test_a_context_off_the_loop_receives_the_error_of_its_block(error: BaseException | None) -> None:
+    received: list[BaseException | None] = []
+
+    @contextmanager
+    def context() -> Iterator[int]:
+        try:
+            yield 7
+        except BaseException as caught:
+            received.append(caught)
+            raise
+        received.append(None)
+
+    async def run() -> None:
+        async with in_thread(context()) as value:
+            assert value == 7
+            if error is not None:
+                raise error
+
+    with nullcontext() if error is None else pytest.raises(type(error)):
+        asyncio.run(run())
+    assert received == [error]
+
+
+async def cancelled_between(
+    work: Coroutine[Any, Any, object], entered: threading.Event, proceed: threading.Event
+) -> None:
+    """Cancel `work` twice while a thread of it waits from `entered` to `proceed`."""
+    running = asyncio.create_task(work)
+    await asyncio.to_thread(entered.wait)
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0.01)
+    proceed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+def test_a_cancellation_while_a_context_is_entered_exits_it() -> None:
+    """The thread cannot be stopped: what it opens would never be closed."""
+    entered, proceed, closed = threading.Event(), threading.Event(), threading.Event()
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        entered.set()
+        proceed.wait()
+        try:
+            yield
+        finally:
+            closed.set()
+
+    async def run() -> None:
+        async with in_thread(context()):
+            pytest.fail("the block is not entered")
+
+    asyncio.run(cancelled_between(run(), entered, proceed))
+    assert closed.is_set()
