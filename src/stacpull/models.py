@@ -3,7 +3,7 @@
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
 Items stay raw JSON dicts: creating a `pystac.Item` takes ten times as long as decoding. Everything else is
-frozen, except `Arrival` and `HeldBody`. This module does no I/O. Only hrefs of assets and
+frozen, except `Arrival` and `PieceBuffer`. This module does no I/O. Only hrefs of assets and
 pages may contain secrets: signatures, which stay in memory.
 """
 
@@ -371,10 +371,10 @@ class CopySource(NamedTuple):
     etag: str
 
 
-class HeldBody(bytearray):
-    """A body whose memory is counted, and bounded, until the store process has it."""
+class PieceBuffer(bytearray):
+    """Memory for a piece of a body: a `PieceBudget` counts it, until `release` is called."""
 
-    on_taken: Callable[[], None]
+    release: Callable[[], None]
     """Called when the store process has the body, so that its memory can be used again."""
 
 

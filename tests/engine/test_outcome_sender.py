@@ -18,7 +18,7 @@ from stacpull.engine.messages import Arrivals
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import TransferSlots
 from stacpull.ledger.outcomes import UnchangedAsset
-from stacpull.models import HeldBody, Job, Validator
+from stacpull.models import Job, PieceBuffer, Validator
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.transfer.arrival import arrival_of
@@ -123,8 +123,8 @@ def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path)
         taken: list[int] = []
         async with sender_at(tmp_path) as (sender, _sent):
             for row in range(3):
-                body = HeldBody(b"x")
-                body.on_taken = partial(taken.append, row)
+                body = PieceBuffer(b"x")
+                body.release = partial(taken.append, row)
                 sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body))
             for count in range(3):
                 assert taken == list(range(count))

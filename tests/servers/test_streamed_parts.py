@@ -39,7 +39,7 @@ from stacpull.engine.messages import Arrivals
 from stacpull.engine.worker_messages import FromWorker
 from stacpull.engine.workers import WorkerProcess, Workers
 from stacpull.errors import DestinationError
-from stacpull.models import BucketLocation, HeldBody, Validator
+from stacpull.models import BucketLocation, PieceBuffer, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
 from stacpull.store.bucket import BucketStore
@@ -634,7 +634,7 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
     """Its room is free again when the store process has it, and not before."""
     body, budget = random.Random(size).randbytes(size), PieceBudget(12 << 20)
 
-    async def received(store: BucketStore) -> tuple[str | HeldBody, bool, bool]:
+    async def received(store: BucketStore) -> tuple[str | PieceBuffer, bool, bool]:
         files = await opened_parts(tmp_path / "files")
         parts = await asyncio.to_thread(
             StreamedParts, store, files, checksum="sha256", in_memory=True, budget=budget
@@ -645,8 +645,8 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
         finished = await part.finish()
         assert (part.size, hashers["sha256"].digest()) == (size, hashlib.sha256(body).digest())
         before = await has_room(budget)
-        if isinstance(finished, HeldBody):
-            finished.on_taken()
+        if isinstance(finished, PieceBuffer):
+            finished.release()
         return finished, before, await has_room(budget)
 
     async def has_room(budget: PieceBudget) -> bool:

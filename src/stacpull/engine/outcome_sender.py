@@ -31,7 +31,7 @@ import msgspec
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.pool import TransferSlots
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, Failure, FailureKind, HeldBody, Job
+from stacpull.models import Arrival, Failure, FailureKind, Job, PieceBuffer
 from stacpull.redact import Secrets
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
@@ -58,8 +58,8 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     arrivals: list[Arrival] = []
     size: int = 0
     """Bytes."""
-    on_taken: list[Callable[[], None]] = []
-    """Called when the store process has it."""
+    releases: list[Callable[[], None]] = []
+    """The `PieceBuffer.release` of its bodies: called when the store process has them."""
 
 
 class OutcomeSender:
@@ -89,7 +89,7 @@ class OutcomeSender:
         durable: bool = False,
     ) -> None:
         self.slots = slots
-        """The slots of the pool: each outcome frees one."""
+        """The slots of the pool."""
         self._send_message = send
         self._secrets = secrets
         self._longest = longest
@@ -122,8 +122,8 @@ class OutcomeSender:
         batch = self._batch
         batch.arrivals.append(received)
         batch.size += received.size
-        if isinstance(body.obj, HeldBody):
-            batch.on_taken.append(body.obj.on_taken)
+        if isinstance(body.obj, PieceBuffer):
+            batch.releases.append(body.obj.release)
         if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
             self._end_batch()
         elif len(batch.arrivals) == 1:
@@ -173,7 +173,7 @@ class OutcomeSender:
         self._loop.call_soon_threadsafe(function, value)
 
     def _send_names(self, arrivals: list[Arrival]) -> None:
-        self.send(arrivals, self.slots.free)
+        self.send(arrivals, self.slots.free)  # without bodies, so nothing confirms it
         self.slots.free(len(arrivals))
 
     def _end_batch(self) -> None:
@@ -198,7 +198,7 @@ class OutcomeSender:
 
     def _batch_written(self, batch: _ArrivalBatch, count: int) -> None:
         self._under_way -= batch.size
-        for taken in batch.on_taken:
-            taken()
+        for release in batch.releases:
+            release()
         self.slots.free(count)
         self._send_some()

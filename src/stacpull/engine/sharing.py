@@ -29,7 +29,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Arrival, Checksum, HeldBody, Job
+from stacpull.models import Arrival, Checksum, Job, PieceBuffer
 from stacpull.net.client import StartedExchange
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store
@@ -150,8 +150,8 @@ class SharedDownloads:
             if received.part:
                 found = await asyncio.to_thread(self._destination.part_identity, received.part)
                 first.identity = None if found is None else found[0]
-            is_held = body is not None and isinstance(body.obj, HeldBody)  # it must not stay in memory
-            first.received = replace(received, body=None) if is_held else received
+            is_buffer = body is not None and isinstance(body.obj, PieceBuffer)  # it must not stay in memory
+            first.received = replace(received, body=None) if is_buffer else received
             self._remember(first, 0 if first.received.body is None else received.size)
         except BaseException:
             if self._recent.get(first.job.href) is first:

@@ -35,7 +35,7 @@ from typing import ParamSpec, TypeVar
 
 from stacpull.digests import Hasher
 from stacpull.errors import DestinationError
-from stacpull.models import HeldBody, ResumePoint, TooLongError, Validator
+from stacpull.models import PieceBuffer, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
 from stacpull.store.buffered_parts import new_identity
@@ -75,7 +75,7 @@ class PieceBudget:
         self._turn = asyncio.Lock()
         self._taken = 0
         """Units."""
-        self._spare: list[HeldBody] = []
+        self._spare: list[PieceBuffer] = []
         """The memory of sent pieces, each of `PIECE` bytes. New memory would cost 2,000 page faults."""
 
     async def acquire(self, size: int) -> int:
@@ -101,16 +101,16 @@ class PieceBudget:
         for _ in range(units):
             self._units.release()
 
-    def memory(self, size: int) -> HeldBody:
+    def memory(self, size: int) -> PieceBuffer:
         """Return memory for a piece, for which there is room. Its content is arbitrary.
 
         That of a piece with `PIECE` bytes may have been used before. Other memory is empty, and grows.
         """
         if size != PIECE:
-            return HeldBody()
-        return self._spare.pop() if self._spare else HeldBody(PIECE)
+            return PieceBuffer()
+        return self._spare.pop() if self._spare else PieceBuffer(PIECE)
 
-    def give_back(self, memory: HeldBody, units: int) -> None:
+    def give_back(self, memory: PieceBuffer, units: int) -> None:
         """Free the room of a piece, and keep its memory for another one."""
         self.release(units)
         if len(memory) == PIECE and self._taken + (len(self._spare) + 1) * (PIECE // _UNIT) <= self._most:
@@ -236,8 +236,8 @@ class StreamedParts:
 class _Tail:
     """The received bytes of the next piece."""
 
-    def __init__(self, memory: HeldBody | None = None) -> None:
-        self.memory = HeldBody() if memory is None else memory
+    def __init__(self, memory: PieceBuffer | None = None) -> None:
+        self.memory = PieceBuffer() if memory is None else memory
         self._size = 0
 
     def __len__(self) -> int:
@@ -253,9 +253,9 @@ class _Tail:
             self.memory.extend(data)
         self._size = end
 
-    def taken(self) -> HeldBody:
+    def taken(self) -> PieceBuffer:
         """Return the bytes, without copying them if nothing else is in their memory."""
-        return self.memory if len(self.memory) == self._size else HeldBody(self.view())
+        return self.memory if len(self.memory) == self._size else PieceBuffer(self.view())
 
     def view(self) -> memoryview:
         """Return the bytes without copying them."""
@@ -412,7 +412,7 @@ class _StreamedPart:
         if failed:
             failed[0].result()
 
-    def _make_room(self, memory: HeldBody, room: int, _: asyncio.Future[None]) -> None:
+    def _make_room(self, memory: PieceBuffer, room: int, _: asyncio.Future[None]) -> None:
         self._budget.give_back(memory, room)
         self._ahead.release()
 
@@ -511,7 +511,7 @@ class _StreamedPart:
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> str | HeldBody:
+    ) -> str | PieceBuffer:
         """See `PartWriter.finish`.
 
         Raises:
@@ -522,7 +522,7 @@ class _StreamedPart:
             body, self._tail = self._tail.taken(), _Tail()
             room, self._room = self._room, 0
             self._on_end(self, is_kept=False)
-            body.on_taken = partial(self._budget.release, room)
+            body.release = partial(self._budget.release, room)
             return body
         await self._complete()
         digest = None if self._checksum is None else self._hashers[self._checksum].digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.models import Arrival, CopySource, HeldBody, Job, Validator
+from stacpull.models import Arrival, CopySource, Job, PieceBuffer, Validator
 from stacpull.planning.layout import final_name
 
 
@@ -11,7 +11,7 @@ def arrival_of(
     size: int,
     filename: str,
     validator: Validator,
-    content: bytes | memoryview | HeldBody | str | None,
+    content: bytes | memoryview | PieceBuffer | str | None,
     *,
     digest: bytes | None = None,
     source: CopySource | None = None,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stacpull.digests import Hasher
-from stacpull.models import HeldBody, ResumePoint, Validator
+from stacpull.models import PieceBuffer, ResumePoint, Validator
 from stacpull.spans import Spans
 
 Piece = tuple[int, bytes]
@@ -71,7 +71,7 @@ class PartWriter(Protocol):
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
-    ) -> str | HeldBody:
+    ) -> str | PieceBuffer:
         """Close the part, which has no gaps, as complete and checked. The publisher takes it from here.
 
         File name, ETag and `unproven` (nothing proved its length) are stored with it. With them the next
