@@ -19,7 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import catalogs, mirror_operations
+from stacpull.engine import catalogs, store_operations
 from stacpull.errors import DestinationError
 from stacpull.store.destination import Destination
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
@@ -168,7 +168,7 @@ def _broken(*_: object, **__: object) -> None:
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(mirror_operations, "_CATALOG_PATIENCE", 0.0)
+    monkeypatch.setattr(store_operations, "_CATALOG_PATIENCE", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 

@@ -469,7 +469,7 @@ def test_warnings_about_the_files_of_the_mirror_arrive(
 ) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
     sync.mirror(str(tmp_path / "tree-1/collection.json"), dest, options=Options(items_parquet=True))
-    monkeypatch.setattr("stacpull.engine.mirror_operations.is_pyarrow_installed", lambda: False)
+    monkeypatch.setattr("stacpull.engine.store_operations.is_pyarrow_installed", lambda: False)
     events: list[object] = []
     sync.merge(dest, [shard], on_event=events.append)
     assert [one for one in events if isinstance(one, Notice)] == [

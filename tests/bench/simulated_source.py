@@ -30,9 +30,9 @@ from tests.bench.simulated_patches import (
 )
 
 from stacpull.engine.pool import Pool
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.models import Arrival, Job
-from stacpull.net.client import Counters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.transport import BufferedResponse, Request, Transport
 from stacpull.schemes.scheme import TransportSetup
 from stacpull.schemes.web import Https
@@ -306,7 +306,7 @@ class SimulatedFastPath:
         sent: SimulatedTransport,
         assets: SharedDownloads,
         pool: Pool[Job, Arrival | None],
-        counters: Counters,
+        counters: NetworkCounters,
     ) -> None:
         self._sent = sent
         self._assets = assets

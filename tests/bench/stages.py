@@ -34,7 +34,7 @@ from stacpull.clock import SystemClock
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.pool import Pool, TransferSlots
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
@@ -158,9 +158,9 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     )
     fetcher = Fetcher(client, local_stages.NoParts())
     with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
-        sharing = SharedDownloads(fetcher, destination, checksum=None)
-        tools = TransferTools(sharing, _NoItems(), RetryPolicy(), clock, lambda _: None)
-        path = partial(FastPath, client, web, sharing)
+        shared = SharedDownloads(fetcher, destination, checksum=None)
+        tools = TransferTools(shared, _NoItems(), RetryPolicy(), clock, lambda _: None)
+        path = partial(FastPath, client, web, shared)
         pool = Pool(queue, _Sink(WORKERS), tools, fast=path if fast else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())

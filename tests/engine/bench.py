@@ -15,7 +15,7 @@ from tests.engine.arrivals import part_name_of
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine import recovery
-from stacpull.engine.mirror_operations import MirrorOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
@@ -83,7 +83,7 @@ class Bench:
         self.published: list[int] = []
         self.notices: list[str] = []
         self.stopped = False
-        self.store = MirrorOperations(
+        self.store = StoreOperations(
             Workspace(self.destination, self.db),
             runs.stored(self.db, self.run.id),
             checksum="sha256",

@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.pool import TransferSlots
 from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job, Validator
 from stacpull.redact import Secrets
@@ -78,7 +78,7 @@ async def opened(
         async with started_store() as started:
             await client.open(started, lock.fileno())
             try:
-                await client.call(MirrorOperations.recover)
+                await client.call(StoreOperations.recover)
                 yield client
                 await client.outcomes.flush()
             finally:

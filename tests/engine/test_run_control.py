@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine import mirror_operations
-from stacpull.engine.mirror_operations import StopDeadline
+from stacpull.engine import store_operations
 from stacpull.engine.run_control import walk_and_transfer, within_grace
+from stacpull.engine.store_operations import StopDeadline
 from stacpull.errors import DestinationError, SourceError, cause
 
 
@@ -48,7 +48,7 @@ def test_errors_of_the_work_are_raised() -> None:
 
 def test_a_stop_deadline_starts_when_the_thread_sees_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(mirror_operations.time, "monotonic", lambda: now)
+    monkeypatch.setattr(store_operations.time, "monotonic", lambda: now)
     stop = asyncio.Event()
     patience = StopDeadline(stop.is_set, 3)
     assert not patience.is_over()

@@ -22,9 +22,9 @@ from tests.engine.opened_store import StoreEvents, opened, received, until
 from stacpull.child_process import reap, spawn
 from stacpull.engine import store_messages as messages
 from stacpull.engine.messages import Arrivals, framed
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import meta, runs, views, walk_state
@@ -158,7 +158,7 @@ def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jo
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
             with pytest.raises(KeyError):
-                await store.call(MirrorOperations.__init__)  # type: ignore[misc]
+                await store.call(StoreOperations.__init__)  # type: ignore[misc]
 
     run(course)
 
@@ -178,7 +178,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
             await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
                 await store.call(meta.complete_walk)
-            await store.call(MirrorOperations.end_run, "failed", "The disk failed.")
+            await store.call(StoreOperations.end_run, "failed", "The disk failed.")
 
     run(course)
     assert [type(error) for error in events.broken] == [DestinationError]
@@ -404,9 +404,9 @@ def test_a_stop_reaches_a_running_operation(
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
-            monkeypatch.setattr("stacpull.engine.mirror_operations._CATALOG_PATIENCE", 0.0)
+            monkeypatch.setattr("stacpull.engine.store_operations._CATALOG_PATIENCE", 0.0)
             async with asyncio.TaskGroup() as group:
-                group.create_task(store.call(MirrorOperations.write_catalogs))
+                group.create_task(store.call(StoreOperations.write_catalogs))
                 await until(lambda: started)
                 store.stop()
 

@@ -20,7 +20,7 @@ from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.pool import Pool, TransferSlots
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
@@ -198,18 +198,18 @@ async def _outcome_in(
     s3 = S3Transport(http, AwsCredentials(options), options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
-    sharing = SharedDownloads(
+    shared = SharedDownloads(
         Fetcher(client, parts, clock=clock), cast("Destination", _Parts(directory)), checksum=None
     )
     retried: list[Failure] = []
     tools = TransferTools(
-        sharing, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
+        shared, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
     )
     outcomes = _Outcomes(workers)
     queue: asyncio.Queue[Job | None] = asyncio.Queue()
     path = None
     if isinstance(http, WebTransport):
-        path = partial(FastPath, client, http, sharing)
+        path = partial(FastPath, client, http, shared)
     pool = Pool(queue, outcomes, tools, most_deferred=0, fast=path)
     server.forget()
     for job in jobs:

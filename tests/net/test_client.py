@@ -13,7 +13,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client, Counters, Exchange, NoPermitError
+from stacpull.net.client import Client, Exchange, NetworkCounters, NoPermitError
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
@@ -44,7 +44,7 @@ class Setting:
         self.transport = MemoryTransport(self.routes, self.clock)
         self.s3 = BucketTransport(self.routes, self.clock)
         self.gates = Gates(self.per_host, self.per_host, self.clock)
-        self.counters = Counters()
+        self.counters = NetworkCounters()
         self.client = Client(
             {"http": self.transport, "https": self.transport, "s3": self.s3},
             self.gates,

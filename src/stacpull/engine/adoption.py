@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from stacpull.digests import new_hasher
-from stacpull.engine.sharing import linked_part
+from stacpull.engine.shared_downloads import linked_part
 from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client

@@ -53,10 +53,10 @@ from stacpull.config.environment import key_variables
 from stacpull.config.options import Options
 from stacpull.engine import dask_relay
 from stacpull.engine import worker_messages as messages
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.worker_messages import CredentialNames, WorkerSettings
 from stacpull.engine.workers import OnMessage, StartWorker, WorkerProcess, WorkerSupply, worker_settings
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
@@ -412,10 +412,10 @@ class DaskCluster(WorkerSupply):
         boot = await self._call(address, dask_relay.install)
         is_here = boot == self._boot != ""
         own_parts, token = new_name(here=is_here), secrets.token_hex(16)
-        await self._store.call(MirrorOperations.make_own_parts, own_parts, token)
+        await self._store.call(StoreOperations.make_own_parts, own_parts, token)
         seen = self._dest.absolute() / ".stacpull" / "parts" / own_parts
         if await self._call(address, dask_relay.token_seen, str(seen)) != token:
-            await self._store.call(MirrorOperations.publish_parts_of_worker, frozenset[int](), own_parts)
+            await self._store.call(StoreOperations.publish_parts_of_worker, frozenset[int](), own_parts)
             raise DestinationError(
                 f"The Dask worker {address} does not see {self._dest.absolute()}: "
                 "it must be a directory that all workers share, under the same path."

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.engine.sharing import SharedDownload, SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownload, SharedDownloads
 from stacpull.errors import StacpullError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.host import FastHost

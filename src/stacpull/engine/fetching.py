@@ -14,7 +14,7 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import OutcomeSink, Pool
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
 from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
@@ -116,31 +116,31 @@ def open_pool(
         can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
-    sharing = SharedDownloads(fetcher, destination, checksum=checksum)
-    whole: AssetFetcher[Job, Arrival | None] = sharing
+    shared = SharedDownloads(fetcher, destination, checksum=checksum)
+    whole: AssetFetcher[Job, Arrival | None] = shared
     may_read = destination.is_local or not isinstance(parts, FileParts)
     if options.adopt and may_read:  # otherwise the publisher compares what was fetched
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
-        whole = AdoptingFetcher(sharing, network.client, destination, checksum=checksum)
+        whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
     if (area := clip_area(clip)) is not None:
         from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
 
         files = parts if isinstance(parts, FileParts) else parts.files
         whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=WholeAssets(network.events.warn))
-    fast = _fast_path(network, sharing) if whole is sharing else None
+    fast = _fast_path(network, shared) if whole is shared else None
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
 
 
 def _fast_path(
-    network: Network, sharing: SharedDownloads
+    network: Network, shared: SharedDownloads
 ) -> Callable[[Pool[Job, Arrival | None]], FastPath] | None:
     """Return what makes the fast path of a pool, None if the options require the general path."""
     limits, web = network.client.limits, network.http
     if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
         return None
-    return partial(FastPath, network.client, web, sharing)
+    return partial(FastPath, network.client, web, shared)
 
 
 class WholeAssets:

@@ -23,7 +23,6 @@ from stacpull.config.options import Options
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import Lookups
-from stacpull.engine.mirror_operations import MirrorOperations, RunFindings, as_destination_error
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
@@ -32,6 +31,7 @@ from stacpull.engine.run_control import FailureLimit, unless_stopped, walk_and_t
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import (
@@ -175,10 +175,10 @@ class MirrorRun:
             self._store.stop()
         is_in_order = False
         try:
-            await self._store.call(MirrorOperations.recover)
+            await self._store.call(StoreOperations.recover)
             is_in_order = True
             if self._options.items_parquet is not None:
-                await self._store.call(MirrorOperations.keep_items_parquet, self._options.items_parquet)
+                await self._store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
             self._warn_of_layout(await self._store.call(runs.layout_before, self._run.id))
             await self._warn_of_little_room()
             yield
@@ -186,7 +186,7 @@ class MirrorRun:
             await self._store.outcomes.flush()
             try:
                 if is_in_order and not self._broken.done():
-                    await self._store.call(MirrorOperations.complete_items)
+                    await self._store.call(StoreOperations.complete_items)
                     await self._finish_catalog()
             finally:
                 try:
@@ -203,17 +203,17 @@ class MirrorRun:
             except InterruptedRunError:
                 self._cut_short = True
         try:
-            await self._store.call(MirrorOperations.write_catalogs)
+            await self._store.call(StoreOperations.write_catalogs)
         except InterruptedRunError:
             self._cut_short = True
 
     async def _read_collections(self) -> None:
         """Read the documents of collections with items of this run, because they also change."""
-        for name in await self._store.call(MirrorOperations.collections_to_read):
+        for name in await self._store.call(StoreOperations.collections_to_read):
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._source.collection, name), self._stop)
                 kept = clean_document(document, self._network.secrets)
-                await self._store.call(MirrorOperations.keep_collection, name, kept)
+                await self._store.call(StoreOperations.keep_collection, name, kept)
 
     def _break(self, error: BaseException) -> None:
         """Record that nothing can be written any more."""
@@ -234,7 +234,7 @@ class MirrorRun:
         await walk_and_transfer(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
         await self._store.outcomes.flush()
         if not self._summary.items_unseen:
-            await self._store.call(MirrorOperations.forget_unwanted)
+            await self._store.call(StoreOperations.forget_unwanted)
         self._failures.check()
 
     async def _prune(self) -> None:
@@ -369,7 +369,7 @@ class MirrorRun:
     async def _save_effort(self) -> None:
         """Add the effort since the last call to the ledger."""
         spent, by_host = self._stats.spend(), self._stats.spend_by_host()
-        await self._store.call(MirrorOperations.add_effort, spent, by_host)
+        await self._store.call(StoreOperations.add_effort, spent, by_host)
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn if existing files follow another layout than this run."""
@@ -407,10 +407,10 @@ class MirrorRun:
         try:
             with unless_first:
                 await self._save_effort()
-                await self._store.call(MirrorOperations.end_run, state, reason)
+                await self._store.call(StoreOperations.end_run, state, reason)
                 ended = state
             with unless_first:
-                findings = await self._store.call(MirrorOperations.findings)
+                findings = await self._store.call(StoreOperations.findings)
             if lost := findings.counts.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._emit(Notice("warning", f"{what} missing in {destination.name} and restored."))

@@ -18,7 +18,7 @@ from stacpull.events import Notice
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client, Counters
+from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
@@ -73,7 +73,7 @@ class Network(msgspec.Struct, frozen=True):
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> NetworkCounters:
         """Return the counters of the network so far."""
         return self.client.counters
 
@@ -161,7 +161,7 @@ async def open_network(
         if scheme.is_web and (transport := scheme.transport(setup)) is not None
     }
     policy = policy or RetryPolicy(retries=options.retries)
-    counters, events = Counters(), NetworkEvents(on_notice, peers)
+    counters, events = NetworkCounters(), NetworkEvents(on_notice, peers)
     logins = None
     if options.provider is not None:
         logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)

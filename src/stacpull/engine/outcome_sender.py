@@ -116,7 +116,9 @@ class OutcomeSender:
             return
         body = received.body
         if body is None or received.size > self._longest:
-            self._writer.put(copy(received))  # it is changed there, and `engine.sharing` may still use it
+            self._writer.put(
+                copy(received)
+            )  # it is changed there, and `engine.shared_downloads` may still use it
             return
         received.part = part_name_of(received)
         batch = self._batch

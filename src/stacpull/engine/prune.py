@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from stacpull.catalog.item import clean_item
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
@@ -123,7 +123,7 @@ class Pruning:
                 removed = remove and one in going
                 self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
             if going and remove:
-                await self._call(MirrorOperations.remove_items, [one.row for one in going], renewed)
+                await self._call(StoreOperations.remove_items, [one.row for one in going], renewed)
         await self._call(runs.set_finding, self._run, "items_gone", gone)
         await self._report_kept()
 

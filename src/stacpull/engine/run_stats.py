@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stacpull.engine.mirror_operations import RunFindings
 from stacpull.engine.network import Network
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import RunFindings
 from stacpull.events import Progress
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger.runs import EndState, Run

@@ -227,6 +227,6 @@ class StoreClient:
             case messages.MirrorClosed(error):
                 self._closed.set_result(error)
 
-    def _take_counters(self, counters: messages.Counters) -> None:
+    def _take_counters(self, counters: messages.RunCounters) -> None:
         if counters:
             self.counters = counters

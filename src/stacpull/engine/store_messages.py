@@ -16,14 +16,14 @@ from typing import Any, get_type_hints
 import msgspec
 
 from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import Publisher
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 
-Counters = dict[str, int | None]
+RunCounters = dict[str, int | None]
 
 
 class OpenMirror(msgspec.Struct, tag=0, array_like=True):
@@ -68,14 +68,14 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     number: int
     result: msgspec.Raw
     error: ErrorReport | None
-    counters: Counters
+    counters: RunCounters
 
 
 class PartsPublished(msgspec.Struct, tag=12, array_like=True):
     """`count` parts were published."""
 
     count: int
-    counters: Counters
+    counters: RunCounters
 
 
 class StoreEvent(msgspec.Struct, tag=13, array_like=True):
@@ -118,7 +118,7 @@ class StoreOperation(msgspec.Struct, frozen=True):
 
     function: Callable[..., Any]
     owner: str
-    """The attribute of `MirrorOperations` that is its first argument; empty for the object itself."""
+    """The attribute of `StoreOperations` that is its first argument; empty for the object itself."""
     arguments: msgspec.msgpack.Decoder[Any]
     result: msgspec.msgpack.Decoder[Any]
 
@@ -141,7 +141,7 @@ def operation_name(function: Callable[..., Any]) -> str:
 
 _METHODS: list[Callable[..., Any]] = [
     function
-    for name, function in vars(MirrorOperations).items()
+    for name, function in vars(StoreOperations).items()
     if isfunction(function) and not name.startswith("_")
 ]
 OPERATIONS: Mapping[str, Sequence[Callable[..., Any]]] = {
@@ -150,7 +150,7 @@ OPERATIONS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "publisher": (Publisher.publish_all, Publisher.finish),
     "": _METHODS,
 }
-"""The functions that the network process may call, by the attribute of `MirrorOperations` that is their first
+"""The functions that the network process may call, by the attribute of `StoreOperations` that is their first
 argument: the connection of the ledger, the planner, the publisher, or the object itself."""
 _BY_NAME = {operation_name(one): (one, owner) for owner, some in OPERATIONS.items() for one in some}
 

@@ -39,7 +39,7 @@ from stacpull.engine.messages import (
     error_report,
     framed,
 )
-from stacpull.engine.mirror_operations import MirrorOperations, as_destination_error
+from stacpull.engine.store_operations import StoreOperations, as_destination_error
 from stacpull.engine.workspace import opened_ledger
 from stacpull.events import Notice
 from stacpull.ledger import runs
@@ -54,9 +54,9 @@ from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
 
 _AFTER_FAILURE = {
-    messages.operation_name(MirrorOperations.add_effort),
-    messages.operation_name(MirrorOperations.findings),
-    messages.operation_name(MirrorOperations.end_run),
+    messages.operation_name(StoreOperations.add_effort),
+    messages.operation_name(StoreOperations.findings),
+    messages.operation_name(StoreOperations.end_run),
 }
 """Operations that are still called after publishing has failed."""
 _NOTHING = msgspec.Raw(encoded(None))
@@ -66,7 +66,7 @@ _Queued = Arrivals | list[Arrival] | AssetFailure | UnchangedAsset | messages.Op
 
 
 class StoreServer:
-    """Runs a `MirrorOperations` for the network process at the other end of a socket."""
+    """Runs a `StoreOperations` for the network process at the other end of a socket."""
 
     def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
         """Create the server; `serve` opens the mirror. `is_process`: nothing else uses this interpreter."""
@@ -84,7 +84,7 @@ class StoreServer:
         self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None
         """The algorithm of the digest to record, as an empty checksum."""
-        self._operations: MirrorOperations | None = None
+        self._operations: StoreOperations | None = None
         self._remote: RemoteStore | None = None
         """DEST, if it is a bucket."""
 
@@ -126,7 +126,7 @@ class StoreServer:
             self._remote = remote_store(workspace.destination)
             if self._remote is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
-            operations = self._operations = MirrorOperations(
+            operations = self._operations = StoreOperations(
                 workspace,
                 runs.stored(workspace.db, message.run),
                 checksum=message.checksum,
@@ -166,7 +166,7 @@ class StoreServer:
 
     # --- the store's thread ------------------------------------------------------------------------------
 
-    def _run(self, operations: MirrorOperations) -> None:
+    def _run(self, operations: StoreOperations) -> None:
         while self._step(operations):
             pass
         if self._failed is None:
@@ -181,7 +181,7 @@ class StoreServer:
         if self._unfinished is not None:
             raise as_destination_error(self._unfinished, self._dest)
 
-    def _step(self, operations: MirrorOperations) -> bool:
+    def _step(self, operations: StoreOperations) -> bool:
         """Handle one message, or publish a due group; return False at the end."""
         message = self._next(None if self._failed else operations.publisher.wait())
         if message is None:
@@ -205,7 +205,7 @@ class StoreServer:
         except Empty:
             return []
 
-    def _publish(self, operations: MirrorOperations, message: _Queued) -> None:
+    def _publish(self, operations: StoreOperations, message: _Queued) -> None:
         publisher = operations.publisher
         match message:
             case AssetFailure():
@@ -293,7 +293,7 @@ class StoreServer:
         copy = PendingCopy(source, arrival.size, arrival.digest, algorithm)
         return self._remote.add_copy(arrival.part, copy)
 
-    def _answer(self, operations: MirrorOperations, call: messages.OperationCall) -> None:
+    def _answer(self, operations: StoreOperations, call: messages.OperationCall) -> None:
         result, failure = _NOTHING, None
         if self._failed is not None and call.operation not in _AFTER_FAILURE:
             failure = self._error()
@@ -310,7 +310,7 @@ class StoreServer:
                 failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(call.number, result, failure, self._counters()))
 
-    def _counters(self) -> messages.Counters:
+    def _counters(self) -> messages.RunCounters:
         return {} if self._operations is None else dict(self._operations.publisher.counters)
 
     def _break(self, error: Exception) -> None:

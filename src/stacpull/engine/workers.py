@@ -49,17 +49,17 @@ from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.shares import HostShares, Share
 from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Job
-from stacpull.net.client import Counters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.transport import TransferError
 from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
@@ -326,7 +326,7 @@ class Workers:
             return
         taken = set(
             await self._store.call(
-                MirrorOperations.publish_parts_of_worker, frozenset(worker.open), worker.own_parts
+                StoreOperations.publish_parts_of_worker, frozenset(worker.open), worker.own_parts
             )
         )
         for other in self._workers.values():
@@ -585,7 +585,7 @@ class WorkerProcess(ABC):
         """Return its load in jobs per slot."""
         return len(self.open) / self.slots
 
-    def add_up(self, spent: messages.Spent, counters: Counters) -> None:
+    def add_up(self, spent: messages.Spent, counters: NetworkCounters) -> None:
         """Add its effort since the last report."""
         before, self._spent = self._spent, spent
         counters.requests += spent.requests - before.requests

@@ -53,7 +53,7 @@ _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 _TROUBLES = frozenset({FailureKind.NETWORK, FailureKind.STALLED, FailureKind.TRUNCATED})
 
 
-class Counters(msgspec.Struct):
+class NetworkCounters(msgspec.Struct):
     """Network counters of a run."""
 
     requests: int = 0
@@ -138,14 +138,14 @@ class Client:
         *,
         credentials: HostCredentials | None = None,
         secrets: Secrets | None = None,
-        counters: Counters | None = None,
+        counters: NetworkCounters | None = None,
         allow_downgrade: bool = False,
         throttle_units: Mapping[str, float] | None = None,
         limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] | None = None,
         transport_of: Callable[[str], Transport | None] = lambda _scheme: None,
     ) -> None:
-        self.counters = counters or Counters()
+        self.counters = counters or NetworkCounters()
         self.gates = gates
         self.limits = limits or Limits(clock)
         self._transports = dict(transports)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from stacpull.clock import SystemClock
 from stacpull.config.dest import bucket_url, dest_path
-from stacpull.engine.mirror_operations import MirrorOperations
 from stacpull.engine.publisher import remove_listed
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
@@ -302,7 +302,7 @@ class _MergeRun:
         row = self._db.execute("SELECT max(id) FROM runs").fetchone()[0]
         if row is None:
             return
-        store = MirrorOperations(
+        store = StoreOperations(
             self._workspace,
             runs.stored(self._db, row)._replace(kept={}),  # a merge adopts nothing
             checksum=None,

@@ -19,7 +19,7 @@ import orjson
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.client import OK, Client, Counters, Exchange
+from stacpull.net.client import OK, Client, Exchange, NetworkCounters
 from stacpull.net.logins.tokens import CachedToken, TimedToken
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import reason_in
@@ -159,8 +159,8 @@ class Session:
         """The cost that the replies so far have stated."""
 
     @property
-    def counters(self) -> Counters:
-        """Counters of the network so far."""
+    def counters(self) -> NetworkCounters:
+        """NetworkCounters of the network so far."""
         return self._client.counters
 
     @asynccontextmanager

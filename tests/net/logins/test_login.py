@@ -16,7 +16,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.hosts import origin_of
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Counters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
@@ -31,7 +31,7 @@ FIELDS = {"Authorization": Secret("Bearer planted")}
 
 class TestLoginTransport(TransportContract):
     def around(self, http: Transport, url: str) -> Transport:
-        return LoginTransport(http, FixedLogin(HostCredentials(url, FIELDS, {})), Counters())
+        return LoginTransport(http, FixedLogin(HostCredentials(url, FIELDS, {})), NetworkCounters())
 
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
@@ -55,7 +55,7 @@ class TestActivationTransport(TestLoginTransport):
 
     def around(self, http: Transport, url: str) -> Transport:
         return ActivationTransport(
-            super().around(http, url), Activation("/assets/", FIELDS, 1, 1), VirtualClock(), Counters()
+            super().around(http, url), Activation("/assets/", FIELDS, 1, 1), VirtualClock(), NetworkCounters()
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from stacpull.clock import Clock
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client, Counters
+from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.logins.provider import Provider
@@ -28,7 +28,7 @@ async def client_for(
 ) -> AsyncIterator[Client]:
     """A client with the logins of `provider`."""
     http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
-    counters, secrets = Counters(), Secrets() if secrets is None else secrets
+    counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(provider, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(
         {"http": http, "https": http},

@@ -23,7 +23,7 @@ from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.client import Counters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
 from stacpull.net.logins.provider import Key, LoginKind, Values
@@ -90,7 +90,9 @@ class ActivationTransport:
         counters: Counts the requests and bytes that the client does not count itself.
     """
 
-    def __init__(self, http: Transport, activation: Activation, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self, http: Transport, activation: Activation, clock: Clock, counters: NetworkCounters
+    ) -> None:
         self._counters = counters
         self._http = http
         self._activation = activation

@@ -19,7 +19,7 @@ import msgspec
 from stacpull.hosts import host_of, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.client import Counters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.redirects import REDIRECTS
 from stacpull.net.transport import (
     BufferedResponse,
@@ -90,7 +90,7 @@ class LoginTransport:
         counters: Counts the requests and bytes that the client does not count itself.
     """
 
-    def __init__(self, http: Transport, login: Login, counters: Counters) -> None:
+    def __init__(self, http: Transport, login: Login, counters: NetworkCounters) -> None:
         self._http = http
         self._login = login
         self._counters = counters

@@ -10,7 +10,7 @@ from stacpull.clock import Clock
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure
-from stacpull.net.client import Client, Counters
+from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.logins.login import Login, LoginTransport
 from stacpull.net.logins.provider import LoginKind, Provider
@@ -72,7 +72,7 @@ class Logins:
         policy: RetryPolicy,
         clock: Clock,
         secrets: Secrets,
-        counters: Counters,
+        counters: NetworkCounters,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.http = http

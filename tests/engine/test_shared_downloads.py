@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError

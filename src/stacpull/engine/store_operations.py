@@ -91,7 +91,7 @@ class StopDeadline:
         return now - self._since >= self._seconds
 
 
-class MirrorOperations:
+class StoreOperations:
     """Owns DEST and the ledger for one run. Its public methods are the operations of the network process.
 
     Every method runs on one thread, and raises `DestinationError` if the disk or the ledger fails.
