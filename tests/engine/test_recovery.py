@@ -332,7 +332,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     bench.publisher.add_in_place(left.in_place)
-    assert bench.destination.take_touched() == ["", "c", "c/i"]
+    assert bench.destination.take_changed() == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
     assert bench.states() == {"a": 2}

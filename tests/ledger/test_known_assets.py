@@ -35,7 +35,13 @@ def _replanned(
     known: KnownAsset, size: int | None = None, checksum: Checksum | None = None, **how: Any
 ) -> Replanned:
     asset = Asset("k", how.pop("href", _HREF), "d", "n", size=size, checksum=checksum)
-    flags = {"is_lost": False, "touched": False, "may_have_changed": False, "revalidate": False, "area": None}
+    flags = {
+        "is_lost": False,
+        "item_updated": False,
+        "may_have_changed": False,
+        "revalidate": False,
+        "area": None,
+    }
     return replan(known, asset, **flags | how)
 
 
@@ -66,7 +72,7 @@ def _replanned(
         (_FAILED._replace(area=7, source_size=0), {"area": 7}, Replanned(STATE_FAILED)),
         (_FAILED._replace(area=7, source_size=0), {"area": 8}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
         (_OPEN._replace(state=STATE_MISSING), {"size": 6}, Replanned(STATE_MISSING)),
-        (_FAILED, {"touched": True}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
+        (_FAILED, {"item_updated": True}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
         (_OPEN._replace(state=STATE_RESERVED), {}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
         (_OPEN, {}, Replanned(STATE_PENDING, 3, '"e"', b"p" * 32)),
         (_OPEN, {"size": 6}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),

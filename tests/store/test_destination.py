@@ -156,22 +156,22 @@ def test_hostile_names_never_leave_dest(
         dest.close()
 
 
-def test_touched_directories_are_returned_once_with_new_parents(opened: Destination) -> None:
-    assert opened.take_touched() == [""]  # DEST itself: `.stacpull` is in it
+def test_changed_directories_are_returned_once_with_new_parents(opened: Destination) -> None:
+    assert opened.take_changed() == [""]  # DEST itself: `.stacpull` is in it
     for number, directory in enumerate(["c/i", "c/i", "d"]):
         opened.write_part("p", b"")
         opened.place("p", directory, f"{number}", replace=False)
-    assert opened.take_touched() == ["", "c", "c/i", "d"]
-    assert opened.take_touched() == []
+    assert opened.take_changed() == ["", "c", "c/i", "d"]
+    assert opened.take_changed() == []
 
 
 def test_directories_that_a_killed_run_made_are_synced_by_the_next(
     opened: Destination, tmp_path: Path
 ) -> None:
     (tmp_path / "dest" / "c" / "i").mkdir(parents=True)
-    opened.take_touched()
+    opened.take_changed()
     opened.mark_changed("c/i")
-    assert opened.take_touched() == ["", "c", "c/i"]
+    assert opened.take_changed() == ["", "c", "c/i"]
     with pytest.raises(DestinationError):
         opened.mark_changed("c/i/\0")
 
@@ -182,8 +182,8 @@ def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
         opened.write_part("p", b"x")
         assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
-    touched = opened.take_touched()
-    with opened.opened(touched[:50]) as fds:
+    changed = opened.take_changed()
+    with opened.opened(changed[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50
     assert len(tree(opened.path)) == 200
 

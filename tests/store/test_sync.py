@@ -101,8 +101,8 @@ def test_every_part_and_every_directory_is_synced(dest: Destination, monkeypatch
     for n in range(20):
         dest.place(f"{n}.whole", f"c/{n}", "a", replace=False)
     synced.clear()
-    touched = dest.take_touched()
-    with dest.opened(touched) as directories:
+    changed = dest.take_changed()
+    with dest.opened(changed) as directories:
         syncing.sync((), directories)
     wanted = [dest.path, dest.path / "c", *(dest.path / "c" / str(n) for n in range(20))]
     assert sorted(synced) == sorted(path.stat().st_ino for path in wanted)

@@ -89,7 +89,7 @@ def replan(
     asset: Asset,
     *,
     is_lost: bool,
-    touched: bool,
+    item_updated: bool,
     may_have_changed: bool,
     revalidate: bool,
     area: int | None,
@@ -100,7 +100,7 @@ def replan(
         known: Its row.
         asset: Its current plan.
         is_lost: True if it is done and its file is missing in DEST.
-        touched: True if `updated` of its item has changed (now, or when a run left the asset out).
+        item_updated: True if `updated` of its item has changed (now, or when a run left the asset out).
         may_have_changed: True if its item may have changed: it is revalidated unless a stated checksum proves
             that it is current.
         revalidate: True to revalidate every asset that is done.
@@ -115,7 +115,7 @@ def replan(
     is_current = is_same(known, asset.checksum) or (asset.checksum is None and not may_have_changed)
     if is_done and is_current and not has_changed and not revalidate:
         return Replanned(STATE_DONE)
-    if known.state >= STATE_FAILED and not touched and not is_of_other_area:
+    if known.state >= STATE_FAILED and not item_updated and not is_of_other_area:
         return Replanned(known.state)
     is_conditional = (
         (is_done or known.needs_revalidation) and not has_changed and known.origin == href_hash(asset.href)

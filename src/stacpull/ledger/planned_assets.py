@@ -145,7 +145,7 @@ class AssetPlanner:
         planned: PlannedItem,
         known: Mapping[str, KnownAsset],
         *,
-        touched: bool,
+        item_updated: bool,
         fresh_is_change: bool,
     ) -> AssetChanges:
         """Plan the assets of a known item; `keep_unchanged` completes the planning for a batch.
@@ -154,12 +154,12 @@ class AssetPlanner:
             item: The item.
             planned: Its current plan.
             known: Its asset rows in the ledger.
-            touched: True if its `updated` changed: assets that no checksum proves are revalidated.
+            item_updated: True if its `updated` changed: assets that no checksum proves are revalidated.
             fresh_is_change: True if an unknown asset is new at the source; False if the previous run did not
                 select it.
         """
         # a collection without `updated` may have changed
-        item_may_have_changed = touched or (planned.of_collection and planned.updated is None)
+        item_may_have_changed = item_updated or (planned.of_collection and planned.updated is None)
         changes = [self._drop_unfetched(item, key, known.get(key)) for key in planned.expanded_prefixes]
         fresh: list[tuple[ItemRow, Asset]] = []
         for asset in planned.assets:
@@ -173,7 +173,7 @@ class AssetPlanner:
                 old,
                 asset,
                 is_lost=is_lost,
-                touched=touched or old.unchecked,
+                item_updated=item_updated or old.unchecked,
                 may_have_changed=item_may_have_changed or old.unchecked,
                 revalidate=self._revalidate,
                 area=self._area,

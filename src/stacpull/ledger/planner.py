@@ -185,9 +185,9 @@ class Planner:
         result = self._assets.result
         done = asset_counters(self._db, self._run)["assets_done"]
         result.new_seen = self._see(batch.seen) + self._leave_out(batch)
-        touched = self._items(batch)
-        touched += [row for one in batch.failed_items for row in self._failed_item(one, now)]
-        update_item_states(self._db, touched)
+        rows = self._items(batch)
+        rows += [row for one in batch.failed_items for row in self._failed_item(one, now)]
+        update_item_states(self._db, rows)
         result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
         walk_state.keep(self._db, batch.sampled, self._sample_size)
@@ -355,23 +355,25 @@ class Planner:
         """
         item, row = one.item, one.item_row.row
         result = self._assets.result
-        touched = item.updated != before.updated
+        item_updated = item.updated != before.updated
         opened = self._assets.plan_known(
             one.item_row,
             item,
             existing,
-            touched=touched,
+            item_updated=item_updated,
             fresh_is_change=self._chose_same_assets(before.run),
         )
         lost = before.written == WRITTEN and not self._is_there(
             path_in_dest(before.directory, item_document_name(item.id))
         )
         result.count("files_lost", lost)
-        renewed = opened.any or touched or lost or links_more or before.is_new or before.written == DAMAGED
+        renewed = (
+            opened.any or item_updated or lost or links_more or before.is_new or before.written == DAMAGED
+        )
         if renewed:
-            self._note_unchecked(item, existing, touched=touched)
+            self._note_unchecked(item, existing, item_updated=item_updated)
         if not item.of_collection:
-            result.count("items_changed", (touched or opened.changed) and not before.is_new)
+            result.count("items_changed", (item_updated or opened.changed) and not before.is_new)
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
@@ -379,7 +381,7 @@ class Planner:
         return self._run, one.parent, item.updated, *href, walk, row
 
     def _note_unchecked(
-        self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, touched: bool
+        self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, item_updated: bool
     ) -> None:
         """Record the assets of an item that this run leaves out although they may have changed.
 
@@ -393,7 +395,7 @@ class Planner:
         left = [
             (old.row,)
             for key, old in existing.items()
-            if key not in planned and (touched or key not in listed)
+            if key not in planned and (item_updated or key not in listed)
         ]
         self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
 

@@ -319,14 +319,14 @@ def forget_unwanted(
         replaced = _replaced([_RunTask(*row) for row in rows], run, covers)
         if not replaced:
             return 0
-        touched: set[int] = set()
+        items: set[int] = set()
         for asset in _open_assets(db, run, replaced):
             _forget_asset(db, asset, is_there)
             pending += asset.state == STATE_PENDING
-            touched.add(asset.item)
-        touched |= _forget_unread_items(db, run, replaced)
-        update_item_states(db, touched)
-        update_item_states(db, _delete_empty(db, run, touched))
+            items.add(asset.item)
+        items |= _forget_unread_items(db, run, replaced)
+        update_item_states(db, items)
+        update_item_states(db, _delete_empty(db, run, items))
         db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
         db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
     return pending

@@ -74,17 +74,17 @@ class Destination(StagedParts, DirectoryFiles):
             StagedParts.close(self)
             raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
-        self._touched = {""}
+        self._changed = {""}
 
-    def take_touched(self) -> list[str]:
+    def take_changed(self) -> list[str]:
         """Return the directories whose entries changed since the last call and must be synced."""
-        touched, self._touched = sorted(self._touched), set()
-        return touched
+        changed, self._changed = sorted(self._changed), set()
+        return changed
 
     def mark_changed(self, directory: str) -> None:
         with destination_errors(self.path):
             self.directory(directory)
-        self._touched.add(directory)
+        self._changed.add(directory)
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -112,13 +112,13 @@ class Destination(StagedParts, DirectoryFiles):
         return self._sync.reason if isinstance(self._sync, FileSync) else None
 
     def sync(self, parts: Sequence[str]) -> None:
-        touched = self.take_touched()
+        changed = self.take_changed()
         if self.covers_ledger:
             self._sync.sync(parts, ())
             return
         if parts:
             self._sync.sync(parts, ())
-        for some in (touched[i : i + self.most_held] for i in range(0, len(touched), self.most_held)):
+        for some in (changed[i : i + self.most_held] for i in range(0, len(changed), self.most_held)):
             with self.opened(some) as directories:
                 self._sync.sync((), directories)
 
@@ -148,7 +148,7 @@ class Destination(StagedParts, DirectoryFiles):
                     hint="If the ledger is older than the files (a restored backup), run "
                     "`stacpull verify --rebuild` first.",
                 )
-            self._touched.add(directory)
+            self._changed.add(directory)
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
@@ -229,13 +229,13 @@ class Destination(StagedParts, DirectoryFiles):
             except FileNotFoundError:
                 pass
             except OSError as error:
-                self._touched.add(directory)
+                self._changed.add(directory)
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and is_destination_failure(error):
                     raise destination_error(error, self.path) from error
                 return
-            self._touched.discard(directory)
+            self._changed.discard(directory)
             directory = above
-        self._touched.add("")
+        self._changed.add("")
 
     def read(self, path: str) -> bytes | None:
         """For the publishing thread. No directory of the path may be a link."""
@@ -266,7 +266,7 @@ class Destination(StagedParts, DirectoryFiles):
             fd = open_or_make(above, last) if make else os.open(last, OPEN_DIRECTORY, dir_fd=above)
         except OSError as error:
             raise self._named(error, path) from error
-        self._touched.add(parent)  # even if it existed: a killed run may have made it without a sync
+        self._changed.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
