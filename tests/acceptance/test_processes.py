@@ -193,14 +193,14 @@ def test_files_downloaded_by_another_tool_are_adopted(tmp_path, mirrored, eager)
 
 @pytest.mark.usefixtures("started_processes", "eager")  # it looks for its own workers
 def test_a_worker_that_hangs_after_its_last_job_does_not_delay_the_end(tmp_path, mirrored, monkeypatch):
-    feed = Workers._feed
+    send_jobs = Workers._send_jobs
 
     async def hanging(workers: Workers) -> None:
-        await feed(workers)
+        await send_jobs(workers)
         for worker in workers_of(os.getpid()):
             os.kill(worker, signal.SIGSTOP)
 
-    monkeypatch.setattr(Workers, "_feed", hanging)
+    monkeypatch.setattr(Workers, "_send_jobs", hanging)
     monkeypatch.setattr(engine_workers, "_GRACE_WITHOUT_JOBS", 0.2)
     report = mirrored_by(mirrored.replica, tmp_path / "m", processes=2)
     assert report.exit_code == 0

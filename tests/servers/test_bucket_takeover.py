@@ -256,7 +256,7 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
         files = await opened_parts(tmp_path / "files")
         parts = await asyncio.to_thread(StreamedParts, one, files, checksum="sha256")
         part = await parts.create(1, 0, Validator('"v"'), 19 << 20)
-        await part.feed({"sha256": hashlib.sha256()})
+        await part.hash_with({"sha256": hashlib.sha256()})
         await part.put([(part.size, bytes(9 << 20))])
         await part.park()
         assert await parts.point(1, 0) == ResumePoint(9 << 20, Validator('"v"'), 19 << 20)

@@ -520,7 +520,7 @@ async def begun(store: BucketStore, tmp_path: Path) -> PartWriter:
     files = await opened_parts(tmp_path / "files")
     parts = await asyncio.to_thread(StreamedParts, store, files, checksum="sha256")
     part = await parts.create(1, 0, Validator('"v"'), len(LONG))
-    await part.feed({"sha256": hashlib.sha256()})
+    await part.hash_with({"sha256": hashlib.sha256()})
     await part.put([(part.size, LONG)])
     return part
 
@@ -640,7 +640,7 @@ def test_only_a_body_of_one_piece_is_handed_on_in_memory(
             StreamedParts, store, files, checksum="sha256", in_memory=True, budget=budget
         )
         part = await parts.create(1, 0, Validator('"v"'), len(body))
-        hashers = await part.feed({"sha256": hashlib.sha256()})
+        hashers = await part.hash_with({"sha256": hashlib.sha256()})
         await part.put([(part.size, body)])
         finished = await part.finish()
         assert (part.size, hashers["sha256"].digest()) == (size, hashlib.sha256(body).digest())

@@ -70,7 +70,7 @@ class PartsContract:
             parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(DATA))
             hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
-            await part.feed(hashers)
+            await part.hash_with(hashers)
             for start in range(0, len(DATA), 7_000):
                 await part.put([(part.size, DATA[start : start + 7_000])])
             assert part.size == len(DATA)
@@ -164,7 +164,7 @@ class PartsContract:
     def test_pieces_out_of_order_are_whole_and_hashed_in_order(self, reopen: Reopen) -> None:
         async def scenario() -> None:
             part = await (await reopen()).create(1, 1, STRONG, len(DATA))
-            hashers = await part.feed({"sha256": hashlib.sha256()})
+            hashers = await part.hash_with({"sha256": hashlib.sha256()})
             for start in (0, 30_000, 20_000, 40_000, 10_000):
                 await part.put([(start, DATA[start : start + 10_000])])
             assert part.have == (Span(0, len(DATA)),)
@@ -183,7 +183,7 @@ class PartsContract:
             assert await parts.point(1, 1) == ResumePoint(1000, STRONG, len(DATA))
             part = await parts.resume(1, 1)
             assert part.have == (Span(0, 1000), Span(20_000, 30_000))
-            hashers = await part.feed({"sha256": hashlib.sha256()})
+            hashers = await part.hash_with({"sha256": hashlib.sha256()})
             await part.put([(30_000, DATA[30_000:]), (1000, DATA[1000:20_000])])
             await part.finish()
             assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
@@ -232,7 +232,7 @@ class PartsContract:
         async def scenario() -> None:
             parts = await reopen()
             part = await parts.create(1, 1, STRONG, len(whole))
-            hashers = await part.feed({"sha256": hashlib.sha256()})
+            hashers = await part.hash_with({"sha256": hashlib.sha256()})
             rest = spans[1:]
             random.Random(order).shuffle(rest)
             for span, stop in zip((spans[0], *rest), stops, strict=False):
@@ -242,7 +242,7 @@ class PartsContract:
                     await part.park()
                     part = await (await reopen()).resume(1, 1)
                     assert part.have == before
-                    hashers = await part.feed({"sha256": hashlib.sha256()})
+                    hashers = await part.hash_with({"sha256": hashlib.sha256()})
             await part.finish()
             assert hashers["sha256"].digest() == hashlib.sha256(whole).digest()
 
@@ -253,7 +253,7 @@ class PartsContract:
             await parked(await reopen(), DATA[:20_000])
             part = await (await reopen()).resume(1, 1)
             await part.put([(part.size, DATA[20_000:30_000])])
-            hashers = await part.feed({"sha256": hashlib.sha256()})
+            hashers = await part.hash_with({"sha256": hashlib.sha256()})
             await part.put([(part.size, DATA[30_000:])])
             await part.finish()
             assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
@@ -279,7 +279,7 @@ class PartsContract:
                 assert (point.size if point else 0) == done
                 part = await (parts.resume(1, 1) if point else parts.create(1, 1, STRONG, len(DATA)))
                 assert part.size == done
-            hashers = await part.feed({"sha256": hashlib.sha256()})
+            hashers = await part.hash_with({"sha256": hashlib.sha256()})
             await part.put([(part.size, DATA[done:])])
             await part.finish()
             assert (part.size, hashers["sha256"].digest()) == (len(DATA), hashlib.sha256(DATA).digest())
@@ -292,7 +292,7 @@ class PartsContract:
 
             async def one(row: int) -> bytes:
                 part = await parts.create(row, 1, STRONG, None)
-                hashers = await part.feed({"sha256": hashlib.sha256()})
+                hashers = await part.hash_with({"sha256": hashlib.sha256()})
                 for start in range(0, 5000, 1000):
                     await part.put([(part.size, DATA[row + start : row + start + 1000])])
                 await part.finish()

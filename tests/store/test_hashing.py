@@ -66,7 +66,7 @@ def test_a_digest_of_a_prefix_is_not_used(tmp_path: Path) -> None:
     async def live() -> None:
         part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
         hashers = {"sha256": hashlib.sha256()}
-        await part.feed(hashers)
+        await part.hash_with(hashers)
         await part.put([(MIB, DATA[MIB:])])
         await part.put([(0, DATA[:MIB])])
         stated = Checksum("sha256", SHA256)
@@ -97,21 +97,21 @@ class Watched:
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("step", ["feed", "caught_up", "finish"])
+@pytest.mark.parametrize("step", ["hash_with", "caught_up", "finish"])
 def test_a_stop_waits_for_at_most_one_hashing_step(tmp_path: Path, step: str) -> None:
     async def live() -> int:
         store, watched = await opened_parts(tmp_path), Watched()
         part = await store.create(1, 1, V1, None)
-        if step == "feed":
+        if step == "hash_with":
             await part.put([(0, DATA)])
         else:
-            await part.feed({"slow": watched})
+            await part.hash_with({"slow": watched})
             await part.put([(10, DATA[10:])])
             await part.put([(0, DATA[:10])])
         watched.begun.clear()
         before = watched.taken
         work = {
-            "feed": lambda: part.feed({"slow": watched}),
+            "hash_with": lambda: part.hash_with({"slow": watched}),
             "caught_up": part.caught_up,
             "finish": part.finish,
         }
@@ -135,7 +135,7 @@ def test_a_truncated_part_is_a_destination_error(tmp_path: Path) -> None:
         await part.put([(0, DATA[:1000])])
         await asyncio.to_thread((tmp_path / "1.1.part").write_bytes, b"short")
         with pytest.raises(DestinationError):
-            await part.feed({"sha256": hashlib.sha256()})
+            await part.hash_with({"sha256": hashlib.sha256()})
         await part.discard()
 
     asyncio.run(live())

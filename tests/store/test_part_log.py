@@ -166,7 +166,7 @@ def test_more_is_read_again_for_the_checksum_than_one_hop_may(
 
     async def write() -> None:
         part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
-        hashers = await part.feed({"sha256": hashlib.sha256()})
+        hashers = await part.hash_with({"sha256": hashlib.sha256()})
         await part.put([(10, DATA[10:50_000])])
         await part.put([(0, DATA[:10])])
         await part.put([(50_000, DATA[50_000:])])

@@ -54,7 +54,7 @@ def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path)
         store = await opened_parts(directory)
         part = await store.create(12, 3, V1, None)
         hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
-        await part.feed(hashers)
+        await part.hash_with(hashers)
         for start in range(0, len(DATA), 30_000):
             await part.put([(part.size, DATA[start : start + 30_000])])
         assert part.size == len(DATA)
@@ -91,7 +91,7 @@ def test_a_part_resumes_after_any_stops(
             assert point == (ResumePoint(len(written), V1, len(DATA)) if written else None)
             part = await store.resume(1, 1)
             assert part.size == len(written)
-        hashers = await part.feed({"sha256": hashlib.sha256()})
+        hashers = await part.hash_with({"sha256": hashlib.sha256()})
         await part.put([(part.size, DATA[len(written) :])])
         await part.finish()
         assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()

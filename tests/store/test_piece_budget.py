@@ -164,7 +164,7 @@ def test_pieces_are_hashed_in_order_whatever_thread_is_first() -> None:
 
     async def scenario() -> None:
         part = streamed()
-        await part.feed({"slow": SlowAtFirst()})
+        await part.hash_with({"slow": SlowAtFirst()})
         await part.put([(0, b"a" * 8 + b"b" * 8 + b"c" * 2)])
         await part.caught_up()
 

@@ -31,7 +31,7 @@ class MemoryPart:
     def size(self) -> int:
         return length(self.have)
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+    async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         self.hashers, self.hashed = hashers, 0
         self._hash()
         return hashers

@@ -288,7 +288,7 @@ def test_an_interrupted_body_is_resumed():
 
 
 MD5_OF_LARGE = hashlib.md5(LARGE, usedforsecurity=False).hexdigest()
-FED = [
+HASHED = [
     pytest.param({}, V1, {}, 1, id="the ledger's checksum"),
     pytest.param({"checksum": Checksum("md5", bytes.fromhex(MD5_OF_LARGE))}, V1, {}, 1, id="file:checksum"),
     pytest.param({"sha256": hashlib.sha256(LARGE).digest()}, V1, {}, 1, id="what was mirrored before"),
@@ -298,7 +298,7 @@ FED = [
 ]
 
 
-@pytest.mark.parametrize(("known", "validator", "headers", "times"), FED)
+@pytest.mark.parametrize(("known", "validator", "headers", "times"), HASHED)
 def test_a_part_is_hashed_before_its_rest_is_requested(
     known: dict[str, object],
     validator: Validator,
@@ -308,14 +308,14 @@ def test_a_part_is_hashed_before_its_rest_is_requested(
 ):
     """Hashing gigabytes takes longer than servers leave a response unread."""
     requests_before: list[int] = []
-    feed = MemoryPart.feed
+    hash_with = MemoryPart.hash_with
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         async def noted(part: MemoryPart, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
             requests_before.append(len(served.requests))
-            return await feed(part, hashers)
+            return await hash_with(part, hashers)
 
-        monkeypatch.setattr(MemoryPart, "feed", noted)
+        monkeypatch.setattr(MemoryPart, "hash_with", noted)
         parts.park(1, LARGE[:HALF], validator, len(LARGE))
         received = await fetcher.fetch(job(served.url, **known))
         assert content(received, parts) == LARGE

@@ -131,9 +131,9 @@ class FilePart:
     def hashed(self) -> int:
         return self._sink.hashed
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+    async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         self._hashers = hashers
-        await _off_loop(self._sink.path.parent, self._sink.feed, tuple(hashers.values()))
+        await _off_loop(self._sink.path.parent, self._sink.hash_with, tuple(hashers.values()))
         await self.caught_up()
         return hashers
 
@@ -198,7 +198,7 @@ class _Sink(io.FileIO):
         size = os.fstat(self.fileno()).st_size
         self.have: Spans = log.have if log else (Span(0, size),) if size else ()
 
-    def feed(self, hashers: tuple[Hasher, ...]) -> None:
+    def hash_with(self, hashers: tuple[Hasher, ...]) -> None:
         """Hash all bytes from the start: existing ones in `catch_up`, the others when they are written."""
         with self._lock:
             self._hashers, self.hashed = hashers, 0

@@ -348,7 +348,7 @@ class _StreamedPart:
 
     # --- writing -----------------------------------------------------------------------------------------
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+    async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Existing hashers are kept, unless others are requested."""
         if self.size and not self._is_hashed_later and hashers.keys() <= self._hashers.keys():
             return self._hashers

@@ -324,7 +324,7 @@ class _Attempt:
         """
         job = self._job
         part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
-        await self._feed(part, self._possible_checks(point))
+        await self._hash_with(part, self._possible_checks(point))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
@@ -479,7 +479,7 @@ class _Attempt:
         except TooLongError as error:
             raise TransferError(too_long(info.url, error)) from error
         part = self._opened(writer)
-        await self._feed(part, info.checks)
+        await self._hash_with(part, info.checks)
         return await self._fill(part, response, info, _chained(start, chunks))
 
     async def _continue(
@@ -492,7 +492,7 @@ class _Attempt:
         info = ResponseInfo(response.url, point.validator, checks, keep=True, total=total, framed=framed)
         if any(check.checksum.algorithm not in part.hashers for check in checks):
             # the part was started with a date, and this response has an ETag that looks like an MD5
-            await self._feed(part, checks)
+            await self._hash_with(part, checks)
         return await self._fill(
             part, response, info, _chained(b"", None if whole else response.chunks(CHUNK))
         )
@@ -523,9 +523,9 @@ class _Attempt:
         self._part = part = _OpenPart(writer, {})
         return part
 
-    async def _feed(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
+    async def _hash_with(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
         """Hash the bytes in the part, and all later ones, with the algorithms of `checks`."""
-        part.hashers = await part.writer.feed(hashers_for(checks, self._fetcher.checksum))
+        part.hashers = await part.writer.hash_with(hashers_for(checks, self._fetcher.checksum))
 
     async def _discard(self) -> None:
         """Remove the part, if one is open."""

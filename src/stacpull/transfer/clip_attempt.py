@@ -208,7 +208,7 @@ class ClipFetcher:
         else:
             part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
-            hashers = await part.feed(hashers_for((), fetcher.checksum))
+            hashers = await part.hash_with(hashers_for((), fetcher.checksum))
             left = _without(file, part.have)
             await part.put([(0, file.head)])
             await _copy(version, left, part.put)

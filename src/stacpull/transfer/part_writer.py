@@ -38,7 +38,7 @@ class PartWriter(Protocol):
         """Number of bytes, from the start, that are hashed."""
         ...
 
-    async def feed(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+    async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order.
 
         Returns hashers with the same names: those given, or those of an earlier attempt that have hashed all
