@@ -199,7 +199,7 @@ class Simulation:
         self._end()
 
     def _break(self) -> None:
-        self.gate.troubled()
+        self.gate.count_failure()
         self._end()
 
     # The answer.

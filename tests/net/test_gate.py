@@ -301,7 +301,7 @@ def test_fifty_refusals_in_a_row_stop_the_run() -> None:
     bench = Bench()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.count_refusal(403)
-    bench.gate.satisfied()
+    bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
         bench.gate.count_refusal(403)
     with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):

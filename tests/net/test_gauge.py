@@ -104,9 +104,9 @@ def test_failures_are_subtracted_from_answers() -> None:
     bench = Bench()
     bench.bursts(3, 0.2)
     for _ in range(48):
-        bench.gauge.troubled()
+        bench.gauge.count_failure()
     bench.burst(0.2)
     for _ in range(48):
-        bench.gauge.troubled()
+        bench.gauge.count_failure()
     bench.bursts(2, 0.2)
     assert bench.gauge.base == 16

@@ -123,7 +123,7 @@ class Transfer:
 
     def trouble(self) -> None:
         """Break the last connection, unless it is the only one."""
-        self.count.troubled()
+        self.count.failed()
         if len(self.streams) > 1:
             self.count.ended(self.streams.pop().number)
 
@@ -282,8 +282,8 @@ def test_the_number_of_connections_stays_within_its_limits(
     samples: list[tuple[float, int, int, bool, bool]], most: int
 ) -> None:
     growth = Growth(most)
-    for number, (rate, active, rest, troubled, refused) in enumerate(samples):
-        growth = decide(growth, RateSample(float(number), rate, active, rest, troubled, refused))
+    for number, (rate, active, rest, failed, refused) in enumerate(samples):
+        growth = decide(growth, RateSample(float(number), rate, active, rest, failed, refused))
         assert 1 <= growth.connections <= most
 
 

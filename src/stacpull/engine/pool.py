@@ -125,7 +125,7 @@ class Pool(Generic[JobT, ResultT]):
         self._open = 0
         """Jobs that have begun and not ended."""
         self._stopping = False
-        self._no_more_jobs = False
+        self._no_more = False
         self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
@@ -153,7 +153,7 @@ class Pool(Generic[JobT, ResultT]):
 
     def no_more(self) -> None:
         """Mark the end of the queue. The pool ends after the last job."""
-        self._no_more_jobs = True
+        self._no_more = True
         if not self._queue.full():
             self._queue.put_nowait(None)  # `_next` may wait for it
 
@@ -223,7 +223,7 @@ class Pool(Generic[JobT, ResultT]):
 
     async def _next(self) -> JobT | None:
         """Return the next job, None if there will be none."""
-        if not (self._no_more_jobs and self._queue.empty()):
+        if not (self._no_more and self._queue.empty()):
             job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
             if job is not None and not self._stopping:
                 return job

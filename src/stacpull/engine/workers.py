@@ -214,7 +214,7 @@ class Workers:
         self._given_back: deque[Job] = deque()
         """Jobs of lost workers."""
         self._news = queue.news
-        self._no_more_jobs = False
+        self._no_more = False
         self._stopping = False
         self._done = False
         self._lost_in_vain = 0
@@ -242,7 +242,7 @@ class Workers:
 
     def no_more(self) -> None:
         """Mark the end of the queue. The pool ends once the workers have no jobs."""
-        self._no_more_jobs = True
+        self._no_more = True
         self._news.set()
 
     def stop(self) -> None:
@@ -257,9 +257,7 @@ class Workers:
 
     async def _is_worth_it(self) -> bool:
         """Wait until the queue has enough jobs for workers; return False if it never has."""
-        while not (
-            self._no_more_jobs or self._stopping or self._queue.waiting() >= self._supply.jobs_to_start
-        ):
+        while not (self._no_more or self._stopping or self._queue.waiting() >= self._supply.jobs_to_start):
             await self._some_news()
         return not self._stopping and self._queue.waiting() >= self._supply.jobs_to_start
 
@@ -346,11 +344,7 @@ class Workers:
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
-            if (
-                self._no_more_jobs
-                and not waiting
-                and not any(worker.open for worker in self._workers.values())
-            ):
+            if self._no_more and not waiting and not any(worker.open for worker in self._workers.values()):
                 return
             await self._some_news()
 

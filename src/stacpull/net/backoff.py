@@ -6,7 +6,7 @@
         │                                       └──after the patience──▶ given up: DOWN, a try per minute
         └◀── an answer ends this; of overload it takes one failure off
 
-These are pure functions. They take the host's state, a failure and the time, and return a `Decision`, which
+These are pure functions. They take the host's state, a failure and the time, and return a `GateAction`, which
 `net.gate` carries out.
 """
 
@@ -66,7 +66,7 @@ class Unanswered(msgspec.Struct, frozen=True):
     """True if the gate is closed."""
 
 
-class Decision(NamedTuple):
+class GateAction(NamedTuple):
     """What the gate does."""
 
     state: HostState
@@ -87,7 +87,7 @@ def answered(state: HostState) -> HostState:
     return HostState(overload=max(0, state.overload - 1), lowered_at=state.lowered_at)
 
 
-def throttled(state: HostState, retry_after: float | None, *, is_closed: bool) -> Decision:
+def throttled(state: HostState, retry_after: float | None, *, is_closed: bool) -> GateAction:
     """Decide after the host throttled (429, 503, SlowDown).
 
     Args:
@@ -96,13 +96,13 @@ def throttled(state: HostState, retry_after: float | None, *, is_closed: bool) -
         is_closed: True if the gate is closed: the request was sent before the pause began.
     """
     if is_closed:
-        return Decision(state, pause=retry_after or 0.0)
+        return GateAction(state, pause=retry_after or 0.0)
     state = state._replace(pauses=state.pauses + 1)
     pause = _pause(state.pauses) if retry_after is None else retry_after
-    return Decision(state, pause=pause, halves_limit=True)
+    return GateAction(state, pause=pause, halves_limit=True)
 
 
-def unanswered(state: HostState, request: Unanswered, patience: float) -> Decision:
+def unanswered(state: HostState, request: Unanswered, patience: float) -> GateAction:
     """Decide after the host did not answer a request.
 
     Args:
@@ -119,13 +119,13 @@ def unanswered(state: HostState, request: Unanswered, patience: float) -> Decisi
     return _silent(state, request, patience, left) if left > 0 else _given_up(state, request, patience)
 
 
-def _maybe_overloaded(state: HostState, request: Unanswered) -> Decision:
+def _maybe_overloaded(state: HostState, request: Unanswered) -> GateAction:
     """Decide whether overload explains the failure: the host answers others. Several lower the limit."""
     now, failure = request.now, request.failure
-    unexplained = Decision(state)
+    unexplained = GateAction(state)
     if not failure.retryable or now - request.answered_at > _RECENT:
         return unexplained
-    overloaded = Decision(state, replace(failure, kind=FailureKind.THROTTLED, free=True))
+    overloaded = GateAction(state, replace(failure, kind=FailureKind.THROTTLED, free=True))
     if request.sent_at < state.lowered_at:  # the request is not evidence against the lower limit
         return overloaded
     if request.in_use <= 1:
@@ -134,23 +134,23 @@ def _maybe_overloaded(state: HostState, request: Unanswered) -> Decision:
         state = state._replace(overload=0, lowered_at=now)
         return overloaded._replace(state=state, halves_limit=True)
     was_overloaded = now - state.lowered_at <= _RECENT
-    decision = overloaded if was_overloaded else unexplained
-    return decision._replace(state=state._replace(overload=state.overload + 1))
+    action = overloaded if was_overloaded else unexplained
+    return action._replace(state=state._replace(overload=state.overload + 1))
 
 
-def _silent(state: HostState, request: Unanswered, patience: float, left: float) -> Decision:
+def _silent(state: HostState, request: Unanswered, patience: float, left: float) -> GateAction:
     """Pause for a host that has not answered for some time; `left` seconds remain of the patience."""
     failure = replace(request.failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
     if request.is_closed:
-        return Decision(state, failure)
+        return GateAction(state, failure)
     warning = ""
     if not state.pauses:
         warning = f"{request.host} does not answer: retrying for {patience:.0f} s. {request.failure.message}"
     state = state._replace(pauses=state.pauses + 1)
-    return Decision(state, failure, min(_pause(state.pauses), left), halves_limit=True, warning=warning)
+    return GateAction(state, failure, min(_pause(state.pauses), left), halves_limit=True, warning=warning)
 
 
-def _given_up(state: HostState, request: Unanswered, patience: float) -> Decision:
+def _given_up(state: HostState, request: Unanswered, patience: float) -> GateAction:
     """Give the host up. Its gate opens once per minute, to try it again."""
     failure, warning = state.given_up, ""
     if failure is None:
@@ -158,7 +158,7 @@ def _given_up(state: HostState, request: Unanswered, patience: float) -> Decisio
         failure = replace(request.failure, kind=FailureKind.DOWN, message=message, retryable=False)
         warning = f"{message} Its assets are left for `resume`; everything else is fetched."
     pause = 0.0 if request.is_closed else _LONGEST_PAUSE
-    return Decision(state._replace(given_up=failure), failure, pause, warning=warning)
+    return GateAction(state._replace(given_up=failure), failure, pause, warning=warning)
 
 
 def _pause(times: int) -> float:

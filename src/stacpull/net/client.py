@@ -267,7 +267,7 @@ class Client:
         elif response.status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
         elif failure.kind is FailureKind.SERVER:
-            gate.troubled()
+            gate.count_failure()
         return self.clean(failure)
 
     async def beginning(self, response: Response) -> bytes:
@@ -360,7 +360,7 @@ class Exchange:
         if self._gate is None:
             return  # `leave` was called before
         if error is None:
-            self._gate.satisfied()
+            self._gate.reset_refusals()
         await self._leave(kind, error, trace)
 
     async def leave(self, error: TransferError | None = None) -> None:
@@ -441,7 +441,7 @@ class Exchange:
         try:
             if response.status in REDIRECTS:
                 gate.succeeded(sent_at)
-                gate.satisfied()
+                gate.reset_refusals()
                 await client.beginning(response)
                 return client.following(request, response, hops)
             failure = await client.failure(response, gate, sent_at, count_refusal=self._count_refusal)
@@ -525,7 +525,7 @@ def _inform(gate: Gate, failure: Failure) -> None:
     if failure.kind is FailureKind.THROTTLED:
         gate.throttled(failure.retry_after)
     elif failure.kind in _TROUBLES:
-        gate.troubled()
+        gate.count_failure()
 
 
 def _method_after(status: int, request: Request) -> tuple[str, bytes | None]:

@@ -29,7 +29,7 @@ from stacpull.events import HostProgress
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
 from stacpull.net.adapt import Search
-from stacpull.net.backoff import NO_FAILURES, Decision, Unanswered, answered, throttled, unanswered
+from stacpull.net.backoff import NO_FAILURES, GateAction, Unanswered, answered, throttled, unanswered
 from stacpull.net.gauge import Gauge
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
@@ -245,13 +245,13 @@ class Gate:
         if self._gauge.piece(size, self.in_use):
             self._change()
 
-    def satisfied(self) -> None:
+    def reset_refusals(self) -> None:
         """Record that the body was the requested one and not a login page."""
         self._refusals = 0
 
-    def troubled(self) -> None:
+    def count_failure(self) -> None:
         """Record a failure of the network or the server."""
-        self._gauge.troubled()
+        self._gauge.count_failure()
 
     def unanswered(self, sent_at: float, failure: Failure) -> Failure:
         """Record a request that the host did not answer. Its permit is still held.
@@ -264,27 +264,27 @@ class Gate:
             The failure, which is free if the host is the cause and not the requested object; DOWN if the host
             is given up.
         """
-        self._gauge.troubled()
+        self._gauge.count_failure()
         request = Unanswered(
             self.host, failure, sent_at, self.now(), self._answered_at, self.in_use, self.closed_for() > 0
         )
-        decision = unanswered(self._state, request, self._patience)
-        self._carry_out(decision)
-        if decision.halves_limit and not decision.pause:  # overloaded
+        action = unanswered(self._state, request, self._patience)
+        self._carry_out(action)
+        if action.halves_limit and not action.pause:  # overloaded
             self._report(f"{self.host} does not serve as many requests at once: {self.limit} from now on.")
-        if decision.state.given_up is not None:
-            self._turn_away(decision.state.given_up)
-        return decision.failure or failure
+        if action.state.given_up is not None:
+            self._turn_away(action.state.given_up)
+        return action.failure or failure
 
-    def _carry_out(self, decision: Decision) -> bool:
-        """Carry out a decision. Return True if it closed the gate."""
-        self._state = decision.state
-        if decision.warning:
-            self._on_silent(decision.warning)
-        if decision.halves_limit:
-            self._gauge.throttled(decision.pause)
+    def _carry_out(self, action: GateAction) -> bool:
+        """Carry out an action. Return True if it closed the gate."""
+        self._state = action.state
+        if action.warning:
+            self._on_silent(action.warning)
+        if action.halves_limit:
+            self._gauge.throttled(action.pause)
             self.limit = self._gauge.limit
-        return self._close(decision.pause)
+        return self._close(action.pause)
 
     def _turn_away(self, given_up: Failure) -> None:
         """Fail all waiting requests except the watcher, which notices by itself that the host is given up."""
@@ -306,13 +306,13 @@ class Gate:
             retry_after: Seconds to pause; None for a pause that doubles each time.
             from_other_process: True if another process of the run was throttled and reported it.
         """
-        decision = throttled(self._state, retry_after, is_closed=self.closed_for() > 0)
-        has_closed = self._carry_out(decision)
-        if decision.halves_limit:
-            pause = f"after a pause of {decision.pause:.0f} s"
+        action = throttled(self._state, retry_after, is_closed=self.closed_for() > 0)
+        has_closed = self._carry_out(action)
+        if action.halves_limit:
+            pause = f"after a pause of {action.pause:.0f} s"
             self._report(f"{self.host} throttles: {self.limit} requests at once, {pause}.")
         if has_closed and not from_other_process:
-            self._on_closed(self.host, decision.pause)
+            self._on_closed(self.host, action.pause)
 
     def set_maximum(self, maximum: int) -> None:
         """Set the maximum of the limit. Permits in use stay valid."""

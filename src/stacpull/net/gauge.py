@@ -81,9 +81,9 @@ class Gauge:
         self._left -= 1
         return (self._left <= 0 or now > self._deadline) and self._round(now, in_use)
 
-    def troubled(self) -> None:
+    def count_failure(self) -> None:
         """Count a failure."""
-        self._troubles += 1
+        self._failures += 1
 
     def received(self, size: int) -> None:
         """Count bytes of a body."""
@@ -111,7 +111,7 @@ class Gauge:
         self.restart()
 
     def _clear(self) -> None:
-        self._answers = self._pieces = self._troubles = self._received = self._in_use = 0
+        self._answers = self._pieces = self._failures = self._received = self._in_use = 0
         self._first_bytes = 0.0
 
     def _round(self, now: float, in_use: int) -> bool:
@@ -148,7 +148,7 @@ class Gauge:
     def _decide(self, now: float, seconds: float) -> bool:
         answers, turns = self._answers, self._answers + self._pieces
         window = Window(
-            seconds, answers, self._troubles, self._received,
+            seconds, answers, self._failures, self._received,
             in_use=self._in_use / turns,
             first_byte=self._first_bytes / answers if answers else 0.0,
             quickest=self._quickest,

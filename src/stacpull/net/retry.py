@@ -82,10 +82,10 @@ class StopRun(msgspec.Struct, frozen=True):
         return f"{self.host or 'The host'} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
 
 
-Decision = Wait | GiveUp | StopRun
+RetryDecision = Wait | GiveUp | StopRun
 
 
-def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> Decision:
+def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> RetryDecision:
     """Return the decision after `failure`; `draw` is a random number between 0 and 1 for the jitter."""
     if not failure.retryable:
         return GiveUp()
@@ -152,7 +152,7 @@ async def with_retries(
 
     draw = (jitter or random.Random()).random  # noqa: S311 - jitter, no cryptography
     state, pause = RetryState(), 0.0
-    decision: Decision = GiveUp()
+    decision: RetryDecision = GiveUp()
 
     async def step() -> T:
         if first:

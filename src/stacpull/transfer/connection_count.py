@@ -49,7 +49,7 @@ _SAMPLES_AFTER_NO_GAIN = 10
 _MOST_DOUBLINGS = 6
 _REST_SECONDS = 0.5
 """After each trial without gain, samples are twice as long, up to this: there is no hurry, and less noise."""
-_AFTER_TROUBLE = 30.0
+_AFTER_FAILURE = 30.0
 _AFTER_NO_PERMIT = 5.0
 _PIECE_SECONDS = 4.0
 _SMALLEST, _LARGEST = 4 * MIB, 64 * MIB
@@ -96,7 +96,7 @@ class RateSample(NamedTuple):
     """Open connections."""
     rest: int
     """Missing bytes."""
-    troubled: bool = False
+    failed: bool = False
     """True if a connection failed or was throttled."""
     refused: bool = False
     """True if the host's gate had no permit for another connection."""
@@ -104,14 +104,14 @@ class RateSample(NamedTuple):
 
 def decide(growth: Growth, sample: RateSample) -> Growth:
     """Return the state after a sample, with the number of connections to use."""
-    if sample.troubled or sample.refused:
-        wait = _AFTER_TROUBLE if sample.troubled else _AFTER_NO_PERMIT
+    if sample.failed or sample.refused:
+        wait = _AFTER_FAILURE if sample.failed else _AFTER_NO_PERMIT
         return replace(
             growth,
             connections=max(1, min(growth.connections, sample.active)),
             phase=Phase.STEADY,
             not_before=max(growth.not_before, sample.now + wait),
-            cautious=growth.cautious or sample.troubled,
+            cautious=growth.cautious or sample.failed,
         )
     if growth.phase is Phase.SETTLING:
         return replace(growth, phase=Phase.JUDGING, judged=())
@@ -183,7 +183,7 @@ class ConnectionCount:
         self._has_ranges = False
         self._since = now
         self._received = 0
-        self._troubled = self._refused = False
+        self._failed = self._refused = False
 
     def __repr__(self) -> str:
         return f"<ConnectionCount {len(self._flowing)} of {self.active} flow, {self._growth}>"
@@ -223,9 +223,9 @@ class ConnectionCount:
         self.active -= 1
         self._flowing.discard(connection)
 
-    def troubled(self) -> None:
+    def failed(self) -> None:
         """Record that a connection failed or was throttled."""
-        self._troubled = True
+        self._failed = True
 
     def refused(self) -> None:
         """Record that the host's gate had no permit for another connection."""
@@ -254,10 +254,10 @@ class ConnectionCount:
         if growth.most == 1 or seconds < growth.sample_seconds or not self._is_sample(seconds):
             return more
         self.rate = self._received / seconds
-        sample = RateSample(now, self.rate, self.active, rest, self._troubled, self._refused)
+        sample = RateSample(now, self.rate, self.active, rest, self._failed, self._refused)
         self._growth = decide(growth, sample)
         self._begin_sample(now)
-        self._troubled = self._refused = False
+        self._failed = self._refused = False
         return self._missing()
 
     def piece_size(self, rest: int) -> int:
@@ -266,7 +266,7 @@ class ConnectionCount:
 
     def _is_sample(self, seconds: float) -> bool:
         """Return True if the bytes received in so many seconds are enough for a sample."""
-        if self._troubled or self._refused or seconds >= _LONG_SAMPLE_SECONDS:
+        if self._failed or self._refused or seconds >= _LONG_SAMPLE_SECONDS:
             return True
         if self._growth.phase is Phase.SETTLING and len(self._flowing) < self.active:
             return False

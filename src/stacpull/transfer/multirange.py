@@ -154,7 +154,7 @@ class MultiRangeDownload:
                         break
                     self._claims.release(key)  # the last one stays, and waits for a permit
         except TransferError as error:
-            self._count.troubled()
+            self._count.failed()
             self._failure = _more_serious(self._failure, error.failure)
         finally:
             self._claims.release(key)
