@@ -84,7 +84,7 @@ def headers_command(
     )
     table.close()
     lines = headers_lines(report, session.show.failed)
-    return session.finish(report, lines, aside=True if output is None else None)
+    return session.finish(report, lines, on_stderr=output is None, beside_json=True)
 
 
 _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata")

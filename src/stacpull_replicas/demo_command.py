@@ -48,7 +48,7 @@ def demo_command(session: CommandSession, dest: Path | None) -> int:
         "max_items": "5",
     }
     report = session.run(lambda stop: _mirror_replica(dest, session, flags, stop))
-    code = session.finish(report, mirror_lines(report, session.show.failed))
+    code = session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
     if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(dest), "", *_next_commands(dest)])
     return code

@@ -60,11 +60,11 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
         estimate = session.run_cancelled(
             tracing.trace_estimate(collection, on_event=session.show, **question)
         )
-        return session.finish(estimate, estimate_lines(estimate), aside=False)
+        return session.finish(estimate, estimate_lines(estimate))
     report = session.run(
         lambda stop: tracing.trace(collection, out=out, on_event=session.show, stop=stop, **question)
     )
-    return session.finish(report, trace_lines(report), aside=False)
+    return session.finish(report, trace_lines(report))
 
 
 def _question(session: CommandSession) -> dict[str, Any]:

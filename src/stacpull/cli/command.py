@@ -128,18 +128,20 @@ class CommandSession:
         finally:
             self.close()
 
-    def finish(self, report: Report, lines: Iterable[str], *, aside: bool | None = None) -> int:
+    def finish(
+        self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
+    ) -> int:
         """Print a report as JSON, or as `lines` unless --quiet is given; return the exit code.
 
         Args:
             report: Its `exit_code`, if it has one, is returned.
             lines: The report as text.
-            aside: True to print the lines on standard error; None to do that only with --json; False to print
-                no lines with --json.
+            on_stderr: True to print the lines on standard error, because standard output has other data.
+            beside_json: True to print them with --json as well, on standard error.
         """
-        if not self.output.quiet and (aside is not False or not self.output.json):
+        if not self.output.quiet and (on_stderr or beside_json or not self.output.json):
             for line in lines:
-                if aside or self.output.json:
+                if on_stderr or self.output.json:
                     self.show.write(line)
                 else:
                     printing.lines([line])

@@ -87,7 +87,7 @@ def export(
     what = FORMATS[form].counted
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
-    return session.finish(report, lines, aside=False)
+    return session.finish(report, lines)
 
 
 def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:

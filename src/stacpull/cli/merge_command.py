@@ -43,4 +43,4 @@ def merge(session: CommandSession, dest: Path | str, shards: tuple[str, ...]) ->
     if report.conflicts:
         lines.append(f"  {count(report.conflicts, 'file')} could not be merged")
     lines += [f"  {why}" for why in report.named]
-    return session.finish(report, lines, aside=False)
+    return session.finish(report, lines)

@@ -67,7 +67,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
                 stop=stop,
             ),
         )
-    return session.finish(report, mirror_lines(report, session.show.failed))
+    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
 
 
 def run_mirroring(

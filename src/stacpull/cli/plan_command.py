@@ -73,4 +73,4 @@ def plan(
     work = api.plan(source, dest, **chosen, on_event=session.show)
     report = session.run_cancelled(work)
     is_list_printed = urls is not None and out is None
-    return session.finish(report, plan_lines(report, dest), aside=is_list_printed)
+    return session.finish(report, plan_lines(report, dest), on_stderr=is_list_printed)

@@ -41,8 +41,8 @@ def resume(session: CommandSession, dest: Path) -> int:
 
     report = _continued(session, dest, api.resume)
     if report.nothing_to_resume:
-        return session.finish(report, resumed_nothing(report))
-    return session.finish(report, mirror_lines(report, session.show.failed))
+        return session.finish(report, resumed_nothing(report), beside_json=True)
+    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
 
 
 @command(
@@ -65,8 +65,8 @@ def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
 
     report = _continued(session, dest, api.retry, ordered=ordered)
     if report.state == "complete" and not (report.assets_planned or report.items_failed):
-        return session.finish(report, [f"{report.dest}: nothing is left to retry."])
-    return session.finish(report, mirror_lines(report, session.show.failed))
+        return session.finish(report, [f"{report.dest}: nothing is left to retry."], beside_json=True)
+    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
 
 
 def _continued(

@@ -26,7 +26,7 @@ def status(session: CommandSession, dest: Path) -> int:
     from stacpull.engine.mirror_status import status as read_status
 
     report = read_status(dest)
-    return session.finish(report, status_lines(report), aside=False)
+    return session.finish(report, status_lines(report))
 
 
 @command(
@@ -70,4 +70,4 @@ def report_command(session: CommandSession, dest: Path, out: Path) -> int:
     from stacpull.outputs.html_report import report
 
     written = session.run(lambda stop: report(dest, out, on_event=session.show, stop=stop))
-    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes], aside=False)
+    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])

@@ -79,7 +79,7 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
             dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
         )
     )
-    return session.finish(report, verify_lines(report), aside=False)
+    return session.finish(report, verify_lines(report))
 
 
 _KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
