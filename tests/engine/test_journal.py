@@ -75,6 +75,16 @@ def _strings(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+def test_events_are_passed_on_without_secrets(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    secrets = Secrets()
+    journal = Journal(tmp_path / "log", secrets, VirtualClock(), heard.append)
+    secrets.add(Secret("hunter2hunter2"))  # known only when the source is opened
+    journal(Notice("warning", "asked hunter2hunter2"))
+    journal(Progress(items_seen=5))
+    assert heard == [Notice("warning", "asked ***"), Progress(items_seen=5)]
+
+
 def test_invalid_text_is_written_escaped(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
     journal(Notice("info", "went to \udcff"))
