@@ -22,9 +22,10 @@ _Crc = Callable[[bytes | bytearray | memoryview, int], int]
 _CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
 
 
-def area_digest(area: str) -> int:
-    """Return the identity of the area of `--clip`: 64 bits of a digest of its text, signed as in SQLite."""
-    return int.from_bytes(hashlib.blake2b(area.encode(), digest_size=8).digest(), "big", signed=True)
+def text_digest(text: str) -> int:
+    """Return 64 bits of a digest of `text`, signed as in SQLite."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 class Hasher(Protocol):

@@ -116,7 +116,7 @@ class Clip(NamedTuple):
     """The part of a raster that is in the mirror (`--clip`)."""
 
     area: int
-    """The digest of the area (`digests.area_digest`)."""
+    """The digest of the area's text (`digests.text_digest`)."""
     source_size: int
     """Bytes of the whole raster."""
     shape: tuple[int, int]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull.models import FailureKind
-from stacpull.net.status import classify, is_login_page, parse_retry_after, reason_in
+from stacpull.net.status import classify, is_login_page, moment_of, parse_retry_after, reason_in
 from stacpull.redact import Secret, Secrets
 
 NOW = 1_700_000_000.0
@@ -103,6 +103,22 @@ def test_a_date_is_relative_to_the_clock_of_the_server() -> None:
     theirs = NOW + 5000
     headers = {"Date": formatdate(theirs, usegmt=True), "Retry-After": formatdate(theirs + 30, usegmt=True)}
     assert classify(503, CIMultiDict(headers), b"", "h", now=NOW).retry_after == 30.0
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0),
+        ("Sun, 06 Nov 1994 09:49:37 +0100", 784111777.0),
+        ("Sun, 06 Nov 1994 08:49:60 GMT", 784111800.0),
+        ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+        ("Sun, 06 Nov 123456789012 08:49:37 GMT", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_dates_of_a_server_are_parsed(text: str, moment: float | None) -> None:
+    assert moment_of(text) == moment
 
 
 @given(st.text(max_size=60))

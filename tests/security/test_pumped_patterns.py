@@ -57,7 +57,6 @@ EXAMPLES: dict[str, str] = {
     "store/own_parts.py:_NAME": "0123456789abcdef.here",
     "store/multipart.py:_ETAG": "<ETag>&quot;abc-1&quot;</ETag>",
     "store/multipart.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
-    "store/s3_bucket.py:_TIME": "Sun, 22 Nov 2026 05:06:07 GMT",
     "store/s3_bucket.py:KEY": "<Key>a/b</Key>",
     "store/s3_bucket.py:_IS_TRUNCATED": "<IsTruncated>true</IsTruncated>",
     "catalog/collection.py:_CURRENT": "1.0.0",

@@ -456,22 +456,6 @@ def test_a_bucket_in_another_region_gets_one_request_only() -> None:
         assert found.send([HEAD, put()]) == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0),
-        ("Sun, 06 Nov 1994 09:49:37 +0100", 784111777.0),
-        ("Sun, 06 Nov 1994 08:49:60 GMT", 784111800.0),
-        ("Sun, 06 Foo 1994 08:49:37 GMT", None),
-        ("yesterday", None),
-        ("", None),
-    ],
-)
-def test_dates_of_a_server_are_parsed(text: str, moment: float | None) -> None:
-    assert s3_bucket.time_in({"date": text}, "date") == moment
-    assert s3_bucket.time_in({}, "date") is None
-
-
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 GONE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 

@@ -16,7 +16,7 @@ from stacpull.catalog.references import path_named
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.planning.statements import parse_multihash
+from stacpull.planning.item_plan import stated_of
 from stacpull.store.protocol import StoredFiles
 
 
@@ -95,11 +95,9 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
         key,
         path,
         href if isinstance(href, str) else None,
-        _size(asset),
-        _checksum(asset),
+        *stated_of(asset),
         media_type if isinstance(media_type, str) else None,
-        _size(origin),
-        _checksum(origin),
+        *stated_of(origin),
     )
 
 
@@ -107,16 +105,6 @@ def origin_of(asset: object) -> Json:
     """Return the source's statements on a mirrored asset; empty if unknown."""
     alternates = object_or_empty(object_or_empty(asset).get("alternate"))
     return object_or_empty(alternates.get("origin"))
-
-
-def _size(stated: Json) -> int | None:
-    size = stated.get("file:size")
-    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
-
-
-def _checksum(stated: Json) -> Checksum | None:
-    checksum = stated.get("file:checksum")
-    return parse_multihash(checksum) if isinstance(checksum, str) else None
 
 
 def _source(link: Json, directory: str) -> str | None:

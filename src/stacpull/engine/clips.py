@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO
 
-from stacpull.digests import area_digest
+from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.models import Clip
 
@@ -33,7 +33,7 @@ def clip_area(text: str | None) -> ClipArea | None:
     from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- rarely needed
     from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
 
-    return ClipArea(clip_geometry(text), area_digest(text))
+    return ClipArea(clip_geometry(text), text_digest(text))
 
 
 def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:

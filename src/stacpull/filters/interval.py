@@ -67,6 +67,11 @@ def parse_instant(value: object) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+def end_text(end: datetime | None) -> str:
+    """Return an end of an interval as RFC 3339 text in UTC, without fractions of a second."""
+    return ".." if end is None else end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
 class DatetimeCheck(ItemCheck):
     """`--datetime`: keeps items whose instant or range overlaps an interval."""
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from stacpull.boxes import split
 from stacpull.filters.cql2 import parse_filter
-from stacpull.filters.interval import parse_instant, parse_interval
+from stacpull.filters.interval import end_text, parse_instant, parse_interval
 from stacpull.filters.item_filter import FILTERS
 from stacpull.filters.places import area_geometry
 from stacpull.models import Json
@@ -101,12 +101,11 @@ def _period(text: str | None) -> str | None:
 
 
 def _second(moment: datetime | None, *, up: bool) -> str:
-    if moment is None:
-        return ".."
-    moment = moment.astimezone(UTC)
-    if up and moment.microsecond and moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
-        moment += timedelta(seconds=1)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    if up and moment is not None and moment.microsecond:
+        moment = moment.astimezone(UTC)
+        if moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
+            moment += timedelta(seconds=1)
+    return end_text(moment)
 
 
 def _conditions(text: str | None) -> list[Json]:

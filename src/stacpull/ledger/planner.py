@@ -10,7 +10,6 @@ by itself, based on its rows in the ledger (`ledger.planned_assets`).
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import msgspec
 import orjson
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.digests import text_digest
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
 from stacpull.ledger.database import exists, number, rows_with, transaction
@@ -560,7 +560,4 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
 
 def seen_hash(item: ItemId) -> int:
     """Return the key of an item in the table of items seen by the current walk, matched or not."""
-    digest = hashlib.blake2b(
-        f"{item.collection}\0{item.item}".encode("utf-8", "surrogatepass"), digest_size=8
-    )
-    return int.from_bytes(digest.digest(), "big", signed=True)
+    return text_digest(f"{item.collection}\0{item.item}")

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import area_digest
+from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import walk_state
 from stacpull.ledger.database import give_back, number, transaction
@@ -151,7 +151,7 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
         (run,),
     ).fetchone()
     area = None if found is None else selection_of(found[0]).clip
-    return None if area is None else area_digest(area)
+    return None if area is None else text_digest(area)
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:

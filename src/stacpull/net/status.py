@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC
 from http import HTTPStatus
 from typing import Any
 
@@ -199,15 +198,12 @@ def _seconds(value: str) -> float | None:
 
 def moment_of(value: str) -> float | None:
     """Return an HTTP date (RFC 9110, 5.6.7) in seconds since the epoch, or None if it is invalid."""
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- slow to import and rarely needed
+    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- slow to import and rarely needed
 
     try:
-        moment = parsedate_to_datetime(value)
+        found = parsedate_tz(value)
+        return None if found is None else float(mktime_tz(found))
     except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    try:
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (OverflowError, ValueError):
         return None
 
 

@@ -24,6 +24,7 @@ import unicodedata
 from typing import Final
 
 from stacpull.caches import cached_if_short
+from stacpull.digests import text_digest
 
 CATALOG_ID: Final = "stacpull-mirror"
 """The beginning of the id of a mirror's root catalog."""
@@ -94,21 +95,16 @@ def path_hash(path: str) -> int:
     With millions of files, planning an item then changes one page of the index instead of one per file.
     """
     folded = fold(path)
-    return _first_bits(folded.rpartition("/")[0]) | _hash(folded) & _OF_PATH
+    return _first_bits(folded.rpartition("/")[0]) | text_digest(folded) & _OF_PATH
 
 
 _OF_PATH: Final = (1 << 50) - 1
 """The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
 
 
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
-
-
 @cached_if_short(1024)
 def _first_bits(directory: str) -> int:
-    return _hash(directory) & ~_OF_PATH
+    return text_digest(directory) & ~_OF_PATH
 
 
 def _is_plain(encoded: str) -> bool:

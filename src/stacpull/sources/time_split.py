@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
-from stacpull.filters.interval import Interval, parse_instant, parse_interval
+from stacpull.filters.interval import Interval, end_text, parse_instant, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import read_pages
@@ -74,7 +74,7 @@ def borders(period: Interval, unit: str) -> Iterator[datetime]:
 
 def parts(period: Interval, inner: Sequence[datetime]) -> list[str]:
     """Return `period` divided at `inner`, as RFC 3339 intervals. An open end stays open."""
-    ends = [_text(period.start), *map(_text, inner), _text(period.end)]
+    ends = [end_text(period.start), *map(end_text, inner), end_text(period.end)]
     return [f"{start}/{end}" for start, end in pairwise(ends)]
 
 
@@ -313,7 +313,3 @@ def _once(page: Page, seen: set[int]) -> Page:
             seen.add(name)
         kept.append(item)
     return page if len(kept) == len(page.items) else replace(page, items=kept)
-
-
-def _text(moment: datetime | None) -> str:
-    return ".." if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind, path_in_dest
+from stacpull.net.status import moment_of
 from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
 from stacpull.store.buffered_parts import BufferedParts, PartWithoutFile, PendingCopy
@@ -70,7 +71,6 @@ from stacpull.store.s3_bucket import (
     code_behind,
     object_address,
     object_of,
-    time_in,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
 from stacpull.store.staged_objects import NOTES, StagedObjects
@@ -312,7 +312,7 @@ class BucketStore(BufferedParts, BucketFiles):
         if found is None:
             return None
         headers, body = found
-        now, written = time_in(headers, "date"), time_in(headers, "last-modified")
+        now, written = (moment_of(headers.get(name, "")) for name in ("date", "last-modified"))
         age = (now or time.time()) - (written or 0.0)
         return OwnObject(body, headers.get("etag", ""), max(0.0, age))
 

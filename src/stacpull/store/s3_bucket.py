@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -34,6 +33,7 @@ from stacpull.errors import (
 )
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.notices import SILENT_AFTER
+from stacpull.net.status import moment_of
 from stacpull.redact import Secret, Secrets
 from stacpull.sigv4 import Credentials, encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
@@ -101,8 +101,6 @@ _USUAL_REGION = "us-east-1"
 _RANGE, _RANGES = 1 << 19, 8
 """Bytes of a range that is read, and number of ranges that are requested at once."""
 KEY = re.compile("<Key>([^<]+)</Key>")
-_TIME = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _IS_TRUNCATED = re.compile("<IsTruncated>(true|false)</IsTruncated>")
 
 
@@ -773,7 +771,7 @@ def object_address(source: CopySource) -> dict[str, str]:
 
 def object_of(headers: Mapping[str, str]) -> StoredObject | None:
     """Return the object described by the header fields of a HEAD; None if a field is missing."""
-    size, modified = headers.get("content-length", ""), time_in(headers, "last-modified")
+    size, modified = headers.get("content-length", ""), moment_of(headers.get("last-modified", ""))
     if not size.isdecimal() or modified is None:
         return None
     return StoredObject(
@@ -783,22 +781,6 @@ def object_of(headers: Mapping[str, str]) -> StoredObject | None:
         _digests_in(headers),
         _number(headers.get(f"x-amz-meta-{PART}", "")),
     )
-
-
-def time_in(headers: Mapping[str, str], name: str) -> float | None:
-    """Return the time in a header field, in seconds since 1970; None if there is none."""
-    text = headers.get(name, "")
-    usual = _TIME.fullmatch(text)
-    if usual is not None:
-        day, month, year, hour, minute, second = usual.groups()
-        with suppress(ValueError):
-            number = _MONTHS.index(month) + 1
-            moment = datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
-            return moment.timestamp()
-    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 - slow to import and rarely needed
-
-    found = parsedate_tz(text)
-    return None if found is None else mktime_tz(found)
 
 
 def unescaped(text: str) -> str:
