@@ -71,7 +71,7 @@ EXAMPLES: dict[str, str] = {
     "engine/fetching.py:_DETAIL": "b'II'",
     "engine/item_input.py:_INPUT_NAME": "stdin:0123456789abcdef0123456789abcdef",
     "fastpath/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
-    "fastpath/requests.py:_ORIGIN": "https://a0.b-c.example:8080",
+    "fastpath/host.py:_ORIGIN": "https://a0.b-c.example:8080",
     "filters/asset_filter.py:_WILD": "B*",
     "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
     "filters/cql2_operators.py:_DATE": "2017-06-13",
