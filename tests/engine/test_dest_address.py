@@ -68,9 +68,11 @@ def test_a_new_mirror_in_a_bucket_is_found_without_writing(tmp_path: Path) -> No
     options = Options(
         work=tmp_path / "w", dest_profile="p", dest_region="r", dest_endpoint_url="http://one:1/"
     )
-    place = parse_dest(URL, options)
-    assert place == DestAddress(tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p"))
-    assert place.name == URL
+    dest_address = parse_dest(URL, options)
+    assert dest_address == DestAddress(
+        tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r", "p")
+    )
+    assert dest_address.name == URL
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,8 +127,8 @@ def test_contradictory_options_are_refused(
 
 def test_a_work_directory_that_was_never_used_may_be_given_to_another_bucket(tmp_path: Path) -> None:
     remember_bucket(tmp_path / "w", LOCATION)
-    place = parse_dest("s3://right/one", Options(work=tmp_path / "w"))
-    assert place.bucket == BucketLocation("right", "one")
+    dest_address = parse_dest("s3://right/one", Options(work=tmp_path / "w"))
+    assert dest_address.bucket == BucketLocation("right", "one")
 
 
 @pytest.mark.parametrize(

@@ -105,18 +105,18 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     options = with_client(instance("options", Options, options), client)
-    place = await asyncio.to_thread(parse_dest, dest, options)
+    dest_address = await asyncio.to_thread(parse_dest, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        return await _mirror(source, place, selection, options, on_event, stop)
+        return await _mirror(source, dest_address, selection, options, on_event, stop)
 
-    return await _watched(work, options, place, on_event, stop)
+    return await _watched(work, options, dest_address, on_event, stop)
 
 
 async def _watched(
     work: Callable[[Listener | None, asyncio.Event], Awaitable[MirrorReport]],
     options: Options,
-    place: DestAddress,
+    dest_address: DestAddress,
     on_event: Listener | None,
     stop: asyncio.Event | None,
 ) -> MirrorReport:
@@ -130,7 +130,7 @@ async def _watched(
             return await work(on_event, stopping)
     from stacpull.outputs.dashboard import served_dashboard  # noqa: PLC0415 - few runs have one
 
-    name = place.name
+    name = dest_address.name
     async with served_dashboard(options.dashboard, options.dashboard_token, name, on_event) as dashboard:
         if on_event is not None:
             on_event(Notice("info", f"dashboard: {dashboard.url}"))
@@ -141,7 +141,7 @@ async def _watched(
 
 async def _mirror(
     source: SourceLike,
-    place: DestAddress,
+    dest_address: DestAddress,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
@@ -154,23 +154,23 @@ async def _mirror(
     clip_area(selection.clip)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
-        return await _mirror_input(source, place, selection, options, on_event, stop)
+        return await _mirror_input(source, dest_address, selection, options, on_event, stop)
     options = completed(options, text)
     address = source_address(text, options)
     if is_local(address.url):
-        await asyncio.to_thread(refuse_own_catalog, address.url, place.work)
+        await asyncio.to_thread(refuse_own_catalog, address.url, dest_address.work)
     spec = _spec(address.url, selection, options, address.credential_names)
     secrets = Secrets()
-    journal = Journal(place.log, secrets, SystemClock(), on_event)
+    journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
     try:
         async with (
-            started_store(place.modules) as started,
+            started_store(dest_address.modules) as started,
             opened_source(
                 address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
             ) as (network, opened),
         ):
             await unless_stopped(lambda: validate(opened, selection, layout), stop)
-            async with opened_workspace(place, on_event) as workspace:
+            async with opened_workspace(dest_address, on_event) as workspace:
 
                 def begin() -> Run:
                     run = runs.begin(workspace.db, spec, network.clock.time(), options.kept)
@@ -190,7 +190,7 @@ async def _mirror(
                     stop=stop,
                 ).execute()
     except InterruptedRunError as error:
-        if await asyncio.to_thread(ledger_path(place.work).exists):
+        if await asyncio.to_thread(ledger_path(dest_address.work).exists):
             raise
         text = "Interrupted before anything started. Run the command again."
         raise InterruptedRunError(text) from error
@@ -198,21 +198,21 @@ async def _mirror(
 
 async def _mirror_input(
     source: SourceLike,
-    place: DestAddress,
+    dest_address: DestAddress,
     selection: Selection,
     options: Options,
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
-    async with opened_workspace(place, on_event) as workspace:
+    async with opened_workspace(dest_address, on_event) as workspace:
         stored = await store_input(workspace.destination.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
 
         def begin(kept: Mapping[str, Any]) -> Run:
             return runs.begin(workspace.db, spec, SystemClock().time(), kept)
 
-        return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)
+        return await continue_run(dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop)
 
 
 def _refuse_without_items(options: Options) -> None:
@@ -277,10 +277,10 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     options = with_client(instance("options", Options, options), client)
-    place = await asyncio.to_thread(mirror_at, dest, options)
+    dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(place, on_event) as workspace:
+        async with opened_workspace(dest_address, on_event) as workspace:
             run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db))
             if run is not None:
 
@@ -288,11 +288,13 @@ async def resume(
                     return runs.begin_again(workspace.db, run, SystemClock().time(), kept)
 
                 return await continue_run(
-                    place, workspace, run.spec, begin, options, on_event=on_event, stop=stop
+                    dest_address, workspace, run.spec, begin, options, on_event=on_event, stop=stop
                 )
-        return await asyncio.to_thread(_nothing_to_resume, place.work, missing_ok=options.missing == "ok")
+        return await asyncio.to_thread(
+            _nothing_to_resume, dest_address.work, missing_ok=options.missing == "ok"
+        )
 
-    return await _watched(work, options, place, on_event, stop)
+    return await _watched(work, options, dest_address, on_event, stop)
 
 
 async def retry(
@@ -322,10 +324,10 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     options = with_client(instance("options", Options, options), client)
-    place = await asyncio.to_thread(mirror_at, dest, options)
+    dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(place, on_event) as workspace:
+        async with opened_workspace(dest_address, on_event) as workspace:
             last = await on_ledger(workspace, lambda: runs.last_spec(workspace.db))
             if last is None:
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
@@ -336,9 +338,11 @@ async def retry(
                 jobs.requeue_failures(workspace.db, run.id, ordered=ordered)
                 return run
 
-            return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stop)
+            return await continue_run(
+                dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop
+            )
 
-    return await _watched(work, options, place, on_event, stop)
+    return await _watched(work, options, dest_address, on_event, stop)
 
 
 async def plan(
@@ -378,7 +382,7 @@ async def plan(
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
-    place = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
+    dest_address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
@@ -394,10 +398,10 @@ async def plan(
                 return Estimate(opened, network, selection, options, on_event=listener, urls=listed)
 
             if urls is None or out is None:
-                return await estimate().report(place)
+                return await estimate().report(dest_address)
             async with text_output(out, private=with_credentials) as stream:
                 listed = UrlList(urls, stream, network, with_credentials=with_credentials)
-                return await estimate(listed).report(place)
+                return await estimate(listed).report(dest_address)
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:

@@ -74,7 +74,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
 
 
 async def continue_run(
-    place: DestAddress,
+    dest_address: DestAddress,
     workspace: Workspace,
     spec: RunSpec,
     begin: Callable[[Mapping[str, Any]], Run],
@@ -88,7 +88,7 @@ async def continue_run(
     Its options that are `fixed` are used again, and those that are `kept` if `options` has the default.
 
     Args:
-        place: DEST.
+        dest_address: DEST.
         workspace: The opened mirror.
         spec: The task of the run.
         begin: Returns the run, which gets the kept options. It changes the ledger, so it is called
@@ -116,9 +116,9 @@ async def continue_run(
     run = await on_ledger(workspace, lambda: begin(options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
     secrets = Secrets()
-    journal = Journal(place.log, secrets, SystemClock(), on_event)
+    journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
     async with (
-        started_store(place.modules) as started,
+        started_store(dest_address.modules) as started,
         opened_source(
             address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
         ) as (network, opened),
@@ -136,9 +136,9 @@ def mirror_at(dest: str | Path, options: Options) -> DestAddress:
         NotAMirrorError: There is no mirror.
         DestinationError: The ledger of the mirror is lost or cannot be read.
     """
-    place = parse_dest(dest, options)
-    open_reader(place.work).close()
-    return place
+    dest_address = parse_dest(dest, options)
+    open_reader(dest_address.work).close()
+    return dest_address
 
 
 @asynccontextmanager
@@ -173,11 +173,13 @@ async def opened_source(
 
 
 @asynccontextmanager
-async def opened_workspace(place: DestAddress, on_event: Listener | None = None) -> AsyncIterator[Workspace]:
+async def opened_workspace(
+    dest_address: DestAddress, on_event: Listener | None = None
+) -> AsyncIterator[Workspace]:
     """Open the workspace of DEST and close it at the end of the block, both in a thread.
 
     Args:
-        place: DEST.
+        dest_address: DEST.
         on_event: Called with a notice if a bucket does not answer.
 
     Raises:
@@ -190,7 +192,7 @@ async def opened_workspace(place: DestAddress, on_event: Listener | None = None)
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(on_event, Notice("warning", text))
 
-    async with in_thread(open_workspace(place.work, place.bucket, on_silent)) as workspace:
+    async with in_thread(open_workspace(dest_address.work, dest_address.bucket, on_silent)) as workspace:
         yield workspace
 
 

@@ -77,21 +77,21 @@ async def verify(
     stop = instance("stop", asyncio.Event, stop)
     reporter = Reporter(on_event, stop)
     options = instance("options", Options, options)
-    place = await asyncio.to_thread(parse_dest, dest, options)
+    dest_address = await asyncio.to_thread(parse_dest, dest, options)
     rebuilt = None
-    check = _Check(place, reporter, quick=quick, strict=strict)
+    check = _Check(dest_address, reporter, quick=quick, strict=strict)
     if rebuild:
-        rebuilt = await reporter.run(lambda: rebuild_ledger(place.work, reporter))
+        rebuilt = await reporter.run(lambda: rebuild_ledger(dest_address.work, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
             return check.report({})
         check.quick = True  # a rebuild has just read every file
     if not repair:
         totals = await reporter.run(check.alone)
         return check.report(totals, rebuilt)
-    place = await asyncio.to_thread(mirror_at, dest, options)
-    async with opened_workspace(place, on_event) as workspace:
+    dest_address = await asyncio.to_thread(mirror_at, dest, options)
+    async with opened_workspace(dest_address, on_event) as workspace:
         await reporter.run(lambda: check.inspect(workspace.db))
-        fixed = await _repair(check, place, workspace, options, on_event, stop)
+        fixed = await _repair(check, dest_address, workspace, options, on_event, stop)
         totals = await on_ledger(workspace, lambda: check.conclude(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
         return check.report(totals, rebuilt, fixed, remaining)
@@ -99,7 +99,7 @@ async def verify(
 
 async def _repair(
     check: _Check,
-    place: DestAddress,
+    dest_address: DestAddress,
     workspace: Workspace,
     options: Options,
     on_event: Listener | None,
@@ -115,16 +115,18 @@ async def _repair(
 
     options = with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await continue_run(place, workspace, spec, begin, options, on_event=on_event, stop=stopping)
+        return await continue_run(
+            dest_address, workspace, spec, begin, options, on_event=on_event, stop=stopping
+        )
 
 
 class _Check:
     """One check of a mirror and its findings."""
 
-    def __init__(self, place: DestAddress, reporter: Reporter, *, quick: bool, strict: bool) -> None:
+    def __init__(self, dest_address: DestAddress, reporter: Reporter, *, quick: bool, strict: bool) -> None:
         self.quick = quick
-        self._place = place
-        self._dest = place.work
+        self._dest_address = dest_address
+        self._dest = dest_address.work
         self._reporter = reporter
         self._strict = strict
         self._findings = Findings()
@@ -155,12 +157,14 @@ class _Check:
             if complaint is not None:
                 raise DestinationError(damaged_sentence(path, complaint))
             try:
-                with open_files(self._dest, self._place.bucket) as files:
+                with open_files(self._dest, self._dest_address.bucket) as files:
                     self._findings = Inspection(
                         files, Expectations(db), self._reporter, quick=self.quick, on_damage=self._note
                     ).run()
             except OSError as error:
-                raise DestinationError(f"{self._place.name} cannot be read: {error.strerror}.") from error
+                raise DestinationError(
+                    f"{self._dest_address.name} cannot be read: {error.strerror}."
+                ) from error
         self._reporter.flush()
 
     def conclude(self, db: Connection) -> Mapping[str, int]:
@@ -194,7 +198,7 @@ class _Check:
         last = runs.last_spec(db)
         if last is None or not last.source:
             raise UsageError(
-                f"The ledger does not name the source of {self._place.name}: "
+                f"The ledger does not name the source of {self._dest_address.name}: "
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         return replace(last, kind="repair")
@@ -231,15 +235,15 @@ class _Check:
             fixed: The run of the repair.
             remaining: The number of files that are still damaged after a repair.
         """
-        findings, place = self._findings, self._place
+        findings, dest_address = self._findings, self._dest_address
         damaged = findings.damaged
         is_complete = findings.complete and (fixed is None or fixed.state == "complete")
         left = findings.total if remaining is None else remaining
         lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
         unknown = damaged["unknown"] if self._strict else 0
         return VerifyReport(
-            dest=place.name,
-            work=None if place.bucket is None else str(place.work),
+            dest=dest_address.name,
+            work=None if dest_address.bucket is None else str(dest_address.work),
             state="complete" if is_complete else "interrupted",
             files=findings.files,
             bytes=findings.bytes,
