@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import AsyncIterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -106,6 +107,29 @@ def test_a_worker_that_sends_nothing_is_killed_and_replaced_and_a_busy_one_is_no
 
     clock.run(main())
     assert "did not respond; another one takes its place" in opened.notices[0]
+
+
+def test_a_place_that_cannot_be_used_is_forgotten() -> None:
+    opened, used = Opened(), partial(Opened().start)
+
+    async def refused(_: OnMessage) -> None:
+        await asyncio.sleep(0)
+
+    async def places() -> AsyncIterator[Any]:
+        yield used
+        for _ in range(100):
+            yield partial(refused)
+
+    async def main() -> None:
+        opened.workers._supply = cast("WorkerSupply", SimpleNamespace(shares=None, places=places))
+        async with asyncio.TaskGroup() as group:
+            await opened.workers._fill_places(group)
+            await asyncio.sleep(0.01)
+            ((task, place),) = opened.workers._places.items()
+            assert place is used
+            task.cancel()
+
+    asyncio.run(main())
 
 
 def test_a_worker_whose_start_is_cancelled_is_ended(

@@ -209,8 +209,8 @@ class Workers:
         self._emit = emit
         self._workers: dict[StartWorker, WorkerProcess] = {}
         """The running workers, by place."""
-        self._places: dict[StartWorker, asyncio.Task[None]] = {}
-        """The tasks that keep a worker running at each place."""
+        self._places: dict[asyncio.Task[None], StartWorker] = {}
+        """The tasks that keep a worker running, each at a place."""
         self._given_back: deque[Job] = deque()
         """Jobs of lost workers."""
         self._news = queue.news
@@ -270,7 +270,7 @@ class Workers:
                 self._done = True
                 for other in others:
                     other.cancel()
-                for place, task in self._places.items():
+                for task, place in self._places.items():
                     worker = self._workers.get(place)
                     if worker is not None and worker.ready:
                         worker.send(messages.Stop())
@@ -286,7 +286,9 @@ class Workers:
     async def _fill_places(self, group: asyncio.TaskGroup) -> None:
         """Start a worker at each place."""
         async for start in self._supply.places():
-            self._places[start] = group.create_task(self._keep(start))
+            task = group.create_task(self._keep(start))
+            self._places[task] = start
+            task.add_done_callback(self._places.pop)
 
     async def _watch(self) -> None:
         """Kill workers that hang."""
