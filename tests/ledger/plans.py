@@ -156,8 +156,8 @@ def all_counts(db: sqlite3.Connection) -> dict[str, int]:
 def _missing(db: sqlite3.Connection, run: int | None) -> int:
     found: int = db.execute(
         "SELECT count(*) FROM assets a JOIN failures f ON f.item = a.item AND f.key = a.key "
-        "WHERE a.state > 2 AND f.kind = 'gone' AND (?1 IS NULL OR a.run = ?1)",
-        (run,),
+        "WHERE a.state > 2 AND f.kind = 'gone' AND (:run IS NULL OR a.run = :run)",
+        {"run": run},
     ).fetchone()[0]
     return found
 

@@ -281,8 +281,8 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     """Return the counters of assets by name, for one run or for all runs."""
     found = db.execute(
         "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
-        "WHERE run = ?1 OR ?1 IS NULL",
-        (run,),
+        "WHERE run = :run OR :run IS NULL",
+        {"run": run},
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
