@@ -9,13 +9,14 @@ import ipaddress
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import rasterio
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockingError, blockbuster_ctx
 from hypothesis import settings
 from rasterio.session import DummySession
 from tests.acceptance.forked_command import read_at_start, read_models_once
@@ -310,6 +311,23 @@ def outside_connections() -> Iterator[list[str]]:
     assert not _outside, f"connections outside of this machine were tried: {_outside}"
 
 
+_blocking: list[str] = []
+
+
+def _note_stack(error: BlockingError, function: str) -> None:
+    """Initialize the error, and note where the call was."""
+    Exception.__init__(error, f"Blocking call to {function}")
+    _blocking.append("".join(traceback.format_stack()))
+
+
+@pytest.fixture(autouse=True)
+def blocking_stacks() -> Iterator[list[str]]:
+    """Fail the test in which something blocked the loop, with its stack: messages have only its class."""
+    _blocking.clear()
+    yield _blocking
+    assert not _blocking, "the event loop was blocked:\n" + "\n".join(_blocking)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def blocking_calls() -> Iterator[None]:
     """Raise `blockbuster.BlockingError` where stacpull blocks a running event loop.
@@ -317,7 +335,10 @@ def blocking_calls() -> Iterator[None]:
     The replicas stand for other machines and may run in a thread of the test: they are left out.
     """
     ours = ["stacpull", "stacpull_headers", "stacpull_trace"]
-    with blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector:
+    with (
+        blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector,
+        mock.patch.object(BlockingError, "__init__", _note_stack),
+    ):
         # the signal handler and the display write a line to the terminal, as print does
         detector.functions["os.write"].can_block_in("stacpull/cli/running.py", {"handle"})
         detector.functions["os.write"].can_block_in("stacpull/cli/progress.py", {"_emit"})

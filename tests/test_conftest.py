@@ -63,10 +63,12 @@ def _as_code_of_ours(body: str) -> dict[str, object]:
     return namespace
 
 
-def test_blocking_the_loop_in_stacpull_is_an_error() -> None:
+def test_blocking_the_loop_in_stacpull_is_an_error_with_its_stack(blocking_stacks: list[str]) -> None:
     code = _as_code_of_ours("async def work():\n    time.sleep(0)\n")
-    with pytest.raises(BlockingError):
+    with pytest.raises(BlockingError, match=r"Blocking call to time\.sleep"):
         asyncio.run(code["work"]())
+    assert "made_up_for_this_test.py" in blocking_stacks.pop()
+    assert not blocking_stacks
 
 
 def test_blocking_in_a_thread_is_fine() -> None:

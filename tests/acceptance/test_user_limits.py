@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick
 
 import stacpull
+from stacpull.child_process import Started
 from stacpull.cli.main import execute
+from stacpull.engine import workers
 
 
 def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
@@ -142,6 +145,30 @@ def test_a_run_stops_when_too_many_assets_have_failed(
         assert stacpull.status(dest).assets_pending > 300
         assert execute(["retry", str(dest), *more]) == 1
         assert stacpull.status(dest).assets_pending == 0
+
+
+def test_too_many_failures_while_a_process_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is ended, and its end is waited for in a thread."""
+    begun, spawn = threading.Event(), workers.spawn
+
+    def slowly(module: str, lock: int) -> Started:
+        begun.set()
+        time.sleep(0.5)
+        return spawn(module, lock)
+
+    def gone_when_it_starts(connection: Connection) -> None:
+        while connection.request() is not None:
+            begun.wait(20)
+            connection.answer("/gone")
+
+    monkeypatch.setattr(workers, "spawn", slowly)
+    with AssetHost(gone_when_it_starts) as host:
+        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(1000)])
+        more = ["--allow-private-hosts", "--no-progress", "--max-failures", "5", "--processes", "2"]
+        assert execute(["mirror", source, str(tmp_path / "m"), *more]) == 1
+    assert "--max-failures 5" in capsys.readouterr().err
 
 
 def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
