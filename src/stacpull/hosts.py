@@ -195,10 +195,10 @@ def _unwrapped(address: _IPAddress) -> list[_IPAddress]:
 
 
 def _translated_locally(bits: int) -> list[_IPAddress]:
-    """Return what an address of the local NAT64 prefix may stand for: how long the prefix is, is not known.
+    """Return the IPv4 addresses that an address of the local NAT64 prefix may contain.
 
-    The octet after 64 bits is not part of the IPv4 address (RFC 6052, 2.2). What would be in 0.0.0.0/8 is no
-    address, but another length.
+    There are several, because the length of the prefix is not known. The octet after 64 bits is not part of
+    the IPv4 address (RFC 6052, 2.2). A result in 0.0.0.0/8 is left out: the prefix has another length then.
     """
     head, tail = bits >> 64, bits & 0x00FF_FFFF_FFFF_FFFF
     shifted = head << 56 | tail  # without that octet

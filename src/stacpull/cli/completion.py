@@ -19,5 +19,5 @@ def completion(shell: str) -> None:
     """
     script = get_completion_class(shell)
     if script is None:
-        raise UsageError(f"there is no completion for {shell}: use bash, zsh or fish")
+        raise UsageError(f"There is no completion for {shell}: use bash, zsh or fish.")
     click.echo(script(cli, {}, "stacpull", "_STACPULL_COMPLETE").source())

@@ -10,8 +10,8 @@ connections of its own, and takes jobs from the same queue.
 A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
 and hashes its parts itself, since one store process that does so for all becomes the slowest part. With a
 bucket as DEST, it sends bodies of up to 1 MiB instead: sending them on takes less time than storing them.
-`engine.outcome_sender` describes how much of all this may wait. The first process must hear of every asset
-anyway: it gives the next job then, and knows at any moment which jobs a lost worker had.
+`engine.outcome_sender` describes how much of all this may wait. The first process needs a message about every
+asset anyway: it then gives the next job, and knows at any moment which jobs a lost worker had.
 
 `--processes` and `--dask` differ in their `WorkerSupply` and `WorkerProcess` only:
 

@@ -58,7 +58,7 @@ def span_of(value: object) -> TimeSpan | None:
 def item_span(properties: dict[str, Any]) -> TimeSpan | None:
     """Return the time of an item: `datetime`, or from `start_datetime` to `end_datetime` (STAC 1.0).
 
-    A start after the end is no interval, so the time is unknown, like one that cannot be read.
+    If the start is after the end, the time is unknown, like one that cannot be read.
     """
     value = properties.get("datetime")
     if value is not None:

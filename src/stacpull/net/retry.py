@@ -30,7 +30,7 @@ from stacpull.net.transport import TransferError
 T = TypeVar("T")
 _MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
-"""The fewest bytes that count as progress, so that no server can prolong a transfer for ever byte by byte."""
+"""The fewest bytes that count as progress, so that no server can prolong a transfer forever byte by byte."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from stacpull.store.store_choice import refuse_bucket
 from stacpull.threads import StoppableThread
 
 _OF_SUFFIX = {".csv": "csv", ".json": "kerchunk"}
-"""The formats that are meant by names of files that are no index."""
+"""The formats of files with these suffixes, for a hint: an index has another suffix."""
 
 
 async def export(

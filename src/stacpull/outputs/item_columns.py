@@ -63,7 +63,7 @@ _DAMAGED = (msgspec.DecodeError, orjson.JSONDecodeError, RecursionError)
 
 
 class ItemFacts(msgspec.Struct):
-    """What is known of some items beside their columns.
+    """Facts about some items that are not in their columns.
 
     Attributes:
         items: How many there are.
