@@ -89,12 +89,7 @@ class Failed(Counter[FailureKind]):
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    """Yield the summary of a run: the number of files, failures with their reasons, and commands to run next.
-
-    Args:
-        report: The report of the run.
-        failed: The failures of this command.
-    """
+    """Yield the summary of a run: the number of files, failures with their reasons, commands to run next."""
     yield _headline(report, failed)
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     yield (

@@ -18,15 +18,7 @@ from stacpull.selection import Selection
 
 
 def covers(wide: Selection, narrow: Selection) -> bool:
-    """Return whether one selection is at least as wide as another.
-
-    Args:
-        wide: The selection that may be wider.
-        narrow: The selection that may be narrower.
-
-    Returns:
-        True if every filter of `wide` accepts all items that the same filter of `narrow` accepts.
-    """
+    """Return whether every filter of `wide` accepts all items that the same filter of `narrow` accepts."""
     filters = (*FILTERS, AssetFilter)
     compared = {name for one in filters for name in one.fields}
     others = (

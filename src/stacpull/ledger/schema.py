@@ -338,10 +338,6 @@ LEDGER: Final = Schema(
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
     """Create the tables in an empty database in one transaction, or check the existing ones.
 
-    Args:
-        db: The database.
-        schema: Its tables.
-
     Raises:
         DestinationError: It has another version, or something else was put into it.
     """
@@ -353,10 +349,6 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     """Return the version of a database: 0 if it has no tables yet, else the version of `schema`.
 
     Nothing else is read from a database before this check, because another person may have made it.
-
-    Args:
-        db: The database.
-        schema: Its expected tables.
 
     Raises:
         DestinationError: It has another version, or something else was put into it.

@@ -596,14 +596,7 @@ class ObjectReader(io.RawIOBase):
     """A readable, seekable object. All reads are of the version that was opened."""
 
     def __init__(self, bucket: S3Bucket, path: str, size: int, etag: str) -> None:
-        """Prepare; nothing is sent yet.
-
-        Args:
-            bucket: Its bucket.
-            path: Its path.
-            size: Its size in bytes.
-            etag: The ETag of the version.
-        """
+        """Prepare to read the version with `etag`, which has `size` bytes; nothing is sent yet."""
         super().__init__()
         self._bucket = bucket
         self._path = path

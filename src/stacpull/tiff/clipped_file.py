@@ -129,10 +129,6 @@ class _Level(NamedTuple):
 def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
     """Return the part of a file that an area needs; None if nothing of the area is in the raster.
 
-    Args:
-        file: The whole file.
-        area: The area.
-
     Raises:
         TiffError: The file cannot be clipped; the message says why.
     """
