@@ -17,7 +17,7 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.redact import Secrets
 
 PATH = "c/items.ndjson"
-LINES = replace(SPEC, metadata="ndjson")
+LINES = replace(SPEC, fixed={**SPEC.fixed, "metadata": "ndjson"})
 
 
 @pytest.fixture
