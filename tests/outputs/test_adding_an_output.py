@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.changed_copy import ChangedCopy
 
 from .conftest import item
 
@@ -23,27 +22,17 @@ def export_ids(contents, out, options, on_progress):
     on_progress(len(ids))
     return ExportReport(len(ids), (out.name,), out.stat().st_size)
 '''
-ENTRY = """
-import sys
-from stacpull.cli.main import execute
-from stacpull.outputs.formats import FORMATS, Format
-FORMATS["ids"] = Format("ids_output:export_ids", "a list of ids")
-sys.exit(execute())
-"""
+ENTRY = '    "ids": Format("stacpull.outputs.ids:export_ids", "a list of ids"),\n'
 
 
 def test_the_command_offers_describes_and_writes_it(mirrored: Callable[..., Path], tmp_path: Path) -> None:
-    dest = mirrored([item("b"), item("a")])
-    (tmp_path / "ids_output.py").write_text(MODULE)
+    copy = ChangedCopy(tmp_path / "copy")
+    copy.add("outputs/ids.py", MODULE)
+    copy.insert("outputs/formats.py", ENTRY, before='    "csv": Format(')
+    assert copy.changed == {"outputs/ids.py": None, "outputs/formats.py": 1}
 
-    def run(*arguments: str | Path) -> str:
-        command = [sys.executable, "-c", ENTRY, *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"}
-        return subprocess.run(
-            command, env=environment, timeout=60, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
-
-    assert "ids: a list of ids" in " ".join(run("export", "--help").split())
-    report = json.loads(run("export", dest, tmp_path / "ids.txt", "-f", "ids", "--json", "--no-progress"))
-    assert (tmp_path / "ids.txt").read_text() == "a\nb\n"
+    dest, out = mirrored([item("b"), item("a")]), tmp_path / "ids.txt"
+    assert "ids: a list of ids" in " ".join(copy.output("export", "--help").split())
+    report = json.loads(copy.run("export", dest, out, "-f", "ids", "--json", "--no-progress").stdout)
+    assert out.read_text() == "a\nb\n"
     assert (report["items"], report["files"], report["bytes"]) == (2, ["ids.txt"], 4)
