@@ -680,7 +680,7 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
     if value is None:
         return ()
     several = (value,) if isinstance(value, str) else _listed(value)
-    if several is None or not all(isinstance(one, str) and one for one in several):
+    if several is None or not all(isinstance(given, str) and given for given in several):
         raise _wrong("text or a list of texts, none of them empty", value)
     return tuple(map(_unicode, several))
 

@@ -170,7 +170,7 @@ def without_unknown_home(session: Any) -> None:
     paths[:] = [path for path in paths if usual_file(path) is not None]
     for provider in session.get_component("credential_provider").providers:
         if provider.METHOD == "boto-config":
-            provider.DEFAULT_CONFIG_FILENAMES = [one for one in _BOTO_FILES if usual_file(one) is not None]
+            provider.DEFAULT_CONFIG_FILENAMES = [file for file in _BOTO_FILES if usual_file(file) is not None]
 
 
 def _is_profile(section: str, name: str) -> bool:
@@ -190,7 +190,9 @@ def _static_keys(
         token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
         keys = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
     else:
-        values = next((one for one in reversed(profiles) if _ACCESS_KEY in one), None)
+        values = next(
+            (named_profile for named_profile in reversed(profiles) if _ACCESS_KEY in named_profile), None
+        )
         if values is None:
             return None
         token = next((values[key] for key in _TOKEN_KEYS if key in values), None)

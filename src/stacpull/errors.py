@@ -113,8 +113,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         yield error
         return
-    for one in error.exceptions:
-        yield from _leaves(one)
+    for exception in error.exceptions:
+        yield from _leaves(exception)
 
 
 @contextmanager

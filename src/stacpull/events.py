@@ -74,7 +74,7 @@ class Progress(PublicValue, frozen=True):
     @property
     def hosts_waiting(self) -> tuple[tuple[str, float], ...]:
         """Hosts that get no requests now because they throttle, and the seconds until the next request."""
-        return tuple((one.host, one.wait) for one in self.hosts if one.wait > 0)
+        return tuple((host.host, host.wait) for host in self.hosts if host.wait > 0)
 
     @property
     def assets_expected(self) -> int | None:

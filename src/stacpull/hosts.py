@@ -203,7 +203,7 @@ def _translated_locally(bits: int) -> list[_IPAddress]:
     head, tail = bits >> 64, bits & 0x00FF_FFFF_FFFF_FFFF
     shifted = head << 56 | tail  # without that octet
     found = {bits & _LOW_32_BITS, *((shifted >> shift) & _LOW_32_BITS for shift in (40, 32, 24))}
-    return [one for one in map(ipaddress.IPv4Address, sorted(found)) if one not in _THIS_NETWORK]
+    return [address for address in map(ipaddress.IPv4Address, sorted(found)) if address not in _THIS_NETWORK]
 
 
 def _never(address: _IPAddress) -> str | None:

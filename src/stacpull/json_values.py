@@ -21,7 +21,7 @@ def list_or_empty(value: object) -> list[Any]:
 
 def objects_in(value: object) -> list[Json]:
     """Return the objects in a list; none if `value` is not a list."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 
 def parsed_object(data: bytes) -> Json | None:

@@ -149,7 +149,7 @@ class Secrets:
 
     def revealed(self) -> tuple[list[str], list[str]]:
         """Return the secrets that were added, and those that were learned."""
-        return [one.reveal() for one in self._known], [one.reveal() for one in self._learned]
+        return [secret.reveal() for secret in self._known], [secret.reveal() for secret in self._learned]
 
     def _find_forms(self) -> None:
         known = self._known | self._learned.keys()
@@ -326,10 +326,10 @@ def _without_userinfo(head: str) -> str:
 def _forms_of(value: str) -> set[str]:
     """Return the forms in which a secret may appear in a text."""
     plain = {value, value.partition(" ")[2], *_in_basic(value)}
-    encoded = {form for one in plain for form in (quote(one, safe=""), quote(one), quote_plus(one))}
+    encoded = {form for text in plain for form in (quote(text, safe=""), quote(text), quote_plus(text))}
     lowered = {_lower_escapes(form) for form in encoded}
     in_json = {
-        json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in plain for ascii_only in (True, False)
+        json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in plain for ascii_only in (True, False)
     }
     return {form for form in plain | encoded | lowered | in_json if len(form) >= _MIN_SECRET}
 

@@ -238,7 +238,7 @@ class Selection:
     def asset_filters(self) -> tuple[object, ...]:
         """The values that decide which assets of an item are fetched."""
         fields = attrs.fields(Selection)
-        return tuple(getattr(self, one.name) for one in fields if one.metadata["option"].of_assets)
+        return tuple(getattr(self, field.name) for field in fields if field.metadata["option"].of_assets)
 
     @property
     def followed(self) -> frozenset[str]:

@@ -45,10 +45,10 @@ class Speed:
         """Return the bytes per second of each host."""
         if not self._span():
             return {}
-        before = {one.host: one.bytes for one in self._seen[0].hosts}
+        before = {host.host: host.bytes for host in self._seen[0].hosts}
         return {
-            one.host: max(0, one.bytes - before.get(one.host, 0)) / self._span()
-            for one in self._seen[-1].hosts
+            host.host: max(0, host.bytes - before.get(host.host, 0)) / self._span()
+            for host in self._seen[-1].hosts
         }
 
     def left(self, finished: int, expected: int | None) -> float | None:

@@ -282,8 +282,8 @@ def _rule(table: Mapping[str, Any]) -> Rule:
     if not isinstance(what, str) or what not in FAULTS:
         raise _KeyWrongError("what", f"must be one of {', '.join(FAULTS)}")
     kind = FAULTS[what]
-    own = {one.name: one for one in fields(kind)}
-    of_rule = {one.name: one for one in fields(Rule) if one.name != "fault"}
+    own = {member.name: member for member in fields(kind)}
+    of_rule = {member.name: member for member in fields(Rule) if member.name != "fault"}
     given: dict[str, Any] = {}
     made: dict[str, Any] = {}
     for key, value in table.items():

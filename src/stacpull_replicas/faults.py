@@ -228,10 +228,10 @@ class FaultQueue:
         if not self.waiting:
             return None
         with self.lock:
-            for one in self.waiting:
-                if one.match(request):
-                    one.times -= 1
-                    if one.times <= 0:
-                        self.waiting.remove(one)
-                    return one.fault
+            for waiter in self.waiting:
+                if waiter.match(request):
+                    waiter.times -= 1
+                    if waiter.times <= 0:
+                        self.waiting.remove(waiter)
+                    return waiter.fault
         return None

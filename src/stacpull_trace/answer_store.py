@@ -107,7 +107,7 @@ class FileAnswers:
 
     def _read(self, keys: Sequence[str]) -> dict[str, Kept]:
         found = filter(None, map(self._results.get, keys))
-        return {one.key: (orjson.loads(one.value), one.ok) for one in found}
+        return {result.key: (orjson.loads(result.value), result.ok) for result in found}
 
     def _write(self, answers: Mapping[str, Kept]) -> None:
         encoded = [(key, _encoded(one), whole) for key, (one, whole) in answers.items()]

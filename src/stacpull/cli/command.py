@@ -180,7 +180,7 @@ class Command(click.Command):
             hint = hint_for(name)
             if hint is not None and _applies(self, hint):
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = [one for one in problem.possibilities or () if one not in _NEVER_SUGGESTED]
+            near = [option for option in problem.possibilities or () if option not in _NEVER_SUGGESTED]
             raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
@@ -220,9 +220,9 @@ def hint_for(option: str) -> str | None:
 def _applies(command: click.Command, hint: str) -> bool:
     """Return True if the command has what a hint names: an option, a second argument, or neither."""
     if "second argument" in hint:
-        return [one.name for one in command.params if isinstance(one, click.Argument)][1:2] == ["dest"]
+        return [param.name for param in command.params if isinstance(param, click.Argument)][1:2] == ["dest"]
     named = [word.strip(",;'") for word in hint.split() if word.startswith("-")]
-    options = {name for one in command.params for name in one.opts}
+    options = {name for param in command.params for name in param.opts}
     return not named or named[0] in options
 
 

@@ -24,7 +24,8 @@ def list_profiles(session: CommandSession) -> None:
 
     found = listed()
     session.print(
-        {"profiles": [asdict(one) for one in found]}, (line for one in found for line in _lines(one))
+        {"profiles": [asdict(credential) for credential in found]},
+        (line for credential in found for line in _lines(credential)),
     )
 
 

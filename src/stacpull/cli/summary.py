@@ -312,12 +312,14 @@ def _option_text(option: Option, value: Any) -> str:
     if not option.many:
         return f"--{option.name} {_value_text(option, value)}"
     more = f" (and {len(value) - _MOST_VALUES:,} more)" if len(value) > _MOST_VALUES else ""
-    return " ".join(f"--{option.name} {_value_text(option, one)}" for one in value[:_MOST_VALUES]) + more
+    return (
+        " ".join(f"--{option.name} {_value_text(option, element)}" for element in value[:_MOST_VALUES]) + more
+    )
 
 
 def _value_text(option: Option, value: Any) -> str:
     if isinstance(value, list | tuple):
-        parts = (one if isinstance(one, str) else f"{one:g}" for one in value)
+        parts = (element if isinstance(element, str) else f"{element:g}" for element in value)
         text = ("/" if option.target == "shard" else ",").join(parts)
     else:
         text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())

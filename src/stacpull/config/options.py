@@ -315,7 +315,7 @@ class Options:
 def _declared(is_wanted: Callable[[Declaration], bool]) -> list[attrs.Attribute[Any]]:
     """Return the fields of `Options` with a certain declaration."""
     fields = attrs.fields(Options)
-    return [one for one in fields if "option" in one.metadata and is_wanted(one.metadata["option"])]
+    return [field for field in fields if "option" in field.metadata and is_wanted(field.metadata["option"])]
 
 
 @attrs.frozen

@@ -252,7 +252,7 @@ def _table(entry: TomlEntry) -> Iterator[TomlEntry]:
 
 def _hosts(entry: TomlEntry) -> list[str]:
     value = entry.value
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not value or not all(isinstance(element, str) for element in value):
         raise entry.wrong('must be a list of texts, like ["data.example.org"]')
     return value
 
@@ -267,7 +267,7 @@ def _text(entry: TomlEntry) -> str:
 
 
 def _texts(raw: object) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(isinstance(one, str) for one in raw):
+    if not isinstance(raw, list) or not all(isinstance(element, str) for element in raw):
         raise ValueError("must be a list of texts")
     return tuple(raw)
 

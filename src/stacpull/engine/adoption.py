@@ -163,7 +163,7 @@ class AdoptingFetcher:
         if what is not None:
             raise TransferError(foreign_file(path, f"it is {what}"))
         recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
-        hashers = {one.algorithm: new_hasher(one) for one in (*wanted, *recorded)}
+        hashers = {checksum.algorithm: new_hasher(checksum) for checksum in (*wanted, *recorded)}
         with self._destination.open(path) as file:
             size = 0
             while chunk := file.read(_READ):

@@ -241,10 +241,10 @@ def _of_all(failures: list[Failure]) -> Failure:
     """
     if len(failures) == 1:
         return failures[0]
-    down = (one for one in failures if one.kind is FailureKind.DOWN)
-    others = (one for one in failures if one.kind is not FailureKind.GONE)
+    down = (failure for failure in failures if failure.kind is FailureKind.DOWN)
+    others = (failure for failure in failures if failure.kind is not FailureKind.GONE)
     telling = next(chain(down, others), failures[0])
-    message = " Then: ".join(one.message for one in failures)
+    message = " Then: ".join(failure.message for failure in failures)
     return replace(telling, message=message, retryable=False)
 
 

@@ -55,15 +55,15 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     if provider is None:
         raise UsageError("There are no credentials to check: name a profile.")
     if url is None:
-        urls = tuple(one for one in provider.check if _is_covered(one, provider, options))
+        urls = tuple(tried for tried in provider.check if _is_covered(tried, provider, options))
     else:
         urls = (_chosen(url, provider, options),)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
     async with open_network(place, options, policy=_POLICY) as network:
         tokens = [] if network.logins is None else await network.logins.prove()
-        for one in urls:
-            await _ask(network, one, lambda answered: _is_covered(answered, provider, options))
-        shown = [network.secrets.scrub(cut_url(one)) for one in urls]
+        for tried in urls:
+            await _ask(network, tried, lambda answered: _is_covered(answered, provider, options))
+        shown = [network.secrets.scrub(cut_url(tried)) for tried in urls]
     if not urls and not tokens:
         raise UsageError(f"The profile {provider.name} has no URL to check: give --url URL.")
     return CredentialsCheck(provider.name, (*(f"a token of {host}" for host in tokens), *shown))

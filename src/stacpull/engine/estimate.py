@@ -391,14 +391,14 @@ class _Records(msgspec.Struct, frozen=True):
 
     def note(self, items: Sequence[PlannedItem]) -> _Noted:
         """Record items as planned, in a thread. A source item may also be a primary item of its batch."""
-        primary = [one for one in items if one.parent is None and self.primary.add(one.id)]
-        ids = [one.id for one in primary]
+        primary = [item for item in items if item.parent is None and self.primary.add(item.id)]
+        ids = [matched.id for matched in primary]
         linked, unread = self.linked.intersection(ids), self.unread.intersection(ids)
-        new = [one for one in primary if one.id not in linked]
-        sources = [one for one in items if one.parent is not None]
-        known = self.primary.intersection([one.id for one in sources])
-        new += [one for one in sources if one.id not in known and self.linked.add(one.id)]
-        done = {} if self.ledger is None else done_keys(self.ledger, [one.id for one in new])
+        new = [matched for matched in primary if matched.id not in linked]
+        sources = [item for item in items if item.parent is not None]
+        known = self.primary.intersection([source.id for source in sources])
+        new += [source for source in sources if source.id not in known and self.linked.add(source.id)]
+        done = {} if self.ledger is None else done_keys(self.ledger, [matched.id for matched in new])
         return _Noted(new, done, len(linked), len(unread))
 
     def note_unread(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:

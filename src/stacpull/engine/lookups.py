@@ -212,9 +212,9 @@ class Lookups:
     def _wanted(self, key: str, found: tuple[ListedObject, ...] | Failure) -> Listing | Failure:
         if isinstance(found, Failure):
             return found
-        kept = tuple(one for one in found if self._assets.keeps_object(key, f"{key}/{one.name}"))
-        names = {one.name for one in kept}
-        return Listing(kept, tuple(one.name for one in found if one.name not in names))
+        kept = tuple(listed for listed in found if self._assets.keeps_object(key, f"{key}/{listed.name}"))
+        names = {listed.name for listed in kept}
+        return Listing(kept, tuple(listed.name for listed in found if listed.name not in names))
 
     async def _list(self, href: str) -> tuple[ListedObject, ...] | Failure:
         network, scheme = self._network, SCHEMES[scheme_of(href)]

@@ -148,7 +148,7 @@ class OutcomeSender:
             on_written: Called with the number of bodies, if there are any, once the store process has them.
         """
         self.slots.delivered(len(arrivals))
-        if any(one.body is not None for one in arrivals):
+        if any(arrival.body is not None for arrival in arrivals):
             self._on_written.append(on_written)
         self._send_message(Arrivals(arrivals))
 

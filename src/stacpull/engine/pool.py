@@ -284,8 +284,8 @@ class DeferredFailures(Generic[JobT]):
             self._report(job, failure, attempts)
             return
         if failure.host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
-            for one in self._waiting.pop(next(iter(self._waiting))):
-                self._report(*one)
+            for deferred in self._waiting.pop(next(iter(self._waiting))):
+                self._report(*deferred)
         waiting = self._waiting.setdefault(failure.host, deque())
         waiting.append((job, failure, attempts))
         if len(waiting) > self._most:  # the run was not stopped, so there was a success in between

@@ -156,16 +156,16 @@ class Producer:
         """
         after = 0
         while items := await self._store.call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
-            known = [one for one in items if one.href is not None]
-            found = await self._reader.read_many([one.href or "" for one in known])
-            documents = dict(zip((one.row for one in known), found, strict=True))
-            for one in items:
-                document = documents.get(one.row)
-                if isinstance(document, dict) and document.get("id") == one.name:
+            known = [item for item in items if item.href is not None]
+            found = await self._reader.read_many([failed.href or "" for failed in known])
+            documents = dict(zip((failed.row for failed in known), found, strict=True))
+            for item in items:
+                document = documents.get(item.row)
+                if isinstance(document, dict) and document.get("id") == item.name:
                     cleaned = clean_item(document, self._secrets)
-                    await self._store.call(jobs.keep_document, one.row, cleaned)
+                    await self._store.call(jobs.keep_document, item.row, cleaned)
                 else:
-                    self._on_event(Notice("warning", _unreadable(one, document)))
+                    self._on_event(Notice("warning", _unreadable(item, document)))
             after = items[-1].row
 
     async def _plan_sample(self) -> None:
@@ -189,7 +189,7 @@ class Producer:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._unread.update(self._secrets.cut(one.href) for one in selected.unread if one.href)
+        self._unread.update(self._secrets.cut(unread.href) for unread in selected.unread if unread.href)
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(selected),
@@ -212,21 +212,21 @@ class Producer:
         left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
             items=[
-                one._replace(document={}, cleaned=clean_item(one.document, self._secrets))
-                for one in selected.items
+                planned._replace(document={}, cleaned=clean_item(planned.document, self._secrets))
+                for planned in selected.items
             ],
-            failed_items=[self._cut_name(one) for one in selected.failures],
+            failed_items=[self._cut_name(failure) for failure in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out=selected.left_out,
-            sampled=[sampled_item(one, self._secrets) for one in selected.candidates],
+            sampled=[sampled_item(candidate, self._secrets) for candidate in selected.candidates],
             unread=[
-                one._replace(
-                    name="" if one.href else self._secrets.cut(one.name),
-                    failure=one.failure.scrubbed(self._secrets),
-                    href=self._secrets.cut(one.href),
-                    path=tuple(map(self._secrets.strip_url, one.path)),
+                unread._replace(
+                    name="" if unread.href else self._secrets.cut(unread.name),
+                    failure=unread.failure.scrubbed(self._secrets),
+                    href=self._secrets.cut(unread.href),
+                    path=tuple(map(self._secrets.strip_url, unread.path)),
                 )
-                for one in selected.unread
+                for unread in selected.unread
             ],
         )
 
@@ -271,12 +271,12 @@ async def restored_candidates(candidates: Sequence[SampledItem], reader: ItemRea
 
     If that fails, the stored item is planned, and its assets fail with a reason.
     """
-    hrefs = [one.href for one in candidates if one.stale and one.href is not None]
+    hrefs = [candidate.href for candidate in candidates if candidate.stale and candidate.href is not None]
     fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))
     found = []
-    for one in candidates:
-        document = fresh.get(one.href) if one.stale and one.href is not None else None
-        if document is None or isinstance(document, Failure) or document.get("id") != one.item.item:
-            document = orjson.loads(one.document)
-        found.append(Candidate(one.rank, one.item, document, one.page_url))
+    for candidate in candidates:
+        document = fresh.get(candidate.href) if candidate.stale and candidate.href is not None else None
+        if document is None or isinstance(document, Failure) or document.get("id") != candidate.item.item:
+            document = orjson.loads(candidate.document)
+        found.append(Candidate(candidate.rank, candidate.item, document, candidate.page_url))
     return found

@@ -114,16 +114,16 @@ class Pruning:
             return
         gone = 0
         async for stretch in self._unmet():
-            self._kept[_NAMELESS] += sum(one.href is None and not one.listed for one in stretch)
+            self._kept[_NAMELESS] += sum(unseen.href is None and not unseen.listed for unseen in stretch)
             found = await self._gone(stretch)
             gone += len(found)
             going, renewed = await self._unlinked(found)
             self._kept[_LINKED] += len(found) - len(going)
-            for one in found:
-                removed = remove and one in going
-                self._on_event(ItemGone(one.id, one.assets, one.size, removed=removed))
+            for unseen in found:
+                removed = remove and unseen in going
+                self._on_event(ItemGone(unseen.id, unseen.assets, unseen.size, removed=removed))
             if going and remove:
-                await self._call(StoreOperations.remove_items, [one.row for one in going], renewed)
+                await self._call(StoreOperations.remove_items, [unseen.row for unseen in going], renewed)
         await self._call(runs.set_finding, self._run, "items_gone", gone)
         await self._report_kept()
 
@@ -138,19 +138,19 @@ class Pruning:
 
     async def _gone(self, stretch: Sequence[UnseenItem]) -> list[UnseenItem]:
         """Return the items that are gone according to a trusted source."""
-        unlisted = [one for one in stretch if not one.listed]
+        unlisted = [unseen for unseen in stretch if not unseen.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
         self._kept[_UNCLEAR] += unanswered
-        elsewhere = [one for one in denied if self._elsewhere(one) is not None]
+        elsewhere = [unseen for unseen in denied if self._elsewhere(unseen) is not None]
         denied_there, _ = await self._denied(elsewhere, self._elsewhere)
-        there = {one.row for one in elsewhere} - {one.row for one in denied_there}
+        there = {unseen.row for unseen in elsewhere} - {unseen.row for unseen in denied_there}
         gone = []
-        for one in denied:
+        for unseen in denied:
             doubt: str | None = "the API does not deny the item under /collections/…/items/…"
-            if one.row not in there:
-                doubt = await self._doubt(one.id.collection, server_of(one.href or ""))
+            if unseen.row not in there:
+                doubt = await self._doubt(unseen.id.collection, server_of(unseen.href or ""))
             if doubt is None:
-                gone.append(one)
+                gone.append(unseen)
             else:
                 self._kept[f"{_DENIED_BUT}, because {doubt}"] += 1
         return gone
@@ -159,7 +159,7 @@ class Pruning:
         self, stretch: Sequence[UnseenItem], href: Callable[[UnseenItem], str | None]
     ) -> tuple[list[UnseenItem], int]:
         """Return the items whose URL (by `href`) returns 404 or 410, and the number of unclear ones."""
-        named = [(one, url) for one in stretch if (url := href(one)) is not None]
+        named = [(unseen, url) for unseen in stretch if (url := href(unseen)) is not None]
         answers = await self._read_items([url for _, url in named])
         unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
         denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
@@ -175,7 +175,7 @@ class Pruning:
 
         An item that another item still links to may come back. It is reported as gone, and kept.
         """
-        rows = {one.row: one for one in found if not one.linked}
+        rows = {unseen.row: unseen for unseen in found if not unseen.linked}
         labels = [
             label for label in await self._call(pruning.label_items, list(rows)) if label.row not in rows
         ]

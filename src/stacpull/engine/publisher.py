@@ -232,7 +232,7 @@ class Publisher:
         items = self._items.write_parts(self._final_items, adopting=self._adopting)
         self._final_items = []
         assets = self._reserve(group, [item.row for item in items])
-        self._sync_all([one.part for one in assets] + [one.part for one in items])
+        self._sync_all([asset.part for asset in assets] + [item_part.part for item_part in items])
         self._record(previous, group.failures, group.unchanged)  # it adds final items for the next group
         if assets or items:
             self._rename(assets, items, group.delivered)
@@ -250,7 +250,7 @@ class Publisher:
         reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(arrivals))
         if reserved is not arrivals:
             group.failures.extend(failures)
-            for part in {one.part for one in arrivals} - {one.part for one in reserved}:
+            for part in {received.part for received in arrivals} - {received.part for received in reserved}:
                 self._store.drop_part(part)
         return reserved
 
@@ -260,7 +260,9 @@ class Publisher:
             return {}
         from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
 
-        found = {one.row: clip_in(partial(self._store.open_part, one.part)) for one in arrivals}
+        found = {
+            received.row: clip_in(partial(self._store.open_part, received.part)) for received in arrivals
+        }
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _disowned(self, arrival: Arrival) -> Arrival:
@@ -335,15 +337,15 @@ class Publisher:
         )
         self._final_items.extend(final_items)
         self.refresh_counters()
-        for one in failures:
-            item, key = views.name_of_asset(self._db, one.row)
-            self._on_event(AssetFailed(item, key, one.failure.kind, one.failure.message))
+        for failure in failures:
+            item, key = views.name_of_asset(self._db, failure.row)
+            self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
 
     def _rename(self, assets: Sequence[Arrival], items: Sequence[ItemPart], delivered: int) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
-        for one in assets:  # an earlier version, or a file of the user with the same content
-            one.may_replace = one.generation > 0 or (
-                one.identity is None and self._store.holds_same(one.part, one.directory, one.name)
+        for asset in assets:  # an earlier version, or a file of the user with the same content
+            asset.may_replace = asset.generation > 0 or (
+                asset.identity is None and self._store.holds_same(asset.part, asset.directory, asset.name)
             )
         files: list[StagedFile] = [*assets, *items]
         on_placed = partial(self._placed, assets, items, delivered)

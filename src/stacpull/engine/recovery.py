@@ -85,7 +85,7 @@ def recover(
     complete: list[Arrival] = []
     if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
-        named = [one for one in named if one[1].row not in rows]
+        named = [entry for entry in named if entry[1].row not in rows]
         trusted = evidence.is_trusted
         complete = _complete_parts(db, store, named, is_stopped, trusted=trusted, checksum=checksum)
     outcomes.release(db, lost)
@@ -258,7 +258,7 @@ def parts_of_lost_worker(
     """
     parts = [one for one in _named(store.list_parts()) if one[1].row in rows]
     found = _complete_parts(db, store, parts, lambda: False, trusted=True, checksum=checksum)
-    kept = {one.part for one in found}
+    kept = {part.part for part in found}
     for entry, name in parts:
         if entry.name not in kept and jobs.job_of(db, name.row, name.generation) is not None:
             store.drop_part(entry.name)

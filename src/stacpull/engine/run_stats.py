@@ -70,7 +70,7 @@ class RunStats:
 
     def spend_by_host(self) -> dict[str, int]:
         """Return the bytes received from each host since the last call."""
-        before, now = self._saved_by_host, {one.host: one.bytes for one in self._hosts()}
+        before, now = self._saved_by_host, {progress.host: progress.bytes for progress in self._hosts()}
         self._saved_by_host = now
         new = {host: count - before.get(host, 0) for host, count in now.items()}
         return {host: count for host, count in new.items() if count > 0}

@@ -71,7 +71,7 @@ class MemorySample:
 
     def keep(self, found: Iterable[Candidate]) -> None:
         """Keep the candidates of smallest rank."""
-        self._kept.update(((one.rank, *one.id), one) for one in found)
+        self._kept.update(((candidate.rank, *candidate.id), candidate) for candidate in found)
         if len(self._kept) > self._size:
             self._kept = {key: self._kept[key] for key in heapq.nsmallest(self._size, self._kept)}
 
@@ -209,12 +209,14 @@ class Selector:
     async def plan_drawn(self, candidates: Sequence[Candidate]) -> Selected:
         """Plan items of the sample with their source items, except those that this run has planned."""
         selected = Selected()
-        known = await self._known([one.id for one in candidates], False)
-        fresh = [one for one in candidates if one.id not in known]
-        found = await self._look_up([(one.id, one.item, one.page_url) for one in fresh])
+        known = await self._known([candidate.id for candidate in candidates], False)
+        fresh = [candidate for candidate in candidates if candidate.id not in known]
+        found = await self._look_up(
+            [(candidate.id, candidate.item, candidate.page_url) for candidate in fresh]
+        )
         links: list[SourceLink] = []
-        for one in fresh:
-            links += self._take(one.item, one.id.collection, one.page_url, selected, found)
+        for candidate in fresh:
+            links += self._take(candidate.item, candidate.id.collection, candidate.page_url, selected, found)
         await self._follow(links, selected)
         await self._add_collections(selected)
         return selected
@@ -283,20 +285,24 @@ class Selector:
         """Plan the assets of new collections (`--collection-assets`)."""
         if self._lookups is None or not self._selection.collection_assets:
             return
-        met = dict.fromkeys(ItemId(one.id.collection, OF_COLLECTION) for one in selected.items)
-        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
+        met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in selected.items)
+        new = [
+            item_id
+            for item_id in met
+            if item_id not in self._collections and item_id.collection != NO_COLLECTION
+        ]
         self._collections.update(new)
         known = await self._known(new, False)
-        for one in new:
-            if one in known:
+        for item_id in new:
+            if item_id in known:
                 continue
-            document = await self._lookups.collection(one.collection)
+            document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                selected.unread.append(Unread(one.collection, one.item, failure))
+                selected.unread.append(Unread(item_id.collection, item_id.item, failure))
                 continue
             base = self_href(document, local=True)
-            planned = plan_collection(one.collection, document, base=base, options=self._options)
+            planned = plan_collection(item_id.collection, document, base=base, options=self._options)
             if planned.assets or planned.problems:
                 selected.items.append(planned)
 
@@ -307,7 +313,7 @@ class Selector:
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts
         known = await self._known([link.id for link in distinct.values() if link.id is not None], True)
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
-        known |= {one.id for one in selected.items}
+        known |= {item.id for item in selected.items}
         wanted = [link for link in wanted if link.id not in known]
         if not self.follows:
             selected.unread_links = wanted

@@ -257,8 +257,8 @@ class StoreServer:
 
     def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
         """Write the bodies of assets as complete parts, confirm that, and return the assets."""
-        bodies = sum(one.body is not None for one in arrivals)
-        written = [self._staged(one, store) for one in arrivals]
+        bodies = sum(arrival.body is not None for arrival in arrivals)
+        written = [self._staged(arrival, store) for arrival in arrivals]
         if bodies:
             self._send(PartsWritten(bodies))
         return written

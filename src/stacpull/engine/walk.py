@@ -289,7 +289,7 @@ class Walk:
                 what = f"{one.name} skipped"
             self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
         if selected.without_label:
-            names = ", ".join(one.item for one in selected.without_label)
+            names = ", ".join(unlabelled.item for unlabelled in selected.without_label)
             text = f"Left out, no label in {self._selection.nomenclature}: {names}"
             self._on_event(Notice("info", text))
 

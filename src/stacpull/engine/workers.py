@@ -624,8 +624,8 @@ class LocalWorker(WorkerProcess):
             worker = cls(process, settings.slots, on_message, clock)
             await worker.channel.open(sock)
         except BaseException:
-            for one in started:
-                await to_its_end(partial(discard, one))  # it waits for the end of the process
+            for child in started:
+                await to_its_end(partial(discard, child))  # it waits for the end of the process
             raise
         worker.send(WholeEnvironment(own_environment()))
         worker.send(messages.Start(pickle.dumps(settings)))

@@ -93,7 +93,7 @@ def _text(text: str) -> Any:
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line, column = int(position[1]), int(position[2])
-        offset = sum(len(one) for one in text.splitlines(keepends=True)[: line - 1]) + column - 1
+        offset = sum(len(before) for before in text.splitlines(keepends=True)[: line - 1]) + column - 1
         raise _error(text, offset, _expectation(str(error))) from error
 
 

@@ -71,7 +71,7 @@ class IdsCheck(ItemCheck):
         if not missing:
             return []
         shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-        file = next((one for one in missing if one.lower().endswith(_FILES)), None)
+        file = next((name for name in missing if name.lower().endswith(_FILES)), None)
         hint = "" if file is None else f" To read ids from a file, use --ids @{file}."
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"No item matches {ids} in --ids: {shown}.{hint}"]

@@ -72,5 +72,5 @@ def compile_items(selection: Selection) -> ItemFilter:
     """
     if selection.sample is not None and selection.max_items is not None:
         raise UsageError("A selection cannot have both a sample and max_items: leave one of them out.")
-    checks = (one.of(selection) for one in FILTERS)
+    checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))

@@ -70,8 +70,8 @@ def filter_names(condition: Json) -> list[str]:
     """Return the properties in a condition of `narrowing`, in order."""
     if "property" in condition:
         return [condition["property"]]
-    arguments = [one for one in condition.get("args", ()) if isinstance(one, dict)]
-    return list(dict.fromkeys(name for one in arguments for name in filter_names(one)))
+    arguments = [argument for argument in condition.get("args", ()) if isinstance(argument, dict)]
+    return list(dict.fromkeys(name for argument in arguments for name in filter_names(argument)))
 
 
 def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
@@ -143,7 +143,11 @@ def _condition(node: Any, *, negated: bool = False) -> Json | None:
     if name == "in" and not negated:
         members = arguments[1] if isinstance(arguments[1], list) else [None]
         alternatives = [_comparison("=", arguments[0], member) for member in members]
-        return _joined("or", [one for one in alternatives if one is not None]) if all(alternatives) else None
+        return (
+            _joined("or", [alternative for alternative in alternatives if alternative is not None])
+            if all(alternatives)
+            else None
+        )
     return _comparison(name, *arguments) if name in _ORDERED | _EQUAL else None
 
 

@@ -66,7 +66,7 @@ def _descend(value: Any, path: tuple[str, ...]) -> Any:
 def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
     """Return messages about names that no item had: probably misspelt, or strings in the wrong quotes."""
     hint = " (text needs single quotes)" if option == "--filter" else ""
-    names = dict.fromkeys(one.name for one in references if not one.found)
+    names = dict.fromkeys(reference.name for reference in references if not reference.found)
     return [f"{option} contains {name!r}, but no tested item has this property{hint}." for name in names]
 
 
@@ -88,7 +88,7 @@ class WhereCheck(ItemCheck):
         """
         wanted = _by_property(conditions)
         self._references = tuple(map(Reference, wanted))
-        self._tests = [(one, _has_any(wanted[one.name])) for one in self._references]
+        self._tests = [(reference, _has_any(wanted[reference.name])) for reference in self._references]
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         """Return `where` if a property has none of its values."""

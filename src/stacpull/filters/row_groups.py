@@ -74,7 +74,7 @@ class RowGroupFilter:
 
 def _meets(ranges: Ranges, box: Rectangle) -> bool:
     sides = [ranges.get(f"bbox.{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
-    known = [one for one in sides if one is not None and _is_comparable(one, 0.0) and one.nulls == 0]
+    known = [side for side in sides if side is not None and _is_comparable(side, 0.0) and side.nulls == 0]
     if len(known) != len(sides):
         return True
     xmin, ymin, xmax, ymax = known
@@ -135,9 +135,9 @@ def _possible(condition: Json, ranges: Ranges) -> bool:
     """Return False if a condition of `filters.narrowing` is not true for any row."""
     name, arguments = condition["op"], condition["args"]
     if name == "and":
-        return all(_possible(one, ranges) for one in arguments)
+        return all(_possible(argument, ranges) for argument in arguments)
     if name == "or":
-        return any(_possible(one, ranges) for one in arguments)
+        return any(_possible(argument, ranges) for argument in arguments)
     if name in {"not", "<>"}:
         return True
     found = ranges.get(arguments[0]["property"])

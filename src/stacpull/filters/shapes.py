@@ -115,7 +115,7 @@ def box_shape(bbox: Sequence[float]) -> Geometry:
     """
     if len(bbox) not in (_PLANE, _SPACE):
         raise ValueError("a box has four numbers, or six with heights")
-    return united([box(*one) for one in split(bbox)])
+    return united([box(*bounds) for bounds in split(bbox)])
 
 
 def read_box(bbox: Any) -> Geometry | None:

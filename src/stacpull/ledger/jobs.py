@@ -124,17 +124,17 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
         db.executemany(
             f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?",
-            [(run, one[0]) for one in failed],
+            [(run, row[0]) for row in failed],
         )
         db.executemany(
             "UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1",
-            [(one[0],) for one in failed],
+            [(row[0],) for row in failed],
         )
         db.execute(_TAKE_OVER, {"run": run})
         if not ordered:
             db.execute(_COUNT_UNPLANNED, (run,))
         _take_over_items(db, run)
-        update_item_states(db, {one[1] for one in failed})
+        update_item_states(db, {row[1] for row in failed})
     return len(failed)
 
 

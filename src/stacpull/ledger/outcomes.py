@@ -146,7 +146,7 @@ class _Directories:
         items = list({arrival.item_row for arrival in arrivals})
         self._own: dict[int, str] = dict(rows_with(db, _ITEM_DIRECTORIES, items))
         self._others = paths.Directories(db)
-        others = (one.directory for one in arrivals if one.directory != self._own.get(one.item_row))
+        others = (other.directory for other in arrivals if other.directory != self._own.get(other.item_row))
         self._others.prepare(set(others))
 
     def of(self, arrival: Arrival) -> tuple[int, str]:
@@ -290,9 +290,11 @@ def record(
         _record_done(db, done, found)
         _record_unchanged(db, unchanged, found)
         _record_failed(db, failed, now)
-        outside = [(one.row, area) for one in failed if one.failure.kind is FailureKind.OUTSIDE]
+        outside = [(failure.row, area) for failure in failed if failure.failure.kind is FailureKind.OUTSIDE]
         db.executemany("INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", outside)
-        final = update_item_states(db, {one.item_row for some in (done, failed, unchanged) for one in some})
+        final = update_item_states(
+            db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
+        )
         db.executemany(_WRITTEN, [(item.sha256, item.row) for item in written_items])
         db.executemany(_DROP_DOCUMENT, [(item.row,) for item in written_items])
         for run, one in found.items():
@@ -333,13 +335,13 @@ def _record_unchanged(
     db: sqlite3.Connection, unchanged: Sequence[UnchangedAsset], by_run: defaultdict[int, _Compared]
 ) -> None:
     """Mark unchanged assets as done, except those that were planned again in the meantime."""
-    for one in unchanged:
-        found = db.execute(_CONFIRMED, (one.row, one.row, one.generation)).fetchone()
+    for asset in unchanged:
+        found = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
         if found is not None:
             run, key = found
             by_run[run].same += 1
-            db.execute("DELETE FROM open_assets WHERE asset = ?", (one.row,))
-            db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.item_row, key))
+            db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
+            db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
 
 
 def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> None:

@@ -192,10 +192,10 @@ class AssetPlanner:
             self.insert(fresh, hashes)
             changes.append(AssetChanges(any=True, changed=fresh_is_change))
         # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-        added = [one for one in planned.problems if one.key not in known]
-        changes += [_RENEWED for one in added if one.failure.kind is not FailureKind.ITEM]
+        added = [problem for problem in planned.problems if problem.key not in known]
+        changes += [_RENEWED for problem in added if problem.failure.kind is not FailureKind.ITEM]
         self.fail(item, planned.problems, known)
-        return AssetChanges(any(one.any for one in changes), any(one.changed for one in changes))
+        return AssetChanges(any(change.any for change in changes), any(change.changed for change in changes))
 
     def _is_lost(self, item: ItemRow, key: str, old: KnownAsset) -> bool:
         """Return True if an asset is done and its file is missing in DEST."""
@@ -273,7 +273,8 @@ class AssetPlanner:
     def path_hashes(assets: Iterable[Asset]) -> list[int | None]:
         """Return the hash of the path of each of these assets, None where the path is not known yet."""
         return [
-            None if one.name is None else path_hash(path_in_dest(one.directory, one.name)) for one in assets
+            None if asset.name is None else path_hash(path_in_dest(asset.directory, asset.name))
+            for asset in assets
         ]
 
     def prepare(self, fresh: Sequence[tuple[ItemRow, Asset]], hashes: Sequence[int | None]) -> None:

@@ -186,7 +186,7 @@ class Planner:
         done = asset_counters(self._db, self._run)["assets_done"]
         result.new_seen = self._see(batch.seen) + self._leave_out(batch)
         rows = self._items(batch)
-        rows += [row for one in batch.failed_items for row in self._failed_item(one, now)]
+        rows += [row for item in batch.failed_items for row in self._failed_item(item, now)]
         update_item_states(self._db, rows)
         result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
@@ -227,15 +227,15 @@ class Planner:
         for item in batch.items:
             self._list(item)
         planned = [found for item in batch.items if (found := self._planned(item)) is not None]
-        new = [one for one in planned if one.before is None]
-        again = [(one, one.before) for one in planned if one.before is not None]
-        hashes = self._assets.path_hashes(asset for one in new for asset in one.item.assets)
-        directories = self._directories.of_items([one.item_row.id for one in new], hashes)
+        new = [plan for plan in planned if plan.before is None]
+        again = [(plan, plan.before) for plan in planned if plan.before is not None]
+        hashes = self._assets.path_hashes(asset for plan in new for asset in plan.item.assets)
+        directories = self._directories.of_items([plan.item_row.id for plan in new], hashes)
         new = [
             one._replace(item_row=one.item_row._replace(directory=path))
             for one, (_, path) in zip(new, directories, strict=True)
         ]
-        fresh = [(one.item_row, asset) for one in new for asset in one.item.assets]
+        fresh = [(plan.item_row, asset) for plan in new for asset in plan.item.assets]
         self._assets.prepare(fresh, hashes)
         self._insert_items(new, [row for row, _ in directories])
         if self._has_unread():
@@ -243,7 +243,7 @@ class Planner:
             read = [(one.row,) for _, one in again if one.is_unread]
             self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing = self._assets.existing([one.item_row.row for one, _ in again])
-        linking = {one.parent for one in new}.union(self._labels_of_new(batch.failed_items))
+        linking = {plan.parent for plan in new}.union(self._labels_of_new(batch.failed_items))
         linking |= {one.parent for one, before in again if before.parent not in (None, one.parent)}
         updates = [
             self._plan_again(one, before, existing[one.item_row.row], links_more=one.item_row.row in linking)
@@ -252,9 +252,9 @@ class Planner:
         self._db.executemany(_UPDATE_ITEM, updates)
         self._assets.keep_unchanged()
         self._assets.insert(fresh, hashes)
-        for one in new:
-            self._assets.fail(one.item_row, one.item.problems, {})
-        return [row for one in planned for row in _with_parents(one.item_row.row, one.parent, one.before)]
+        for plan in new:
+            self._assets.fail(plan.item_row, plan.item.problems, {})
+        return [row for plan in planned for row in _with_parents(plan.item_row.row, plan.parent, plan.before)]
 
     def _list(self, item: PlannedItem) -> None:
         """Count a source item that this run has planned as a primary item, if a page contains it."""
@@ -268,7 +268,7 @@ class Planner:
 
     def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
         """Return the rows of the label items that link to unknown source items that could not be read."""
-        new = (one.parent for one in failed if one.id not in self._known)
+        new = (failed_item.parent for failed_item in failed if failed_item.id not in self._known)
         return {self._known[parent].row for parent in new if parent in self._known}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _EarlierItem]:
@@ -320,7 +320,7 @@ class Planner:
         """Insert items. They are open until their states are updated."""
         values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
         self._db.executemany(_INSERT_ITEM, values)
-        documents = [(one.item_row.row, one.item.cleaned) for one in new if not one.item.of_collection]
+        documents = [(plan.item_row.row, plan.item.cleaned) for plan in new if not plan.item.of_collection]
         self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents)
 
     def _item_values(self, one: _BatchItem, directory: int) -> tuple[object, ...]:
@@ -389,7 +389,7 @@ class Planner:
         changed, which only this run can detect; or the new document does not list the asset (its prefix was
         not listed in this run), so the document must get it back.
         """
-        planned = {one.key for one in item.assets}.union(item.expanded_prefixes)
+        planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
         assets = orjson.loads(item.cleaned).get("assets")
         listed = assets if isinstance(assets, dict) else {}
         left = [
@@ -401,11 +401,11 @@ class Planner:
 
     def _drop_stand_ins(self, planned: Sequence[_BatchItem]) -> None:
         """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
-        for one in (one for one in planned if one.parent is not None):
+        for plan in (plan for plan in planned if plan.parent is not None):
             found = self._db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
-                (one.parent, self._cut(one.item_row.href), one.item_row.row),
+                (plan.parent, self._cut(plan.item_row.href), plan.item_row.row),
             ).fetchall()
             self._assets.result.items_failed -= sum(run == self._run for _, run in found)
             rows = [(row,) for row, _ in found]
@@ -476,8 +476,8 @@ class Planner:
         found = self._same_assets.get(run)
         if found is None:
             (then, state), (now, _) = (
-                self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (one,)).fetchone()
-                for one in (run, self._run)
+                self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run_id,)).fetchone()
+                for run_id in (run, self._run)
             )
             is_over = state == "superseded"  # its assets may have been deleted
             found = not is_over and selection_of(then).asset_filters == selection_of(now).asset_filters

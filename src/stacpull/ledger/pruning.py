@@ -327,8 +327,11 @@ def forget_unwanted(
         items |= _forget_unread_items(db, run, replaced)
         update_item_states(db, items)
         update_item_states(db, _delete_empty(db, run, items))
-        db.executemany("DELETE FROM unread WHERE run = ?", ((one,) for one in replaced))
-        db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", ((one,) for one in replaced))
+        db.executemany("DELETE FROM unread WHERE run = ?", ((replaced_run,) for replaced_run in replaced))
+        db.executemany(
+            "UPDATE runs SET state = 'superseded' WHERE id = ?",
+            ((replaced_run,) for replaced_run in replaced),
+        )
     return pending
 
 
@@ -340,22 +343,22 @@ def _replaced(
     A retry has taken over assets of all runs before it. So it is replaced once all of those are replaced, by
     this run or by others. A mirror that ended after the retry has taken back the assets that it selects.
     """
-    now = next(one for one in tasks if one.run == run)
-    walks = [one for one in tasks if one.kind not in ("retry", "repair") and one.run != run]
+    now = next(task for task in tasks if task.run == run)
+    walks = [task for task in tasks if task.kind not in ("retry", "repair") and task.run != run]
     wider = {
-        one.run
-        for one in walks
-        if one.kind == "mirror"
-        and one.source == now.source
-        and covers(selection_of(one.selection), selection_of(now.selection))
+        task.run
+        for task in walks
+        if task.kind == "mirror"
+        and task.source == now.source
+        and covers(selection_of(task.selection), selection_of(now.selection))
     }
-    others = [one for one in walks if one.run not in wider and one.state != "superseded"]
+    others = [task for task in walks if task.run not in wider and task.state != "superseded"]
     claims = [
-        one.run
-        for one in tasks
-        if one.kind in ("retry", "repair")
-        and any(walk < one.run for walk in wider)
-        and not any(other.run < one.run or other.state != "complete" for other in others)
+        task.run
+        for task in tasks
+        if task.kind in ("retry", "repair")
+        and any(walk < task.run for walk in wider)
+        and not any(other.run < task.run or other.state != "complete" for other in others)
     ]
     return sorted([*wider, *claims])
 

@@ -70,12 +70,12 @@ def put(db: sqlite3.Connection, found: list[RateInterval]) -> None:
 
     The bytes of overlapping intervals, as of shards that ran at the same time, are added up.
     """
-    sound = [one for one in found if 0 <= one.started < _MOST_SECONDS and 0 < one.seconds < _MOST_SECONDS]
+    sound = [span for span in found if 0 <= span.started < _MOST_SECONDS and 0 < span.seconds < _MOST_SECONDS]
     together = bounded(_overlaid([*intervals(db), *sound[-_MOST_TAKEN:]]), MOST_INTERVALS)
     db.execute("DELETE FROM rates")
     db.executemany(
         "INSERT INTO rates(started, seconds, hosts) VALUES (?, ?, ?)",
-        [(one.started, one.seconds, orjson.dumps(one.hosts).decode()) for one in together],
+        [(span.started, span.seconds, orjson.dumps(span.hosts).decode()) for span in together],
     )
 
 
@@ -83,7 +83,7 @@ def take_over(db: sqlite3.Connection, shard: sqlite3.Connection) -> None:
     """Add the intervals of another ledger that were not added before, within a transaction."""
     first = shard.execute("SELECT min(started) FROM runs").fetchone()[0]
     taken = meta.rates_taken(db)
-    new = [one for one in intervals(shard) if one.started > taken.get(f"{first}", -1)]
+    new = [interval for interval in intervals(shard) if interval.started > taken.get(f"{first}", -1)]
     if new:
         put(db, new)
         meta.set_rates_taken(db, {**taken, f"{first}": new[-1].started})
@@ -94,18 +94,18 @@ def _overlaid(found: list[RateInterval]) -> list[RateInterval]:
     ordered = sorted(found, key=lambda one: one.started)
     if all(one.started + one.seconds <= after.started for one, after in pairwise(ordered)):
         return ordered
-    edges = sorted({edge for one in ordered for edge in (one.started, one.started + one.seconds)})
+    edges = sorted({edge for span in ordered for edge in (span.started, span.started + span.seconds)})
     kept: list[RateInterval] = []
     for start, end in pairwise(edges):
         sums: Counter[str] = Counter()
         is_work = False
-        for one in ordered:
-            if one.started >= end:
+        for span in ordered:
+            if span.started >= end:
                 break
-            if one.started + one.seconds >= end:
+            if span.started + span.seconds >= end:
                 is_work = True
-                share = (end - start) / one.seconds
-                sums.update({host: round(count * share) for host, count in one.hosts.items()})
+                share = (end - start) / span.seconds
+                sums.update({host: round(count * share) for host, count in span.hosts.items()})
         if is_work:
             kept.append(RateInterval(start, end - start, _largest(sums)))
     return kept
@@ -115,7 +115,7 @@ def bounded(found: list[RateInterval], most: int) -> list[RateInterval]:
     """Return at most `most` intervals: the shortest neighbours are joined."""
     kept = list(found)
     while len(kept) > most:
-        at = _shortest([one.seconds for one in kept])
+        at = _shortest([span.seconds for span in kept])
         kept[at : at + 2] = [join(kept[at], kept[at + 1])]
     return kept
 

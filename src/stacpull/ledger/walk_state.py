@@ -39,7 +39,7 @@ def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> Non
     """Keep the `size` items with the lowest ranks, of the stored candidates and of `found`."""
     if not found:
         return
-    rows = [(one.rank, *one.item, *one[2:]) for one in found]
+    rows = [(candidate.rank, *candidate.item, *candidate[2:]) for candidate in found]
     db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     db.execute(
         "DELETE FROM sample WHERE (rank, collection, item) IN "
@@ -99,17 +99,17 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
         not counted its links.
     """
     new = 0
-    for one in found:
+    for unread in found:
         values = {
             "run": run,
-            "name": one.href or one.name,
-            "is_link": bool(one.href),
-            "collection": one.collection,
-            "kind": one.failure.kind,
-            "message": one.failure.message,
-            "status": one.failure.status,
+            "name": unread.href or unread.name,
+            "is_link": bool(unread.href),
+            "collection": unread.collection,
+            "kind": unread.failure.kind,
+            "message": unread.failure.message,
+            "status": unread.failure.status,
             "at": now,
-            "path": orjson.dumps(one.path).decode() if one.path else None,
+            "path": orjson.dumps(unread.path).decode() if unread.path else None,
         }
         new += not exists(db, _IS_NOTED, values)
         db.execute(_NOTE_UNREAD, values)

@@ -109,8 +109,8 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
     stated = headers.get("Content-Encoding")
     if stated is None:
         return None
-    codings = (one.strip() for one in stated.lower().split(","))
-    return ", ".join(one for one in codings if one not in _NO_CODINGS) or None
+    codings = (coding.strip() for coding in stated.lower().split(","))
+    return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 
 
 def coding_to_undo(headers: Mapping[str, str]) -> str | None:

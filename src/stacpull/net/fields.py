@@ -188,7 +188,7 @@ class LengthFilter:
 
     def _stated(self, line: bytes) -> bytes:
         """Return a Content-Length line with one value, or nothing if the value is known already."""
-        values = {one.strip() for one in line[len(_NAME) :].split(b",")}
+        values = {value.strip() for value in line[len(_NAME) :].split(b",")}
         if len(values) > 1:
             return line
         length = values.pop()

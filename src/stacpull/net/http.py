@@ -339,8 +339,8 @@ class _Connector(aiohttp.TCPConnector):
     async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
         """Look up a host, without the addresses that the policy refuses."""
         found = await super()._resolve_host(host, port, traces=traces)
-        reasons = self._policy.judge(host, [one["host"] for one in found])
-        allowed = [one for one in found if reasons[one["host"]] is None]
+        reasons = self._policy.judge(host, [address["host"] for address in found])
+        allowed = [address for address in found if reasons[address["host"]] is None]
         if found and not allowed:
             raise AddressRefusedError(found[0]["host"], reasons[found[0]["host"]] or "")
         return allowed

@@ -80,7 +80,7 @@ class Decoded(msgspec.Struct, frozen=True):
             return None
         first = self.repairs[0]
         problem = f"{first.path or 'it'} {first.what}"
-        items = list(dict.fromkeys(_cut(one.item) for one in self.repairs if one.item is not None))
+        items = list(dict.fromkeys(_cut(repair.item) for repair in self.repairs if repair.item is not None))
         if not items:
             return f"{name} is not strict JSON: {problem}."
         if len(items) == 1:

@@ -198,7 +198,7 @@ def _type_of(value: Any, path: str, mixed: Mixed) -> pa.DataType:
     if isinstance(value, dict):
         return pa.struct([(name, _type_of(one, f"{path}.{name}", mixed)) for name, one in value.items()])
     if isinstance(value, list):
-        types = (_type_of(one, path, mixed) for one in value)
+        types = (_type_of(element, path, mixed) for element in value)
         return pa.list_(reduce(lambda a, b: _merged_type(a, b, path, mixed), types, pa.null()))
     try:
         return pa.scalar(value).type
@@ -215,7 +215,7 @@ def _as_type(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_struct(kind):
         return {field.name: _as_type(value.get(field.name), field.type) for field in kind}
     if pa.types.is_list(kind):
-        return [_as_type(one, kind.value_type) for one in value]
+        return [_as_type(element, kind.value_type) for element in value]
     return float(value) if kind == pa.float64() else value
 
 
@@ -227,7 +227,7 @@ def _present(value: Any) -> Any:
     """Return JSON without the null members that a struct gives for those that were absent."""
     if isinstance(value, dict):
         return {name: _present(one) for name, one in value.items() if one is not None}
-    return [_present(one) for one in value] if isinstance(value, list) else value
+    return [_present(element) for element in value] if isinstance(value, list) else value
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -98,7 +98,7 @@ async def served_dashboard(
 
     def accept() -> asyncio.Protocol:
         opened = server.connections
-        _abort([one.transport for one in opened[: max(0, len(opened) + 1 - _MOST_CONNECTIONS)]])
+        _abort([connection.transport for connection in opened[: max(0, len(opened) + 1 - _MOST_CONNECTIONS)]])
         return server()
 
     try:
@@ -116,7 +116,7 @@ async def served_dashboard(
     finally:
         listening.close()
         dashboard.end()
-        opened = [one.transport for one in server.connections]
+        opened = [connection.transport for connection in server.connections]
         await server.shutdown(_PATIENCE)
         _abort(opened)
 
@@ -178,8 +178,8 @@ class Dashboard:
         seconds = now.seconds - self._since.seconds
         if seconds < _INTERVAL:
             return
-        before = {one.host: one.bytes for one in self._since.hosts}
-        hosts = {shown(one.host): max(0, one.bytes - before.get(one.host, 0)) for one in now.hosts}
+        before = {host.host: host.bytes for host in self._since.hosts}
+        hosts = {shown(host.host): max(0, host.bytes - before.get(host.host, 0)) for host in now.hosts}
         self._intervals.append(RateInterval(time.time() - seconds, seconds, hosts))
         self._intervals = bounded(self._intervals, _MOST_INTERVALS)
         self._since = now
@@ -203,7 +203,7 @@ class Dashboard:
         speeds = self._speed.by_host() if is_live else {}
         expected = now.assets_expected
         left = self._speed.left(now.assets_done + now.assets_failed, expected)
-        waits = max((one.wait for one in now.hosts), default=0.0)
+        waits = max((host.wait for host in now.hosts), default=0.0)
         busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MOST_HOSTS]
         hosts = sorted(busiest, key=lambda one: -one.bytes)
         counters = asdict(now)
@@ -219,7 +219,8 @@ class Dashboard:
             "files_rate": self._speed.files(),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [
-                {**asdict(one), "host": shown(one.host), "rate": speeds.get(one.host, 0.0)} for one in hosts
+                {**asdict(host), "host": shown(host.host), "rate": speeds.get(host.host, 0.0)}
+                for host in hosts
             ],
             "hosts_left_out": len(now.hosts) - len(hosts),
             "rates": rate_series(self._intervals),

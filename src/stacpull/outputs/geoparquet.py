@@ -178,7 +178,7 @@ class _Build:
         """Write the Parquet file from the complete spool."""
         schema = self.schema()
         made = (_RESULT.decode(result) for _, result in spool.batches())
-        batches = (opened_batch(data).read_next_batch() for one in made for data in one.batches)
+        batches = (opened_batch(data).read_next_batch() for part in made for data in part.batches)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in _row_groups(batches, schema):
                 writer.write_table(table, row_group_size=_ROW_GROUP)

@@ -99,8 +99,8 @@ def rate_series(intervals: Sequence[RateInterval]) -> Json:
     named = [host for host, _ in totals.most_common() if host][:_MOST_HOSTS]
     has_others = len(totals) > len(named)
     rows: list[Any] = []
-    for one in intervals:
-        counts = [one.hosts.get(host, 0) for host in named]
-        others = [sum(one.hosts.values()) - sum(counts)] if has_others else []
-        rows.append([round(one.started), max(0.1, round(one.seconds, 1)), counts + others])
+    for interval in intervals:
+        counts = [interval.hosts.get(host, 0) for host in named]
+        others = [sum(interval.hosts.values()) - sum(counts)] if has_others else []
+        rows.append([round(interval.started), max(0.1, round(interval.seconds, 1)), counts + others])
     return {"hosts": [*named, *([""] if has_others else [])], "intervals": rows}

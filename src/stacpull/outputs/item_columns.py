@@ -191,7 +191,7 @@ class _TakenApart:
             msgspec.DecodeError, orjson.JSONDecodeError, RecursionError: A document is damaged.
         """
         mixed = self.facts.mixed
-        texts = {name: [one.get(name, _NULL) for one in self._members] for name in MEMBERS}
+        texts = {name: [member.get(name, _NULL) for member in self._members] for name in MEMBERS}
         links, assets = decoded(texts["links"]), decoded(texts["assets"])
         for row, item in enumerate(self._items):
             directory = hrefs.directory(item.path)
@@ -215,9 +215,9 @@ class _TakenApart:
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
     def _properties(self) -> dict[str, list[msgspec.Raw]]:
-        properties = [_members_of(one.get("properties", _NULL)) for one in self._members]
+        properties = [_members_of(member.get("properties", _NULL)) for member in self._members]
         columns = {
-            name: [one.get(name, _NULL) for one in properties]
+            name: [item_properties.get(name, _NULL) for item_properties in properties]
             for name in islice(dict.fromkeys(chain.from_iterable(properties)), MOST_PROPERTIES)
         }
         self.facts.is_too_wide = len(set(chain.from_iterable(properties))) > MOST_PROPERTIES

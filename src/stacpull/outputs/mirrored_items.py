@@ -184,10 +184,10 @@ class MirrorContents:
 
     def _in_files(self, row: CollectionRow, *, written: bool) -> Iterator[ListedItem]:
         """Yield the items with JSON of their own; unless `written`, also those whose JSON is not there."""
-        for one in views.item_names(self.db, row.row):
-            if one.is_written or not written:
-                file = item_document_name(ItemId(row.name, one.name))
-                yield ListedItem(row.name, one.name, f"{one.directory}/{file}", bool(one.is_linked))
+        for listed in views.item_names(self.db, row.row):
+            if listed.is_written or not written:
+                file = item_document_name(ItemId(row.name, listed.name))
+                yield ListedItem(row.name, listed.name, f"{listed.directory}/{file}", bool(listed.is_linked))
 
     def _in_lines(self, row: CollectionRow, path: str) -> Iterator[ListedItem]:
         """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.
@@ -198,8 +198,8 @@ class MirrorContents:
             DestinationError: The file cannot be read.
         """
         names = list(views.item_names(self.db, row.row))
-        linked = {one.name for one in names if one.is_linked}
-        written = {one.name for one in names if one.is_written}
+        linked = {item_name.name for item_name in names if item_name.is_linked}
+        written = {item_name.name for item_name in names if item_name.is_written}
         with _readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(file, 1):
                 document = parsed_object(line)

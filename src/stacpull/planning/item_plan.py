@@ -99,7 +99,7 @@ def plan_item(
     )
     plan.add_all(item, distinguishes=layout.distinguishes_assets)
     if plan.may_state_readiness or statements_of(item.get("properties")):
-        plan.assets = [replace(one, unready=why_not_ready(item, one.key)) for one in plan.assets]
+        plan.assets = [replace(asset, unready=why_not_ready(item, asset.key)) for asset in plan.assets]
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.prefixes else item,
@@ -208,9 +208,12 @@ class _ItemPlan:
         if self.listings:
             self.keys = keys_of(assets.keys(), self.listings)
         self._add_each(assets)
-        keys = assets.keys() if not self.prefixes else {**assets, **{one.key: None for one in self.assets}}
+        keys = (
+            assets.keys() if not self.prefixes else {**assets, **{asset.key: None for asset in self.assets}}
+        )
         if not (
-            _are_distinct(keys) and _are_distinct([one.name for one in self.assets if one.name is not None])
+            _are_distinct(keys)
+            and _are_distinct([asset.name for asset in self.assets if asset.name is not None])
         ):
             self.assets, clashes = _with_distinct_names(
                 self.assets, _near_duplicates(keys) if distinguishes else set()

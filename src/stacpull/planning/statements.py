@@ -109,7 +109,7 @@ def states_storage(member: object) -> bool:
 def storage_at(item: Json, asset: Json, href: str) -> Storage:
     """Return the storage of one of an item's assets at `href`, its own or an alternate one."""
     entries = object_or_empty(asset.get("alternate")).values()
-    named = (one for one in entries if isinstance(one, dict) and one.get("href") == href)
+    named = (entry for entry in entries if isinstance(entry, dict) and entry.get("href") == href)
     return storage_of(item, asset if asset.get("href") == href else next(named, asset))
 
 

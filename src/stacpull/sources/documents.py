@@ -135,7 +135,7 @@ def redirected_item(item: Json, url: str) -> Json:
 def without_links(document: Json, *unwanted: str) -> Json:
     """Return a document without its links of these relations (there may be 600,000 `item` links)."""
     links = list_or_empty(document.get("links"))
-    kept = [one for one in links if not (isinstance(one, dict) and one.get("rel") in unwanted)]
+    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in unwanted)]
     return {**document, "links": kept}
 
 
@@ -303,7 +303,9 @@ def _items(document: Document) -> Document:
     An empty list is the result of a search that found nothing.
     """
     body = document.body
-    if not isinstance(body, list) or (body and all(kind_of(one) is not DocumentKind.ITEM for one in body)):
+    if not isinstance(body, list) or (
+        body and all(kind_of(member) is not DocumentKind.ITEM for member in body)
+    ):
         return document
     return document._replace(body={"type": "FeatureCollection", "features": body})
 
@@ -311,7 +313,9 @@ def _items(document: Document) -> Document:
 def no_collection(source: str, name: str, names: list[str]) -> str:
     """Return the message for a collection that a source does not have: similar names, or all of them."""
     wanted = name.casefold()
-    containing = [one for one in names if wanted in one.casefold() or one.casefold() in wanted]
+    containing = [
+        candidate for candidate in names if wanted in candidate.casefold() or candidate.casefold() in wanted
+    ]
     near = similar(name, names, most=3) or containing[:3]
     hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
     return f"{source} has no collection {name}: {hint}"

@@ -210,7 +210,7 @@ class FeaturesSource(ItemsFile):
             pages = read_pages(self._reader, after_document, page_size, on_notice)
             async with aclosing(pages):
                 async for page in pages:
-                    items = [one for one in page.items if self._wants(one)]
+                    items = [item for item in page.items if self._wants(item)]
                     self._note_links(items)
                     is_own = len(items) == len(page.items)
                     yield page if is_own else replace(page, items=items, matched=None)
@@ -412,5 +412,5 @@ def _items_of(document: object) -> list[Json | None]:
     """Return the item of a line, or the items of a list or ItemCollection; None for each invalid one."""
     features = document.get("features") if isinstance(document, dict) else document
     if isinstance(features, list) and (features or kind_of(document) is not DocumentKind.ITEM):
-        return [valid_item(one) for one in features]
+        return [valid_item(feature) for feature in features]
     return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else valid_item(document)]

@@ -300,8 +300,8 @@ class _Positions:
 
 
 def _names(features: list[Any]) -> frozenset[tuple[str, str]]:
-    named = (one for one in features if isinstance(one, dict))
-    return frozenset((str(one.get("collection")), str(one.get("id"))) for one in named)
+    named = (feature for feature in features if isinstance(feature, dict))
+    return frozenset((str(item.get("collection")), str(item.get("id"))) for item in named)
 
 
 def _page(request: PageRequest, document: Document, positions: _Positions) -> Page:
@@ -311,7 +311,10 @@ def _page(request: PageRequest, document: Document, positions: _Positions) -> Pa
     if not isinstance(features, list):
         raise SourceError(f"{cut_url(request.url)} is not a page of items: it has no list of features.")
     if document.url != cut_cursor(request.url):
-        features = [redirected_item(one, document.url) if isinstance(one, dict) else one for one in features]
+        features = [
+            redirected_item(feature, document.url) if isinstance(feature, dict) else feature
+            for feature in features
+        ]
     total = announced_total(body)
     try:
         following = next_request(body, request, document.url)

@@ -56,8 +56,8 @@ def members_of(parameters: Iterable[Parameter]) -> dict[str, Any]:
     A value that does not have the form of its parameter stays a string.
     """
     members: dict[str, Any] = {}
-    for one in parameters:
-        members.setdefault(one.name, _member(one.name, one.value))
+    for query_parameter in parameters:
+        members.setdefault(query_parameter.name, _member(query_parameter.name, query_parameter.value))
     return members
 
 
@@ -106,8 +106,8 @@ def _parameter(name: str, value: str) -> Parameter:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list | tuple) and not any(isinstance(one, dict | list) for one in value):
-        return ",".join(_text(one) for one in value)
+    if isinstance(value, list | tuple) and not any(isinstance(element, dict | list) for element in value):
+        return ",".join(_text(element) for element in value)
     if isinstance(value, str):
         return value
     return orjson.dumps(value).decode()
@@ -295,7 +295,11 @@ def announced_total(page: Json) -> int | None:
 def _next_link(page: Json, method: str) -> Json | None:
     """Return the next link. If there is one for GET and one for POST, return the one with `method`."""
     links = [link for link in objects_in(page.get("links")) if link.get("rel") == "next"]
-    followable = [one for one in links if isinstance(one.get("href"), str) and one["href"].strip()]
+    followable = [
+        candidate
+        for candidate in links
+        if isinstance(candidate.get("href"), str) and candidate["href"].strip()
+    ]
     same = [link for link in followable if str(link.get("method") or "GET").upper() == method]
     return next(iter(same or followable), None)
 
@@ -362,7 +366,11 @@ def _body_of(current: PageRequest, *, merge: bool) -> Mapping[str, Any]:
     """
     if current.method == "POST":
         return current.body or {}
-    carried = [one for one in parameters(current.url) if merge or one.name in _CARRIED]
+    carried = [
+        query_parameter
+        for query_parameter in parameters(current.url)
+        if merge or query_parameter.name in _CARRIED
+    ]
     collection = _ITEMS_OF.search(parts_of(current.url).path)
     within = {} if collection is None else {"collections": [unquote(collection[1])]}
     return {**within, **members_of(carried)}

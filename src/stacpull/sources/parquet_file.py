@@ -346,7 +346,9 @@ def _bbox(value: Any) -> list[float] | None:
         return None
     names = _WITH_HEIGHT if value.get("zmin") is not None else _FLAT
     box = [value.get(name) for name in names]
-    return [one for one in box if isinstance(one, int | float)] if None not in box else None
+    return (
+        [coordinate for coordinate in box if isinstance(coordinate, int | float)] if None not in box else None
+    )
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
@@ -358,9 +360,9 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return per kind
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
-        if value and all(isinstance(one, tuple) for one in value):  # a map
+        if value and all(isinstance(element, tuple) for element in value):  # a map
             return {str(name): _plain(one) for name, one in value if one is not None}
-        return [_plain(one) for one in value]
+        return [_plain(element) for element in value]
     if isinstance(value, datetime):
         return _rfc3339(value)
     if isinstance(value, date):

@@ -165,7 +165,7 @@ class _RemoteParquet:
         elif not self.ranges.is_whole:
             await asyncio.to_thread(self._begin_part, self._size - len(end), end)
         footer = await self._decoder.ask("footer", self._size)
-        self.groups = tuple(_row_group(one) for one in footer["groups"])
+        self.groups = tuple(_row_group(group) for group in footer["groups"])
         self.collections = footer["collections"]
 
     async def items(self, number: int, first: int, most: int) -> AsyncGenerator[list[Json]]:

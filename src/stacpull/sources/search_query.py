@@ -138,7 +138,7 @@ def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capab
     """Return the item search of the API at `root` in `collections` (empty: in all)."""
     url, body = f"{root}/search", Json()
     if collections:
-        url += f"?collections={','.join(quote(one, safe='') for one in collections)}"
+        url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
         body = {"collections": list(collections)}
     takes = {"bbox", "datetime", "intersects", "ids"}
     as_json = capabilities.post and capabilities.cql2_json
@@ -153,7 +153,9 @@ def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]
     if not collections:
         return items
     return [
-        one for one in items if not isinstance(one.get("collection"), str) or one["collection"] in collections
+        item
+        for item in items
+        if not isinstance(item.get("collection"), str) or item["collection"] in collections
     ]
 
 

@@ -172,12 +172,12 @@ class StaticSource(Source):
             listed = await source.collections()
         except (SourceError, UsageError):
             return  # the walk reports the error
-        for one in listed:
-            if isinstance(name := one.get("id"), str) and name not in known:
+        for collection in listed:
+            if isinstance(name := collection.get("id"), str) and name not in known:
                 url = parse_api_url(source.url).collection_url(name)
                 known.add(name)
                 self._add(name, url)
-                yield located(without_links(one, "item", "child"), url)
+                yield located(without_links(collection, "item", "child"), url)
 
     def _unknown(self, name: str, names: list[str]) -> str:
         if self._is_collection and names == [self._id]:
@@ -230,7 +230,7 @@ class LinksAgain(Source):
         self.finished: set[str] = set()
         """Hrefs of the links that were walked to the end, successfully or not."""
         self._source = source
-        self._links = {one.href: one for one in links}
+        self._links = {link.href: link for link in links}
         self._signed = _Signed(source.url, source.reader)
 
     async def collections(self) -> list[Json]:
@@ -241,7 +241,7 @@ class LinksAgain(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         self._source.selection = selection
-        return [WalkStart(one.collection, PageRequest(one.href)) for one in self._links.values()]
+        return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
 
     async def pages(
         self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
@@ -296,6 +296,6 @@ class _Signed:
     def _leads(self, name: str) -> str | None:
         """Return the URL of the link `name` in the last document of the chain."""
         _, base, hrefs = self._chain[-1]
-        href = next((one for one in hrefs if cut_url(one) == name), None)
+        href = next((child for child in hrefs if cut_url(child) == name), None)
         url = absolute(base, href or name)  # `name` is a URL if the link was read again before
         return url if isinstance(url, str) else None

@@ -330,7 +330,7 @@ class TreeWalk:
                     next_request = PageRequest(request.url, after=after, within=following.page)
                 self._count_unanswered(page.unread)
                 own = name or api.collection
-                items = [{**one, "collection": one.get("collection") or own} for one in page.items]
+                items = [{**item, "collection": item.get("collection") or own} for item in page.items]
                 yield replace(page, items=items, next=next_request, matched=None)
         self._skipped += live.passed_over
         if not ended:
@@ -487,7 +487,7 @@ class TreeWalk:
         if read.branch.depth() + 1 >= DEEPEST:
             return Failure(FailureKind.ITEM, f"{cut_url(document.url)} is more than {DEEPEST} catalogs deep.")
         branch = self._branch(document, read.branch.collection, read.branch, read.step, read.resume)
-        weight = sum(one.weight for one in branch.lineage() if one.above is not None)
+        weight = sum(ancestor.weight for ancestor in branch.lineage() if ancestor.above is not None)
         if weight > _LINEAGE_HELD:
             text = f"{cut_url(document.url)} and the catalogs above it have too many links to keep in memory."
             return Failure(FailureKind.OVERLONG, text)

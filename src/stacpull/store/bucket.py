@@ -175,7 +175,7 @@ class BucketFiles:
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.bucket.pages(Prefix=self.bucket.prefix):
-            keys = [one["Key"] for one in page.get("Contents", ()) if not _is_folder(one)]
+            keys = [entry["Key"] for entry in page.get("Contents", ()) if not _is_folder(entry)]
             paths = [key.removeprefix(self.bucket.prefix) for key in keys]
             found = [Entry(path, is_file=True) for path in paths if path.split("/")[0] not in skipped]
             if found:
@@ -189,9 +189,9 @@ class BucketFiles:
                 is_empty = False
                 if not _is_folder(one):
                     yield one["Key"].removeprefix(prefix), False
-            for one in page.get("CommonPrefixes", ()):
+            for entry in page.get("CommonPrefixes", ()):
                 is_empty = False
-                yield one["Prefix"].removeprefix(prefix).rstrip("/"), True
+                yield entry["Prefix"].removeprefix(prefix).rstrip("/"), True
         if is_empty and directory:
             raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
 
@@ -437,34 +437,36 @@ class BucketStore(BufferedParts, BucketFiles):
         """
         self._lease.check()
         stored: dict[str, Failure | None] = {}
-        short = self._without_those_that_are_there([one for one in staged if one.body is not None])
-        requests = [self.bucket.put_request(one.path, one.content(), self._condition(one)) for one in short]
+        short = self._without_those_that_are_there([file for file in staged if file.body is not None])
+        requests = [
+            self.bucket.put_request(file.path, file.content(), self._condition(file)) for file in short
+        ]
         replies = self.bucket.send(requests, "write")
         for one, reply in zip(short, replies, strict=True):
             if reply is not None and reply.status == OK:
                 stored[one.part] = None
             elif reply is not None and reply.status == FAILED_CONDITION:
                 stored[one.part] = self._unless_held(one)
-        rest = [one for one in staged if one.part not in stored]
+        rest = [file for file in staged if file.part not in stored]
         stored.update(
-            zip([one.part for one in rest], self.threads.map(self._stored_alone, rest), strict=True)
+            zip([file.part for file in rest], self.threads.map(self._stored_alone, rest), strict=True)
         )
-        return [stored[one.part] for one in staged]
+        return [stored[file.part] for file in staged]
 
     def _without_those_that_are_there(self, short: Sequence[_PartToStore]) -> Sequence[_PartToStore]:
         """Return the objects to store. If the bucket ignores conditions, existing ones are left out."""
         if not short or self._is_conditional:
             return short
-        looked_for = [one for one in short if not one.replace]
+        looked_for = [file for file in short if not file.replace]
         looks = self.bucket.send(
-            [ObjectRequest("HEAD", self.bucket.key(one.path)) for one in looked_for], "look at"
+            [ObjectRequest("HEAD", self.bucket.key(file.path)) for file in looked_for], "look at"
         )
         found = {
             one.part
             for one, reply in zip(looked_for, looks, strict=True)
             if reply is None or reply.status != NOT_FOUND
         }
-        return [one for one in short if one.part not in found]
+        return [file for file in short if file.part not in found]
 
     def _condition(self, one: _PartToStore) -> Mapping[str, str]:
         return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
@@ -595,7 +597,7 @@ class BucketStore(BufferedParts, BucketFiles):
             self._drop_here(name)
 
     def list_parts(self) -> list[PartEntry]:
-        here = [one for one in super().list_parts() if not one.name.endswith(NOTES)]
+        here = [part for part in super().list_parts() if not part.name.endswith(NOTES)]
         return sorted(here + self.staged.entries())
 
     def sync_parts(self, names: Sequence[str]) -> None:
@@ -607,7 +609,7 @@ class BucketStore(BufferedParts, BucketFiles):
         self.staged.sweep(keep)
         if not self._left_uploads:  # listing the parts takes requests
             return
-        parts = {str(one.identity) for one in self.list_parts()}
+        parts = {str(part.identity) for part in self.list_parts()}
         for upload in self._left_uploads:
             if upload.metadata.get(PART) not in parts and self.uploads.claim_note(upload.name) == upload:
                 self._lease.check()

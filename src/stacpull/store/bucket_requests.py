@@ -230,7 +230,7 @@ class BucketRequests:
             ]
             self._hand_over(exchanges)
         replies = batch.replies.result()
-        if any(one is not None and one.status == _MOVED for one in replies):
+        if any(reply is not None and reply.status == _MOVED for reply in replies):
             self._is_useless = True
         return replies
 
@@ -276,8 +276,8 @@ class BucketRequests:
                     self._thread = thread
                 self._loop.call_soon_threadsafe(self._take, exchanges)
                 return
-        for one in exchanges:
-            one.conclude(None)
+        for exchange in exchanges:
+            exchange.conclude(None)
 
     def _work(self) -> None:
         try:
@@ -339,7 +339,7 @@ class BucketRequests:
         self._loop.call_later(_TURN, self._look_for_silence)
         for connection in list(self._connections):
             connection.abort_if_silent()
-        times = [one.silent_since for one in self._connections if one.silent_since is not None]
+        times = [opened.silent_since for opened in self._connections if opened.silent_since is not None]
         if self._waiting and not self._connections:
             times.append(self._waiting_since)
         if times and self._loop.time() - max(times) >= SILENT_AFTER:

@@ -163,7 +163,7 @@ class BufferedParts(StagedParts):
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Parts in memory have no description, so they cannot be resumed."""
-        for name in [one for one in self._held if Path(one).suffix in UNFINISHED]:
+        for name in [part for part in self._held if Path(part).suffix in UNFINISHED]:
             self.drop_part(name)
         super().sweep_parts(keep)
 

@@ -160,7 +160,7 @@ class Destination(StagedParts, DirectoryFiles):
         return None
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
+        return [self.place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; return False if the name is taken."""

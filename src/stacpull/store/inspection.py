@@ -132,7 +132,7 @@ class DirectoryFiles:
 
     def directories(self, directory: str) -> list[str]:
         with os.scandir(self.path / directory) as listed:
-            return sorted(one.name for one in listed if one.is_dir(follow_symlinks=False))
+            return sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         return walk(self.path, skipped)
@@ -222,12 +222,12 @@ def _walk(
 ) -> Iterator[Sequence[Entry]]:
     prefix = f"{directory}/" if directory else ""
     while stretch := list(itertools.islice(listed, _STRETCH)):
-        stretch = sorted((one for one in stretch if one.name not in skipped), key=os.DirEntry.inode)
-        inner = [one.name for one in stretch if one.is_dir(follow_symlinks=False)]
+        stretch = sorted((entry for entry in stretch if entry.name not in skipped), key=os.DirEntry.inode)
+        inner = [entry.name for entry in stretch if entry.is_dir(follow_symlinks=False)]
         files = [
-            Entry(prefix + one.name, one.is_file(follow_symlinks=False))
-            for one in stretch
-            if not one.is_dir(follow_symlinks=False)
+            Entry(prefix + entry.name, entry.is_file(follow_symlinks=False))
+            for entry in stretch
+            if not entry.is_dir(follow_symlinks=False)
         ]
         if files:
             yield files

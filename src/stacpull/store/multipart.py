@@ -126,7 +126,12 @@ class MultipartUploads:
     def names(self) -> set[str]:
         """Return the names of all notes."""
         directories = (self._notes, self._shared)
-        return {path.stem for one in directories if one is not None for path in one.glob(f"*{_SUFFIX}")}
+        return {
+            path.stem
+            for directory in directories
+            if directory is not None
+            for path in directory.glob(f"*{_SUFFIX}")
+        }
 
     def claim_note(self, name: str) -> UploadNote | None:
         """Take over the note with that name for this process, and return it; None if there is none."""
@@ -190,8 +195,8 @@ class MultipartUploads:
                 if error_code(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
                     raise
                 return None
-        stored = [one for page in pages for one in page.get("Parts", ())]
-        return [_piece(one["PartNumber"], one["Size"], one) for one in stored]
+        stored = [entry for page in pages for entry in page.get("Parts", ())]
+        return [_piece(piece["PartNumber"], piece["Size"], piece) for piece in stored]
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
@@ -253,10 +258,10 @@ class MultipartUploads:
                 looked at instead, which leaves a moment for another writer.
         """
         self.check_lease()
-        fields = [{"PartNumber": one.number, "ETag": one.etag, **one.checksums} for one in pieces]
+        fields = [{"PartNumber": piece.number, "ETag": piece.etag, **piece.checksums} for piece in pieces]
         parts = "".join(
-            f"<Part>{''.join(f'<{name}>{_escaped(value)}</{name}>' for name, value in one.items())}</Part>"
-            for one in fields
+            f"<Part>{''.join(f'<{name}>{_escaped(value)}</{name}>' for name, value in field.items())}</Part>"
+            for field in fields
         )
         body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
         query = _upload_query(note.upload)
@@ -275,7 +280,7 @@ class MultipartUploads:
                     )
             except (OSError, DestinationError) as error:
                 refusal = error
-        made, size = self._bucket.head(path), sum(one.size for one in pieces)
+        made, size = self._bucket.head(path), sum(piece.size for piece in pieces)
         if made is not None and made.size == size and made.has_metadata(note.metadata):
             return made.etag
         if refusal is None:
@@ -326,7 +331,7 @@ class MultipartUploads:
             listing = bucket.s3.get_paginator("list_multipart_uploads")
             try:
                 for page in listing.paginate(Bucket=bucket.location.bucket, Prefix=prefix):
-                    found += [(one["Key"], one["UploadId"]) for one in page.get("Uploads", ())]
+                    found += [(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
             except ClientError as error:
                 if error_code(error) not in NO_UPLOADS | DENIALS:
                     raise
@@ -389,8 +394,8 @@ class MultipartUploads:
                 found[number] = known._replace(checksums=checksum)
             else:
                 missing[number] = piece, sha256
-        for one in self.send(note, missing) if missing else ():
-            found[one.number] = one
+        for sent in self.send(note, missing) if missing else ():
+            found[sent.number] = sent
         return [found[number] for number in numbers]
 
 

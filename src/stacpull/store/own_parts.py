@@ -96,8 +96,8 @@ def collect(parts: int, name: str | None = None) -> None:
     Raises:
         OSError: A file cannot be moved.
     """
-    for one in filter(is_name, os.listdir(parts)) if name is None else [name]:
-        _collect(parts, one)
+    for directory in filter(is_name, os.listdir(parts)) if name is None else [name]:
+        _collect(parts, directory)
 
 
 def _collect(parts: int, name: str) -> None:

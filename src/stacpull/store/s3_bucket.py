@@ -279,7 +279,7 @@ class S3Bucket:
             if self.credentials is None:
                 raise _no_credentials(self.location, "there are none")
             now = self.credentials()
-        return tuple(Secret(one) for one in (now.access_key, now.secret_key, now.token) if one)
+        return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
 
     @property
     def name(self) -> str:
@@ -315,8 +315,8 @@ class S3Bucket:
             evicted = []
             while len(self._others) > (0 if self._is_closed else _MOST_OTHERS):
                 evicted.append(self._others.pop(next(iter(self._others))))
-        for one in evicted:
-            one.close()
+        for connection in evicted:
+            connection.close()
         return other
 
     def key(self, path: str) -> str:
@@ -359,7 +359,7 @@ class S3Bucket:
         with self.errors(what, ""):
             sender = self.requests
             replies = [None] * len(requests) if sender is None else sender.send(requests)
-        if self.failing_until and any(one and one.status not in _UNAVAILABLE for one in replies):
+        if self.failing_until and any(reply and reply.status not in _UNAVAILABLE for reply in replies):
             self.failing_until = 0.0
         return replies
 
@@ -574,7 +574,7 @@ class S3Bucket:
             is_encoded = "<EncodingType>url</EncodingType>" in text
             return [unquote_plus(key) if is_encoded else key for key in keys], truncated[1] == "false"
         page = next(self.pages(Prefix=prefix, **({"StartAfter": after} if after else {})))
-        return [one["Key"] for one in page.get("Contents", ())], not page.get("IsTruncated")
+        return [entry["Key"] for entry in page.get("Contents", ())], not page.get("IsTruncated")
 
     def document(
         self, method: str, key: str, query: str, headers: Mapping[str, str] = {}, body: bytes = b""

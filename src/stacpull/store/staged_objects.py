@@ -76,7 +76,7 @@ class StagedObjects:
     def noted_uploads(self) -> set[Pair]:
         """Return the rows and generations of the assets with a noted upload."""
         found = [name.split(".") for name in self._uploads.names()]
-        pairs = [one for one in found if len(one) == 2 and all(map(str.isdecimal, one))]  # noqa: PLR2004
+        pairs = [pair for pair in found if len(pair) == 2 and all(map(str.isdecimal, pair))]  # noqa: PLR2004
         return {(int(row), int(generation)) for row, generation in pairs}
 
     def whole(self, note: UploadNote) -> StoredObject | None:

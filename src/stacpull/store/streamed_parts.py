@@ -208,7 +208,7 @@ class StreamedParts:
             return
         self._known.add(part.pair)
         self._parked[part.pair] = part
-        for one in [one for one in self._parked.values() if one.has_tail][:-_MOST_TAILS]:
+        for one in [parked for parked in self._parked.values() if parked.has_tail][:-_MOST_TAILS]:
             one.drop_tail()
 
     def _taken_up(self, row: int, generation: int) -> _StreamedPart | None:
@@ -328,12 +328,12 @@ class _StreamedPart:
     def keep_stored(self, stored: Sequence[UploadedPiece]) -> None:
         """Keep the pieces that the service has, up to the first gap, and drop all other bytes."""
         self._pieces, self.size, self._tail = {}, 0, _Tail()
-        for one in sorted(stored):
-            is_last = self.size + one.size == self.total
-            if one.number != len(self._pieces) + 1 or (one.size != self._note.piece and not is_last):
+        for piece in sorted(stored):
+            is_last = self.size + piece.size == self.total
+            if piece.number != len(self._pieces) + 1 or (piece.size != self._note.piece and not is_last):
                 break
-            self._pieces[one.number] = one
-            self.size += one.size
+            self._pieces[piece.number] = piece
+            self.size += piece.size
         self._is_hashed_later = self._is_hashed_later or self.hashed != self.size
 
     def mark_completed(self, etag: str) -> None:
@@ -406,8 +406,10 @@ class _StreamedPart:
             self._store.threads, self._send, number, tail.view(), before, self._last_hashed
         )
         sent.add_done_callback(partial(self._make_room, tail.memory, room))
-        self._sending = [one for one in self._sending if not one.done() or one.exception() is not None]
-        failed = [one for one in self._sending if one.done()]
+        self._sending = [
+            sending for sending in self._sending if not sending.done() or sending.exception() is not None
+        ]
+        failed = [sending for sending in self._sending if sending.done()]
         self._sending.append(sent)
         if failed:
             failed[0].result()
@@ -451,16 +453,16 @@ class _StreamedPart:
             CredentialsError, DestinationError: It does not have one.
         """
         await self._settled()
-        for one in self._sending:
-            one.result()
+        for sending in self._sending:
+            sending.result()
         self._sending = []
 
     async def _settled(self) -> None:
         """Wait until no piece is in flight."""
         if self._sending:
             await asyncio.wait(self._sending)
-        for one in self._sending:
-            one.exception()  # marks the error as retrieved: it was raised, or the transfer has failed anyway
+        for sending in self._sending:
+            sending.exception()  # marks it as retrieved: it was raised, or the transfer has failed anyway
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -542,7 +544,7 @@ class _StreamedPart:
         if not self.validator.resumable or is_longer:
             await self.discard()
             return
-        if any(one.exception() is not None for one in self._sending):
+        if any(sending.exception() is not None for sending in self._sending):
             self.keep_stored([self._pieces[number] for number in sorted(self._pieces)])
         self._sending = []
         self._on_end(self, is_kept=True)

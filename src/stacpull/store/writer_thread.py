@@ -67,7 +67,7 @@ class WriterThread:
                 staged = [(arrival, self._stage(arrival)) for arrival in batch]
                 if self._durable:
                     self._destination.sync_parts([name for _, name in staged if name])
-                self._deliver([self._name(*one) for one in staged])
+                self._deliver([self._name(*written) for written in staged])
         except BaseException as error:  # noqa: BLE001 -- every error must end the run
             self._on_error(error)
 

@@ -95,7 +95,7 @@ class ClipArea:
             raise TiffError(f"the area cannot be expressed in EPSG:{epsg}")
         if crs.is_geographic:  # its longitudes may be from 0 to 360, or pass 180
             turns = (translate(area, xoff=turn) for turn in (-_TURN, 0.0, _TURN))
-            area = shapely.union_all([_valid(one) for one in turns])
+            area = shapely.union_all([_valid(turned) for turned in turns])
         return area
 
 

@@ -121,8 +121,8 @@ class _Level(NamedTuple):
         """The smallest rectangle of whole tiles, in pixels of the main image."""
         x, y = self.scale
         return (
-            math.lcm(*(one.image.block_width * x for one in self.images)),
-            math.lcm(*(one.image.block_height * y for one in self.images)),
+            math.lcm(*(image.image.block_width * x for image in self.images)),
+            math.lcm(*(image.image.block_height * y for image in self.images)),
         )
 
 
@@ -139,9 +139,9 @@ def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
     shapely.prepare(pixels)
     levels, window = _fit(_levels(file), pixels.bounds)
     cuts = [
-        _cut(one, level.scale, window, pixels)
+        _cut(image, level.scale, window, pixels)
         for level in sorted(levels, key=lambda level: -level.scale[0])
-        for one in level.images
+        for image in level.images
     ]
     return _assemble(file, cuts, window, ClipNote(area.digest, file.total))
 
@@ -167,8 +167,8 @@ def _check_copyable(file: TiledFile) -> None:
         for tag, what in _POINTERS.items():
             if tag in one.directory.fields:
                 raise TiffError(f"it points to {what} elsewhere in the file (tag {tag})")
-    for one in file.images[1:]:
-        if not one.image.is_reduced and not one.image.is_mask:
+    for image in file.images[1:]:
+        if not image.image.is_reduced and not image.image.is_mask:
             raise TiffError("it has several pages")
 
 
@@ -179,8 +179,8 @@ def _levels(file: TiledFile) -> list[_Level]:
     """Return the images by size, the main one first, without those that are not a whole fraction of it."""
     main = file.images[0].image
     by_size: dict[tuple[int, int], list[TileImage]] = {}
-    for one in file.images:
-        by_size.setdefault((one.image.width, one.image.height), []).append(one)
+    for image in file.images:
+        by_size.setdefault((image.image.width, image.image.height), []).append(image)
     levels = []
     for (width, height), images in by_size.items():
         scale = _scale(main.width, width), _scale(main.height, height)

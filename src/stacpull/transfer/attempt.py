@@ -375,7 +375,7 @@ class _Attempt:
             return await self._fetch_all(found)
         if found is not None:
             raise TransferError(found)
-        if info.checks and any(one.source == EARLIER and body.agrees(one) for one in info.checks):
+        if info.checks and any(check.source == EARLIER and body.agrees(check) for check in info.checks):
             # the same bytes twice: the ETag is not an MD5 on this host
             fetcher.opaque_etags[host_of(info.url)] = None
         verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
@@ -426,12 +426,12 @@ class _Attempt:
             for check in expected_checks(None, response.status, headers, is_s3=True)
         }
         expected = None if fetcher.checksum is None else stated.get(fetcher.checksum)
-        for one in (job.checksum, None if job.sha256 is None else recorded(job.sha256)):
-            if one is None or stated.get(one.algorithm) == one.digest:
+        for required in (job.checksum, None if job.sha256 is None else recorded(job.sha256)):
+            if required is None or stated.get(required.algorithm) == required.digest:
                 continue
-            if one.algorithm != fetcher.checksum or expected not in {None, one.digest}:
+            if required.algorithm != fetcher.checksum or expected not in {None, required.digest}:
                 return None
-            expected = one.digest
+            expected = required.digest
         source = CopySource(job.href, validator.strong_etag)
         if not await can_copy(source, size):
             return None

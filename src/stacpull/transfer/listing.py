@@ -52,7 +52,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
     seen: set[str] = set()
     while True:
         page = await _page(client, bucket, prefix, token)
-        found += [one for one in page.objects if not _is_directory(one, prefix)]
+        found += [listed for listed in page.objects if not _is_directory(listed, prefix)]
         if len(found) > MOST_OBJECTS:
             raise _unlistable(bucket, prefix, f"it has more than {MOST_OBJECTS:,} objects")
         token = page.token
@@ -63,7 +63,7 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
         seen.add(token)
     if not found:
         raise _unlistable(bucket, prefix, "nothing is there")
-    names = {one.name[len(prefix) :]: one.size for one in found}
+    names = {listed.name[len(prefix) :]: listed.size for listed in found}
     return tuple(ListedObject(name, size) for name, size in names.items())
 
 
@@ -157,7 +157,7 @@ async def _page(client: Client, bucket: str, prefix: str, token: str | None) -> 
     page = listed_page(body)
     if page is None:
         raise _unlistable(bucket, prefix, "the answer is not a listing")
-    if any(not one.name.startswith(prefix) for one in page.objects):
+    if any(not listed.name.startswith(prefix) for listed in page.objects):
         raise _unlistable(bucket, prefix, "its listing has objects that are not under it")
     return page
 

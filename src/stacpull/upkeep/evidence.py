@@ -198,7 +198,7 @@ class ItemFinder:
 
 
 def _done(unit: list[_Work]) -> list[Found]:
-    return [one() for one in unit]
+    return [read() for read in unit]
 
 
 def _is_at_its_place(item: ItemId, path: str) -> bool:

@@ -86,8 +86,8 @@ async def merge(
         InterruptedRunError: `stop` was set.
     """
     shards = list(shards)
-    for one in (dest, *shards):
-        if (bucket := bucket_url(one)) is not None:
+    for mirror in (dest, *shards):
+        if (bucket := bucket_url(mirror)) is not None:
             raise UsageError(f"{bucket.url} is a bucket: `stacpull merge` can only join directories.")
     reporter = Reporter(on_event, stop or asyncio.Event())
     paths = dest_path(dest), [dest_path(shard, "SHARD") for shard in shards]

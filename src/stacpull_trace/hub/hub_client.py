@@ -299,7 +299,7 @@ class Hub:
             return await self._with_retries(_request(url, body), final)
 
         answers = await self._located(target.service, rest, fetch)
-        answer = next((one for one in answers if _is_of_the_service(one)), answers[0])
+        answer = next((reply for reply in answers if _is_of_the_service(reply)), answers[0])
         if answer.status == HTTPStatus.OK:
             return answer
         error_body = answer.body if isinstance(answer.body, bytes) else b""

@@ -72,7 +72,7 @@ class Cookies:
 
     def _make_room(self, origin: Origin) -> None:
         """Remove the oldest cookie of a host with too many, and the oldest of all if there are too many."""
-        of_host = [one for one in self._jar if one.origin == origin]
+        of_host = [cookie for cookie in self._jar if cookie.origin == origin]
         if len(of_host) > _MOST:
             del self._jar[of_host[0]]
         if len(self._jar) > _MOST_OF_ALL:

@@ -250,7 +250,7 @@ class Provider(msgspec.Struct, frozen=True):
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
         """Return the login for an origin, or None if there is none."""
         return next(
-            (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts)), None
+            (login for login in self.logins if any(p.covers(scheme, host, port) for p in login.hosts)), None
         )
 
     @property
