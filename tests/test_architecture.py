@@ -318,6 +318,30 @@ def undocumented_errors(modules: list[Module]) -> Iterator[str]:
     )
 
 
+def undocumented_methods(modules: list[Module]) -> Iterator[str]:
+    """A public method is documented where it is, or in a protocol or base class: ruff cannot tell."""
+    classes = [
+        (module, node)
+        for module in modules
+        for node in nodes_of(module.tree)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    bases = {name for _, node in classes for name in base_names(node)}
+    general = [node for _, node in classes if node.name in bases or "Protocol" in base_names(node)]
+    documented = {one.name for node in general for one in methods_of(node) if ast.get_docstring(one)}
+    for module, node in classes:
+        for method in methods_of(node):
+            if method.name not in documented and not ast.get_docstring(method):
+                yield f"{module.place}: {node.name}.{method.name} has no docstring anywhere"
+
+
+def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the public methods that are defined in a class."""
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_"):
+            yield one
+
+
 def base_names(node: ast.ClassDef) -> set[str]:
     return {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
 
@@ -325,7 +349,7 @@ def base_names(node: ast.ClassDef) -> set[str]:
 def violations(root: Path) -> list[str]:
     modules = read_package(root)
     packages = frozenset(m.package for m in modules) - {"__init__"}
-    found = list(undocumented_errors(modules))
+    found = [*undocumented_errors(modules), *undocumented_methods(modules)]
     for module in modules:
         messages = [
             *import_violations(module, root.name, packages),
@@ -461,6 +485,18 @@ def test_the_checker_reports_violations(tmp_path: Path, place: str, text: str, c
 def test_the_checker_requires_a_module_docstring(tmp_path: Path) -> None:
     write_tree(tmp_path / "made", {**SOUND, "store/a.py": "x = 1\n"})
     assert violations(tmp_path / "made") == ["store/a.py: a module opens with what it is for"]
+
+
+def test_the_checker_requires_that_a_method_is_documented_there_or_in_an_interface(tmp_path: Path) -> None:
+    text = (
+        '"""A module."""\n'
+        'class A(Protocol):\n    def f(self): "Do."\n'
+        "class B:\n    def f(self): ...\n    def g(self): ...\n    def _h(self): ...\n"
+        "class _C:\n    def g(self): ...\n"
+    )
+    write_tree(tmp_path / "made", {**SOUND, "store/a.py": text})
+    complaint = "store/a.py: B.g has no docstring anywhere"
+    assert violations(tmp_path / "made") == [complaint]
 
 
 def test_the_checker_accepts_a_sound_tree(tmp_path: Path) -> None:
