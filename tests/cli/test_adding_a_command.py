@@ -40,7 +40,7 @@ def size(session, dest):
     from stacpull.engine.mirror_size import mirror_size
 
     report = session.run_cancelled(mirror_size(dest))
-    return session.finish(report, [f"{report.files} files, {report.bytes} bytes"], aside=False)
+    return session.finish(report, [f"{report.files} files, {report.bytes} bytes"])
 '''
 ENTRY = '    "size": _Entry("stacpull.cli.size_command:size", "Print how large the mirror in DEST is."),\n'
 

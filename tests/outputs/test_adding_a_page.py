@@ -54,7 +54,7 @@ def gallery(session, dest, out):
     from stacpull.outputs.gallery import gallery
 
     written = session.run(lambda stop: gallery(dest, out, stop=stop))
-    return session.finish(written, [f"{written.items} items"], aside=False)
+    return session.finish(written, [f"{written.items} items"])
 '''
 
 
