@@ -83,6 +83,21 @@ def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: s
         COMMANDS[command](dest)
 
 
+@pytest.mark.parametrize("column", ["fixed", "kept"])
+@pytest.mark.parametrize("text", ["not JSON", "[1]", "1"])
+def test_options_that_cannot_be_read_are_a_damaged_ledger(dest: Path, column: str, text: str) -> None:
+    change(dest, f"UPDATE runs SET {column} = '{text}', state = 'interrupted'")  # noqa: S608 - of this test
+    with pytest.raises(DestinationError, match="is damaged"):
+        asyncio.run(resume(dest))
+
+
+def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
+    stored = {"layout": "{key}", "adopt": True, "allow_private_hosts": True, "headers": {"a": "b"}, "x": 1}
+    assert Options(retries=3).of_run(stored) == Options(retries=3, layout="{key}", adopt=True)
+    with pytest.raises(UsageError, match="layout"):
+        Options().of_run({"layout": 5})
+
+
 @pytest.mark.parametrize(
     "text",
     ["not JSON", "[1]", '{"request": {}}', '{"request": {"url": "https://a/", "headers": {"Prefer": 5}}}'],
