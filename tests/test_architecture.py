@@ -77,7 +77,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "models", "net.retry",
             "net.transport",
             "planning.item_plan", "planning.layout", "planning.kinds", "redact", "reports", "selection",
-            "sources.item_reader", "sources.source", "system", "tiff", "transfer.checks",
+            "sources.item_reader", "sources.source", "system", "threads", "tiff", "transfer.checks",
             "transfer.file_version",
         }
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from stacpull.engine.selector import MemorySample, Selected, Selector
@@ -19,6 +20,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.kinds import suffix_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
+from stacpull.threads import to_its_end
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
 
@@ -178,7 +180,7 @@ class HeaderPlans:
         Waits until open rows are saved, so that items with rows can be recognized.
         """
         await self._book.all_saved()
-        await asyncio.to_thread(self._seen.clear)
+        await to_its_end(self._seen.clear)
         self.tally = HeaderCounts()
         self._saved_place = 0
         self._assets.others = 0
@@ -206,7 +208,7 @@ class HeaderPlans:
 
     async def _count(self, selected: Selected) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
-        new = await asyncio.to_thread(self._seen.add_all, selected.seen)
+        new = await to_its_end(partial(self._seen.add_all, selected.seen))
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(len(planned.excluded) for planned in selected.items)

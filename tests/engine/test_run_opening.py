@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from tests.test_threads import cancelled_between
 
@@ -16,6 +18,8 @@ from stacpull import child_process
 from stacpull.engine import workspace as module
 from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.run_opening import opened_workspace
+from stacpull.ledger.item_set import ItemSet
+from stacpull.models import ItemId
 
 
 def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
@@ -51,3 +55,30 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
     work = stacpull.mirror(tmp_path / "items.json", tmp_path / "m")
     asyncio.run(cancelled_between(work, entered, proceed))
     assert not child_process._running
+
+
+@pytest.mark.parametrize("function", [stacpull.plan, stacpull.headers])
+def test_items_are_not_closed_while_a_thread_counts_them(
+    function: Callable[[Path], Coroutine[Any, Any, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of a cancelled task goes on: SQLite that is closed beneath it crashes the interpreter."""
+    entered, proceed = threading.Event(), threading.Event()
+    done: list[str] = []
+    add_all, close = ItemSet.add_all, ItemSet.close
+
+    def slow(seen: ItemSet, items: Iterable[ItemId]) -> set[ItemId]:
+        entered.set()
+        proceed.wait()
+        done.append("added")
+        return add_all(seen, items)
+
+    def closing(seen: ItemSet) -> None:
+        done.append("closed")
+        close(seen)
+
+    monkeypatch.setattr(ItemSet, "add_all", slow)
+    monkeypatch.setattr(ItemSet, "close", closing)
+    item = {"type": "Feature", "id": "i", "collection": "c", "geometry": None, "properties": {}, "assets": {}}
+    (tmp_path / "items.ndjson").write_bytes(orjson.dumps(item | {"stac_version": "1.0.0"}))
+    asyncio.run(cancelled_between(function(tmp_path / "items.ndjson"), entered, proceed))
+    assert done[:2] == ["added", "closed"]

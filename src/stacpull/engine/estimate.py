@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -41,7 +42,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
-from stacpull.threads import in_thread
+from stacpull.threads import in_thread, to_its_end
 
 _FULLY_READ = 200
 """Matched items whose source items are read. The source items of the others are extrapolated."""
@@ -205,7 +206,7 @@ class Estimate:
 
     def _make_selector(self) -> Selector:
         async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-            return await asyncio.to_thread(self._records.known, ids, linked)
+            return await to_its_end(partial(self._records.known, ids, linked))
 
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         lookups = Lookups(
@@ -222,7 +223,7 @@ class Estimate:
         if reached.announced is not None:
             self._announced = reached.announced
         self._sample.keep(selected.candidates)
-        new = await asyncio.to_thread(self._records.seen.add_all, selected.seen)
+        new = await to_its_end(partial(self._records.seen.add_all, selected.seen))
         self.items_seen += len(new)
         for reason, items in selected.left_out.items():
             self._left_out[reason] += len(new.intersection(items))
@@ -245,18 +246,18 @@ class Estimate:
     async def restart(self) -> int:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.items_seen = 0
-        await asyncio.to_thread(self._records.seen.clear)
+        await to_its_end(self._records.seen.clear)
         self._left_out.clear()
         return self._selector.matched
 
     async def _take_items(self, selected: Selected) -> None:
-        noted = await asyncio.to_thread(self._records.note, selected.items)
+        noted = await to_its_end(partial(self._records.note, selected.items))
         missing = self._count(noted.new, noted.done)
         self._were_linked += noted.were_linked
         self._unread_links += len(selected.unread_links) - noted.were_unread
         if selected.unread_links:
             cut = self._network.secrets.cut
-            found = await asyncio.to_thread(self._records.note_unread, selected.unread_links, cut)
+            found = await to_its_end(partial(self._records.note_unread, selected.unread_links, cut))
             self._done_behind_links.update(found)
         if self._urls is not None:
             await self._urls.add(missing)
@@ -371,7 +372,10 @@ class _Noted(NamedTuple):
 
 
 class _Records(msgspec.Struct, frozen=True):
-    """The planned and mirrored items. They are on disk, because a source may have millions."""
+    """The planned and mirrored items. They are on disk, because a source may have millions.
+
+    A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
+    """
 
     seen: ItemSet
     """The items that the walk has read."""

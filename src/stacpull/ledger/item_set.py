@@ -13,6 +13,8 @@ from stacpull.models import ItemId
 class ItemSet:
     """A set of items in a temporary file, which SQLite removes. Any thread may use it, one at a time.
 
+    To close it while another thread uses it can crash the interpreter.
+
     A million items take 16 MB of disk and 2 MB of memory. A set in memory would take 250 MB.
     """
 
