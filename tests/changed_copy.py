@@ -29,7 +29,8 @@ class ChangedCopy:
         self.changed: dict[str, int | None] = {}
         self._top = top
         self._package = top / "src" / "stacpull"
-        shutil.copytree(_ORIGINAL, self._package, ignore=shutil.ignore_patterns("__pycache__"))
+        unfinished = shutil.ignore_patterns("*.pyc.*")  # compiled modules that another process is writing
+        shutil.copytree(_ORIGINAL, self._package, ignore=unfinished)
         shutil.copytree(_CONFIGS, top / "configs")
 
     def add(self, name: str, text: str) -> None:
