@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_shards_make_the_mirror_of_everything(made: Path, shards: list[Path], tm
 
 
 def bytes_over_time(dest: Path) -> int:
-    with sqlite3.connect(dest / ".stacpull" / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db, db:
         return sum(sum(json.loads(hosts).values()) for (hosts,) in db.execute("SELECT hosts FROM rates"))
 
 
@@ -241,7 +242,7 @@ def test_a_failed_asset_is_fetched_by_retry(
 ) -> None:
     lost = next(shards[0].rglob("*_B02.tif"))
     name = str(lost.relative_to(shards[0]))
-    with sqlite3.connect(shards[0] / ".stacpull" / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(shards[0] / ".stacpull" / "ledger.sqlite")) as db, db:
         row, item, key = db.execute(
             f"SELECT a.id, a.item, a.key FROM assets a WHERE {asset_directory_of()} = ? AND a.key = 'B02'",  # noqa: S608 -- a constant
             (name.rpartition("/")[0],),
@@ -271,7 +272,7 @@ def test_a_failed_asset_is_taken_from_a_shard_that_has_it(
     dest = tmp_path / "m"
     sync.merge(dest, shards)
     gone = next(dest.rglob("*_B03.tif"))
-    with sqlite3.connect(dest / ".stacpull" / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db, db:
         row, item = db.execute(
             f"SELECT a.id, a.item FROM assets a WHERE {asset_directory_of()} = ? AND a.key = 'B03'",  # noqa: S608 -- a constant
             (str(gone.relative_to(dest)).rpartition("/")[0],),
@@ -296,7 +297,7 @@ def test_different_content_is_a_conflict_and_dest_keeps_its_file(
     other = bytes(reversed(path.read_bytes()))
     path.unlink()
     path.write_bytes(other)
-    with sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite")) as db, db:
         db.execute(
             f"UPDATE assets AS a SET sha256 = ? WHERE a.key = 'B04' AND {asset_directory_of()} = ?",  # noqa: S608 -- a constant
             (hashlib.sha256(other).digest(), str(path.relative_to(shards[1])).rpartition("/")[0]),
@@ -423,7 +424,7 @@ def test_items_of_mirrors_without_item_json_are_joined(tmp_path: Path) -> None:
     assert sync.merge(tmp_path / "m", shards).exit_code == 0
     lines = (tmp_path / "m/c/items.ndjson").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["1", "2"]
-    with sqlite3.connect(tmp_path / "m/.stacpull/ledger.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "m/.stacpull/ledger.sqlite")) as db, db:
         found = db.execute("SELECT i.name, r.source FROM items i JOIN runs r ON r.id = i.walk").fetchall()
     assert found == [(name, (tmp_path / f"tree-{name}/collection.json").as_uri()) for name in ("1", "2")]
 
@@ -578,7 +579,7 @@ def test_json_that_cannot_be_merged_is_named_and_merged_later(tmp_path: Path, ca
 
 
 def test_an_unfinished_shard_is_refused(shards: list[Path], tmp_path: Path) -> None:
-    with sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(shards[1] / ".stacpull" / "ledger.sqlite")) as db, db:
         db.execute("UPDATE runs SET state = 'interrupted'")
     with pytest.raises(stacpull.UsageError, match="not finished: run `stacpull resume"):
         sync.merge(tmp_path / "m", shards)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_a_retry_in_between_changes_nothing(host: AssetHost, tmp_path: Path, int
     mirror(source, dest)
     assert sync.retry(dest).exit_code == 1
     if interrupted:
-        with sqlite3.connect(dest / ".stacpull" / "ledger.sqlite") as db:
+        with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db, db:
             db.execute("UPDATE runs SET state = 'interrupted' WHERE kind = 'retry'")
     assert mirror(source, dest, exclude_assets="B10").exit_code == 0
     is_whole(dest, 4)
