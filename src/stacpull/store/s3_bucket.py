@@ -162,8 +162,8 @@ class S3Bucket:
         Args:
             location: Its location.
             origin: A bucket of the same service whose session and boto3 client this one shares, if any.
-            on_silent: Called at most once, from any thread, with a sentence for the user: the service has
-                not answered for some seconds.
+            on_silent: Called at most once, in a thread of its own, with a sentence for the user: the service
+                has not answered for some seconds.
         """
         self.location = location
         self._origin = origin
@@ -220,7 +220,8 @@ class S3Bucket:
     def _report_silence(self, what: str = "has not answered") -> None:
         if not self._is_reported:
             self._is_reported = True
-            self._on_silent(f"{self.name} {what} for {SILENT_AFTER:.0f} s; still waiting.")
+            sentence = f"{self.name} {what} for {SILENT_AFTER:.0f} s; still waiting."
+            threading.Thread(target=self._on_silent, args=(sentence,), daemon=True).start()  # it may block
 
     @_locked_property
     def requests(self) -> BucketRequests | None:
