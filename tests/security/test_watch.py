@@ -112,12 +112,12 @@ def test_arguments_of_child_processes_are_watched() -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", outer, stdin=asyncio.subprocess.PIPE
         )
-        found: set[bytes] = set()
-        while len(found) < 2:
+        inner_ones: set[bytes] = set()
+        while not inner_ones:
             found = arguments_of(process.pid)
+            inner_ones = {line for line in found if line and b"import subprocess" not in line}
             await asyncio.sleep(0.01)
         await process.communicate(b"")
-        return found
+        return inner_ones
 
-    children = [line for line in asyncio.run(course()) if b"import subprocess" not in line]
-    assert any(found_in(line, ["planted-argument"]) for line in children)
+    assert any(found_in(line, ["planted-argument"]) for line in asyncio.run(course()))
