@@ -11,12 +11,13 @@ cannot be read, nothing is pushed down, and the walk itself reports the problem.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
 from msgspec.structs import replace
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.narrowing import Narrowing, narrowing
@@ -48,6 +49,17 @@ from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
 from stacpull.urls import parameter, set_parameter
 
+_MOST_COLLECTIONS = 100_000
+"""The most collections of an API. NASA's CMR has about half as many."""
+_HEAVIEST_LIST = 4 << 30
+"""The most memory in bytes, as estimated, that the documents of all collections may take."""
+_MOST_CACHED = 256
+"""Collections whose documents are kept."""
+_HEAVIEST_CACHED = 1 << 20
+"""The most memory in bytes, as estimated, of a document that is kept."""
+_MOST_PAGES_OF_IDS = 100
+"""The most pages of a search that finds out which collections have the selected ids."""
+
 QueryWalk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
 
@@ -69,7 +81,7 @@ class StacApi(Source):
         self._items_by_id = ItemsById(self._api.root, reader, self._known_capabilities)
         has_limit = self._api.items or self._api.search
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
-        self._read_before: dict[str, Json] = {}
+        self._read_before = Recent[str, Json](_MOST_CACHED)
         self._walks: list[tuple[Callable[[PageRequest], bool], QueryWalk]] = []
         """The walks of queries. The first element returns whether a request belongs to the walk."""
         self._unsplit: list[tuple[PageRequest, Notice]] = []
@@ -78,7 +90,7 @@ class StacApi(Source):
         """The collections of the selection; empty for all."""
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, which is read only once."""
+        """Return the document of one collection. Recent ones are not read again."""
         if (known := self._read_before.get(collection_id)) is not None:
             return known
         request = PageRequest(self._api.collection_url(collection_id))
@@ -91,7 +103,8 @@ class StacApi(Source):
             raise
         if not isinstance(document.body, dict):
             raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
-        self._read_before[collection_id] = document.body
+        if document.weight <= _HEAVIEST_CACHED:
+            self._read_before[collection_id] = document.body
         return document.body
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
@@ -134,17 +147,38 @@ class StacApi(Source):
         return await self._items_by_id.read(hrefs)
 
     async def _all_collections(self) -> list[Json]:
-        guard, found = WalkGuard(), dict[str, Json]()
+        found, weight = dict[str, Json](), 0
+        async for listed, document in self._pages_of_collections():
+            weight += document.weight
+            if weight > _HEAVIEST_LIST:
+                raise self._too_many()
+            found |= listed
+        return list(found.values())
+
+    async def _all_names(self) -> list[str]:
+        names: dict[str, None] = {}
+        async for listed, _ in self._pages_of_collections():
+            names |= dict.fromkeys(listed)
+        return list(names)
+
+    async def _pages_of_collections(self) -> AsyncGenerator[tuple[dict[str, Json], Document]]:
+        """Yield the collections of each page of the list by id, and the page."""
+        guard, count = WalkGuard(), 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
             listed = _listed_collections(document)
             guard.brings_new(list(listed))
-            found |= listed
+            count += len(listed)
+            if count > _MOST_COLLECTIONS:
+                raise self._too_many()
+            yield listed, document
             following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
             request = None if circle else following
-        return list(found.values())
+
+    def _too_many(self) -> SourceError:
+        return SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
@@ -154,7 +188,7 @@ class StacApi(Source):
 
     async def _unknown(self, name: str) -> str:
         try:
-            names = _names(await self._all_collections())
+            names = await self._all_names()
         except SourceError:
             return f"{self._api.root} has no collection {name}."
         parts = [part.strip() for part in name.split(",")]
@@ -215,7 +249,7 @@ class ApiSource(StacApi):
             for name in wanted:
                 await self.collection(name)
             return await self._starts(wanted, selection)
-        names = _names(await self._all_collections())
+        names = await self._all_names()
         if not selection.all_collections:
             raise UsageError(
                 f"Name a collection with --collection, or use --all-collections; {listing(names)}"
@@ -232,7 +266,7 @@ class ApiSource(StacApi):
         known = await self._known_capabilities() if split or narrow else NO_CAPABILITIES
         if known.search and narrow.ids and not self._api.items:
             everywhere = () if selection.all_collections else tuple(names)
-            having = await self._with_ids(narrow.ids, self._search(everywhere, known))
+            having = await self._with_ids(narrow.ids, frozenset(names), self._search(everywhere, known))
             if having is not None:
                 found = [name for name in names if name in having]
                 return [WalkStart(name, self._first_by_ids(name, narrow, known)) for name in found]
@@ -243,8 +277,10 @@ class ApiSource(StacApi):
             ]
         return [WalkStart(name, self._first(name, narrow, known)) for name in names]
 
-    async def _with_ids(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
-        """Return the collections with items of these ids, if each of `ids` is the id of an item.
+    async def _with_ids(
+        self, ids: tuple[str, ...], names: frozenset[str], endpoint: SearchEndpoint
+    ) -> set[str] | None:
+        """Return those of the collections `names` with items of these ids, if each is the id of an item.
 
         Return None if some are only endings of ids, which no service searches, or there are too many.
         """
@@ -252,18 +288,21 @@ class ApiSource(StacApi):
         if members is None:
             return None
         found: set[str] = set()
-        missing = set(ids)
-        request = endpoint.request(members)
+        missing, wanted = set(ids), frozenset(ids)
+        request, count = endpoint.request(members), 0
         try:
             async for page in read_pages(self._reader, request, PageSize(len(ids)), lambda _: None):
+                count += 1
+                if count > _MOST_PAGES_OF_IDS or any(item["id"] not in wanted for item in page.items):
+                    return None  # the service does not search by id
                 for item in page.items:
                     if not isinstance(named := item.get("collection"), str):
                         return None
                     if endpoint.collections and named not in endpoint.collections:
                         return None  # the service does not search only these
-                    if item["id"] in ids:
+                    if named in names:
                         found.add(named)
-                        missing.discard(item["id"])
+                    missing.discard(item["id"])
         except (SourceError, CredentialsError):
             return None
         return None if missing else found
@@ -362,12 +401,12 @@ class SearchSource(StacApi):
 
 
 def _listed_collections(document: Document) -> dict[str, Json]:
-    """Return the collections of one page of the list by id. Those without an id cannot be requested."""
+    """Return the collections of one page of the list by id.
+
+    Those without an id, or with one that is too long for a path, cannot be requested.
+    """
     listed = document.members.get("collections")
     if not isinstance(listed, list):
         raise SourceError(f"{document.url} lists no collections: use the URL of a collection.")
-    return {c["id"]: c for c in listed if isinstance(c, dict) and isinstance(c.get("id"), str)}
-
-
-def _names(collections: Iterable[Json]) -> list[str]:
-    return [str(c["id"]) for c in collections]
+    named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
+    return {name: c for name, c in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
