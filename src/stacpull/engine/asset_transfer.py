@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Job, Json
@@ -59,7 +60,7 @@ class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
     on_retry: Callable[[Failure], None]
     prefer: tuple[str, ...] = ()
     """Schemes of alternate hrefs, see `Selection.prefer`."""
-    stable: set[str] = msgspec.field(default_factory=set)
+    stable: Recent[str, None] = msgspec.field(default_factory=Recent)
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
 
 
@@ -203,7 +204,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
-            self._tools.stable.add(host_of(before))
+            self._tools.stable[host_of(before)] = None
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> Json:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from stacpull.caches import Recent
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
 from stacpull.filters.asset_filter import AssetFilter
@@ -39,6 +39,10 @@ _MOST_COLLECTIONS = 64
 """Collections that are cached."""
 _HEAVIEST_CACHED = 4 * 1024 * 1024
 """Approximate bytes of memory that the document of a cached collection may take."""
+_MOST_NAMED = 20
+"""Buckets that a message names."""
+_MOST_COUNTED = 1000
+"""Collections that a message counts."""
 
 
 class LookupResults(msgspec.Struct, frozen=True):
@@ -103,8 +107,14 @@ class Lookups:
                 document = await self.collection(name)
                 stated = None if isinstance(document, StacpullError) else document.get("item_assets")
                 item_assets[name] = stated if isinstance(stated, dict) else {}
-                if isinstance(document, SourceError | CredentialsError) and any(
-                    item_id.collection == name and self._states_too_little(item) for item_id, item, _ in items
+                is_counted = len(self._undescribed) < _MOST_COUNTED and len(name) <= LONGEST_KEY
+                if (
+                    isinstance(document, SourceError | CredentialsError)
+                    and is_counted
+                    and any(
+                        item_id.collection == name and self._states_too_little(item)
+                        for item_id, item, _ in items
+                    )
                 ):
                     self._undescribed[name] = str(document)
         return LookupResults(await self._listings(items, item_assets) if self._expands else {}, item_assets)
@@ -130,9 +140,11 @@ class Lookups:
                 continue
             storage = storage_at(item.document, asset, planned.href)
             bucket = origin_text(planned.href)
-            if storage.region is not None:
-                self._network.regions.setdefault(bucket, storage.region)
-            if storage.requester_pays:
+            if len(bucket) > LONGEST_KEY:
+                continue
+            if storage.region is not None and bucket not in self._network.regions:
+                self._network.regions[bucket] = storage.region[:LONGEST_KEY]
+            if storage.requester_pays and len(self._paid) <= _MOST_NAMED:
                 self._paid.add(bucket)
 
     def notes(self) -> list[str]:
@@ -145,13 +157,16 @@ class Lookups:
             )
         if self._undescribed:
             name, why = next(iter(self._undescribed.items()))
-            more = f" and {count(len(self._undescribed) - 1, 'other')}" if len(self._undescribed) > 1 else ""
+            least = "at least " if len(self._undescribed) == _MOST_COUNTED else ""
+            others = len(self._undescribed) - 1
+            more = f" and {least}{count(others, 'other')}" if others else ""
             notes.append(
                 f"Assets of {name}{more} without type or roles of their own were left out, because the "
                 f"collection, which may describe them, could not be read. {why}"
             )
         if self._paid and not self._request_payer:
-            buckets = ", ".join(sorted(self._paid))
+            buckets = ", ".join(sorted(self._paid)[:_MOST_NAMED])
+            buckets += " and others" if len(self._paid) > _MOST_NAMED else ""
             notes.append(
                 f"Items state that the requester pays for {buckets}: --request-payer agrees to that."
             )
@@ -165,7 +180,8 @@ class Lookups:
                 found = await self._source.collection(name)
             except (SourceError, CredentialsError, UsageError) as error:
                 found = error
-            if isinstance(found, StacpullError) or weight_of_document(found) <= _HEAVIEST_CACHED:
+            is_light = isinstance(found, StacpullError) or weight_of_document(found) <= _HEAVIEST_CACHED
+            if is_light and len(name) <= LONGEST_KEY:
                 self._collections[name] = found
         return found
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables
@@ -69,7 +70,7 @@ class Network(msgspec.Struct, frozen=True):
     """The logins of a credential profile."""
     http: Transport | None = None
     """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
-    regions: dict[str, str] = msgspec.field(default_factory=dict)
+    regions: Recent[str, str] = msgspec.field(default_factory=Recent)
     """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property
@@ -151,7 +152,7 @@ async def open_network(
     shares = _shares(options, processes)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
-    regions: dict[str, str] = {}
+    regions = Recent[str, str]()
     setup = TransportSetup(
         http, address.url, options, clock, all_variables(), secrets, address.input_file, regions
     )

@@ -65,8 +65,8 @@ class Producer:
         self._walk = self._walk_of(source)
         self.summary = self._walk.summary
         self._remember_end_of_walk()
-        self._unread: set[str] = set()
-        """Hrefs of links that this process could not read."""
+        self._retried: set[str] = set()
+        """Hrefs of the links that are read again, except those that failed again."""
 
     def _walk_of(self, source: Source) -> Walk:
         selection = self._run.spec.selection
@@ -144,9 +144,9 @@ class Producer:
         if selection.max_items is not None and self._selector.matched >= selection.max_items:
             return
         again = LinksAgain(self._source, links)
-        self._unread = set()
+        self._retried = {link.href for link in links}
         await self._walk_of(again).run()
-        read = again.finished - self._unread
+        read = again.finished & self._retried
         await self._store.call(walk_state.forget_links, self._run.id, list(read))
 
     async def _read_damaged_items(self) -> None:
@@ -189,7 +189,9 @@ class Producer:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
         at = reached.position
         position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._unread.update(self._secrets.cut(unread.href) for unread in selected.unread if unread.href)
+        self._retried.difference_update(
+            self._secrets.cut(unread.href) for unread in selected.unread if unread.href
+        )
         sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(selected),

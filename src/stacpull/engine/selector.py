@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.engine.lookups import NO_RESULTS, LookupResults, Lookups
 from stacpull.errors import StacpullError
 from stacpull.filters.asset_filter import AssetFilter
@@ -51,6 +52,8 @@ ITEMS_AT_ONCE = 100
 """Items that are selected together, and planned in one transaction."""
 _MOST_KEYS = 20
 """Asset keys that a message lists."""
+_MOST_KEPT_KEYS = 1000
+"""Asset keys that are kept for a message."""
 
 
 class Candidate(NamedTuple):
@@ -141,17 +144,19 @@ class Selector:
         """False to return source links instead of reading their items."""
         self.left_out: Counter[str] = Counter()
         """The items that the filters left out, by reason."""
-        self.excluded: Counter[str] = Counter()
-        self._keeps_some = matched > 0 or bool(sample_ranks)
-        """True if an asset is kept, or may have been before the run was resumed."""
+        self._excluded: set[str] = set()
+        """Keys of excluded assets, until `--asset` matches one."""
+        self._matches_some = matched > 0 or bool(sample_ranks)
+        """True if `--asset` matches an asset, or may have before the run was resumed."""
         self._selection = selection
         self._layout = layout
         self._reader = reader
         self._known = known
         self._lookups = lookups
         self._relations = selection.followed
+        self._named = AssetFilter(Selection(assets=selection.assets))
         self._options = AssetOptions(selection.prefer, selection.include_pages)
-        self._collections: set[ItemId] = set()
+        self._collections = Recent[ItemId, None]()
         self._items: ItemFilter = compile_items(selection)
         self._assets: KeepsAssets = assets or AssetFilter(selection)
         self._draw = Draw(selection.sample, selection.seed, sample_ranks) if selection.sample else None
@@ -159,10 +164,10 @@ class Selector:
     def notes(self, *, whole: bool) -> list[str]:
         """Return messages for the user after the walk; `whole` is True if it read all items of the source."""
         notes = self._items.notes(self.left_out, whole=whole)
-        keys = sorted(self.excluded)
-        named = AssetFilter(Selection(assets=self._selection.assets))
-        if keys and not self._keeps_some and not any(named.keeps(key, {}) for key in keys):
-            more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+        keys = sorted(self._excluded)
+        if keys:
+            least = "at least " if len(keys) == _MOST_KEPT_KEYS else ""
+            more = f" and {least}{len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
             commas = any("," in glob for glob in self._selection.assets)
             hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
             notes.append(
@@ -291,7 +296,9 @@ class Selector:
             for item_id in met
             if item_id not in self._collections and item_id.collection != NO_COLLECTION
         ]
-        self._collections.update(new)
+        for item_id in new:
+            if len(item_id.collection) <= LONGEST_KEY:
+                self._collections[item_id] = None
         known = await self._known(new, False)
         for item_id in new:
             if item_id in known:
@@ -347,12 +354,22 @@ class Selector:
             listings=listings,
         )
         if isinstance(planned, PlannedItem):
-            self._keeps_some = self._keeps_some or bool(planned.assets)
-            if planned.excluded:
-                self.excluded.update(planned.excluded)
+            if not self._matches_some:
+                self._note_excluded(planned)
             if self._lookups is not None:
                 self._lookups.note(planned)
         return planned
+
+    def _note_excluded(self, planned: PlannedItem) -> None:
+        """Record the keys of excluded assets, for the message that `--asset` matches none."""
+        self._matches_some = bool(planned.assets) or any(
+            self._named.keeps(key, {}) for key in planned.excluded
+        )
+        if self._matches_some:
+            self._excluded.clear()
+        elif len(self._excluded) < _MOST_KEPT_KEYS:
+            some = planned.excluded[: _MOST_KEPT_KEYS - len(self._excluded)]
+            self._excluded.update(key[:LONGEST_KEY] for key in some)
 
 
 def _is_named(item: Json) -> bool:

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
@@ -57,6 +58,10 @@ from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
 
+_MOST_COLLECTIONS = 16_384
+"""Collections whose URLs are kept."""
+_LONGEST_URL = 4096
+"""Characters of the URL of a collection that is kept."""
 _NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
 
 
@@ -73,7 +78,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
-        self._links: dict[str, str] = {}
+        self._links = Recent[str, str](_MOST_COLLECTIONS)
         """The URLs of collections, from the links of items."""
 
     async def collections(self) -> list[Json]:
@@ -117,7 +122,7 @@ class ItemsFile(Source):
             own = next((href for rel, href in links_of(item) if rel == "self"), self.url)
             href = next((href for rel, href in links_of(item) if rel == "collection"), None)
             url = None if href is None else absolute(own, href)
-            if isinstance(url, str):
+            if isinstance(url, str) and len(name) <= LONGEST_KEY and len(url) <= _LONGEST_URL:
                 self._links[name] = url
 
     def _resumed(self, start: PageRequest, version: str, on_notice: OnNotice) -> FilePosition:
