@@ -112,11 +112,17 @@ MISBEHAVING = [
     ([document("p/a", sized="<Size>-1</Size>")], "not a listing"),
     ([b"<html>hello</html>"], "not a listing"),
     ([document()], "nothing is there"),
+    ([document("p/" + "a" * 1023)], "not a listing"),
+    ([document(token=str(number)) for number in range(60)], "its listing has more than 50 pages"),
+    ([document(f"p/{number}", token=str(number)) for number in range(60)], "more than 50 pages"),
 ]
 
 
 @pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
-def test_invalid_listings_are_failures(bodies: Sequence[bytes], words: str) -> None:
+def test_invalid_listings_are_failures(
+    bodies: Sequence[bytes], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_MOST_PAGES", 50)
     replies = iter([*bodies, bodies[-1]])
 
     def answer(_request: ReceivedRequest) -> Reply:

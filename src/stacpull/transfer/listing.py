@@ -19,6 +19,10 @@ from stacpull.transfer.s3_transport import split_s3_url
 
 MOST_OBJECTS: Final = 100_000
 """The most objects of one prefix, because all of them are planned at once."""
+_MOST_PAGES: Final = 2000
+"""The most pages of one listing: S3 puts up to a thousand objects on a page, and may send empty pages."""
+_LONGEST_KEY: Final = 1024
+"""Bytes of a key (Amazon S3 User Guide, Naming Amazon S3 objects)."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 _MOST_DIGITS: Final = 18
@@ -43,14 +47,15 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
     objects whose names end with a slash.
 
     Raises:
-        TransferError: The bucket cannot be listed; PREFIX if it is empty, or has more than `MOST_OBJECTS`.
+        TransferError: The bucket cannot be listed; PREFIX if it is empty, has more than `MOST_OBJECTS`, or
+            lists them on too many pages.
         CredentialsError: Credentials are configured but cannot be loaded.
     """
     bucket, prefix = split_s3_url(url, bare=True)
     found: list[ListedObject] = []
     token: str | None = None
-    seen: set[str] = set()
-    while True:
+    seen: set[int] = set()
+    for _ in range(_MOST_PAGES):
         page = await _page(client, bucket, prefix, token)
         found += [listed for listed in page.objects if not _is_directory(listed, prefix)]
         if len(found) > MOST_OBJECTS:
@@ -58,9 +63,11 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
         token = page.token
         if token is None:
             break
-        if token in seen:
+        if hash(token) in seen:
             raise _unlistable(bucket, prefix, "its listing repeats itself")
-        seen.add(token)
+        seen.add(hash(token))
+    else:
+        raise _unlistable(bucket, prefix, f"its listing has more than {_MOST_PAGES:,} pages")
     if not found:
         raise _unlistable(bucket, prefix, "nothing is there")
     names = {listed.name[len(prefix) :]: listed.size for listed in found}
@@ -91,7 +98,10 @@ def listed_page(document: bytes) -> ListedPage | None:
         key, size = found.get("Key", ""), found.get("Size", "").strip()
         if not key or not size.isdecimal() or len(size) > _MOST_DIGITS:
             return None
-        objects.append(ListedObject(unquote_plus(key) if encoded else key, int(size)))
+        name = unquote_plus(key) if encoded else key
+        if len(name) > _LONGEST_KEY:
+            return None
+        objects.append(ListedObject(name, int(size)))
     more = reader.fields.get("IsTruncated", "").strip().lower() == "true"
     token = reader.fields.get("NextContinuationToken", "").strip()
     if more and not token:
