@@ -102,6 +102,29 @@ def test_files_outside_the_source_are_refused(catalog: Path, url: str, kind: Fai
     assert not failure.retryable
 
 
+@pytest.mark.parametrize("swapped", ["d", "d/secret.txt"])
+def test_a_symlink_that_replaces_a_checked_path_is_not_followed(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    """Someone else may write to a shared directory between the check and the opening."""
+    inner = catalog.parent / "d" / "secret.txt"
+    inner.parent.mkdir()
+    inner.write_bytes(b"open")
+    resolve = Path.resolve
+
+    def swapping(path: Path, strict: bool = False) -> Path:
+        found = resolve(path, strict)
+        if path == inner:
+            place = catalog.parent / swapped
+            place.rename(catalog.parent / "aside")
+            place.symlink_to(catalog.parent.parent / Path(swapped).relative_to("d"))
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swapping)
+    assert refusal(catalog, inner.as_uri()).kind in {FailureKind.GONE, FailureKind.HTTP}
+    assert inner.read_bytes() == b"secret"
+
+
 def test_symlinks_within_are_followed_and_source_may_be_one(catalog: Path, tmp_path: Path) -> None:
     (catalog.parent / "link.bin").symlink_to("data.bin")
     assert get(catalog, (catalog.parent / "link.bin").as_uri()).body == BODY

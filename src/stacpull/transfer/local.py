@@ -30,6 +30,9 @@ INDEX_NAMES: Final = ("catalog.json", "collection.json")
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _SHOWN = 300
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Opening a pipe must not block."""
+_DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
 
 
@@ -80,10 +83,7 @@ class LocalTransport:
 
     def _opened(self, url: str) -> _File:
         try:
-            path = self._allowed(url)
-            descriptor = os.open(
-                path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-            )  # opening a pipe must not block
+            path, descriptor = self._open_allowed(url)
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 os.close(descriptor)
@@ -96,8 +96,8 @@ class LocalTransport:
             raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
         return _File(path, stream, status)
 
-    def _allowed(self, url: str) -> Path:
-        """Return the file to open if it may be read; symlinks are resolved for the check."""
+    def _open_allowed(self, url: str) -> tuple[Path, int]:
+        """Open a file that may be read; return its path and descriptor."""
         if self._root is None:
             if self._source.is_dir():
                 self._above = f"{self._url.rstrip('/')}/"
@@ -111,13 +111,30 @@ class LocalTransport:
             possible.insert(0, self._directory / url[len(self._above) :].lstrip("/"))
         path = next((path for path in possible if _exists(path)), possible[-1])
         real = path.resolve(strict=True)
-        if not real.is_relative_to(self._root) and path != self._source:
+        if path == self._source:
+            path = _index(path) if real.is_dir() else path
+            return path, os.open(path, _FLAGS)
+        if not real.is_relative_to(self._root):
             message = (
                 f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened: use a "
                 "SOURCE in a directory above it, such as a catalog."
             )
             raise _failed(FailureKind.SCHEME, message)
-        return _index(path) if path == self._source and real.is_dir() else path
+        return path, _open_below(self._root, real)
+
+
+def _open_below(root: Path, real: Path) -> int:
+    """Open the file at a resolved path below `root`. A symlink that has replaced a part of it is refused."""
+    *directories, name = real.relative_to(root).parts or (".",)
+    above = os.open(root, _DIRECTORY)
+    try:
+        for directory in directories:
+            below = os.open(directory, _DIRECTORY, dir_fd=above)
+            os.close(above)
+            above = below
+        return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)
+    finally:
+        os.close(above)
 
 
 def _exists(path: Path) -> bool:
