@@ -75,7 +75,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     bench = Bench(tmp_path)
     done, failed = bench.plan(planned("i", "ab")).jobs
     bench.publisher.add_recovered([bench.arrive(done, b"x")])
-    bench.publisher.fail(AssetFailure(failed.row, failed.item_row, BROKEN))
+    bench.publisher.fail(AssetFailure(failed.row, failed.item_row, failed.generation, BROKEN))
     bench.publisher.publish_all()
     path = tmp_path / "c/i/i.json"
     path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))

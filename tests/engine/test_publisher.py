@@ -254,7 +254,9 @@ def test_an_etag_that_is_invalid_text_is_stored_escaped(bench: Bench, tmp_path: 
 def test_a_failure_message_that_is_invalid_text_is_stored(bench: Bench) -> None:
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher._group.failures.append(
-        outcomes.AssetFailure(job.row, job.item_row, replace(BROKEN, message="went to \udcff"))
+        outcomes.AssetFailure(
+            job.row, job.item_row, job.generation, replace(BROKEN, message="went to \udcff")
+        )
     )
     bench.publisher.publish_all()
     assert [one.message for one in views.failures(bench.db)] == ["went to ?"]

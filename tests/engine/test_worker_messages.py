@@ -71,7 +71,7 @@ FROM_WORKER: list[FromWorker] = [
         [Arrival(7, 3, 1, "c/i", "x.tif", 12, 99, b"digest", '"e"', True, "7.1.12;%22e%22;x%FF.tif.whole")]
     ),
     UnchangedAsset(7, 3, 1),
-    AssetFailure(7, 3, REFUSED, 6),
+    AssetFailure(7, 3, 0, REFUSED, 6),
     messages.RequestItem(1, "https://a.example/i", None),
     messages.Reserve(2, "b.example:443", 1),
     messages.Throttled("b.example:443", 2.5),

@@ -163,7 +163,7 @@ def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
 
 
 def failed_and_claimed(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
     jobs.requeue_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
 
 
@@ -217,7 +217,7 @@ def test_a_failed_asset_is_planned_again_only_for_a_newer_item(
 ) -> None:
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], [], NOW)
         run, jobs_now = once_more(db, updated=updated)
         assert len(jobs_now) == opened
         assert_counts(db, run)
@@ -237,7 +237,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
     """`retry` brings it from the href it was planned with, and the row knows that place."""
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], [], NOW)
         runs.end(db, 1, "complete", None, NOW)
         commit(started(db)[1], item("i", updated="2"))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)

@@ -92,13 +92,13 @@ def test_an_asset_that_a_repair_could_not_fetch_can_be_claimed_again(mirrored, f
     db, planned = mirrored
     run = repair(db)
     jobs.requeue_damaged(db, run, {planned[0].row: None})
-    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, 1, failure)], [], NOW)
     assert_counted(db, run)
     jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert_counted(db, run)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert (job.generation, job.sha256) == (2, bytes(32))
-    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, failure)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, failure)], [], NOW)
     runs.end(db, run, "complete", None, NOW)
     again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
     jobs.requeue_failures(db, again)
@@ -175,7 +175,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
     if how == "released":
         outcomes.release(db, [job.row])
     else:
-        outcomes.record(db, [], [AssetFailure(job.row, 1, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], [], NOW)
         jobs.requeue_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)
@@ -201,8 +201,9 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
     run = repair(db)
     jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert expected() == (bytes(32), True)
-    outcomes.reserve(db, [arrival(jobs.pending_jobs(db, run, 0, 9)[0])])
-    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, BROKEN)], [], NOW)
+    (job,) = jobs.pending_jobs(db, run, 0, 9)
+    outcomes.reserve(db, [arrival(job)])
+    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], [], NOW)
     assert expected() == (bytes(32), True)
     jobs.requeue_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
     assert expected() == (bytes(32), True)

@@ -285,7 +285,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, failure: Any) -> None:
         rows = self._rows(PENDING, RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        failures = [AssetFailure(row[0], row[1], failure) for row in chosen]
+        failures = [AssetFailure(row[0], row[1], row[2], failure) for row in chosen]
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
     def _record(

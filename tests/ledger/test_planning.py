@@ -153,7 +153,7 @@ def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path)
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
         (job,) = commit(again(db)[1], item("i", [asset("a", size=11)])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
         run, planner = again(db)
         assert commit(planner, item("i", [asset("a", size=11)])).jobs == []
         (kept,) = db.execute("SELECT previous_digest FROM open_assets").fetchone()
@@ -165,7 +165,7 @@ def test_the_path_of_an_asset_that_is_no_longer_planned_is_free(tmp_path: Path) 
     with ledger(tmp_path) as db:
         run, planner = started(db)
         (job,) = commit(planner, item("i", [asset("a")])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
         drop_open(db, job.row, None, run.id)
         (other,) = commit(planner, item("j", [asset("b", directory="c/i", name="a.tif")])).jobs
         assert (other.directory, other.name) == ("c/i", "a.tif")
@@ -446,7 +446,7 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
 def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a", href="https://old.example/a")])).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE, 1)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], [], NOW)
         run, planner = again(db)
         commit(planner, item("i", [asset("a", href="https://new.example/a")]))
         assert runs.counters(db, run)["assets_missing"] == 1
@@ -459,7 +459,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE, 1)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], [], NOW)
         _, planner = again(db)
         for _ in range(2):
             assert commit(planner, nameless).items_failed == 0
@@ -575,7 +575,9 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
             row = item("i", [asset("data", size=second.get("size"))], updated=second.get("updated"))
             opened = commit(again(db)[1], row).jobs
         if failed:
-            outcomes.record(db, [], [AssetFailure(job.row, job.item_row, GONE) for job in opened], [], NOW)
+            outcomes.record(
+                db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE) for job in opened], [], NOW
+            )
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])
         (job,) = commit(planner, spread._replace(expanded_prefixes=("data",))).jobs

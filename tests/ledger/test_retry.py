@@ -30,7 +30,7 @@ RETRY = replace(SPEC, kind="retry")
 
 
 def failing(*planned: Job, attempts: int = 2) -> list[AssetFailure]:
-    return [AssetFailure(job.row, job.item_row, GONE, attempts) for job in planned]
+    return [AssetFailure(job.row, job.item_row, job.generation, GONE, attempts) for job in planned]
 
 
 def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:

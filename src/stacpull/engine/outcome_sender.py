@@ -134,7 +134,8 @@ class OutcomeSender:
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         """Report an asset that failed, or is not ready yet. Its slot was freed before."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
-        self._send_message(AssetFailure(job.row, job.item_row, failure.scrubbed(self._secrets), counted))
+        cut = failure.scrubbed(self._secrets)
+        self._send_message(AssetFailure(job.row, job.item_row, job.generation, cut, counted))
 
     def send_unchanged(self, job: Job) -> None:
         """Report an asset that has not changed at the source."""

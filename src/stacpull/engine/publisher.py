@@ -388,7 +388,8 @@ class Publisher:
                     self._store.drop_part(arrival.part)  # renaming does nothing between links to one file
             else:
                 self._store.drop_part(arrival.part)
-                self._group.failures.append(AssetFailure(arrival.row, arrival.item_row, failure))
+                failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
+                self._group.failures.append(failed)
         self._renamed.items.extend(self._items.placed(items, results[len(assets) :]))
         self._on_published(delivered)
 

@@ -386,7 +386,7 @@ class Workers:
                 self._store.outcomes.send(arrivals, lambda count: worker.send(PartsWritten(count)))
             case UnchangedAsset(row):
                 self._store.outcomes.send_unchanged(worker.close(row))
-            case AssetFailure(row, _, failure, attempts):
+            case AssetFailure(row, _, _, failure, attempts):
                 self._pool.fail(worker.close(row), failure, attempts)
             case messages.RequestItem():
                 self._group.create_task(self._read_item(worker, message))

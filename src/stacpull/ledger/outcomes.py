@@ -40,6 +40,7 @@ class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
 
     row: int
     item_row: int
+    generation: int
     failure: Failure
     attempts: int = 1
 
@@ -91,7 +92,7 @@ def reserve(
                 if isinstance(found, Arrival):
                     reserved.append(found)
                 elif found is not None:
-                    failures.append(AssetFailure(arrival.row, arrival.item_row, found))
+                    failures.append(AssetFailure(arrival.row, arrival.item_row, arrival.generation, found))
         _note_identities(db, reserved)
         _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
@@ -345,8 +346,9 @@ def _record_unchanged(
 
 
 def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> None:
+    """Record failures, except those of assets that were planned again in the meantime."""
     for failure in failed:
-        found = db.execute(_FAILED, (state_of(failure.failure), failure.row)).fetchone()
+        found = db.execute(_FAILED, (state_of(failure.failure), failure.row, failure.generation)).fetchone()
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
             _forget_identities(db, [failure.row])
@@ -384,10 +386,7 @@ _DROP_DOCUMENT = (
     f"DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
     f"AND written = {WRITTEN} AND remaining = 0)"
 )
-_FAILED = (
-    "UPDATE assets SET state = ?, etag = NULL, sha256 = NULL "
-    f"WHERE id = ? AND state < {STATE_DONE} RETURNING key"
-)
+_FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
 
 
 ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
