@@ -153,8 +153,7 @@ class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_unproven: int = 0
-    """Assets whose length could not be proved: the server stated none, or `verify --rebuild` recognised the
-    file by its name only."""
+    """Assets whose length could not be proved, because the server stated none."""
     runs: int = 0
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
@@ -257,7 +256,7 @@ class PlanReport(ReportTable, frozen=True):
 class RebuildReport(PublicValue, frozen=True):
     """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by the kind of proof.
 
-    `done` = `by_checksum` + `by_size` + `by_name`.
+    `done` = `by_checksum` + `by_size`.
     """
 
     reason: str
@@ -270,10 +269,9 @@ class RebuildReport(PublicValue, frozen=True):
     """Assets with the SHA-256 of the old ledger, or with the digest that the item states."""
     by_size: int = 0
     """Assets with the size that the item states; no digest is known."""
-    by_name: int = 0
-    """Assets known only by their names in an item's JSON, which is written when they are complete."""
     pending: int = 0
-    """Assets that are missing or damaged: the next `mirror` fetches them."""
+    """Assets that are missing or damaged, or whose digest and size nothing states: the next `mirror` fetches
+    them. It only replaces an existing file if the old ledger says that the mirror wrote it."""
     recovered: int = 0
     """Assets of `done` that only the old ledger knew, because their items were not complete yet."""
     source: str = ""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -18,11 +19,23 @@ from tests.acceptance.initial_states import table_zeroed
 from tests.acceptance.mirrored import SELECTION, Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.test_verify import an_asset, document_of
 
-from stacpull import DestinationError, Notice, RebuildReport, failures, plan, resume, retry, status
+from stacpull import (
+    DestinationError,
+    MirrorReport,
+    Options,
+    RebuildReport,
+    failures,
+    mirror,
+    plan,
+    resume,
+    retry,
+    status,
+    verify,
+)
 from stacpull.ledger import rebuilding
 from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import ledger_path
-from stacpull_replicas import MlhubReplica, run_in_thread
+from stacpull_replicas import EvolvingReplica, MlhubReplica, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -339,14 +352,19 @@ def test_item_json_proves_its_files_where_the_ledger_is_lost(mirrored: Mirrored)
     ledger_path(mirrored.dest).unlink()
     report = rebuilt(mirrored)
     assert (report.by_checksum, report.pending) == (76, 2)
-    assert mirrored.damages == {flip: "altered", half: "short"}
-    assert mirrored.mirror().exit_code == 0
+    assert mirrored.first_damages == {flip: "altered", half: "short"}
+    assert mirrored.mirror().assets_failed == 2  # nothing shows that the two files are the mirror's own
+    assert {failure.kind for failure in failures(mirrored.dest)} == {"exists"}
+    for path in (flip, half):
+        assert (mirrored.dest / path).read_bytes() == before[path]
+        (mirrored.dest / path).unlink()
+    assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
     assert sorted(is_same(before, mirrored.files)) == sorted([flip, half])
     assert mirrored.verify().exit_code == 0
 
 
-def test_files_recognised_by_name_only_are_counted_as_unproven(mirrored: Mirrored) -> None:
-    """Neither the items nor a ledger state a size: empty files do not count, and others may be truncated."""
+def test_files_without_a_stated_size_are_fetched_and_compared(mirrored: Mirrored) -> None:
+    """Neither the items nor a ledger state a size or a digest: any of these files may be truncated."""
     for path in mirrored.dest.rglob("bigearthnet_v1_*/*/*.json"):
         document = orjson.loads(path.read_bytes())
         for asset in document["assets"].values():
@@ -358,13 +376,13 @@ def test_files_recognised_by_name_only_are_counted_as_unproven(mirrored: Mirrore
     rewritten(lambda data: data[: len(data) // 2])(mirrored.dest / half)
     ledger_path(mirrored.dest).unlink()
     report = rebuilt(mirrored)
-    assert (report.by_name, report.pending, mirrored.damages) == (77, 1, {empty: "short"})
-    assert status(mirrored.dest).assets_unproven == 77
-    assert mirrored.mirror().exit_code == 0
-    assert (mirrored.dest / empty).stat().st_size > 0
-    assert status(mirrored.dest).assets_unproven == 77
-    reported = [event.text for event in mirrored.events if isinstance(event, Notice)]
-    assert any("may be incomplete: 77." in text and "found them by name only" in text for text in reported)
+    assert (report.done, report.pending, mirrored.first_damages) == (0, 78, {empty: "short"})
+    done = mirrored.mirror()
+    assert (done.assets_done, done.assets_failed) == (76, 2)
+    assert {(failure.kind, failure.key) for failure in failures(mirrored.dest)} == {
+        ("exists", Path(path).stem.rpartition("_")[2]) for path in (empty, half)
+    }
+    assert status(mirrored.dest).assets_unproven == 0
 
 
 def test_a_damaged_ledger_of_an_older_version_is_used_as_well(mirrored: Mirrored) -> None:
@@ -432,6 +450,36 @@ def test_documents_that_name_foreign_files_add_nothing_to_the_ledger(mirrored: M
         rows = db.execute(f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a")  # noqa: S608 -- a constant
         found = {f"{path}/{true_name(kept, path, key)}" for path, kept, key in rows}
     assert found == {*mirrored.assets, "evil/i/nothing.tif"}
+
+
+@pytest.mark.parametrize(
+    "stated", [{}, {"file:size": 3}, {"file:size": 3, "file:checksum": "1220" + "00" * 32}]
+)
+def test_a_document_that_names_a_file_of_the_user_does_not_own_it(
+    tmp_path: Path, stated: dict[str, object]
+) -> None:
+    """Neither the next run overwrites the file, nor does `--prune` remove it."""
+    with run_in_thread(EvolvingReplica(items=2)) as replica:
+
+        def mirrored(**options: Any) -> MirrorReport:
+            return asyncio.run(mirror(replica.base_url, tmp_path, options=Options(retries=0, **options)))
+
+        assert mirrored().exit_code == 0
+        (tmp_path / "notes.txt").write_bytes(b"precious")
+        path = tmp_path / "evolving/item-0001/item-0001.json"
+        document = orjson.loads(path.read_bytes())
+        asset = document["assets"]["data"]
+        document["assets"]["data"] = {"href": "../../notes.txt", "alternate": asset["alternate"], **stated}
+        path.write_bytes(orjson.dumps(document))
+        ledger_path(tmp_path).unlink()
+        asyncio.run(verify(tmp_path, rebuild=True))
+        assert mirrored().assets_failed == 1
+        assert [(one.key, one.kind) for one in failures(tmp_path)] == [("data", "exists")]
+        assert (tmp_path / "notes.txt").read_bytes() == b"precious"
+        del replica.items["item-0001"]
+        assert mirrored(prune=True, yes=True).items_pruned == 1
+        assert not path.exists()
+        assert (tmp_path / "notes.txt").read_bytes() == b"precious"
 
 
 def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:

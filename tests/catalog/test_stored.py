@@ -50,6 +50,8 @@ def test_every_path_that_is_written_is_read_back(path: str, directory: str) -> N
         ("../../../a.tif", None),
         ("../../../../etc/passwd", None),
         ("../../.stacpull/ledger.sqlite", None),
+        ("./../../.STACPULL/ledger.sqlite", None),
+        ("../../.\u017ftacpull/ledger.sqlite", None),
         ("../..", None),
         ("/etc/passwd", None),
         ("https://h.example/a.tif", None),

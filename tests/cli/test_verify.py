@@ -32,7 +32,7 @@ CLEAN = {
     "seconds": 0.5,
     "remaining": 0,
 }
-REBUILT = RebuildReport("there was none", None, items=60, done=390, by_name=390)
+REBUILT = RebuildReport("there was none", None, items=60, done=390, by_size=390)
 
 
 def report(**changes: Any) -> VerifyReport:
@@ -67,7 +67,7 @@ def report(**changes: Any) -> VerifyReport:
         ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),
         (
             {"rebuilt": REBUILT},
-            ["the ledger was rebuilt: there was none", "390 by name", "stacpull mirror SOURCE"],
+            ["the ledger was rebuilt: there was none", "390 by size", "stacpull mirror SOURCE"],
             0,
         ),
         ({"rebuilt": REBUILT, "unproven": 450}, ["453 files, 5.4 MB in 0.5 s (10.8 MB/s)\nto continue"], 0),

@@ -30,7 +30,7 @@ def old(size: int | None, sha256: bytes | None) -> OldAsset:
 @pytest.mark.parametrize(
     ("stated", "look", "digest", "before", "verdict"),
     [
-        (asset(), FileState(1, SHA), None, None, FileTrust.BY_NAME),
+        (asset(), FileState(1, SHA), None, None, None),
         (asset(1), FileState(1, SHA), None, None, FileTrust.BY_SIZE),
         (asset(2), FileState(1, SHA), None, None, "short"),
         (asset(1), FileState(2, SHA), None, None, "altered"),

@@ -18,6 +18,8 @@ import posixpath
 import re
 from urllib.parse import quote
 
+from stacpull.planning.names import fold
+
 _MISREAD = re.compile(r"[\x00-\x1f\x7f#?;\\]")
 
 
@@ -38,12 +40,13 @@ def reference(path: str, directory: str) -> str:
 def path_named(href: object, directory: str) -> str | None:
     """Return the path in DEST of a relative href in `directory`, or None if it leads outside.
 
-    Nothing is decoded: percent escapes are part of the name on disk (`planning.names`).
+    Nothing is decoded: percent escapes are part of the name on disk (`planning.names`). Some file systems
+    ignore case, so `.STACPULL` leads outside as well.
     """
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
-    is_inside = not path.startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
+    is_inside = not fold(path).startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
     return path if is_inside else None
 
 

@@ -128,10 +128,11 @@ def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
     yield f"the ledger was rebuilt: {rebuilt.reason}{aside}"
     yield (
         f"  {count(rebuilt.items, 'item')}, {count(rebuilt.done, 'file')} trusted: "
-        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size, {rebuilt.by_name:,} by name"
+        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size"
     )
     if rebuilt.pending:
-        yield f"  {count(rebuilt.pending, 'file')} missing or damaged; `stacpull mirror` fetches them"
+        files = count(rebuilt.pending, "file")
+        yield f"  {files} missing, damaged or without proof; `stacpull mirror` fetches them"
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
@@ -150,6 +151,9 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
     elif report.repair is not None and report.repair.assets_failed:
         yield f"for details: stacpull failures {dest}"
     if report.unknown and report.rebuilt is not None:
-        yield "unknown files may belong to the mirror: the next `stacpull mirror` adopts those that match"
+        yield (
+            "unknown files may belong to the mirror: the next `stacpull mirror` adopts those that match, and "
+            "never replaces the others"
+        )
     elif report.unknown:
         yield "unknown files are never touched: move or keep them"

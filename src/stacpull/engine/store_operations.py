@@ -219,10 +219,7 @@ class StoreOperations:
         wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
         self.store.sweep_parts(lambda row, generation: bool(wanted(self.db, row, generation)))
         if unproven := views.unproven(self.db):
-            self._warn(
-                f"Files that may be incomplete: {unproven:,}. The server sent no length for them, or "
-                "`verify --rebuild` found them by name only."
-            )
+            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         for sentence in self._items.unwritable.values():
             self._warn(sentence)
 

@@ -87,7 +87,11 @@ class FoundItem(NamedTuple):
 
 
 class FoundAsset(NamedTuple):
-    """A file of an item: complete (`done`), or to be fetched again."""
+    """A file of an item: complete (`done`), or to be fetched.
+
+    `is_own` is True if the old ledger says that the mirror wrote the file. Only then does a fetch replace it:
+    the item's JSON may come from others, and name files of the user.
+    """
 
     key: str
     path: str
@@ -103,6 +107,7 @@ class FoundAsset(NamedTuple):
     stated_size: int | None = None
     media_type: str | None = None
     clip: Clip | None = None
+    is_own: bool = False
 
 
 def left_ledger(dest: Path) -> Path:
@@ -217,7 +222,7 @@ class RebuiltLedger:
             "item": item,
             "key": asset.key,
             "state": STATE_DONE if asset.done else STATE_PENDING,
-            "generation": 0 if asset.done else 1,  # a later one: a file in its place is the mirror's own
+            "generation": int(asset.is_own and not asset.done),  # a later one replaces the file in its place
             "run": self._run,
             "directory": directory,
             "name": stored_name(name, directory_path, asset.key),

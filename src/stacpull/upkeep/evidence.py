@@ -5,11 +5,11 @@ Threads read the items and hash their files; the results keep that order. The tr
 
     a digest matches: the item's `file:checksum`, or the SHA-256 of the old ledger   BY_CHECKSUM
     the size matches: the item's `file:size`, or that of the old ledger              BY_SIZE
-    the item's JSON names the file without digest or size, and it is not empty       BY_NAME
-    anything differs, or the file does not exist                                     not trusted
+    anything differs, the file does not exist, or nothing states its digest or size  not trusted
 
-The name is evidence because an item's JSON is written after its assets are complete under their final names.
-It does not prove that a file is still complete, so such assets are counted as unproven.
+A name alone is no evidence: an item's JSON that others wrote may name any file in DEST. A file that is not
+trusted is only replaced if the old ledger says that the mirror wrote it. Otherwise the next run fetches the
+asset, adopts the file if its content is the same, and leaves it alone if not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class FileTrust(enum.Enum):
 
     BY_CHECKSUM = "checksum"
     BY_SIZE = "size"
-    BY_NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,11 @@ def _digest(
 
 def assess(
     asset: StoredAsset, state: FileState, digest: bytes | None, old: OldAsset | None
-) -> FileTrust | DamageKind:
-    """Return the trust in a file or what is wrong with it. `old` is its row in the damaged ledger."""
+) -> FileTrust | DamageKind | None:
+    """Return the trust in a file or what is wrong with it; None if nothing states its digest or size.
+
+    `old` is its row in the damaged ledger.
+    """
     fault = missing_or_obstructed(state)
     if fault is not None:
         return fault
@@ -118,14 +120,14 @@ def assess(
     return _by_size(state.size or 0, stated, is_altered=known is not None)
 
 
-def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind:
+def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind | None:
     if stated is not None and size < stated:
         return "short"
     if stated is None and size == 0:
         return "short"
     if is_altered or (stated is not None and size > stated):
         return "altered"
-    return FileTrust.BY_NAME if stated is None else FileTrust.BY_SIZE
+    return None if stated is None else FileTrust.BY_SIZE
 
 
 DOCUMENT_DEPTH = 3

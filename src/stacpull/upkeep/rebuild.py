@@ -5,9 +5,9 @@
     items.ndjson ─▶ items without own files    ┘                                       ▲
     readable rows of the old ledger ───────────────────────────────────────────────────┘
 
-Only `.stacpull` changes: the old ledger is renamed there when the new one is complete. Files that no item
-names and no old ledger proves are left to the next `mirror`. It fetches missing files, and adopts an existing
-file with the same content.
+Only `.stacpull` changes: the old ledger is renamed there when the new one is complete. Files that neither an
+item's JSON nor the old ledger proves are left to the next `mirror`. It fetches these assets, and adopts an
+existing file with the same content.
 """
 
 from __future__ import annotations
@@ -291,18 +291,20 @@ class _Rebuild:
                 origin=asset.origin,
                 etag=same.etag if same is not None else None,
                 etag_origin=same.origin if same is not None else None,
-                unproven=same.unproven if same is not None else int(verdict is FileTrust.BY_NAME) or None,
+                unproven=same.unproven if same is not None else None,
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
                 clip=clip_in(partial(self._files.open, asset.path)) if done else None,
+                is_own=old is not None,
             ),
         )
         if not added:
             return
         if isinstance(verdict, FileTrust):
             self._tally.trusted[verdict] += 1
-        else:
-            self._tally.pending += 1
+            return
+        self._tally.pending += 1
+        if verdict is not None:
             self._damage(asset.path, verdict, state, item, asset.key)
 
     def _by_algorithm_of(self, old: OldAsset | None, path: str, state: FileState) -> FileState:
@@ -416,7 +418,6 @@ class _Rebuild:
             done=tally.trusted.total(),
             by_checksum=tally.trusted[FileTrust.BY_CHECKSUM],
             by_size=tally.trusted[FileTrust.BY_SIZE],
-            by_name=tally.trusted[FileTrust.BY_NAME],
             pending=tally.pending,
             recovered=tally.recovered,
             source=self._source,
