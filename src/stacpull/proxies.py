@@ -20,9 +20,11 @@ from functools import lru_cache
 
 import msgspec
 
-from stacpull.hosts import host_of, scheme_of
+from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.redact import cut_url
 
+_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"})
+"""Variables that are read here, in lower case."""
 _WITH_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})")
 
 
@@ -72,10 +74,16 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
     return found
 
 
-def may_have_proxies() -> bool:
-    """Return False if it is certain that no program finds a proxy here: `urllib` need not look."""
-    may_be_of_system = sys.platform in {"darwin", "win32"}
-    return may_be_of_system or any(name.lower().endswith("_proxy") for name in os.environ)
+def proxy_of(url: str) -> Proxy | None:
+    """Return the proxy for requests to the host of `url`, or None for direct connections."""
+    scheme, host, port = origin_of(url)
+    found = proxies().get(scheme)
+    return None if found is None or is_bypassed(host, port or 0) else found
+
+
+def proxy_variables() -> dict[str, str]:
+    """Return the variables of this process that are read here, for another process."""
+    return {name: value for name, value in os.environ.items() if name.lower() in _VARIABLES}
 
 
 def _whole(proxy: str) -> str:

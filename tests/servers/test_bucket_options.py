@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import pytest
+from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.raster_host import raster_host
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.test_clip import BOX, listed
 from tests.security.authority import Authority
+from tests.security.proxy import Proxy
 from tests.servers.bucket_trees import body, objects, tree
 from tests.servers.unreliable import Unreliable
 from tests.tiff.clipping import raster
@@ -21,6 +24,8 @@ from tests.tiff.clipping import raster
 import stacpull
 from stacpull.models import BucketLocation
 from stacpull_replicas import EvolvingReplica, run_in_thread
+
+PROXY_PASSWORD = "planted-proxy-password"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
@@ -70,6 +75,51 @@ def test_a_service_over_https_with_an_authority_of_its_own(
     mirror(source, tmp_path / "disk", stacpull.Options())
     assert objects(s3, location) == tree(tmp_path / "disk")
     assert asyncio.run(stacpull.verify(tmp_path / "work")).exit_code == 0
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_service_that_only_a_proxy_reaches(
+    location: BucketLocation, s3: Any, encrypted: tuple[str, Path], tmp_path: Path, variable: str
+) -> None:
+    source = str(write_tree(tmp_path / "tree", 1, 2))
+    url, bundle = encrypted
+    nowhere = ["--dest-endpoint-url", "https://localhost:1", "--ca-bundle", str(bundle)]
+    arguments = ["mirror", source, location.url, "--work", "work", "--dest-profile", "dest", *nowhere]
+
+    async def course() -> Ran:
+        user = f"me:{PROXY_PASSWORD}"
+        async with Proxy(urlsplit(url).port or 0, user=user) as proxy:
+            credentials = str(tmp_path / "credentials")
+            named = {variable: f"http://{user}@127.0.0.1:{proxy.port}"}
+            env = environment(**{"AWS_SHARED_CREDENTIALS_FILE": credentials, **named})
+            return await asyncio.to_thread(run, arguments, env, tmp_path)
+
+    ran = asyncio.run(course())
+    assert ran.code == 0, ran.err
+    mirror(source, tmp_path / "disk", stacpull.Options())
+    assert objects(s3, location) == tree(tmp_path / "disk")
+    written = [path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    written += [*objects(s3, location).values(), ran.out.encode(), ran.err.encode()]
+    assert not any(PROXY_PASSWORD.encode() in text for text in written)
+
+
+def test_a_service_that_no_proxy_names_is_connected_to_directly(
+    location: BucketLocation, s3: Any, options: stacpull.Options, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    report = mirror(str(write_tree(tmp_path / "tree", 1, 1)), location.url, options)
+    assert report.exit_code == 0
+    assert objects(s3, location)
+
+
+def test_a_proxy_of_another_kind_is_named(
+    location: BucketLocation, options: stacpull.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"socks5://me:{PROXY_PASSWORD}@127.0.0.1:1")
+    with pytest.raises(stacpull.DestinationError, match="ALL_PROXY names a proxy of the kind socks5"):
+        mirror(str(write_tree(tmp_path / "tree", 1, 1)), location.url, options)
 
 
 def test_rasters_are_clipped_into_a_bucket(

@@ -24,6 +24,7 @@ from stacpull.engine.pool import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
+from stacpull.proxies import proxy_variables
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.schemes import SCHEMES
@@ -138,7 +139,10 @@ class StoreClient:
         self._known_there = self._secrets.values
         dest = os.fsencode(self._destination.work)
         remote = remote_store(self._destination)
-        variables = {} if remote is None else variables_of(SCHEMES[remote.location.scheme].dest_variables)
+        variables: dict[str, str] = {}
+        if remote is not None:
+            credentials = variables_of(SCHEMES[remote.location.scheme].dest_variables)
+            variables = {**credentials, **proxy_variables()}
         secrets = self._secrets.revealed()
         opening = messages.OpenMirror(dest, self._run.id, self._checksum, *secrets, variables)
         try:

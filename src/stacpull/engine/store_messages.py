@@ -36,7 +36,7 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     """Secrets to remove from everything that is written."""
     learned: list[str]
     variables: dict[str, str]
-    """Environment variables with the credentials of DEST: the process is started without credentials."""
+    """Environment variables with credentials of DEST and proxies: the process is started without them."""
 
 
 class OperationCall(msgspec.Struct, tag=1, array_like=True):

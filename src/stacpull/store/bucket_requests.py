@@ -44,7 +44,7 @@ from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.net.fields import HeaderFields
 from stacpull.net.notices import SILENT_AFTER
-from stacpull.proxies import may_have_proxies
+from stacpull.proxies import proxy_of
 from stacpull.runtime import loop_runner
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
@@ -141,20 +141,12 @@ def bucket_requests(
         on_silent: See `BucketRequests`.
     """
     endpoint = endpoint_of(bucket, region, endpoint_url)
-    if bucket.endswith(_EXPRESS) or _has_proxies(endpoint.origin):
+    if bucket.endswith(_EXPRESS) or proxy_of(endpoint.origin) is not None:
         return None
     context = None
     if endpoint.origin.startswith("https:"):
         context = ssl.create_default_context(cafile=ca_bundle or _usual_authorities())
     return BucketRequests(endpoint, credentials, context, on_silent)
-
-
-def _has_proxies(origin: str) -> bool:
-    if not may_have_proxies():
-        return False
-    from botocore.utils import get_environ_proxies  # noqa: PLC0415 - 0.3 s
-
-    return bool(get_environ_proxies(origin))
 
 
 def _usual_authorities() -> str:

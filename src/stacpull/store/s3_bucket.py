@@ -34,7 +34,9 @@ from stacpull.errors import (
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.notices import SILENT_AFTER
 from stacpull.net.status import moment_of
+from stacpull.proxies import proxy_of
 from stacpull.redact import Secret, Secrets
+from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials, encode_key, silence_metadata
 from stacpull.store.bucket_requests import (
     Body,
@@ -927,12 +929,16 @@ def _client(
         is_new: True to use the endpoint of the AWS environment if `location` has none.
 
     Raises:
-        DestinationError: The endpoint or the region is invalid.
+        DestinationError: The endpoint, the region or the proxy is invalid.
     """
     import boto3  # noqa: PLC0415 - 0.3 s
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
+    region = _region(session, location)
+    proxy = proxy_of(endpoint_of(location.bucket, region, location.endpoint_url).origin)
+    if proxy is not None and proxy.problem is not None:
+        raise DestinationError(proxy.problem)
     config = Config(
         signature_version="s3v4",
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
@@ -941,6 +947,7 @@ def _client(
         read_timeout=60,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        proxies={} if proxy is None else {"http": proxy.url, "https": proxy.url},  # botocore lacks ALL_PROXY
         ignore_configured_endpoint_urls=None if is_new else True,  # None: as the AWS configuration says
         s3={
             "payload_signing_enabled": True,
@@ -951,7 +958,7 @@ def _client(
         client = boto3.Session(botocore_session=session).client(
             "s3",
             endpoint_url=location.endpoint_url,
-            region_name=_region(session, location),
+            region_name=region,
             config=config,
         )
     except (BotoCoreError, ValueError) as error:
