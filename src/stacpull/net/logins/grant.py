@@ -63,7 +63,8 @@ class TokenGrant(LoginKind):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        return tuple(secret for secret in (self.client_secret, self.password) if secret is not None)
+        found = (self.client_secret, self.password or self.user)
+        return tuple(secret for secret in found if secret is not None)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
