@@ -122,6 +122,32 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert "An item of" not in warnings(events)
 
 
+def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    async def stopped(source: str) -> None:
+        stop = asyncio.Event()
+
+        def listen(event: Event) -> None:
+            events.append(event)
+            stop.set()
+
+        await mirror(source, tmp_path, options=PRUNE, on_event=listen, stop=stop)
+
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        asyncio.run(stopped(replica.base_url))
+    assert "Nothing was pruned: the run was stopped." in warnings(events)
+
+
+def test_retry_does_not_prune_and_says_so(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with run_in_thread(EvolvingReplica(items=3)) as replica:
+        replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
+        mirrored(replica.base_url, tmp_path)
+        asyncio.run(retry(tmp_path, options=PRUNE, on_event=events.append))
+    assert "Nothing was pruned: only `mirror` looks for items that are gone." in warnings(events)
+
+
 # --- whom to believe ----------------------------------------------------------------------------------------
 
 

@@ -242,10 +242,8 @@ class MirrorRun:
         if not self._options.prune:
             return
         await self._store.call(Publisher.publish_all)
-        counters = self._store.counters
-        is_done = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
-        if self._run.spec.kind != "mirror" or not is_done:
-            self._emit(Notice("warning", "Nothing was pruned: this is not a complete `mirror` run."))
+        if (why := self._why_unfinished()) is not None:
+            self._emit(Notice("warning", f"Nothing was pruned: {why}."))
             return
         from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
@@ -253,6 +251,17 @@ class MirrorRun:
         secrets = self._network.secrets
         gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
         await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
+
+    def _why_unfinished(self) -> str | None:
+        """Return why this run cannot prune, None if it can."""
+        counters = self._store.counters
+        if self._run.spec.kind != "mirror":
+            return "only `mirror` looks for items that are gone"
+        if self._stop.is_set():
+            return "the run was stopped"
+        if not counters["walk_ended"]:
+            return "the walk has not ended"
+        return "some assets are still pending" if counters["assets_pending"] else None
 
     def _transfer_pool(
         self, queue: JobQueue, reader: ItemReader, parts: FileParts | StreamedParts
