@@ -483,7 +483,7 @@ def area(raw: object) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def clip_area(raw: object) -> str:
+def box_or_area(raw: object) -> str:
     """Read a box (W,S,E,N) or GeoJSON (text, a TOML table, or a file: @FILE or its path alone)."""
     is_box = isinstance(raw, list) or (isinstance(raw, str) and _BOX.match(raw))
     return _box_text(spatial_extent(raw)) if is_box else area(raw)
@@ -526,7 +526,7 @@ def shard(raw: object) -> tuple[int, int]:
 
 
 OF_THIS_MACHINE: Final[frozenset[Reader]] = frozenset(
-    {existing_file, dask_cluster, directory, access_token, item_ids, area, clip_area, expression, shard}
+    {existing_file, dask_cluster, directory, access_token, item_ids, area, box_or_area, expression, shard}
 )
 """Readers of values that may be valid on another machine only: they read files, or the job array."""
 

@@ -193,7 +193,7 @@ class Selection:
         metadata=declaration(
             "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
             metavar="W,S,E,N|@GEOJSON",
-            read=arguments.clip_area,
+            read=arguments.box_or_area,
         ),
     )
     collection_assets: bool = option(False, "Also fetch the assets of collections (thumbnails, documents).")

@@ -515,7 +515,7 @@ def test_files_that_another_program_writes_after_a_failed_sync_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a")
-    announce = pruning.announce
+    announce = pruning.add_removals
 
     def failing(*_arguments: object) -> None:
         raise stacpull.DestinationError("The disk is full.")
@@ -526,7 +526,7 @@ def test_files_that_another_program_writes_after_a_failed_sync_stay(
             announce(*arguments)
             patched.setattr(Destination, "sync", failing)
 
-        patched.setattr(pruning, "announce", announced)
+        patched.setattr(pruning, "add_removals", announced)
         with pytest.raises(stacpull.DestinationError, match="full"):
             sync.merge(dest, [shard])
     other = dest / "c/i/a.tif"

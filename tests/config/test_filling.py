@@ -35,22 +35,22 @@ def basic(user: str, password: str) -> Secret:
 def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     (netrc := tmp_path / "netrc").write_text("machine urs.earthdata.nasa.gov login u password p\n")
     pc = provider_of("planetary-computer").logins
-    assert [type(one.means) for one in pc] == [SasTokens]
-    keyed = provider_of("planetary-computer", PC_SDK_SUBSCRIPTION_KEY="abc").logins[0].means
+    assert [type(one.kind) for one in pc] == [SasTokens]
+    keyed = provider_of("planetary-computer", PC_SDK_SUBSCRIPTION_KEY="abc").logins[0].kind
     assert isinstance(keyed, SasTokens)
     assert keyed.key == Secret("abc")
     (cdse,) = provider_of("cdse", CDSE_USERNAME="u", CDSE_PASSWORD="p").logins
-    assert isinstance(cdse.means, TokenGrant)
-    assert (cdse.means.user, cdse.means.password) == (Secret("u"), Secret("p"))
+    assert isinstance(cdse.kind, TokenGrant)
+    assert (cdse.kind.user, cdse.kind.password) == (Secret("u"), Secret("p"))
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
-    assert [one.means for one in token] == [Fixed({"Authorization": Secret("Bearer t")})]
+    assert [one.kind for one in token] == [Fixed({"Authorization": Secret("Bearer t")})]
     word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
-    assert [one.means.basic for one in word if isinstance(one.means, Visit)] == [basic("u", "q")]
+    assert [one.kind.basic for one in word if isinstance(one.kind, Visit)] == [basic("u", "q")]
     file = provider_of("earthdata", NETRC=str(netrc)).logins
-    assert [one.means.basic for one in file if isinstance(one.means, Visit)] == [basic("u", "p")]
+    assert [one.kind.basic for one in file if isinstance(one.kind, Visit)] == [basic("u", "p")]
     assert file[0].sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
-    assert planet.means == Activation("/data/v1/assets/", {"Authorization": basic("k", "")}, 10, 1800)
+    assert planet.kind == Activation("/data/v1/assets/", {"Authorization": basic("k", "")}, 10, 1800)
 
 
 def test_the_first_complete_login_is_used() -> None:
@@ -148,7 +148,7 @@ def test_netrc_entries_are_used_only_for_hosts_of_the_profile(tmp_path: Path) ->
     path.write_text('[login.n]\nkind = "netrc"\nhosts = ["data.example.org", "a.example.org", '
                     '"*.assets.example.org"]\n')  # fmt: skip
     found = provider_of(str(path), NETRC=str(netrc)).logins
-    assert {one.hosts[0].host: one.means for one in found} == {
+    assert {one.hosts[0].host: one.kind for one in found} == {
         "a.example.org": Fixed({"Authorization": basic("ua", "pa")}),
         "z.assets.example.org": Fixed({"Authorization": basic("uz", "pz")}),
     }

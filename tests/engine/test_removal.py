@@ -22,7 +22,7 @@ def forgotten(tmp_path: Path) -> Bench:
         )
     bench.publisher.publish_all()
     pruning.forget(bench.db, bench.run.id, [1])
-    assert pruning.listed(bench.db) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
+    assert pruning.removals(bench.db) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
     return bench
 
 
@@ -35,7 +35,7 @@ def test_listed_files_are_removed_with_their_empty_directory(forgotten: Bench, t
     (tmp_path / "c/i/a.tif").unlink()  # it had got so far
     forgotten.publisher.remove_listed()
     assert files(tmp_path) == ["c/j", "c/j/a.tif", "c/j/b.tif", "c/j/j.json"]
-    assert pruning.listed(forgotten.db) == []
+    assert pruning.removals(forgotten.db) == []
 
 
 def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_is_cleared(

@@ -46,7 +46,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
 
 
 def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
-    return [(one.id.item, one.assets, one.size) for one in pruning.unseen_items(db, run, 0, 99)]
+    return [(one.id.item, one.assets, one.size) for one in pruning.items_not_found(db, run, 0, 99)]
 
 
 def test_only_items_of_the_same_selection_can_be_unseen(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_only_items_of_the_same_selection_can_be_unseen(tmp_path: Path) -> None:
         mirrored(db, "bcd")
         last = mirrored(db, "d")
         assert unmet(db, last) == [("b", 2, 20), ("c", 2, 20)]
-        assert [one.id.item for one in pruning.unseen_items(db, last, 2, 99)] == ["c"]
+        assert [one.id.item for one in pruning.items_not_found(db, last, 2, 99)] == ["c"]
         assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
 
 
@@ -99,14 +99,14 @@ def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -
     with ledger(tmp_path) as db:
         mirrored(db, "ab")
         last = mirrored(db, "b")
-        pruning.forget(db, last, [one.row for one in pruning.unseen_items(db, last, 0, 99)])
-        assert pruning.listed(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
+        pruning.forget(db, last, [one.row for one in pruning.items_not_found(db, last, 0, 99)])
+        assert pruning.removals(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
         assert runs.asset_counters(db) == all_counts(db)
         assert runs.asset_counters(db)["assets_done"] == 2
         assert runs.findings(db, last) == {"items_pruned": 1, "assets_pruned": 2}
         assert unmet(db, last) == []
         pruning.clear(db, ["c/a/a.json"])
-        assert pruning.listed(db) == ["c/a/a.tif", "c/a/b.tif"]
+        assert pruning.removals(db) == ["c/a/a.tif", "c/a/b.tif"]
         mirrored(db, "a")  # it came back
         assert runs.asset_counters(db) == all_counts(db)
 
@@ -119,7 +119,7 @@ def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_pa
         for row in rows:
             outcomes.put_clip(db, row, Clip(7, 1000, (1, 1), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
         db.executemany("INSERT INTO unproven VALUES (?)", ((row,) for row in rows))
-        pruning.forget(db, last, [one.row for one in pruning.unseen_items(db, last, 0, 99)])
+        pruning.forget(db, last, [one.row for one in pruning.items_not_found(db, last, 0, 99)])
         left = db.execute("SELECT id FROM assets").fetchall()
         assert len(left) == len(rows) / 2
         assert db.execute("SELECT asset FROM clips").fetchall() == left
@@ -135,7 +135,7 @@ def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object
         runs.end(db, 1, "complete", None, NOW)
         last = mirrored(db, "")
         pruning.forget(db, last, [job.item_row])
-        assert pruning.listed(db) == []
+        assert pruning.removals(db) == []
         assert set(runs.asset_counters(db).values()) == {0}
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
@@ -162,7 +162,7 @@ def test_the_catalogs_of_a_collection_go_with_its_last_item(tmp_path: Path) -> N
         for path in ("catalog.json", "c/collection.json", "c/items.ndjson", "cc/collection.json"):
             meta.claim_file(db, path)
         pruning.forget(db, 1, [1])
-        assert pruning.listed(db)[-2:] == ["c/collection.json", "c/items.ndjson"]
+        assert pruning.removals(db)[-2:] == ["c/collection.json", "c/items.ndjson"]
         assert sorted(meta.file_digests(db)) == ["catalog.json", "cc/collection.json"]
 
 

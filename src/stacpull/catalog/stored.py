@@ -89,7 +89,7 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
     path = path_named(asset.get("href"), directory)
     if path is None:
         return None
-    media_type, origin = asset.get("type"), origin_of(asset)
+    media_type, origin = asset.get("type"), asset_origin(asset)
     href = asset_href(origin, None)
     return StoredAsset(
         key,
@@ -101,7 +101,7 @@ def _asset(key: str, asset: Any, directory: str) -> StoredAsset | None:
     )
 
 
-def origin_of(asset: object) -> Json:
+def asset_origin(asset: object) -> Json:
     """Return the source's statements on a mirrored asset; empty if unknown."""
     alternates = object_or_empty(object_or_empty(asset).get("alternate"))
     return object_or_empty(alternates.get("origin"))
@@ -122,7 +122,7 @@ def as_sent(stored: Json) -> Json:
 
 
 def _asset_as_sent(asset: object) -> object:
-    origin, href = origin_of(asset), asset.get("href") if isinstance(asset, dict) else None
+    origin, href = asset_origin(asset), asset.get("href") if isinstance(asset, dict) else None
     is_local = isinstance(href, str) and href.startswith(("./", "../"))
     if not isinstance(asset, dict) or not is_local or "href" not in origin:
         return asset

@@ -319,8 +319,8 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
         return
     texts = {key: _filled(setting, environ) for key, setting in table.values.items()}
     sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
-    for hosts, means in kind_class(table.kind).logins(Values(table.hosts, texts, netrc)):
-        yield HostLogin(table.name, hosts, means, sources)
+    for hosts, kind in kind_class(table.kind).logins(Values(table.hosts, texts, netrc)):
+        yield HostLogin(table.name, hosts, kind, sources)
 
 
 def _filled(setting: Setting, environ: Mapping[str, str]) -> str:

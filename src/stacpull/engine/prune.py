@@ -21,7 +21,7 @@ from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger import meta, pruning, runs
-from stacpull.ledger.pruning import LabelItem, UnseenItem
+from stacpull.ledger.pruning import LabelItem, NotFoundItem
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
@@ -114,68 +114,68 @@ class Pruning:
             return
         gone = 0
         async for stretch in self._unmet():
-            self._kept[_NAMELESS] += sum(unseen.href is None and not unseen.listed for unseen in stretch)
+            self._kept[_NAMELESS] += sum(item.href is None and not item.listed for item in stretch)
             found = await self._gone(stretch)
             gone += len(found)
             going, renewed = await self._unlinked(found)
             self._kept[_LINKED] += len(found) - len(going)
-            for unseen in found:
-                removed = remove and unseen in going
-                self._on_event(ItemGone(unseen.id, unseen.assets, unseen.size, removed=removed))
+            for item in found:
+                removed = remove and item in going
+                self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call(StoreOperations.remove_items, [unseen.row for unseen in going], renewed)
+                await self._call(StoreOperations.remove_items, [item.row for item in going], renewed)
         await self._call(runs.set_finding, self._run, "items_gone", gone)
         await self._report_kept()
 
-    async def _unmet(self) -> AsyncIterator[Sequence[UnseenItem]]:
+    async def _unmet(self) -> AsyncIterator[Sequence[NotFoundItem]]:
         after = 0
         while True:
-            stretch = await self._call(pruning.unseen_items, self._run, after, _STRETCH)
+            stretch = await self._call(pruning.items_not_found, self._run, after, _STRETCH)
             if not stretch:
                 return
             yield stretch
             after = stretch[-1].row
 
-    async def _gone(self, stretch: Sequence[UnseenItem]) -> list[UnseenItem]:
+    async def _gone(self, stretch: Sequence[NotFoundItem]) -> list[NotFoundItem]:
         """Return the items that are gone according to a trusted source."""
-        unlisted = [unseen for unseen in stretch if not unseen.listed]
+        unlisted = [item for item in stretch if not item.listed]
         denied, unanswered = await self._denied(unlisted, lambda one: one.href)
         self._kept[_UNCLEAR] += unanswered
-        elsewhere = [unseen for unseen in denied if self._elsewhere(unseen) is not None]
+        elsewhere = [item for item in denied if self._elsewhere(item) is not None]
         denied_there, _ = await self._denied(elsewhere, self._elsewhere)
-        there = {unseen.row for unseen in elsewhere} - {unseen.row for unseen in denied_there}
+        there = {item.row for item in elsewhere} - {item.row for item in denied_there}
         gone = []
-        for unseen in denied:
+        for item in denied:
             doubt: str | None = "the API does not deny the item under /collections/…/items/…"
-            if unseen.row not in there:
-                doubt = await self._doubt(unseen.id.collection, server_of(unseen.href or ""))
+            if item.row not in there:
+                doubt = await self._doubt(item.id.collection, server_of(item.href or ""))
             if doubt is None:
-                gone.append(unseen)
+                gone.append(item)
             else:
                 self._kept[f"{_DENIED_BUT}, because {doubt}"] += 1
         return gone
 
     async def _denied(
-        self, stretch: Sequence[UnseenItem], href: Callable[[UnseenItem], str | None]
-    ) -> tuple[list[UnseenItem], int]:
+        self, stretch: Sequence[NotFoundItem], href: Callable[[NotFoundItem], str | None]
+    ) -> tuple[list[NotFoundItem], int]:
         """Return the items whose URL (by `href`) returns 404 or 410, and the number of unclear ones."""
-        named = [(unseen, url) for unseen in stretch if (url := href(unseen)) is not None]
+        named = [(item, url) for item in stretch if (url := href(item)) is not None]
         answers = await self._read_items([url for _, url in named])
         unanswered = sum(isinstance(answer, Failure) and not is_gone(answer) for answer in answers)
         denied = [one for (one, _), answer in zip(named, answers, strict=True) if is_gone(answer)]
         return denied, unanswered
 
-    def _elsewhere(self, item: UnseenItem) -> str | None:
+    def _elsewhere(self, item: NotFoundItem) -> str | None:
         """Return the URL of an item in the source's API if its `self` link is another one, else None."""
         href = None if self._service is None else own_href(item.id, f"{self._service}/search")
         return None if href == item.href else href
 
-    async def _unlinked(self, found: Sequence[UnseenItem]) -> tuple[list[UnseenItem], dict[int, bytes]]:
+    async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[NotFoundItem], dict[int, bytes]]:
         """Return the items that no known item links to, and new JSON of label items that linked to them.
 
         An item that another item still links to may come back. It is reported as gone, and kept.
         """
-        rows = {unseen.row: unseen for unseen in found if not unseen.linked}
+        rows = {item.row: item for item in found if not item.linked}
         labels = [
             label for label in await self._call(pruning.label_items, list(rows)) if label.row not in rows
         ]
@@ -245,7 +245,7 @@ class Pruning:
             self._on_event(Notice("info", text))
 
 
-def _is_without(document: Json, label: LabelItem, source: UnseenItem) -> bool:
+def _is_without(document: Json, label: LabelItem, source: NotFoundItem) -> bool:
     """Return True if a document is the label item and no longer links to the source item."""
     links = source_links(document, label.href, None)  # of any relation, because of --follow
     named = {cut_url(href) for href in links}

@@ -419,7 +419,7 @@ def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> Non
         store: The mirror.
         sync: Makes all commits and removals so far durable.
     """
-    paths = pruning.listed(db)
+    paths = pruning.removals(db)
     if not paths:
         return
     sync()  # the deletion of rows must be durable before files are removed

@@ -15,7 +15,7 @@ from stacpull.ledger import paths
 from stacpull.ledger.compact import asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import number, rows_with
 from stacpull.ledger.meta import file_digests, files_not_yet_there
-from stacpull.ledger.pruning import listed
+from stacpull.ledger.pruning import removals
 from stacpull.ledger.runs import asset_counters
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -70,7 +70,7 @@ class Expectations:
         self._db = db
         self._files = file_digests(db)
         self._files_not_yet = files_not_yet_there(db)
-        self._leaving = frozenset(listed(db))
+        self._leaving = frozenset(removals(db))
         self._met_files: set[str] = set()
         self._met_assets = _Bits(number(db, "SELECT max(id) FROM assets"))
         self._met_items = _Bits(number(db, "SELECT max(id) FROM items"))

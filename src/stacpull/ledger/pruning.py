@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _DENIED = "f.kind = 'gone' AND (f.status IS NULL OR f.status IN (404, 410))"
 
 
-class UnseenItem(NamedTuple):
+class NotFoundItem(NamedTuple):
     """An item that a walk did not find. `href` is its own URL, if it has one; `size` is in bytes."""
 
     row: int
@@ -69,7 +69,7 @@ class LabelItem(NamedTuple):
     href: str | None
 
 
-def unseen_items(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[UnseenItem]:
+def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     runs = _comparable_walks(db, run)
     rows = db.execute(
@@ -82,7 +82,7 @@ def unseen_items(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
         (run, after, *runs, limit),
     )
     return [
-        UnseenItem(row, item, href, bool(linked), exists(db, _LISTED, (seen_hash(item),)), *rest)
+        NotFoundItem(row, item, href, bool(linked), exists(db, _LISTED, (seen_hash(item),)), *rest)
         for row, item, href, linked, *rest in (
             (row, ItemId(collection, name), *others) for row, collection, name, *others in rows.fetchall()
         )
@@ -196,7 +196,7 @@ def forget(
         for item in items:
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
-        db.executemany(_ANNOUNCE, ((path,) for path in paths))
+        db.executemany(_ADD_REMOVAL, ((path,) for path in paths))
         update_item_states(db, parents)
         runs.count_findings(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
@@ -247,18 +247,18 @@ def _catalogs_of_nothing(db: sqlite3.Connection) -> list[str]:
     return paths
 
 
-def listed(db: sqlite3.Connection) -> list[str]:
+def removals(db: sqlite3.Connection) -> list[str]:
     """Return the paths of the files to remove, relative to DEST."""
     return [row[0] for row in db.execute("SELECT path FROM removals ORDER BY path")]
 
 
-def announce(db: sqlite3.Connection, paths: Iterable[str]) -> None:
-    """List files before they are placed. If a start finds the list, it removes them."""
+def add_removals(db: sqlite3.Connection, paths: Iterable[str]) -> None:
+    """List files that are about to be placed: the next start removes them if this process is killed."""
     with transaction(db):
-        db.executemany(_ANNOUNCE, ((path,) for path in paths))
+        db.executemany(_ADD_REMOVAL, ((path,) for path in paths))
 
 
-_ANNOUNCE = "INSERT OR IGNORE INTO removals VALUES (?)"
+_ADD_REMOVAL = "INSERT OR IGNORE INTO removals VALUES (?)"
 
 
 def clear(db: sqlite3.Connection, paths: Iterable[str]) -> None:

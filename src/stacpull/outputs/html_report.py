@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import msgspec
 
 from stacpull.boxes import flat, is_bbox
-from stacpull.catalog.stored import origin_of
+from stacpull.catalog.stored import asset_origin
 from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
@@ -400,7 +400,7 @@ def _failures(contents: MirrorContents) -> list[Json]:
 
 
 def _host(asset: Json) -> str:
-    return parts_of(str(origin_of(asset).get("href"))).netloc or "unknown"
+    return parts_of(str(asset_origin(asset).get("href"))).netloc or "unknown"
 
 
 def _moment(seconds: float) -> str:

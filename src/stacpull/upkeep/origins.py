@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stacpull.catalog.stored import origin_of
+from stacpull.catalog.stored import asset_origin
 from stacpull.engine.item_writer import sent_document
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
@@ -35,7 +35,7 @@ def source_href(asset: object, base: str | None) -> str | None:
     """Return the remote href of an asset in a mirrored item or in an item of the source."""
     if not isinstance(asset, dict):
         return None
-    named = origin_of(asset) or asset
+    named = asset_origin(asset) or asset
     stated = named.get("href")
     # a file that was copied from this disk may be copied again if the source still lists it
     local = stated if isinstance(stated, str) and is_local(stated) else None

@@ -272,7 +272,7 @@ class _MergeRun:
         """Publish and sync files in DEST."""
         parts = {path: f"merge-{number}.tmp" for number, path in enumerate(paths)}
         copied = [part for path, part in parts.items() if not self._link(files, path, part)]
-        pruning.announce(self._db, paths)
+        pruning.add_removals(self._db, paths)
         try:
             self._destination.sync(copied)
         except DestinationError:

@@ -169,9 +169,9 @@ class LoginKind:
     @classmethod
     def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
         """Yield the logins described by `values`, each with its hosts."""
-        means = cls.read(values)
-        if means is not None:
-            yield values.hosts, means
+        kind = cls.read(values)
+        if kind is not None:
+            yield values.hosts, kind
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -229,7 +229,7 @@ class HostLogin(msgspec.Struct, frozen=True):
 
     name: str
     hosts: tuple[HostPattern, ...]
-    means: LoginKind
+    kind: LoginKind
     sources: tuple[str, ...] = ()
     """The origins of its secrets, for messages: names of variables, a netrc file."""
 
@@ -245,7 +245,7 @@ class Provider(msgspec.Struct, frozen=True):
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The values that must never be written anywhere."""
-        return tuple(secret for login in self.logins for secret in login.means.secrets)
+        return tuple(secret for login in self.logins for secret in login.kind.secrets)
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
         """Return the login for an origin, or None if there is none."""
@@ -257,5 +257,5 @@ class Provider(msgspec.Struct, frozen=True):
     def endpoints(self) -> tuple[str, ...]:
         """The URLs of the hosts that the user chose by choosing the profile, without wildcards."""
         urls = [pattern.url for login in self.logins for pattern in login.hosts]
-        opened = [url for login in self.logins for url in login.means.endpoints]
+        opened = [url for login in self.logins for url in login.kind.endpoints]
         return (*(url for url in urls if url is not None), *opened)

@@ -94,7 +94,7 @@ class Logins:
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, or None if it has no login."""
         login = self._provider.login_for(*origin_of(url))
-        return None if login is None else login.means.transport(url, login.sources, self)
+        return None if login is None else login.kind.transport(url, login.sources, self)
 
     async def prove(self) -> list[str]:
         """Request a token from every token service. Return their hosts.
@@ -105,7 +105,7 @@ class Logins:
         """
         hosts = []
         for login in self._provider.logins:
-            host = await login.means.prove(login.sources, self)
+            host = await login.kind.prove(login.sources, self)
             hosts += [] if host is None else [host]
         return hosts
 
