@@ -105,7 +105,8 @@ class Declaration(msgspec.Struct, frozen=True):
     """True if a run keeps the value from its start to its end: the commands that continue it, or fetch again
     what it has planned, use the value and refuse another. JSON has such a value."""
     kept: bool = False
-    """True if `resume` uses the value again, unless another one is given. JSON has such a value."""
+    """True if `resume` uses the value again, unless another one than the default is given. JSON has such a
+    value."""
     shown: str = ""
     """What help pages show as the default, if not its value."""
     unit: str = ""

@@ -204,10 +204,8 @@ class Failure(msgspec.Struct, frozen=True):
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
-    """True if a retry does not count as an attempt, because the host throttles.
-
-    Inside a transport: a kept-alive connection was found closed, so the request is sent again on a new one.
-    """
+    """True if sending the request again does not count as an attempt: the host throttles, or (only inside a
+    transport) it had closed the idle connection."""
     reached: int = 0
     """Bytes of a part that the next attempt can resume."""
 

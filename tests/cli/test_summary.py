@@ -132,7 +132,11 @@ def test_a_key_that_is_gone_from_all_items_is_suggested_for_exclusion(
         assets_failed=missing,
         assets_missing=missing,
     )
-    step = [] if flags is None else [f"to leave out what no item has, repeat the command with {flags}"]
+    step = (
+        []
+        if flags is None
+        else [f"to skip assets that are gone in every item, repeat the command with {flags}"]
+    )
     assert [line for line in mirror_lines(report, failed) if "--exclude-asset" in line] == step
     accepted = msgspec.structs.replace(report, missing_ok=True)
     assert "--exclude-asset" not in "\n".join(mirror_lines(accepted, failed))

@@ -234,7 +234,7 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"for details: stacpull failures {dest}"
     if not report.missing_ok and (keys := failed.dead_keys(report)):
         flags = " ".join(f"--exclude-asset {shlex.quote(glob.escape(key))}" for key in keys)
-        yield f"to leave out what no item has, repeat the command with {flags}"
+        yield f"to skip assets that are gone in every item, repeat the command with {flags}"
     settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
     if report.assets_failed + report.items_failed > settled:
         yield f"to retry:    stacpull retry {dest}"

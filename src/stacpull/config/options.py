@@ -50,7 +50,7 @@ class S3Options:
     )
     profile: str | None = option(
         None,
-        "The profile to log in with: one of `stacpull credentials list`, or an AWS profile for S3.",
+        "Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.",
         flag="credentials",
         metavar="NAME",
         environment=("AWS_PROFILE",),
@@ -165,7 +165,7 @@ class Options:
         default=None,
         converter=attrs.converters.optional(arguments.integer),
         metadata=declaration(
-            "Items per page; auto starts large and shrinks after errors.",
+            "Items per page to request; auto starts large and shrinks after errors.",
             metavar="N|auto",
             read=arguments.auto_or_whole,
             shown="auto",
@@ -173,7 +173,7 @@ class Options:
     )
     max_page_size: int = option(
         64_000_000,
-        "Largest page or JSON document to read, for services that ignore --page-size.",
+        "Bytes of the largest page or JSON document to read, for services that ignore --page-size.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_count,
         shown="64M",

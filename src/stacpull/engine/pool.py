@@ -251,9 +251,9 @@ class DeferredFailures(Generic[JobT]):
     Args:
         report: Called with a job, its failure and the number of attempts.
         most: The most deferred failures per host; with 0 everything is reported at once, including DOWN.
-        count: Adds to the number of failed assets, which includes deferred ones. It is negative for those
-            that stay pending. If it returns True, too many have failed: the run stops, and its failures are
-            not deferred, because they say why.
+        count: Called with 1 for each failed asset, also if its failure is deferred, and with -N when N
+            deferred failures are dropped. If it returns True, too many have failed: the run stops, and
+            nothing is deferred any more, because the failures say why.
     """
 
     def __init__(

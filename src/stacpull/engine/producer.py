@@ -75,7 +75,7 @@ class Producer:
         )
 
     def _remember_end_of_walk(self) -> None:
-        """Restore how the walk of this run, or of a collection, ended in an earlier process."""
+        """Restore what an earlier process found at the end of the walk, and repeat its warnings."""
         run, summary = self._run, self.summary
         if run.spec.kind != "mirror":
             return

@@ -11,7 +11,8 @@ An asset is identified by its item and key, so each has its own row and path; on
     has received the asset, but    fetches, and is the first from then on (its item states another size or
     its file cannot be used        checksum, or the file is not proven)
 
-Hrefs with a query are not shared, because most are signed and differ.
+Hrefs with a query are not shared, because most are signed and differ. A job that waits keeps its slot, which
+bounds how many wait.
 
 A link is only made if the file is proven to be the first job's, by its identity or its SHA-256: an older
 version or a file of the user may have that path. Only recent hrefs and 2 MiB of bodies are remembered, by

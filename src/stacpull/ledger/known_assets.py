@@ -75,7 +75,7 @@ class Replanned(NamedTuple):
 
     state: int
     generation: int = 0
-    """0: a file in its place is not the mirror's."""
+    """The version that is fetched; 0 if a file at its path does not belong to the mirror."""
     etag: str | bytes | None = None
     """The stored ETag for a conditional request; None to fetch the asset."""
     previous_digest: bytes | None = None
