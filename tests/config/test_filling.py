@@ -13,7 +13,7 @@ from stacpull.errors import CredentialsError, UsageError
 from stacpull.net.logins.activation import Activation
 from stacpull.net.logins.fixed import Fixed
 from stacpull.net.logins.grant import TokenGrant
-from stacpull.net.logins.provider import Provider
+from stacpull.net.logins.profile import FilledProfile
 from stacpull.net.logins.sas import SasTokens
 from stacpull.net.logins.visit import Visit
 from stacpull.redact import Secret
@@ -22,8 +22,8 @@ ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
 """An environment without files of the user."""
 
 
-def provider_of(name: str, **environ: str) -> Provider:
-    found = profile_options(Options(), name, {**ALONE, **environ}).provider
+def provider_of(name: str, **environ: str) -> FilledProfile:
+    found = profile_options(Options(), name, {**ALONE, **environ}).filled_profile
     assert found is not None
     return found
 
@@ -101,18 +101,18 @@ def test_a_profile_limits_requests_per_host(given: int, limit: int) -> None:
 def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     environ = {**ALONE, "PL_API_KEY": "k"}
     mine = resolve({"credentials": "planet"}, environ=environ).options
-    assert (mine.provider and mine.provider.name, mine.s3.profile) == ("planet", None)
+    assert (mine.filled_profile and mine.filled_profile.name, mine.s3.profile) == ("planet", None)
     both = resolve({"credentials": "planet"}, environ={**environ, "AWS_PROFILE": "work"}).options
-    assert (both.provider and both.provider.name, both.s3.profile) == ("planet", "work")
+    assert (both.filled_profile and both.filled_profile.name, both.s3.profile) == ("planet", "work")
     aws = resolve({"credentials": "work"}, environ=environ).options
-    assert (aws.provider, aws.s3.profile) == (None, "work")
+    assert (aws.filled_profile, aws.s3.profile) == (None, "work")
     of_aws = resolve({}, environ={**environ, "AWS_PROFILE": "planet"}).options
-    assert (of_aws.provider, of_aws.s3.profile) == (None, "planet")
+    assert (of_aws.filled_profile, of_aws.s3.profile) == (None, "planet")
     (config := tmp_path / "c.toml").write_text('credentials = "planet"\n')
     filed = resolve({"config": str(config)}, environ=environ).options
-    assert filed.provider == mine.provider
+    assert filed.filled_profile == mine.filled_profile
     named = resolve({}, environ={**environ, "STACPULL_CREDENTIALS": "planet"}).options
-    assert named.provider == mine.provider
+    assert named.filled_profile == mine.filled_profile
 
 
 def test_a_missing_profile_is_reported() -> None:

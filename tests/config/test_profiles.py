@@ -7,7 +7,7 @@ import pytest
 from stacpull.config.profiles import Profile, find_profile, profile_names
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
-from stacpull.net.logins.provider import HostPattern
+from stacpull.net.logins.profile import HostPattern
 from stacpull.net.logins.registry import KINDS, kind_class
 
 ROOT = Path(__file__).parents[2]

@@ -166,7 +166,7 @@ def test_the_table_sets_every_field() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
-        "provider",  # the profile of --credentials, if it is not an AWS profile
+        "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
         "s3.addressing_style",
         "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only

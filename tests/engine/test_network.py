@@ -4,7 +4,7 @@ import pytest
 
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import login_advice
-from stacpull.net.logins.provider import Provider
+from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 
 PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"
@@ -15,7 +15,7 @@ PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"
     [
         (PC, Options(), "planetary-computer"),
         ("https://cmr.earthdata.nasa.gov/stac/LPCLOUD", Options(), "earthdata"),
-        (PC, Options(provider=Provider("mine")), None),
+        (PC, Options(filled_profile=FilledProfile("mine")), None),
         (PC, Options(headers={"X-Key": Secret("k")}), None),
         ("https://landsatlook.usgs.gov/stac-server", Options(), "usgs"),
         ("https://landsatlook.usgs.gov/stac-server", Options(s3=S3Options(request_payer=True)), None),

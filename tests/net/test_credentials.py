@@ -11,7 +11,7 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.logins.provider import HostPattern
+from stacpull.net.logins.profile import HostPattern
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 from stacpull.urls import same_site

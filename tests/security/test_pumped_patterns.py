@@ -87,7 +87,7 @@ EXAMPLES: dict[str, str] = {
     "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
     "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
     "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
-    "net/logins/provider.py:_NAME": "a-b.c0.example",
+    "net/logins/profile.py:_NAME": "a-b.c0.example",
     "net/status.py:_ARCHIVED_BODY": "InvalidObjectState BlobArchived BlobBeingRehydrated",
     "net/status.py:_HTML_START": "\ufeff \n<!----> <!-- a --><!doctype html>",
     "net/status.py:_THROTTLED_BODY": "Rate limit exceeded. Throttling: SlowDown",

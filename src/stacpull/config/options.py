@@ -18,7 +18,7 @@ from msgspec.structs import asdict
 
 from stacpull import arguments
 from stacpull.arguments import Declaration, Reader, declaration, option
-from stacpull.net.logins.provider import Provider
+from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 
@@ -84,7 +84,7 @@ class Options:
         query: Query parameters (a key) that are sent only to the source's own host.
         credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name the missing
             ones when a run is resumed.
-        provider: The logins of a credential profile (`profile_options`).
+        filled_profile: The logins of a credential profile (`profile_options`).
         s3: How to access S3.
 
     Raises:
@@ -190,7 +190,7 @@ class Options:
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     credential_names: tuple[str, ...] = ()
-    provider: Provider | None = None
+    filled_profile: FilledProfile | None = None
     s3: S3Options = attrs.field(factory=S3Options)
     transport: Literal["auto", "aiohttp"] = option(
         "auto",

@@ -30,7 +30,7 @@ from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, ship
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
 from stacpull.net.logins.netrc import Netrc
-from stacpull.net.logins.provider import HostLogin, HostPattern, Key, Provider, Values, is_address
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern, Key, Values, is_address
 from stacpull.net.logins.registry import KINDS, kind_class
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
@@ -297,7 +297,7 @@ _S3_KEYS = ("access-key", "secret-key")
 # --- secrets ----------------------------------------------------------------------------------------------
 
 
-def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
+def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     """Return the complete logins of `profile` with their secrets.
 
     Raises:
@@ -310,7 +310,7 @@ def filled(profile: Profile, environ: Mapping[str, str]) -> Provider:
         if netrc.problem and any(table.netrc_host for table in profile.logins):
             raise UsageError(netrc.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
-    return Provider(profile.name, logins, profile.check)
+    return FilledProfile(profile.name, logins, profile.check)
 
 
 def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iterator[HostLogin]:
@@ -400,7 +400,7 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
         return None
     return attrs.evolve(
         options,
-        provider=filled(profile, environ),
+        filled_profile=filled(profile, environ),
         s3=attrs.evolve(options.s3, **_s3_settings(profile, options, environ)),
         per_host=min(options.per_host, profile.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),

@@ -207,7 +207,7 @@ async def _mirror_input(
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
     async with opened_workspace(dest_address, on_event) as workspace:
         stored = await store_input(workspace.destination.work, stop, source)
-        spec = _spec(stored, selection, options, options.credential_names if options.provider else ())
+        spec = _spec(stored, selection, options, options.credential_names if options.filled_profile else ())
 
         def begin(kept: Mapping[str, Any]) -> Run:
             return runs.begin(workspace.db, spec, SystemClock().time(), kept)

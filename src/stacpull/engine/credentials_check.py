@@ -17,7 +17,7 @@ from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
-from stacpull.net.logins.provider import Provider, is_address
+from stacpull.net.logins.profile import FilledProfile, is_address
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
@@ -40,7 +40,7 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
 
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
-    """Check whether the credentials of `options.provider` are accepted.
+    """Check whether the credentials of `options.filled_profile` are accepted.
 
     Args:
         options: With a profile (`config.profiles.with_profile`).
@@ -51,25 +51,25 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
         CredentialsError: The credentials are not accepted.
         SourceError: The service cannot be reached, or its response does not depend on credentials.
     """
-    provider = options.provider
-    if provider is None:
+    profile = options.filled_profile
+    if profile is None:
         raise UsageError("There are no credentials to check: name a profile.")
     if url is None:
-        urls = tuple(tried for tried in provider.check if _is_covered(tried, provider, options))
+        urls = tuple(tried for tried in profile.check if _is_covered(tried, profile, options))
     else:
-        urls = (_chosen(url, provider, options),)
+        urls = (_chosen(url, profile, options),)
     place = SourceAddress(next(iter(urls), ""), {}, {}, ())
     async with open_network(place, options, policy=_POLICY) as network:
         tokens = [] if network.logins is None else await network.logins.prove()
         for tried in urls:
-            await _ask(network, tried, lambda answered: _is_covered(answered, provider, options))
+            await _ask(network, tried, lambda answered: _is_covered(answered, profile, options))
         shown = [network.secrets.scrub(cut_url(tried)) for tried in urls]
     if not urls and not tokens:
-        raise UsageError(f"The profile {provider.name} has no URL to check: give --url URL.")
-    return CredentialsCheck(provider.name, (*(f"a token of {host}" for host in tokens), *shown))
+        raise UsageError(f"The profile {profile.name} has no URL to check: give --url URL.")
+    return CredentialsCheck(profile.name, (*(f"a token of {host}" for host in tokens), *shown))
 
 
-def _chosen(url: str, provider: Provider, options: Options) -> str:
+def _chosen(url: str, profile: FilledProfile, options: Options) -> str:
     """Return the user's URL without its own login, which would be used instead of the profile's.
 
     Raises:
@@ -79,18 +79,18 @@ def _chosen(url: str, provider: Provider, options: Options) -> str:
     plain = cut_url(head) + mark + query
     if not is_address(plain, web=False):
         raise UsageError("--url must be like https://host/path or s3://bucket/key.")
-    if not _is_covered(plain, provider, options):
+    if not _is_covered(plain, profile, options):
         where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
-        raise UsageError(f"The profile {provider.name} has no login {where}: the check would use none.")
+        raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
     return plain
 
 
-def _is_covered(url: str, provider: Provider, options: Options) -> bool:
+def _is_covered(url: str, profile: FilledProfile, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     rules = rules_of(url)
     if rules is not None and not rules.is_web:
-        return rules.has_credentials(options) or not provider.logins
-    return provider.login_for(*origin_of(url)) is not None
+        return rules.has_credentials(options) or not profile.logins
+    return profile.login_for(*origin_of(url)) is not None
 
 
 async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) -> None:

@@ -443,11 +443,11 @@ class DaskCluster(WorkerSupply):
                 f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "
                 "only: give the cluster TLS (docs/howto/dask.md)."
             )
-        profile = None if options.provider is None else options.provider.name
+        profile = None if options.filled_profile is None else options.filled_profile.name
         bare = attrs.evolve(
             settings.options,
             query={},
-            provider=None,
+            filled_profile=None,
             credential_names=(),
             s3=attrs.evolve(options.s3, keys=None),
         )

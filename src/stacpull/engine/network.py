@@ -108,7 +108,7 @@ def login_advice(source: str, options: Options) -> str | None:
     """Return the advice about a source whose assets require a login, if no credentials at all are given."""
     profile = wanted_profile(urlsplit(source))
     s3 = options.s3
-    given = options.provider or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
+    given = options.filled_profile or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
     if profile is None or given:
         return None
     return f"The assets of this source require a login: add --credentials {profile} (docs/credentials.md)."
@@ -164,8 +164,8 @@ async def open_network(
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = NetworkCounters(), NetworkEvents(on_notice, peers)
     logins = None
-    if options.provider is not None:
-        logins = Logins(options.provider, http, policy, clock, secrets, counters, events.warn)
+    if options.filled_profile is not None:
+        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         web,
         _gates(options, shares, clock, events),
@@ -248,7 +248,7 @@ def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     """
     host = chosen_host(address.url)
     is_chosen = address.named or literal_address(host) is not None
-    endpoints = () if options.provider is None else options.provider.endpoints
+    endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
     urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
     wanted = wanted_variable(urlsplit(address.url))
     is_near = wanted in address.credential_names and wanted_by_place(urlsplit(address.url))

@@ -109,7 +109,7 @@ async def continue_run(
     if input_file is None:
         await _refuse_unnamed(workspace, spec.source, address.url)
     missing = [name for name in spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query or options.provider):
+    if missing and not (address.headers or address.query or options.filled_profile):
         raise CredentialsError(
             f"The run was started with {' and '.join(missing)}: give it again to continue."
         )

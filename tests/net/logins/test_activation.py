@@ -15,7 +15,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.logins.activation import Activation
-from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret
 
@@ -39,8 +39,8 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
         api.files = files.url("/file")
         key = {"Authorization": Secret(basic(api.key, ""))}
         means = Activation("/data/v1/assets/", key, every=10, patience=1800)
-        provider = Provider("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
-        async with client_for(provider, clock) as client:
+        profile = FilledProfile("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
+        async with client_for(profile, clock) as client:
             yield World(clock, api, files, client)
 
 

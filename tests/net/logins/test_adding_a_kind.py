@@ -16,7 +16,7 @@ MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of ever
 
 from stacpull.arguments import whole
 from stacpull.net.logins.fixed import Fixed
-from stacpull.net.logins.provider import Key, Values
+from stacpull.net.logins.profile import Key, Values
 from stacpull.redact import Secret
 
 

@@ -15,7 +15,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.logins.grant import TokenGrant
-from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -43,8 +43,8 @@ async def world(*, client_secret: bool = False, with_password: bool = True) -> A
             del who["password"]
         grant = TokenGrant(identity.url("/token"), "cdse-public", **who)
         hosts = (HostPattern.read(downloads.url("")),)
-        provider = Provider("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))
-        async with client_for(provider, clock, secrets) as client:
+        profile = FilledProfile("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))
+        async with client_for(profile, clock, secrets) as client:
             yield World(clock, identity, downloads, client, secrets)
 
 

@@ -22,7 +22,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import Fixed, FixedLogin
 from stacpull.net.logins.login import LoginTransport
-from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 from stacpull.redact import Secret
 
@@ -66,7 +66,7 @@ def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
             WireServer({"/x": [Answer(body=b"x")]}) as other,
         ):
             login = HostLogin("own", (HostPattern.read(own.url("")),), Fixed(FIELDS))
-            async with client_for(Provider("p", (login,)), VirtualClock()) as client:
+            async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
                 assert type(client.route(other.url("/x")).transport) is HttpTransport
@@ -115,7 +115,7 @@ def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed,
     async def main() -> None:
         async with WireServer({"/x?key=planted": [Answer(body=b"x")]}) as own:
             login = HostLogin("own", (HostPattern.read(own.url("")),), means)
-            async with client_for(Provider("p", (login,)), VirtualClock()) as client:
+            async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
                 url = own.url("/x").replace("//", "//me:planted-word@")
                 if taken:
                     assert await get(client, url) == b"x"

@@ -18,7 +18,7 @@ from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
-from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.logins.sas import SasTokens, signed_url
 from stacpull.net.transport import TransferError
 
@@ -58,9 +58,9 @@ def test_the_recorded_token_is_parsed(shared_data: Path) -> None:
     assert (query["sig"], query["sr"], query["sp"]) == (["REDACTED"], ["c"], ["rl"])
 
 
-def provider(signing: Signing, blobs: Blobs) -> Provider:
+def profile(signing: Signing, blobs: Blobs) -> FilledProfile:
     tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
-    return Provider("pc", (HostLogin("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
+    return FilledProfile("pc", (HostLogin("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
 
 
 def test_the_signature_is_renewed_before_it_expires_and_when_refused() -> None:
@@ -71,7 +71,7 @@ def test_the_signature_is_renewed_before_it_expires_and_when_refused() -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(signing)
             await stack.enter_async_context(blobs)
-            client = await stack.enter_async_context(client_for(provider(signing, blobs), clock))
+            client = await stack.enter_async_context(client_for(profile(signing, blobs), clock))
             url = blobs.url("/data/x")
             assert await get(client, url) == DATA
             clock.now = 2579  # of 2700 seconds
@@ -97,7 +97,7 @@ def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(signing)
             await stack.enter_async_context(blobs)
-            client = await stack.enter_async_context(client_for(provider(signing, blobs), clock))
+            client = await stack.enter_async_context(client_for(profile(signing, blobs), clock))
             urls = [blobs.url(f"/data/{n}") for n in range(20)]
             assert await asyncio.gather(*(get(client, url) for url in urls)) == [DATA] * 20
             assert len(signing.requests) == 4
@@ -119,7 +119,7 @@ def test_a_signature_repeated_in_a_refusal_is_removed_from_the_message() -> None
         signing = Signing(clock)
         async with signing, Blobs(signing) as blobs:
             blobs.respond = lambda request, path, query: Answer(409, f"no, {query['sig']} is odd".encode())
-            async with client_for(provider(signing, blobs), clock) as client:
+            async with client_for(profile(signing, blobs), clock) as client:
                 with pytest.raises(TransferError, match=r"no, \*\*\* is odd"):
                     await get(client, blobs.url("/data/x"))
 
@@ -146,7 +146,7 @@ def test_a_failing_signing_service_stops_the_run(
         signing = Signing(clock)
         async with signing, Blobs(signing) as blobs:
             signing.respond = lambda *_: answer
-            async with client_for(provider(signing, blobs), clock) as client:
+            async with client_for(profile(signing, blobs), clock) as client:
                 fetching = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
                 for one in await asyncio.gather(*fetching, return_exceptions=True):
                     assert isinstance(one, error)
@@ -162,7 +162,7 @@ def test_an_unknown_container_is_requested_again_later() -> None:
         clock = VirtualClock()
         signing = Signing(clock)
         signing.known.clear()
-        async with signing, Blobs(signing) as blobs, client_for(provider(signing, blobs), clock) as client:
+        async with signing, Blobs(signing) as blobs, client_for(profile(signing, blobs), clock) as client:
             for _ in range(3):
                 with pytest.raises(TransferError):
                     await get(client, blobs.url("/data/x"))
@@ -184,7 +184,7 @@ def test_an_expiry_without_a_time_zone_is_in_utc(monkeypatch, end: str) -> None:
         )
         signing.respond = lambda *_: reply
         signing.valid.add("abc")
-        async with signing, Blobs(signing) as blobs, client_for(provider(signing, blobs), clock) as client:
+        async with signing, Blobs(signing) as blobs, client_for(profile(signing, blobs), clock) as client:
             for clock.now in (0, 3479, 3481):
                 assert await get(client, blobs.url("/data/x")) == DATA
             assert len(signing.requests) == 2

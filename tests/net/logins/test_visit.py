@@ -15,7 +15,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins.provider import HostLogin, HostPattern, Provider
+from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.logins.tokens import PASSING
 from stacpull.net.logins.visit import Visit
 from stacpull.net.transport import TransferError
@@ -43,8 +43,8 @@ async def world() -> AsyncIterator[World]:
     async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
         visit = Visit(HostPattern.read(urs.url("")), Secret(urs.wanted))
         hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
-        provider = Provider("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
-        async with client_for(provider, clock, secrets, waits.append) as client:
+        profile = FilledProfile("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
+        async with client_for(profile, clock, secrets, waits.append) as client:
             yield World(urs, centre, client, secrets, clock, second, waits)
 
 

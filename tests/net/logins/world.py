@@ -1,4 +1,4 @@
-"""A client with the logins of a provider, over real sockets."""
+"""A client with the logins of a profile, over real sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
-from stacpull.net.logins.provider import Provider
+from stacpull.net.logins.profile import FilledProfile
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
@@ -21,15 +21,15 @@ __all__ = ["client_for", "get"]
 
 @asynccontextmanager
 async def client_for(
-    provider: Provider,
+    profile: FilledProfile,
     clock: Clock,
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    """A client with the logins of `provider`."""
+    """A client with the logins of `profile`."""
     http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
-    logins = Logins(provider, http, RetryPolicy(), clock, secrets, counters, on_wait)
+    logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(
         {"http": http, "https": http},
         Gates(8, 8, clock),

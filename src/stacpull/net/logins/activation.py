@@ -26,7 +26,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
-from stacpull.net.logins.provider import Key, LoginKind, Values
+from stacpull.net.logins.profile import Key, LoginKind, Values
 from stacpull.net.transport import (
     BufferedResponse,
     RenamedResponse,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stacpull.arguments import field_name, read_text
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
+from stacpull.net.logins.profile import HostPattern, Key, LoginKind, Values
 from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.redact import Secret
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from stacpull.net.logins.provider import HostPattern, basic
+from stacpull.net.logins.profile import HostPattern, basic
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
 

@@ -13,7 +13,7 @@ from stacpull.models import Failure
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.logins.login import Login, LoginTransport
-from stacpull.net.logins.provider import LoginKind, Provider
+from stacpull.net.logins.profile import FilledProfile, LoginKind
 from stacpull.net.logins.tokens import Reply
 from stacpull.net.redirects import REDIRECTS
 from stacpull.net.retry import RetryPolicy, with_retries
@@ -56,7 +56,7 @@ class Logins:
     a transfer holds a permit while it waits for a token.
 
     Args:
-        provider: The credential profile.
+        profile: The credential profile.
         http: Sends the requests of the run and those of the logins.
         policy: The retries of requests to token services.
         clock: Measures time and sleeps.
@@ -67,7 +67,7 @@ class Logins:
 
     def __init__(
         self,
-        provider: Provider,
+        profile: FilledProfile,
         http: Transport,
         policy: RetryPolicy,
         clock: Clock,
@@ -79,21 +79,21 @@ class Logins:
         self.clock = clock
         self.secrets = secrets
         self.counters = counters
-        self._provider = provider
+        self._profile = profile
         self._policy = policy
         self._on_wait = on_wait
         gates = Gates(_AT_ONCE, _AT_ONCE, clock)
         self._client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
         self._shared: dict[int, tuple[LoginKind, Login]] = {}
         self._silent_until: dict[str, float] = {}
-        secrets.add(*provider.secrets)
+        secrets.add(*profile.secrets)
 
     def __repr__(self) -> str:
-        return f"<Logins of {self._provider.name}>"
+        return f"<Logins of {self._profile.name}>"
 
     def transport_for(self, url: str) -> Transport | None:
         """Return the transport that logs in to the host of `url`, or None if it has no login."""
-        login = self._provider.login_for(*origin_of(url))
+        login = self._profile.login_for(*origin_of(url))
         return None if login is None else login.kind.transport(url, login.sources, self)
 
     async def prove(self) -> list[str]:
@@ -104,7 +104,7 @@ class Logins:
             SourceError: A service cannot issue a token now.
         """
         hosts = []
-        for login in self._provider.logins:
+        for login in self._profile.logins:
             host = await login.kind.prove(login.sources, self)
             hosts += [] if host is None else [host]
         return hosts

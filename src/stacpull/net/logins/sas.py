@@ -21,7 +21,7 @@ from stacpull.arguments import field_name
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.provider import Key, LoginKind, Values, service_address
+from stacpull.net.logins.profile import Key, LoginKind, Values, service_address
 from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret

@@ -32,7 +32,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
-from stacpull.net.logins.provider import HostPattern, Key, LoginKind, Values
+from stacpull.net.logins.profile import HostPattern, Key, LoginKind, Values
 from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify

@@ -234,7 +234,7 @@ class HostLogin(msgspec.Struct, frozen=True):
     """The origins of its secrets, for messages: names of variables, a netrc file."""
 
 
-class Provider(msgspec.Struct, frozen=True):
+class FilledProfile(msgspec.Struct, frozen=True):
     """A credential profile with its secrets. The first login that covers a host is used."""
 
     name: str
