@@ -31,7 +31,7 @@ from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.paths import path_of
 from stacpull.ledger.planned_assets import drop_open
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.schema import STATE_DONE, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 
 SHA = Checksum("sha256", bytes(32))
@@ -223,7 +223,7 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
-            assert found == ((1, WRITTEN_ONCE) if is_first and renewed else (0, WRITTEN))
+            assert found == ((1, TO_WRITE) if is_first and renewed else (0, WRITTEN))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
             outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
 

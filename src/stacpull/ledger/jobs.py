@@ -27,9 +27,9 @@ from stacpull.ledger.schema import (
     STATE_FAILED,
     STATE_PENDING,
     STATE_RESERVED,
+    TO_WRITE,
     UNWRITTEN,
     WRITTEN,
-    WRITTEN_ONCE,
 )
 from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job, SourceLink
 from stacpull.planning.statements import STATEMENTS
@@ -172,7 +172,7 @@ def _take_over_items(db: sqlite3.Connection, run: int) -> None:
 
 
 _TAKE_OVER_ITEMS = (
-    f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {WRITTEN_ONCE}, written) WHERE id"
+    f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {TO_WRITE}, written) WHERE id"
 )
 
 
@@ -190,7 +190,7 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
     """Return final items past row `after` whose JSON is missing on disk or outdated."""
     rows = db.execute(
         f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
-        f"AND (written = {WRITTEN_ONCE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
         (after, limit),
     )
     return [row[0] for row in rows]

@@ -27,9 +27,9 @@ from stacpull.ledger.schema import (
     STATE_MISSING,
     STATE_PENDING,
     STATE_RESERVED,
+    TO_WRITE,
     UNWRITTEN,
     WRITTEN,
-    WRITTEN_ONCE,
 )
 from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
@@ -97,7 +97,7 @@ def reserve(
         _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
         db.executemany(
-            f"UPDATE items SET written = iif(written = {UNWRITTEN}, {WRITTEN_ONCE}, written), sha256 = NULL "
+            f"UPDATE items SET written = iif(written = {UNWRITTEN}, {TO_WRITE}, written), sha256 = NULL "
             "WHERE id = ?",
             [(item,) for item in items],
         )
@@ -258,7 +258,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 def release_document(db: sqlite3.Connection, item: int) -> None:
     """Release the name of an item's JSON that was never written: a file there is not the mirror's own."""
     db.execute(
-        f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {WRITTEN_ONCE}",
+        f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {TO_WRITE}",
         (item,),
     )
 
@@ -441,7 +441,7 @@ ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.m
 def renew_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     """Schedule the JSON of an item to be written again. If it was written, a file there is the mirror's."""
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-    db.execute(f"UPDATE items SET written = {WRITTEN_ONCE} WHERE id = ? AND written = {WRITTEN}", (item,))
+    db.execute(f"UPDATE items SET written = {TO_WRITE} WHERE id = ? AND written = {WRITTEN}", (item,))
 
 
 def put_failure(

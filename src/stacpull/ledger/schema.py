@@ -35,8 +35,8 @@ UNWRITTEN = 0
 """An item's JSON was never on disk: a file in its place does not belong to the mirror."""
 WRITTEN = 1
 """An item's JSON is on disk and up to date."""
-WRITTEN_ONCE = 2
-"""An item's JSON may be on disk and must be written (again): a file in its place belongs to the mirror."""
+TO_WRITE = 2
+"""An item's JSON must be written, the first time or again: a file in its place belongs to the mirror."""
 DAMAGED = 3
 """An item's JSON is lost or altered. It belongs to the mirror. The item is read and written again."""
 

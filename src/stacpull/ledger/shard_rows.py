@@ -26,7 +26,7 @@ from stacpull.ledger.paths import (
     item_hash,
     owned_path,
 )
-from stacpull.ledger.schema import UNWRITTEN, WRITTEN, WRITTEN_ONCE
+from stacpull.ledger.schema import TO_WRITE, UNWRITTEN, WRITTEN
 from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
@@ -272,7 +272,7 @@ class ShardRows:
             )
         if placed.is_outdated:
             self._db.execute(
-                "UPDATE items SET written = ? WHERE id = ? AND written = ?", (WRITTEN_ONCE, row, WRITTEN)
+                "UPDATE items SET written = ? WHERE id = ? AND written = ?", (TO_WRITE, row, WRITTEN)
             )
         return row, is_new
 
@@ -312,7 +312,7 @@ class ShardRows:
         )
         self._note_document(row, item)
         self._db.execute(
-            f"UPDATE items SET written = {WRITTEN_ONCE} WHERE written = {WRITTEN} "
+            f"UPDATE items SET written = {TO_WRITE} WHERE written = {WRITTEN} "
             "AND id = (SELECT parent FROM items WHERE id = ?)",
             (row,),
         )
