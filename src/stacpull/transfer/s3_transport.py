@@ -65,7 +65,7 @@ class _SentRequest(NamedTuple):
     """A request that `fastpath` has sent: its endpoint, its credentials, and the context of its response."""
 
     endpoint: Endpoint
-    identity: Credentials | None
+    credentials: Credentials | None
     context: AbstractAsyncContextManager[Response]
 
 
@@ -74,7 +74,7 @@ class _PlainGets:
 
     Args:
         endpoint: The endpoint of the bucket.
-        identity: The credentials; None for anonymous requests.
+        credentials: The credentials; None for anonymous requests.
         fields: The fields to sign.
         signer: Signs the requests.
         now: Returns the time in the format of signatures.
@@ -84,7 +84,7 @@ class _PlainGets:
     def __init__(
         self,
         endpoint: Endpoint,
-        identity: Credentials | None,
+        credentials: Credentials | None,
         fields: dict[str, str],
         *,
         signer: Signer,
@@ -94,7 +94,7 @@ class _PlainGets:
         ],
     ) -> None:
         self.endpoint = endpoint
-        self.identity = identity
+        self.credentials = credentials
         self._fields = fields
         self._signer = signer
         self._now = now
@@ -104,14 +104,14 @@ class _PlainGets:
 
     def rewritten(self, key: str) -> Rewritten:
         """Return the request for an object."""
-        endpoint, identity = self.endpoint, self.identity
+        endpoint, credentials = self.endpoint, self.credentials
         path = endpoint.path + encode_key(key)
-        if identity is None:
+        if credentials is None:
             return Rewritten(endpoint.origin + path, self._fields, "", self._opened)
         date = self._now()
         if date != self._date:
             self._date = date
-            self._signed = self._signer.signed_fields(self._fields, identity, endpoint.region, date=date)
+            self._signed = self._signer.signed_fields(self._fields, credentials, endpoint.region, date=date)
         signed = self._signed
         return Rewritten(endpoint.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
 
@@ -211,19 +211,19 @@ class S3Transport:
         known = self._credentials.known(signing=False)
         if not bucket or not key or known is None or not _is_unicode(url):
             return None
-        settings, identity = known
+        settings, credentials = known
         if may_sign(bucket, settings, self._options, redirected=redirected):
             known = self._credentials.known(signing=True)
             if known is None:
                 return None
-            identity = known[1]
+            credentials = known[1]
         endpoint = self._endpoint_of(bucket, settings)
         gets = self._gets.get(bucket)
-        if gets is None or gets.endpoint is not endpoint or gets.identity is not identity:
-            _, fields = self._fields({}, endpoint, identity)
-            opened = partial(self._opened, endpoint, identity)
+        if gets is None or gets.endpoint is not endpoint or gets.credentials is not credentials:
+            _, fields = self._fields({}, endpoint, credentials)
+            opened = partial(self._opened, endpoint, credentials)
             gets = self._gets[bucket] = _PlainGets(
-                endpoint, identity, fields, signer=self._signer, now=self._now, opened=opened
+                endpoint, credentials, fields, signer=self._signer, now=self._now, opened=opened
             )
         return gets.rewritten(key)
 
@@ -241,11 +241,11 @@ class S3Transport:
     def _opened(
         self,
         endpoint: Endpoint,
-        identity: Credentials | None,
+        credentials: Credentials | None,
         request: Request,
         context: AbstractAsyncContextManager[Response],
     ) -> AbstractAsyncContextManager[Response]:
-        return self._exchange(request, _SentRequest(endpoint, identity, context))
+        return self._exchange(request, _SentRequest(endpoint, credentials, context))
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`, and again if the response names another region or the credentials were renewed.
@@ -268,11 +268,11 @@ class S3Transport:
         settings = await self._credentials.settings()
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
         if sent is not None:
-            endpoint, identity, sending = sent
+            endpoint, credentials, sending = sent
         else:
             endpoint = self._endpoint_of(bucket, settings)
-            identity = await self._credentials.frozen() if signing else None
-            sending = self._http.open(self._request(request, endpoint, key, identity))
+            credentials = await self._credentials.frozen() if signing else None
+            sending = self._http.open(self._request(request, endpoint, key, credentials))
         for attempt in (1, 2, 3):
             is_answered = False
             try:
@@ -291,11 +291,11 @@ class S3Transport:
                 break
             if correction.region:
                 endpoint = self._remember(bucket, settings, correction.region)
-            elif identity is not None:
-                identity = await self._credentials.renew(identity)
-            sending = self._http.open(self._request(request, endpoint, key, identity))
+            elif credentials is not None:
+                credentials = await self._credentials.renew(credentials)
+            sending = self._http.open(self._request(request, endpoint, key, credentials))
         if refusal.status == _FORBIDDEN and _is_denial(refusal):
-            advice = _advice(self._options, may_sign=signing, signed=identity is not None)
+            advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
 
@@ -329,24 +329,24 @@ class S3Transport:
         return self._endpoints.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
 
     def _request(
-        self, request: Request, endpoint: Endpoint, key: str, identity: Credentials | None
+        self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
     ) -> Request:
         path, query = endpoint.path + encode_key(key), request.query
-        rest, fields = self._fields(request.headers, endpoint, identity)
-        if identity is not None:
+        rest, fields = self._fields(request.headers, endpoint, credentials)
+        if credentials is not None:
             fields = self._signer.sign(
-                request.method, path, fields, identity, endpoint.region, date=self._now(), query=query
+                request.method, path, fields, credentials, endpoint.region, date=self._now(), query=query
             )
         url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
         return request._replace(url=url, headers={**rest, **fields})
 
     def _fields(
-        self, headers: Mapping[str, str], endpoint: Endpoint, identity: Credentials | None
+        self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Return the header fields of a request: the unsigned and the signed ones."""
         rest, fields = _headers_for_s3(headers)
         fields["host"] = endpoint.host
-        if identity is not None and self._options.request_payer:
+        if credentials is not None and self._options.request_payer:
             fields["x-amz-request-payer"] = "requester"
         return rest, fields
 
