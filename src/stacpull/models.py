@@ -346,9 +346,9 @@ class BucketLocation(msgspec.Struct, frozen=True):
     ca_bundle: str | None = None
     """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
-    """The identity of the mirror that the objects below the prefix belong to."""
+    """The id of the mirror that the objects below the prefix belong to."""
     run: str = ""
-    """The identity of the last run, by which its processes recognise its lease."""
+    """The id of the last run, by which its processes recognise its lease."""
     scheme: str = "s3"
 
     @property

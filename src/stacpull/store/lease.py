@@ -12,7 +12,7 @@ if it was not renewed for a minute. Its age is measured by the clock of the serv
     another one, inactive             taken by a work directory without a ledger, which continues from the
                                       copy in the bucket; rejected for one with a ledger, which is outdated
 
-A work directory is known by the identity of its mirror. Its copies have the same identity, but another inode
+A work directory is known by the id of its mirror. Its copies have the same id, but another inode
 or another host.
 """
 

@@ -49,7 +49,7 @@ def bucket_of(work: Path) -> BucketLocation | None:
 
 
 def identified(work: Path, location: BucketLocation) -> BucketLocation:
-    """Return a bucket with the identity of the mirror whose ledger is, or will be, in `work`."""
+    """Return a bucket with the id of the mirror whose ledger is, or will be, in `work`."""
     if location.mirror:
         return location
     known = bucket_of(work)
