@@ -348,7 +348,9 @@ def _record_unchanged(
 def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> None:
     """Record failures, except those of assets that were planned again in the meantime."""
     for failure in failed:
-        found = db.execute(_FAILED, (state_of(failure.failure), failure.row, failure.generation)).fetchone()
+        found = db.execute(
+            _FAILED, (failed_state(failure.failure), failure.row, failure.generation)
+        ).fetchone()
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
             _forget_identities(db, [failure.row])
@@ -452,6 +454,6 @@ def put_failure(
     db.execute(_PUT_FAILURE, (item, key, failure.kind, message, failure.status, attempts, now))
 
 
-def state_of(failure: Failure) -> int:
+def failed_state(failure: Failure) -> int:
     """Return the state of an asset with this failure."""
     return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED

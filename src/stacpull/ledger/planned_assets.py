@@ -27,7 +27,7 @@ from stacpull.ledger.known_assets import (
     replan,
     version_to_confirm,
 )
-from stacpull.ledger.outcomes import put_failure, state_of
+from stacpull.ledger.outcomes import failed_state, put_failure
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Failure, FailureKind, ItemId, Job, PlannedItem, path_in_dest
 from stacpull.planning.names import path_hash
@@ -377,7 +377,7 @@ class AssetPlanner:
     ) -> None:
         """Record assets that cannot be fetched as planned. Assets that are done stay done."""
         for problem in problems:
-            old, state = existing.get(problem.key), state_of(problem.failure)
+            old, state = existing.get(problem.key), failed_state(problem.failure)
             if old is None:
                 values = (self._new_row(), item.row, problem.key, state, 0, self._run, *(None,) * 4)
                 self._db.execute(_INSERT_ASSET, values)
