@@ -272,8 +272,8 @@ class Validator(NamedTuple):
         return self.strong_etag is not None or self.last_modified is not None
 
     @property
-    def kept(self) -> str | None:
-        """The validator for a later conditional request: the ETag, else the date."""
+    def etag_or_date(self) -> str | None:
+        """The validator of a later conditional request."""
         return self.etag if self.etag is not None else self.last_modified
 
 
@@ -281,7 +281,7 @@ class VersionInDest(NamedTuple):
     """The version of an asset in DEST, for a conditional request."""
 
     validator: str
-    """The validator of its response: `Validator.kept`."""
+    """The validator of its response: `Validator.etag_or_date`."""
     size: int
     checksum_unverified: bool = False
     """True if the item states a checksum that was not verified for these bytes."""
@@ -400,7 +400,7 @@ class Arrival(msgspec.Struct, array_like=True):
     digest: bytes | None = None
     """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     etag: str | None = None
-    """The ETag of its response, or else its date (`Validator.kept`)."""
+    """The ETag of its response, or else its date (`Validator.etag_or_date`)."""
     unproven: bool = False
     """True if nothing proved its length (no Content-Length, no known size, no checksum)."""
     part: str = ""

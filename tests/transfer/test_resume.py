@@ -107,7 +107,7 @@ def test_a_strong_etag_needs_no_date():
 
 
 @pytest.mark.parametrize(
-    ("kept", "headers", "denied"),
+    ("etag_or_date", "headers", "denied"),
     [
         ('"v1"', {}, False),
         ('"v1"', {"ETag": '"v1"'}, False),
@@ -123,5 +123,5 @@ def test_a_strong_etag_needs_no_date():
         (V.last_modified, {"Last-Modified": "Sun, 31 Dec 2023 00:00:00 GMT"}, True),
     ],
 )
-def test_a_304_with_another_etag_is_rejected(kept: str, headers: dict[str, str], denied: bool):
-    assert denies(kept, CIMultiDict(headers)) is denied
+def test_a_304_with_another_etag_is_rejected(etag_or_date: str, headers: dict[str, str], denied: bool):
+    assert denies(etag_or_date, CIMultiDict(headers)) is denied

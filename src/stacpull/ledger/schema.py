@@ -163,7 +163,7 @@ CREATE TABLE assets(
     stated BLOB                            -- checksum stated by the source: algorithm, NUL, digest
 );
 CREATE INDEX assets_item ON assets(item);
--- assets.etag is the validator of conditional requests (`Validator.kept`): an ETag, else a date.
+-- assets.etag is the validator of conditional requests (`Validator.etag_or_date`): an ETag, else a date.
 --     done      of the bytes in place, at `origin`
 --     pending   of the earlier version, which is in place and is revalidated.
 --               NULL: the asset is fetched completely

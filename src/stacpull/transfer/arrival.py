@@ -32,7 +32,7 @@ def arrival_of(
     Returns:
         The asset with its name in DEST.
     """
-    etag = validator.kept
+    etag = validator.etag_or_date
     if etag is not None and not etag.isascii():  # it may not be valid Unicode
         etag = etag.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)

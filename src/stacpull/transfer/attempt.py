@@ -389,7 +389,7 @@ class _Attempt:
         part, self._part = self._part, None
         if part is None:
             return arrival_of(self._job, body.size, name, validator, body.content, verified=verified)
-        finished = await part.writer.finish(name, validator.kept, unproven=not verified)
+        finished = await part.writer.finish(name, validator.etag_or_date, unproven=not verified)
         digest = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
         return arrival_of(self._job, body.size, name, validator, finished, digest=digest, verified=verified)
 

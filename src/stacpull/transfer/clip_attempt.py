@@ -219,7 +219,7 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        finished = await part.finish(name, validator.kept)
+        finished = await part.finish(name, validator.etag_or_date)
         digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
         return arrival_of(job, file.size, name, validator, finished, digest=digest)
 

@@ -82,28 +82,28 @@ def range_headers(start: int, validator: Validator, stop: int | None = None) -> 
     return headers
 
 
-def change_headers(kept: str) -> dict[str, str]:
-    """Return the header fields that request an object only if it differs from the one that `kept` names.
+def change_headers(etag_or_date: str) -> dict[str, str]:
+    """Return the header fields that request an object only if it differs from the named version.
 
     Args:
-        kept: From `Validator.kept`: an ETag, which is compared weakly (RFC 9110, 13.1.2), or a date (13.1.3)
-            that `provable` accepted.
+        etag_or_date: An ETag, which is compared weakly (RFC 9110, 13.1.2), or a date (13.1.3) that `provable`
+            accepted.
     """
-    is_date = not kept.endswith('"') and moment_of(kept) is not None
-    return {"If-Modified-Since" if is_date else "If-None-Match": kept}
+    is_date = not etag_or_date.endswith('"') and moment_of(etag_or_date) is not None
+    return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 
 
-def denies(kept: str, headers: Mapping[str, str]) -> bool:
-    """Return True if the 304 to `change_headers` names another version than `kept`.
+def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
+    """Return True if the 304 to `change_headers` names another version than `etag_or_date`.
 
     A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). ETags are compared without `W/`
     (8.8.3.2), because a server may send the same tag as weak or strong. Dates must be equal, because a server
     also answers 304 to `If-Modified-Since` if an older file has replaced a newer one.
     """
     answer = validator_of(headers)
-    if "If-Modified-Since" in change_headers(kept):
-        return answer.last_modified is not None and answer.last_modified != kept
-    return answer.etag is not None and answer.etag.removeprefix("W/") != kept.removeprefix("W/")
+    if "If-Modified-Since" in change_headers(etag_or_date):
+        return answer.last_modified is not None and answer.last_modified != etag_or_date
+    return answer.etag is not None and answer.etag.removeprefix("W/") != etag_or_date.removeprefix("W/")
 
 
 def verdict(
