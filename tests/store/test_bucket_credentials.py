@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ProxyConnectionError
 from botocore.httpsession import get_cert_path
 
-from stacpull.errors import UsageError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.bucket_requests import BucketRequests
 from stacpull.store.s3_bucket import S3Bucket, located
@@ -214,6 +215,17 @@ def test_the_endpoint_of_the_environment_can_be_ignored(
     if ignored is not None:
         monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
     assert located(BucketLocation("bucket", "p", region="us-east-1")).endpoint_url == expected
+
+
+@pytest.mark.usefixtures("aws_files")
+def test_a_bucket_that_is_unreachable_through_a_proxy_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://me:planted@127.0.0.1:9")
+    bucket = S3Bucket(BucketLocation("bucket", "p", "http://h.example", region="us-east-1"))
+    lost = ProxyConnectionError(proxy_url="http://***:***@127.0.0.1:9", error="refused")
+    with pytest.raises(DestinationError) as caught, bucket.errors("read", ""):
+        raise lost
+    expected = "s3://bucket/p cannot be reached through the proxy http://127.0.0.1:9 (from ALL_PROXY): check"
+    assert str(caught.value).startswith(expected)
 
 
 def test_keys_in_the_environment_need_no_botocore(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from stacpull.errors import (
 from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.notices import SILENT_AFTER
 from stacpull.net.status import moment_of
-from stacpull.proxies import proxy_of
+from stacpull.proxies import Proxy, proxy_of
 from stacpull.redact import Secret, Secrets
 from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials, encode_key, silence_metadata
@@ -426,8 +426,10 @@ class S3Bucket:
                 f"The certificate of {self.name} is not trusted: name its authority with --ca-bundle. {error}"
             ) from error
         if is_unreachable:
+            proxy = _proxy_to(self.location, self.location.region or _USUAL_REGION)
+            way = "" if proxy is None else f" through the proxy {proxy}"
             raise DestinationError(
-                f"{self.name} cannot be reached: check the network and --dest-endpoint-url, "
+                f"{self.name} cannot be reached{way}: check the network and --dest-endpoint-url, "
                 "then run `stacpull resume`."
             ) from error
         if isinstance(error, exceptions.BotoCoreError):
@@ -908,6 +910,11 @@ def _session(location: BucketLocation) -> Any:
     return session
 
 
+def _proxy_to(location: BucketLocation, region: str) -> Proxy | None:
+    """Return the proxy for requests to a bucket."""
+    return proxy_of(endpoint_of(location.bucket, region, location.endpoint_url).origin)
+
+
 def _region(session: Any, location: BucketLocation) -> str:
     """Return the region of a bucket."""
     return location.region or session.get_config_variable("region") or _USUAL_REGION
@@ -936,7 +943,7 @@ def _client(
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     region = _region(session, location)
-    proxy = proxy_of(endpoint_of(location.bucket, region, location.endpoint_url).origin)
+    proxy = _proxy_to(location, region)
     if proxy is not None and proxy.problem is not None:
         raise DestinationError(proxy.problem)
     config = Config(
