@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
+import orjson
 import pytest
 from tests.acceptance.command import LABELS, SMALL
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
+from tests.sources.model_api import ModelApi
 
 from stacpull import Options, Secret, Selection, mirror, plan, resume, status
+from stacpull.models import PageRequest
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -63,6 +70,39 @@ def test_a_pushed_down_selection_makes_fewer_requests(small_hub):
     assert pushed.items_matched == plain.items_matched == 3
     assert pushed.items_seen == 3
     assert plain.items_seen == SMALL
+
+
+class Ending(ModelApi):
+    """Collection `a` has no items from 2020-01-05 on; collection `b` has."""
+
+    def _found(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = super()._found(query)
+        return [one for one in found if not (one["collection"] == "a" and after_the_end(one))]
+
+
+def after_the_end(item: dict[str, Any]) -> bool:
+    return item["properties"]["datetime"] > "2020-01-05"
+
+
+@pytest.mark.parametrize(
+    "collections", [Selection(collections=("a", "b")), Selection(all_collections=True)], ids=["named", "all"]
+)
+def test_a_collection_without_results_does_not_end_the_walk_of_the_next_one(collections):
+    """With labels, the first items of a collection without results are read during the walk."""
+    model, notices = Ending(count=20), []
+    chosen = attrs.evolve(collections, exclude_labels=("Pastures",), datetime="2020-01-06/2020-01-10")
+
+    def answer(request):
+        found = model.answer(PageRequest(request.url))
+        return Answer(body=orjson.dumps(found), headers={"Content-Type": "application/json"})
+
+    async def work():
+        paths = "", "/collections", "/search", *(f"/collections/{n}{e}" for n in "ab" for e in ("", "/items"))
+        async with WireServer({f"/v1{path}": answer for path in paths}) as server:
+            return await plan(server.url("/v1"), selection=chosen, on_event=notices.append)
+
+    assert asyncio.run(work()).items_matched == 5
+    assert not [one for one in notices if "of other collections" in getattr(one, "text", "")]
 
 
 def _patches(hub):

@@ -18,6 +18,7 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
+from stacpull.sources.pages import pages_from
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
 from stacpull.urls import parameter
@@ -42,8 +43,8 @@ class Walked:
         keep = compile_items(selection)
         self.starts = await source.starts(selection)
         for start in self.starts:
-            async for page in source.pages(
-                start.request, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
+            async for page in pages_from(
+                source, start, None, size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
             ):
                 self.names += [i["id"] for i in page.items if keep.judge(i) is None]
                 self.cursors.append((start.collection, page.next))
@@ -295,8 +296,8 @@ def test_other_collections_on_a_later_page_are_left_out_without_another_walk() -
     async def walk() -> list[str]:
         source = await open_source(API, MemoryReader(answer))
         (start,) = await source.starts(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
-        pages = source.pages(
-            start.request, page_size=PageSize(2), on_notice=lambda one: notices.append(one.text)
+        pages = pages_from(
+            source, start, None, size=PageSize(2), on_notice=lambda one: notices.append(one.text)
         )
         return [item["id"] async for page in pages for item in page.items]
 
@@ -325,7 +326,7 @@ def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
         return [
             item["id"]
             for start in await source.starts(selection)
-            async for page in source.pages(start.request, page_size=PageSize(10), on_notice=lambda _: None)
+            async for page in pages_from(source, start, None, size=PageSize(10), on_notice=lambda _: None)
             for item in page.items
         ]
 
@@ -397,8 +398,10 @@ def test_a_search_url_starts_at_each_of_its_collections(
     url: str, selection: Selection, starts: list[tuple[str, str]]
 ) -> None:
     found = Walked(ModelApi(), selection, url)
-    expected = [WalkStart(name, PageRequest(f"{API}/search{query}")) for name, query in starts]
-    assert found.starts == expected
+    selected = frozenset(selection.collections)
+    assert found.starts == [
+        WalkStart(name, PageRequest(f"{API}/search{query}"), selected) for name, query in starts
+    ]
 
 
 def test_the_query_in_source_is_kept_on_every_page() -> None:

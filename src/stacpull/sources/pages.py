@@ -35,6 +35,7 @@ from stacpull.sources.paging import (
     with_true_offset,
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import authority
 
 T = TypeVar("T")
@@ -120,6 +121,8 @@ async def pages_from(
 ) -> AsyncGenerator[Page]:
     """Yield the pages of one collection.
 
+    A page of a search has only items of the selected collections, even if the service ignores them.
+
     Args:
         source: The source.
         start: The start of its walk.
@@ -131,18 +134,35 @@ async def pages_from(
         ForgottenCursorError: The source no longer knows a page that it linked to.
         SourceError, CredentialsError: As for `Source.pages`.
     """
-    was_named = resumed is not None
+    was_named, has_others = resumed is not None, False
     try:
         pages = source.pages(resumed or start.request, page_size=size, on_notice=on_notice)
         async with aclosing(pages):
             async for page in pages:
-                was_named = True
-                yield page
+                was_named, own = True, page.items
+                if start.selected and parse_api_url(page.request.url).search:
+                    own = without_others(page.items, start.selected)
+                if len(own) < len(page.items) and not has_others:
+                    has_others = True
+                    text = f"{page.request.url} returns items of other collections, which are left out."
+                    on_notice(Notice("warning", text))
+                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
     except SourceError as error:
         failure = failure_of(error)
         if was_named and failure is not None and failure.status in _FORGOTTEN:
             raise ForgottenCursorError(str(error)) from error.__cause__
         raise
+
+
+def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
+    """Return the items that state no collection, or one of `collections` (empty: any)."""
+    if not collections:
+        return items
+    return [
+        item
+        for item in items
+        if not isinstance(item.get("collection"), str) or item["collection"] in collections
+    ]
 
 
 def index_of(collection: str, starts: Sequence[WalkStart]) -> int | None:

@@ -38,7 +38,7 @@ from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import failure_of, read_pages
+from stacpull.sources.pages import failure_of, read_pages, without_others
 from stacpull.sources.paging import PageSize, parameters_of, with_limit
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import add_parameters, parameters
@@ -146,17 +146,6 @@ def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capab
         takes.add("filter")
     post_body = body if capabilities.post else None
     return SearchEndpoint(url, frozenset(takes), post_body, as_json, frozenset(collections))
-
-
-def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
-    """Return the items that state no collection, or one of `collections` (empty: any)."""
-    if not collections:
-        return items
-    return [
-        item
-        for item in items
-        if not isinstance(item.get("collection"), str) or item["collection"] in collections
-    ]
 
 
 def items_endpoint(url: str) -> SearchEndpoint:

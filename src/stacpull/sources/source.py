@@ -85,6 +85,8 @@ class WalkStart(NamedTuple):
 
     collection: str
     request: PageRequest
+    selected: frozenset[str] = frozenset()
+    """The collections whose items the pages of a search may have; empty for all."""
 
 
 class Source(Protocol):

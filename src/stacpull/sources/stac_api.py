@@ -12,10 +12,7 @@ cannot be read, nothing is pushed down, and the walk itself reports the problem.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
-
-from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
@@ -42,7 +39,6 @@ from stacpull.sources.search_query import (
     members,
     search_endpoint,
     walk_verified,
-    without_others,
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
@@ -86,8 +82,6 @@ class StacApi(Source):
         """The walks of queries. The first element returns whether a request belongs to the walk."""
         self._unsplit: list[tuple[PageRequest, Notice]] = []
         """The first requests of walks that cannot be split, and the reason."""
-        self._selected: frozenset[str] = frozenset()
-        """The collections of the selection; empty for all."""
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection. Recent ones are not read again."""
@@ -108,26 +102,7 @@ class StacApi(Source):
         return document.body
 
     def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size.
-
-        A page of a search has only items of the selected collections, even if the service ignores them.
-        """
-        return self._of_selected(self._pages(start, page_size, on_notice), on_notice)
-
-    async def _of_selected(self, pages: AsyncGenerator[Page], on_notice: OnNotice) -> AsyncGenerator[Page]:
-        is_reported = False
-        async with aclosing(pages):
-            async for page in pages:
-                own = page.items
-                if parse_api_url(page.request.url).search:
-                    own = without_others(page.items, self._selected)
-                if len(own) < len(page.items) and not is_reported:
-                    is_reported = True
-                    text = f"{page.request.url} returns items of other collections, which are left out."
-                    on_notice(Notice("warning", text))
-                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
-
-    def _pages(self, start: PageRequest, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size."""
         size = page_size.at_most(self._most_items)
         for first, notice in self._unsplit:
             if first == start:
@@ -258,7 +233,7 @@ class ApiSource(StacApi):
 
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
         """Return one start per collection. If possible, leave out collections without the selected ids."""
-        self._selected = frozenset(() if selection.all_collections else names)
+        selected = frozenset(() if selection.all_collections else names)
         narrow = narrowing(selection)
         split = selection.split_walk > 1
         if split and not selection.push_down:
@@ -269,13 +244,14 @@ class ApiSource(StacApi):
             having = await self._with_ids(narrow.ids, frozenset(names), self._search(everywhere, known))
             if having is not None:
                 found = [name for name in names if name in having]
-                return [WalkStart(name, self._first_by_ids(name, narrow, known)) for name in found]
+                return [WalkStart(name, self._first_by_ids(name, narrow, known), selected) for name in found]
         if split:
             at_once = selection.split_walk
             return [
-                WalkStart(name, await self._first_of_split(name, narrow, known, at_once)) for name in names
+                WalkStart(name, await self._first_of_split(name, narrow, known, at_once), selected)
+                for name in names
             ]
-        return [WalkStart(name, self._first(name, narrow, known)) for name in names]
+        return [WalkStart(name, self._first(name, narrow, known), selected) for name in names]
 
     async def _with_ids(
         self, ids: tuple[str, ...], names: frozenset[str], endpoint: SearchEndpoint
@@ -376,7 +352,6 @@ class SearchSource(StacApi):
         if selection.split_walk > 1:
             raise UsageError("--split-walk needs a collection: use the API's root and -C.")
         wanted = tuple(dict.fromkeys(selection.collections))
-        self._selected = frozenset(wanted)
         for name in wanted:
             if self._named and name not in self._named:
                 raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
@@ -391,13 +366,14 @@ class SearchSource(StacApi):
     async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
         narrow = narrowing(selection)
         known = await self._known_capabilities() if narrow else NO_CAPABILITIES
+        selected = frozenset(selection.collections)
         if not known.search:
-            return WalkStart(collection, PageRequest(url))
+            return WalkStart(collection, PageRequest(url), selected)
         endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
         if not known.cql2_text:  # the query of SOURCE is sent with GET, where a filter is text
             endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
         first = self._query(endpoint, members(narrow, endpoint), narrow, PageRequest(url))
-        return WalkStart(collection, first)
+        return WalkStart(collection, first, selected)
 
 
 def _listed_collections(document: Document) -> dict[str, Json]:
