@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -301,6 +302,30 @@ def test_a_url_with_a_datetime_is_not_split() -> None:
         return notices
 
     assert asyncio.run(work()) == ["The walk is not split by time: the URL has a datetime itself."]
+
+
+class Littered(Dated):
+    """Each page with items has one entry that is not an item. `littered` are the pages of each part."""
+
+    littered: Counter[str | None]
+
+    def _page(self, request: PageRequest, query: Any) -> object:
+        page = super()._page(request, query)
+        assert isinstance(page, dict)
+        if page["features"]:
+            page["features"].append({"type": "Feature"})
+            self.littered[datetime_of(request)] += 1
+        return page
+
+
+def test_each_part_reports_how_many_entries_it_left_out() -> None:
+    api = Littered(count=80)
+    api.littered = Counter()
+    _, _, notices = walked(api, Selection(split_walk=2), size=2)
+    reported = [int(text.split()[0]) for text in notices if "entries of this walk are not items" in text]
+    expected = [number for number in api.littered.values() if number > 1]
+    assert len(expected) > 10
+    assert sorted(reported) == sorted(expected)
 
 
 def test_an_error_in_a_later_part_is_raised_in_order() -> None:

@@ -249,14 +249,13 @@ class _Part(msgspec.Struct):
     async def read(self) -> None:
         """Read the next page. An error is kept until it is this part's turn."""
         try:
-            page = await anext(self.upstream)
+            self.pages.append(page := await anext(self.upstream))
+            if page.next is None:
+                await anext(self.upstream)  # the end, where it reports what it left out
         except StopAsyncIteration:
             self.ended = True
         except Exception as error:  # noqa: BLE001 - raised in place of the page
             self.error, self.ended = error, True
-        else:
-            self.pages.append(page)
-            self.ended = page.next is None
 
 
 async def _in_order(
