@@ -424,6 +424,20 @@ def test_prefixes_beyond_max_items_are_not_listed(live):
     live(scenario)
 
 
+def test_an_item_that_is_listed_twice_does_not_take_the_listing_of_another(live):
+    async def scenario(world: World) -> None:
+        world.offer({"data": PREFIX})
+        page = orjson.loads(world.routes["/items.json"](None).body)
+        (item,) = page["features"]
+        page["features"] = [{**item, "id": f"URN:{name}"} for name in "aab"]
+        world.routes["/items.json"] = _json(page)
+        report = await world.mirror(Selection(expand_prefix=True, max_items=2))
+        assert (report.items_matched, report.assets_done, report.assets_failed) == (2, 8, 0)
+        assert sum(record.kind == "list" for record in world.s3.requests) == 2
+
+    live(scenario)
+
+
 def test_unavailable_credentials_for_a_listing_stop_the_run(live):
     async def scenario(world: World) -> None:
         world.offer({"data": PREFIX})

@@ -177,7 +177,7 @@ class Selector:
 
     async def plan_items(self, items: Sequence[Json], collection: str, page_url: str) -> Selected:
         """Filter a batch of a page's items, and plan the matches with their source items."""
-        selected, limit = Selected(), self._selection.max_items
+        selected = Selected()
         reasons = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
         matched = [one for one, reason in zip(ids, reasons, strict=True) if reason is None]
@@ -189,7 +189,7 @@ class Selector:
                 for item_id, item, reason in zip(ids, items, reasons, strict=True)
                 if reason is None and item_id not in known and _is_named(item)
             ]
-            found = await self._lookups.find(fresh if limit is None else fresh[: limit - self.matched])
+            found = await self._lookups.find(self._first(fresh))
         links: list[SourceLink] = []
         for item_id, item, reason in zip(ids, items, reasons, strict=True):
             if self._is_enough():
@@ -267,6 +267,14 @@ class Selector:
         if self._lookups is None or not self._lookups.is_needed:
             return NO_RESULTS
         return await self._lookups.find(items)
+
+    def _first(self, items: Iterable[tuple[ItemId, Json, str]]) -> list[tuple[ItemId, Json, str]]:
+        """Return the items that will be planned: each once, and not more than `--max-items`."""
+        distinct: dict[ItemId, tuple[ItemId, Json, str]] = {}
+        for one in items:
+            distinct.setdefault(one[0], one)
+        limit = self._selection.max_items
+        return list(distinct.values())[: None if limit is None else limit - self.matched]
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self.matched >= self._selection.max_items
