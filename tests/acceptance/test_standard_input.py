@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import environment, run
+from tests.acceptance.command import COMMAND, environment, run, wait_until
 
 from stacpull import Selection, sync
 
@@ -69,6 +72,22 @@ def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, n
     assert any(one.startswith("Nothing matched") for one in warnings)
     given(text)
     assert sync.plan(source).items_seen == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_plan_can_be_stopped_before_standard_input_ends(number: signal.Signals) -> None:
+    receiver, sender = os.pipe()
+    with open(receiver, "rb") as given, open(sender, "wb", buffering=0) as giver:  # noqa: PTH123 - descriptors
+        giver.write(json.dumps(ITEM).encode())
+        command = [str(COMMAND), "plan", "-"]
+        with subprocess.Popen(command, stdin=given, env=environment(), stderr=subprocess.PIPE) as process:
+            try:
+                assert wait_until(lambda: not select.select([given], [], [], 0)[0])
+                process.send_signal(number)
+                _, reported = process.communicate(timeout=20)
+            finally:
+                process.kill()
+    assert (process.returncode, reported.splitlines()[-1]) == (130, b"stacpull: Interrupted.")
 
 
 def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:

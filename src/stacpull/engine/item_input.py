@@ -15,8 +15,9 @@ import os
 import re
 import select
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ from stacpull.errors import InterruptedRunError, SourceError, UsageError, tempor
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error
+from stacpull.threads import StoppableThread
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -36,6 +38,8 @@ SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its items, a search of
 pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 """
+
+IsStopped = Callable[[], bool]
 
 INPUT_SCHEME: Final = "stdin:"
 _CHUNK = 1 << 20
@@ -141,7 +145,8 @@ async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike
     """
     own = dest / ".stacpull"
     part = own / "parts" / _PART  # if it is left by a kill, the next run removes it
-    return await asyncio.to_thread(_keep, own / "input", part, dest, source, stop)
+    thread = StoppableThread(stop)
+    return await thread.run(partial(_keep, own / "input", part, dest, source, thread.is_stopped))
 
 
 @asynccontextmanager
@@ -162,7 +167,8 @@ async def temporary_input(
     directory = await asyncio.to_thread(temporary_directory)
     try:
         path = Path(directory.name)
-        name = await asyncio.to_thread(_keep, path, path / _PART, path, source, stop)
+        thread = StoppableThread(stop)
+        name = await thread.run(partial(_keep, path, path / _PART, path, source, thread.is_stopped))
         yield StoredInput(name, path / _file_name(name))
     finally:
         await asyncio.to_thread(directory.cleanup)
@@ -191,20 +197,20 @@ def _file_name(source: str) -> str:
     return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
 
 
-def _keep(directory: Path, part: Path, named: Path, source: SourceLike, stop: asyncio.Event | None) -> str:
+def _keep(directory: Path, part: Path, named: Path, source: SourceLike, is_stopped: IsStopped) -> str:
     """Write the items of a source to a file of `directory`, by way of `part`; return the name of the input.
 
     Raises:
         UsageError: There are no items, or something is not an item.
         DestinationError: They cannot be written; `named` is named.
-        InterruptedRunError: `stop` was set.
+        InterruptedRunError: `is_stopped` returned True.
         BaseException: Any error that the source itself raises.
     """
     digest, of_source = hashlib.sha256(), list[OSError]()
 
     def chunks() -> Iterator[bytes]:
         try:
-            yield from _chunks(source, stop)
+            yield from _chunks(source, is_stopped)
         except OSError as error:
             of_source.append(error)
             raise
@@ -234,21 +240,21 @@ def _keep(directory: Path, part: Path, named: Path, source: SourceLike, stop: as
     return name
 
 
-def _chunks(source: SourceLike, stop: asyncio.Event | None) -> Iterator[bytes]:
+def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
     if source == STANDARD_INPUT:
-        yield from _standard_input(stop)
+        yield from _standard_input(is_stopped)
         return
     for line in lines_of(source):
-        if stop is not None and stop.is_set():
+        if is_stopped():
             raise InterruptedRunError("Stopped before all items were read. Run the command again.")
         yield line
 
 
-def _standard_input(stop: asyncio.Event | None) -> Iterator[bytes]:
-    """Yield the bytes of standard input; check `stop` at least every quarter second."""
+def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
+    """Yield the bytes of standard input; call `is_stopped` at least every quarter second."""
     descriptor, chunk = sys.stdin.fileno(), None
     while chunk != b"":
-        if stop is not None and stop.is_set():
+        if is_stopped():
             raise InterruptedRunError(
                 "Standard input had not ended yet: nothing of it is kept, give it again."
             )
