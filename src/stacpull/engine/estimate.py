@@ -136,8 +136,9 @@ class Estimate:
             return await self._report(dest)
 
     async def _report(self, dest: DestAddress | None) -> PlanReport:
-        started = self._clock.monotonic()
+        started, before = self._clock.monotonic(), self._network.counters.requests
         await self._walk()
+        walk_seconds = self._clock.monotonic() - started
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
         counts = self._primary + self._linked
@@ -176,7 +177,7 @@ class Estimate:
             assets_pages=counts.pages.total(),
             page_keys=dict(counts.pages),
             assets_refused=counts.refused,
-            seconds_estimated=_time_for(requests, walk_requests, seconds, self._options),
+            seconds_estimated=_time_for(requests, walk_requests - before, walk_seconds, self._options),
             assets_done=counts.done,
             assets_pending=counts.assets - counts.done,
             items_announced=self._announced,
@@ -452,7 +453,7 @@ def _bytes(
 
 
 def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:
-    """Return the seconds that `requests` take at the current rate, on all connections."""
+    """Return the seconds that `requests` take on all connections, if `made` ones took `seconds`."""
     if not made or not seconds:
         return None
     at_once = options.concurrency or options.per_host
