@@ -15,7 +15,7 @@ import attrs
 import orjson
 import pystac
 import pytest
-from tests.net.memory import Answer
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
 from stacpull import (
@@ -443,6 +443,18 @@ def test_unavailable_credentials_for_a_listing_stop_the_run(live):
         world.offer({"data": PREFIX})
         with pytest.raises(CredentialsError, match="nobody"):
             await world.mirror(Selection(expand_prefix=True), profile="nobody")
+
+    live(scenario)
+
+
+def test_an_error_ends_all_requests_for_sizes(live):
+    async def scenario(world: World) -> None:
+        world.routes["/slow.tif"] = lambda _: Answer(fault=Fault.SILENT)
+        slow = {f"slow {number}": {"href": world.server.url("/slow.tif")} for number in range(50)}
+        world.offer({**slow, "own": {"href": "s3://EODATA/tiles/39/B02.jp2"}})
+        with pytest.raises(CredentialsError, match="nobody"):
+            await plan(world.source, options=world.options(profile="nobody"))
+        assert not [task for task in asyncio.all_tasks() if "_size_of" in str(task.get_coro())]
 
     live(scenario)
 

@@ -26,7 +26,7 @@ from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import MemorySample, Selected, Selector
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
-from stacpull.errors import NotAMirrorError
+from stacpull.errors import NotAMirrorError, ungrouped
 from stacpull.events import Listener, Notice, Progress
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
@@ -321,10 +321,12 @@ class Estimate:
             Mean size per key in bytes, that of all keys for one without a sample; mean requests per asset.
         """
         before, samples = self._network.counters.requests, counts.samples
-        answers = await asyncio.gather(*(self._size_of(asset) for _, asset in samples))
+        with ungrouped():
+            async with asyncio.TaskGroup() as group:
+                answers = [group.create_task(self._size_of(asset)) for _, asset in samples]
         known: dict[str, list[int]] = {}
-        for (key, _), size in zip(samples, answers, strict=True):
-            if size is not None:
+        for (key, _), answer in zip(samples, answers, strict=True):
+            if (size := answer.result()) is not None:
                 known.setdefault(key, []).append(size)
         requests = self._network.counters.requests - before + self._tile_requests
         means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
