@@ -151,6 +151,25 @@ def test_capabilities_are_not_read_without_filters() -> None:
     assert [r.url for r in api.requests if r.url in {API, f"{API}/conformance"}] == []
 
 
+class Apart(ModelApi):
+    """It states its conformance classes only at `/conformance`, a page with links of its own."""
+
+    def answer(self, request: PageRequest) -> object:
+        answer = super().answer(request)
+        if request.url == f"{API}/conformance":
+            assert isinstance(answer, dict)
+            return {**answer, "links": [{"rel": "self", "href": request.url}]}
+        return answer
+
+    def _landing(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._landing().items() if name != "conformsTo"}
+
+
+def test_the_links_of_the_landing_page_and_the_classes_of_the_conformance_page_are_read() -> None:
+    found = Walked(Apart(), Selection(collections=ONE, filter='"eo:cloud_cover" = 3'))
+    assert [start.request.method for start in found.starts] == ["POST"]
+
+
 def test_an_api_without_capabilities_is_walked() -> None:
     selection = Selection(bbox=(2, 0, 8, 1))
     found = Walked(ModelApi(landing_fails=True, classes=()), selection, f"{API}/collections/a")

@@ -177,7 +177,7 @@ class StacApi(Source):
             root = self._api.root
             landing = self._landing if self._landing is not None else await self._object(root)
             if "conformsTo" not in landing:
-                landing = {**landing, **await self._object(f"{root}/conformance")}
+                landing = {**await self._object(f"{root}/conformance"), **landing}
             self._capabilities = capabilities_of(landing)
         return self._capabilities
 
