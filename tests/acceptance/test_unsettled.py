@@ -175,16 +175,20 @@ def _page_of(target: str) -> str:
 
 
 class Announcing(SmallApi):
-    """An API that announces more items than it has on its pages. The page `locked` (`a:1`) answers 403."""
+    """An API that announces more items than it has on its pages, except of the collection `silent`.
 
-    locked = ""
+    The page `locked` (`a:1`) answers 403.
+    """
+
+    locked = silent = ""
 
     def _page(self, name: str, request: Request) -> Answer:
         number = dict(parse_qsl(urlsplit(request.url).query)).get("page", "1")
         if self.locked == f"{name}:{number}":
             return Answer(403)
         answer = super()._page(name, request)
-        return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
+        total = {} if name == self.silent else {"numberMatched": 5}
+        return Answer(answer.status, orjson.dumps({**orjson.loads(answer.body), **total}))
 
 
 @pytest.mark.parametrize("limit", [None, 2])
@@ -217,6 +221,23 @@ def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resu
 
     resumed = asyncio.run(work())
     assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 9, 1)
+
+
+def test_the_total_stays_unknown_if_a_collection_that_announced_none_is_gone_before_a_resume(
+    tmp_path: Path,
+) -> None:
+    async def work() -> MirrorReport:
+        async with Announcing({"a": ["1", "2", "3"], "b": ["4", "5", "6"]}) as api:
+            api.silent, api.locked = "a", "b:2"
+            with pytest.raises(CredentialsError):
+                await mirror(api.url("/"), tmp_path / "m", selection=Selection(all_collections=True))
+            api.listed, api.locked = ["b"], ""
+            return await resume(tmp_path / "m")
+
+    resumed = asyncio.run(work())
+    assert (resumed.state, resumed.items_seen, resumed.items_unseen) == ("complete", 6, 0)
+    with closing(open_reader(tmp_path / "m")) as db:
+        assert counters(db, resumed.run)["items_announced"] is None
 
 
 class Stating(SmallApi):

@@ -214,8 +214,7 @@ class Walk:
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
         ahead = _ahead(position, starts, walked)
-        before = 0 if len(ahead) == len(starts) else None
-        self._announced = [before if position.announced is None else position.announced]
+        self._announced = [0 if position.collection is None else position.announced]
         self._collections = len(ahead)
         for number, start in enumerate(ahead):
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
