@@ -93,6 +93,14 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
         assert runs.load(db, taken_up.id).kept == taken_up.kept
 
 
+def test_the_same_command_without_a_kept_option_withdraws_it(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        first = runs.begin(db, SPEC, NOW, {"prune": True})
+        again = runs.begin(db, SPEC, NOW)
+        assert (again.id, again.kept) == (first.id, {})
+        assert runs.begin_again(db, again, NOW).kept == {}
+
+
 def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         started(db)
