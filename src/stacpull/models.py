@@ -428,6 +428,8 @@ class ResumePoint(NamedTuple):
     size: int
     validator: Validator
     total: int | None
+    origin: int | None = None
+    """The hash of the URL of the object (`redact.href_hash`)."""
 
 
 class TooLongError(Exception):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -264,6 +265,15 @@ def unsigned_url(url: str) -> str:
     if "?" not in url and "@" not in url and "/gAAAAA" not in url:
         return url  # nearly all URLs
     return _FERNET.sub("", cut_url(url))
+
+
+def href_hash(href: str) -> int:
+    """Return the hash of the origin of an asset: of its href without credentials and signature.
+
+    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
+    by chance, a request has the ETag of another URL, which is unlikely to match.
+    """
+    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
 def cut_cursor(url: str) -> str:

@@ -443,6 +443,25 @@ def test_ranges_of_another_file_are_not_continued(
     assert is_sound(dest)
 
 
+def test_ranges_of_the_planned_url_are_not_combined_with_those_of_an_alternate(
+    tmp_path: Path, host: RasterHost, large: bytes
+) -> None:
+    """Its server gives another file with the same header the same ETag."""
+    flipped = large[8:-4096].translate(bytes(byte ^ 1 for byte in range(256)))
+    host.files |= {"/scene.tif": large, "/other.tif": large[:8] + flipped + large[-4096:]}
+    host.stated = {"data": {"alternate": {"mirror": {"href": f"{host.url}/other.tif"}}}}
+    host.broken_after = 4
+    run = stacpull.mirror(
+        listed(host),
+        tmp_path / "m",
+        selection=Selection(clip=BOX, prefer=("http",)),
+        options=Options(retries=0, per_host=1),
+    )
+    assert asyncio.run(run).assets_clipped == 1
+    assert "/other.tif" in {path for path, _ in host.raster_requests()}
+    assert same_tiles(bytes_of(tmp_path / "m"), host.files["/other.tif"])
+
+
 def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
     tmp_path: Path, host: RasterHost, large: bytes
 ) -> None:

@@ -10,12 +10,12 @@ from stacpull.ledger.known_assets import (
     KnownAsset,
     Replanned,
     encoded_checksum,
-    href_hash,
     replan,
     version_to_confirm,
 )
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.redact import href_hash
 
 _HREF = "https://h.example/a"
 _OLD, _NEW = Checksum("sha256", b"o" * 32), Checksum("sha256", b"n" * 32)

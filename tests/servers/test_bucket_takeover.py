@@ -255,11 +255,11 @@ def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(
     async def scenario() -> None:
         files = await opened_parts(tmp_path / "files")
         parts = await asyncio.to_thread(StreamedParts, one, files, checksum="sha256")
-        part = await parts.create(1, 0, Validator('"v"'), 19 << 20)
+        part = await parts.create(1, 0, Validator('"v"'), 19 << 20, -77)
         await part.hash_with({"sha256": hashlib.sha256()})
         await part.put([(part.size, bytes(9 << 20))])
         await part.park()
-        assert await parts.point(1, 0) == ResumePoint(9 << 20, Validator('"v"'), 19 << 20)
+        assert await parts.point(1, 0) == ResumePoint(9 << 20, Validator('"v"'), 19 << 20, -77)
         monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
         await asyncio.to_thread(now_lost.__enter__)
         one._lease._valid_until = 0.0

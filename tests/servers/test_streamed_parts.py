@@ -287,16 +287,29 @@ def test_pieces_uploaded_before_a_kill_are_not_fetched_again(
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
 
 
+@pytest.mark.parametrize("has_moved", [False, True], ids=["its content", "its URL"])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_source_changed_after_a_kill_is_fetched_completely(
-    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, env: dict[str, str]
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    env: dict[str, str],
+    has_moved: bool,
 ) -> None:
     work = tmp_path / "work"
     kill_during_upload(work, location, stac, files, env)
     files.rate = 0
     changed = LONG[::-1]
-    files.put("long", changed)
-    ran = run(command_for(stac, work), env)
+    if has_moved:
+        stac.put("a", {"long": files.put("other", changed)})
+        files.etags["/other"] = files.etags["/long"]
+        more = ["--exclude-asset", "short"]  # another selection: the items are read again
+    else:
+        files.put("long", changed)
+        more = []
+    ran = run(command_for(stac, work, *more), env)
     assert ran.code == 0, ran.err
     assert digests(s3, location) == {"a/long": digest(changed)}
     assert left(s3, location) == []

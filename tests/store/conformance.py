@@ -94,15 +94,15 @@ class PartsContract:
 
     @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
     @pytest.mark.parametrize("total", [None, len(DATA)])
-    def test_a_parked_part_has_its_position_validator_and_total(
+    def test_a_parked_part_has_its_position_validator_total_and_origin(
         self, reopen: Reopen, validator: Validator, total: int | None
     ) -> None:
         async def scenario() -> None:
             parts = await reopen()
-            part = await parts.create(3, 2, validator, total)
+            part = await parts.create(3, 2, validator, total, -77)
             await part.put([(part.size, DATA[:1000])])
             await part.park()
-            expected = ResumePoint(1000, validator, total)
+            expected = ResumePoint(1000, validator, total, -77)
             assert await parts.point(3, 2) == expected
             assert await (await reopen()).point(3, 2) == expected
 

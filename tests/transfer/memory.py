@@ -21,6 +21,7 @@ class MemoryPart:
     pair: Pair
     validator: Validator
     total: int | None
+    origin: int | None = None
     data: bytearray = field(default_factory=bytearray)
     hashers: Mapping[str, Hasher] = field(default_factory=dict)
 
@@ -80,18 +81,29 @@ class MemoryParts:
     finished: dict[Pair, bytes] = field(default_factory=dict)
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the first chunk has been written."""
+    origin: int | None = None
+    """The hash of the URL that `park` records."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         part = self.parked.get((row, generation))
-        return None if part is None else ResumePoint(beginning(part.have), part.validator, part.total)
+        if part is None:
+            return None
+        return ResumePoint(beginning(part.have), part.validator, part.total, part.origin)
 
     def is_fresh(self, row: int, generation: int) -> bool:
         return (row, generation) not in self.parked
 
-    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> MemoryPart:
+    async def create(
+        self,
+        row: int,
+        generation: int,
+        validator: Validator,
+        total: int | None,
+        origin: int | None = None,
+    ) -> MemoryPart:
         assert (row, generation) not in self.open, "a part was left open"
         self.parked.pop((row, generation), None)
-        part = self.open[row, generation] = MemoryPart(self, (row, generation), validator, total)
+        part = self.open[row, generation] = MemoryPart(self, (row, generation), validator, total, origin)
         return part
 
     async def resume(self, row: int, generation: int) -> MemoryPart:
@@ -101,4 +113,5 @@ class MemoryParts:
     def park(self, row: int, data: bytes, validator: Validator, total: int | None) -> None:
         """Put a part there as an earlier attempt left it."""
         have = (Span(0, len(data)),) if data else ()
-        self.parked[row, 1] = MemoryPart(self, (row, 1), validator, total, bytearray(data), have=have)
+        part = MemoryPart(self, (row, 1), validator, total, self.origin, bytearray(data), have=have)
+        self.parked[row, 1] = part

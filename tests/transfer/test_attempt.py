@@ -19,6 +19,7 @@ from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing,
 
 from stacpull.models import Arrival, Checksum, CopySource, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
+from stacpull.redact import href_hash
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.part_writer import Hasher
 
@@ -48,6 +49,7 @@ def run(
     async def live() -> None:
         parts = MemoryParts()
         async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
+            parts.origin = href_hash(job(served.url).href)
             await act(Fetcher(opened, parts, small_limit=LIMIT, checksum=checksum), served, parts)
         assert not parts.open, "a part was left open"
 
@@ -285,6 +287,51 @@ def test_an_interrupted_body_is_resumed():
         assert (request.start, request.headers["if-range"]) == (HALF, '"v1"')
 
     run(Thing(LARGE), act)
+
+
+STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
+HREFS = [
+    pytest.param("/p/B%2002.tif?sig=renewed", {}, HALF, id="a renewed signature"),
+    pytest.param("/p/B%2002.tif?v=2&sig=x", {}, None, id="another query"),
+    pytest.param("/mirror/B%2002.tif", {}, None, id="another path"),
+    pytest.param("/mirror/B%2002.tif", {"checksum": STATED}, HALF, id="another path, and a checksum"),
+    pytest.param(
+        "/mirror/B02.tif", {"sha256": hashlib.sha256(LARGE).digest()}, HALF, id="another path, and a digest"
+    ),
+]
+
+
+@pytest.mark.parametrize(("href", "known", "start"), HREFS)
+def test_a_part_of_another_url_is_only_continued_under_a_checksum(
+    href: str, known: dict[str, object], start: int | None
+):
+    """Many servers call the first version of everything "1"."""
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        head = bytes(HALF) if start is None else LARGE[:HALF]
+        parts.park(1, head, V1, len(LARGE))
+        received = await fetcher.fetch(job(served.url, href=served.url + href, **known))
+        assert content(received, parts) == LARGE
+        assert [request.start for request in served.requests] == [start]
+        assert not parts.parked
+
+    run(Thing(LARGE), act)
+
+
+def test_an_alternate_does_not_continue_the_part_of_the_planned_url():
+    big = LARGE * 400
+
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(3 << 20)
+        wanted = job(served.url)
+        await refused(fetcher, wanted, FailureKind.TRUNCATED, retryable=True)
+        assert parts.parked[1, 1].size > 0
+        served.answer = Thing(big[::-1])
+        received = await fetcher.fetch(wanted.at((f"{served.url}/mirror.tif",)))
+        assert content(received, parts) == big[::-1]
+        assert [request.start for request in served.requests] == [None, None]
+
+    run(Thing(big), act)
 
 
 MD5_OF_LARGE = hashlib.md5(LARGE, usedforsecurity=False).hexdigest()

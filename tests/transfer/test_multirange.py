@@ -21,6 +21,7 @@ from stacpull.clock import SystemClock
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
+from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.multirange import (
@@ -68,6 +69,7 @@ def run(answer: Answer, act: Act, *, connections: int = 4, stall_timeout: float 
     async def live() -> None:
         parts = MemoryParts()
         async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
+            parts.origin = href_hash(job(served).href)
             fetcher = Fetcher(opened, parts, connections=connections, clock=FastClock())
             await act(fetcher, served, parts, opened)
             gates = list(opened.gates)

@@ -22,6 +22,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
+from stacpull.redact import href_hash
 from stacpull.s3_endpoint import endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
@@ -313,7 +314,7 @@ def test_a_part_resumes_under_a_condition_that_s3_obeys(
         replica.change("data", "a b/big.tif", LARGE)
         async with opened.open(Request(LARGE_JOB.href, "HEAD")) as response:
             its_date = Validator(None, response.headers["Last-Modified"])
-        parts = MemoryParts()
+        parts = MemoryParts(origin=href_hash(LARGE_JOB.href))
         parts.park(1, LARGE[:20_000], validator or its_date, len(LARGE))
         received = await Fetcher(opened, parts, small_limit=1000).fetch(LARGE_JOB)
         assert parts.finished[1, 1] == LARGE

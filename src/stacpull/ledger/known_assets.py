@@ -23,14 +23,13 @@ their first version "1", and a date says nothing about another file. So each row
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 from stacpull.digests import recorded
 from stacpull.ledger.compact import version_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, VersionInDest
-from stacpull.redact import unsigned_url
+from stacpull.redact import href_hash
 
 
 class KnownAsset(NamedTuple):
@@ -164,12 +163,3 @@ def is_same(known: KnownAsset, checksum: Checksum | None) -> bool:
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:
     """Return the stored form of a checksum: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
-
-
-def href_hash(href: str) -> int:
-    """Return the hash of the origin of an asset: of its href without credentials and signature.
-
-    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
-    by chance, the request has the ETag of another URL, which is unlikely to match.
-    """
-    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)

@@ -23,7 +23,6 @@ from stacpull.ledger.known_assets import (
     KnownAsset,
     Replanned,
     encoded_checksum,
-    href_hash,
     replan,
     version_to_confirm,
 )
@@ -31,7 +30,7 @@ from stacpull.ledger.outcomes import failed_state, put_failure
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, AssetProblem, Failure, FailureKind, ItemId, Job, PlannedItem, path_in_dest
 from stacpull.planning.names import path_hash
-from stacpull.redact import Secrets, is_signed
+from stacpull.redact import Secrets, href_hash, is_signed
 
 
 class PlanResult(msgspec.Struct):

@@ -45,7 +45,7 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.ledger.expected import integrity
-from stacpull.ledger.known_assets import encoded_checksum, href_hash
+from stacpull.ledger.known_assets import encoded_checksum
 from stacpull.ledger.outcomes import put_clip
 from stacpull.ledger.rates import RateInterval
 from stacpull.ledger.runs import RunSpec
@@ -64,6 +64,7 @@ from stacpull.ledger.schema import (
 from stacpull.models import Checksum, Clip, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
+from stacpull.redact import href_hash
 
 _NEW = "ledger.sqlite.new"
 _LOGS = ("-wal", "-journal", "-shm")
@@ -102,7 +103,7 @@ class FoundAsset(NamedTuple):
     origin: str | None
     etag: str | None = None
     etag_origin: int | None = None
-    """Hash of the place that the ETag belongs to (`known_assets.href_hash`)."""
+    """Hash of the place that the ETag belongs to (`redact.href_hash`)."""
     unproven: int | None = None
     stated_size: int | None = None
     media_type: str | None = None
@@ -376,7 +377,7 @@ class OldAsset(NamedTuple):
     etag: str | None
     unproven: int | None
     origin: int | None
-    """Hash of the place that the ETag belongs to (`known_assets.href_hash`)."""
+    """Hash of the place that the ETag belongs to (`redact.href_hash`)."""
 
 
 class OldItem(NamedTuple):

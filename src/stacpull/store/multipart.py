@@ -85,6 +85,8 @@ class UploadNote(msgspec.Struct, frozen=True):
     etag: str | None = None
     last_modified: str | None = None
     """The version of the source that the bytes belong to (`models.Validator`)."""
+    origin: int | None = None
+    """The hash of its URL (`redact.href_hash`)."""
     upload: str = ""
     """The upload ID of the service. Empty until the service has assigned it."""
 

@@ -82,7 +82,7 @@ def read_point(path: Path) -> ResumePoint | None:
     try:
         about = orjson.loads(read_regular(description_of(path), _DESCRIPTION_LIMIT))
         validator = Validator(about["etag"], about["last_modified"])
-        point = ResumePoint(_reach_of(path), validator, about["total"])
+        point = ResumePoint(_reach_of(path), validator, about["total"], about.get("origin"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return point if point.size and validator.resumable else None

@@ -1,7 +1,7 @@
 """Part files on disk, which are written piece by piece and never visible under a final name.
 
     parts/<row>.<generation>.part             the bytes so far
-    parts/<row>.<generation>.json             the description: ETag, Last-Modified, total size
+    parts/<row>.<generation>.json             the description: ETag, Last-Modified, size, hash of the URL
     parts/<row>.<generation>.have             the written ranges of a part with gaps (`store.part_log`)
     parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
@@ -88,8 +88,16 @@ class FileParts:
     def is_fresh(self, row: int, generation: int) -> bool:
         return (row, generation) not in self._known
 
-    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> FilePart:
-        sink = await _opened(partial(_create, self._path(row, generation), validator, total), self._directory)
+    async def create(
+        self,
+        row: int,
+        generation: int,
+        validator: Validator,
+        total: int | None,
+        origin: int | None = None,
+    ) -> FilePart:
+        path = self._path(row, generation)
+        sink = await _opened(partial(_create, path, validator, total, origin), self._directory)
         sink.durable = self._durable
         return FilePart(sink, self._known, (row, generation), resumable=validator.resumable)
 
@@ -311,7 +319,7 @@ def _close_unwanted(opened: asyncio.Future[_Sink]) -> None:
         opened.result().close()
 
 
-def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
+def _create(path: Path, validator: Validator, total: int | None, origin: int | None) -> _Sink:
     """Create the description, if there is a validator, then an empty part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
@@ -319,7 +327,12 @@ def _create(path: Path, validator: Validator, total: int | None) -> _Sink:
     log_of(path).unlink(missing_ok=True)
     if validator.resumable:
         new = about.with_suffix(".new")
-        text = {"etag": validator.etag, "last_modified": validator.last_modified, "total": total}
+        text = {
+            "etag": validator.etag,
+            "last_modified": validator.last_modified,
+            "total": total,
+            "origin": origin,
+        }
         new.unlink(missing_ok=True)
         with os.fdopen(open_regular(new, CREATE), "wb") as file:
             file.write(orjson.dumps(text))

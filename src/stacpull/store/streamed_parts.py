@@ -156,13 +156,18 @@ class StreamedParts:
             if part is None:
                 return None
             self._parked[pair] = part
-        return ResumePoint(part.size, part.validator, part.total) if part.size else None
+        return ResumePoint(part.size, part.validator, part.total, part.origin) if part.size else None
 
     def is_fresh(self, row: int, generation: int) -> bool:
         return (row, generation) not in self._known and self.files.is_fresh(row, generation)
 
     async def create(
-        self, row: int, generation: int, validator: Validator, total: int | None
+        self,
+        row: int,
+        generation: int,
+        validator: Validator,
+        total: int | None,
+        origin: int | None = None,
     ) -> _StreamedPart | FilePart:
         """Start an empty part. The upload of an earlier attempt is removed.
 
@@ -180,11 +185,10 @@ class StreamedParts:
                 await left.discard()
         piece = _LONGEST_PIECE if total is None else max(PIECE, -(-total // MOST_PIECES))
         if piece > _LONGEST_PIECE:
-            return await self.files.create(row, generation, validator, total)
-        key = self._store.staged.new_key(upload_name(pair))
-        note = UploadNote(
-            upload_name(pair), key, piece, total, etag=validator.etag, last_modified=validator.last_modified
-        )
+            return await self.files.create(row, generation, validator, total, origin)
+        name = upload_name(pair)
+        key, (etag, modified) = self._store.staged.new_key(name), validator
+        note = UploadNote(name, key, piece, total, etag=etag, last_modified=modified, origin=origin)
         return self._part(pair, note)
 
     async def resume(self, row: int, generation: int) -> _StreamedPart | FilePart:
@@ -314,6 +318,11 @@ class _StreamedPart:
     def total(self) -> int | None:
         """The size of the whole body in bytes, if known."""
         return self._note.total
+
+    @property
+    def origin(self) -> int | None:
+        """The hash of its URL (`redact.href_hash`)."""
+        return self._note.origin
 
     @property
     def have(self) -> Spans:

@@ -3,7 +3,7 @@
 An attempt consists of steps. Each step sends at most one request, and the response determines the next step:
 
     step          requests                result                           next step
-    start         nothing                 a part that can be resumed       resume
+    start         nothing                 a part of the same URL           resume
                                           the file in DEST (`Job`)         revalidate
                                           neither                          fetch_all
     resume        the rest of the part    206 or 416 of the same object    confirm (the part)
@@ -58,7 +58,7 @@ from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.redact import Secrets
+from stacpull.redact import Secrets, href_hash
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.checks import (
     EARLIER,
@@ -310,11 +310,19 @@ class _Attempt:
         """
         job, fetcher = self._job, self._fetcher
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
-        if point is not None:
+        if point is not None and self._is_of_object(point):
             return await self._resume(point)
         if job.version_in_dest is not None and await fetcher.has_file(job, None):
             return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
+
+    def _is_of_object(self, point: ResumePoint) -> bool:
+        """Return True if a part has the URL of this attempt, or if a digest will prove its content.
+
+        A validator belongs to one URL (RFC 9110, 8.8): two may both call their first version "1".
+        """
+        job = self._job
+        return point.origin == href_hash(job.href) or job.checksum is not None or job.sha256 is not None
 
     async def _resume(self, point: ResumePoint) -> Arrival | None:
         """Request the rest of the part that `point` describes.
@@ -475,7 +483,8 @@ class _Attempt:
         self._report_no_resume(info)
         kept = validator if info.keep else Validator()
         try:
-            writer = await fetcher.parts.create(job.row, job.generation, kept, info.total)
+            origin = href_hash(job.href)
+            writer = await fetcher.parts.create(job.row, job.generation, kept, info.total, origin)
         except TooLongError as error:
             raise TransferError(too_long(info.url, error)) from error
         part = self._opened(writer)

@@ -10,9 +10,10 @@ A file that cannot be clipped is fetched whole by another fetcher, and the reaso
 no pixel in the area, the asset gets `FailureKind.OUTSIDE`, which is not an error.
 
 After a kill or a failed attempt, received ranges are not requested again if the server sends a strong ETag.
-The part has a digest of that ETag and of the head of the clipped file as its validator. It is therefore not
-resumed after the source or the area has changed, and never as a part of the whole file. The item's checksum
-describes the whole file and cannot be compared; its size is compared with the one that the server states.
+The part has a digest of the URL, that ETag and the head of the clipped file as its validator. It is therefore
+not resumed after the source or the area has changed, and never as a part of the whole file. The item's
+checksum describes the whole file and cannot be compared; its size is compared with the one that the server
+states.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from stacpull.concurrency import for_each
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
+from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.tiff import FIRST_READ, TiffError
 from stacpull.tiff.clip_area import ClipArea
@@ -201,7 +203,7 @@ class ClipFetcher:
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
     ) -> Arrival:
-        fetcher, described = self._fetcher, _part_validator(version.validator, file)
+        fetcher, described = self._fetcher, _part_validator(version.validator, job.href, file)
         point = await self._parts.point(job.row, job.generation) if described.etag else None
         if point is not None and (point.validator, point.total) == (described, file.size):
             part = await self._parts.resume(job.row, job.generation)
@@ -224,11 +226,12 @@ class ClipFetcher:
         return arrival_of(job, file.size, name, validator, finished, digest=digest)
 
 
-def _part_validator(validator: Validator, file: ClippedFile) -> Validator:
+def _part_validator(validator: Validator, href: str, file: ClippedFile) -> Validator:
     """Return the validator of a part; it is empty if the part cannot be resumed."""
     if validator.strong_etag is None:
         return Validator()
     digest = hashlib.sha256(validator.strong_etag.encode("utf-8", "surrogateescape"))
+    digest.update(f"\0{href_hash(href)}\0".encode())
     digest.update(file.head)
     return Validator(f'"clip-{digest.hexdigest()}"')
 

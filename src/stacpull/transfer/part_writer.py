@@ -1,7 +1,8 @@
 """The interface between transfers and part files.
 
-A part belongs to one asset row in one generation (a refresh of an asset makes a new generation, so bytes of
-an old version are never continued with those of a new one). It is unfinished until `PartWriter.finish`.
+A part belongs to one asset row in one generation: a refresh of an asset makes a new generation, so bytes of
+an old version are never continued with those of a new one. It states the hash of its URL (`ResumePoint`),
+because the href of an asset may change within a generation. It is unfinished until `PartWriter.finish`.
 Before that, a reader of the mirror never sees it.
 
 `store.parts.FileParts` implements it on disk, `store.streamed_parts.StreamedParts` for a bucket.
@@ -105,10 +106,17 @@ class Parts(Protocol):
         """Return True if there are no bytes of the part."""
         ...
 
-    async def create(self, row: int, generation: int, validator: Validator, total: int | None) -> PartWriter:
+    async def create(
+        self,
+        row: int,
+        generation: int,
+        validator: Validator,
+        total: int | None,
+        origin: int | None = None,
+    ) -> PartWriter:
         """Start an empty part; the bytes of an earlier attempt are deleted.
 
-        `total` is the final size in bytes, if known.
+        `total` is the final size in bytes, if known; `origin` is the hash of the URL (`redact.href_hash`).
 
         Raises:
             TooLongError: The store cannot keep so many bytes.
