@@ -15,6 +15,7 @@ from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, pla
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
+from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
@@ -223,6 +224,30 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     bench = Bench(copied)
     bench.take_up()
     assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
+    bench.close()
+
+
+def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are where they were, as in a bucket, and the work directory has no mark of this boot."""
+    dest = tmp_path / "m"
+    bench = Bench(dest)
+    bench.take_up()
+    committed = bench.plan(planned("i", KEYS)).jobs
+    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed])
+    bench.publisher.publish()  # renamed, not recorded
+    copy_ledger(dest, tmp_path / "copy")
+    bench.destination.withdraw_trust()
+    bench.close()
+    for left in (dest / ".stacpull").glob("ledger.sqlite*"):
+        left.unlink()
+    (tmp_path / "copy").rename(ledger_path(dest))
+    removed: list[str] = []
+    monkeypatch.setattr(Destination, "remove", lambda _self, _directory, name: removed.append(name))
+    bench = Bench(dest)
+    bench.take_up()
+    assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
     bench.close()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.meta import set_adopting
+from stacpull.ledger.meta import forget_boot, set_adopting
 from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
@@ -191,7 +191,8 @@ def give_back(db: sqlite3.Connection) -> None:
 def copy_ledger(dest: Path, to: Path) -> None:
     """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it.
 
-    Whoever continues from the copy adopts the files that were stored after it was made.
+    Whoever continues from the copy adopts the files that were stored after it was made. Reserved files are
+    kept if their digest proves them.
 
     Raises:
         NotAMirrorError, DestinationError: as `open_reader`; also if the disk is full.
@@ -203,6 +204,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
             set_adopting(copy, adopting=True)
+            forget_boot(copy)
             copy.commit()
             copy.execute("PRAGMA journal_mode = DELETE")
 

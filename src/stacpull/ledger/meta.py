@@ -25,6 +25,14 @@ def set_boot(db: sqlite3.Connection, boot: str) -> None:
     _set(db, "sync_error", "")
 
 
+def forget_boot(db: sqlite3.Connection) -> None:
+    """Forget the last boot and a failed sync, in a copy of the ledger for another work directory.
+
+    That has no mark of the boot, which would count as a failed sync.
+    """
+    db.execute("DELETE FROM meta WHERE key IN ('boot', 'sync_error')")
+
+
 def had_sync_error(db: sqlite3.Connection) -> bool:
     """Return True if a sync of the last run failed: files that it did not record may be lost."""
     return bool(_get(db, "sync_error"))
