@@ -37,11 +37,12 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.meta import is_adopting
 from stacpull.models import BucketLocation, ResumePoint, Validator
 from stacpull.store import bucket as module
+from stacpull.store import bucket_requests, multipart
 from stacpull.store import lease as leases
-from stacpull.store import multipart
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 from stacpull.store.lease import Lease
+from stacpull.store.protocol import Placement
 from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
 from stacpull.store.streamed_parts import StreamedParts
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -244,6 +245,42 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
     with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
         put(one, "c/long", bytes(12 << 20))
     assert one.read("c/long") is None
+
+
+def test_objects_that_wait_for_a_connection_are_not_sent_when_the_lease_is_lost(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was suspended while one of many objects was sent."""
+    monkeypatch.setattr(bucket_requests, "CONNECTIONS", 1)
+    machines.lease("one").__enter__()
+    one, now_lost = machines.store("one"), machines.lease("two")
+    assert put(one, "c/a", b"first") is None
+    begin, begun = bucket_requests._Connection.begin, list[str]()
+
+    def suspended(connection: bucket_requests._Connection, exchange: bucket_requests._Exchange) -> None:
+        if exchange.request.method == "PUT" and "c/" in exchange.request.key:
+            begun.append(exchange.request.key)
+            one._lease._valid_until = 0.0
+        begin(connection, exchange)
+
+    monkeypatch.setattr(bucket_requests._Connection, "begin", suspended)
+    check, checking, checks = one._lease.check, threading.Lock(), list[None]()
+
+    def lose_before_the_second() -> None:
+        with checking:
+            checks.append(None)
+            if len(checks) == 2:
+                monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+                now_lost.__enter__()
+        check()
+
+    monkeypatch.setattr(one._lease, "check", lose_before_the_second)
+    staged = [Placement(f"{row}.0.1.whole", "c", str(row), may_replace=False) for row in range(5)]
+    for file in staged:
+        one.write_part(file.part, b"x")
+    with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
+        one.place_all(staged)
+    assert len(begun) == 1
 
 
 def test_a_body_that_arrives_is_not_stored_when_the_lease_is_lost(

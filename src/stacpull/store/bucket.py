@@ -438,8 +438,11 @@ class BucketStore(BufferedParts, BucketFiles):
         self._lease.check()
         stored: dict[str, Failure | None] = {}
         short = self._without_those_that_are_there([file for file in staged if file.body is not None])
-        requests = [
-            self.bucket.put_request(file.path, file.content(), self._condition(file)) for file in short
+        requests = [  # those that wait until the lease must be read again are sent alone, after a check
+            self.bucket.put_request(file.path, file.content(), self._condition(file))._replace(
+                may_begin=self._lease.is_recent
+            )
+            for file in short
         ]
         replies = self.bucket.send(requests, "write")
         for one, reply in zip(short, replies, strict=True):

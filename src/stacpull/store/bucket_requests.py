@@ -111,6 +111,8 @@ class ObjectRequest(NamedTuple):
     body: Body = b""
     sha256: str = EMPTY_BODY
     query: str = ""
+    may_begin: Callable[[], bool] | None = None
+    """Called before the request is sent. If it returns False, the request is not sent, and has no reply."""
 
 
 class ObjectReply(NamedTuple):
@@ -344,11 +346,14 @@ class BucketRequests:
 
     def rests(self, connection: _Connection) -> None:
         """Send the next request over an idle connection."""
-        if self._waiting:
+        while self._waiting:
             self._waiting_since = self._loop.time()
-            connection.begin(self._waiting.popleft())
-        else:
-            self._idle.append(connection)
+            exchange = self._waiting.popleft()
+            if exchange.request.may_begin is None or exchange.request.may_begin():
+                connection.begin(exchange)
+                return
+            exchange.conclude(None)
+        self._idle.append(connection)
 
     def lost(self, connection: _Connection, exchange: _Exchange | None = None) -> None:
         """Remove a connection. Other connections send the waiting requests and its unsent one."""

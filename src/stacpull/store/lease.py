@@ -188,6 +188,10 @@ class LeaseCheck:
             if self._lost is not None:
                 raise self._lost
 
+    def is_recent(self) -> bool:
+        """Return True if objects may be written without a check. It does not block."""
+        return not self._store.location.mirror or time.clock_gettime(_CLOCK) < self._valid_until
+
     def _look(self) -> None:
         for _ in range(_ATTEMPTS):
             requested_at = time.clock_gettime(_CLOCK)
