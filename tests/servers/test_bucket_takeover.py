@@ -132,6 +132,18 @@ def test_a_copied_work_directory_is_refused_while_the_original_is_used(
         pass
 
 
+def test_a_cloned_machine_is_refused_while_the_original_is_used(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host name, inodes and work directory are the same, and its boot is another one."""
+    with machines.lease("one", has_ledger=True):
+        monkeypatch.setattr(leases, "boot_id", lambda: "of the clone")
+        with pytest.raises(DestinationError, match="Another run is writing to s3://"):
+            machines.lease("one", has_ledger=True).__enter__()
+    with machines.lease("one", has_ledger=True) as moved:
+        assert (moved.continues, moved.before) == (False, None)
+
+
 def test_a_lease_that_is_not_renewed_expires_and_its_holder_gets_an_error(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

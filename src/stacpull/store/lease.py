@@ -5,15 +5,15 @@ times a minute, provided that it is still the run's own (`If-Match`). The lease 
 if it was not renewed for a minute. Its age is measured by the clock of the server.
 
     no owner                          taken (`If-None-Match`)
-    this work directory               always taken: the lock of the directory excludes other processes
+    this work directory, same boot    always taken: the lock of the directory excludes other processes
     a copy of it, active              rejected; a work directory may be moved to another place between runs
     a copy of it, inactive            taken
     another one, active               rejected
     another one, inactive             taken by a work directory without a ledger, which continues from the
                                       copy in the bucket; rejected for one with a ledger, which is outdated
 
-A work directory is known by the id of its mirror. Its copies have the same id, but another inode
-or another host.
+A work directory is known by the id of its mirror. Its copies have the same id, but another inode, host, or
+boot of the machine: a cloned machine may have the same host name and inodes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import orjson
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.redact import Secret
 from stacpull.store.protocol import OwnObject, RemoteStore
+from stacpull.system import boot_id
 
 LEASE_SECONDS = 60.0
 """A lease that was not renewed for this time has expired."""
@@ -69,6 +70,7 @@ class Lease:
         self._about = {
             "mirror": store.location.mirror,
             "host": platform.node(),
+            "boot": boot_id(),
             "work": str(store.work.absolute()),
             "inode": str(store.parts.stat().st_ino),
             "run": store.location.run,
@@ -122,7 +124,7 @@ class Lease:
         """Raise an error if another mirror is active there, or has a newer ledger."""
         owner = _read(self._store, stored)
         is_same = owner["mirror"] == self._about["mirror"]
-        if is_same and all(owner[name] == self._about[name] for name in ("host", "inode")):
+        if is_same and all(owner.get(name) == self._about[name] for name in ("host", "boot", "inode")):
             return
         other = f"{owner['work']} on {owner['host']}"
         if self._has_ledger and not is_same:
