@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,22 @@ def test_a_work_directory_takes_its_own_lease_again_after_a_kill(
         with pytest.raises(DestinationError, match="If it was killed, try again in"):
             machines.lease("two").__enter__()
         assert again.lost is None
+
+
+def test_a_lease_without_a_date_is_active(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = BucketStore._content
+
+    def dateless(store: BucketStore, path: str) -> tuple[Mapping[str, str], bytes] | None:
+        found = content(store, path)
+        if found is None:
+            return None
+        return {name: value for name, value in found[0].items() if name.lower() != "last-modified"}, found[1]
+
+    monkeypatch.setattr(BucketStore, "_content", dateless)
+    with machines.lease("one"), pytest.raises(DestinationError, match="Another mirror is writing to s3://"):
+        machines.lease("two").__enter__()
+    with machines.lease("two") as taken:
+        assert taken.continues
 
 
 def test_a_copied_work_directory_is_refused_while_the_original_is_used(

@@ -313,7 +313,7 @@ class BucketStore(BufferedParts, BucketFiles):
             return None
         headers, body = found
         now, written = (moment_of(headers.get(name, "")) for name in ("date", "last-modified"))
-        age = (now or time.time()) - (written or 0.0)
+        age = 0.0 if written is None else (now or time.time()) - written
         return OwnObject(body, headers.get("etag", ""), max(0.0, age))
 
     def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:

@@ -117,7 +117,7 @@ class OwnObject(NamedTuple):
     body: bytes
     etag: str
     age: float
-    """Seconds since it was written, by the clock of the server."""
+    """Seconds since it was written, by the clock of the server; 0 if the server does not state a date."""
 
 
 class StoredFiles(Protocol):
