@@ -395,7 +395,7 @@ class Arrival(msgspec.Struct, array_like=True):
     identity: int | None = 0
     """The identity of its part (`Store.write_part`), 0 until that is written.
 
-    None if the user's own file is adopted. The file in DEST then has another identity.
+    None if the user's own file is adopted: it may be a hard link of the part.
     """
     digest: bytes | None = None
     """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""

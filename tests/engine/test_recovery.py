@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.engine.arrivals import part_name_of
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import recovery
+from stacpull.engine.shared_downloads import linked_part
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
-from stacpull.models import FailureKind
+from stacpull.models import FailureKind, Validator
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
+from stacpull.transfer.arrival import arrival_of
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""
@@ -306,6 +309,30 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is
     assert [event.kind for event in bench.failed] == [FailureKind.EXISTS]
     assert (tmp_path / "c" / "i" / "a.tif").stat().st_ino == inode
     assert bench.states()["a"] != 2
+    bench.close()
+
+
+def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -> None:
+    """The run was killed once its part was a link of the file, and the next runs do not adopt."""
+    theirs = tmp_path / "c" / "i" / "a.tif"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"same")
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(planned("i", ["a"])).jobs[0]
+    part, is_link = linked_part(bench.destination, job, "c/i/a.tif")
+    name = part_name_of(arrival_of(job, 4, "a.tif", Validator(), part))
+    bench.destination.rename_part(part, name)
+    bench.close()
+    assert is_link
+    unstable = RecordingSync(fails=True)
+    bench = Bench(tmp_path, unstable)
+    with suppress(DestinationError):
+        bench.take_up()
+    bench.close()
+    bench = Bench(tmp_path)
+    bench.take_up()
+    assert (tree(tmp_path), bench.states(), parts(tmp_path)) == ({"c/i/a.tif": b"same"}, {"a": 0}, [])
     bench.close()
 
 

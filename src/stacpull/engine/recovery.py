@@ -17,7 +17,7 @@ disk. If the ledger could not record the failure, the missing boot mark shows it
 No reservation is released before everything was examined: a stop in between leaves it to the next start.
 
 A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so it
-is taken only if its sha256 agrees, and never removed.
+is taken only if its sha256 agrees, and never removed. A part that is a hard link of it is removed.
 """
 
 from __future__ import annotations
@@ -215,8 +215,18 @@ def _complete_parts(
             digest = _digest(store.state_of_part, entry.name, algorithm, is_stopped)
         if known is not None and digest != known.digest:
             continue
-        found[name.row] = _arrival(job, name, entry, digest)
+        arrival = _arrival(job, name, entry, digest)
+        if not _is_of_user(store, arrival):
+            found[name.row] = arrival
     return list(found.values())
+
+
+def _is_of_user(store: Store, part: Arrival) -> bool:
+    """Return True if a part is a hard link of the file in its place: a killed run was about to adopt it.
+
+    If it were published, that file would count as the mirror's, and might be removed.
+    """
+    return store.is_local and store.identity(part.directory, part.name) == (part.identity, part.size)
 
 
 def _is_complete(entry: PartEntry, name: CompletePartName, job: Job) -> bool:
