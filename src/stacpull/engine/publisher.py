@@ -224,7 +224,7 @@ class Publisher:
         self._sync_all(())
 
     def publish(self) -> None:
-        """Take one group through the steps 1 to 4, which also record the previous group."""
+        """Reserve, sync and rename the collected group, and record the previous one (steps 1 to 4)."""
         self._deadline = None
         self._finish_upload()
         group, self._group = self._group, _Group()

@@ -97,8 +97,8 @@ def recover(
 def mark_recovered(db: Connection, store: Store) -> None:
     """Record that recovery is complete: files that are written under this boot can be trusted.
 
-    The mark is written first. After a kill in between, the entry in the ledger is unchanged, which is
-    stricter.
+    The mark is written first. After a kill in between, the ledger still names the boot of the run before, and
+    files are examined as after a reboot.
     """
     boot = boot_id()
     store.trust(boot)

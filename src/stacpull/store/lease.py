@@ -211,7 +211,8 @@ class LeaseCheck:
 def _taken_over(store: RemoteStore) -> DestinationError:
     return DestinationError(
         f"Another mirror has taken over {store.name}, because this one did not renew its lease for "
-        f"{LEASE_SECONDS:.0f} seconds: continue there, or start again with an empty directory as --work."
+        f"{LEASE_SECONDS:.0f} seconds; or the run has ended, or {OWNER} was deleted. If another mirror is "
+        "active, continue there, or start again with an empty directory as --work."
     )
 
 
