@@ -89,8 +89,8 @@ def recover(
         trusted = evidence.is_trusted
         complete = _complete_parts(db, store, named, is_stopped, trusted=trusted, checksum=checksum)
     outcomes.release(db, lost)
-    kept = {part.part for part in complete}
-    _sweep(db, store, parts, kept, trusted=evidence.is_trusted)
+    complete_names = {part.part for part in complete}
+    _sweep(db, store, parts, complete_names, trusted=evidence.is_trusted)
     return RecoveredAssets(complete, in_place)
 
 
@@ -268,22 +268,22 @@ def parts_of_lost_worker(
     """
     parts = [one for one in _named(store.list_parts()) if one[1].row in rows]
     found = _complete_parts(db, store, parts, lambda: False, trusted=True, checksum=checksum)
-    kept = {part.part for part in found}
+    complete_names = {part.part for part in found}
     for entry, name in parts:
-        if entry.name not in kept and jobs.job_of(db, name.row, name.generation) is not None:
+        if entry.name not in complete_names and jobs.job_of(db, name.row, name.generation) is not None:
             store.drop_part(entry.name)
     return found
 
 
 def _sweep(
-    db: Connection, store: Store, parts: Sequence[PartEntry], kept: set[str], *, trusted: bool
+    db: Connection, store: Store, parts: Sequence[PartEntry], complete_names: set[str], *, trusted: bool
 ) -> None:
-    """Remove what cannot be resumed: all but the complete parts that are `kept`, and parts of open assets."""
+    """Remove what cannot be resumed: all but these complete parts, and parts of open assets."""
 
     def can_resume(row: int, generation: int) -> bool:
         return trusted and jobs.job_of(db, row, generation) is not None
 
     for entry in parts:
-        if entry.name.endswith(_NOT_RESUMED) and entry.name not in kept:
+        if entry.name.endswith(_NOT_RESUMED) and entry.name not in complete_names:
             store.drop_part(entry.name)
     store.sweep_parts(can_resume)
