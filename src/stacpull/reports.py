@@ -346,7 +346,7 @@ class VerifyReport(ReportTable, frozen=True):
     """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
     unproven: int
     """Files whose digest was not computed: none is known, or `quick` was given. Their size is checked, or
-    (JSON) that they exist."""
+    (JSON) that they exist. `StatusReport.assets_unproven` counts something else."""
     leftovers: int
     """Partial downloads, and files that a killed `--prune` did not remove. The next run finishes or removes
     them."""

@@ -9,7 +9,7 @@ the ledger's connection; the other threads only read files. Memory holds a few h
 row.
 
 A file is correct if its SHA-256 is the recorded one. Without a recorded digest, the size of an asset must
-match, and JSON must not be empty; these files are counted as unproven.
+match, and JSON must not be empty; these files are counted (`without_digest`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Findings:
 
     files: int = 0
     bytes: int = 0
-    unproven: int = 0
+    without_digest: int = 0
     leftovers: int = 0
     damaged: Counter[DamageKind] = field(default_factory=Counter)
     complete: bool = False
@@ -183,7 +183,7 @@ class Inspection:
         for expected, state in unit:
             self.findings.files += 1
             self.findings.bytes += state.size or 0
-            self.findings.unproven += expected.checked and state.digest is None
+            self.findings.without_digest += expected.checked and state.digest is None
             fault = judge(expected, state)
             if fault is not None:
                 self._damage(expected.path, fault, expected)

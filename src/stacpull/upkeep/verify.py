@@ -253,7 +253,7 @@ class _Check:
             obstructed=damaged["obstructed"],
             unreadable=damaged["unreadable"],
             unknown=damaged["unknown"],
-            unproven=findings.unproven,
+            unproven=findings.without_digest,
             leftovers=findings.leftovers,
             assets_pending=totals.get("assets_pending", 0),
             assets_failed=totals.get("assets_failed", 0),
