@@ -20,7 +20,7 @@ from botocore.httpsession import get_cert_path
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.bucket_requests import BucketRequests
-from stacpull.store.s3_bucket import S3Bucket, located
+from stacpull.store.s3_bucket import S3Bucket, resolved_location
 
 PROBE = """
 import json, os, socket, sys
@@ -132,9 +132,10 @@ from contextlib import closing
 
 from stacpull.models import BucketLocation
 from stacpull.store.bucket import BucketFiles
-from stacpull.store.s3_bucket import located
+from stacpull.store.s3_bucket import resolved_location
 
-with closing(BucketFiles(located(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1")))) as files:
+location = resolved_location(BucketLocation("bucket", "p", "http://127.0.0.1:9", "us-east-1"))
+with closing(BucketFiles(location)) as files:
     assert files.secrets and files.bucket.requests is not None
 print(sorted({"boto3", "botocore", "email", "html", "shutil", "urllib3"} & sys.modules.keys()))
 """
@@ -144,7 +145,7 @@ def setup_of(bucket: S3Bucket) -> tuple[object, ...]:
     """The credentials of requests to a bucket."""
     requests = bucket.requests
     assert isinstance(requests, BucketRequests)
-    return bucket.secrets, requests._credentials(), requests._endpoint, located(bucket.location)
+    return bucket.secrets, requests._credentials(), requests._endpoint, resolved_location(bucket.location)
 
 
 @pytest.fixture
@@ -196,10 +197,12 @@ def test_the_endpoint_of_the_environment_is_stored_without_a_slash_and_never_wit
 ) -> None:
     location = BucketLocation("bucket", "p", region="us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9/")
-    assert located(location).endpoint_url == "http://127.0.0.1:9"  # as --dest-endpoint-url is stored
+    assert (
+        resolved_location(location).endpoint_url == "http://127.0.0.1:9"
+    )  # as --dest-endpoint-url is stored
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://key:planted@127.0.0.1:9")
     with pytest.raises(UsageError, match="must not contain a user or a password") as caught:
-        located(location)
+        resolved_location(location)
     assert "planted" not in str(caught.value)
 
 
@@ -214,7 +217,7 @@ def test_the_endpoint_of_the_environment_can_be_ignored(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     if ignored is not None:
         monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
-    assert located(BucketLocation("bucket", "p", region="us-east-1")).endpoint_url == expected
+    assert resolved_location(BucketLocation("bucket", "p", region="us-east-1")).endpoint_url == expected
 
 
 @pytest.mark.usefixtures("aws_files")

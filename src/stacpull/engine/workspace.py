@@ -83,7 +83,7 @@ def open_workspace(
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
     """Return a bucket with the properties that a mirror stores, for a new run."""
-    known = bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].located(bucket))
+    known = bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].resolved_location(bucket))
     return replace(known, run=os.urandom(16).hex())
 
 

@@ -56,11 +56,11 @@ class S3(Scheme):
 
         return await list_prefix(client, prefix)
 
-    def located(self, location: BucketLocation) -> BucketLocation:
+    def resolved_location(self, location: BucketLocation) -> BucketLocation:
         """Return a bucket with the endpoint and region that the AWS tools would use."""
-        from stacpull.store.s3_bucket import located  # noqa: PLC0415 - few mirrors have one: 9 ms
+        from stacpull.store.s3_bucket import resolved_location  # noqa: PLC0415 - few mirrors have one: 9 ms
 
-        return located(location)
+        return resolved_location(location)
 
     def open_store(
         self,

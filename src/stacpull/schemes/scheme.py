@@ -131,7 +131,7 @@ class Scheme:
 
     # --- as DEST -----------------------------------------------------------------------------------------
 
-    def located(self, location: BucketLocation) -> BucketLocation:
+    def resolved_location(self, location: BucketLocation) -> BucketLocation:
         """Return DEST with the endpoint and region of this environment, which later runs keep.
 
         Raises:

@@ -863,7 +863,7 @@ def _no_credentials(location: BucketLocation, why: str) -> CredentialsError:
     )
 
 
-def located(location: BucketLocation) -> BucketLocation:
+def resolved_location(location: BucketLocation) -> BucketLocation:
     """Return a bucket with the endpoint and region of the current AWS configuration.
 
     They are stored with the mirror, so that a later run in another environment writes to the same place.
