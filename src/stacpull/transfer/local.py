@@ -36,7 +36,7 @@ _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_N
 _OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
 
 
-def path_of(url: str) -> Path:
+def local_path(url: str) -> Path:
     """Return the path that a `file:///` URL names (RFC 8089), without its query."""
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
@@ -52,7 +52,7 @@ class LocalTransport:
     def __init__(self, source: str, *, only_source: bool = False) -> None:
         self._url = source
         self._only_source = only_source
-        self._source = path_of(source)
+        self._source = local_path(source)
         self._root: Path | None = None
         self._directory = self._source
         """The directory of SOURCE, or SOURCE if it is one; known once a file was opened."""
@@ -105,7 +105,7 @@ class LocalTransport:
                 self._directory = self._source.parent
                 self._above = self._url[: self._url.rindex("/") + 1]
             self._root = self._directory.resolve()
-        possible = [path_of(url), Path(unquote(url.removeprefix("file://")))]
+        possible = [local_path(url), Path(unquote(url.removeprefix("file://")))]
         if url.startswith(self._above):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
             possible.insert(0, self._directory / url[len(self._above) :].lstrip("/"))
@@ -173,10 +173,10 @@ class LocalResponse:
             try:
                 chunk = await asyncio.to_thread(self._stream.read, min(size, left))
             except OSError as error:
-                message = f"{path_of(self.url)} cannot be read: {error.strerror}."
+                message = f"{local_path(self.url)} cannot be read: {error.strerror}."
                 raise _failed(FailureKind.HTTP, message) from error
             if not chunk:
-                message = f"{path_of(self.url)} became shorter while it was read."
+                message = f"{local_path(self.url)} became shorter while it was read."
                 raise _failed(FailureKind.TRUNCATED, message, retryable=True)
             left -= len(chunk)
             yield chunk
@@ -199,7 +199,7 @@ def _response(request: Request, file: _File) -> LocalResponse:
     headers["Content-Length"] = str(end - start)
     file.stream.seek(start)
     length = 0 if request.method == "HEAD" else end - start
-    url, named = request.url, path_of(request.url)
+    url, named = request.url, local_path(request.url)
     if file.path != named and (file.path.parent == named or re.search("[?#]", url)):
         url = file.path.as_uri()  # of the document, for a directory: its links are relative to this URL
     fields = HeaderFields({name.lower().encode(): value.encode() for name, value in headers.items()})
@@ -238,7 +238,7 @@ def _index(directory: Path) -> Path:
 
 def _shown(url: str) -> str:
     """Return a path for a message, shortened because a catalog may contain long ones."""
-    path = str(path_of(url))
+    path = str(local_path(url))
     return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 
 
