@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
-from stacpull.planning.prefixes import ListedObject, Listing, as_prefix, keys_of, object_of
+from stacpull.planning.prefixes import ListedObject, Listing, as_prefix, keys_of, object_asset
 from stacpull.selection import Selection
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
@@ -87,10 +87,10 @@ def test_a_prefix_that_could_not_be_listed_is_reported() -> None:
 
 def test_an_object_read_again_is_found_by_its_prefix() -> None:
     assets = ITEM["assets"]
-    assert object_of(assets, "data/qi/x.gml") == {"href": "s3://b/tiles/39/qi/x.gml"}
-    assert object_of(assets, "o") == {"href": "https://h.test/o.tif"}
-    assert object_of(assets, "gone/x") is None
-    assert object_of({"data": None}, "data") is None
+    assert object_asset(assets, "data/qi/x.gml") == {"href": "s3://b/tiles/39/qi/x.gml"}
+    assert object_asset(assets, "o") == {"href": "https://h.test/o.tif"}
+    assert object_asset(assets, "gone/x") is None
+    assert object_asset({"data": None}, "data") is None
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -105,14 +105,14 @@ def test_an_object_read_again_is_found_by_its_prefix() -> None:
 )
 def test_the_longest_of_nested_prefixes_locates_an_object(href: str, found: str, order: int) -> None:
     assets = {"data": {"href": "s3://b/p/"}, "data/qi": {"href": "s3://b/q"}}
-    assert object_of(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
+    assert object_asset(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
 
 
 def test_an_object_with_a_hashed_key_keeps_its_path() -> None:
     own = {**ITEM["assets"], "data/B02.jp2": {"href": "https://h.test/own.tif"}}
     planned = plan(LISTING, item={**ITEM, "assets": own}).assets[0]
-    assert object_of(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
-    assert object_of(own, "data/B02.jp2", planned.href) == {"href": "https://h.test/own.tif"}
+    assert object_asset(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
+    assert object_asset(own, "data/B02.jp2", planned.href) == {"href": "https://h.test/own.tif"}
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -12,7 +12,7 @@ from typing import Any, Final
 from stacpull.catalog.references import reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Clip, Json, MirroredFile
-from stacpull.planning.prefixes import object_of
+from stacpull.planning.prefixes import object_asset
 from stacpull.redact import cut_url, unsigned_url
 from stacpull.urls import is_remote, join, without_blanks
 
@@ -65,7 +65,7 @@ def stored_assets(
         elif remote is not None:
             stored[key] = _remote_asset(asset, remote, base)
     for key in mirrored.keys() - assets.keys():  # the item, read again, has prefixes instead of objects
-        found = object_of(assets, key)
+        found = object_asset(assets, key)
         if found is not None:
             stored[key] = _local_asset(
                 found, mirrored[key], directory, remote_href(found["href"], base), base

@@ -24,7 +24,7 @@ from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.item_plan import stated_of
-from stacpull.planning.prefixes import object_of
+from stacpull.planning.prefixes import object_asset
 from stacpull.planning.statements import why_not_ready
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ReadItem
@@ -251,7 +251,7 @@ def _of_all(failures: list[Failure]) -> Failure:
 
 def _hrefs_of(job: Job, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
     assets = document.get("assets")
-    asset = object_of(assets, job.key, job.href) if isinstance(assets, dict) else None
+    asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
     found = asset_hrefs(asset, base, prefer) if asset is not None else None
     if not isinstance(found, tuple):
         why = "its item, read again, does not list it any more"

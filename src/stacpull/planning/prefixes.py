@@ -111,7 +111,7 @@ def with_objects(
     return {**item, "assets": spread}
 
 
-def object_of(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
+def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key` from the assets of an item that was read again, or None.
 
     It may be an object of a prefix. The prefix is the one that `href`, its last URL, starts with. If there is
