@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.planning.kinds import AssetKind, kind_of
+from stacpull.planning.kinds import AssetKind, asset_kind
 
 API = "https://planetarycomputer.microsoft.com/api/data/v1/item"
 TABLE = [
@@ -40,4 +40,4 @@ TABLE = [
 def test_the_kind_of_an_asset_follows_from_name_and_type(
     href: str, media_type: str | None, kind: AssetKind
 ) -> None:
-    assert kind_of(href, media_type) is kind
+    assert asset_kind(href, media_type) is kind

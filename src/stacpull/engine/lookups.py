@@ -24,7 +24,7 @@ from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
-from stacpull.planning.kinds import AssetKind, kind_of
+from stacpull.planning.kinds import AssetKind, asset_kind
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.planning.statements import states_storage, storage_at
 from stacpull.plurals import count
@@ -222,7 +222,7 @@ class Lookups:
             media_type = asset.get("type")
             if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
                 continue
-            if kind_of(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
+            if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
                 yield key, hrefs[0]
 
     def _wanted(self, key: str, found: tuple[ListedObject, ...] | Failure) -> Listing | Failure:

@@ -31,7 +31,7 @@ from stacpull.models import (
     Unread,
 )
 from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.kinds import AssetKind, kind_of, kind_of_type, plain_suffix, suffix_of
+from stacpull.planning.kinds import AssetKind, asset_kind, asset_kind_of_type, plain_suffix, suffix_of
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, document_name, fold, safe_segment, with_salted_hash
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
@@ -260,7 +260,7 @@ class _ItemPlan:
             return
         naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
         planned = replace(self._placed(key, naming, asset), href=hrefs[0], alternates=hrefs[1:])
-        kind = kind_of(planned.href, planned.media_type)
+        kind = asset_kind(planned.href, planned.media_type)
         if kind is AssetKind.PREFIX:
             self._add_prefix(key, planned.href)
         elif kind is AssetKind.PAGE and not self.options.include_pages:
@@ -288,7 +288,7 @@ class _ItemPlan:
 
 def _is_file_type(media_type: Any) -> bool:
     """Return whether an asset of this media type is a file, except by its href."""
-    return media_type is None or (isinstance(media_type, str) and kind_of_type(media_type) is None)
+    return media_type is None or (isinstance(media_type, str) and asset_kind_of_type(media_type) is None)
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:

@@ -38,14 +38,14 @@ _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
 """A placeholder for a number in the URL of a map tile."""
 
 
-def kind_of(href: str, media_type: str | None) -> AssetKind:
+def asset_kind(href: str, media_type: str | None) -> AssetKind:
     """Return the kind of the asset at this absolute href.
 
     A page is recognised by its media type, or by a URL with a computation: a template of map tiles, a
     renderer with the item (`collection=…&item=…`) or file (`url=…`) as a parameter, or an OGC service
     (`service=…&request=…`, OGC 06-121r9, 7.2). A bucket, and a key that ends with a slash, are prefixes.
     """
-    kind = kind_of_type(media_type) if media_type is not None else None
+    kind = asset_kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
         return kind
     if is_in_object_store(href):
@@ -56,7 +56,7 @@ def kind_of(href: str, media_type: str | None) -> AssetKind:
 
 
 @cached_if_short(1024)
-def kind_of_type(media_type: str) -> AssetKind | None:
+def asset_kind_of_type(media_type: str) -> AssetKind | None:
     """Return the kind of assets with this media type; None if their hrefs decide."""
     return _KIND_OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 
