@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
-from tests.security.sources import COLLECTION, Source, feature
+from tests.security.sources import COLLECTION, Source, feature, json_answer
 
 from stacpull import MirrorReport, Options, Selection, SourceError, failures, mirror
 from stacpull.net.addresses import AddressPolicy
@@ -245,3 +245,32 @@ def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: byt
 
     report = asyncio.run(course())
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 0)
+
+
+def chunked(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize("right", [1000, 20 * MIB])
+def test_a_body_is_cut_off_at_the_size_that_the_item_states(tmp_path: Path, right: int) -> None:
+    """The item is read again, as for any other content than it states."""
+    body = bytes(20 * MIB)
+
+    async def course() -> tuple[MirrorReport, int]:
+        async with Source(others=lambda _: chunked(body)) as source:
+            source.features = [feature("one", {"a": source.url("/a.tif")})]
+            source.features[0]["assets"]["a"]["file:size"] = 1000
+            own = feature("one", {"a": source.url("/a.tif")})
+            own["assets"]["a"]["file:size"] = right
+            source._routes = {**source._routes, "/collections/c/items/one": lambda _: json_answer(own)}
+            report = await mirror(source.api, tmp_path / "m", options=Options(retries=1))
+            return report, sum(r.target == "/collections/c/items/one" for r in source.requests)
+
+    report, readings = asyncio.run(course())
+    assert readings == 1
+    assert report.assets_done == (right > 1000)
+    if right == 1000:
+        assert report.bytes_fetched < 10 * MIB
+        (failed,) = failures(tmp_path / "m")
+        assert "more than the 1000 bytes that the item states" in failed.message

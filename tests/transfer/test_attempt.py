@@ -572,10 +572,28 @@ def test_another_size_than_the_item_states(body: bytes):
     run(Thing(body), act)
 
 
-def test_a_wrong_size_is_detected_before_the_end_of_the_body():
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool):
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
         served.cut(2 << 20, "stall")
-        await refused(fetcher, job(served.url, size=5000), FailureKind.CHECKSUM, retryable=True)
+        message = await refused(fetcher, job(served.url, size=5000), FailureKind.CHECKSUM, retryable=True)
+        assert "5000" in message
+        assert not parts.parked
+
+    thing = Thing(LARGE * 400)
+    if coded:
+        thing = Thing(gzip.compress(LARGE * 400, 1), headers={"Content-Encoding": "gzip"})
+    run(lambda request: replace(thing(request), framing=framing), act)
+
+
+def test_a_wrong_size_is_detected_before_the_end_of_a_resumed_body():
+    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+        served.cut(1 << 20)
+        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
+        served.cut(1 << 20, "stall")
+        known = job(served.url, size=(1 << 20) + 5000)
+        await refused(fetcher, known, FailureKind.CHECKSUM, retryable=True)
 
     run(Thing(LARGE * 400), act)
 

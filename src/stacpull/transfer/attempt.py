@@ -47,6 +47,7 @@ from stacpull.models import (
     Arrival,
     Checksum,
     CopySource,
+    Failure,
     FailureKind,
     Job,
     ResumePoint,
@@ -74,6 +75,7 @@ from stacpull.transfer.checks import (
     is_page_instead,
     may_state,
     mismatch,
+    more_than_stated,
     page_instead,
     promised,
     shortfall,
@@ -510,8 +512,12 @@ class _Attempt:
         self, part: _OpenPart, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]
     ) -> Body:
         """Write a body into the part, over several connections if that is possible and faster."""
-        fetcher, host = self._fetcher, host_of(info.url)
+        fetcher, host, stated = self._fetcher, host_of(info.url), self._job.size
         part.keep, part.is_continued = info.keep, True
+        if stated is not None and info.total is None:
+            chunks = _up_to(stated - part.writer.size, chunks, more_than_stated(info.url, stated))
+        elif stated is not None and info.total is not None and info.total > stated:
+            raise TransferError(wrong_size(info.url, info.total, stated))
         is_split = host not in fetcher.without_ranges and _has_ranges(info, response)
         download = MultiRangeDownload(
             fetcher.client,
@@ -628,6 +634,15 @@ async def _beginning(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, 
         if size > enough:
             return b"".join(taken), False
     return b"".join(taken), True
+
+
+async def _up_to(most: int, chunks: AsyncIterator[bytes], failure: Failure) -> AsyncIterator[bytes]:
+    """Yield `chunks`, up to the failure of those with more than `most` bytes."""
+    async for chunk in chunks:
+        most -= len(chunk)
+        if most < 0:
+            raise TransferError(failure)
+        yield chunk
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:

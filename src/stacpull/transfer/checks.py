@@ -307,6 +307,12 @@ def wrong_size(url: str, size: int, stated: int) -> Failure:
     return failed(FailureKind.CHECKSUM, url, what, again=True)
 
 
+def more_than_stated(url: str, stated: int) -> Failure:
+    """Return the failure of a body that goes beyond the size that the item states."""
+    what = f"sent more than the {stated} bytes that the item states (file:size)"
+    return failed(FailureKind.CHECKSUM, url, what, again=True)
+
+
 def failed(
     kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
 ) -> Failure:
