@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from stacpull.models import Json
+
+MOST_VALUES: Final = 4_000_000
+"""The most values of a document of usual size. Recorded items have one per 11 to 26 bytes."""
+
+
+def count_values(data: bytes) -> int:
+    """Return an upper bound of the number of values in a JSON text, without decoding it."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{") + 1
 
 
 def object_or_empty(value: object) -> Json:
@@ -25,7 +33,9 @@ def objects_in(value: object) -> list[Json]:
 
 
 def parsed_object(data: bytes) -> Json | None:
-    """Return the object that a JSON text holds; None if it is not a JSON object."""
+    """Return the object that a JSON text holds; None if it is not one, or has more than `MOST_VALUES`."""
+    if len(data) > MOST_VALUES and count_values(data) > MOST_VALUES:
+        return None
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:

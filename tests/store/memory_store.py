@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from stacpull.models import Checksum, Failure, FailureKind
 from stacpull.store.complete_parts import parse_complete_part
-from stacpull.store.inspection import digest_by
+from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, FileState, IsStopped, PartEntry, StagedFile, StoredFiles, never
 
@@ -77,7 +77,7 @@ class MemoryStore:
 
     def read(self, path: str) -> bytes | None:
         found = self.disk.files.get(path)
-        return None if found is None else found.data
+        return None if found is None or len(found.data) > LONGEST_DOCUMENT else found.data
 
     def open(self, path: str) -> BinaryIO:
         if path not in self.disk.files:

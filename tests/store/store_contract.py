@@ -17,6 +17,7 @@ from itertools import chain, repeat
 import pytest
 
 from stacpull.models import Failure, FailureKind
+from stacpull.store.inspection import LONGEST_DOCUMENT
 from stacpull.store.protocol import Entry, FileState, Placement, Store
 
 Reopen = Callable[[], Store]
@@ -157,6 +158,12 @@ class StoreContract:
         for fails in (store.open, store.names, store.directories, store.sync_file):
             with pytest.raises(OSError):
                 fails("c/a")
+
+    def test_a_file_that_is_too_long_for_a_document_is_not_read(self, store: Store) -> None:
+        put(store, "c/long", bytes(LONGEST_DOCUMENT + 1))
+        assert store.read("c/long") is None
+        put(store, "c/long", bytes(LONGEST_DOCUMENT), replace=True)
+        assert store.read("c/long") == bytes(LONGEST_DOCUMENT)
 
     def test_a_directory_is_not_a_file(self, store: Store) -> None:
         put(store, "c/a", b"x")

@@ -13,6 +13,7 @@ from stacpull.catalog.references import path_named
 from stacpull.json_values import objects_in, parsed_object
 from stacpull.models import ItemId, Json
 from stacpull.planning.names import is_catalog_id
+from stacpull.store.inspection import lines_in
 from stacpull.store.protocol import StoredFiles
 
 _CATALOG = "catalog.json"
@@ -114,7 +115,7 @@ def _first_line(files: StoredFiles, path: str) -> bytes | None:
     if files.state_of(path, algorithm=None).size is None:
         return None
     with files.open(path) as file:
-        return file.readline()
+        return next(lines_in(file), b"")
 
 
 def parsed_file(path: str, data: bytes | None) -> ListedFile | None:

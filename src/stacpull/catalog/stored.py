@@ -9,11 +9,10 @@ import hashlib
 from typing import Any, NamedTuple
 
 import msgspec
-import orjson
 
 from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
 from stacpull.catalog.references import path_named
-from stacpull.json_values import object_or_empty, objects_in
+from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Checksum, ItemId, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.planning.item_plan import stated_of
@@ -32,10 +31,9 @@ def unchanged_document(files: StoredFiles, path: str, sha256: bytes | None) -> J
         data = files.read(path)
         if data is None or sha256 not in (None, hashlib.sha256(data).digest()):
             return None
-        document = orjson.loads(data)
-    except (OSError, orjson.JSONDecodeError):
+        return parsed_object(data)
+    except OSError:
         return None
-    return document if isinstance(document, dict) else None
 
 
 class StoredAsset(NamedTuple):

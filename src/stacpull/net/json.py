@@ -23,6 +23,8 @@ from typing import Final
 import msgspec
 import orjson
 
+from stacpull.json_values import MOST_VALUES, count_values
+
 PAGE_LIMIT: Final = 64_000_000
 """The maximum size of a document in bytes, after undoing the content coding."""
 
@@ -30,8 +32,6 @@ LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_VALUES_ALLOWED = 4_000_000
-"""The most values of a document with the default limit. Recorded items have one per 11 to 26 bytes."""
 _BYTES_PER_VALUE = 32
 """A larger limit allows one value per this many bytes."""
 _WEIGHT_OF_VALUE = 128
@@ -116,11 +116,6 @@ class TooManyValuesError(ValueError):
     """A document has too many values to be decoded."""
 
 
-def count_values(data: bytes) -> int:
-    """Return an upper bound of the number of values in a JSON text, without decoding it."""
-    return data.count(b",") + data.count(b"[") + data.count(b"{") + 1
-
-
 def weight_of(size: int, values: int) -> int:
     """Return the estimated memory in bytes of a decoded document of `size` bytes and `values` values."""
     return size + _WEIGHT_OF_VALUE * values
@@ -153,7 +148,7 @@ def decode(data: bytes, limit: int = PAGE_LIMIT) -> Decoded:
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
             thousands of levels deep.
     """
-    most = max(limit // _BYTES_PER_VALUE, _VALUES_ALLOWED)
+    most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
     if len(data) > most and count_values(data) > most:
         raise TooManyValuesError(f"more than {most} values")
     data = data.removeprefix(_BYTE_ORDER_MARK)

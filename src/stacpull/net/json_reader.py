@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
+from stacpull.json_values import count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.json import (
@@ -34,7 +35,6 @@ from stacpull.net.json import (
     Decoded,
     RepairWarnings,
     TooManyValuesError,
-    count_values,
     decode,
     weight_of,
 )

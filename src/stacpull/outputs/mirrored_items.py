@@ -21,6 +21,7 @@ from stacpull.ledger.views import CollectionRow
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import collection_document_path, item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
+from stacpull.store.inspection import lines_in
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import bucket_of, open_files
 
@@ -201,7 +202,7 @@ class MirrorContents:
         linked = {item_name.name for item_name in names if item_name.is_linked}
         written = {item_name.name for item_name in names if item_name.is_written}
         with _readable(self.files, path), self.files.open(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(lines_in(file), 1):
                 document = parsed_object(line)
                 if document is None:
                     yield ListedItem(row.name, "", f"{path}:{number}", False, line)

@@ -28,7 +28,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
@@ -40,6 +40,7 @@ from stacpull.redact import Secret
 from stacpull.store.bucket_requests import FilePiece, ObjectRequest
 from stacpull.store.buffered_parts import BufferedParts, PartWithoutFile, PendingCopy
 from stacpull.store.disk_errors import foreign_file
+from stacpull.store.inspection import LONGEST_DOCUMENT
 from stacpull.store.lease import LeaseCheck
 from stacpull.store.multipart import MultipartUploads
 from stacpull.store.protocol import (
@@ -153,7 +154,11 @@ class BucketFiles:
         try:
             with self.bucket.errors("read", path):
                 found = self.bucket.s3.get_object(**self.bucket.at(self.bucket.key(path)))
-                return found["ResponseMetadata"]["HTTPHeaders"], found["Body"].read()
+                with closing(found["Body"]) as body:
+                    content = body.read(LONGEST_DOCUMENT + 1)
+                if len(content) > LONGEST_DOCUMENT:
+                    return None
+                return found["ResponseMetadata"]["HTTPHeaders"], content
         except FileNotFoundError:
             return None
 

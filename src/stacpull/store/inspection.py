@@ -29,6 +29,8 @@ _STRETCH = 1024
 _READ = 1 << 20
 _SHORT = 1 << 16
 """Bytes of the first read of a document. Nearly all documents are shorter."""
+LONGEST_DOCUMENT = 64 << 20
+"""The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_SUCH_NAME = _NO_FILE | {errno.ENAMETOOLONG}
@@ -184,6 +186,8 @@ def disk_of(path: Path) -> Disk:
 def read_file(path: str, directory: int) -> bytes | None:
     """Return the bytes of a regular file below a directory descriptor, None if there is none.
 
+    A file of more than `LONGEST_DOCUMENT` bytes is not a document of a mirror: the result is None.
+
     Raises:
         OSError: It cannot be read.
     """
@@ -197,12 +201,24 @@ def read_file(path: str, directory: int) -> bytes | None:
         data = os.read(fd, _SHORT)
         if len(data) < _SHORT:
             return data
-        pieces = [data]
+        pieces, size = [data], len(data)
         while data := os.read(fd, _READ):
             pieces.append(data)
+            size += len(data)
+            if size > LONGEST_DOCUMENT:
+                return None
         return b"".join(pieces)
     finally:
         os.close(fd)
+
+
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, up to one of more than `LONGEST_DOCUMENT` bytes, which no mirror has."""
+    while line := file.readline(LONGEST_DOCUMENT + 1):
+        if len(line) > LONGEST_DOCUMENT:
+            yield b""  # an entry that is not JSON
+            return
+        yield line
 
 
 def walk(dest: Path, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:

@@ -150,7 +150,7 @@ class StoredFiles(Protocol):
         ...
 
     def read(self, path: str) -> bytes | None:
-        """Return the contents of a regular file, None if there is none.
+        """Return the contents of a document, None if there is no regular file of up to 64 MiB.
 
         Raises:
             OSError: It cannot be read.

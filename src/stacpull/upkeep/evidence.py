@@ -28,7 +28,7 @@ from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import ItemId, Json
 from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import LINES_FILE
-from stacpull.store.inspection import digest_in
+from stacpull.store.inspection import digest_in, lines_in
 from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.upkeep.mirror_check import OWN, in_threads, missing_or_obstructed
 
@@ -174,7 +174,7 @@ class ItemFinder:
     def lines(self, path: str) -> Iterator[Found]:
         """Yield the items of an NDJSON file."""
         with self._files.open(path) as file:
-            yield from self._in_order(partial(self._examine, path, None, line) for line in file)
+            yield from self._in_order(partial(self._examine, path, None, line) for line in lines_in(file))
 
     def _json_files(self) -> Iterator[str]:
         for collection in self._collections():

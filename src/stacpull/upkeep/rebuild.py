@@ -36,6 +36,7 @@ from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.workspace import store_without_ledger
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Checked, Damage, DamageKind
+from stacpull.json_values import parsed_object
 from stacpull.ledger import meta
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.expected import Expectations
@@ -57,6 +58,7 @@ from stacpull.planning.recognition import Sample, recognised
 from stacpull.reports import RebuildReport
 from stacpull.selection import Selection
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.inspection import DirectoryFiles, lines_in
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.store_choice import open_files
@@ -369,7 +371,7 @@ class _Rebuild:
         description = top.document.get("description") if top is not None else None
         if isinstance(description, str) and description.startswith(MIRRORED_FROM):
             return description.removeprefix(MIRRORED_FROM)
-        return _logged_source(self._dest / ".stacpull" / "log.ndjson")
+        return _logged_source(self._dest)
 
     def _href(self, item: ItemId) -> str | None:
         """Guess the URL of an item in an API. The next walk corrects it."""
@@ -426,14 +428,15 @@ class _Rebuild:
         )
 
 
-def _logged_source(log: Path) -> str:
+def _logged_source(dest: Path) -> str:
     """Return the source of the last run in the log, "" if there is none."""
     found = ""
     try:
-        with log.open("rb") as lines:
-            for line in lines:
-                event = orjson.loads(line) if b'"RunStarted"' in line else {}
-                found = event.get("source") or found
-    except (OSError, orjson.JSONDecodeError):
+        with closing(DirectoryFiles(dest)) as files, files.open(".stacpull/log.ndjson") as log:
+            for line in lines_in(log):
+                event = parsed_object(line) if b'"RunStarted"' in line else None
+                source = None if event is None else event.get("source")
+                found = source if isinstance(source, str) and source else found
+    except OSError:
         return found
     return found

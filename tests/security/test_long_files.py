@@ -1,0 +1,108 @@
+"""A DEST from other hands may have files, lines and documents of any size: memory stays bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.security.sources import feature
+from tests.security.test_memory import MIB, MOST, Outcome, command
+
+from stacpull import mirror, verify
+from stacpull.catalog.contents import is_own_document
+from stacpull.json_values import MOST_VALUES, parsed_object
+from stacpull.store.inspection import DirectoryFiles
+
+SPARSE = 2048 * MIB
+"""The size of the files: they have no content, so they take no space."""
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """A mirror of one item."""
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/a.tif").write_bytes(b"data")
+    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a.tif"})))
+    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
+    return tmp_path / "m"
+
+
+def make_sparse(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.truncate(SPARSE)
+
+
+def ran(cwd: Path, *arguments: str) -> Outcome:
+    return asyncio.run(command(*arguments, cwd=cwd))
+
+
+@pytest.mark.parametrize(
+    "place", ["c/i/i.json", "c/j/j.json", "c/items.ndjson", "c/collection.json", ".stacpull/log.ndjson"]
+)
+def test_a_rebuild_takes_bounded_memory(dest: Path, tmp_path: Path, place: str) -> None:
+    make_sparse(dest / place)
+    (dest / ".stacpull/ledger.sqlite").unlink()
+    found = ran(tmp_path, "verify", "m", "--rebuild")
+    assert found.peak < MOST, found.text
+    assert found.code in {0, 1}, found.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("merge", "whole", "m"),
+        ("export", "m", "out.csv", "-f", "csv"),
+        ("mirror", "cat/item.json", "m"),
+        ("report", "m", "-o", "report.html"),
+    ],
+)
+def test_a_command_takes_bounded_memory(dest: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for place in ("c/i/i.json", "c/collection.json"):
+        make_sparse(dest / place)
+    found = ran(tmp_path, *arguments)
+    assert found.peak < MOST, found.text
+    assert "Traceback" not in found.text
+
+
+def test_a_long_file_of_lines_is_not_a_document_of_the_mirror(dest: Path) -> None:
+    make_sparse(dest / "c/items.ndjson")
+    files = DirectoryFiles(dest)
+    try:
+        assert not is_own_document(files, "c/items.ndjson")
+    finally:
+        files.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("seed", ["pipe", "link", "list", "number", "broken"])
+def test_a_rebuild_reads_only_a_log_of_its_own(dest: Path, tmp_path: Path, seed: str) -> None:
+    """Without a catalog, the log states the source of the mirror."""
+    log = dest / ".stacpull/log.ndjson"
+    (tmp_path / "outside").write_bytes(b'{"type":"RunStarted","source":"https://elsewhere.example"}\n')
+    log.unlink(missing_ok=True)
+    match seed:
+        case "pipe":
+            os.mkfifo(log)
+        case "link":
+            log.symlink_to(tmp_path / "outside")
+        case "list":
+            log.write_bytes(b'["RunStarted"]\n')
+        case "number":
+            log.write_bytes(b'{"type":"RunStarted","source":7}\n')
+        case _:
+            log.write_bytes(b'{"type":"RunStarted","source":"https://mine.example"}\n{"RunStarted"\n')
+    (dest / ".stacpull/ledger.sqlite").unlink()
+    (dest / "catalog.json").unlink()
+    report = asyncio.run(verify(dest, rebuild=True))
+    assert report.rebuilt is not None
+    assert report.rebuilt.source == ("https://mine.example" if seed == "broken" else "")
+
+
+def test_a_document_of_too_many_values_is_not_decoded() -> None:
+    assert parsed_object(b'{"a":[' + b"[]," * MOST_VALUES + b"[]]}") is None
+    assert parsed_object(b'{"a":"' + b"." * 2 * MOST_VALUES + b'"}') is not None
