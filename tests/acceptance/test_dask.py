@@ -43,7 +43,7 @@ from tests.security.watch import workers_of
 import stacpull
 from stacpull import MirrorReport, sync
 from stacpull.engine import dask_cluster
-from stacpull.store import own_parts
+from stacpull.store import worker_parts
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
 ITEMS = 20
@@ -303,9 +303,9 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 
 @pytest.mark.usefixtures("impatient")
 def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, cluster, monkeypatch):
-    make = own_parts.make
-    monkeypatch.setattr(own_parts, "make", lambda parts, name, _: make(parts, name, "another token"))
-    monkeypatch.setattr(dask_cluster, "new_name", lambda *, here: own_parts.new_name(here=here))
+    make = worker_parts.make
+    monkeypatch.setattr(worker_parts, "make", lambda parts, name, _: make(parts, name, "another token"))
+    monkeypatch.setattr(dask_cluster, "new_name", lambda *, here: worker_parts.new_name(here=here))
     dest = tmp_path / "m"
     with pytest.raises(stacpull.DestinationError, match=r"tcp://127\.0\.0\.1:\d+ does not see") as raised:
         in_this_process(cluster, served(), dest, monkeypatch)

@@ -80,8 +80,8 @@ class Cluster(DaskCluster):
         del address
         return SimpleNamespace(release=lambda: self.released.append(session))
 
-    def _settings(self, address: str, own_parts: str, *, durable: bool) -> Any:
-        del address, own_parts, durable
+    def _settings(self, address: str, worker_parts: str, *, durable: bool) -> Any:
+        del address, worker_parts, durable
 
 
 def tried(cluster: Cluster, clock: VirtualClock, outcomes: list[Exception | None]) -> list[float]:

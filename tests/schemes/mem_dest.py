@@ -33,10 +33,12 @@ class MemDest(Mem):
         location: BucketLocation,
         *,
         publishes: bool,
-        own_parts: str,
+        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> MemBucket:
-        return MemBucket(work, location, self._bucket(location), publishes=publishes, own_parts=own_parts)
+        return MemBucket(
+            work, location, self._bucket(location), publishes=publishes, worker_parts=worker_parts
+        )
 
     def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> MemoryStore:
         return MemoryStore(Path(), self._bucket(location))
@@ -51,9 +53,9 @@ class MemBucket(BufferedParts, MemoryStore):
     is_local = covers_ledger = False
 
     def __init__(
-        self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, own_parts: str
+        self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, worker_parts: str
     ) -> None:
-        BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
+        BufferedParts.__init__(self, work, worker_parts, in_memory=publishes)
         self.name = location.url
         self.warning = None
         self.disk = disk

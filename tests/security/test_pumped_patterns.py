@@ -54,7 +54,7 @@ BUILT_AT_RUN_TIME = {
 
 EXAMPLES: dict[str, str] = {
     "proxies.py:_WITH_PORT": "[::1]:8801",
-    "store/own_parts.py:_NAME": "0123456789abcdef.here",
+    "store/worker_parts.py:_NAME": "0123456789abcdef.here",
     "store/multipart.py:_ETAG": "<ETag>&quot;abc-1&quot;</ETag>",
     "store/multipart.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
     "store/s3_bucket.py:KEY": "<Key>a/b</Key>",

@@ -159,7 +159,7 @@ class MemoryStore:
     def sync_parts(self, names: Sequence[str]) -> None:
         """Nothing is ever lost."""
 
-    def make_own_parts(self, name: str, token: str) -> None:
+    def make_worker_parts(self, name: str, token: str) -> None:
         """No worker on another machine sees this."""
         raise NotImplementedError
 

@@ -68,7 +68,7 @@ def test_the_header_does_not_depend_on_the_order_of_arrival(name: str, data: st.
 
 
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-def test_requested_bytes_complete_the_header_from_any_known_parts(name: str, data: st.DataObject) -> None:
+def test_requested_bytes_complete_the_header_from_any_knworker_parts(name: str, data: st.DataObject) -> None:
     file = SAMPLES[name]
     segments = Segments(len(file))
     for start in data.draw(st.lists(st.integers(0, len(file) - 1), max_size=6)):

@@ -22,7 +22,7 @@ Credentials are sent only over private connections (`is_private`): over TLS, or 
 a worker uses those of its own environment and credential profiles, which are compared by name.
 
 DEST must be a directory that all workers share (the work directory, if DEST is a bucket). Each worker has its
-own directory among the parts (`store.own_parts`), so that a lost worker that still runs does no harm.
+own directory among the parts (`store.worker_parts`), so that a lost worker that still runs does no harm.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from stacpull.engine.workers import OnMessage, StartWorker, WorkerProcess, Worke
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
-from stacpull.store.own_parts import new_name
+from stacpull.store.worker_parts import new_name
 from stacpull.system import boot_id
 
 _LOOK = 0.5
@@ -351,12 +351,12 @@ class DaskCluster(WorkerSupply):
         try:
             comm = await self.connect(address)
             try:
-                own_parts, durable = await self._prepare(address)
-                settings = self._settings(address, own_parts, durable=durable)
+                worker_parts, durable = await self._prepare(address)
+                settings = self._settings(address, worker_parts, durable=durable)
                 session = secrets.token_hex(8)
                 await comm.write({"op": dask_relay.HANDLER, "session": session, "reply": False})
                 busy = self._keep_busy(address, session)
-                worker = DaskWorker(comm, own_parts, on_message, self._clock, busy)
+                worker = DaskWorker(comm, worker_parts, on_message, self._clock, busy)
                 try:
                     await worker.connect(self._group)
                 except BaseException:
@@ -411,18 +411,18 @@ class DaskCluster(WorkerSupply):
             )
         boot = await self._call(address, dask_relay.install)
         is_here = boot == self._boot != ""
-        own_parts, token = new_name(here=is_here), secrets.token_hex(16)
-        await self._store.call(StoreOperations.make_own_parts, own_parts, token)
-        seen = self._dest.absolute() / ".stacpull" / "parts" / own_parts
+        worker_parts, token = new_name(here=is_here), secrets.token_hex(16)
+        await self._store.call(StoreOperations.make_worker_parts, worker_parts, token)
+        seen = self._dest.absolute() / ".stacpull" / "parts" / worker_parts
         if await self._call(address, dask_relay.token_seen, str(seen)) != token:
-            await self._store.call(StoreOperations.publish_parts_of_worker, frozenset[int](), own_parts)
+            await self._store.call(StoreOperations.publish_parts_of_worker, frozenset[int](), worker_parts)
             raise DestinationError(
                 f"The Dask worker {address} does not see {self._dest.absolute()}: "
                 "it must be a directory that all workers share, under the same path."
             )
-        return own_parts, not is_here
+        return worker_parts, not is_here
 
-    def _settings(self, address: str, own_parts: str, *, durable: bool) -> WorkerSettings:
+    def _settings(self, address: str, worker_parts: str, *, durable: bool) -> WorkerSettings:
         """Return the settings of a worker, with credentials only over a private connection.
 
         Raises:
@@ -435,7 +435,7 @@ class DaskCluster(WorkerSupply):
             self._dest.absolute(),
             self._selection,
             Share(slots=1, per_host=1),
-        )._replace(own_parts=own_parts, durable=durable)
+        )._replace(worker_parts=worker_parts, durable=durable)
         if is_private(address):
             return settings._replace(variables=key_variables())
         if options.headers:
@@ -463,14 +463,14 @@ class DaskWorker(WorkerProcess):
 
     Args:
         comm: The connection (`distributed.comm.Comm`).
-        own_parts: Its directory among the parts.
+        worker_parts: Its directory among the parts.
         on_message: Called with each of its messages.
         clock: The clock of the run.
         busy: The task that keeps the Dask worker busy.
     """
 
-    def __init__(self, comm: Any, own_parts: str, on_message: OnMessage, clock: Clock, busy: Any) -> None:
-        super().__init__(0, on_message, clock, own_parts)
+    def __init__(self, comm: Any, worker_parts: str, on_message: OnMessage, clock: Clock, busy: Any) -> None:
+        super().__init__(0, on_message, clock, worker_parts)
         self._comm = comm
         self._busy = busy
 
@@ -495,7 +495,7 @@ class DaskWorker(WorkerProcess):
         self._comm.abort()
 
     async def reap(self) -> str:
-        """See `WorkerProcess.reap`: it may still run, but does no harm (`store.own_parts`)."""
+        """See `WorkerProcess.reap`: it may still run, but does no harm (`store.worker_parts`)."""
         await self.lost
         self._busy.release()
         return "was lost"

@@ -24,7 +24,7 @@ from stacpull.caches import Recent
 from stacpull.child_process import discard, spawn
 from stacpull.config.environment import own_environment
 from stacpull.engine.messages import WholeEnvironment, framed
-from stacpull.store.own_parts import token_in
+from stacpull.store.worker_parts import token_in
 from stacpull.system import boot_id
 
 HANDLER = "stacpull-worker"

@@ -177,23 +177,23 @@ class StoreOperations:
         if self.store.warning:
             self._warn(self.store.warning)
 
-    def make_own_parts(self, name: str, token: str) -> None:
-        """Create the directory of a Dask worker (`store.own_parts`)."""
-        self.store.make_own_parts(name, token)
+    def make_worker_parts(self, name: str, token: str) -> None:
+        """Create the directory of a Dask worker (`store.worker_parts`)."""
+        self.store.make_worker_parts(name, token)
 
-    def publish_parts_of_worker(self, rows: frozenset[int], own_parts: str = "") -> list[int]:
+    def publish_parts_of_worker(self, rows: frozenset[int], worker_parts: str = "") -> list[int]:
         """Publish the parts of these assets that an ended worker process wrote and did not report.
 
         Args:
             rows: The assets of the worker.
-            own_parts: Its directory among the parts, if it had one. The directory is removed.
+            worker_parts: Its directory among the parts, if it had one. The directory is removed.
 
         Returns:
             The rows of the assets with complete parts.
         """
-        if own_parts:
+        if worker_parts:
             self.publisher.publish_all()  # reported parts are still in its directory
-            self.store.collect_parts(own_parts)
+            self.store.collect_parts(worker_parts)
         found = parts_of_lost_worker(self.db, self.store, rows, checksum=self._checksum)
         self.publisher.add_recovered(found)
         return [part.row for part in found]

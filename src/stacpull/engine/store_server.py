@@ -50,8 +50,8 @@ from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
 from stacpull.store.buffered_parts import PendingCopy
-from stacpull.store.own_parts import is_name
 from stacpull.store.protocol import RemoteStore, Store, remote_store
+from stacpull.store.worker_parts import is_name
 
 _AFTER_FAILURE = {
     messages.operation_name(StoreOperations.add_effort),
@@ -279,10 +279,10 @@ class StoreServer:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)
             arrival.body = None
-        elif arrival.own_parts:
-            if not is_name(arrival.own_parts):
-                raise ValueError(f"{arrival.own_parts!r} is not the directory of a worker")
-            arrival.part = f"{arrival.own_parts}/{arrival.part}"
+        elif arrival.worker_parts:
+            if not is_name(arrival.worker_parts):
+                raise ValueError(f"{arrival.worker_parts!r} is not the directory of a worker")
+            arrival.part = f"{arrival.worker_parts}/{arrival.part}"
         return arrival
 
     def _copy_part(self, arrival: Arrival, source: CopySource) -> int:

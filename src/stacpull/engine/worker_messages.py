@@ -50,8 +50,8 @@ class WorkerSettings(NamedTuple):
     """Schemes of alternate hrefs, as `Selection.prefer`."""
     clip: str | None = None
     """The area to clip rasters to, see `Selection.clip`."""
-    own_parts: str = ""
-    """Its directory among the parts (`store.own_parts`), if it is not a process of this machine's run."""
+    worker_parts: str = ""
+    """Its directory among the parts (`store.worker_parts`), if it is not a process of this machine's run."""
     durable: bool = False
     """True if only the worker itself can sync its files."""
     variables: Mapping[str, str] = {}

@@ -27,9 +27,9 @@ from stacpull.models import Checksum, Failure, Job
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ReadItem
 from stacpull.store.disk_errors import destination_error, is_destination_failure
-from stacpull.store.own_parts import mark_synced
 from stacpull.store.protocol import LONGEST_HELD, Store
 from stacpull.store.store_choice import open_store
+from stacpull.store.worker_parts import mark_synced
 
 if TYPE_CHECKING:
     from stacpull.store.parts import FileParts
@@ -67,7 +67,7 @@ async def _transfer(
     Raises:
         DestinationError: The disk fails.
     """
-    destination = await asyncio.to_thread(open_store, Path(settings.dest), own_parts=settings.own_parts)
+    destination = await asyncio.to_thread(open_store, Path(settings.dest), worker_parts=settings.worker_parts)
     try:
         async with open_network(
             settings.address,
@@ -206,7 +206,7 @@ class Worker:
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
         # a Dask worker may lack the credentials of a bucket
-        asks_first = bool(settings.own_parts) and not destination.is_local
+        asks_first = bool(settings.worker_parts) and not destination.is_local
         self._pool = open_pool(
             self._queue,
             self._outcomes,

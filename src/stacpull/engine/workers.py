@@ -324,11 +324,11 @@ class Workers:
 
     async def _take_back(self, worker: WorkerProcess) -> None:
         """Publish the parts of a lost worker, and return its other jobs to the queue."""
-        if not worker.open and not worker.own_parts:
+        if not worker.open and not worker.worker_parts:
             return
         taken = set(
             await self._store.call(
-                StoreOperations.publish_parts_of_worker, frozenset(worker.open), worker.own_parts
+                StoreOperations.publish_parts_of_worker, frozenset(worker.open), worker.worker_parts
             )
         )
         for other in self._workers.values():
@@ -381,7 +381,7 @@ class Workers:
         match message:
             case Arrivals(arrivals):
                 for arrival in arrivals:
-                    arrival.own_parts = worker.own_parts
+                    arrival.worker_parts = worker.worker_parts
                     worker.close(arrival.row)
                 self._store.outcomes.send(arrivals, lambda count: worker.send(PartsWritten(count)))
             case UnchangedAsset(row):
@@ -473,14 +473,14 @@ class WorkerProcess(ABC):
         slots: Its simultaneous transfers.
         on_message: Called with each of its messages.
         clock: The clock of the run.
-        own_parts: Its directory among the parts (`store.own_parts`), if it has one.
+        worker_parts: Its directory among the parts (`store.worker_parts`), if it has one.
 
     Attributes:
         channel: This end of its socket.
         lost: Done when it can send no more messages.
     """
 
-    def __init__(self, slots: int, on_message: OnMessage, clock: Clock, own_parts: str = "") -> None:
+    def __init__(self, slots: int, on_message: OnMessage, clock: Clock, worker_parts: str = "") -> None:
         self.channel = Channel(messages.decode_from_worker, self._take_message, self.fail)
         self.send, self.lost = self.channel.send, self.channel.lost
         self.open: dict[int, Job] = {}
@@ -490,7 +490,7 @@ class WorkerProcess(ABC):
         self.ahead = 0.0
         """Seconds that its monotonic clock is ahead of this one's, or fewer."""
         self.slots = slots
-        self.own_parts = own_parts
+        self.worker_parts = worker_parts
         self._on_message = on_message
         self._clock = clock
         self._silent_looks = 0

@@ -68,13 +68,15 @@ class S3(Scheme):
         location: BucketLocation,
         *,
         publishes: bool,
-        own_parts: str,
+        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open a bucket for a run."""
         from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-        return BucketStore(work, location, publishes=publishes, own_parts=own_parts, on_silent=on_silent)
+        return BucketStore(
+            work, location, publishes=publishes, worker_parts=worker_parts, on_silent=on_silent
+        )
 
     def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
         """Open a bucket for reading."""

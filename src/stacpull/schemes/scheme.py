@@ -145,7 +145,7 @@ class Scheme:
         location: BucketLocation,
         *,
         publishes: bool,
-        own_parts: str,
+        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open DEST for a run.
@@ -154,7 +154,7 @@ class Scheme:
             work: The directory of the ledger.
             location: DEST.
             publishes: True in the process that publishes.
-            own_parts: The directory of this worker among the parts (`store.own_parts`).
+            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
             on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
 
         Raises:

@@ -231,7 +231,7 @@ class BucketStore(BufferedParts, BucketFiles):
         location: BucketLocation,
         *,
         publishes: bool = False,
-        own_parts: str = "",
+        worker_parts: str = "",
         on_silent: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Open the work directory. A missing one is created.
@@ -240,13 +240,13 @@ class BucketStore(BufferedParts, BucketFiles):
             work: The directory of the ledger.
             location: The bucket.
             publishes: True in the publishing process: it keeps small parts in memory, and connects now.
-            own_parts: The directory of this worker among the parts (`store.own_parts`).
+            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
             on_silent: See `S3Bucket`.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        BufferedParts.__init__(self, work, own_parts, in_memory=publishes)
+        BufferedParts.__init__(self, work, worker_parts, in_memory=publishes)
         BucketFiles.__init__(self, location, on_silent=on_silent)
         self._lease = LeaseCheck(self)
         self.uploads = MultipartUploads(self.bucket, self._lease.check, self.parts, self.shared_parts)

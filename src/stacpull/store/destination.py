@@ -52,7 +52,12 @@ class Destination(StagedParts, DirectoryFiles):
     is_local = True
 
     def __init__(
-        self, dest: Path, *, most_held: int = HELD_DIRECTORIES, sync: Sync | None = None, own_parts: str = ""
+        self,
+        dest: Path,
+        *,
+        most_held: int = HELD_DIRECTORIES,
+        sync: Sync | None = None,
+        worker_parts: str = "",
     ) -> None:
         """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
@@ -60,14 +65,14 @@ class Destination(StagedParts, DirectoryFiles):
             dest: The mirror.
             most_held: The most directories to hold open at once.
             sync: How files are synced; None for the cheapest method that is reliable there.
-            own_parts: The directory of this worker among the parts (`store.own_parts`).
+            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
 
         Raises:
             DestinationError: It cannot be created or written.
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        StagedParts.__init__(self, dest, own_parts)
+        StagedParts.__init__(self, dest, worker_parts)
         try:
             DirectoryFiles.__init__(self, dest)
         except OSError as error:

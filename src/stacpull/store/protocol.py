@@ -14,7 +14,7 @@ The ledger is written in between (`engine.publisher`): a reservation before `syn
 The interfaces document their methods; the classes that implement them add what is special to them.
 
 Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
-directory of a worker (`store.own_parts`).
+directory of a worker (`store.worker_parts`).
 """
 
 from __future__ import annotations
@@ -315,8 +315,8 @@ class Store(StoredFiles, Protocol):
         """Make these parts durable, one by one, for a worker on another machine than the publisher."""
         ...
 
-    def make_own_parts(self, name: str, token: str) -> None:
-        """Create the directory of a Dask worker among the parts (`store.own_parts`)."""
+    def make_worker_parts(self, name: str, token: str) -> None:
+        """Create the directory of a Dask worker among the parts (`store.worker_parts`)."""
         ...
 
     def collect_parts(self, name: str | None = None) -> None:

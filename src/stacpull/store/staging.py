@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
-from stacpull.store import own_parts
+from stacpull.store import worker_parts
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error, destination_errors
 from stacpull.store.file_sync import FileSync, FileSystem, file_system
@@ -37,19 +37,19 @@ PARTS = ".stacpull/parts"
 class StagedParts:
     """The parts of one mirror (`Store` documents the methods). Several threads may write parts at once."""
 
-    def __init__(self, work: Path, own_parts: str = "") -> None:
+    def __init__(self, work: Path, worker_parts: str = "") -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The work directory.
-            own_parts: The directory of this worker among the parts (`store.own_parts`); empty for the parts
-                themselves.
+            worker_parts: The directory of this worker among the parts (`store.worker_parts`); empty for the
+                parts themselves.
 
         Raises:
             DestinationError: It cannot be created or written.
         """
         self.work = work
-        self._own_parts = own_parts
+        self._worker_parts = worker_parts
         self._part_sync: FileSync | None = None
         try:
             make_with_parents(work)
@@ -69,10 +69,10 @@ class StagedParts:
                 )
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        if own_parts:
-            self._open_own_parts(own_parts)
+        if worker_parts:
+            self._open_worker_parts(worker_parts)
 
-    def _open_own_parts(self, name: str) -> None:
+    def _open_worker_parts(self, name: str) -> None:
         """Use the directory of a worker instead of the parts directory."""
         above = self.parts_fd
         try:
@@ -87,11 +87,11 @@ class StagedParts:
 
     @property
     def parts(self) -> Path:
-        return self.work / PARTS / self._own_parts
+        return self.work / PARTS / self._worker_parts
 
     @property
     def shared_parts(self) -> Path | None:
-        return self.work / PARTS if self._own_parts else None
+        return self.work / PARTS if self._worker_parts else None
 
     @property
     def is_on_network(self) -> bool:
@@ -203,13 +203,13 @@ class StagedParts:
             self._part_sync = FileSync(self.parts_fd)
         self._part_sync.sync(names, ())
 
-    def make_own_parts(self, name: str, token: str) -> None:
+    def make_worker_parts(self, name: str, token: str) -> None:
         with destination_errors(self.work):
-            own_parts.make(self.parts_fd, name, token)
+            worker_parts.make(self.parts_fd, name, token)
 
     def collect_parts(self, name: str | None = None) -> None:
         with destination_errors(self.work):
-            own_parts.collect(self.parts_fd, name)
+            worker_parts.collect(self.parts_fd, name)
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         sweep(self.parts, keep)

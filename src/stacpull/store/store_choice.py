@@ -90,7 +90,7 @@ def open_store(
     *,
     most_held: int = HELD_DIRECTORIES,
     publishes: bool = False,
-    own_parts: str = "",
+    worker_parts: str = "",
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
     """Open the store of a mirror for a run.
@@ -100,7 +100,7 @@ def open_store(
         location: Its bucket; None for the one stored in the directory, if any.
         most_held: The most directories to hold open at once.
         publishes: True in the process that publishes.
-        own_parts: The directory of this worker among the parts (`store.own_parts`).
+        worker_parts: The directory of this worker among the parts (`store.worker_parts`).
         on_silent: Called once, from any thread, with a sentence for the user if a bucket does not answer.
 
     Raises:
@@ -108,9 +108,9 @@ def open_store(
     """
     location = location or bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held, own_parts=own_parts)
+        return Destination(work, most_held=most_held, worker_parts=worker_parts)
     return SCHEMES[location.scheme].open_store(
-        work, location, publishes=publishes, own_parts=own_parts, on_silent=on_silent
+        work, location, publishes=publishes, worker_parts=worker_parts, on_silent=on_silent
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.store import own_parts
+from stacpull.store import worker_parts
 from stacpull.store.destination import Destination
-from stacpull.store.own_parts import collect, is_name, mark_synced, new_name, token_in
+from stacpull.store.worker_parts import collect, is_name, mark_synced, new_name, token_in
 
 LEFT = {"1.0.part": b"12", "1.0.json": b"{}", "1.0.have": b"", "2.0.5.whole": b"whole", "3.0.tmp": b"x"}
 
@@ -26,7 +26,7 @@ def dest(tmp_path: Path) -> Iterator[Destination]:
 def worker_at(dest: Destination, *, here: bool) -> Path:
     """Make the directory of a worker that has left something of everything."""
     name = new_name(here=here)
-    dest.make_own_parts(name, "token")
+    dest.make_worker_parts(name, "token")
     for left, data in LEFT.items():
         (dest.parts / name / left).write_bytes(data)
     return dest.parts / name
@@ -55,7 +55,7 @@ def test_trusted_parts_of_a_worker_are_collected(dest, here, synced, kept):
 
 def test_a_collected_worker_can_no_longer_create_parts(dest):
     directory = worker_at(dest, here=True)
-    zombie = Destination(dest.path, own_parts=directory.name)
+    zombie = Destination(dest.path, worker_parts=directory.name)
     dest.collect_parts(directory.name)
     with pytest.raises(OSError, match=r"1\.0\.part"):
         (zombie.parts / "1.0.part").rename(zombie.parts / "1.0.2.whole")
@@ -75,7 +75,7 @@ def test_parts_written_during_collection_are_collected(dest, monkeypatch):
             break
         rmdir(*given, **named)
 
-    monkeypatch.setattr(own_parts.os, "rmdir", writing)
+    monkeypatch.setattr(worker_parts.os, "rmdir", writing)
     dest.collect_parts(directory.name)
     assert names(dest) == {"2.0.5.whole", "8.0.a.whole", "8.0.b.whole"}
 
