@@ -90,7 +90,7 @@ class FoundItem(NamedTuple):
 class FoundAsset(NamedTuple):
     """A file of an item: complete (`done`), or to be fetched.
 
-    `is_own` is True if the old ledger says that the mirror wrote the file. Only then does a fetch replace it:
+    `is_own` is True if the mirror wrote the file, as far as that is known. Only then does a fetch replace it:
     the item's JSON may come from others, and name files of the user.
     """
 

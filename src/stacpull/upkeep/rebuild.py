@@ -7,7 +7,9 @@
 
 Only `.stacpull` changes: the old ledger is renamed there when the new one is complete. Files that neither an
 item's JSON nor the old ledger proves are left to the next `mirror`. It fetches these assets, and adopts an
-existing file with the same content.
+existing file with the same content. It replaces another one only if the old ledger has it, or if it is in a
+directory (not DEST itself) with the JSON of its item or a proven file of that item: JSON that others wrote
+may name files of the user.
 """
 
 from __future__ import annotations
@@ -231,7 +233,7 @@ class _Rebuild:
         is_altered = old is not None and old.sha256 is not None and old.sha256 != examined.sha256
         found = FoundItem(
             id=item.id,
-            directory=None if is_line else path.rpartition("/")[0],
+            directory=None if is_line else _directory_of(path),
             href=old.href if old is not None else self._href(item.id),
             updated=item.updated,
             sha256=None if is_altered and not is_line else examined.sha256,
@@ -246,8 +248,16 @@ class _Rebuild:
             sampled.append((row, examined))
         if is_altered and not is_line:
             self._damage(path, "altered", FileState(digest=examined.sha256), item.id, "")
-        for asset, state, digest in zip(item.assets, examined.states, examined.digests, strict=True):
-            self._add_asset(row, item.id, asset, state, digest)
+        judged = [
+            self._judged(*one) for one in zip(item.assets, examined.states, examined.digests, strict=True)
+        ]
+        if self._reporter.is_stopped():  # a long file may have been read in part
+            return
+        proven = [asset.path for asset, _, _, verdict in judged if isinstance(verdict, FileTrust)]
+        own = {_directory_of(one) for one in (*proven, *([] if is_line else [path]))} - {""}
+        for asset, known, state, verdict in judged:
+            is_own = known is not None or _directory_of(asset.path) in own
+            self._add_asset(row, item.id, asset, known, state, verdict, is_own=is_own)
 
     def _as_sent(self, examined: Examined) -> bytes:
         """Return the document of a line in the form of the source, from which the next line is made.
@@ -260,7 +270,7 @@ class _Rebuild:
         return orjson.dumps({**document, "links": [link for link in kept if link is not None]})
 
     def _link(self, link: object, path: str) -> object:
-        named = path_named(link.get("href"), path.rpartition("/")[0]) if isinstance(link, dict) else None
+        named = path_named(link.get("href"), _directory_of(path)) if isinstance(link, dict) else None
         if named is None or not isinstance(link, dict):
             return link
         segments = named.split("/")
@@ -269,14 +279,25 @@ class _Rebuild:
         href = self._href(ItemId(unquote(segments[0]), unquote(segments[1])))
         return None if href is None else {**link, "href": href}
 
-    def _add_asset(
-        self, row: int, item: ItemId, asset: StoredAsset, state: FileState, digest: bytes | None
-    ) -> None:
+    def _judged(
+        self, asset: StoredAsset, state: FileState, digest: bytes | None
+    ) -> tuple[StoredAsset, OldAsset | None, FileState, FileTrust | DamageKind | None]:
+        """Return an asset with its row in the old ledger, its file, and the trust in that file."""
         old = self._salvage.asset_at(path_hash(asset.path))
         state = self._by_algorithm_of(old, asset.path, state)
-        if self._reporter.is_stopped():  # a long file may have been read in part
-            return
-        verdict = assess(asset, state, digest, old)
+        return asset, old, state, assess(asset, state, digest, old)
+
+    def _add_asset(
+        self,
+        row: int,
+        item: ItemId,
+        asset: StoredAsset,
+        old: OldAsset | None,
+        state: FileState,
+        verdict: FileTrust | DamageKind | None,
+        *,
+        is_own: bool,
+    ) -> None:
         self._tally.files += 1
         self._tally.bytes += state.size or 0
         done = isinstance(verdict, FileTrust)
@@ -297,7 +318,7 @@ class _Rebuild:
                 stated_size=asset.stated_size,
                 media_type=asset.media_type,
                 clip=clip_in(partial(self._files.open, asset.path)) if done else None,
-                is_own=old is not None,
+                is_own=is_own,
             ),
         )
         if not added:
@@ -326,7 +347,7 @@ class _Rebuild:
         href = old.href if old is not None else self._href(item)
         updated = old.updated if old is not None else None
         is_primary = old is not None and old.is_primary
-        found = FoundItem(item, path.rpartition("/")[0], href, updated, None, is_primary=is_primary)
+        found = FoundItem(item, _directory_of(path), href, updated, None, is_primary=is_primary)
         self._ledger.add_item(found, path)
         self._tally.items += 1
         there = self._files.state_of(path, algorithm=None)
@@ -440,3 +461,7 @@ def _logged_source(dest: Path) -> str:
     except OSError:
         return found
     return found
+
+
+def _directory_of(path: str) -> str:
+    return path.rpartition("/")[0]
