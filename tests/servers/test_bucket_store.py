@@ -488,6 +488,33 @@ def test_listings_of_boto3_are_read_page_by_page(
             list(store.walk(frozenset()))
 
 
+def test_the_parts_of_a_server_that_lists_its_first_objects_again_are_swept(
+    bucket: Bucket,
+    gateway: Radosgw,
+    tmp_path: Path,
+    act_as: Callable[[Keys], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ignores `start-after`, and has more objects than one listing."""
+    act_as(OWNER)
+    with closing(BucketStore(tmp_path, BucketLocation(bucket.name, "p", gateway.url, REGION))) as store:
+        for row in range(3):
+            key = store.staged.new_key(f"{row}.0")
+            multipart.save_note(store.parts / f"{row}.0.upload", multipart.UploadNote(f"{row}.0", key, 5))
+            bucket.put(key, b"x")
+        listings: list[str] = []
+
+        def from_the_start(params: dict[str, Any], **_: object) -> dict[str, Any]:
+            listings.append(params.pop("StartAfter", ""))
+            assert len(listings) < 9, "it is listed for ever"
+            return params | {"MaxKeys": 2}
+
+        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+        store.bucket.s3.meta.events.register("provide-client-params.s3.ListObjectsV2", from_the_start)
+        store.staged.sweep(lambda _row, _generation: True)
+        assert len(listings) == 2
+
+
 def test_a_name_that_is_stored_during_a_listing_is_known_afterwards(
     bucket: Bucket,
     gateway: Radosgw,

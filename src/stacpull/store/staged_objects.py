@@ -188,7 +188,8 @@ class StagedObjects:
                 if key not in kept:
                     self._uploads.check_lease()
                     self._bucket.delete(self._bucket.path(key))
-            after, is_last = keys[-1] if keys else "", is_last or not keys
+            is_last = is_last or not keys or keys[-1] <= after  # some servers ignore `after`
+            after = keys[-1] if keys else ""
 
     def _is_staged(self, key: str) -> bool:
         return key.startswith(self._bucket.key(STAGING))
