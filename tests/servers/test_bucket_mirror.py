@@ -28,6 +28,7 @@ from tests.servers.unreliable import unreliable
 from tests.servers.valve import valve
 
 import stacpull
+from stacpull.engine.ledger_copy import COPY
 from stacpull.events import Event, Notice
 from stacpull.models import BucketLocation
 from stacpull.store import bucket_requests
@@ -297,3 +298,30 @@ def test_a_mirror_in_a_bucket_follows_its_source(location: BucketLocation, s3: A
         assert objects(s3, location) == tree(dest)
         assert stacpull.status(work).state == "complete"
     assert asyncio.run(stacpull.verify(work)).exit_code == 0
+
+
+def test_another_machine_continues_from_a_copy_of_the_ledger_that_is_older_than_a_prune(
+    location: BucketLocation, s3: Any, tmp_path: Path
+) -> None:
+    """The removed files are reported until the next --prune."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    copy = {"Bucket": location.bucket, "Key": f"{location.prefix}/{COPY}"}
+    remember_bucket(one, location)
+    options = stacpull.Options(prune=True, yes=True, retries=0)
+    with run_in_thread(EvolvingReplica(items=15)) as replica:
+
+        def mirror(where: Path, options: stacpull.Options = options) -> stacpull.MirrorReport:
+            return asyncio.run(stacpull.mirror(replica.base_url, where, options=options))
+
+        mirror(one)
+        older = s3.get_object(**copy)["Body"].read()
+        while not mirror(one).items_pruned:
+            replica.evolve()
+        pruned = objects(s3, location)
+        s3.put_object(**copy, Body=older)
+        remember_bucket(two, location)
+        assert mirror(two, stacpull.Options(retries=0)).exit_code == 0
+        assert asyncio.run(stacpull.verify(two)).missing
+        assert mirror(two).items_pruned
+    assert objects(s3, location) == pruned
+    assert asyncio.run(stacpull.verify(two)).exit_code == 0
