@@ -18,6 +18,9 @@ No reservation is released before everything was examined: a stop in between lea
 
 A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so it
 is taken only if its sha256 agrees, and never removed. A part that is a hard link of it is removed.
+
+The names of item JSON and catalogs are reserved without an identity: a file that the user puts there after a
+kill, before the next start, is replaced.
 """
 
 from __future__ import annotations
