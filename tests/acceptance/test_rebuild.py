@@ -479,6 +479,20 @@ def test_a_document_that_names_a_file_of_the_user_does_not_own_it(
         assert (tmp_path / name).read_bytes() == b"precious"
 
 
+def test_documents_of_the_user_are_not_claimed(mirrored: Mirrored) -> None:
+    """The catalog may link to any JSON, and a directory of the user may hold lines of items."""
+    catalog = orjson.loads((mirrored.dest / "catalog.json").read_bytes())
+    catalog["links"].append({"rel": "child", "href": "./own/notes.json"})
+    (mirrored.dest / "catalog.json").write_bytes(orjson.dumps(catalog))
+    (mirrored.dest / "own").mkdir()
+    (mirrored.dest / "own/notes.json").write_bytes(b'{"id": "own", "text": "precious"}')
+    (mirrored.dest / "own/items.ndjson").write_bytes(b'{"type": "Feature", "id": "i", "collection": "own"}\n')
+    ledger_path(mirrored.dest).unlink()
+    report = mirrored.verify(rebuild=True)
+    assert (report.exit_code, report.unknown) == (0, 2)
+    assert mirrored.damages == {"own/notes.json": "unknown", "own/items.ndjson": "unknown"}
+
+
 def test_a_stop_leaves_the_old_ledger(mirrored: Mirrored) -> None:
     page_zeroed(0.5)(checkpointed(mirrored.dest))
     before = ledger_path(mirrored.dest).read_bytes()

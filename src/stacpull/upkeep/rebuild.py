@@ -199,19 +199,24 @@ class _Rebuild:
         """Add the items that the catalogs list, in their order, so that the next catalogs are identical."""
         meta.claim_file(self._ledger.db, top.path, top.sha256)
         for collection in listed_collections(self._files, top):
+            if not is_own_document(self._files, collection.file.path):
+                continue  # a link may name any JSON in DEST
             document = self._salvage.document(collection.id) or collection.document
             self._ledger.collection(collection.id, document)
             if collection.has_items_parquet:
                 meta.keep_items_parquet(self._ledger.db, kept=True)
                 meta.claim_file(self._ledger.db, ITEMS_PARQUET)
             for file in collection.files():
-                meta.claim_file(self._ledger.db, file.path, file.sha256)
+                if is_own_document(self._files, file.path):
+                    meta.claim_file(self._ledger.db, file.path, file.sha256)
             self._take_all(finder.listed(collection))
 
     def _lines(self, finder: ItemFinder) -> None:
         for path in finder.files_of_lines():
             self._has_lines = True
-            meta.claim_file(self._ledger.db, path, self._files.state_of(path).digest or b"")
+            state = self._files.state_of(path)
+            if state.size == 0 or is_own_document(self._files, path):
+                meta.claim_file(self._ledger.db, path, state.digest or b"")
             self._take_all(finder.lines(path))
 
     # --- adding items and assets -------------------------------------------------------------------------
