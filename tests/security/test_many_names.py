@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.security.sources import feature
 from tests.sources.memory import MemoryReader
 
-from stacpull import Options, Selection, UsageError
+from stacpull import Options, Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.engine.lookups import Lookups
@@ -19,6 +21,7 @@ from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.selector import Selector
 from stacpull.models import ItemId, PageRequest
 from stacpull.planning.layout import Layout
+from stacpull.sources import static
 from stacpull.sources.items_file import FeaturesSource
 from stacpull.sources.paging import PageSize
 
@@ -113,3 +116,43 @@ def test_of_collections_that_items_link_to_few_are_kept() -> None:
     source = asyncio.run(course())
     with pytest.raises(UsageError, match="No item of"):
         asyncio.run(source.collection("c0"))
+
+
+def test_a_plan_counts_few_keys_and_hosts_one_by_one(tmp_path: Path) -> None:
+    count = 10_100
+    assets = {f"{'k' * 1000 if n % 2 else 'k'}{n}": f"https://h{n}.example/x.tif" for n in range(2 * count)}
+    items = [{**feature("i", assets), "assets": {k: {"href": h, "file:size": 1} for k, h in assets.items()}}]
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    found = asyncio.run(plan(str(path), selection=Selection(exclude_assets=("*[05]",))))
+    assert found.assets + found.assets_excluded == 2 * count
+    assert found.bytes_total == found.assets
+    assert sum(host.assets for host in found.hosts) == found.assets
+    for names in (found.excluded_keys, [host.host for host in found.hosts]):
+        assert len(names) <= 10_001
+        assert max(map(len, names)) <= LONGEST_KEY
+        assert "others" in names
+
+
+def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "MOST_COLLECTIONS", 100)
+    root = "https://h.example/catalog.json"
+
+    def answer(request: PageRequest) -> object:
+        members = {"stac_version": "1.0.0", "description": "", "links": []}
+        if request.url == root:
+            links = [{"rel": "child", "href": f"c{n}.json"} for n in range(200)]
+            return {**members, "type": "Catalog", "id": "root", "links": links}
+        name = request.url.rpartition("/")[2].removesuffix(".json")
+        name = name if name != "c7" else "c" * 1000
+        return {**members, "type": "Collection", "id": name, "license": "CC0", "extent": {}}
+
+    async def starts(*names: str) -> list[str]:
+        reader = MemoryReader(answer)
+        source = static.StaticSource(root, await reader.read(PageRequest(root)), reader)
+        return [start.request.url for start in await source.starts(Selection(collections=names))]
+
+    assert asyncio.run(starts("c1", "c99")) == ["https://h.example/c1.json", "https://h.example/c99.json"]
+    for name in ("c150", "c" * 1000):
+        with pytest.raises(UsageError, match="has no collection c"):
+            asyncio.run(starts(name))

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress
@@ -54,6 +55,16 @@ _CLIPPED_PER_KEY = 12
 """The same with `--clip`, because the part of a raster in the area varies."""
 _MOST_SIZED = 1_000
 """Assets whose size is requested, of primary and of source items each: each asset may have its own key."""
+_MOST_NAMED = 10_000
+"""Asset keys and hosts that are counted one by one."""
+_OTHERS = "others"
+"""Stands for all further keys or hosts, and for those with too long names."""
+
+
+def _counted_as(name: str, counter: Counter[str]) -> str:
+    """Return the name by which `counter` counts `name`."""
+    has_room = len(counter) < _MOST_NAMED and len(name) <= LONGEST_KEY
+    return name if has_room or name in counter else _OTHERS
 
 
 class _Counts(msgspec.Struct):
@@ -259,7 +270,8 @@ class Estimate:
         if selected.unread_links:
             cut = self._network.secrets.cut
             found = await to_its_end(partial(self._records.note_unread, selected.unread_links, cut))
-            self._done_behind_links.update(found)
+            for key, number in found.items():
+                self._done_behind_links[_counted_as(key, self._done_behind_links)] += number
         if self._urls is not None:
             await self._urls.add(missing)
 
@@ -271,8 +283,10 @@ class Estimate:
         for item in items:
             counts = self._primary if item.parent is None else self._linked
             counts.items += not item.of_collection
-            counts.excluded.update(item.excluded)
-            counts.pages.update(item.pages)
+            for key in item.excluded:
+                counts.excluded[_counted_as(key, counts.excluded)] += 1
+            for key in item.pages:
+                counts.pages[_counted_as(key, counts.pages)] += 1
             counts.refused += len(item.problems)
             there = done.get(item.id, ())
             for asset in item.assets:
@@ -286,15 +300,16 @@ class Estimate:
 
     def _count_asset(self, counts: _Counts, asset: Asset) -> None:
         counts.assets += 1
-        counts.keys[asset.key] += 1
-        counts.hosts[host_of(asset.href) or "this disk"] += 1
+        key, host = _counted_as(asset.key, counts.keys), host_of(asset.href) or "this disk"
+        counts.keys[key] += 1
+        counts.hosts[_counted_as(host, counts.hosts)] += 1
         most = _SIZED_PER_KEY if self._area is None else _CLIPPED_PER_KEY
         if asset.size is not None and not self._may_be_clipped(asset):
-            counts.stated[asset.key] += 1
-            counts.stated_bytes[asset.key] += asset.size
-        elif counts.sampled[asset.key] < most and len(counts.samples) < _MOST_SIZED:
-            counts.sampled[asset.key] += 1
-            counts.samples.append((asset.key, asset))
+            counts.stated[key] += 1
+            counts.stated_bytes[key] += asset.size
+        elif counts.sampled[key] < most and len(counts.samples) < _MOST_SIZED:
+            counts.sampled[key] += 1
+            counts.samples.append((key, asset))
 
     def _may_be_clipped(self, asset: Asset) -> bool:
         """Return True if an asset may be clipped, judged by its item."""

@@ -23,6 +23,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress
@@ -431,7 +432,7 @@ class Gates:
         self._clock = clock
         self._gates: dict[str, Gate] = {}
         self._events = events or NetworkEvents()
-        self._waited_for: set[str] = set()
+        self._waited_for = Recent[str, None]()
         self._elsewhere: dict[object, Sequence[HostProgress]] = {}
         """The last report of each other process of the run."""
         self._ended: dict[str, int] = {}
@@ -492,7 +493,7 @@ class Gates:
         gate = self._gates.get(host)
         is_long = _LONG_PAUSE <= seconds <= _LONGEST or (gate is not None and gate.pauses >= _MANY_PAUSES)
         if is_long and host not in self._waited_for:
-            self._waited_for.add(host)
+            self._waited_for[host] = None
             self._events.warn(
                 f"{host} is overloaded or wants fewer requests. The next request is in {seconds:.0f} s. "
                 "Its assets fail if it keeps doing so for a long time."

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import orjson
 from msgspec.structs import replace
 
+from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
@@ -128,7 +129,7 @@ class ApiReader:
         self._memory = _MemoryBudget()
         self._warn = (events or NetworkEvents()).warn
         self._repaired = RepairWarnings(self._warn)
-        self._silent: set[str] = set()
+        self._silent = Recent[str, None]()
         """Hosts whose silence was reported."""
         self._answered: str | None = None
         """The URL, without its query, of the last page that was read: its credentials are valid."""
@@ -278,7 +279,7 @@ class ApiReader:
 
     def _report_silence(self, host: str) -> None:
         if host not in self._silent:
-            self._silent.add(host)
+            self._silent[host] = None
             self._warn(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
 
     def _refusal(self, failure: Failure) -> str:

@@ -14,6 +14,7 @@ import asyncio
 import enum
 from typing import Final
 
+from stacpull.caches import LONGEST_KEY
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, PageRequest
@@ -27,6 +28,9 @@ from stacpull.sources.source_url import parse_api_url, probable_url
 from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
+MOST_COLLECTIONS: Final = 16_384
+"""The most collections of a file or a tree whose URLs are kept."""
+_LONGEST_URL = 4096
 _MOST_NAMED = 40
 """The most collections in a message."""
 
@@ -83,6 +87,11 @@ def valid_item(feature: object) -> Json | None:
         return feature
     is_number = isinstance(name, int) and not isinstance(name, bool)
     return {**feature, "id": str(name)} if is_number else None
+
+
+def may_be_kept(collection_id: str, url: str) -> bool:
+    """Return whether the id and the URL of a collection are short enough to be kept for the whole run."""
+    return len(collection_id) <= LONGEST_KEY and len(url) <= _LONGEST_URL
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:

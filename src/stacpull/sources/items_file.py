@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import Recent
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
@@ -42,10 +42,12 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import (
+    MOST_COLLECTIONS,
     DocumentKind,
     absolute,
     kind_of,
     located,
+    may_be_kept,
     read_root,
     refuse_split,
     static_item,
@@ -58,10 +60,6 @@ from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
 
-_MOST_COLLECTIONS = 16_384
-"""Collections whose URLs are kept."""
-_LONGEST_URL = 4096
-"""Characters of the URL of a collection that is kept."""
 _NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
 
 
@@ -78,7 +76,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
-        self._links = Recent[str, str](_MOST_COLLECTIONS)
+        self._links = Recent[str, str](MOST_COLLECTIONS)
         """The URLs of collections, from the links of items."""
 
     async def collections(self) -> list[Json]:
@@ -122,7 +120,7 @@ class ItemsFile(Source):
             own = next((href for rel, href in links_of(item) if rel == "self"), self.url)
             href = next((href for rel, href in links_of(item) if rel == "collection"), None)
             url = None if href is None else absolute(own, href)
-            if isinstance(url, str) and len(name) <= LONGEST_KEY and len(url) <= _LONGEST_URL:
+            if isinstance(url, str) and may_be_kept(name, url):
                 self._links[name] = url
 
     def _resumed(self, start: PageRequest, version: str, on_notice: OnNotice) -> FilePosition:

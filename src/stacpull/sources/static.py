@@ -20,10 +20,12 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.documents import (
+    MOST_COLLECTIONS,
     DocumentKind,
     absolute,
     kind_of,
     located,
+    may_be_kept,
     no_collection,
     outcome_of,
     read_root,
@@ -106,7 +108,7 @@ class StaticSource(Source):
                     missing -= {found[-1]}
                     if not missing:
                         break
-        if missing:
+        if missing := set(wanted) - self._urls.keys():
             raise UsageError(self._unknown(min(missing), found))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
@@ -141,7 +143,8 @@ class StaticSource(Source):
         return await static_item(self.reader, href)
 
     def _add(self, collection_id: str, url: str) -> None:
-        self._urls.setdefault(collection_id, url)
+        if may_be_kept(collection_id, url) and len(self._urls) < MOST_COLLECTIONS:
+            self._urls.setdefault(collection_id, url)
 
     async def _found(self) -> AsyncGenerator[Json]:
         """Read the catalogs level by level, without items. Yield each collection once, without its links."""
