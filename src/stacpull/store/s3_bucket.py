@@ -156,19 +156,19 @@ class S3Bucket:
     def __init__(
         self,
         location: BucketLocation,
-        origin: S3Bucket | None = None,
+        parent: S3Bucket | None = None,
         on_silent: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Create the client; nothing is sent yet.
 
         Args:
             location: Its location.
-            origin: A bucket of the same service whose session and boto3 client this one shares, if any.
+            parent: A bucket of the same service whose session and boto3 client this one shares, if any.
             on_silent: Called at most once, in a thread of its own, with a sentence for the user: the service
                 has not answered for some seconds.
         """
         self.location = location
-        self._origin = origin
+        self._parent = parent
         self._on_silent = on_silent
         self._is_reported = False
         self.prefix = f"{location.prefix}/" if location.prefix else ""
@@ -182,13 +182,13 @@ class S3Bucket:
     @_locked_property
     def session(self) -> Any:
         """The session of botocore."""
-        return _session(self.location) if self._origin is None else self._origin.session
+        return _session(self.location) if self._parent is None else self._parent.session
 
     @_locked_property
     def s3(self) -> Any:
         """A client of boto3."""
-        if self._origin is not None:
-            return self._origin.s3
+        if self._parent is not None:
+            return self._parent.s3
         return _client(self.session, self.location, self._after_attempt)
 
     def _after_attempt(
@@ -248,9 +248,9 @@ class S3Bucket:
     def static(self) -> StaticSetup | None:
         """The AWS configuration, if it can be read without botocore; otherwise None."""
         location = self.location
-        if self._origin is None:
+        if self._parent is None:
             return static_setup(location.profile, location.region)
-        found: StaticSetup | None = self._origin.static
+        found: StaticSetup | None = self._parent.static
         return found
 
     @_locked_property
@@ -295,7 +295,7 @@ class S3Bucket:
             self._is_closed = True
             others, self._others = list(self._others.values()), {}
             requests = self.__dict__.get("requests")
-            s3 = self.__dict__.get("s3") if self._origin is None else None
+            s3 = self.__dict__.get("s3") if self._parent is None else None
         for other in others:
             other.close()
         if requests is not None:
