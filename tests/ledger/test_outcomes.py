@@ -9,6 +9,7 @@ from tests.ledger.plans import BROKEN, NOW, arrival, asset, commit, counts, item
 
 from stacpull.ledger import jobs, outcomes, runs
 from stacpull.ledger.outcomes import AssetFailure
+from stacpull.models import FailureKind
 
 
 def test_an_outcome_reported_twice_is_counted_once(tmp_path: Path) -> None:
@@ -41,11 +42,12 @@ def test_a_failure_of_an_earlier_generation_is_not_recorded(tmp_path: Path) -> N
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         db.execute("UPDATE assets SET generation = 1")
-        late = AssetFailure(job.row, job.item_row, job.generation, BROKEN)
+        late = AssetFailure(job.row, job.item_row, job.generation, replace(BROKEN, kind=FailureKind.OUTSIDE))
         for state in (0, 1):
-            outcomes.record(db, [], [late], [], NOW)
+            outcomes.record(db, [], [late], [], NOW, area=5)
             assert db.execute("SELECT state FROM assets").fetchone() == (state,)
             assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
+            assert db.execute("SELECT count(*) FROM clips").fetchone() == (0,)
             outcomes.reserve(db, [replace(arrival(job), generation=1)])
 
 

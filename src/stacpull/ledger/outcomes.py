@@ -290,8 +290,8 @@ def record(
     with transaction(db):
         _record_done(db, done, found)
         _record_unchanged(db, unchanged, found)
-        _record_failed(db, failed, now)
-        outside = [(failure.row, area) for failure in failed if failure.failure.kind is FailureKind.OUTSIDE]
+        recorded = _record_failed(db, failed, now)
+        outside = [(failure.row, area) for failure in recorded if failure.failure.kind is FailureKind.OUTSIDE]
         db.executemany("INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", outside)
         final = update_item_states(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
@@ -345,8 +345,9 @@ def _record_unchanged(
             db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
 
 
-def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> None:
-    """Record failures, except those of assets that were planned again in the meantime."""
+def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> list[AssetFailure]:
+    """Record failures, and return them without those of assets that were planned again in the meantime."""
+    recorded = []
     for failure in failed:
         found = db.execute(
             _FAILED, (failed_state(failure.failure), failure.row, failure.generation)
@@ -354,6 +355,8 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
             _forget_identities(db, [failure.row])
+            recorded.append(failure)
+    return recorded
 
 
 _SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
