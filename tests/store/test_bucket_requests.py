@@ -71,6 +71,7 @@ class RawServer:
             found.close()
 
     def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # it ends the thread that accepts
         self._listening.close()
         for one in self._open:
             one.close()
@@ -78,16 +79,20 @@ class RawServer:
 
 def request_of(found: socket.socket) -> tuple[bytes, bytes]:
     """Return the head and the body of the next request."""
+
+    def more() -> bytes:
+        received = found.recv(65536)
+        if not received:
+            raise ConnectionError
+        return received
+
     data = b""
     while b"\r\n\r\n" not in data:
-        more = found.recv(65536)
-        if not more:
-            raise ConnectionError
-        data += more
+        data += more()
     head, _, body = data.partition(b"\r\n\r\n")
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     while len(body) < int(fields.get(b"content-length", b"0")):
-        body += found.recv(65536)
+        body += more()
     return head, body
 
 
