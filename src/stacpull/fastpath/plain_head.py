@@ -8,9 +8,6 @@ line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-
-import msgspec
 
 MAX_BODY_IN_MEMORY = 1 << 20
 """The most bytes of a body that is read into memory."""
@@ -30,43 +27,10 @@ _FIRST_LEARNED = 8
 _VALUE = rb"([!-~][ -~]*)"
 _VALUES = {b"connection": rb"((?i:keep-alive))", b"content-length": rb"([0-9]{1,7})"}
 
-
-PlainHead = tuple[bytes, Mapping[bytes, bytes], int, int]
+FieldOrder = tuple[re.Pattern[bytes], tuple[bytes, ...]]
+"""A pattern of heads, with a group for the value of each field, and the names of the fields in lower case."""
+PlainHead = tuple[bytes, dict[bytes, bytes], int, int]
 """Status, fields by name in lower case, length of the body, and its offset in the response."""
-
-
-class FieldOrder(msgspec.Struct, frozen=True):
-    """The fields of a head, in order."""
-
-    pattern: re.Pattern[bytes]
-    groups: dict[bytes, int]
-    """The group of the pattern that has the value of a field, by its name in lower case."""
-    length: int
-    """The group of `content-length`."""
-
-
-class FieldsFound(Mapping[bytes, bytes]):
-    """The fields of a head that a pattern has taken apart. Of about ten values few are looked up."""
-
-    __slots__ = ("_groups", "_head")
-
-    def __init__(self, head: re.Match[bytes], groups: Mapping[bytes, int]) -> None:
-        self._head = head
-        self._groups = groups
-
-    def __getitem__(self, name: bytes) -> bytes:
-        return self._head[self._groups[name]]
-
-    def get(self, name: bytes, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
-        """Return the value of `name`, or `default`. Faster than Mapping's, which catches an exception."""
-        group = self._groups.get(name)
-        return default if group is None else self._head[group]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._groups)
-
-    def __len__(self) -> int:
-        return len(self._groups)
 
 
 class PlainHeads:
@@ -83,13 +47,14 @@ class PlainHeads:
         """Return the head at the start of a response; None if it is not plain or not complete."""
         status = data[_STATUS]
         order = self._orders.get(status)
-        found = None if order is None else order.pattern.match(data)
+        found = None if order is None else order[0].match(data)
         if order is None or found is None:
             return self._read_lines(data)
-        size, end = int(found[order.length]), found.end()
+        fields = dict(zip(order[1], found.groups(), strict=True))
+        size, end = int(fields[b"content-length"]), found.end()
         if size > MAX_BODY_IN_MEMORY or end > _LONGEST_HEAD:
             return None
-        return status, FieldsFound(found, order.groups), size, end
+        return status, fields, size, end
 
     def _read_lines(self, data: bytes) -> PlainHead | None:
         head = _HEAD.match(data)
@@ -126,6 +91,4 @@ def _order(status: bytes, lines: list[bytes]) -> FieldOrder:
     fields = b"".join(
         b"%b: %b\\r\\n" % (re.escape(one), value) for one, value in zip(written, values, strict=True)
     )
-    groups = {name: number for number, name in enumerate(names, 1)}
-    pattern = re.compile(rb"HTTP/1\.1 %b [ -~]*\r\n%b\r\n" % (status, fields))
-    return FieldOrder(pattern, groups, groups[b"content-length"])
+    return re.compile(rb"HTTP/1\.1 %b [ -~]*\r\n%b\r\n" % (status, fields)), names
