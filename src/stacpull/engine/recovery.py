@@ -282,11 +282,17 @@ def _sweep(
     db: Connection, store: Store, parts: Sequence[PartEntry], complete_names: set[str], *, trusted: bool
 ) -> None:
     """Remove what cannot be resumed: all but these complete parts, and parts of open assets."""
-
-    def can_resume(row: int, generation: int) -> bool:
-        return trusted and jobs.job_of(db, row, generation) is not None
-
     for entry in parts:
         if entry.name.endswith(_NOT_RESUMED) and entry.name not in complete_names:
             store.drop_part(entry.name)
-    store.sweep_parts(can_resume)
+    store.sweep_parts(resumable(db, store) if trusted else lambda _row, _generation: False)
+
+
+def resumable(db: Connection, store: Store) -> Callable[[int, int], bool]:
+    """Return a function that tells if the part of an asset, by row and generation, is kept for a later run.
+
+    On a disk that includes an asset that has failed, because `retry` continues it. In a bucket it does not:
+    an unfinished upload costs money.
+    """
+    wanted = jobs.is_open if store.is_local else jobs.job_of
+    return lambda row, generation: bool(wanted(db, row, generation))

@@ -22,7 +22,7 @@ from stacpull.engine.items_parquet import (
     update_items_parquet,
 )
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover
+from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover, resumable
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -216,8 +216,7 @@ class StoreOperations:
         """
         self._write_final_items()
         self.store.collect_parts()
-        wanted = jobs.is_open if self.store.is_local else jobs.job_of  # an unfinished upload costs money
-        self.store.sweep_parts(lambda row, generation: bool(wanted(self.db, row, generation)))
+        self.store.sweep_parts(resumable(self.db, self.store))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         for sentence in self._items.unwritable.values():
