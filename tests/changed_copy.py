@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import shutil
 import subprocess
@@ -51,6 +52,16 @@ class ChangedCopy:
         added = sum(line.startswith("+ ") for line in diff)
         self.changed[name] = (self.changed.get(name) or 0) + added
 
+    def publish(self, name: str, module: str) -> None:
+        """Make an asynchronous function public, in `stacpull` and as a blocking call in `stacpull.sync`."""
+        self.insert(
+            "__init__.py", f"    from {module} import {name} as {name}\n", before="    from stacpull."
+        )
+        self.insert("__init__.py", f'    "{module}": ("{name}",),\n', before='    "stacpull.')
+        self.insert("sync.py", f"from {module} import {name} as published\n", before="from stacpull.errors")
+        self.insert("sync.py", f'    "{name}",\n', before='    "plan",')
+        self.insert("sync.py", f"{name} = _blocking(published)\n", before="plan = _blocking")
+
     def _path(self, name: str) -> Path:
         return (self._top if name.startswith("configs/") else self._package) / name
 
@@ -78,3 +89,12 @@ class ChangedCopy:
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=60, check=False
         )
+
+
+def item_with(assets: Mapping[str, Any], name: str = "i") -> str:
+    """Return an item with these assets as JSON, in one line."""
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None,
+        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [], "assets": assets,
+    }  # fmt: skip
+    return json.dumps(item)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.changed_copy import ChangedCopy
+from tests.changed_copy import ChangedCopy, item_with
 
 MODULE = '''
 import asyncio
@@ -51,14 +51,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.add("engine/mirror_size.py", MODULE)
     copy.insert("reports.py", REPORT, before="class MergeReport")
-    imported = "    from stacpull.engine.mirror_size import mirror_size as mirror_size\n"
-    copy.insert("__init__.py", imported, before="    from stacpull.engine.mirror_status import")
-    home = '    "stacpull.engine.mirror_size": ("mirror_size",),\n'
-    copy.insert("__init__.py", home, before='    "stacpull.engine.mirror_status": (')
-    imported = "from stacpull.engine.mirror_size import mirror_size as sized\n"
-    copy.insert("sync.py", imported, before="from stacpull.errors")
-    copy.insert("sync.py", '    "mirror_size",\n', before='    "plan",')
-    copy.insert("sync.py", "mirror_size = _blocking(sized)\n", before="plan = _blocking")
+    copy.publish("mirror_size", "stacpull.engine.mirror_size")
     lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.py": 2, "sync.py": 3}
     assert copy.changed == lines
     copy.add("cli/size_command.py", COMMAND)
@@ -70,12 +63,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
 @pytest.fixture
 def dest(copy: ChangedCopy, tmp_path: Path) -> Path:
     """A mirror of a file of five bytes."""
-    item = {
-        "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [], "assets": {"a": {"href": "a.bin"}},
-    }  # fmt: skip
     (tmp_path / "a.bin").write_text("12345")
-    (tmp_path / "item.json").write_text(json.dumps(item))
+    (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
     assert copy.run("mirror", tmp_path / "item.json", tmp_path / "m").returncode == 0
     return tmp_path / "m"
 

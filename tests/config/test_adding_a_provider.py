@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from tests.changed_copy import ChangedCopy
+from tests.changed_copy import ChangedCopy, item_with
 from tests.net.logins.test_adding_a_kind import guarded
 
 PROFILE = """
@@ -25,12 +24,7 @@ def test_it_is_listed_checked_and_logs_in(tmp_path: Path) -> None:
         copy.add("configs/providers/door.toml", PROFILE.format(host=host))
         assert copy.changed == {"configs/providers/door.toml": None}
         assert "A door that asks for a badge" in copy.output("credentials", "list")
-        item = {
-            "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
-            "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
-            "assets": {"a": {"href": f"{host}/a.bin"}},
-        }  # fmt: skip
-        (tmp_path / "item.json").write_text(json.dumps(item))
+        (tmp_path / "item.json").write_text(item_with({"a": {"href": f"{host}/a.bin"}}))
         arguments = ("--credentials", "door", "--allow-private-hosts", "--retries", "0")
         ran = copy.run("mirror", tmp_path / "item.json", tmp_path / "m", *arguments)
         assert (ran.returncode, "set BADGE" in ran.stderr) == (3, True)

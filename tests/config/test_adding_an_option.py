@@ -5,11 +5,10 @@ That holds for an option that a run keeps as well.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from tests.changed_copy import ChangedCopy
+from tests.changed_copy import ChangedCopy, item_with
 
 FIELD = '    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD"{more})\n'
 
@@ -96,12 +95,8 @@ def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: P
 
 def unfinished(copy: ChangedCopy, folder: Path) -> Path:
     """Return a mirror whose run stopped at the first failure: none of its files exists."""
-    item = {
-        "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
-        "assets": {f"a{n}": {"href": f"{n}.bin"} for n in range(500)},
-    }  # fmt: skip
-    (folder / "item.json").write_text(json.dumps(item))
+    assets = {f"a{n}": {"href": f"{n}.bin"} for n in range(500)}
+    (folder / "item.json").write_text(item_with(assets))
     limits = ("--max-failures", "1", "--concurrency", "1")
     ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *limits)
     assert "greeting: hi\n" in ran.stdout

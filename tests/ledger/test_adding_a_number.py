@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.changed_copy import ChangedCopy
+from tests.changed_copy import ChangedCopy, item_with
 
 FIELD = '''\
     items_bare: int = 0
@@ -26,18 +26,10 @@ def test_it_is_counted_printed_and_part_of_the_json(tmp_path: Path) -> None:
     assert copy.changed == {"reports.py": 2, "ledger/planner.py": 1, "cli/summary.py": 2}
 
     source = tmp_path / "items.ndjson"
-    with_file = {"a": {"href": "missing.bin"}}
-    source.write_text(item("a") + item("b", with_file) + item("c"))
+    items = (item_with({}, "a"), item_with({"a": {"href": "missing.bin"}}, "b"), item_with({}, "c"))
+    source.write_text("\n".join(items))
     ran = copy.run("mirror", source, tmp_path / "m", "--json")
     assert json.loads(ran.stdout)["items_bare"] == 2
     assert "  bare     2 items without assets\n" in ran.stderr
     again = copy.run("mirror", source, tmp_path / "m", "--asset", "none", "--json")
     assert json.loads(again.stdout)["items_bare"] == 3
-
-
-def item(name: str, assets: dict[str, dict[str, str]] | None = None) -> str:
-    item = {
-        "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [], "assets": assets or {},
-    }  # fmt: skip
-    return f"{json.dumps(item)}\n"

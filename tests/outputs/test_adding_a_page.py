@@ -61,14 +61,7 @@ def gallery(session, dest, out):
 def test_the_command_and_the_function_write_it(mirrored: Callable[..., Path], tmp_path: Path) -> None:
     copy = ChangedCopy(tmp_path / "copy")
     copy.add("outputs/gallery.py", MODULE)
-    imported = "    from stacpull.outputs.gallery import gallery as gallery\n"
-    copy.insert("__init__.py", imported, before="    from stacpull.outputs.html_report")
-    home = '    "stacpull.outputs.gallery": ("gallery",),\n'
-    copy.insert("__init__.py", home, before='    "stacpull.outputs.html_report"')
-    imported = "from stacpull.outputs import gallery as showing\n"
-    copy.insert("sync.py", imported, before="from stacpull.outputs import html_report")
-    copy.insert("sync.py", '    "gallery",\n', before='    "headers",')
-    copy.insert("sync.py", "gallery = _blocking(showing.gallery)\n", before="merge = _blocking")
+    copy.publish("gallery", "stacpull.outputs.gallery")
     copy.add("cli/gallery_command.py", COMMAND)
     entry = '    "gallery": _Entry("stacpull.cli.gallery_command:gallery", "Write a page with ids."),\n'
     copy.insert("cli/main.py", entry, before='    "trace": _Entry(')

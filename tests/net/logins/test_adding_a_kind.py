@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.changed_copy import ChangedCopy
+from tests.changed_copy import ChangedCopy, item_with
 
 MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
 
@@ -69,12 +68,7 @@ def guarded() -> Iterator[tuple[str, list[str | None]]]:
 def test_a_profile_of_the_kind_logs_in(copy: ChangedCopy, tmp_path: Path) -> None:
     with guarded() as (host, shown):
         (tmp_path / "p.toml").write_text(PROFILE.format(host=host))
-        item = {
-            "type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None,
-            "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [],
-            "assets": {"a": {"href": f"{host}/a.bin"}},
-        }  # fmt: skip
-        (tmp_path / "item.json").write_text(json.dumps(item))
+        (tmp_path / "item.json").write_text(item_with({"a": {"href": f"{host}/a.bin"}}))
         arguments = [
             str(tmp_path / "item.json"), str(tmp_path / "m"), "--credentials", str(tmp_path / "p.toml"),
             "--allow-private-hosts", "--retries", "0",
