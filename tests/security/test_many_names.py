@@ -108,7 +108,7 @@ def test_of_collections_that_items_link_to_few_are_kept() -> None:
         document = await MemoryReader({url: body}).read(PageRequest(url))
         source = FeaturesSource(document, reader)
         (start,) = await source.starts(Selection())
-        async for _ in source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None):
+        async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
             pass
         assert (await source.collection(f"c{MANY - 1}"))["id"] == f"c{MANY - 1}"
         return source

@@ -15,7 +15,6 @@ from stacpull.engine.network import source_address
 from stacpull.engine.run_opening import opened_source
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
-from stacpull.sources.pages import pages_from
 from stacpull.sources.paging import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")
@@ -103,11 +102,9 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
         address = source_address(url, options)
         async with opened_source(address, options) as (network, source):
             for start in await source.starts(chosen):
-                async for page in pages_from(
-                    source,
+                async for page in source.pages(
                     start,
-                    None,
-                    size=PageSize(page_size),
+                    page_size=PageSize(page_size),
                     on_notice=lambda notice: found.warnings.append(notice.text),
                 ):
                     found.items += page.items

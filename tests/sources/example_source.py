@@ -36,18 +36,19 @@ class ItemListSource:
         return [WalkStart("listed", PageRequest(self.url))]
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield pages of listed items, from the position of `start` on."""
+        request = start.first
         del on_notice
         listed = (await self._reader.read(PageRequest(self.url))).body
         urls: list[str] = listed["items"] if isinstance(listed, dict) else []
-        begin = start.after[0][0] if start.after else 0
+        begin = request.after[0][0] if request.after else 0
         while begin < len(urls):
             end = begin + page_size.items
             items = [await self.item(url) for url in urls[begin:end]]
             following = PageRequest(self.url, after=((end, ""),)) if end < len(urls) else None
-            yield Page(start, items, following, len(urls))
+            yield Page(request, items, following, len(urls))
             begin = end
 
     async def item(self, href: str) -> Json:

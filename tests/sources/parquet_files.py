@@ -167,7 +167,7 @@ def pages_of(
         (first,) = await source.starts(selection)
         size = PageSize.requested(more.get("page_size"))
         notices: list[Notice] = more.get("notices", [])
-        pages = source.pages(start or first.request, page_size=size, on_notice=notices.append)
+        pages = source.pages(first._replace(resumed=start), page_size=size, on_notice=notices.append)
         return [page async for page in pages]
 
     return asyncio.run(read())

@@ -104,7 +104,7 @@ def items_of(url: str, documents: dict[str, Any]) -> tuple[list[tuple[Json, str,
             return NoItems("an API's")
         (start,) = await source.starts(Selection())
         found = []
-        async for page in source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None):
+        async for page in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
             assert not page.unread
             found += [(item, start.collection, page.request.url) for item in page.items]
         return found

@@ -235,7 +235,7 @@ def test_the_limit_in_source_and_the_page_size_are_requested(url: str, size: Pag
 
     async def walk() -> None:
         (start,) = await api.starts(Selection())
-        async for _ in api.pages(start.request, page_size=size, on_notice=print):
+        async for _ in api.pages(start, page_size=size, on_notice=print):
             pass
 
     asyncio.run(walk())

@@ -109,7 +109,8 @@ async def walked(
     async with opened(f"{server.url}/items.ndjson", None) as source:
         (begin,) = await source.starts(Selection())
         size = PageSize(2, fixed=True)
-        async for page in source.pages(start or begin.request, page_size=size, on_notice=notices.append):
+        resumed = begin._replace(resumed=start)
+        async for page in source.pages(resumed, page_size=size, on_notice=notices.append):
             pages.append(page)
             if len(pages) == most:
                 break
@@ -259,10 +260,7 @@ def test_a_whole_parquet_file_without_a_size_that_breaks_off_is_received_again(e
             cut_once(server, unsized, len(data) // 2)
             async with opened(f"{server.url}/items.parquet", None) as source:
                 (begin,) = await source.starts(Selection())
-                pages = [
-                    page
-                    async for page in source.pages(begin.request, page_size=PageSize(10), on_notice=print)
-                ]
+                pages = [page async for page in source.pages(begin, page_size=PageSize(10), on_notice=print)]
                 return ids(pages), len(server.requests)
 
     found, requests = asyncio.run(course())

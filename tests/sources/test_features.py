@@ -54,7 +54,8 @@ def pages_of(
     async def main() -> list[Page]:
         (begin,) = await source.starts(selection or Selection())
         received = notices if notices is not None else []
-        pages = source.pages(start or begin.request, page_size=size or PageSize(), on_notice=received.append)
+        begin = begin._replace(resumed=start)
+        pages = source.pages(begin, page_size=size or PageSize(), on_notice=received.append)
         return [page async for page in pages]
 
     return asyncio.run(main())

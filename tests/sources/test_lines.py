@@ -94,7 +94,7 @@ def pages_of(
         (begin,) = await source.starts(selection or Selection())
         received = notices if notices is not None else []
         pages = source.pages(
-            start or begin.request, page_size=PageSize(size, fixed=True), on_notice=received.append
+            begin._replace(resumed=start), page_size=PageSize(size, fixed=True), on_notice=received.append
         )
         return [page async for page in pages]
 

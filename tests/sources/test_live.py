@@ -20,6 +20,7 @@ from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
+from stacpull.sources.source import WalkStart
 from stacpull.sources.static import StaticSource
 
 MOST_RESUMED = 12
@@ -59,12 +60,14 @@ class Walked:
         self.collections: list[str] = []
         self.pages: list[Page] = asyncio.run(self._walk(start, selection, PageSize(size, fixed=fixed)))
 
-    async def _walk(self, start: PageRequest | None, selection: Selection, size: PageSize) -> list[Page]:
+    async def _walk(self, resumed: PageRequest | None, selection: Selection, size: PageSize) -> list[Page]:
         source = StaticSource(ROOT, await self.reader.read(PageRequest(ROOT)), self.reader)
-        starts = [one.request for one in await source.starts(selection)]
+        starts = await source.starts(selection)
         found: list[Page] = []
-        for request in [start] if start is not None else starts:
-            async for one in source.pages(request, page_size=size, on_notice=self.notices.append):
+        if resumed is not None:
+            starts = [WalkStart("resumed", PageRequest(ROOT), resumed=resumed)]
+        for start in starts:
+            async for one in source.pages(start, page_size=size, on_notice=self.notices.append):
                 found.append(one)
                 assert len(found) < 500, "the walk does not end"
         return found
@@ -347,7 +350,8 @@ def test_the_next_page_of_a_saved_page_is_not_followed() -> None:
     async def work() -> list[Page]:
         reader = MemoryReader(pages)
         source = StaticSource(local, await reader.read(PageRequest(local)), reader)
-        return [one async for one in source.pages(PageRequest(local), page_size=PageSize(), on_notice=print)]
+        (start,) = await source.starts(Selection())
+        return [one async for one in source.pages(start, page_size=PageSize(), on_notice=print)]
 
     (found,) = asyncio.run(work())
     assert [one["id"] for one in found.items] == ["1"]

@@ -18,7 +18,6 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.pages import pages_from
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import WalkStart
 from stacpull.urls import parameter
@@ -43,8 +42,8 @@ class Walked:
         keep = compile_items(selection)
         self.starts = await source.starts(selection)
         for start in self.starts:
-            async for page in pages_from(
-                source, start, None, size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
+            async for page in source.pages(
+                start, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
             ):
                 self.names += [i["id"] for i in page.items if keep.judge(i) is None]
                 self.cursors.append((start.collection, page.next))
@@ -246,9 +245,9 @@ def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Sele
 def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection) -> list[str]:
     async def walk() -> list[str]:
         source = await open_source(API, MemoryReader(api.answer))
-        await source.starts(selection)
+        (start,) = await source.starts(selection)
         assert cursor is not None
-        pages = source.pages(cursor, page_size=PageSize(10), on_notice=lambda _: None)
+        pages = source.pages(start._replace(resumed=cursor), page_size=PageSize(10), on_notice=lambda _: None)
         keep = compile_items(selection)
         return [i["id"] async for page in pages for i in page.items if keep.judge(i) is None]
 
@@ -315,9 +314,7 @@ def test_other_collections_on_a_later_page_are_left_out_without_another_walk() -
     async def walk() -> list[str]:
         source = await open_source(API, MemoryReader(answer))
         (start,) = await source.starts(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
-        pages = pages_from(
-            source, start, None, size=PageSize(2), on_notice=lambda one: notices.append(one.text)
-        )
+        pages = source.pages(start, page_size=PageSize(2), on_notice=lambda one: notices.append(one.text))
         return [item["id"] async for page in pages for item in page.items]
 
     notices: list[str] = []
@@ -345,7 +342,7 @@ def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
         return [
             item["id"]
             for start in await source.starts(selection)
-            async for page in pages_from(source, start, None, size=PageSize(10), on_notice=lambda _: None)
+            async for page in source.pages(start, page_size=PageSize(10), on_notice=lambda _: None)
             for item in page.items
         ]
 
@@ -377,7 +374,7 @@ def test_a_service_that_is_down_is_not_tried_with_every_size() -> None:
     async def walk() -> None:
         source = await open_source(API, reader)
         (start,) = await source.starts(NOWHERE)
-        async for _ in source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None):
+        async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
             pass
 
     with pytest.raises(SourceError, match="500"):
@@ -418,8 +415,8 @@ def test_a_search_url_starts_at_each_of_its_collections(
 ) -> None:
     found = Walked(ModelApi(), selection, url)
     selected = frozenset(selection.collections)
-    assert found.starts == [
-        WalkStart(name, PageRequest(f"{API}/search{query}"), selected) for name, query in starts
+    assert [(start.collection, start.request, start.selected) for start in found.starts] == [
+        (name, PageRequest(f"{API}/search{query}"), selected) for name, query in starts
     ]
 
 

@@ -127,10 +127,11 @@ def walked(
 
     async def walk() -> None:
         source = await open_source(f"{API}/collections/a", reader)
-        await source.starts(selection)  # as a command does to check the selection, before the walk
         (start,) = await source.starts(selection)
         pages = source.pages(
-            cursor or start.request, page_size=PageSize(size), on_notice=lambda n: notices.append(n.text)
+            start._replace(resumed=cursor),
+            page_size=PageSize(size),
+            on_notice=lambda n: notices.append(n.text),
         )
         async with aclosing(pages):
             async for page in pages:
@@ -296,7 +297,7 @@ def test_a_url_with_a_datetime_is_not_split() -> None:
         (start,) = await source.starts(Selection(split_walk=2))
         notices: list[str] = []
         async for _ in source.pages(
-            start.request, page_size=PageSize(), on_notice=lambda one: notices.append(one.text)
+            start, page_size=PageSize(), on_notice=lambda one: notices.append(one.text)
         ):
             pass
         return notices

@@ -56,7 +56,7 @@ def mirrored(source: StaticSource, selection: Selection) -> dict[str, list[tuple
     async def main() -> dict[str, list[tuple[str, str]]]:
         found: dict[str, list[tuple[str, str]]] = {}
         for start in await source.starts(selection):
-            pages = source.pages(start.request, page_size=PageSize(), on_notice=lambda _: None)
+            pages = source.pages(start, page_size=PageSize(), on_notice=lambda _: None)
             async for page in pages:
                 items = [(item["id"], item["collection"]) for item in page.items]
                 found.setdefault(start.collection, []).extend(items)

@@ -15,6 +15,7 @@ from tests.sources.tree_of import ROOT, Tree, UnevenReader, documents, in_order,
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.selection import Selection
 from stacpull.sources.paging import PageSize
 from stacpull.sources.static import StaticSource
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST
@@ -27,11 +28,13 @@ def walked(
     notices: list[Notice] | None = None,
 ) -> list[Page]:
     async def main() -> list[Page]:
-        request = start or PageRequest(ROOT)
         root = await reader.read(PageRequest(ROOT))
         source = StaticSource(ROOT, root, reader)
         received = notices if notices is not None else []
-        pages = source.pages(request, page_size=PageSize(size, fixed=True), on_notice=received.append)
+        (begin,) = await source.starts(Selection())
+        pages = source.pages(
+            begin._replace(resumed=start), page_size=PageSize(size, fixed=True), on_notice=received.append
+        )
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -187,7 +190,8 @@ def test_servers_that_are_down_end_the_walk() -> None:
     async def main(reader: MemoryReader, found: list[Page]) -> None:
         source = StaticSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
         size = PageSize(10, fixed=True)
-        async for page in source.pages(PageRequest(ROOT), page_size=size, on_notice=lambda _: None):
+        (start,) = await source.starts(Selection())
+        async for page in source.pages(start, page_size=size, on_notice=lambda _: None):
             found.append(page)  # noqa: PERF401 -- keeps the pages before the error
 
     found: list[Page] = []

@@ -61,7 +61,7 @@ async def opened(url: str, key: str | None = KEY) -> AsyncIterator[Source]:
 async def walked(source: Source, selection: Selection, size: PageSize, notices: list[Notice]) -> list[Page]:
     pages: list[Page] = []
     for start in await source.starts(selection):
-        async with prefetch(source.pages(start.request, page_size=size, on_notice=notices.append)) as ahead:
+        async with prefetch(source.pages(start, page_size=size, on_notice=notices.append)) as ahead:
             pages += [one async for one in ahead]
     return pages
 
@@ -210,7 +210,7 @@ def test_a_failed_walk_resumes_at_its_last_page() -> None:
         seen: list[Page] = []
         async with opened(f"{root}/collections/dead/items") as source:
             (start,) = await source.starts(Selection())
-            pages = source.pages(start.request, page_size=PageSize(20), on_notice=print)
+            pages = source.pages(start, page_size=PageSize(20), on_notice=print)
             seen += [await anext(pages), await anext(pages)]
             with pytest.raises(SourceError, match="could not be read") as caught:
                 await anext(pages)
@@ -218,8 +218,9 @@ def test_a_failed_walk_resumes_at_its_last_page() -> None:
         cursor = seen[-1].next
         assert cursor is not None
         async with opened(f"{root}/collections/healed/items") as source:
-            healed = PageRequest(cursor.url.replace("dead", "healed"))
-            rest = [p async for p in source.pages(healed, page_size=PageSize(20), on_notice=print)]
+            (start,) = await source.starts(Selection())
+            start = start._replace(resumed=PageRequest(cursor.url.replace("dead", "healed")))
+            rest = [p async for p in source.pages(start, page_size=PageSize(20), on_notice=print)]
         assert names(seen) + names(rest) == [f"item {n}" for n in range(ITEMS)]
 
     on_quirks(scenario)

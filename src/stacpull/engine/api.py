@@ -50,7 +50,6 @@ from stacpull.public_value import PublicValue
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
-from stacpull.sources.pages import pages_from
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
@@ -465,7 +464,7 @@ async def _counted_from(source: Source, start: WalkStart, size: PageSize) -> Cou
         counts: Counter[str] = Counter()
         items = 0
         try:
-            async with aclosing(pages_from(source, start, None, size=size, on_notice=_ignore)) as pages:
+            async with aclosing(source.pages(start, page_size=size, on_notice=_ignore)) as pages:
                 async for page in pages:
                     items += len(page.items)
                     for item in page.items:

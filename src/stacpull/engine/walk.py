@@ -25,7 +25,7 @@ from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest, Unread
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.pages import index_of, pages_from, prefetch
+from stacpull.sources.pages import index_of, prefetch
 from stacpull.sources.paging import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
@@ -219,7 +219,8 @@ class Walk:
         for number, start in enumerate(ahead):
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
             self._announced.append(None)
-            await self._walk_one(start, position.request if number == 0 else None, following)
+            resumed = position.request if number == 0 else None
+            await self._walk_one(start._replace(resumed=resumed), following)
             if self._ended_early:
                 if self.summary.cut_short is not None:
                     self._count_unseen()
@@ -230,10 +231,10 @@ class Walk:
         if not starts:
             await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
 
-    async def _walk_one(self, start: WalkStart, resumed: PageRequest | None, following: str | None) -> None:
+    async def _walk_one(self, start: WalkStart, following: str | None) -> None:
         """Walk one collection."""
         self._without_new = 0
-        pages = pages_from(self._source, start, resumed, size=self._page_size, on_notice=self._on_event)
+        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
         async with prefetch(pages) as ahead:
             async for page in ahead:
                 if page.matched is not None:

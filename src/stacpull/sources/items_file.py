@@ -55,7 +55,7 @@ from stacpull.sources.documents import (
     without_links,
 )
 from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, stated_version
-from stacpull.sources.pages import read_pages
+from stacpull.sources.pages import linked_pages, read_pages
 from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
@@ -196,22 +196,23 @@ class FeaturesSource(ItemsFile):
         self._was_walked = False
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on: parts of the document, then the pages after it."""
-        after_document: PageRequest | None = start
+        """Yield the pages: parts of the document, then the pages after it."""
+        request = start.first
+        after_document: PageRequest | None = request
         was_walked, self._was_walked = self._was_walked, True
-        if start.url == self.url and start.body is None:
-            if was_walked and not (start.after or is_local(self.url)):
+        if request.url == self.url and request.body is None:
+            if was_walked and not (request.after or is_local(self.url)):
                 await self._read_again()
             after_document = self._page_after(on_notice)
             size = page_size.for_file
-            first = self._resumed(start, self._version(), on_notice)
+            first = self._resumed(request, self._version(), on_notice)
             for page in self._pages(first.number, size, after_document):
                 yield page
         if after_document is not None:
-            pages = read_pages(self._reader, after_document, page_size, on_notice)
-            async with aclosing(pages):
+            following = read_pages(self._reader, after_document, page_size, on_notice)
+            async with aclosing(linked_pages(following, resumed=True)) as pages:
                 async for page in pages:
                     items = [item for item in page.items if self._wants(item)]
                     self._note_links(items)
@@ -287,10 +288,10 @@ class LinesSource(ItemsFile):
     """The items of an NDJSON file."""
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        position = self._resumed(start, FilePosition.of(start).version, on_notice)
-        request, size = start, 0
+        request, size = start.first, 0
+        position = self._resumed(request, FilePosition.of(request).version, on_notice)
         features: list[tuple[str, object]] = []
         repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
         async with aclosing(self._lines(position, on_notice)) as lines:

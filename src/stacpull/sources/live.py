@@ -36,7 +36,7 @@ from stacpull.sources.documents import (
     read_root,
 )
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.pages import failure_of, index_of, pages_from
+from stacpull.sources.pages import failure_of, index_of
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
@@ -180,11 +180,11 @@ class LiveWalk:
         self, source: Source, start: WalkStart, here: LivePosition, following: LivePosition | None
     ) -> AsyncGenerator[LivePage]:
         """Yield the pages of one collection from `here` on. Restart if the API has forgotten the cursor."""
-        resumed, restarts = here.page, Restarts(from_start=here.page is None)
+        start, restarts = start._replace(resumed=here.page), Restarts(from_start=here.page is None)
         name = None if start.collection == NO_COLLECTION else start.collection
         while True:
             items = 0
-            walked = pages_from(source, start, resumed, size=self._size, on_notice=self._on_notice)
+            walked = source.pages(start, page_size=self._size, on_notice=self._on_notice)
             try:
                 async with aclosing(walked) as pages:
                     async for page in pages:
@@ -197,7 +197,7 @@ class LiveWalk:
                     return
                 text = f"{source.url} no longer knows the saved position ({error}): restarting its walk."
                 self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))
-                resumed = None
+                start = start._replace(resumed=None)
             else:
                 return
 

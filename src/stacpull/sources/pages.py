@@ -34,8 +34,7 @@ from stacpull.sources.paging import (
     with_true_limit,
     with_true_offset,
 )
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
-from stacpull.sources.source_url import parse_api_url
+from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 from stacpull.urls import authority
 
 T = TypeVar("T")
@@ -116,40 +115,26 @@ def failure_of(error: BaseException) -> Failure | None:
     return cause.failure if isinstance(cause, TransferError) else None
 
 
-async def pages_from(
-    source: Source, start: WalkStart, resumed: PageRequest | None, *, size: PageSize, on_notice: OnNotice
-) -> AsyncGenerator[Page]:
-    """Yield the pages of one collection.
-
-    A page of a search has only items of the selected collections, even if the service ignores them.
+async def linked_pages(pages: AsyncGenerator[Page], *, resumed: bool) -> AsyncGenerator[Page]:
+    """Yield `pages`, each of which the one before links to.
 
     Args:
-        source: The source.
-        start: The start of its walk.
-        resumed: The `next` of a page of an earlier walk; None to begin at the start.
-        size: The number of items per page to request.
-        on_notice: Called with messages for the user.
+        pages: The pages.
+        resumed: True if the first one is the `next` of a page of an earlier walk.
 
     Raises:
         ForgottenCursorError: The source no longer knows a page that it linked to.
         SourceError, CredentialsError: As for `Source.pages`.
     """
-    was_named, has_others = resumed is not None, False
+    is_linked = resumed
     try:
-        pages = source.pages(resumed or start.request, page_size=size, on_notice=on_notice)
         async with aclosing(pages):
             async for page in pages:
-                was_named, own = True, page.items
-                if start.selected and parse_api_url(page.request.url).search:
-                    own = without_others(page.items, start.selected)
-                if len(own) < len(page.items) and not has_others:
-                    has_others = True
-                    text = f"{page.request.url} returns items of other collections, which are left out."
-                    on_notice(Notice("warning", text))
-                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
+                is_linked = True
+                yield page
     except SourceError as error:
         failure = failure_of(error)
-        if was_named and failure is not None and failure.status in _FORGOTTEN:
+        if is_linked and failure is not None and failure.status in _FORGOTTEN:
             raise ForgottenCursorError(str(error)) from error.__cause__
         raise
 

@@ -84,12 +84,12 @@ class ParquetSource(ItemsFile):
         return await super().starts(selection)
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         most = page_size.for_file
-        request = start
+        request = start.first
         async with self._opened() as file:
-            position = self._resumed(start, file.ranges.version, on_notice)
+            position = self._resumed(request, file.ranges.version, on_notice)
             ahead = [n for n in range(position.number, len(file.groups)) if self._may_match(file.groups[n])]
             for index, number in enumerate(ahead):
                 row = position.offset if number == position.number else 0

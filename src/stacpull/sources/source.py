@@ -80,6 +80,10 @@ class Restarts:
         return True
 
 
+PageWalk = Callable[[PageRequest | None, PageSize, OnNotice], AsyncGenerator[Page]]
+"""Returns the pages from `WalkStart.resumed` on."""
+
+
 class WalkStart(NamedTuple):
     """The start of the walk of one collection: its id, and the first page without a page size."""
 
@@ -87,6 +91,17 @@ class WalkStart(NamedTuple):
     request: PageRequest
     selected: frozenset[str] = frozenset()
     """The collections whose items the pages of a search may have; empty for all."""
+    resumed: PageRequest | None = None
+    """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
+    walk: PageWalk | None = None
+    """Walks the pages of a query to an API; None to follow the next links."""
+    notice: Notice | None = None
+    """A message for the user when the walk begins."""
+
+    @property
+    def first(self) -> PageRequest:
+        """The request for the first page to read."""
+        return self.resumed or self.request
 
 
 class Source(Protocol):
@@ -124,17 +139,18 @@ class Source(Protocol):
         """
         ...
 
-    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on.
+    def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        """Yield the pages of one collection.
 
         The last page has no `next`. It has `cut_short` if the walk could not be continued.
 
         Args:
-            start: The request of a `WalkStart`, or the `next` of any page of an earlier walk.
+            start: The start of its walk, or the page to resume at.
             page_size: The number of items per page to request.
             on_notice: Called with messages for the user.
 
         Raises:
+            ForgottenCursorError: The source no longer knows a page that it linked to.
             SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
             CredentialsError: Credentials are missing or refused.
         """
@@ -179,7 +195,7 @@ async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
     """
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
-    pages = source.pages(start.request, page_size=PageSize(_FIRST_ITEMS), on_notice=_ignore)
+    pages = source.pages(start, page_size=PageSize(_FIRST_ITEMS), on_notice=_ignore)
     async with aclosing(pages):
         async for page in pages:
             return ClassDocuments(collection, page.items)

@@ -11,8 +11,11 @@ cannot be read, nothing is pushed down, and the walk itself reports the problem.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
+
+from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
@@ -26,7 +29,7 @@ from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import listing, no_collection, read_item, redirected_item
 from stacpull.sources.items_by_id import ItemsById
-from stacpull.sources.pages import failure_of, read_pages
+from stacpull.sources.pages import failure_of, linked_pages, read_pages, without_others
 from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
 from stacpull.sources.search_query import (
     NO_CAPABILITIES,
@@ -42,7 +45,7 @@ from stacpull.sources.search_query import (
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
-from stacpull.sources.time_split import Split, owns, period_of_collection, unsplit, walk_split
+from stacpull.sources.time_split import Split, period_of_collection, unsplit, walk_split
 from stacpull.urls import parameter, set_parameter
 
 _MOST_COLLECTIONS = 100_000
@@ -55,8 +58,6 @@ _HEAVIEST_CACHED = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
 _MOST_PAGES_OF_IDS = 100
 """The most pages of a search that finds out which collections have the selected ids."""
-
-QueryWalk = Callable[[PageRequest, PageSize, OnNotice], AsyncGenerator[Page]]
 
 
 class StacApi(Source):
@@ -78,10 +79,6 @@ class StacApi(Source):
         has_limit = self._api.items or self._api.search
         self._most_items = limit_of(PageRequest(url)) if has_limit else None
         self._read_before = Recent[str, Json](_MOST_CACHED)
-        self._walks: list[tuple[Callable[[PageRequest], bool], QueryWalk]] = []
-        """The walks of queries. The first element returns whether a request belongs to the walk."""
-        self._unsplit: list[tuple[PageRequest, Notice]] = []
-        """The first requests of walks that cannot be split, and the reason."""
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection. Recent ones are not read again."""
@@ -101,16 +98,33 @@ class StacApi(Source):
             self._read_before[collection_id] = document.body
         return document.body
 
-    def pages(self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages from `start` on. A `limit` in SOURCE's URL is the maximum page size."""
-        size = page_size.at_most(self._most_items)
-        for first, notice in self._unsplit:
-            if first == start:
-                on_notice(notice)
-        for is_of, walked in self._walks:
-            if is_of(start):
-                return walked(start, size, on_notice)
-        return read_pages(self._reader, start, size, on_notice, home=self.url)
+    async def pages(
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size.
+
+        A page of a search has only items of the selected collections, even if the service ignores them.
+        """
+        size, has_others = page_size.at_most(self._most_items), False
+        if start.notice is not None and start.resumed is None:
+            on_notice(start.notice)
+        if start.walk is None:
+            walked = self._follow(start.first, size, on_notice)
+        else:
+            walked = start.walk(start.resumed, size, on_notice)
+        async with aclosing(linked_pages(walked, resumed=start.resumed is not None)) as pages:
+            async for page in pages:
+                own = page.items
+                if start.selected and parse_api_url(page.request.url).search:
+                    own = without_others(page.items, start.selected)
+                if len(own) < len(page.items) and not has_others:
+                    has_others = True
+                    text = f"{page.request.url} returns items of other collections, which are left out."
+                    on_notice(Notice("warning", text))
+                yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
+
+    def _follow(self, first: PageRequest, size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+        return read_pages(self._reader, first, size, on_notice, home=self.url)
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`, of this API or another."""
@@ -187,22 +201,21 @@ class StacApi(Source):
         except (TransferError, SourceError, CredentialsError):
             return {}
 
-    def _query(
-        self, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing, plain: PageRequest
-    ) -> PageRequest:
-        """Return the first request of a query, or `plain` if there is nothing to push down.
-
-        An empty result is verified (`walk_verified`).
-        """
+    def _start_of(
+        self, start: WalkStart, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing
+    ) -> WalkStart:
+        """Return the start of a query instead of `start`, if there is something to push down."""
         if not members:
-            return plain
-        query = SearchQuery(endpoint, members, narrow, plain)
-        self._walks.append((query.request.__eq__, partial(self._walk_query, query)))
-        return query.request
+            return start
+        query = SearchQuery(endpoint, members, narrow, start.request)
+        return start._replace(request=query.request, walk=partial(self._walk_query, query))
 
     def _walk_query(
-        self, query: SearchQuery, _start: PageRequest, size: PageSize, on_notice: OnNotice
+        self, query: SearchQuery, resumed: PageRequest | None, size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
+        """Walk a query. An empty result is verified; a later page proves that it is not empty."""
+        if resumed is not None:
+            return self._follow(resumed, size, on_notice)
         return walk_verified(self._reader, query, size, on_notice, home=self.url)
 
 
@@ -234,6 +247,7 @@ class ApiSource(StacApi):
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
         """Return one start per collection. If possible, leave out collections without the selected ids."""
         selected = frozenset(() if selection.all_collections else names)
+        starts = [WalkStart(name, self._plain(name), selected) for name in names]
         narrow = narrowing(selection)
         split = selection.split_walk > 1
         if split and not selection.push_down:
@@ -243,15 +257,10 @@ class ApiSource(StacApi):
             everywhere = () if selection.all_collections else tuple(names)
             having = await self._with_ids(narrow.ids, frozenset(names), self._search(everywhere, known))
             if having is not None:
-                found = [name for name in names if name in having]
-                return [WalkStart(name, self._first_by_ids(name, narrow, known), selected) for name in found]
+                return [self._by_ids(start, narrow, known) for start in starts if start.collection in having]
         if split:
-            at_once = selection.split_walk
-            return [
-                WalkStart(name, await self._first_of_split(name, narrow, known, at_once), selected)
-                for name in names
-            ]
-        return [WalkStart(name, self._first(name, narrow, known), selected) for name in names]
+            return [await self._split(start, narrow, known, selection.split_walk) for start in starts]
+        return [self._narrowed(start, narrow, known) for start in starts]
 
     async def _with_ids(
         self, ids: tuple[str, ...], names: frozenset[str], endpoint: SearchEndpoint
@@ -283,31 +292,28 @@ class ApiSource(StacApi):
             return None
         return None if missing else found
 
-    def _first_by_ids(self, name: str, narrow: Narrowing, known: Capabilities) -> PageRequest:
-        endpoint, plain = self._search((name,), known), self._plain(name)
-        return self._query(endpoint, ids_members(narrow.ids, endpoint), narrow, plain)
+    def _by_ids(self, start: WalkStart, narrow: Narrowing, known: Capabilities) -> WalkStart:
+        endpoint = self._search((start.collection,), known)
+        return self._start_of(start, endpoint, ids_members(narrow.ids, endpoint), narrow)
 
-    async def _first_of_split(
-        self, name: str, narrow: Narrowing, known: Capabilities, at_once: int
-    ) -> PageRequest:
-        plain, endpoint = self._plain(name), self._endpoint(name, known)
-        if endpoint is None or "datetime" not in endpoint.takes:
-            first = self._first(name, narrow, known)
-            why = "the URL has a datetime itself" if endpoint else "the API does not support datetime"
-            if (notice := (first, unsplit(why))) not in self._unsplit:  # it is called twice
-                self._unsplit.append(notice)
-            return first
-        period = period_of_collection(await self.collection(name), narrow.datetime)
-        query = SearchQuery(endpoint, members(narrow, endpoint), narrow, plain)
-        split = Split(query, at_once, period)
-        self._walks.append((partial(owns, split), partial(walk_split, self._reader, split, home=self.url)))
-        return query.request
-
-    def _first(self, name: str, narrow: Narrowing, known: Capabilities) -> PageRequest:
-        plain, endpoint = self._plain(name), self._endpoint(name, known)
+    def _narrowed(self, start: WalkStart, narrow: Narrowing, known: Capabilities) -> WalkStart:
+        endpoint = self._endpoint(start.collection, known)
         if endpoint is None:
-            return plain
-        return self._query(endpoint, members(narrow, endpoint), narrow, plain)
+            return start
+        return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
+
+    async def _split(
+        self, start: WalkStart, narrow: Narrowing, known: Capabilities, at_once: int
+    ) -> WalkStart:
+        endpoint = self._endpoint(start.collection, known)
+        if endpoint is None or "datetime" not in endpoint.takes:
+            why = "the URL has a datetime itself" if endpoint else "the API does not support datetime"
+            return self._narrowed(start, narrow, known)._replace(notice=unsplit(why))
+        period = period_of_collection(await self.collection(start.collection), narrow.datetime)
+        query = SearchQuery(endpoint, members(narrow, endpoint), narrow, start.request)
+        split = Split(query, at_once, period)
+        walk = partial(walk_split, self._reader, split, home=self.url)
+        return start._replace(request=query.request, walk=walk)
 
     def _endpoint(self, name: str, known: Capabilities) -> SearchEndpoint | None:
         """Return where a collection can be queried; None if the API does not support that."""
@@ -367,13 +373,13 @@ class SearchSource(StacApi):
         narrow = narrowing(selection)
         known = await self._known_capabilities() if narrow else NO_CAPABILITIES
         selected = frozenset(selection.collections)
+        start = WalkStart(collection, PageRequest(url), selected)
         if not known.search:
-            return WalkStart(collection, PageRequest(url), selected)
+            return start
         endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
         if not known.cql2_text:  # the query of SOURCE is sent with GET, where a filter is text
             endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
-        first = self._query(endpoint, members(narrow, endpoint), narrow, PageRequest(url))
-        return WalkStart(collection, first, selected)
+        return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
 
 
 def _listed_collections(document: Document) -> dict[str, Json]:

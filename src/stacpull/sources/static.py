@@ -113,13 +113,13 @@ class StaticSource(Source):
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages of the tree below `start`, from its position on."""
         root, self._root = self._root, None
-        if root is None or start.url != self.url:
-            root = await read_root(self.reader, start.url)
-        pages = self._walk(page_size, on_notice).below(root, start, self._id)
+        if root is None or start.first.url != self.url:
+            root = await read_root(self.reader, start.first.url)
+        pages = self._walk(page_size, on_notice).below(root, start.first, self._id)
         del root
         async with aclosing(pages):
             async for page in pages:
@@ -247,9 +247,9 @@ class LinksAgain(Source):
         return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
 
     async def pages(
-        self, start: PageRequest, *, page_size: PageSize, on_notice: OnNotice
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        link = self._links[start.url]
+        link = self._links[start.request.url]
         href = await self._signed.href(link.path) if link.path else None
         pages = self._source.at_link(
             href or link.href, link.collection, page_size=page_size, on_notice=on_notice
@@ -257,7 +257,7 @@ class LinksAgain(Source):
         async with aclosing(pages):
             async for page in pages:
                 yield _from_root(page, link)
-        self.finished.add(start.url)
+        self.finished.add(link.href)
 
     async def item(self, href: str) -> Json:
         return await self._source.item(href)

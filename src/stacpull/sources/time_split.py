@@ -34,7 +34,6 @@ from stacpull.sources.pages import read_pages, without_others
 from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, member_of, with_limit
 from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
 from stacpull.sources.source import JsonReader, OnNotice
-from stacpull.urls import parts_of
 
 _AHEAD_BYTES = 32_000_000
 """The most bytes of decoded JSON of later parts that are kept, without the pages being read."""
@@ -103,22 +102,27 @@ def _stated(collection: Json) -> Interval:
 
 
 async def walk_split(
-    reader: JsonReader, split: Split, start: PageRequest, size: PageSize, on_notice: OnNotice, *, home: str
+    reader: JsonReader,
+    split: Split,
+    cursor: PageRequest | None,
+    size: PageSize,
+    on_notice: OnNotice,
+    *,
+    home: str,
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of all parts in order, from `start` on: the first page of the query, or a cursor.
+    """Yield the pages of all parts in order, from `cursor` on (None: from the first page of the query).
 
     Raises:
         SourceError: A page could not be read.
         CredentialsError: Credentials are missing or refused.
     """
     query = split.query
-    resumed = None if start == query.request else datetime_of(start)  # of a cursor: its part
-    if start != query.request and resumed in {None, query.members.get("datetime")}:
-        whole = read_pages(reader, start, size, on_notice, home=home)  # it was not split then
+    if cursor is not None and datetime_of(cursor) in {None, query.members.get("datetime")}:
+        whole = read_pages(reader, cursor, size, on_notice, home=home)  # it was not split then
     else:
-        can_split, total = await _probe(reader, query, on_notice, again=resumed is not None)
+        can_split, total = await _probe(reader, query, on_notice, again=cursor is not None)
         if can_split:
-            requests = list(_requests(split, total, start, resumed))
+            requests = list(_requests(split, total, cursor))
             read = partial(read_pages, reader, size=size, on_notice=on_notice, home=home)
             whole = _in_order(read, requests, split.at_once, total)
         else:
@@ -126,23 +130,6 @@ async def walk_split(
     async with aclosing(whole):
         async for page in whole:
             yield page
-
-
-def owns(split: Split, request: PageRequest) -> bool:
-    """Return whether `request` is the first page of this walk, or one of its cursors.
-
-    A cursor is recognised by its path and collection. Its other parameters are up to the service.
-    """
-    own = split.query.request
-    if request == own:
-        return True
-    same_path = parts_of(request.url).path == parts_of(own.url).path
-    return same_path and _collections_of(request) == _collections_of(own)
-
-
-def _collections_of(request: PageRequest) -> str:
-    held = member_of(request, "collections")
-    return ",".join(map(str, held)) if isinstance(held, list) else str(held or "")
 
 
 def datetime_of(request: PageRequest) -> str | None:
@@ -196,16 +183,14 @@ async def _body(reader: JsonReader, request: PageRequest) -> Json:
     return body
 
 
-def _requests(
-    split: Split, total: int | None, start: PageRequest, resumed: str | None
-) -> Iterator[PageRequest]:
-    """Yield the first request of each part. In a resumed walk the first one is `start`."""
+def _requests(split: Split, total: int | None, cursor: PageRequest | None) -> Iterator[PageRequest]:
+    """Yield the first request of each part. In a resumed walk the first one is `cursor`."""
     members, endpoint, period = split.query.members, split.query.endpoint, split.period
     whole = parse_interval(members["datetime"]) if "datetime" in members else Interval(None, None)
     cuts = _cuts(period, split.at_once, total)
-    if resumed is not None:
-        yield start
-        _, _, end = resumed.partition("/")
+    if cursor is not None:
+        yield cursor
+        _, _, end = (datetime_of(cursor) or "").partition("/")
         reached = None if end in {"", ".."} else parse_interval(f"{end}/..").start
         if reached is None:
             return
