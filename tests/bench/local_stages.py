@@ -19,7 +19,7 @@ from stacpull.engine.publisher import GROUP
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filter import compile_items
 from stacpull.ledger.schema import STATE_DONE
-from stacpull.models import Arrival, Job, Json, PlannedItem, Validator
+from stacpull.models import Arrival, Job, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
@@ -115,9 +115,9 @@ def _jobs(bench: Bench, rows: Sequence[PlannedItem]) -> Iterator[Job]:
 def _parts(
     destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
 ) -> Iterator[Arrival]:
-    validator = Validator('"6560a1b2-1d88"')
+    etag = '"6560a1b2-1d88"'
     for job, body, digest in zip(jobs, bodies, digests, strict=True):
-        arrival = arrival_of(job, len(body), "f.tif", validator, None, digest=digest)
+        arrival = arrival_of(job, len(body), "f.tif", etag, None, digest=digest)
         arrival.part = part_name_of(arrival)
         arrival.identity = destination.write_part(arrival.part, body)
         yield arrival

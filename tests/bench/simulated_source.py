@@ -296,7 +296,7 @@ class SimulatedFastPath:
 
     Args:
         sent: Provides the files.
-        assets: Checks and stores them, as for the real fast path.
+        shared: The downloads that assets with the same href share.
         pool: Receives the results.
         counters: The counters of the run.
     """
@@ -304,19 +304,19 @@ class SimulatedFastPath:
     def __init__(
         self,
         sent: SimulatedTransport,
-        assets: SharedDownloads,
+        shared: SharedDownloads,
         pool: Pool[Job, Arrival | None],
         counters: NetworkCounters,
     ) -> None:
         self._sent = sent
-        self._assets = assets
+        self._shared = shared
         self._pool = pool
         self._counters = counters
         self._loop = asyncio.get_running_loop()
 
     def begin(self, job: Job) -> bool:
         """Receive an asset in the next iteration of the loop; return False if it needs the general path."""
-        if job.stale or job.version_in_dest is not None or (download := self._assets.start(job)) is None:
+        if job.stale or job.version_in_dest is not None or (download := self._shared.start(job)) is None:
             return False
         self._loop.call_soon(self._receive, job, download)
         return True
@@ -324,13 +324,14 @@ class SimulatedFastPath:
     def _receive(self, job: Job, download: Any) -> None:
         try:
             fields, body = self._sent.file(job.href)
-            received = self._assets.accept(job, download, job.href, fields, body)
+            received = self._shared.fetcher.accept(job, job.href, fields, body)
         except Exception as error:  # noqa: BLE001 - otherwise the run would wait forever
             self._pool.spawn(_raised(error))
             return
         if received is None:
             self._pool.spawn(_raised(ValueError(f"{job.href} was not taken")))
             return
+        self._shared.keep(download, received)
         self._counters.requests += 1
         self._counters.bytes_fetched += received.size
         self._pool.received(job, received)

@@ -24,7 +24,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.planned_assets import PlanResult
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, Validator
+from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -112,7 +112,7 @@ class Bench:
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        arrival = arrival_of(job, len(body), filename, Validator(etag), None, digest=digest)
+        arrival = arrival_of(job, len(body), filename, etag, None, digest=digest)
         arrival.part = part_name_of(arrival)
         arrival.identity = self.destination.write_part(arrival.part, body)
         return arrival

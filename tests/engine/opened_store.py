@@ -15,7 +15,7 @@ from stacpull.engine.pool import TransferSlots
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
-from stacpull.models import Arrival, Job, Validator
+from stacpull.models import Arrival, Job
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
 from stacpull.transfer.arrival import arrival_of
@@ -88,7 +88,7 @@ async def opened(
 
 
 def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
-    return arrival_of(job, len(body), filename, Validator(etag), body)
+    return arrival_of(job, len(body), filename, etag, body)
 
 
 async def until(is_so: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from stacpull.engine.pool import TransferSlots
 from stacpull.errors import DestinationError
-from stacpull.models import Arrival, Job, Validator
+from stacpull.models import Arrival, Job
 from stacpull.store.destination import Destination
 from stacpull.store.writer_thread import WriterThread
 from stacpull.transfer.arrival import arrival_of
@@ -20,7 +20,7 @@ def job(row: int) -> Job:
 
 
 def arrival(row: int, size: int) -> Arrival:
-    return arrival_of(job(row), size, "f", Validator(), b"x" * size)
+    return arrival_of(job(row), size, "f", None, b"x" * size)
 
 
 async def take(flight: TransferSlots, count: int) -> None:
@@ -119,7 +119,7 @@ def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
     errors: list[BaseException] = []
     delivered: list[Arrival] = []
     writer = WriterThread(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)
-    writer.put(arrival_of(job(1), 3, "f", Validator(), "nowhere.whole"))
+    writer.put(arrival_of(job(1), 3, "f", None, "nowhere.whole"))
     writer._thread.join(timeout=10)
     writer.put(arrival(2, 1))
     writer.close()

@@ -18,7 +18,7 @@ from stacpull.engine.messages import Arrivals
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import TransferSlots
 from stacpull.ledger.outcomes import UnchangedAsset
-from stacpull.models import Job, PieceBuffer, Validator
+from stacpull.models import Job, PieceBuffer
 from stacpull.redact import Secrets
 from stacpull.store.destination import Destination
 from stacpull.transfer.arrival import arrival_of
@@ -76,7 +76,7 @@ def job(row: int) -> Job:
 
 
 def put(sender: OutcomeSender, row: int, size: int = 10) -> None:
-    sender.put(job(row), arrival_of(job(row), size, "f", Validator(), b"x" * size))
+    sender.put(job(row), arrival_of(job(row), size, "f", None, b"x" * size))
 
 
 async def free_slots(sender: OutcomeSender) -> int:
@@ -125,7 +125,7 @@ def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path)
             for row in range(3):
                 body = PieceBuffer(b"x")
                 body.release = partial(taken.append, row)
-                sender.put(job(row), arrival_of(job(row), 1, "f", Validator(), body))
+                sender.put(job(row), arrival_of(job(row), 1, "f", None, body))
             for count in range(3):
                 assert taken == list(range(count))
                 sender.bodies_written(1)

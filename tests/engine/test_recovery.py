@@ -19,7 +19,7 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
-from stacpull.models import FailureKind, Validator
+from stacpull.models import FailureKind
 from stacpull.store.destination import Destination
 from stacpull.store.part_files import sweep
 from stacpull.transfer.arrival import arrival_of
@@ -321,7 +321,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     bench.take_up()
     job = bench.plan(planned("i", ["a"])).jobs[0]
     part, is_link = linked_part(bench.destination, job, "c/i/a.tif")
-    name = part_name_of(arrival_of(job, 4, "a.tif", Validator(), part))
+    name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
     bench.destination.rename_part(part, name)
     bench.close()
     assert is_link

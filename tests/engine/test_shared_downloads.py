@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.engine.shared_downloads import SharedDownloads
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
 from stacpull.store.destination import Destination
@@ -37,7 +37,7 @@ class Fetching(Fetcher):
         await asyncio.sleep(0)
         if len(self.fetched) <= self._failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return arrival_of(job, len(BODY), "a.pdf", Validator(), BODY)
+        return arrival_of(job, len(BODY), "a.pdf", '"e"', BODY)
 
 
 def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -73,6 +73,14 @@ def test_a_repeated_href_is_linked_to_the_first_file(destination: Destination) -
     for one in (second, third):
         part = destination.parts / one.part
         assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
+
+
+def test_an_etag_of_another_url_than_the_planned_one_is_not_kept(destination: Destination) -> None:
+    """The next run would send it to the planned URL."""
+    placed(destination)
+    alternate = job(2, "https://h.example/gone.pdf").at(("https://h.example/a.pdf",))
+    first, second, third = in_turn(destination, Fetching(), job(1), alternate, job(3))
+    assert (first.etag, second.etag, third.etag) == ('"e"', None, '"e"')
 
 
 @pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])

@@ -10,7 +10,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import Pool, TransferSlots
-from stacpull.models import Arrival, Failure, Job, Json, Validator
+from stacpull.models import Arrival, Failure, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
@@ -41,7 +41,7 @@ class Disk:
         self.in_flight -= 1
         if wanted.row % 7 == 0:
             raise TransferError(refused(404))
-        return arrival_of(wanted, 1, "f", Validator(), b"x")
+        return arrival_of(wanted, 1, "f", None, b"x")
 
     def put(self, job: Job, received: Arrival) -> None:
         self.unwritten.append((job, received))

@@ -29,6 +29,8 @@ from stacpull.net.transport import HttpSettings, Request
 class _Assets:
     """Knows nothing of assets: any may be begun, none comes in."""
 
+    fetcher = None
+
     async def open(self) -> None:
         """There is nothing to open."""
 

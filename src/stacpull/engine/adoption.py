@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from stacpull.digests import new_hasher
 from stacpull.engine.shared_downloads import linked_part
-from stacpull.models import Arrival, Checksum, Job, Validator, path_in_dest
+from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length
@@ -108,7 +108,7 @@ class AdoptingFetcher:
             return None
         if job.name is not None and job.checksum is not None:
             stated = ExpectedContent(job.size, (Check(job.checksum, "file:checksum"),))
-            return await self._judged(job, job.name, stated, "", Validator())
+            return await self._judged(job, job.name, stated, "", None)
         try:
             async with self._client.open(
                 Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
@@ -120,10 +120,12 @@ class AdoptingFetcher:
         name = final_name(job.name, job.name_template, filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        return await self._judged(job, name, _stated(job, url, headers), filename, validator_of(headers))
+        return await self._judged(
+            job, name, _stated(job, url, headers), filename, validator_of(headers).etag_or_date
+        )
 
     async def _judged(
-        self, job: Job, name: str, stated: ExpectedContent, filename: str, validator: Validator
+        self, job: Job, name: str, stated: ExpectedContent, filename: str, etag: str | None
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it.
 
@@ -144,7 +146,7 @@ class AdoptingFetcher:
         if part is None:
             return None
         digest = None if self._checksum is None else stranger.digests[self._checksum]
-        return arrival_of(job, stranger.size, filename, validator, part, digest=digest)
+        return arrival_of(job, stranger.size, filename, etag, part, digest=digest)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""

@@ -88,8 +88,8 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
-        assets, started = self.path.assets, self.started
-        return await assets.continue_attempt(job, self.download, started, count_refusal=count_refusal)
+        shared, started = self.path.shared, self.started
+        return await shared.continue_attempt(job, self.download, started, count_refusal=count_refusal)
 
     def ask(self) -> None:
         """Send the request as soon as its host has a permit."""
@@ -148,9 +148,10 @@ class FastTransfer(msgspec.Struct, eq=False):
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""
         path, gate, size = self.path, self.origin.gate, len(body)
         if is_ok:
-            arrival = path.assets.accept(self.job, self.download, self.url, fields, body)
+            arrival = path.fetcher.accept(self.job, self.url, fields, body)
             if arrival is None:
                 return False
+            path.shared.keep(self.download, arrival)
             path.counters.bytes_fetched += size
             connection.release()
             gate.finished(self.sent_at, size)
@@ -207,17 +208,18 @@ class FastPath:
     Args:
         client: The client of the run: its routes, gates, credentials and counters.
         web: Has the connections. The general path serves hosts of other transports.
-        assets: Decides about assets.
+        shared: The downloads that assets with the same href share.
         pool: Receives the assets.
     """
 
     def __init__(
-        self, client: Client, web: WebTransport, assets: SharedDownloads, pool: Pool[Job, Arrival | None]
+        self, client: Client, web: WebTransport, shared: SharedDownloads, pool: Pool[Job, Arrival | None]
     ) -> None:
         self._client = client
         self._web = web
         self._connections = web.connections
-        self.assets = assets
+        self.shared = shared
+        self.fetcher = shared.fetcher
         self.pool = pool
         self.allow_downgrade = client.allow_downgrade
         self.counters = client.counters
@@ -252,7 +254,7 @@ class FastPath:
             return self._awaits_transport(job)
         if origin.gate.closed_until and origin.gate.closed_for():
             return False
-        download = self.assets.start(job)
+        download = self.shared.start(job)
         if download is None:
             return False
         FastTransfer(self, job, download, origin, href, origin.gate.now()).ask()

@@ -34,7 +34,7 @@ from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
-from stacpull.models import Arrival, Checksum, Job, Validator
+from stacpull.models import Arrival, Checksum, Job
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import FileState, PartEntry, Store
 from stacpull.system import boot_id
@@ -246,9 +246,8 @@ def _known(job: Job, reserved: bytes | None) -> Checksum | None:
 
 def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes | None) -> Arrival:
     """Return a complete part as the writer would have reported it."""
-    validator, verified = Validator(etag=name.etag), not name.unproven
-    filename = name.filename or ""
-    arrival = arrival_of(job, name.size, filename, validator, entry.name, digest=digest, verified=verified)
+    filename, verified = name.filename or "", not name.unproven
+    arrival = arrival_of(job, name.size, filename, name.etag, entry.name, digest=digest, verified=verified)
     arrival.identity = entry.identity
     return arrival
 

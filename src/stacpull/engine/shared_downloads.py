@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 
 import msgspec
 from msgspec.structs import replace
@@ -32,9 +32,9 @@ from msgspec.structs import replace
 from stacpull.digests import digest_of, recorded
 from stacpull.models import Arrival, Checksum, Job, PieceBuffer
 from stacpull.net.client import StartedExchange
-from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
+from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
 
 _REMEMBERED = 512
@@ -73,7 +73,7 @@ class SharedDownloads:
     """Makes one attempt at an asset by `fetcher`, unless another asset has the same href."""
 
     def __init__(self, fetcher: Fetcher, destination: Store, *, checksum: str | None) -> None:
-        self._fetcher = fetcher
+        self.fetcher = fetcher
         self._destination = destination
         self._checksum = checksum
         self._recent: OrderedDict[str, SharedDownload] = OrderedDict()
@@ -86,7 +86,7 @@ class SharedDownloads:
             TransferError, DestinationError, CredentialsError: As `fetcher`.
         """
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
-            return await self._fetcher.fetch(job, count_refusal=count_refusal)
+            return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)
             await first.ended()
@@ -94,35 +94,30 @@ class SharedDownloads:
                 return received
             if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
-        return await self._end(self._become_first(job), self._fetcher.fetch(job, count_refusal=count_refusal))
+        return await self._end(self._become_first(job), self.fetcher.fetch(job, count_refusal=count_refusal))
 
     # On the fast path (`engine.fast_path`).
 
     def start(self, job: Job) -> SharedDownload | None:
         """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
         href = job.href
-        if href in self._recent or not self._fetcher.is_fresh(job):
+        if href in self._recent or not self.fetcher.is_fresh(job):
             return None
         first = SharedDownload(job)
         if "?" not in href:
             self._recent[href] = first
         return first
 
-    def accept(
-        self,
-        job: Job,
-        download: SharedDownload,
-        url: str,
-        fields: Mapping[bytes, bytes],
-        body: bytes | memoryview,
-    ) -> Arrival | None:
-        """Check a small body (`Fetcher.accept`), and remember the result for other assets with its href."""
-        received = self._fetcher.accept(job, url, fields, body)
-        if received is not None:
-            download.received = received
-            download.end()
-            self._remember(download, received.size)
-        return received
+    def keep(self, first: SharedDownload, received: Arrival) -> None:
+        """Keep a result for other assets with its href, drop old results, and wake the waiting jobs."""
+        first.received = received
+        first.end()
+        recent = self._recent
+        if recent.get(first.job.href) is first:
+            first.weight = 0 if received.body is None else received.size
+            self._bytes += first.weight
+        while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self._bytes -= recent.popitem(last=False)[1].weight
 
     async def continue_attempt(
         self, job: Job, download: SharedDownload, started: StartedExchange | None, *, count_refusal: bool
@@ -133,7 +128,7 @@ class SharedDownloads:
             TransferError, DestinationError, CredentialsError: as `fetch`.
         """
         return await self._end(
-            download, self._fetcher.fetch(job, count_refusal=count_refusal, started=started)
+            download, self.fetcher.fetch(job, count_refusal=count_refusal, started=started)
         )
 
     def _become_first(self, job: Job) -> SharedDownload:
@@ -142,7 +137,7 @@ class SharedDownloads:
         return first
 
     async def _end(self, first: SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        """Remember the result, and wake the waiting jobs."""
+        """Keep the result, or forget the failed job; wake the waiting jobs."""
         try:
             received = await fetching
             if received is None:
@@ -152,8 +147,7 @@ class SharedDownloads:
                 found = await asyncio.to_thread(self._destination.part_identity, received.part)
                 first.identity = None if found is None else found[0]
             is_buffer = body is not None and isinstance(body.obj, PieceBuffer)  # it must not stay in memory
-            first.received = replace(received, body=None) if is_buffer else received
-            self._remember(first, 0 if first.received.body is None else received.size)
+            self.keep(first, replace(received, body=None) if is_buffer else received)
         except BaseException:
             if self._recent.get(first.job.href) is first:
                 self._forget(first.job.href)
@@ -161,15 +155,6 @@ class SharedDownloads:
         finally:
             first.end()
         return received
-
-    def _remember(self, first: SharedDownload, weight: int) -> None:
-        """Count the result, and drop old results beyond the limits."""
-        recent = self._recent
-        if recent.get(first.job.href) is first:
-            first.weight = weight
-            self._bytes += weight
-        while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self._bytes -= recent.popitem(last=False)[1].weight
 
     def _forget(self, href: str) -> None:
         first = self._recent.pop(href, None)
@@ -182,9 +167,9 @@ class SharedDownloads:
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
             return None
         if shared.body is not None and not self._destination.is_local:
-            return _arrival_like(shared, job)  # a part made from the object would be a download
+            return _arrival_like(shared, job, shared.body)  # a part made from the object would be a download
         received = await asyncio.to_thread(self._linked, job, first, shared)
-        return received or (None if shared.body is None else _arrival_like(shared, job))
+        return received or (None if shared.body is None else _arrival_like(shared, job, shared.body))
 
     def _linked(self, job: Job, first: SharedDownload, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
@@ -194,10 +179,10 @@ class SharedDownloads:
             except OSError:
                 continue
             if self._is_proven(part, first, shared, linked=linked):
-                digest = shared.digest
+                received = _arrival_like(shared, job, part)
                 if shared.body is not None and self._checksum is not None:
-                    digest = digest_of(Checksum(self._checksum, b""), shared.body)
-                return replace(_arrival_like(shared, job), body=None, part=part, digest=digest)
+                    received.digest = digest_of(Checksum(self._checksum, b""), shared.body)
+                return received
             self._destination.drop_part(part)
         return None
 
@@ -247,15 +232,9 @@ def _places(shared: Arrival) -> list[str]:
     return [f"{PARTS}/{shared.part}", shared.path] if has_file else [shared.path]
 
 
-def _arrival_like(shared: Arrival, job: Job) -> Arrival:
-    """Return the asset of `job`, which has the content of another one."""
-    name = final_name(job.name, job.name_template, shared.filename, job.directory)
-    return replace(
-        shared,
-        row=job.row,
-        item_row=job.item_row,
-        generation=job.generation,
-        directory=job.directory,
-        name=name,
-        part="",
+def _arrival_like(shared: Arrival, job: Job, content: memoryview | str) -> Arrival:
+    """Return the asset of `job`, which has the content of another one: these bytes, or this part."""
+    verified = not shared.unproven
+    return arrival_of(
+        job, shared.size, shared.filename, shared.etag, content, digest=shared.digest, verified=verified
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.models import Arrival, CopySource, Job, PieceBuffer, Validator
+from stacpull.models import Arrival, CopySource, Job, PieceBuffer
 from stacpull.planning.layout import final_name
 
 
@@ -10,7 +10,7 @@ def arrival_of(
     job: Job,
     size: int,
     filename: str,
-    validator: Validator,
+    etag: str | None,
     content: bytes | memoryview | PieceBuffer | str | None,
     *,
     digest: bytes | None = None,
@@ -23,7 +23,8 @@ def arrival_of(
         job: The job.
         size: In bytes.
         filename: Base name of the resolved URL, percent-decoded.
-        validator: Of the response.
+        etag: The ETag of the response, or its date (`Validator.etag_or_date`). If the URL was not the
+            planned one, it is not kept, because it would be sent to that one.
         content: Its bytes, or the name of its part; None if the service of DEST copies it.
         digest: The digest to record, if it is known.
         source: The object that the service of DEST copies, if it does.
@@ -32,8 +33,9 @@ def arrival_of(
     Returns:
         The asset with its name in DEST.
     """
-    etag = validator.etag_or_date
-    if etag is not None and not etag.isascii():  # it may not be valid Unicode
+    if job.moved:
+        etag = None
+    elif etag is not None and not etag.isascii():  # it may not be valid Unicode
         etag = etag.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
     part, body = (content, None) if isinstance(content, str) else ("", content)

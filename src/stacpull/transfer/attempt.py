@@ -233,14 +233,12 @@ class Fetcher:
         ):
             return None
         name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
-        etag = fields.get(b"etag")
-        if job.moved:
-            validator = Validator()
-        elif etag is None or has_secrets or not etag.isascii():
-            validator = self.validator(HeaderFields(fields))
+        sent = fields.get(b"etag")
+        if sent is None or has_secrets or not sent.isascii():
+            etag = self.validator(HeaderFields(fields)).etag_or_date
         else:
-            validator = Validator(etag.decode().rstrip(" \t"))
-        return arrival_of(job, len(content), name, validator, content)
+            etag = sent.decode().rstrip(" \t")
+        return arrival_of(job, len(content), name, etag, content)
 
     def checks(
         self, job: Job, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
@@ -393,15 +391,14 @@ class _Attempt:
 
     async def _finish(self, body: Body, *, verified: bool) -> Arrival:
         fetcher, info = self._fetcher, body.info
-        # the validator of another URL is not kept, because it would be sent to the planned URL
-        validator = Validator() if self._job.moved else info.validator
+        etag = None if self._job.moved else info.validator.etag_or_date  # as `arrival_of`
         name = fetcher.secrets.scrub(filename_of(info.url))
         part, self._part = self._part, None
         if part is None:
-            return arrival_of(self._job, body.size, name, validator, body.content, verified=verified)
-        finished = await part.writer.finish(name, validator.etag_or_date, unproven=not verified)
+            return arrival_of(self._job, body.size, name, etag, body.content, verified=verified)
+        finished = await part.writer.finish(name, etag, unproven=not verified)
         digest = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
-        return arrival_of(self._job, body.size, name, validator, finished, digest=digest, verified=verified)
+        return arrival_of(self._job, body.size, name, etag, finished, digest=digest, verified=verified)
 
     # --- receiving ---------------------------------------------------------------------------------------
 
@@ -446,8 +443,7 @@ class _Attempt:
         if not await can_copy(source, size):
             return None
         name = fetcher.secrets.scrub(filename_of(response.url))
-        kept = Validator() if job.moved else validator
-        return arrival_of(job, size, name, kept, None, digest=expected, source=source)
+        return arrival_of(job, size, name, validator.etag_or_date, None, digest=expected, source=source)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""

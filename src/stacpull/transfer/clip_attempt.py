@@ -193,15 +193,15 @@ class ClipFetcher:
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = fetcher.secrets.scrub(filename_of(version.url))
-        validator = Validator() if job.moved else fetcher.without_secrets(version.validator)
+        etag = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
         if file.size <= fetcher.small_limit:
             body = _MemoryFile(file)
             await _copy(version, file, body.put)
-            return arrival_of(job, file.size, name, validator, bytes(body.data))
-        return await self._into_part(job, version, file, name, validator)
+            return arrival_of(job, file.size, name, etag, bytes(body.data))
+        return await self._into_part(job, version, file, name, etag)
 
     async def _into_part(
-        self, job: Job, version: FileVersion, file: ClippedFile, name: str, validator: Validator
+        self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag: str | None
     ) -> Arrival:
         fetcher, described = self._fetcher, _part_validator(version.validator, job.href, file)
         point = await self._parts.point(job.row, job.generation) if described.etag else None
@@ -221,9 +221,9 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        finished = await part.finish(name, validator.etag_or_date)
+        finished = await part.finish(name, etag)
         digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
-        return arrival_of(job, file.size, name, validator, finished, digest=digest)
+        return arrival_of(job, file.size, name, etag, finished, digest=digest)
 
 
 def _part_validator(validator: Validator, href: str, file: ClippedFile) -> Validator:
