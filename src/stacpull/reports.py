@@ -271,7 +271,8 @@ class RebuildReport(PublicValue, frozen=True):
     """Assets with the size that the item states; no digest is known."""
     pending: int = 0
     """Assets that are missing or damaged, or whose digest and size nothing states: the next `mirror` fetches
-    them. It only replaces an existing file if the old ledger says that the mirror wrote it."""
+    them. It replaces an existing file if the old ledger has it, or if it is in a directory (not DEST itself)
+    with the JSON or a proven file of its item."""
     recovered: int = 0
     """Assets of `done` that only the old ledger knew, because their items were not complete yet."""
     source: str = ""

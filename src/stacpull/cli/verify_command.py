@@ -153,7 +153,7 @@ def _next_steps(report: VerifyReport) -> Iterator[str]:
     if report.unknown and report.rebuilt is not None:
         yield (
             "unknown files may belong to the mirror: the next `stacpull mirror` adopts those that match, and "
-            "never replaces the others"
+            "replaces only JSON that stacpull wrote"
         )
     elif report.unknown:
         yield "unknown files are never touched: move or keep them"

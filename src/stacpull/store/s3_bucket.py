@@ -318,8 +318,8 @@ class S3Bucket:
             evicted = []
             while len(self._others) > (0 if self._is_closed else _MOST_OTHERS):
                 evicted.append(self._others.pop(next(iter(self._others))))
-        for connection in evicted:
-            connection.close()
+        for bucket in evicted:
+            bucket.close()
         return other
 
     def key(self, path: str) -> str:

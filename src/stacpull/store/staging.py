@@ -64,9 +64,7 @@ class StagedParts:
                 os.close(top)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-                named = next(
-                    (place for place in (work, work / ".stacpull") if not place.is_dir()), work / PARTS
-                )
+                named = next((path for path in (work, work / ".stacpull") if not path.is_dir()), work / PARTS)
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         if worker_parts:

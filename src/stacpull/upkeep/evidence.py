@@ -7,9 +7,8 @@ Threads read the items and hash their files; the results keep that order. The tr
     the size matches: the item's `file:size`, or that of the old ledger              BY_SIZE
     anything differs, the file does not exist, or nothing states its digest or size  not trusted
 
-A name alone is no evidence: an item's JSON that others wrote may name any file in DEST. A file that is not
-trusted is only replaced if the old ledger says that the mirror wrote it. Otherwise the next run fetches the
-asset, adopts the file if its content is the same, and leaves it alone if not.
+A name alone is no evidence: an item's JSON that others wrote may name any file in DEST. `upkeep.rebuild`
+states which files without trust the next run may replace.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Session:
 
     @property
     def counters(self) -> NetworkCounters:
-        """NetworkCounters of the network so far."""
+        """Counters of the network so far."""
         return self._client.counters
 
     @asynccontextmanager
