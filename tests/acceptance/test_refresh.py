@@ -186,6 +186,14 @@ def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
     assert is_sound(tmp_path)
 
 
+def test_an_items_file_without_lines_is_no_damage(tmp_path, replica):
+    """The items that are not written again are still in their own JSON."""
+    refreshed(replica, tmp_path)
+    refreshed(replica, tmp_path, metadata="ndjson")
+    assert (tmp_path / "evolving/items.ndjson").read_bytes() == b""
+    assert is_sound(tmp_path)
+
+
 def still_answers(replica: EvolvingReplica, name: str) -> None:
     """The page leaves it out; it is there all the same."""
     replica.hidden.add(name)

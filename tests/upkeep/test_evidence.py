@@ -13,7 +13,8 @@ from stacpull.catalog.stored import StoredAsset
 from stacpull.ledger.rebuilding import OldAsset
 from stacpull.models import Checksum
 from stacpull.store.inspection import DirectoryFiles, FileState
-from stacpull.upkeep.evidence import FileTrust, assess, examine
+from stacpull.upkeep.evidence import assess, examine
+from stacpull.upkeep.mirror_check import FileTrust
 
 SHA, OTHER = hashlib.sha256(b"x").digest(), hashlib.sha256(b"y").digest()
 MD5 = Checksum("md5", b"m" * 16)

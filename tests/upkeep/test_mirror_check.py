@@ -30,8 +30,9 @@ def expected(kind: FileKind = FileKind.ASSET, **known: Any) -> Expected:
         (expected(size=5, digest=ONE), FileState(5), None),  # --quick
         (expected(size=0), FileState(0), None),
         (expected(FileKind.DOCUMENT), FileState(5), None),
-        (expected(FileKind.DOCUMENT, digest=ONE), FileState(0), "altered"),  # --quick
-        (expected(FileKind.CATALOG), FileState(0), "altered"),
+        (expected(FileKind.DOCUMENT, digest=ONE), FileState(0), "short"),  # --quick
+        (expected(FileKind.CATALOG), FileState(0), "short"),
+        (expected(FileKind.CATALOG, digest=ONE), FileState(0, ONE), None),  # `items.ndjson` without lines
         (expected(FileKind.DOCUMENT, digest=ONE), FileState(5, OTHER), "altered"),
         (expected(size=5), FileState(), "missing"),
         (expected(size=5), FileState(obstacle="a link"), "obstructed"),

@@ -107,11 +107,11 @@ def replan(
     """
     is_done = known.state == STATE_DONE
     is_of_other_area = known.area not in (None, area)
-    is_restated = is_changed(known, asset.size, asset.checksum)
+    is_restated = is_changed(known, asset)
     if is_lost:
         return Replanned(STATE_PENDING, has_changed=is_restated)
     has_changed = is_restated or is_of_other_area
-    is_current = is_same(known, asset.checksum) or (asset.checksum is None and not may_have_changed)
+    is_current = agrees(known, asset.checksum) or (asset.checksum is None and not may_have_changed)
     if is_done and is_current and not has_changed and not revalidate:
         return Replanned(STATE_DONE)
     if known.state >= STATE_FAILED and not item_updated and not is_of_other_area:
@@ -129,35 +129,27 @@ def version_to_confirm(known: KnownAsset, asset: Asset, etag: str | bytes | None
     """Return the version of an asset in DEST that a conditional request asks about, by its stored ETag."""
     if known.needs_revalidation:
         known = known._replace(stated=None)  # it was not compared with the bytes in place
-    is_unverified = asset.checksum is not None and not is_same(known, asset.checksum)
+    is_unverified = asset.checksum is not None and not agrees(known, asset.checksum)
     return version_of(etag, known.size, checksum_unverified=is_unverified)
 
 
-def is_changed(known: KnownAsset, size: int | None, checksum: Checksum | None) -> bool:
+def is_changed(known: KnownAsset, asset: Asset) -> bool:
     """Return True if a done asset must be fetched again: the source now states another size or checksum."""
-    if known.area is not None:
-        is_restated = checksum is not None and known.stated not in (None, encoded_checksum(checksum))
-        return is_restated or (size is not None and size != known.source_size)
-    if size is not None and size != known.size:
-        return True
-    if checksum is None:
-        return False
-    if known.digest is not None and recorded(known.digest).algorithm == checksum.algorithm:
-        return checksum.digest != known.digest
-    return known.stated is not None and known.stated != encoded_checksum(checksum)
+    size = known.size if known.area is None else known.source_size
+    return asset.size not in (None, size) or agrees(known, asset.checksum) is False
 
 
-def is_same(known: KnownAsset, checksum: Checksum | None) -> bool:
-    """Return True if a stated checksum proves that a done asset is current."""
+def agrees(known: KnownAsset, checksum: Checksum | None) -> bool | None:
+    """Return whether a done asset has a checksum that is now stated; None if that is unknown.
+
+    It is compared with the digest of the file if both have one algorithm, else with the earlier statement.
+    """
     if checksum is None:
-        return False
-    if (
-        known.area is None
-        and known.digest is not None
-        and recorded(known.digest).algorithm == checksum.algorithm
-    ):
-        return checksum.digest == known.digest
-    return known.stated == encoded_checksum(checksum)
+        return None
+    digest = None if known.area is not None or known.digest is None else recorded(known.digest)
+    if digest is not None and digest.algorithm == checksum.algorithm:
+        return digest == checksum
+    return None if known.stated is None else known.stated == encoded_checksum(checksum)
 
 
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:

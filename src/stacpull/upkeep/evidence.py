@@ -13,7 +13,6 @@ states which files without trust the next run may replace.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,14 +28,7 @@ from stacpull.planning.item_plan import item_document_path
 from stacpull.planning.names import LINES_FILE
 from stacpull.store.inspection import digest_in, lines_in
 from stacpull.store.protocol import FileState, StoredFiles
-from stacpull.upkeep.mirror_check import OWN, in_threads, missing_or_obstructed
-
-
-class FileTrust(enum.Enum):
-    """The evidence that a file is complete."""
-
-    BY_CHECKSUM = "checksum"
-    BY_SIZE = "size"
+from stacpull.upkeep.mirror_check import OWN, FileTrust, in_threads, trust_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +95,16 @@ def assess(
 ) -> FileTrust | DamageKind | None:
     """Return the trust in a file or what is wrong with it; None if nothing states its digest or size.
 
-    `old` is its row in the damaged ledger.
+    Args:
+        asset: What the item states.
+        state: The file. Its digest has the algorithm of the digest of `old`.
+        digest: Its digest by the algorithm of the item's checksum.
+        old: Its row in the damaged ledger.
     """
-    fault = missing_or_obstructed(state)
-    if fault is not None:
-        return fault
+    size = asset.size if asset.size is not None or old is None else old.size
     if asset.checksum is not None and digest is not None:
-        if digest == asset.checksum.digest:
-            return FileTrust.BY_CHECKSUM
-        return _by_size(state.size or 0, asset.size, is_altered=True)
-    known = None if old is None or state.digest is None else old.digest
-    if known is not None and known == state.digest:
-        return FileTrust.BY_CHECKSUM
-    stated = asset.size if asset.size is not None else old.size if old is not None else None
-    return _by_size(state.size or 0, stated, is_altered=known is not None)
-
-
-def _by_size(size: int, stated: int | None, *, is_altered: bool) -> FileTrust | DamageKind | None:
-    if stated is not None and size < stated:
-        return "short"
-    if stated is None and size == 0:
-        return "short"
-    if is_altered or (stated is not None and size > stated):
-        return "altered"
-    return None if stated is None else FileTrust.BY_SIZE
+        return trust_in(state._replace(digest=digest), size, asset.checksum.digest)
+    return trust_in(state, size, None if old is None else old.digest)
 
 
 DOCUMENT_DEPTH = 3

@@ -8,12 +8,14 @@ finds files that the ledger does not know; the rows without a file remain at the
 the ledger's connection; the other threads only read files. Memory holds a few hundred paths and one bit per
 row.
 
-A file is correct if its SHA-256 is the recorded one. Without a recorded digest, the size of an asset must
-match, and JSON must not be empty; these files are counted (`without_digest`).
+A file is correct if its digest is the recorded one. Without a recorded digest, its size must match, or if
+that is not recorded, it must not be empty; these files are counted (`without_digest`). `verify --rebuild`
+judges files by the same rule (`trust_in`).
 """
 
 from __future__ import annotations
 
+import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +26,7 @@ from typing import NamedTuple, TypeVar
 
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
-from stacpull.ledger.expected import Expectations, Expected, FileKind
+from stacpull.ledger.expected import Expectations, Expected
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import Entry, FileState, StoredFiles
 from stacpull.store.staging import PARTS
@@ -38,6 +40,13 @@ _UNIT = 256
 _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
+
+
+class FileTrust(enum.Enum):
+    """The evidence that a file is complete."""
+
+    BY_CHECKSUM = "checksum"
+    BY_SIZE = "size"
 
 
 class Fault(NamedTuple):
@@ -67,28 +76,33 @@ class Findings:
 
 def judge(expected: Expected, state: FileState) -> Fault | None:
     """Return what is wrong with a file, None if nothing or if the ledger does not check it."""
-    what = _wrong(expected, state) if expected.checked else None
-    if what is None:
+    what = trust_in(state, expected.size, expected.digest) if expected.checked else None
+    if what is None or isinstance(what, FileTrust):
         return None
     found = state.obstacle or described(state.size, state.digest if what == "altered" else None)
     return Fault(what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found)
 
 
-def missing_or_obstructed(state: FileState) -> DamageKind | None:
-    """Return why there is no file to check; None if there is one."""
+def trust_in(state: FileState, size: int | None, digest: bytes | None) -> FileTrust | DamageKind | None:
+    """Return the trust in a file or what is wrong with it; None if nothing states its digest or size.
+
+    Args:
+        state: The file. Its digest has the algorithm of `digest`; None if it was not read.
+        size: The size that it must have, None if that is unknown. An empty file is then short.
+        digest: The digest that it must have, None if that is unknown.
+    """
     if state.obstacle is not None:
         return "obstructed" if state.readable else "unreadable"
-    return "missing" if state.size is None else None
-
-
-def _wrong(expected: Expected, state: FileState) -> DamageKind | None:
-    if state.size is None or state.obstacle is not None:
-        return missing_or_obstructed(state)
-    if expected.size is not None and state.size != expected.size:
-        return "short" if state.size < expected.size else "altered"
-    is_other = None not in (state.digest, expected.digest) and state.digest != expected.digest
-    is_void = expected.kind is not FileKind.ASSET and state.size == 0
-    return "altered" if is_other or is_void else None
+    if state.size is None:
+        return "missing"
+    is_same = None if None in (digest, state.digest) else digest == state.digest
+    if is_same:
+        return FileTrust.BY_CHECKSUM
+    if state.size < (1 if size is None else size):
+        return "short"
+    if is_same is False or (size is not None and state.size > size):
+        return "altered"
+    return None if size is None else FileTrust.BY_SIZE
 
 
 def described(size: int | None, digest: bytes | None) -> str:

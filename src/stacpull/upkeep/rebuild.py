@@ -64,8 +64,8 @@ from stacpull.store.inspection import DirectoryFiles, lines_in
 from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.store_choice import open_files
-from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, FileTrust, Found, ItemFinder, assess
-from stacpull.upkeep.mirror_check import OWN, described
+from stacpull.upkeep.evidence import DOCUMENT_DEPTH, Examined, Found, ItemFinder, assess
+from stacpull.upkeep.mirror_check import OWN, FileTrust, described
 from stacpull.upkeep.reporting import Reporter
 from stacpull.urls import is_web
 
