@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.tiff.clipping import clipped, degrees, raster
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
 from stacpull.errors import DestinationError
+from stacpull.ledger.database import ledger_path
 from stacpull.store.parts import FilePart
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
@@ -539,6 +542,21 @@ def test_a_rebuilt_ledger_knows_what_is_clipped(tmp_path: Path, host: RasterHost
     assert host.raster_requests() == [("/items.json", None)]
     mirrored(source, tmp_path, None)
     assert bytes_of(tmp_path) == cog
+
+
+def test_an_asset_that_only_the_old_ledger_knows_is_clipped_in_the_new_one(
+    tmp_path: Path, host: RasterHost
+) -> None:
+    source = listed(host)
+    mirrored(source, tmp_path, BOX, metadata="none")
+    with closing(sqlite3.connect(ledger_path(tmp_path))) as db:
+        db.execute("DROP TABLE failures")
+    rebuilt = asyncio.run(stacpull.verify(tmp_path, rebuild=True)).rebuilt
+    assert rebuilt is not None
+    assert (rebuilt.done, rebuilt.recovered) == (1, 1)
+    host.raster_requests()
+    assert mirrored(source, tmp_path, BOX, metadata="none").assets_clipped == 1
+    assert host.raster_requests() == [("/items.json", None), ("/scene.tif", "bytes=0-16383")]  # answered 304
 
 
 def test_shards_that_are_merged_stay_clipped(tmp_path: Path, host: RasterHost, cog: bytes) -> None:

@@ -302,7 +302,8 @@ class _Rebuild:
         verdict: FileTrust | DamageKind | None,
         *,
         is_own: bool,
-    ) -> None:
+    ) -> bool:
+        """Add an asset and count it. Return False if its path or its key is taken."""
         self._tally.files += 1
         self._tally.bytes += state.size or 0
         done = isinstance(verdict, FileTrust)
@@ -327,13 +328,14 @@ class _Rebuild:
             ),
         )
         if not added:
-            return
+            return False
         if isinstance(verdict, FileTrust):
             self._tally.trusted[verdict] += 1
-            return
+            return True
         self._tally.pending += 1
         if verdict is not None:
             self._damage(asset.path, verdict, state, item, asset.key)
+        return True
 
     def _by_algorithm_of(self, old: OldAsset | None, path: str, state: FileState) -> FileState:
         """Return a state whose digest has the algorithm of the old ledger."""
@@ -381,14 +383,9 @@ class _Rebuild:
             found = FoundItem(item.id, None, item.href, item.updated, None, is_written=False)
             row = self._ledger.add_item(found)
             self._tally.items += 1
-        asset = FoundAsset(
-            old.key, path, True, state.size, state.digest, None, None, old.etag, old.origin, old.unproven
-        )
-        if self._ledger.add_asset(row, asset):
-            self._tally.files += 1
-            self._tally.bytes += state.size or 0
+        asset = StoredAsset(old.key, path, None, None, None, None)
+        if self._add_asset(row, item.id, asset, old, state, FileTrust.BY_CHECKSUM, is_own=True):
             self._tally.recovered += 1
-            self._tally.trusted[FileTrust.BY_CHECKSUM] += 1
 
     # --- the mirror as a whole ---------------------------------------------------------------------------
 
