@@ -6,12 +6,12 @@ All counts are saved with the position, so that a resumed job reports totals.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from stacpull.engine.selector import MemorySample, Selected, Selector
+from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
@@ -100,9 +100,10 @@ class HeaderPlans:
     ) -> None:
         """Create the sink. `seen` is empty: it gets the items that the walk reads.
 
-        With `sample_size`, draw that many items and plan them after the walk.
+        With `sample_size`, that many items are drawn, and planned after the last page.
         """
         self._sample = MemorySample(sample_size) if sample_size else None
+        """The candidates while a sample is drawn, else None."""
         self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
         self._book = book
@@ -140,13 +141,11 @@ class HeaderPlans:
             return await self._count(selected)
         return await self._plan(selected, reached)
 
-    async def plan_sample(self, selector: Selector) -> None:
-        """Plan the drawn items, if a sample was requested; the walk has ended."""
-        if self._sample is None:
-            return
-        for batch in self._sample.batches():
-            await self._plan(await selector.plan_drawn(batch), WalkProgress())
-        await self._plan(Selected(), WalkProgress(walk_ended=True))
+    async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
+        """Yield the sample in order of rank."""
+        sample, self._sample = self._sample, None
+        for candidates in () if sample is None else sample.batches():
+            yield candidates
 
     async def _plan(self, selected: Selected, reached: WalkProgress) -> int:
         batch = RowBatch(frozenset(planned.id for planned in selected.items))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -153,11 +154,9 @@ class HeadersRun:
         tools = TransferTools(fetcher, reader, network.policy, self._clock, note_retry, prefer)
         pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
 
-        async def produce() -> None:
-            await walk.run(position)
-            await plans.plan_sample(selector)
-
-        await walk_and_transfer(produce, pool, self._tick, stop=self._stop, broken=self._broken)
+        await walk_and_transfer(
+            partial(walk.run, position), pool, self._tick, stop=self._stop, broken=self._broken
+        )
         self._failures.check()
 
     async def _tick(self) -> None:

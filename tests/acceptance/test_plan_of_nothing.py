@@ -39,6 +39,7 @@ def test_plan_warns_if_nothing_is_selected(case: str) -> None:
     ("selection", "named"),
     [
         (Selection(assets=("nothing-*",)), ["--asset matches no asset; the keys are data."]),
+        (Selection(assets=("nothing-*",), sample=1), ["--asset matches no asset; the keys are data."]),
         (Selection(assets=("data",), exclude_assets=("*",)), []),
         (Selection(assets=("data",), roles=("other",)), []),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.sources.example_source import ItemListSource, item_list
 from tests.sources.memory import MemoryReader, item
 
 from stacpull.clock import SystemClock
-from stacpull.engine.selector import Selected, Selector
+from stacpull.engine.selector import Candidate, Selected, Selector
 from stacpull.engine.walk import Position, Walk, WalkProgress
 from stacpull.events import Event
 from stacpull.models import ItemId
@@ -42,6 +43,9 @@ class Taken:
 
     async def restart(self) -> int:
         raise AssertionError("the cursor is not forgotten")
+
+    def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
+        raise AssertionError("no sample is drawn")
 
 
 async def walked(position: Position, before: int = 0) -> Taken:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
-from stacpull.engine.selector import MemorySample, Selected, Selector
+from stacpull.engine.selector import Candidate, MemorySample, Selected, Selector
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError, ungrouped
@@ -213,8 +213,6 @@ class Estimate:
             self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
         )
         await walk.run()
-        for drawn in self._sample.batches():
-            await self._take_items(await self._selector.plan_drawn(drawn))
 
     def _make_selector(self) -> Selector:
         async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
@@ -261,6 +259,11 @@ class Estimate:
         await to_its_end(self._records.seen.clear)
         self._left_out.clear()
         return self._selector.matched
+
+    async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
+        """Yield the sample in order of rank."""
+        for candidates in self._sample.batches():
+            yield candidates
 
     async def _take_items(self, selected: Selected) -> None:
         noted = await to_its_end(partial(self._records.note, selected.items))

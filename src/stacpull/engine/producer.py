@@ -8,7 +8,7 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import orjson
 from msgspec.structs import replace
@@ -107,13 +107,13 @@ class Producer:
             await self._read_damaged_items()
             await self._save(PlanBatch(walk_ended=True))
         elif not self._run.walk_ended:
-            if not self._run.sample_complete:
-                walked = await self._store.call(runs.walked)
-                await self._walk.run(Position.from_json(self._run.position), walked)
-                if self.summary.whole:
-                    await self._store.call(meta.set_complete_walk, self._run.id)
-            if self._run.spec.selection.sample:
-                await self._plan_sample()
+            if self._run.sample_complete:
+                await self._walk.plan_sample()
+                return
+            walked = await self._store.call(runs.walked)
+            await self._walk.run(Position.from_json(self._run.position), walked)
+            if self.summary.whole:
+                await self._store.call(meta.set_complete_walk, self._run.id)
 
     async def _feed_pending(self) -> None:
         after = 0
@@ -168,18 +168,6 @@ class Producer:
                     self._on_event(Notice("warning", _unreadable(item, document)))
             after = items[-1].row
 
-    async def _plan_sample(self) -> None:
-        """Plan the sample in order of rank. After a kill, planned items are skipped."""
-        last: SampledItem | None = None
-        while True:
-            candidates = await self._store.call(walk_state.candidates, last, ITEMS_AT_ONCE)
-            if not candidates:
-                break
-            selected = await self._selector.plan_drawn(await restored_candidates(candidates, self._reader))
-            await self._save(self._batch(selected))
-            last = candidates[-1]
-        await self._save(PlanBatch(walk_ended=True))
-
     @property
     def items_seen(self) -> int:
         """Return the number of distinct items that the run has read from pages."""
@@ -192,13 +180,12 @@ class Producer:
         self._retried.difference_update(
             self._secrets.cut(unread.href) for unread in selected.unread if unread.href
         )
-        sampling = self._run.spec.selection.sample is not None
         batch = replace(
             self._batch(selected),
             position=position,
             walked=reached.walked,
-            walk_ended=reached.walk_ended and not sampling,
-            sample_complete=reached.walk_ended and sampling,
+            walk_ended=reached.walk_ended,
+            sample_complete=reached.sample_complete,
             announced=reached.announced,
             cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
             counts_unseen=reached.counts_unseen,
@@ -209,6 +196,13 @@ class Producer:
         """Delete the position of the run. Its items stay planned and counted."""
         await self._store.call(runs.restart_walk, self._run.id)
         return self._store.counters["items_matched"] or 0
+
+    async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
+        """Yield the sample in order of rank."""
+        last: SampledItem | None = None
+        while candidates := await self._store.call(walk_state.candidates, last, ITEMS_AT_ONCE):
+            yield await restored_candidates(candidates, self._reader)
+            last = candidates[-1]
 
     def _batch(self, selected: Selected) -> PlanBatch:
         left_out = {item for items in selected.left_out.values() for item in items}

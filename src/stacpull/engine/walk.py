@@ -1,6 +1,7 @@
 """The walk of a source: from any position, page by page, in batches that a selector judges and a sink takes.
 
     pages ─▶ batches of 100 items ─▶ `Selector.plan_items` ─▶ `Sink.add_batch`
+    with `--sample`, after the last page: `Sink.drawn` ─▶ `Selector.plan_drawn` ─▶ `Sink.add_batch`
 
 `mirror`, `plan` and `headers` only differ in their sink. A page is passed on in batches, so that the first
 transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
@@ -12,14 +13,14 @@ the one before it (`sources.source.Restarts`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.engine.selection_checks import selection_warnings
-from stacpull.engine.selector import ITEMS_AT_ONCE, Selected, Selector
+from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
 from stacpull.events import Listener, Notice
 from stacpull.models import OF_COLLECTION, Page, PageRequest, Unread
@@ -105,6 +106,8 @@ class WalkProgress(NamedTuple):
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     counts_unseen: bool = False
     """True at the end of the walk if announced items that it did not see are missing."""
+    sample_complete: bool = False
+    """True at the last page with `--sample`: the sample is drawn, and the walk ends when it is planned."""
 
 
 class Sink(Protocol):
@@ -125,6 +128,10 @@ class Sink(Protocol):
         Returns:
             The number of matched items that the walk will not count again, for `--max-items`.
         """
+        ...
+
+    def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
+        """Yield the items of the sample in order of rank, in batches, once all candidates were added."""
         ...
 
 
@@ -169,7 +176,7 @@ class Walk:
         """The number of collections that this process walks."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
-        """Walk from `position` to the end of the source, or to `--max-items`.
+        """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
 
         Args:
             position: The page to resume from.
@@ -190,8 +197,16 @@ class Walk:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
         whole = position == Position() and not self._ended_early and self.summary.cut_short is None
+        if self._selection.sample is not None:
+            await self.plan_sample()
         for note in self._selector.notes(whole=whole):
             self._on_event(Notice("info", note))
+
+    async def plan_sample(self) -> None:
+        """Plan the sample that was drawn. Items that are already planned are skipped."""
+        async for candidates in self._sink.drawn():
+            await self._sink.add_batch(await self._selector.plan_drawn(candidates), WalkProgress())
+        await self._sink.add_batch(Selected(), WalkProgress(walk_ended=True))
 
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._sink.items_seen
@@ -317,8 +332,10 @@ class Walk:
         """
         cut_short = self.summary.cut_short
         counts_unseen = is_source_end or cut_short is not None
+        is_sample = self._selection.sample is not None
         return reached._replace(
-            walk_ended=True,
+            walk_ended=not is_sample,
+            sample_complete=is_sample,
             cut_short=cut_short,
             announced=self._announced_by_all(),
             counts_unseen=counts_unseen,
