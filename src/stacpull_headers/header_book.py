@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stacpull.clock import Clock
-from stacpull.engine.pool import TransferSlots
+from stacpull.engine.pool import OutcomeSink
 from stacpull.events import AssetFailed
 from stacpull.ledger.results import Result, Results
 from stacpull.models import Failure, FailureKind, ItemId, Json
@@ -52,8 +52,8 @@ def _quoted(name: str) -> str:
     return name.replace("%", "%25").replace("/", "%2F")
 
 
-class HeaderBook:
-    """Collects outcomes on the event loop and saves them in a thread. An `engine.pool.OutcomeSink`.
+class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
+    """Collects outcomes on the event loop and saves them in a thread.
 
     Args:
         results: The file of results; only `record` writes to it.
@@ -74,10 +74,10 @@ class HeaderBook:
         counts: tuple[int, int],
         on_failed: Callable[[AssetFailed], None],
     ) -> None:
+        super().__init__(slots)
         self.results = results
         self.done, self.failed = counts
         self._secrets = secrets
-        self.slots = TransferSlots(slots)
         self._clock = clock
         self._on_failed = on_failed
         self._batches: deque[RowBatch] = deque()
@@ -174,7 +174,7 @@ class HeaderBook:
             await asyncio.to_thread(self.results.put, rows, position=position)
         self._unsaved -= len(closed)
         self._saved.set()
-        self.slots.free(held)
+        self.free_slots(held)
 
     def _reached(self) -> Any:
         """Remove complete batches; return the position after them, None if it did not change."""

@@ -334,7 +334,7 @@ class SimulatedFastPath:
         self._shared.keep(download, received)
         self._counters.requests += 1
         self._counters.bytes_fetched += received.size
-        self._pool.received(job, received)
+        self._pool.sink.put(job, received)
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""

@@ -33,7 +33,7 @@ from tests.bench.origins import Origin, origin
 from stacpull.clock import SystemClock
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import Pool, TransferSlots
+from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -60,14 +60,11 @@ class Stage(NamedTuple):
     microseconds: float
 
 
-class _Sink:
+class _Sink(OutcomeSink[Job, Arrival | None]):
     """Discards the outcomes of a pool."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = TransferSlots(slots)
-
     def put(self, _job: Job, _received: Arrival | None) -> None:
-        self.slots.free()
+        self.free_slots()
 
     def fail(self, _job: Job, failure: Failure, _attempts: int) -> None:
         raise RuntimeError(failure.message)

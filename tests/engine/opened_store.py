@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.pool import TransferSlots
+from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
@@ -42,9 +42,9 @@ class StoreEvents:
                 self.stages.append(event)
 
 
-def _count(slots: TransferSlots, events: StoreEvents) -> None:
+def _count(outcomes: OutcomeSender, events: StoreEvents) -> None:
     """Count the assets that are written and published."""
-    free, published = slots.free, slots.published
+    free, published = outcomes.free_slots, outcomes.published
 
     def on_free(count: int = 1) -> None:
         events.written += count
@@ -54,7 +54,7 @@ def _count(slots: TransferSlots, events: StoreEvents) -> None:
         events.published += count
         published(count)
 
-    slots.free, slots.published = on_free, on_published  # type: ignore[method-assign]
+    outcomes.free_slots, outcomes.published = on_free, on_published  # type: ignore[method-assign]
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def opened(
         on_event=events.event,
         on_broken=events.broken.append,
     )
-    _count(client.outcomes.slots, events)
+    _count(client.outcomes, events)
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
         async with started_store() as started:

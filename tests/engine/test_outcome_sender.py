@@ -16,7 +16,6 @@ import pytest
 from stacpull.engine import outcome_sender
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.outcome_sender import OutcomeSender
-from stacpull.engine.pool import TransferSlots
 from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job, PieceBuffer
 from stacpull.redact import Secrets
@@ -41,13 +40,13 @@ def sender_to(
     sent: Sent, destination: Destination, on_broken: Callable[[BaseException], None]
 ) -> OutcomeSender:
     return OutcomeSender(
-        TransferSlots(64),
         destination,
         sent.append,
         Secrets(),
         longest=LONGEST,
         checksum="sha256",
         on_broken=on_broken,
+        slots=64,
     )
 
 
@@ -81,8 +80,8 @@ def put(sender: OutcomeSender, row: int, size: int = 10) -> None:
 
 async def free_slots(sender: OutcomeSender) -> int:
     """Return how many slots are free."""
-    taken = await sender.slots.take(1000)
-    sender.slots.free(taken)
+    taken = await sender.take_slots(1000)
+    sender.free_slots(taken)
     return taken
 
 
@@ -90,7 +89,7 @@ async def free_slots(sender: OutcomeSender) -> int:
 def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Path) -> None:
     async def course() -> Sent:
         async with sender_at(tmp_path) as (sender, sent):
-            assert await sender.slots.take(8) == 8
+            assert await sender.take_slots(8) == 8
             for row in range(8):
                 put(sender, row)
             assert sent.rows() == [0, 1, 2]
@@ -155,7 +154,7 @@ def test_all_sent_waits_until_everything_is_sent(tmp_path: Path) -> None:
 def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
     async def course() -> Sent:
         async with sender_at(tmp_path) as (sender, sent):
-            assert await sender.slots.take(3) == 3
+            assert await sender.take_slots(3) == 3
             put(sender, 1)
             put(sender, 2, LONGEST + 1)
             put(sender, 3)
@@ -176,7 +175,7 @@ def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_pat
 def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: Path) -> None:
     async def course() -> Sent:
         async with sender_at(tmp_path) as (sender, sent):
-            await sender.slots.take(1)
+            await sender.take_slots(1)
             sender.put(job(1), None)
             assert await free_slots(sender) == 64
         return sent

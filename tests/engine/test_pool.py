@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import Pool, TransferSlots
+from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
@@ -83,18 +83,18 @@ class Origin:
         return {"id": "i", "assets": hrefs}
 
 
-class Outcomes:
+class Outcomes(OutcomeSink[Job, Arrival]):
     """Keeps what comes in."""
 
     def __init__(self, slots: int = 64) -> None:
-        self.slots = TransferSlots(slots)
+        super().__init__(slots)
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
 
     def put(self, job: Job, received: Arrival) -> None:
         assert received is BODY
         self.received[job.row] = job
-        self.slots.free()
+        self.free_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.failed[job.row] = (failure, attempts)
@@ -443,7 +443,7 @@ def test_refused_assets_stay_pending_after_a_stop() -> None:
         async with asyncio.timeout(5):
             await pool.run()
         assert outcomes.failed == {}
-        assert await outcomes.slots.take(2) == 2
+        assert await outcomes.take_slots(2) == 2
 
     asyncio.run(course())
 

@@ -9,7 +9,7 @@ from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import Pool, TransferSlots
+from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.models import Arrival, Failure, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -23,11 +23,11 @@ def job(row: int) -> Job:
     return Job(row, 1, 0, "a", f"https://b.example/{row}", None, "c/i", f"{row}.tif")
 
 
-class Disk:
+class Disk(OutcomeSink[Job, Arrival]):
     """Origin, slow writer and publisher in one: counts what is between the first two."""
 
     def __init__(self, slots: int) -> None:
-        self.slots = TransferSlots(slots)
+        super().__init__(slots)
         self.in_flight = 0
         self.unwritten: list[tuple[Job, Arrival]] = []
         self.most = 0
@@ -59,7 +59,7 @@ class Disk:
             await asyncio.sleep(0.002)
             batch, self.unwritten[:3] = self.unwritten[:3], []
             self.done += [one.row for one, _ in batch]
-            self.slots.free(len(batch))
+            self.free_slots(len(batch))
 
 
 async def _never(_href: str) -> Json:
@@ -77,8 +77,9 @@ def test_assets_in_flight_and_unwritten_never_exceed_the_slots(workers: int) -> 
             queue.put_nowait(job(row))
         pool.no_more()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            group.create_task(pool.run())
             group.create_task(disk.write())
+            await pool.run()
+            assert disk.unwritten == []
         return disk
 
     disk = asyncio.run(course())

@@ -19,7 +19,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import Pool, TransferSlots
+from stacpull.engine.pool import OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -125,15 +125,15 @@ class Outcome(NamedTuple):
     """What is in use, what waits, and refusals in a row, when all is over."""
 
 
-class _Outcomes:
+class _Outcomes(OutcomeSink[Job, Arrival | None]):
     def __init__(self, slots: int) -> None:
-        self.slots = TransferSlots(slots)
+        super().__init__(slots)
         self.jobs: dict[int, Any] = {}
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
         known = None if arrival is None else replace(arrival, digest=None)
         self.jobs[job.row] = (known, job.href)
-        self.slots.free()
+        self.free_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         self.jobs[job.row] = (failure, attempts, job.href)

@@ -38,8 +38,10 @@ class _Assets:
         return self
 
 
-class _Sink:
+class _Pool:
     """Runs what the path spawns."""
+
+    sink = None
 
     def __init__(self) -> None:
         self.tasks: list[asyncio.Task[None]] = []
@@ -48,10 +50,10 @@ class _Sink:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
 
 
-def path_over(http: WebTransport, sink: _Sink) -> FastPath:
+def path_over(http: WebTransport, pool: _Pool) -> FastPath:
     clock = SystemClock()
     client = Client({"http": http, "https": http}, Gates(1000, 1000, clock), clock)
-    return FastPath(client, http, cast("Any", _Assets()), cast("Any", sink))
+    return FastPath(client, http, cast("Any", _Assets()), cast("Any", pool))
 
 
 def test_sends_the_same_as_http_transport() -> None:
@@ -202,7 +204,7 @@ def test_ipv6_literals() -> None:
 def test_urls_that_the_fast_path_leaves_to_the_general_path(url: str, is_taken: bool) -> None:
     async def main() -> bool:
         http = fast()
-        origin = path_over(http, _Sink()).origin(url)
+        origin = path_over(http, _Pool()).origin(url)
         await http.close()
         return origin is not None
 
@@ -245,7 +247,7 @@ def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
 def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, int]:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
-            http, sink = fast(stall_timeout=30), _Sink()
+            http, sink = fast(stall_timeout=30), _Pool()
             path = path_over(http, sink)
             origin = path.origin(server.url("/"))
             assert origin is not None

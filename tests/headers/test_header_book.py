@@ -86,9 +86,9 @@ def test_the_position_never_runs_ahead_of_the_rows(sizes: list[int], draw: rando
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
             for one in jobs:
-                await book.slots.take(1)
+                await book.take_slots(1)
                 if draw.random() < 0.3:
-                    book.slots.free()
+                    book.free_slots()
                     book.fail(one, GONE, 1)
                 else:
                     book.put(one, HeaderRead(header, 74, 1, 74))
@@ -116,14 +116,14 @@ def test_a_slot_is_freed_when_its_row_is_saved(read: HeaderRead) -> None:
     async def work() -> None:
         book, batch = book_on(kept, slots=1), RowBatch(open=2)
         book.begin(batch)
-        await book.slots.take(1)
+        await book.take_slots(1)
         book.put(job(0, batch), read)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await book.slots.take(1)
+                await book.take_slots(1)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
-            await book.slots.take(1)
+            await book.take_slots(1)
             assert [row.place for rows, _ in kept.puts for row in rows] == [0]
             book.close()
 
@@ -138,11 +138,11 @@ def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[s
     async def work() -> tuple[int, int]:
         book, batch = book_on(kept, events, slots=1), RowBatch(open=1)
         book.begin(batch)
-        await book.slots.take(1)
+        await book.take_slots(1)
         book.put(job(0, batch), unwritable)
         async with asyncio.TaskGroup() as group:
             group.create_task(book.record())
-            await book.slots.take(1)
+            await book.take_slots(1)
             book.close()
         return book.done, book.failed
 

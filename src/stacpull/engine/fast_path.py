@@ -155,7 +155,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             path.counters.bytes_fetched += size
             connection.release()
             gate.finished(self.sent_at, size)
-            path.pool.received(self.job, arrival)
+            path.sink.put(self.job, arrival)
             return True
         location = fields.get(b"location")
         if location is None or size > DRAINED or self.rewritten is not None:
@@ -209,7 +209,7 @@ class FastPath:
         client: The client of the run: its routes, gates, credentials and counters.
         web: Has the connections. The general path serves hosts of other transports.
         shared: The downloads that assets with the same href share.
-        pool: Receives the assets.
+        pool: Its sink takes the assets. It fetches those that are handed over.
     """
 
     def __init__(
@@ -221,6 +221,7 @@ class FastPath:
         self.shared = shared
         self.fetcher = shared.fetcher
         self.pool = pool
+        self.sink = pool.sink
         self.allow_downgrade = client.allow_downgrade
         self.counters = client.counters
         self._origins: dict[str, FastOrigin | None] = {}

@@ -6,7 +6,7 @@
 The network process of a run and each worker process have an `OutcomeSender`. Its memory and files are
 limited:
 
-- Slots (`engine.pool.TransferSlots`): an asset takes a slot of its process before it is fetched. The slot is
+- Slots (`engine.pool.OutcomeSink`): an asset takes a slot of its process before it is fetched. The slot is
   free again when its bytes are on the disk as a complete part, when the store process has them, or when it
   has failed. So there are never more assets in transfer and in memory than slots.
 - Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
@@ -24,12 +24,13 @@ from collections import deque
 from collections.abc import Callable
 from copy import copy
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 import msgspec
 
 from stacpull.engine.messages import Arrivals
-from stacpull.engine.pool import TransferSlots
+from stacpull.engine.pool import OutcomeSink
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Failure, FailureKind, Job, PieceBuffer
 from stacpull.redact import Secrets
@@ -62,23 +63,23 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     """The `PieceBuffer.release` of its bodies: called when the store process has them."""
 
 
-class OutcomeSender:
-    """Sends the outcomes of a pool (`engine.pool.OutcomeSink`). Use it on one event loop.
+class OutcomeSender(OutcomeSink[Job, Arrival | None]):
+    """Sends the outcomes of a pool. Use it on one event loop.
 
     Args:
-        slots: Limits the assets in flight.
         destination: The store for bodies that are not sent.
         send: Sends a message.
         secrets: Removed from the messages of failures.
         longest: The most bytes of a body that is sent; longer ones are written.
         checksum: Algorithm of the digest to record; None for none.
         on_broken: Called with the error if nothing can be written any more.
+        slots: The assets that may be in flight.
+        most_unpublished: See `OutcomeSink`.
         durable: True to sync each part before it gets its name.
     """
 
     def __init__(
         self,
-        slots: TransferSlots,
         destination: Store,
         send: Callable[[msgspec.Struct], None],
         secrets: Secrets,
@@ -86,10 +87,11 @@ class OutcomeSender:
         longest: int,
         checksum: str | None,
         on_broken: Callable[[BaseException], None],
+        slots: int,
+        most_unpublished: float = inf,
         durable: bool = False,
     ) -> None:
-        self.slots = slots
-        """The slots of the pool."""
+        super().__init__(slots, most_unpublished)
         self._send_message = send
         self._secrets = secrets
         self._longest = longest
@@ -112,7 +114,7 @@ class OutcomeSender:
         """Take an asset that was received; None if it has not changed."""
         if received is None:
             self.send_unchanged(job)
-            self.slots.free()
+            self.free_slots()
             return
         body = received.body
         if body is None or received.size > self._longest:
@@ -148,7 +150,7 @@ class OutcomeSender:
             arrivals: The assets.
             on_written: Called with the number of bodies, if there are any, once the store process has them.
         """
-        self.slots.delivered(len(arrivals))
+        self.delivered(len(arrivals))
         if any(arrival.body is not None for arrival in arrivals):
             self._on_written.append(on_written)
         self._send_message(Arrivals(arrivals))
@@ -176,8 +178,8 @@ class OutcomeSender:
         self._loop.call_soon_threadsafe(function, value)
 
     def _send_names(self, arrivals: list[Arrival]) -> None:
-        self.send(arrivals, self.slots.free)  # without bodies, so nothing confirms it
-        self.slots.free(len(arrivals))
+        self.send(arrivals, self.free_slots)  # without bodies, so nothing confirms it
+        self.free_slots(len(arrivals))
 
     def _end_batch(self) -> None:
         if self._batch.arrivals:
@@ -203,5 +205,5 @@ class OutcomeSender:
         self._under_way -= batch.size
         for release in batch.releases:
             release()
-        self.slots.free(count)
+        self.free_slots(count)
         self._send_some()

@@ -7,18 +7,19 @@ other job, and each one that the fast path hands over, becomes a task (`engine.a
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
 from stacpull.engine.shares import MOST_JOBS_SENT, Shares
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.transfer.attempt import AssetFetcher, JobT_contra
+from stacpull.transfer.attempt import AssetFetcher
 
 if TYPE_CHECKING:
     from stacpull.engine.fast_path import FastPath
@@ -27,11 +28,9 @@ _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 
-ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
-
-class TransferSlots:
-    """The slots of a process: each job that is begun takes one.
+class OutcomeSink(ABC, Generic[JobT, ResultT]):
+    """Takes the outcomes of a pool, and has the slots of the process: each job that is begun takes one.
 
     Args:
         slots: The number of slots.
@@ -44,24 +43,36 @@ class TransferSlots:
         self._unpublished = 0
         self._changed = asyncio.Event()
 
-    async def take(self, most: int) -> int:
+    @abstractmethod
+    def put(self, job: JobT, received: ResultT) -> None:
+        """Take a received asset, and free its slot when it is on the disk."""
+
+    @abstractmethod
+    def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
+        """Take a final failure, whose slot was already freed."""
+
+    async def take_slots(self, most: int) -> int:
         """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
         while self._free <= 0 or self._unpublished >= self._most_unpublished:
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
         taken = min(most, self._free)
         self._free -= taken
         return taken
 
-    def free(self, count: int = 1) -> None:
+    def free_slots(self, count: int = 1) -> None:
         """Free slots."""
         self._free += count
         self._changed.set()
 
-    def resize(self, slots: int) -> None:
+    def set_slots(self, slots: int) -> None:
         """Set the number of slots."""
-        self.free(slots - self._slots)
+        self.free_slots(slots - self._slots)
         self._slots = slots
+
+    async def all_slots_free(self) -> None:
+        """Wait until all slots are free: each job that was begun has an outcome, which is safe."""
+        while self._free < self._slots:
+            await self._change()
 
     def delivered(self, count: int) -> None:
         """Record that assets were sent to be published."""
@@ -75,22 +86,11 @@ class TransferSlots:
     async def wait_for_publisher(self) -> None:
         """Wait while too many complete parts wait to be published."""
         while self._unpublished >= self._most_unpublished:
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
 
-
-class OutcomeSink(Protocol[JobT_contra, ResultT_contra]):
-    """Takes the outcomes of a pool (`engine.outcome_sender.OutcomeSender`)."""
-
-    slots: TransferSlots
-
-    def put(self, job: JobT_contra, received: ResultT_contra) -> None:
-        """Take a received asset, and free its slot when it is on the disk."""
-        ...
-
-    def fail(self, job: JobT_contra, failure: Failure, attempts: int) -> None:
-        """Take a final failure, whose slot was already freed."""
-        ...
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
 
 class Pool(Generic[JobT, ResultT]):
@@ -110,20 +110,15 @@ class Pool(Generic[JobT, ResultT]):
 
         Args:
             queue: The queue of jobs.
-            sink: Takes the outcomes, and has a slot for each job.
+            sink: Takes the outcomes.
             tools: Objects that transfers share.
             most_deferred: The most deferred failures per host (`DeferredFailures`).
             count_failures: See `DeferredFailures`.
-            fast: Returns the fast path, which passes received assets to this pool; None for no fast path.
+            fast: Returns the fast path of this pool; None for no fast path.
         """
         self._queue = queue
-        self._sink = sink
-        self._slots = sink.slots
+        self.sink = sink
         self._tools = tools
-        self._ended: asyncio.Future[None] | None = None
-        """Done at the end of the last job, once there are no more."""
-        self._open = 0
-        """Jobs that have begun and not ended."""
         self._stopping = False
         self._no_more = False
         self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
@@ -170,13 +165,6 @@ class Pool(Generic[JobT, ResultT]):
 
     # Called by the fast path (`engine.fast_path`).
 
-    def received(self, job: JobT, received: ResultT) -> None:
-        """Take a received asset."""
-        self._sink.put(job, received)
-        self._open -= 1
-        if not self._open:
-            self._end()
-
     def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
         """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
         self.spawn(self._run_transfer(AssetTransfer(job, self._tools, first, since)))
@@ -191,11 +179,11 @@ class Pool(Generic[JobT, ResultT]):
     # The jobs.
 
     async def _begin_jobs(self) -> None:
-        """Start jobs until there are no more; return when all have ended."""
+        """Start jobs until there are no more; return when the outcomes of all are safe."""
         while (job := await self._next()) is not None:
-            slots = await self._slots.take(1 + self._queue.qsize())
+            slots = await self.sink.take_slots(1 + self._queue.qsize())
             if self._stopping:
-                self._slots.free(slots)
+                self.sink.free_slots(slots)
                 continue
             self._begin(job)
             for left in range(slots - 1, 0, -1):
@@ -204,22 +192,14 @@ class Pool(Generic[JobT, ResultT]):
                 except asyncio.QueueEmpty:
                     more = None
                 if more is None:
-                    self._slots.free(left)
+                    self.sink.free_slots(left)
                     break
                 self._begin(more)
-        if self._open:
-            self._ended = asyncio.get_running_loop().create_future()
-            await self._ended
+        await self.sink.all_slots_free()
 
     def _begin(self, job: JobT) -> None:
-        self._open += 1
         if self._fast is None or not self._fast.begin(job):
             self.fetch(job)
-
-    def _end(self) -> None:
-        """Make `run` return, if it waits for the last job."""
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
 
     async def _next(self) -> JobT | None:
         """Return the next job, None if there will be none."""
@@ -232,13 +212,10 @@ class Pool(Generic[JobT, ResultT]):
     async def _run_transfer(self, transfer: AssetTransfer[JobT, ResultT]) -> None:
         outcome = await transfer.run()
         if isinstance(outcome, Failure):
-            self._slots.free()
+            self.sink.free_slots()
             self.fail(transfer.job, outcome, transfer.attempts)
         else:
-            self._sink.put(transfer.job, outcome)
-        self._open -= 1
-        if not self._open:
-            self._end()
+            self.sink.put(transfer.job, outcome)
 
 
 class DeferredFailures(Generic[JobT]):

@@ -20,7 +20,6 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.outcome_sender import LONGEST_TO_DIRECTORY, OutcomeSender
-from stacpull.engine.pool import TransferSlots
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
@@ -109,13 +108,14 @@ class StoreClient:
         self._on_broken = on_broken
         self._channel = Channel(messages.decode_to_network, self._take_message, on_broken, self._on_lost)
         self.outcomes = OutcomeSender(
-            TransferSlots(slots, _MOST_UNPUBLISHED),
             destination,
             self._channel.send,
             secrets,
             longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_HELD,
             checksum=checksum,
             on_broken=on_broken,
+            slots=slots,
+            most_unpublished=_MOST_UNPUBLISHED,
         )
         """Sends the outcomes of a pool."""
         self._process: ChildProcess | None = None
@@ -223,7 +223,7 @@ class StoreClient:
                 self.outcomes.bodies_written(count)
             case messages.PartsPublished(count, counters):
                 self._take_counters(counters)
-                self.outcomes.slots.published(count)
+                self.outcomes.published(count)
             case messages.StoreEvent(event):
                 self._on_event(event)
             case messages.StoreBroken(error):

@@ -18,7 +18,6 @@ from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.outcome_sender import OutcomeSender
-from stacpull.engine.pool import TransferSlots
 from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
@@ -187,13 +186,13 @@ class Worker:
     ) -> None:
         options = settings.options
         self._outcomes = OutcomeSender(
-            TransferSlots(settings.slots),  # the first process counts what all workers have to publish
             destination,
             first.send,
             network.secrets,
             longest=0 if destination.is_local else LONGEST_HELD,
             checksum=options.recorded_checksum,
             on_broken=first.fail,
+            slots=settings.slots,  # the first process counts what all workers have to publish
             durable=settings.durable,
         )
         self._first = first
@@ -264,7 +263,7 @@ class Worker:
                     self._network.client.gates[host].throttled(seconds, from_other_process=True)
                 case messages.NewLimits(slots, per_host):
                     self._limits = per_host
-                    self._outcomes.slots.resize(slots)
+                    self._outcomes.set_slots(slots)
                     self._network.client.gates.set_maximum(per_host)
                 case messages.Stop():
                     self._pool.stop()

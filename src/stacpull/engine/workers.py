@@ -342,7 +342,7 @@ class Workers:
     async def _send_jobs(self) -> None:
         """Send jobs to workers until all jobs have an outcome, or the run is stopped."""
         while not self._stopping:
-            await self._store.outcomes.slots.wait_for_publisher()
+            await self._store.outcomes.wait_for_publisher()
             if self._give():
                 continue
             waiting = self._queue.waiting() + len(self._given_back)
