@@ -32,7 +32,7 @@ import stacpull
 from stacpull import Options, Secret, Selection
 from stacpull.engine import recovery
 from stacpull.store import file_sync
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def _go_on(scene: Scene, dest: Path) -> None:
 @contextmanager
 def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
     """As after a reboot. Files have the inodes that they had on the disk that they stand for."""
-    identity = Destination.identity
+    identity = LocalStore.identity
 
-    def as_it_was(destination: Destination, directory: str, name: str) -> tuple[int, int] | None:
+    def as_it_was(destination: LocalStore, directory: str, name: str) -> tuple[int, int] | None:
         found = identity(destination, directory, name)
         return None if found is None else (inodes.get(found[0], found[0]), found[1])
 
@@ -167,7 +167,7 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         stack.enter_context(store_on_thread())
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
-        stack.enter_context(mock.patch.object(Destination, "identity", as_it_was))
+        stack.enter_context(mock.patch.object(LocalStore, "identity", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.dict(file_sync._MAGIC, clear=True))
         yield

@@ -21,7 +21,7 @@ from tests.store_in_thread import store_on_thread
 import stacpull
 from stacpull.engine import catalogs, store_operations
 from stacpull.errors import DestinationError
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 
 SOON = 10.0  # seconds
@@ -122,14 +122,14 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
 
         async def broken_off() -> None:
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(Destination, "place", _broken)
+                patch.setattr(LocalStore, "place", _broken)
                 await stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=options)
 
         with pytest.raises(DestinationError, match="broken off"):
             asyncio.run(broken_off())
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
-        looked = Destination.state_of_part
+        looked = LocalStore.state_of_part
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -142,7 +142,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
                 return looked(*place, **how)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(Destination, "state_of_part", look)
+                patch.setattr(LocalStore, "state_of_part", look)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

@@ -29,7 +29,7 @@ from stacpull.ledger import pruning
 from stacpull.ledger.compact import asset_directory_of
 from stacpull.ledger.shard_rows import ShardRows
 from stacpull.store import inspection
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 ITEMS = 24
@@ -152,19 +152,19 @@ def test_files_are_copied_where_they_cannot_be_linked(
     made: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copies are synced before they are renamed, and the renames before they are recorded."""
-    sync_, place, record = Destination.sync, Destination.place, ShardRows.record
+    sync_, place, record = LocalStore.sync, LocalStore.place, ShardRows.record
     synced: set[str] = set()
     waiting: list[str] = []
 
     def link(*_arguments: object, **_others: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    def synced_now(self: Destination, parts: Sequence[str]) -> None:
+    def synced_now(self: LocalStore, parts: Sequence[str]) -> None:
         synced.update(parts)
         waiting.clear()
         sync_(self, parts)
 
-    def placed(self: Destination, part: str, *arguments: Any, **others: Any) -> object:
+    def placed(self: LocalStore, part: str, *arguments: Any, **others: Any) -> object:
         assert part in synced or not part.startswith("merge-")
         waiting.append(part)
         return place(self, part, *arguments, **others)
@@ -174,8 +174,8 @@ def test_files_are_copied_where_they_cannot_be_linked(
         return record(self, items)
 
     monkeypatch.setattr(os, "link", link)
-    monkeypatch.setattr(Destination, "sync", synced_now)
-    monkeypatch.setattr(Destination, "place", placed)
+    monkeypatch.setattr(LocalStore, "sync", synced_now)
+    monkeypatch.setattr(LocalStore, "place", placed)
     monkeypatch.setattr(ShardRows, "record", recorded)
     sync.merge(tmp_path / "m", shards)
     is_whole(tmp_path / "m", made)
@@ -189,12 +189,12 @@ def test_a_merge_that_breaks_off_is_repeated(
 ) -> None:
     """Whatever it leaves is no damage: nothing is lost, and nothing stays that is not known."""
     dest = tmp_path / "m"
-    place, count = Destination.place, 0
+    place, count = LocalStore.place, 0
 
     def broken(*_arguments: object, **_others: object) -> None:
         raise KeyboardInterrupt
 
-    def placed(self: Destination, *arguments: object, **others: object) -> object:
+    def placed(self: LocalStore, *arguments: object, **others: object) -> object:
         nonlocal count
         count += 1
         if count > {"first name": 0, "some names": 100}.get(step, 10**9):
@@ -209,7 +209,7 @@ def test_a_merge_that_breaks_off_is_repeated(
             patched.setattr("stacpull.upkeep.shard_merge._MergeRun._link", broken)
         if step == "record":
             patched.setattr("stacpull.ledger.shard_rows.ShardRows.record", broken)
-        patched.setattr(Destination, "place", placed)
+        patched.setattr(LocalStore, "place", placed)
         with pytest.raises((KeyboardInterrupt, stacpull.DestinationError)):
             sync.merge(dest, shards)
     assert stacpull.status(dest).state == "interrupted"
@@ -495,16 +495,16 @@ def test_files_that_another_program_writes_meanwhile_stay(
 ) -> None:
     dest, shard = tmp_path / "m", shard_of(tmp_path, "1", "i", "a", "b")
     others = [dest / "c/i/a.tif", dest / "c/i/b.tif"]
-    place = Destination.place
+    place = LocalStore.place
 
-    def written_before(self: Destination, *arguments: object, **named: object) -> object:
+    def written_before(self: LocalStore, *arguments: object, **named: object) -> object:
         for path in others:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("other")
         return place(self, *arguments, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Destination, "place", written_before)
+        patched.setattr(LocalStore, "place", written_before)
         with pytest.raises(stacpull.DestinationError):
             sync.merge(dest, [shard])
     assert sync.merge(dest, [shard]).conflicts == 2
@@ -524,7 +524,7 @@ def test_files_that_another_program_writes_after_a_failed_sync_stay(
 
         def announced(*arguments: Any) -> None:
             announce(*arguments)
-            patched.setattr(Destination, "sync", failing)
+            patched.setattr(LocalStore, "sync", failing)
 
         patched.setattr(pruning, "add_removals", announced)
         with pytest.raises(stacpull.DestinationError, match="full"):

@@ -193,14 +193,14 @@ def test_leftovers_of_a_killed_run_are_not_damage(mirrored: Mirrored) -> None:
 KILLED_AT = """
 import os, sys
 from stacpull.cli.entry import main
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from tests.store_in_thread import store_on_thread
-place, at = Destination.place, sys.argv.pop(1)
+place, at = LocalStore.place, sys.argv.pop(1)
 def killed(self, part, directory, name, **how):
     if name == at:
         os.kill(os.getpid(), 9)
     return place(self, part, directory, name, **how)
-Destination.place = killed
+LocalStore.place = killed
 sys.argv[0] = "stacpull"
 with store_on_thread():
     main()

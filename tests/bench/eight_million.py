@@ -290,7 +290,7 @@ def _simulated(patches: Patches, meter: Meter) -> Iterator[None]:
         mock.patch.dict(SCHEMES, https=https),
         mock.patch.object(fetching, "FastPath", fast_path),
         mock.patch.object(store_client, "spawn", spawn),
-        mock.patch.multiple(store_choice, Destination=SimulatedStore, DirectoryFiles=SimulatedStore),
+        mock.patch.multiple(store_choice, LocalStore=SimulatedStore, DirectoryFiles=SimulatedStore),
     ):
         yield
 

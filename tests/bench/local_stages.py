@@ -24,7 +24,7 @@ from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def _jobs(bench: Bench, rows: Sequence[PlannedItem]) -> Iterator[Job]:
 
 
 def _parts(
-    destination: Destination, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
+    destination: LocalStore, jobs: Sequence[Job], bodies: Sequence[bytes], digests: Sequence[bytes]
 ) -> Iterator[Arrival]:
     etag = '"6560a1b2-1d88"'
     for job, body, digest in zip(jobs, bodies, digests, strict=True):

@@ -32,7 +32,7 @@ from tests.bench.simulated_patches import (
 from stacpull.engine import store_server
 from stacpull.models import Failure, FailureKind
 from stacpull.store import store_choice
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Entry, FileState, IsStopped, PartEntry, never
 
 _JSON_SIZE = 1
@@ -72,7 +72,7 @@ class _Bits:
         self._map.close()
 
 
-class SimulatedStore(Destination):
+class SimulatedStore(LocalStore):
     """A `Store` with the ledger and the catalogs in a directory, and all other files as bits."""
 
     def __init__(self, dest: Path, **given: Any) -> None:
@@ -238,5 +238,5 @@ _SOURCE_FILES = [
 
 def main() -> None:
     """Run the store process of a run with a simulated DEST. Does not return."""
-    vars(store_choice)["Destination"] = SimulatedStore  # `mock` would import asyncio, which takes 5 MB
+    vars(store_choice)["LocalStore"] = SimulatedStore  # `mock` would import asyncio, which takes 5 MB
     store_server.main()

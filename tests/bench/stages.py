@@ -45,7 +45,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.runtime import run_on_loop
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.attempt import Fetcher
 
 WORKERS = 64
@@ -154,7 +154,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
         asyncio.Queue[Job | None](1000),
     )
     fetcher = Fetcher(client, local_stages.NoParts())
-    with tempfile.TemporaryDirectory() as directory, closing(Destination(Path(directory))) as destination:
+    with tempfile.TemporaryDirectory() as directory, closing(LocalStore(Path(directory))) as destination:
         shared = SharedDownloads(fetcher, destination, checksum=None)
         tools = TransferTools(shared, _NoItems(), RetryPolicy(), clock, lambda _: None)
         path = partial(FastPath, client, web, shared)

@@ -28,8 +28,8 @@ from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.store.destination import Destination
 from stacpull.store.file_sync import Sync
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
 
 NOW = 1_700_000_000.0
@@ -74,7 +74,7 @@ class Bench:
         spec: RunSpec = SPEC,
         kept: Mapping[str, Any] | None = None,
     ) -> None:
-        self.destination = Destination(dest, sync=sync or RecordingSync())
+        self.destination = LocalStore(dest, sync=sync or RecordingSync())
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})

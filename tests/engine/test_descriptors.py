@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.engine.shares import DescriptorShares, descriptor_shares, descriptors_here
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def open_here() -> int:
 
 
 def test_open_directories_are_limited(tmp_path: Path) -> None:
-    destination = Destination(tmp_path / "dest", most_held=3)
+    destination = LocalStore(tmp_path / "dest", most_held=3)
     before = open_here()
     for number in range(20):
         destination.directory(f"d/{number}")

@@ -10,7 +10,7 @@ import pytest
 from stacpull.engine.pool import OutcomeSink
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Failure, Job
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.store.writer_thread import WriterThread
 from stacpull.transfer.arrival import arrival_of
 
@@ -101,7 +101,7 @@ def test_a_task_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
 
 def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
     """A real thread writes: a task that waits is always woken."""
-    destination = Destination(tmp_path)
+    destination = LocalStore(tmp_path)
     errors: list[BaseException] = []
 
     async def course() -> list[Arrival]:
@@ -132,7 +132,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_fails_reports_it_and_ends(tmp_path: Path) -> None:
-    destination = Destination(tmp_path)
+    destination = LocalStore(tmp_path)
     errors: list[BaseException] = []
     delivered: list[Arrival] = []
     writer = WriterThread(destination, checksum="sha256", deliver=delivered.extend, on_error=errors.append)

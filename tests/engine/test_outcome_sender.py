@@ -19,7 +19,7 @@ from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job, PieceBuffer
 from stacpull.redact import Secrets
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
 
 LONGEST = 100
@@ -37,7 +37,7 @@ class Sent(list[msgspec.Struct]):
 
 
 def sender_to(
-    sent: Sent, destination: Destination, on_broken: Callable[[BaseException], None]
+    sent: Sent, destination: LocalStore, on_broken: Callable[[BaseException], None]
 ) -> OutcomeSender:
     return OutcomeSender(
         destination,
@@ -52,7 +52,7 @@ def sender_to(
 
 @asynccontextmanager
 async def sender_at(place: Path) -> AsyncIterator[tuple[OutcomeSender, Sent]]:
-    destination = await asyncio.to_thread(Destination, place)
+    destination = await asyncio.to_thread(LocalStore, place)
     sent, errors = Sent(), list[BaseException]()
     sender = sender_to(sent, destination, errors.append)
     try:
@@ -168,7 +168,7 @@ def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_pat
         message.arrivals for message in sent if isinstance(message, Arrivals) and message.arrivals[0].row == 2
     )
     assert written.body is None
-    with closing(Destination(tmp_path)) as destination:
+    with closing(LocalStore(tmp_path)) as destination:
         assert [path.name for path in destination.parts.iterdir()] == [written.part]
 
 
@@ -189,7 +189,7 @@ def test_a_cancelled_flush_ends_the_writer(tmp_path: Path) -> None:
     async def scenario() -> list[str]:
         loop, busy = asyncio.get_running_loop(), threading.Event()
         loop.set_default_executor(ThreadPoolExecutor(1))
-        destination = await asyncio.to_thread(Destination, tmp_path)
+        destination = await asyncio.to_thread(LocalStore, tmp_path)
         sender = sender_to(Sent(), destination, lambda _: None)
         put(sender, 1, LONGEST + 1)
         waiting = loop.run_in_executor(None, busy.wait)

@@ -16,8 +16,8 @@ from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
-from stacpull.store.destination import Destination
 from stacpull.store.file_sync import FileSync, GroupSync
+from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import StagedFile
 
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
@@ -50,7 +50,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
     watch(outcomes, "record", lambda _db, done, **_: " ".join(a.name for a in done))
-    watch(Destination, "place", lambda _self, _part, _directory, name, **_: name)
+    watch(LocalStore, "place", lambda _self, _part, _directory, name, **_: name)
     watch(RecordingSync, "sync", lambda _self, files, _dirs: " ".join(f.partition(".")[0] for f in files))
     watch(FileSync, "sync", lambda _self, files, dirs: f"{len(files)} files {len(list(dirs))} directories")
     return found

@@ -20,7 +20,7 @@ from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.store.part_files import sweep
 from stacpull.transfer.arrival import arrival_of
 
@@ -44,10 +44,10 @@ class Killer:
         for owner, name in (
             (outcomes, "reserve"),
             (outcomes, "record"),
-            (Destination, "place"),
-            (Destination, "write_part"),
+            (LocalStore, "place"),
+            (LocalStore, "write_part"),
             (RecordingSync, "sync"),
-            (Destination, "trust"),
+            (LocalStore, "trust"),
             (recovery, "set_boot"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
@@ -247,7 +247,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
         left.unlink()
     (tmp_path / "copy").rename(ledger_path(dest))
     removed: list[str] = []
-    monkeypatch.setattr(Destination, "remove", lambda _self, _directory, name: removed.append(name))
+    monkeypatch.setattr(LocalStore, "remove", lambda _self, _directory, name: removed.append(name))
     bench = Bench(dest)
     bench.take_up()
     assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)

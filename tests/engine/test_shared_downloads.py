@@ -14,7 +14,7 @@ from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
 
@@ -45,19 +45,19 @@ def job(row: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
 
 
 @pytest.fixture
-def destination(tmp_path: Path) -> Iterator[Destination]:
-    with closing(Destination(tmp_path)) as found:
+def destination(tmp_path: Path) -> Iterator[LocalStore]:
+    with closing(LocalStore(tmp_path)) as found:
         yield found
 
 
-def placed(destination: Destination, content: bytes = BODY) -> int:
+def placed(destination: LocalStore, content: bytes = BODY) -> int:
     """Put a file in the place of job 1; return its inode."""
     inode = destination.write_part("one", content)
     assert destination.place("one", "c/1", "a.pdf", replace=True) is None
     return inode
 
 
-def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Arrival]:
+def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arrival]:
     async def work() -> list[Arrival]:
         sharing = SharedDownloads(within, destination, checksum="sha256")
         return [await sharing.fetch(one, count_refusal=True) for one in jobs]
@@ -65,7 +65,7 @@ def in_turn(destination: Destination, within: Fetching, *jobs: Job) -> list[Arri
     return asyncio.run(work())
 
 
-def test_a_repeated_href_is_linked_to_the_first_file(destination: Destination) -> None:
+def test_a_repeated_href_is_linked_to_the_first_file(destination: LocalStore) -> None:
     within = Fetching()
     inode = placed(destination)
     _, second, third = in_turn(destination, within, job(1), job(2), job(3))
@@ -75,7 +75,7 @@ def test_a_repeated_href_is_linked_to_the_first_file(destination: Destination) -
         assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
 
 
-def test_an_etag_of_another_url_than_the_planned_one_is_not_kept(destination: Destination) -> None:
+def test_an_etag_of_another_url_than_the_planned_one_is_not_kept(destination: LocalStore) -> None:
     """The next run would send it to the planned URL."""
     placed(destination)
     alternate = job(2, "https://h.example/gone.pdf").at(("https://h.example/a.pdf",))
@@ -85,7 +85,7 @@ def test_an_etag_of_another_url_than_the_planned_one_is_not_kept(destination: De
 
 @pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])
 def test_the_bytes_are_copied_if_another_file_has_the_path(
-    destination: Destination, there: bytes | None
+    destination: LocalStore, there: bytes | None
 ) -> None:
     within = Fetching()
     if there is not None:
@@ -98,7 +98,7 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
 def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_path: Path) -> None:
     """Of an object in a bucket."""
     within = Fetching()
-    with closing(Destination(tmp_path)) as destination:
+    with closing(LocalStore(tmp_path)) as destination:
         placed(destination)
         destination.is_local = False
         assert in_turn(destination, within, job(1), job(2))[1].body == BODY
@@ -116,20 +116,20 @@ def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_pat
     ],
     ids=["another href", "another size", "a checksum of its own", "what was damaged"],
 )
-def test_an_asset_that_may_differ_is_fetched(destination: Destination, other: Job) -> None:
+def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, other: Job) -> None:
     within = Fetching()
     in_turn(destination, within, job(1), other)
     assert within.fetched == [1, 2]
 
 
-def test_hrefs_with_a_query_are_not_shared(destination: Destination) -> None:
+def test_hrefs_with_a_query_are_not_shared(destination: LocalStore) -> None:
     within = Fetching()
     href = "https://h.example/a.pdf?sig=1"
     in_turn(destination, within, job(1, href), job(2, href))
     assert within.fetched == [1, 2]
 
 
-def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) -> None:
+def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: LocalStore) -> None:
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
@@ -143,7 +143,7 @@ def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: Destination) 
     assert within.fetched == [1, 2]
 
 
-def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destination) -> None:
+def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: LocalStore) -> None:
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
@@ -157,7 +157,7 @@ def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: Destinatio
     assert within.fetched == [1, 2]
 
 
-def test_a_repeated_job_is_fetched_again(destination: Destination) -> None:
+def test_a_repeated_job_is_fetched_again(destination: LocalStore) -> None:
     """The same job comes again after a failure of what is done with it."""
     within = Fetching()
     in_turn(destination, within, job(1), job(1))

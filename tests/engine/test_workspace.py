@@ -16,7 +16,7 @@ from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
 from stacpull.reports import Disk
-from stacpull.store import destination as directory
+from stacpull.store import local_store as directory
 from stacpull.store import staging
 from stacpull.store.file_sync import FileSync, FileSystem
 from stacpull.store.inspection import disk_of

@@ -31,7 +31,7 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings
 from stacpull.redact import Secret
 from stacpull.sources.item_reader import ItemReader
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3_transport import S3Transport
@@ -199,7 +199,7 @@ async def _outcome_in(
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
     shared = SharedDownloads(
-        Fetcher(client, parts, clock=clock), cast("Destination", _Parts(directory)), checksum=None
+        Fetcher(client, parts, clock=clock), cast("LocalStore", _Parts(directory)), checksum=None
     )
     retried: list[Failure] = []
     tools = TransferTools(

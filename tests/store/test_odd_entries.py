@@ -13,7 +13,7 @@ from tests.store.opened_parts import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import Validator
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.store.part_files import sweep
 from stacpull.store.parts import FileParts
 
@@ -111,7 +111,7 @@ def test_a_huge_description_is_not_read_completely(parts: Path) -> None:
 
 @ODD
 def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path, odd: Odd) -> None:
-    destination = Destination(tmp_path / "dest")
+    destination = LocalStore(tmp_path / "dest")
     try:
         destination.directory("c")
         odd(tmp_path / "dest" / "c" / "i.json", victim)
@@ -122,7 +122,7 @@ def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path,
 
 @ODD
 def test_an_odd_entry_is_not_a_part(tmp_path: Path, victim: Path, odd: Odd) -> None:
-    destination = Destination(tmp_path / "dest")
+    destination = LocalStore(tmp_path / "dest")
     odd(destination.parts / "1.0.8.whole", victim)
     destination.write_part("2.0.8.whole", PRECIOUS)
     found = [(part.name, part.size) for part in destination.list_parts()]

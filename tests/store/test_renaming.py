@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stacpull.models import FailureKind
-from stacpull.store import destination
-from stacpull.store.destination import Destination, rename_new
+from stacpull.store import local_store
+from stacpull.store.local_store import LocalStore, rename_new
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """From here on the call fails with this error, as on another system."""
 
     def call(*_arguments: object) -> int:
-        destination.ctypes.set_errno(code)
+        local_store.ctypes.set_errno(code)
         return -1
 
-    monkeypatch.setattr(destination, "_renameat2", lambda: call)
+    monkeypatch.setattr(local_store, "_renameat2", lambda: call)
 
 
 def test_a_file_is_renamed_to_a_free_name(tmp_path: Path, opened: int) -> None:
@@ -64,7 +64,7 @@ def test_an_unsupported_rename_returns_false_and_does_nothing(opened, tmp_path, 
 
 
 def test_renameat2_may_be_missing_from_the_c_library(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "_renameat2", lambda: None)
+    monkeypatch.setattr(local_store, "_renameat2", lambda: None)
     assert not rename_new("old", opened, "new", opened)
 
 
@@ -84,7 +84,7 @@ def test_a_part_is_placed_with_and_without_renameat2(
 ) -> None:
     if code:
         refused(monkeypatch, code)
-    dest = Destination(tmp_path / "dest")
+    dest = LocalStore(tmp_path / "dest")
     dest.write_part("1.whole", b"new")
     if there:
         (dest.path / "a").write_bytes(b"old")
@@ -97,14 +97,14 @@ def test_a_part_is_placed_with_and_without_renameat2(
 def test_a_file_created_just_before_the_rename_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dest = Destination(tmp_path / "dest")
+    dest = LocalStore(tmp_path / "dest")
     dest.write_part("1.whole", b"new")
 
     def late(*names: Any) -> bool:
         (dest.path / "a").write_bytes(b"precious")
         return rename_new(*names)
 
-    monkeypatch.setattr(destination, "rename_new", late)
+    monkeypatch.setattr(local_store, "rename_new", late)
     failure = dest.place("1.whole", "", "a", replace=False)
     assert failure is not None
     assert (dest.path / "a").read_bytes() == b"precious"

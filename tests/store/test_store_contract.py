@@ -13,19 +13,19 @@ from tests.engine.bench import RecordingSync
 from tests.store.memory_store import MemoryDisk, MemoryStore
 from tests.store.store_contract import Reopen, StoreContract, put
 
-from stacpull.store.destination import Destination
 from stacpull.store.file_sync import FileSync
 from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Store
 
 
 class TestDestination(StoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path) -> Iterator[Reopen]:
-        opened: list[Destination] = []
+        opened: list[LocalStore] = []
 
         def reopen() -> Store:
-            opened.append(Destination(tmp_path / "dest"))
+            opened.append(LocalStore(tmp_path / "dest"))
             return opened[-1]
 
         yield reopen
@@ -71,7 +71,7 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
 
     synced: list[tuple[list[str], list[str]]] = []
     top = str(tmp_path)
-    with closing(Destination(tmp_path, sync=Watching(covers_ledger=False), most_held=2)) as store:
+    with closing(LocalStore(tmp_path, sync=Watching(covers_ledger=False), most_held=2)) as store:
         put(store, "c/i/a", b"x")
         put(store, "d", b"x")
         store.sync(())
@@ -87,7 +87,7 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
 
 
 def test_files_are_synced_one_by_one_if_the_option_is_set(tmp_path: Path) -> None:
-    with closing(Destination(tmp_path)) as store:
+    with closing(LocalStore(tmp_path)) as store:
         expected = not isinstance(store._sync, FileSync)
         assert store.sync_singly() == expected
         assert not store.sync_singly()

@@ -14,20 +14,20 @@ from tests.store.disks import small_disk
 
 from stacpull.errors import DestinationError
 from stacpull.store import file_sync
-from stacpull.store.destination import Destination
 from stacpull.store.file_sync import FileSync, FileSystem, GroupSync, choose, file_system
+from stacpull.store.local_store import LocalStore
 
 
 @pytest.fixture
-def dest(tmp_path: Path) -> Iterator[Destination]:
-    opened = Destination(tmp_path / "dest")
+def dest(tmp_path: Path) -> Iterator[LocalStore]:
+    opened = LocalStore(tmp_path / "dest")
     yield opened
     opened.close()
 
 
 def test_tmpfs_is_synced_in_groups(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        opened = Destination(disk)
+        opened = LocalStore(disk)
         assert file_system(opened.fd) is FileSystem.GROUP
         assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync)
         opened.close()
@@ -46,7 +46,7 @@ def test_tmpfs_is_synced_in_groups(tmp_path: Path) -> None:
     ],
 )
 def test_the_sync_is_chosen_by_file_system(
-    dest: Destination, monkeypatch: pytest.MonkeyPatch, magic: int, expected: FileSystem
+    dest: LocalStore, monkeypatch: pytest.MonkeyPatch, magic: int, expected: FileSystem
 ) -> None:
     class Libc:
         def fstatfs(self, _fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
@@ -80,12 +80,12 @@ def test_an_old_kernel_hides_errors_and_is_not_trusted(
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", release, "v", "m")))
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        opened = Destination(disk)
+        opened = LocalStore(disk)
         assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync) == grouped
         opened.close()
 
 
-def test_every_part_and_every_directory_is_synced(dest: Destination, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: Counter[int] = Counter()
     real = os.fsync
 
@@ -109,7 +109,7 @@ def test_every_part_and_every_directory_is_synced(dest: Destination, monkeypatch
 
 
 def test_a_part_that_cannot_be_synced_fails_the_group(
-    dest: Destination, monkeypatch: pytest.MonkeyPatch
+    dest: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest.write_part("1.whole", b"x")
     dest.write_part("2.whole", b"x")
@@ -128,13 +128,13 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
         FileSync(dest.parts_fd).sync(["gone.whole"], ())
 
 
-def test_a_link_among_the_parts_is_not_followed(dest: Destination, tmp_path: Path) -> None:
+def test_a_link_among_the_parts_is_not_followed(dest: LocalStore, tmp_path: Path) -> None:
     (dest.parts / "1.whole").symlink_to(tmp_path)
     with pytest.raises(DestinationError):
         FileSync(dest.parts_fd).sync(["1.whole"], ())
 
 
-def test_a_failed_group_sync_gives_the_reason(dest: Destination, tmp_path: Path) -> None:
+def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, tmp_path: Path) -> None:
     GroupSync(dest.fd).sync(["not looked at"], ())
     fd = os.open(tmp_path, os.O_RDONLY)
     os.close(fd)

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from stacpull.store import worker_parts
-from stacpull.store.destination import Destination
+from stacpull.store.local_store import LocalStore
 from stacpull.store.worker_parts import collect, is_name, mark_synced, new_name, token_in
 
 LEFT = {"1.0.part": b"12", "1.0.json": b"{}", "1.0.have": b"", "2.0.5.whole": b"whole", "3.0.tmp": b"x"}
 
 
 @pytest.fixture
-def dest(tmp_path: Path) -> Iterator[Destination]:
-    opened = Destination(tmp_path)
+def dest(tmp_path: Path) -> Iterator[LocalStore]:
+    opened = LocalStore(tmp_path)
     yield opened
     opened.close()
 
 
-def worker_at(dest: Destination, *, here: bool) -> Path:
+def worker_at(dest: LocalStore, *, here: bool) -> Path:
     """Make the directory of a worker that has left something of everything."""
     name = new_name(here=here)
     dest.make_worker_parts(name, "token")
@@ -32,7 +32,7 @@ def worker_at(dest: Destination, *, here: bool) -> Path:
     return dest.parts / name
 
 
-def names(dest: Destination) -> set[str]:
+def names(dest: LocalStore) -> set[str]:
     return {path.name for path in dest.parts.iterdir()}
 
 
@@ -55,7 +55,7 @@ def test_trusted_parts_of_a_worker_are_collected(dest, here, synced, kept):
 
 def test_a_collected_worker_can_no_longer_create_parts(dest):
     directory = worker_at(dest, here=True)
-    zombie = Destination(dest.path, worker_parts=directory.name)
+    zombie = LocalStore(dest.path, worker_parts=directory.name)
     dest.collect_parts(directory.name)
     with pytest.raises(OSError, match=r"1\.0\.part"):
         (zombie.parts / "1.0.part").rename(zombie.parts / "1.0.2.whole")

@@ -8,7 +8,7 @@
     remove     `remove`, `tidy`
 
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
-`sync`. `Destination` is a directory, `BucketStore` a bucket, and tests use a store in memory. All three pass
+`sync`. `LocalStore` is a directory, `BucketStore` a bucket, and tests use a store in memory. All three pass
 `tests/store/store_contract.py`.
 
 The interfaces document their methods; the classes that implement them add what is special to them.
@@ -121,7 +121,7 @@ class OwnObject(NamedTuple):
 
 
 class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method (but see `Destination.read`)."""
+    """The files of a mirror, for reading. Any thread may call any method (but see `LocalStore.read`)."""
 
     @property
     def name(self) -> str:

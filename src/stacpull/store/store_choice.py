@@ -15,9 +15,9 @@ from stacpull.errors import DestinationError, UsageError
 from stacpull.models import BucketLocation
 from stacpull.schemes import SCHEMES
 from stacpull.store.atomic import whole_file
-from stacpull.store.destination import Destination
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import HELD_DIRECTORIES, Store, StoredFiles
 from stacpull.store.regular import read_regular
 
@@ -108,7 +108,7 @@ def open_store(
     """
     location = location or bucket_of(work)
     if location is None:
-        return Destination(work, most_held=most_held, worker_parts=worker_parts)
+        return LocalStore(work, most_held=most_held, worker_parts=worker_parts)
     return SCHEMES[location.scheme].open_store(
         work, location, publishes=publishes, worker_parts=worker_parts, on_silent=on_silent
     )

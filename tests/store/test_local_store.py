@@ -14,14 +14,14 @@ from tests.store.disks import remount, small_disk
 
 from stacpull.errors import DestinationError
 from stacpull.models import FailureKind
-from stacpull.store import destination as module
-from stacpull.store.destination import Destination
+from stacpull.store import local_store as module
 from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.store.local_store import LocalStore
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Destination]:
-    dest = Destination(tmp_path / "dest")
+def opened(tmp_path: Path) -> Iterator[LocalStore]:
+    dest = LocalStore(tmp_path / "dest")
     yield dest
     dest.close()
 
@@ -30,7 +30,7 @@ def tree(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
-def test_a_part_is_written_and_put_in_place(opened: Destination) -> None:
+def test_a_part_is_written_and_put_in_place(opened: LocalStore) -> None:
     inode = opened.write_part("1.whole", b"abc")
     assert opened.place("1.whole", "c/i", "a.tif", replace=False) is None
     assert opened.identity("c/i", "a.tif") == (inode, 3)
@@ -43,7 +43,7 @@ def test_a_part_is_written_and_put_in_place(opened: Destination) -> None:
     assert opened.identity("c/i", "a.tif") is None
 
 
-def test_a_part_left_by_a_kill_is_overwritten(opened: Destination) -> None:
+def test_a_part_left_by_a_kill_is_overwritten(opened: LocalStore) -> None:
     opened.write_part("1.whole", b"long and old")
     opened.write_part("1.whole", b"new")
     assert tree(opened.parts) == {"1.whole": b"new"}
@@ -53,7 +53,7 @@ def test_a_part_left_by_a_kill_is_overwritten(opened: Destination) -> None:
     assert tree(opened.parts) == {}
 
 
-def test_a_part_is_never_written_through_a_link(opened: Destination, tmp_path: Path) -> None:
+def test_a_part_is_never_written_through_a_link(opened: LocalStore, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (opened.parts / "1.whole").symlink_to(victim)
@@ -63,7 +63,7 @@ def test_a_part_is_never_written_through_a_link(opened: Destination, tmp_path: P
 
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link", "directory", "fifo"])
-def test_an_obstacle_is_kept(opened: Destination, tmp_path: Path, kind: str, replace: bool) -> None:
+def test_an_obstacle_is_kept(opened: LocalStore, tmp_path: Path, kind: str, replace: bool) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     way = opened.path / "c" / "a.tif"
@@ -96,7 +96,7 @@ def test_an_obstacle_is_kept(opened: Destination, tmp_path: Path, kind: str, rep
 
 
 @pytest.mark.parametrize("depth", ["link", "link/deeper", "real/link"])
-def test_a_linked_directory_is_refused(opened: Destination, tmp_path: Path, depth: str) -> None:
+def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth: str) -> None:
     outside = tmp_path / "outside"
     (outside / "deeper").mkdir(parents=True)
     (opened.path / "real").mkdir()
@@ -111,7 +111,7 @@ def test_a_linked_directory_is_refused(opened: Destination, tmp_path: Path, dept
     opened.remove(depth, "a.tif")
 
 
-def test_a_directory_replaced_by_a_link_is_not_followed(opened: Destination, tmp_path: Path) -> None:
+def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     opened.write_part("1.whole", b"1")
@@ -124,7 +124,7 @@ def test_a_directory_replaced_by_a_link_is_not_followed(opened: Destination, tmp
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b", "x" * 256])
-def test_an_asset_without_a_valid_name_is_a_named_failure(opened: Destination, name: str) -> None:
+def test_an_asset_without_a_valid_name_is_a_named_failure(opened: LocalStore, name: str) -> None:
     opened.write_part("1.whole", b"new")
     for directory, last in (("c", name), (name or "c//d", "a.tif")):
         if (directory, last) == ("a/b", "a.tif"):
@@ -143,7 +143,7 @@ def test_hostile_names_never_leave_dest(
     tmp_path_factory: pytest.TempPathFactory, path: list[str], name: str
 ) -> None:
     root = tmp_path_factory.mktemp("hostile")
-    dest = Destination(root / "dest")
+    dest = LocalStore(root / "dest")
     try:
         name = name.encode("utf-8", "ignore").decode()
         dest.write_part("1.whole", b"new")
@@ -156,7 +156,7 @@ def test_hostile_names_never_leave_dest(
         dest.close()
 
 
-def test_changed_directories_are_returned_once_with_new_parents(opened: Destination) -> None:
+def test_changed_directories_are_returned_once_with_new_parents(opened: LocalStore) -> None:
     assert opened.take_changed() == [""]  # DEST itself: `.stacpull` is in it
     for number, directory in enumerate(["c/i", "c/i", "d"]):
         opened.write_part("p", b"")
@@ -166,7 +166,7 @@ def test_changed_directories_are_returned_once_with_new_parents(opened: Destinat
 
 
 def test_directories_that_a_killed_run_made_are_synced_by_the_next(
-    opened: Destination, tmp_path: Path
+    opened: LocalStore, tmp_path: Path
 ) -> None:
     (tmp_path / "dest" / "c" / "i").mkdir(parents=True)
     opened.take_changed()
@@ -176,7 +176,7 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
         opened.mark_changed("c/i/\0")
 
 
-def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
+def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
         opened.write_part("p", b"x")
@@ -188,7 +188,7 @@ def test_the_number_of_open_directories_is_limited(opened: Destination) -> None:
     assert len(tree(opened.path)) == 200
 
 
-def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened: Destination) -> None:
+def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened: LocalStore) -> None:
     with opened.opened(["nowhere", "nowhere/deep", ""]) as fds:
         assert [os.fstat(fd).st_ino for fd in fds] == [opened.path.stat().st_ino]
     (opened.path / "file").touch()
@@ -199,7 +199,7 @@ def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened
 
 
 def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:
-    dest = Destination(tmp_path / "a" / "b" / "c")
+    dest = LocalStore(tmp_path / "a" / "b" / "c")
     dest.close()
     assert (tmp_path / "a/b/c/.stacpull/parts").is_dir()
 
@@ -219,14 +219,14 @@ def test_dest_that_is_not_a_directory_is_refused(tmp_path: Path, what: str) -> N
             (tmp_path / "outside").mkdir()
             (dest / ".stacpull").symlink_to(tmp_path / "outside")
     with pytest.raises(DestinationError, match="is not a directory that can be written to"):
-        Destination(dest)
+        LocalStore(dest)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not (tmp_path / "outside" / "parts").exists()
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        dest = Destination(disk)
+        dest = LocalStore(disk)
         dest.write_part("1.whole", b"x" * 600_000)
         with pytest.raises(DestinationError, match=r"The disk of .* is full") as caught:
             dest.write_part("2.whole", b"x" * 600_000)
@@ -238,7 +238,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> N
 
 def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=8") as disk:
-        dest = Destination(disk)  # 3 inodes
+        dest = LocalStore(disk)  # 3 inodes
         for number in range(5):
             dest.write_part(f"{number}", b"")
         with pytest.raises(DestinationError, match="inodes"):
@@ -251,7 +251,7 @@ def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
 
 def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
-        dest = Destination(disk)
+        dest = LocalStore(disk)
         dest.write_part("1", b"x")
         remount(disk, "ro")
         for fails in (
@@ -259,7 +259,7 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
             lambda: dest.rename_part("1", "3"),
             lambda: dest.drop_part("1"),
             lambda: dest.place("1", "", "a", replace=False),
-            lambda: Destination(disk / "new"),
+            lambda: LocalStore(disk / "new"),
         ):
             with pytest.raises(DestinationError, match="read-only"):
                 fails()

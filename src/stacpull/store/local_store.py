@@ -40,7 +40,7 @@ _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
 
-class Destination(StagedParts, DirectoryFiles):
+class LocalStore(StagedParts, DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, others link files to parts (of shared
