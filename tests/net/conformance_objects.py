@@ -24,7 +24,7 @@ from stacpull.models import Validator
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Transport
-from stacpull.transfer.resume import range_headers, validator_of
+from stacpull.net.versions import range_headers, validator_of
 
 T = TypeVar("T")
 

@@ -114,13 +114,14 @@ def test_a_position_without_a_version_is_not_resumed() -> None:
     assert ids(pages_of(source_of(features(*map(item, "defg"))), start=start)) == list("defg")
 
 
-@pytest.mark.parametrize("etag", ['"caf\u00e9"', '"\udcff"'])
-def test_any_etag_can_be_saved_in_a_position(etag: str) -> None:
+@pytest.mark.parametrize(("etag", "expected"), [('"caf\u00e9"', ["d"]), ('"\udcff"', list("abcd"))])
+def test_any_etag_can_be_saved_in_a_position(etag: str, expected: list[str]) -> None:
+    """One that is not text is not: the document is read from its start."""
     body, size = features(*map(item, "abcd")), PageSize(3, fixed=True)
     following = pages_of(source_of(body, headers={"ETag": etag}), size=size)[0].next
     saved = Position.from_json(Position(NO_COLLECTION, following).to_json())
     rest = pages_of(source_of(body, headers={"ETag": etag}), size=size, start=saved.request)
-    assert ids(rest) == ["d"]
+    assert ids(rest) == expected
 
 
 def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:

@@ -13,8 +13,9 @@ import pytest
 from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError
+from stacpull.net.versions import range_headers, validator_of
 from stacpull.transfer.local import LocalTransport
-from stacpull.transfer.resume import ResumeVerdict, range_headers, validator_of, verdict
+from stacpull.transfer.resume import ResumeVerdict, verdict
 
 BODY = bytes(range(256)) * 100
 

@@ -21,6 +21,7 @@ from stacpull.clock import SystemClock
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
+from stacpull.net.versions import Version
 from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.transfer.attempt import Fetcher
@@ -28,7 +29,6 @@ from stacpull.transfer.multirange import (
     CHUNK,
     BufferBudget,
     MultiRangeDownload,
-    RemoteObject,
     _more_serious,
 )
 from stacpull.transfer.part_writer import Piece
@@ -341,8 +341,9 @@ def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *,
 
     async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         writer = await parts.create(1, 1, V1, len(DATA))
+        version = Version(V1, len(DATA))
         download = MultiRangeDownload(
-            opened, writer, SystemClock(), BufferBudget(), RemoteObject(job(served).href, V1, len(DATA))
+            opened, writer, SystemClock(), BufferBudget(), job(served).href, version
         )
         async with opened.open(Request(job(served).href)) as reply:
             if fails:
@@ -376,8 +377,8 @@ def test_no_more_than_a_share_of_the_buffer_waits_for_the_disk(monkeypatch: pyte
             await put(pieces)
 
         monkeypatch.setattr(writer, "put", slow)
-        remote = RemoteObject(job(served).href, V1, len(DATA))
-        download = MultiRangeDownload(opened, writer, SystemClock(), budget, remote)
+        version = Version(V1, len(DATA))
+        download = MultiRangeDownload(opened, writer, SystemClock(), budget, job(served).href, version)
         async with opened.open(Request(job(served).href)) as reply, asyncio.TaskGroup() as group:
             group.create_task(download.run(reply, chunks()))
             for _ in range(100):

@@ -26,13 +26,13 @@ from stacpull.net.client import Client
 from stacpull.net.fields import content_length
 from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
+from stacpull.net.versions import validator_of
 from stacpull.planning.layout import final_name
 from stacpull.store.disk_errors import destination_errors, foreign_file
 from stacpull.store.protocol import Store
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import AssetFetcher
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
-from stacpull.transfer.resume import validator_of
 from stacpull.urls import filename_of
 
 _OK = frozenset({200})

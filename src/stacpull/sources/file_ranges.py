@@ -6,20 +6,19 @@
 
 A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size.
 No `If-Range` is sent, because some servers ignore it, and S3 answers 412 to what replaces it there. The
-response to a request without it has the ETag and the date that a 200 would have (RFC 9110, 15.3.7), and they
-are compared here.
+response to a request without it has the ETag and the date that a 200 would have, and they are compared
+(`net.versions`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Final
 
-import msgspec
-
 from stacpull.errors import SourceError
-from stacpull.net.fields import content_length, content_range
+from stacpull.net.fields import content_range
 from stacpull.net.transport import Response, TransferError
+from stacpull.net.versions import Version, stated_version, validator_from
 from stacpull.sources.source import JsonReader
 
 _CHUNK: Final = 1 << 18
@@ -28,10 +27,17 @@ _BREAKS: Final = 5
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 
 
-def stated_version(headers: Mapping[str, str]) -> str:
-    """Return the ETag of a response as ASCII text, or else its date; empty if the server states neither."""
-    found = headers.get("ETag") or headers.get("Last-Modified") or ""
-    return found.encode("ascii", "backslashreplace").decode()
+def version_text(version: Version) -> str:
+    """Return a version as text; empty if too little is stated to recognise it in a later run."""
+    stated, total = version.validator.etag_or_date, version.total
+    is_sure = stated and (total is not None or version.validator.strong_etag)
+    return f"{total or ''} {stated}" if is_sure else ""
+
+
+def _version_in(text: str) -> Version:
+    """Return the version that was stored as this text."""
+    total, _, stated = text.partition(" ")
+    return Version(validator_from(stated), int(total) if total.isdigit() else None)
 
 
 class ChangedFileError(Exception):
@@ -41,38 +47,6 @@ class ChangedFileError(Exception):
 def changing(url: str) -> SourceError:
     """Return the error for a file that could not be read in one version, in several attempts."""
     return SourceError(f"{url} changes while it is read, or its server does not say whether it does.")
-
-
-class _Version(msgspec.Struct, frozen=True):
-    """What a response states of the version of the file."""
-
-    size: int | None
-    stated: str
-
-    @classmethod
-    def of(cls, text: str) -> _Version:
-        """Return the version that `text` describes."""
-        size, _, stated = text.partition(" ")
-        return cls(int(size) if size.isdigit() else None, stated)
-
-    @property
-    def text(self) -> str:
-        """The version as text; empty if too little is stated to recognise it in a later run."""
-        is_sure = self.stated and (self.size is not None or self._is_strong)
-        return f"{self.size or ''} {self.stated}" if is_sure else ""
-
-    @property
-    def _is_strong(self) -> bool:
-        return self.stated.startswith('"')
-
-    def is_same(self, other: _Version) -> bool:
-        """Return True if both are surely the same version (RFC 9110, 8.8.1).
-
-        Within one run, an equal size is enough if the server states nothing else.
-        """
-        if self.stated != other.stated or (None not in (self.size, other.size) and self.size != other.size):
-            return False
-        return self._is_strong or None not in (self.size, other.size)
 
 
 class FileRanges:
@@ -91,7 +65,7 @@ class FileRanges:
         self._url = url
         self._reader = reader
         self._accept = accept
-        self._known = _Version.of(version) if version else None
+        self._known = _version_in(version) if version else None
         self._is_settled = bool(version)
         """True if a different version must now be an error: the caller named a version, or bytes of one were
         already yielded."""
@@ -99,12 +73,12 @@ class FileRanges:
     @property
     def version(self) -> str:
         """Size and ETag or date, or only a strong ETag; empty if the server states too little."""
-        return "" if self._known is None else self._known.text
+        return "" if self._known is None else version_text(self._known)
 
     @property
     def size(self) -> int | None:
         """Size of the file in bytes; None if the server has not stated it."""
-        return None if self._known is None else self._known.size
+        return None if self._known is None else self._known.total
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, with as many requests as needed.
@@ -157,7 +131,7 @@ class FileRanges:
         """Return the offset of the first byte of a response, which must be of the same version."""
         if response.status == _OK:
             self.is_whole = self.is_whole or requested < 0
-            self._compare(response.headers, content_length(response.headers))
+            self._compare(stated_version(_OK, response.headers))
             return 0
         offset, _, size = content_range(response.headers)
         if requested < 0 and response.status == _UNSATISFIABLE:
@@ -166,15 +140,21 @@ class FileRanges:
             raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
         if size is None or offset != (requested if requested >= 0 else max(0, size + requested)):
             raise ChangedFileError
-        self._compare(response.headers, size)
+        self._compare(stated_version(_PARTIAL, response.headers))
         return offset
 
-    def _compare(self, headers: Mapping[str, str], size: int | None) -> None:
-        """Compare the version of a response with the known one."""
-        found = _Version(size, stated_version(headers))
-        if self._known is None or not self._is_settled:
+    def _compare(self, found: Version) -> None:
+        """Compare the version of a response with the known one.
+
+        Only a strong ETag is enough without a size (RFC 9110, 8.8.1). An equal size is enough if the server
+        states nothing else.
+        """
+        known = self._known
+        if known is None or not self._is_settled:
             self._known = found
-        elif not self._known.is_same(found):
+        elif not known.is_of(found) or (
+            None in (known.total, found.total) and known.validator.strong_etag is None
+        ):
             raise ChangedFileError
-        elif self._known.size is None:
+        elif known.total is None:
             self._known = found

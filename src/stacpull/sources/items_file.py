@@ -37,6 +37,7 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unrea
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
 from stacpull.net.json_reader import Document
+from stacpull.net.versions import Version, validator_of
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
@@ -54,7 +55,7 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, stated_version
+from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, version_text
 from stacpull.sources.pages import linked_pages, read_pages
 from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
@@ -233,8 +234,7 @@ class FeaturesSource(ItemsFile):
         return list_or_empty(body.get("features"))
 
     def _version(self) -> str:
-        stated = stated_version(self._document.headers)
-        return f"{self._document.bytes} {stated}" if stated else ""
+        return version_text(Version(validator_of(self._document.headers), self._document.bytes))
 
     def _request_at(self, index: int) -> PageRequest:
         return FilePosition(index, 0, self._version()).request(self.url) if index else PageRequest(self.url)

@@ -59,6 +59,7 @@ from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.net.versions import Version, range_headers, validator_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.checks import (
@@ -83,17 +84,9 @@ from stacpull.transfer.checks import (
     unproven_coding,
     wrong_size,
 )
-from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload, RemoteObject
+from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload
 from stacpull.transfer.part_writer import Parts, PartWriter
-from stacpull.transfer.resume import (
-    ResumeVerdict,
-    change_headers,
-    denies,
-    provable,
-    range_headers,
-    validator_of,
-    verdict,
-)
+from stacpull.transfer.resume import ResumeVerdict, change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
 CONNECTIONS = 16
@@ -520,7 +513,8 @@ class _Attempt:
             part.writer,
             fetcher.clock,
             fetcher.budget,
-            RemoteObject(self._job.href, info.validator, info.total),
+            self._job.href,
+            Version(info.validator, info.total),
             connections=fetcher.connections if is_split else 1,
             on_no_ranges=lambda: fetcher.without_ranges.__setitem__(host, None),
         )

@@ -6,8 +6,8 @@
                    ▼  │
                   next read, only if the object is still the same
 
-Later reads send the validator (`If-Range`, on S3 `If-Match`), and the validator and total of each response
-are compared with those of the first.
+Later reads send the validator (`If-Range`, on S3 `If-Match`), and the version that each response states is
+compared with that of the first (`net.versions`).
 
 A server that does not serve ranges answers 200. Its body is read only as far as the parser needs, then the
 connection is closed.
@@ -29,9 +29,9 @@ from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.tiff import Needs, Segments
 from stacpull.transfer.checks import failed, is_page_instead, page_instead, promised
-from stacpull.transfer.resume import is_another, range_headers, same_object, validator_of
 
 _MOST_READS = 32
 _CHUNK = 16 * 1024
@@ -192,8 +192,9 @@ class FileVersion:
                 await self._take_piece(response, wanted)
             elif response.status == _OK:
                 return await self._take_prefix(response, wanted, parse)
-            else:
-                self._take_end(response)
+            elif content_range(response.headers).total is None:
+                what = "does not serve the range of the file where the header continues"
+                raise TransferError(failed(FailureKind.HTTP, response.url, what, status=_UNSATISFIABLE))
         return parse(self._segments)
 
     @property
@@ -206,20 +207,24 @@ class FileVersion:
         return {**fields, **self._condition} if self._is_conditional else fields
 
     def _compare(self, response: Exchange) -> None:
-        """Compare the validator with that of the first response; a 206 must repeat it (RFC 9110, 15.3.7).
+        """Compare the version with that of the first response, and record the size of the file.
 
-        If the first response had no validator, only the total size can be compared.
+        A 206 must state all of the version again (RFC 9110, 15.3.7). If the first response had no validator,
+        only the size can be compared.
 
         Raises:
-            ChangedError: The validators differ.
+            ChangedError: The versions differ.
         """
-        known, headers = self._validator, response.headers
-        if known is None:
-            self._validator = validator_of(headers)
-            return
-        unproven = response.status == _PARTIAL and any(known) and not same_object(known, headers)
-        if unproven or is_another(known, headers):
+        status, headers = response.status, response.headers
+        known, found = Version(self.validator, self.total), stated_version(status, headers)
+        if status == _OK and coding_to_undo(headers) is not None:
+            found = found._replace(total=None)
+        if self._validator is None:
+            self._validator = found.validator
+        elif not (known.is_of(found) if status == _PARTIAL else known.compared(found) is not False):
             raise ChangedError
+        if found.total is not None:
+            self._segments.total = found.total
 
     async def _take_piece(self, response: Exchange, wanted: Needs) -> None:
         """Read the body of a 206, which must begin at the requested offset and be as long as it states."""
@@ -234,8 +239,8 @@ class FileVersion:
         self._add(start, body, response)
 
     def _check_range(self, response: Exchange, wanted: int) -> int:
-        """Return the last byte of a 206, which must begin at `wanted`, and record the size of the file."""
-        start, end, total = content_range(response.headers)
+        """Return the last byte of a 206, which must begin at `wanted`."""
+        start, end, _ = content_range(response.headers)
         if start != wanted or end is None:
             raise TransferError(
                 failed(FailureKind.HTTP, response.url, "sent another range of the file than requested")
@@ -244,7 +249,6 @@ class FileVersion:
         if coding is not None:
             what = f"serves ranges only in the coding {coding}, from which no header can be read"
             raise TransferError(failed(FailureKind.HTTP, response.url, what))
-        self._set_total(total)
         return end
 
     async def _body(self, response: Exchange, size: int, *, whole: bool) -> bytes:
@@ -271,9 +275,7 @@ class FileVersion:
             raise ChangedError
         coding = coding_to_undo(response.headers)
         chunks = response.chunks(_CHUNK)
-        if coding is None:
-            self._set_total(content_length(response.headers))
-        else:
+        if coding is not None:
             chunks = decoded(chunks, coding)
         return await self._parse_stream(response, chunks, wanted, parse)
 
@@ -298,26 +300,6 @@ class FileVersion:
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
         self._segments.total = size
         return parse(self._segments)
-
-    def _take_end(self, response: Exchange) -> None:
-        """Record the size of the file from a 416."""
-        total = content_range(response.headers).total
-        if total is None:
-            what = "does not serve the range of the file where the header continues"
-            raise TransferError(failed(FailureKind.HTTP, response.url, what, status=_UNSATISFIABLE))
-        self._set_total(total)
-
-    def _set_total(self, total: int | None) -> None:
-        """Record the size of the file.
-
-        Raises:
-            ChangedError: It had another size before.
-        """
-        if total is None:
-            return
-        if self._segments.total not in {None, total}:
-            raise ChangedError
-        self._segments.total = total
 
     def _add(self, start: int, data: bytes, response: Exchange) -> None:
         if start == 0 and is_page_instead(self._promised, response.headers, data):

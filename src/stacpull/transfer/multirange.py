@@ -24,8 +24,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
-import msgspec
-
 from stacpull.clock import Clock
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, TooLongError, Validator
@@ -33,11 +31,11 @@ from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
 from stacpull.transfer.checks import another_range, failed, too_long
 from stacpull.transfer.connection_count import ConnectionCount
 from stacpull.transfer.part_writer import PartWriter, Piece
-from stacpull.transfer.resume import range_headers, same_version
 
 CHUNK = 1 << 18
 """Bytes that are passed to the writer at once."""
@@ -49,15 +47,6 @@ _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 _ENDLESS = 1 << 62
 """The end of a file of unknown size."""
-
-
-class RemoteObject(msgspec.Struct, frozen=True):
-    """The version of the object at `href` that `validator` names."""
-
-    href: str
-    validator: Validator
-    total: int | None
-    """Its size in bytes, None if it is unknown."""
 
 
 class BufferBudget:
@@ -87,7 +76,8 @@ class MultiRangeDownload:
         writer: The part; its existing bytes are not requested again.
         clock: The clock.
         budget: Shared with the other downloads.
-        remote: The object.
+        href: The URL of the object.
+        version: The version of it to receive.
         connections: The most connections.
         on_no_ranges: Called if the host does not serve ranges of it.
     """
@@ -98,7 +88,8 @@ class MultiRangeDownload:
         writer: PartWriter,
         clock: Clock,
         budget: BufferBudget,
-        remote: RemoteObject,
+        href: str,
+        version: Version,
         *,
         connections: int = 1,
         on_no_ranges: Callable[[], None] = lambda: None,
@@ -106,10 +97,11 @@ class MultiRangeDownload:
         self._client = client
         self._writer = writer
         self._clock = clock
-        self._remote = remote
+        self._href = href
+        self._version = version
         self._budget = budget
         self._on_no_ranges = on_no_ranges
-        self._claims = Claims(remote.total, writer.have)
+        self._claims = Claims(version.total, writer.have)
         self._connections = connections
         self._failure: Failure | None = None
         self._pending: list[Piece] = []
@@ -192,10 +184,10 @@ class MultiRangeDownload:
 
     async def _receive_piece(self, key: int, span: Span) -> None:
         """Request `span` and receive it."""
-        request = Request(self._remote.href, headers=_range_of(span, self._remote.validator))
+        request = Request(self._href, headers=_range_of(span, self._version.validator))
         alone = self._count.active == 1
         async with self._client.open(request, accept=_ANSWERS, count_refusal=False, wait=alone) as response:
-            if not _serves(response, span, self._remote):
+            if not _serves(response, span, self._version):
                 self._end_splitting(response.url)
                 return
             at = span.start
@@ -230,8 +222,8 @@ class MultiRangeDownload:
         claims, place, end = self._claims, at, at + len(chunk)
         while place < end and (claims.left(key) or self._read_past(key)):
             if not claims.left(key):
-                what = f"sent more than the {self._remote.total} bytes that it announced"
-                raise TransferError(failed(FailureKind.OVERLONG, self._remote.href, what, again=True))
+                what = f"sent more than the {self._version.total} bytes that it announced"
+                raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
             wanted = claims.take(key, Span(place, end))
             if wanted.start == wanted.end:
                 break  # the part already has all of it
@@ -256,7 +248,7 @@ class MultiRangeDownload:
                 try:
                     await self._writer.put(pieces)
                 except TooLongError as error:
-                    raise TransferError(too_long(self._remote.href, error)) from error
+                    raise TransferError(too_long(self._href, error)) from error
 
     # --- number of connections ---------------------------------------------------------------------------
 
@@ -405,15 +397,18 @@ def _range_of(span: Span, validator: Validator) -> Mapping[str, str]:
     return {**range_headers(span.start, validator, span.end), "If-Match": validator.strong_etag}
 
 
-def _serves(response: Response, span: Span, remote: RemoteObject) -> bool:
-    """Return True if a response starts with `span` of the same object, and does not go beyond it."""
-    start, end, total = content_range(response.headers)
+def _serves(response: Response, span: Span, version: Version) -> bool:
+    """Return True if a response starts with `span` of the same object, and does not go beyond it.
+
+    Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3).
+    """
+    start, end, _ = content_range(response.headers)
+    by_etag = version._replace(validator=Validator(version.validator.strong_etag))
     return (
         response.status == _PARTIAL
         and coding_of(response.headers) is None
         and start == span.start
         and end is not None
         and end < span.end
-        and total in {None, remote.total}
-        and same_version(remote.validator, response.headers)
+        and by_etag.compared(stated_version(_PARTIAL, response.headers)) is True
     )

@@ -1,10 +1,9 @@
 """Decide whether a part can be resumed: the fields of the request, and the meaning of the response. Pure.
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
-`If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). Some servers ignore
-`If-Range` (all of S3), so the validator and the total of the response are also compared with those of the
-part. A 206 of another version must not be appended, nor one without a validator (a 206 repeats the ETag that
-a 200 would have: RFC 9110, 15.3.7).
+`If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
+the response states is also compared with that of the part (`net.versions`). A 206 of another version must not
+be appended, nor one without a validator.
 
     200  the object changed, or ranges are not served here    use this body, from the start
     206  begins at the end of the part, same object           append
@@ -25,6 +24,7 @@ from stacpull.models import ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import content_range
 from stacpull.net.status import moment_of
+from stacpull.net.versions import Version, stated_version, validator_from, validator_of
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
@@ -41,18 +41,6 @@ class ResumeVerdict(enum.Enum):
     AGAIN = "again"
     """This response is unusable: request the whole object."""
     CHANGED = "changed"
-
-
-def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return the validator of an object (RFC 9110, 8.8); fields that are not text are None."""
-    return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
-
-
-def _as_text(value: str | None) -> str | None:
-    """Return `value` if it can be stored and sent again unchanged, else None."""
-    if value is None or value.isascii():
-        return value
-    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
@@ -73,15 +61,6 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
     return validator if is_strong else validator._replace(last_modified=None)
 
 
-def range_headers(start: int, validator: Validator, stop: int | None = None) -> dict[str, str]:
-    """Return the header fields that request the bytes from `start` to `stop` of the same object."""
-    headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-    condition = validator.strong_etag or validator.last_modified
-    if condition:
-        headers["If-Range"] = condition
-    return headers
-
-
 def change_headers(etag_or_date: str) -> dict[str, str]:
     """Return the header fields that request an object only if it differs from the named version.
 
@@ -89,7 +68,7 @@ def change_headers(etag_or_date: str) -> dict[str, str]:
         etag_or_date: An ETag, which is compared weakly (RFC 9110, 13.1.2), or a date (13.1.3) that `provable`
             accepted.
     """
-    is_date = not etag_or_date.endswith('"') and moment_of(etag_or_date) is not None
+    is_date = validator_from(etag_or_date).etag is None
     return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 
 
@@ -100,10 +79,10 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     (8.8.3.2), because a server may send the same tag as weak or strong. Dates must be equal, because a server
     also answers 304 to `If-Modified-Since` if an older file has replaced a newer one.
     """
-    answer = validator_of(headers)
-    if "If-Modified-Since" in change_headers(etag_or_date):
-        return answer.last_modified is not None and answer.last_modified != etag_or_date
-    return answer.etag is not None and answer.etag.removeprefix("W/") != etag_or_date.removeprefix("W/")
+    known, found = validator_from(etag_or_date), validator_of(headers)
+    if known.etag is None:
+        return found.last_modified is not None and found.last_modified != known.last_modified
+    return found.etag is not None and found.etag.removeprefix("W/") != known.etag.removeprefix("W/")
 
 
 def verdict(
@@ -131,42 +110,13 @@ def verdict(
 
 def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> ResumeVerdict:
     """Return what a 206 means. It must begin at the end of the part, and be proven to be the same object."""
-    start, _, total = content_range(headers)
-    if start != point.size or is_another(point.validator, headers):
+    is_same = Version(point.validator, point.total).compared(stated_version(_PARTIAL, headers))
+    if content_range(headers).start != point.size or is_same is False:
         return ResumeVerdict.CHANGED
-    if total is not None and point.total not in {None, total}:
-        return ResumeVerdict.CHANGED
-    return ResumeVerdict.APPEND if same_object(point.validator, headers) else ResumeVerdict.AGAIN
+    return ResumeVerdict.APPEND if is_same else ResumeVerdict.AGAIN
 
 
 def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
     """Return True if a 416 states that the object ends where the part ends."""
-    if point.total is not None and point.total != point.size:
-        return False
-    return content_range(headers).total == point.size and not is_another(point.validator, headers)
-
-
-def same_object(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` prove that the object is the one with the validator `known`."""
-    return _compared(known, headers) is True
-
-
-def is_another(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` prove that the object is not the one with the validator `known`."""
-    return _compared(known, headers) is False
-
-
-def _compared(known: Validator, headers: Mapping[str, str]) -> bool | None:
-    """Compare the ETags and, unless both are strong, the dates; None if neither can be compared."""
-    answer = validator_of(headers)
-    tags = None if known.etag is None or answer.etag is None else known.etag == answer.etag
-    if tags is False or (tags and known.strong_etag is not None):
-        return tags
-    if answer.last_modified is not None and known.last_modified is not None:
-        return answer.last_modified == known.last_modified
-    return tags
-
-
-def same_version(known: Validator, headers: Mapping[str, str]) -> bool:
-    """Return True if `headers` have the strong ETag of `known`, so that ranges can be combined (15.3.7.3)."""
-    return known.strong_etag is not None and validator_of(headers).etag == known.strong_etag
+    found = stated_version(_UNSATISFIABLE, headers)
+    return found.total == point.size and Version(point.validator, point.total).compared(found) is not False
