@@ -87,10 +87,10 @@ def test_a_connection_carries_long_bodies_in_blocks_and_other_bodies_after_them(
             http = fast(stall_timeout=5)
             for in_blocks in (True, False, True):
                 async with http.open(Request(f"{origin}/")) as response:
-                    (connection,) = http.connections.open
+                    (connection,) = http.connections
                     streamed = StreamedResponse(connection, response.url, in_blocks=in_blocks)
                     bodies.append([chunk async for chunk in streamed.chunks(MIB // 4)])
-            opened = len(http.connections.open)
+            opened = len(http.connections)
             await http.close()
             return bodies, opened
 

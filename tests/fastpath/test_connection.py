@@ -59,7 +59,7 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast(stall_timeout=0.05)
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.connections.open
+                (connection,) = http.connections
                 await until(lambda: connection._state is _State.PAUSED)
                 await asyncio.sleep(0.15)  # a slow writer is no stall
                 held = connection.message.held
@@ -97,7 +97,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.connections.open
+                (connection,) = http.connections
                 await until(lambda: connection._state is _State.PAUSED)
                 connection.abort()
                 with pytest.raises(TransferError) as caught:
@@ -168,7 +168,7 @@ def test_only_time_in_which_the_server_is_awaited_counts() -> None:
         async with serving(answer) as origin:
             http = fast(stall_timeout=0.04)
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.connections.open
+                (connection,) = http.connections
                 streamed = StreamedResponse(connection, response.url, in_blocks=True)
                 chunks = streamed.chunks(MIB)
                 body = bytes(await anext(chunks))
@@ -228,7 +228,7 @@ def test_a_complete_response_is_kept_if_garbage_follows() -> None:
         async with serving(answer) as origin:
             http = fast()
             async with http.open(Request(f"{origin}/")) as response:
-                (connection,) = http.connections.open
+                (connection,) = http.connections
                 await until(lambda: connection.transport is None)
                 body = await read_whole(response, 10)
             following = await fetch(http, f"{origin}/")

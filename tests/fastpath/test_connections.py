@@ -14,9 +14,8 @@ from tests.net.wire_server import WireServer
 
 from stacpull.clock import SystemClock
 from stacpull.engine.fast_path import FastPath
-from stacpull.fastpath import connections as module
+from stacpull.fastpath import web_transport as module
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.connections import FastConnections
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.bodies import read_whole
@@ -221,7 +220,7 @@ def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await until(lambda: not http.connections.open)
+            await until(lambda: not http.connections)
             await http.close()
             return sum(task.cancelled() for task in tasks)
 
@@ -236,7 +235,7 @@ def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
             tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(3)]
             await until(lambda: len(server.requests) == 3)
             await http.close()
-            return len(http.connections.open), await asyncio.gather(*tasks)
+            return len(http.connections), await asyncio.gather(*tasks)
 
     left, failures = run(main(), loop)
     assert left == 0
@@ -258,7 +257,7 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
             await path.close()
             await http.close()
             await asyncio.gather(*sink.tasks)
-            return len(http.connections.open), origin.gate.in_use
+            return len(http.connections), origin.gate.in_use
 
     assert run(main(), loop) == (0, 0)
 
@@ -269,7 +268,7 @@ def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]
         async with WireServer({"/": [Answer()]}) as server:
             http = fast()
             await http.close()
-            return await fetch(http, server.url("/")), len(http.connections.open)
+            return await fetch(http, server.url("/")), len(http.connections)
 
     failure, still_open = run(main(), loop)
     assert isinstance(failure, Failure)
@@ -283,12 +282,12 @@ def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> Non
     async def main() -> list[bool]:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
             http = fast()
-            host = http.connections.host(server.url("/").rpartition("/")[0])
+            host = http.host(server.url("/").rpartition("/")[0])
             assert host is not None
             others = http.general()
             await fetch(http, server.url("/"))
             (idle,) = host.idle
-            new = await http.connections.connect(host)
+            new = await http.connect(host)
             async with others.open(Request(server.url("/"))) as response:
                 await read_whole(response, 10)
             found = [one.transport is not None and not one.transport.is_closing() for one in (idle, new)]
@@ -302,13 +301,13 @@ def test_a_connection_that_opens_closes_the_idle_ones_of_aiohttp() -> None:
     async def main() -> list[int]:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
             http = fast()
-            host = http.connections.host(server.url("/").rpartition("/")[0])
+            host = http.host(server.url("/").rpartition("/")[0])
             assert host is not None
             for opens in (False, True, False):
                 async with http.general().open(Request(server.url("/"))) as response:
                     await read_whole(response, 10)
                 if opens:
-                    await http.connections.connect(host)
+                    await http.connect(host)
             await http.close()
             return [request.connection for request in server.requests]
 
@@ -351,13 +350,13 @@ def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
 
     async def main() -> None:
         http = fast()
-        made = FastConnections.made
+        made = WebTransport.made
 
-        def made_and_given_up(pool: FastConnections, connection: FastConnection) -> None:
+        def made_and_given_up(pool: WebTransport, connection: FastConnection) -> None:
             made(pool, connection)
             fetching.cancel()
 
-        monkeypatch.setattr(FastConnections, "made", made_and_given_up)
+        monkeypatch.setattr(WebTransport, "made", made_and_given_up)
         async with serving(answer) as origin:
             fetching = asyncio.ensure_future(fetch(http, f"{origin}/"))
             with pytest.raises(asyncio.CancelledError):

@@ -217,7 +217,6 @@ class FastPath:
     ) -> None:
         self._client = client
         self._web = web
-        self._connections = web.connections
         self.shared = shared
         self.fetcher = shared.fetcher
         self.pool = pool
@@ -237,7 +236,7 @@ class FastPath:
     async def close(self) -> None:
         """End all transfers."""
         self.is_closed = True
-        for connection in list(self._connections.open):
+        for connection in list(self._web.connections):
             if isinstance(connection.exchange, FastTransfer):
                 connection.close()
         self._origins.clear()
@@ -292,7 +291,7 @@ class FastPath:
         """Open a connection for a request that must be sent, or sent again."""
         origin = transfer.origin
         try:
-            connection = await self._connections.connect(origin.host)
+            connection = await self._web.connect(origin.host)
         except TransferError as error:
             self.hand_over(transfer, FailedResponse(error))
         except BaseException:
@@ -408,7 +407,7 @@ class FastPath:
     def _made(self, server: str, sent: Request, route: Route, rewrites: Rewrites | None) -> FastOrigin | None:
         """Return the origin of a request as it would be sent, None if the fast path cannot send it."""
         sent_server = origin_text(sent.url)
-        host = self._connections.host(sent_server)
+        host = self._web.host(sent_server)
         if host is None:
             return None
         headers = sent.headers if rewrites is not None else self._client.prepare(sent, route).headers

@@ -19,8 +19,8 @@
 - The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
   have the rest of a long body received into blocks of memory, without a copy (`fastpath.blocks`). Reading
   is *paused* while more than `_MOST_HELD` bytes wait to be taken.
-- Time is counted in ticks of the pool's timer, and only while the connection waits for the server. So a slow
-  writer is not a stall, and does not make a server look slow (`net.bodies`).
+- Time is counted in ticks of the owner's timer, and only while the connection waits for the server. So a
+  slow writer is not a stall, and does not make a server look slow (`net.bodies`).
 - Any error closes the connection, and so do bytes that arrive without a request.
 """
 
@@ -42,8 +42,8 @@ from stacpull.net.connection_errors import too_slow
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.connections import FastConnections
     from stacpull.fastpath.host import FastHost
+    from stacpull.fastpath.web_transport import WebTransport
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
@@ -111,12 +111,12 @@ class FastConnection(asyncio.Protocol):
     """A connection to one host. It carries one exchange at a time.
 
     Args:
-        pool: The pool that owns the connection.
+        owner: The transport that has opened the connection.
         host: The host that it is connected to.
     """
 
-    def __init__(self, pool: FastConnections, host: FastHost) -> None:
-        self._pool = pool
+    def __init__(self, owner: WebTransport, host: FastHost) -> None:
+        self._owner = owner
         self.host = host
         self.message = ParsedMessage(host.name)
         self.exchange: FastExchange | None = None
@@ -173,10 +173,10 @@ class FastConnection(asyncio.Protocol):
     def give_up(self) -> None:
         """Close a new connection whose caller was cancelled before it received it."""
         self.abort()
-        self._pool.lost(self)
+        self._owner.lost(self)
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
-        """Count one tick of the pool's timer, and close the connection after too many ticks without data."""
+        """Count one tick of the owner's timer, and close the connection after too many ticks without data."""
         exchange = self.exchange
         is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state in _WITHOUT_RESPONSE
@@ -195,7 +195,7 @@ class FastConnection(asyncio.Protocol):
         """Wait for the first request. Bytes that the server sends before it count as its response."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         self.transport.pause_reading()
-        self._pool.made(self)
+        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Read a response, or a part of it."""
@@ -250,7 +250,7 @@ class FastConnection(asyncio.Protocol):
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
-            self._pool.lost(self)
+            self._owner.lost(self)
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
 
@@ -344,7 +344,7 @@ class FastConnection(asyncio.Protocol):
         if self._pace is None:
             if not self._came:
                 return False
-            self._pace = self._pool.pace()
+            self._pace = self._owner.pace()
         came, self._came = self._came, 0
         return self._pace.is_too_slow(seconds, came)
 
@@ -374,7 +374,7 @@ class FastConnection(asyncio.Protocol):
     def receive_blocks(self) -> None:
         """Receive the rest of a long body into blocks: `take` then returns views of them."""
         if self.message.is_bypassed:
-            self._set_protocol(BlockReceiver(self._pool.blocks, self.block_received, self.connection_lost))
+            self._set_protocol(BlockReceiver(self._owner.blocks, self.block_received, self.connection_lost))
 
     def take(self) -> list[bytes | memoryview]:
         """Return the received bytes of the body that were not taken yet, and resume reading."""

@@ -1,18 +1,25 @@
-"""Responses of the fast path for the general path, which takes over if a request is unusual.
+"""Responses for the general path: to requests that the fast path hands over, and to those for documents.
 
-They replace the result of its own transport: a failure, or a response whose body may still arrive.
+They replace the result of a transport: a failure, or a response whose body may still arrive.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from stacpull.fastpath.connection import FastConnection
+from stacpull.fastpath.requests import request_tail
 from stacpull.net.bodies import coding_to_undo, decoded_body, regrouped
+from stacpull.net.connection_errors import closed
 from stacpull.net.fields import HeaderFields
-from stacpull.net.transport import Response, TransferError
+from stacpull.net.transport import Request, Response, TransferError
+
+if TYPE_CHECKING:
+    from stacpull.fastpath.host import FastHost
+    from stacpull.fastpath.web_transport import WebTransport
 
 _PIECE = 128 * 1024
 """Bytes of an encoded body that are decoded at once."""
@@ -103,6 +110,93 @@ class StreamedResponse:
             yield _joined(pieces)
         if message.failure is not None:
             raise TransferError(message.failure)
+
+
+class DocumentExchange:
+    """A GET on a connection of the fast path: a context manager that yields the response."""
+
+    def __init__(self, web: WebTransport, host: FastHost, request: Request, target: str) -> None:
+        self._web = web
+        self._host = host
+        self._request = request
+        self._target = target
+        self._answer: asyncio.Future[FastConnection | None]
+        self._response: StreamedResponse
+
+    async def __aenter__(self) -> Response:
+        connection = await self._sent()
+        url = self._request.url
+        self._response = StreamedResponse(connection, url, decode=self._request.decode)
+        return await self._response.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._response.__aexit__(kind, error, trace)
+
+    async def _sent(self) -> FastConnection:
+        """Send the request, and return the connection, whose response has started or failed."""
+        coding = {"accept-encoding": "gzip"} if self._request.decode else {}
+        tail = request_tail(self._request.headers, self._host.default_fields | coding)
+        request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
+        connection = self._host.pop()
+        if connection is not None and (answered := await self._response_on(connection, request)) is not None:
+            return answered
+        connection = await self._web.connect(self._host)
+        answered = await self._response_on(connection, request)
+        if answered is None:
+            raise RuntimeError("a new connection was used before")
+        return answered
+
+    async def _response_on(self, connection: FastConnection, request: bytes) -> FastConnection | None:
+        """Send the request on `connection`; return None if the server had closed it."""
+        self._answer = asyncio.get_running_loop().create_future()
+        connection.begin(self, request)
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            connection.cancel()
+            raise
+
+    # Called by the connection.
+
+    def answered(
+        self,
+        _connection: FastConnection,
+        _is_ok: bool,
+        _fields: Mapping[bytes, bytes],
+        _body: bytes | memoryview,
+        /,
+    ) -> bool:
+        """Return False, so that every response is streamed."""
+        return False
+
+    def stream(self, connection: FastConnection, /) -> None:
+        """Take the connection with a response."""
+        if self._answer.done():
+            connection.abort()
+        else:
+            self._answer.set_result(connection)
+
+    def send_again(self) -> None:
+        """Send the request on a new connection."""
+        self._end(None)
+
+    def abandon(self) -> None:
+        """Handle the end of the run."""
+        self._end(TransferError(closed(self._host.name, None, free=False)))
+
+    def fail_run(self, error: Exception, /) -> None:
+        """Raise the error of a bug where the response is awaited."""
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._answer.done():
+            return
+        if error is None:
+            self._answer.set_result(None)
+        else:
+            self._answer.set_exception(error)
 
 
 def _joined(pieces: list[bytes | memoryview]) -> bytes:

@@ -1,4 +1,11 @@
-"""The transport for http and https: documents and ranges on connections of the fast path.
+"""The transport for http and https: documents and ranges on connections of the fast path, which it owns.
+
+Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
+
+To open a connection, the addresses of the host are tried in turn. Each is checked by the address rules, and
+then exactly this address is connected to: there is no second lookup with a different result. An address that
+fails is tried last from then on, and one that hangs gets no more than its share of the time. Each new
+connection starts with another address of the same family, which spreads the load.
 
 aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
 except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that the fast path
@@ -11,33 +18,55 @@ two closes the idle connections of the other before it opens one to the same hos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+import ssl
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from stacpull.fastpath.blocks import BlockPool
 from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.connections import FastConnections
-from stacpull.fastpath.host import FastHost
-from stacpull.fastpath.requests import is_plain, request_tail, split_url
-from stacpull.fastpath.response import StreamedResponse
-from stacpull.net.connection_errors import closed
+from stacpull.fastpath.host import FastHost, plain_host
+from stacpull.fastpath.requests import is_plain, split_url
+from stacpull.fastpath.response import DocumentExchange
+from stacpull.hosts import forget_hosts
+from stacpull.net.addresses import AddressInfo, AddressRefusedError
+from stacpull.net.bodies import Pace
+from stacpull.net.connection_errors import no_connection
 from stacpull.net.transport import ConnectionKey, HttpSettings, Request, Response, TransferError
+from stacpull.proxies import is_bypassed, proxies
 
 if TYPE_CHECKING:
     from stacpull.net.http import HttpTransport
+
+_KEEP_ALIVE = 30.0
+_TICK = 1.0
+_TICKS_A_TIMEOUT = 8
+_PATIENCE = 5.0  # seconds for an address while there are others
 
 
 class WebTransport:
     """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
 
-    Attributes:
-        connections: The connections of the fast path.
+    Args:
+        settings: The settings. A stalled exchange fails at most a second after `stall_timeout`. The fast path
+            does not connect to hosts with a proxy.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self.connections = FastConnections(settings, self._close_idle)
+        self._tls: ssl.SSLContext | None = None
+        self._proxies = proxies() if settings.trust_env else {}
+        self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
+        self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
+        self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
+        self._hosts: dict[str, FastHost] = {}
+        """By origin (`http://host:port`) in lower case."""
+        self.connections: set[FastConnection] = set()
+        """All connections of the fast path that are open."""
+        self.blocks = BlockPool()
+        """Memory for long bodies."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
         self._general: HttpTransport | None = None
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
@@ -49,14 +78,21 @@ class WebTransport:
         """
         if self.is_fast(request):
             head, target = split_url(request.url)
-            host = self.connections.host(head)
+            host = self.host(head)
             if host is not None:
-                return DocumentExchange(self.connections, host, request, target)
+                return DocumentExchange(self, host, request, target)
         return self.general().open(request)
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self.connections.close()
+        """Close all connections and wait until they are closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._emptied = asyncio.Event()
+        for connection in list(self.connections):
+            connection.close()
+        if self.connections:
+            await self._emptied.wait()
         if self._general is not None:
             await self._general.close()
 
@@ -71,97 +107,129 @@ class WebTransport:
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-            self._general = HttpTransport(self._settings, self.connections.close_idle)
+            self._general = HttpTransport(self._settings, self.close_idle)
         return self._general
 
-    def _close_idle(self, key: ConnectionKey) -> None:
-        """Close aiohttp's idle connections before the fast path opens one with the same key."""
+    # Connections of the fast path.
+
+    def host(self, origin: str) -> FastHost | None:
+        """Return the host of the URLs that start with `origin` (`http://host:port`).
+
+        Returns:
+            None if the fast path cannot connect to it: its name has an unusual form, or it has a proxy.
+        """
+        origin = origin.lower()
+        host = self._hosts.get(origin)
+        if host is None:
+            host = plain_host(origin)
+            if host is None or (host.scheme in self._proxies and not is_bypassed(host.hostname, host.port)):
+                return None
+            forget_hosts(self._hosts, lambda one: one.is_needed)
+            self._hosts[origin] = host
+        return host
+
+    async def connect(self, host: FastHost) -> FastConnection:
+        """Return a new connection.
+
+        Raises:
+            TransferError: NETWORK, STALLED, ADDRESS.
+        """
         if self._general is not None:
-            self._general.close_idle(key)
-
-
-class DocumentExchange:
-    """A GET on a connection of the fast path: a context manager that yields the response."""
-
-    def __init__(self, connections: FastConnections, host: FastHost, request: Request, target: str) -> None:
-        self._connections = connections
-        self._host = host
-        self._request = request
-        self._target = target
-        self._answer: asyncio.Future[FastConnection | None]
-        self._response: StreamedResponse
-
-    async def __aenter__(self) -> Response:
-        connection = await self._sent()
-        url = self._request.url
-        self._response = StreamedResponse(connection, url, decode=self._request.decode)
-        return await self._response.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._response.__aexit__(kind, error, trace)
-
-    async def _sent(self) -> FastConnection:
-        """Send the request, and return the connection, whose response has started or failed."""
-        coding = {"accept-encoding": "gzip"} if self._request.decode else {}
-        tail = request_tail(self._request.headers, self._host.default_fields | coding)
-        request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
-        connection = self._host.pop()
-        if connection is not None and (answered := await self._response_on(connection, request)) is not None:
-            return answered
-        connection = await self._connections.connect(self._host)
-        answered = await self._response_on(connection, request)
-        if answered is None:
-            raise RuntimeError("a new connection was used before")
-        return answered
-
-    async def _response_on(self, connection: FastConnection, request: bytes) -> FastConnection | None:
-        """Send the request on `connection`; return None if the server had closed it."""
-        self._answer = asyncio.get_running_loop().create_future()
-        connection.begin(self, request)
+            self._general.close_idle(host.key)
         try:
-            return await self._answer
-        except asyncio.CancelledError:
-            connection.cancel()
+            async with asyncio.timeout(self._settings.connect_timeout):
+                return await self._try_addresses(host)
+        except (OSError, UnicodeError) as error:
+            raise TransferError(no_connection(error, host.name)) from error
+
+    async def _try_addresses(self, host: FastHost) -> FastConnection:
+        """Connect to the first address that can be reached. An untrusted certificate ends the search."""
+        if host.is_tls:
+            self._tls = self._tls or await self._settings.tls_context()
+        addresses = await host.addresses()
+        policy, timeout = self._settings.policy, self._settings.connect_timeout
+        reasons = policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        share = min(_PATIENCE, timeout / max(len(addresses), 1))
+        problem: OSError | None = None
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address = str(info[4][0])
+            try:
+                if (reason := reasons[address]) is not None:
+                    raise AddressRefusedError(address, reason)
+                async with asyncio.timeout(share if left else None):
+                    connection = await self._connect_to(info, host)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                host.failed.add(info)
+                if problem is None or not isinstance(error, AddressRefusedError):
+                    problem = error
+            else:
+                host.failed.discard(info)
+                policy.connected(host.hostname, address)
+                return connection
+        raise problem or OSError(f"{host.name} has no address")
+
+    async def _connect_to(self, info: AddressInfo, host: FastHost) -> FastConnection:
+        """Connect to one address.
+
+        The loop gets the address, not a socket. uvloop takes over a socket only after `connection_made`, and
+        if the connection is closed by then, it closes the same descriptor twice.
+        """
+        address, port = str(info[4][0]), int(info[4][1])
+        tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
+        made: list[FastConnection] = []
+
+        def remembered() -> FastConnection:
+            made.append(FastConnection(self, host))
+            return made[-1]
+
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                remembered, address, port, ssl=tls, server_hostname=server_name
+            )
+        except BaseException:
+            for one in made:  # it may have the connection, and uvloop never reports its end
+                one.give_up()
             raise
+        return connection
 
-    # Called by the connection.
+    def close_idle(self, key: ConnectionKey) -> None:
+        """Close the idle connections with a key. One that was just opened for a request is not idle."""
+        for host in self._hosts.values():
+            if host.key == key:
+                for connection in list(host.idle):
+                    connection.close()
 
-    def answered(
-        self,
-        _connection: FastConnection,
-        _is_ok: bool,
-        _fields: Mapping[bytes, bytes],
-        _body: bytes | memoryview,
-        /,
-    ) -> bool:
-        """Return False, so that every response is streamed."""
-        return False
+    # Called by connections.
 
-    def stream(self, connection: FastConnection, /) -> None:
-        """Take the connection with a response."""
-        if self._answer.done():
+    def made(self, connection: FastConnection) -> None:
+        """Add an opened connection."""
+        self.connections.add(connection)
+        if self._emptied is not None:
             connection.abort()
-        else:
-            self._answer.set_result(connection)
+        elif self._timer is None:
+            self._start_timer()
 
-    def send_again(self) -> None:
-        """Send the request on a new connection."""
-        self._end(None)
+    def lost(self, connection: FastConnection) -> None:
+        """Remove a closed connection."""
+        self.connections.discard(connection)
+        if connection in connection.host.idle:
+            connection.host.idle.remove(connection)
+        if not self.connections and self._emptied is not None:
+            self._emptied.set()
 
-    def abandon(self) -> None:
-        """Handle the end of the run."""
-        self._end(TransferError(closed(self._host.name, None, free=False)))
+    def pace(self) -> Pace:
+        """Return a new `Pace` for a response."""
+        return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
-    def fail_run(self, error: Exception, /) -> None:
-        """Raise the error of a bug where the response is awaited."""
-        self._end(error)
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
-    def _end(self, error: Exception | None) -> None:
-        if self._answer.done():
-            return
-        if error is None:
-            self._answer.set_result(None)
-        else:
-            self._answer.set_exception(error)
+    def _on_tick(self) -> None:
+        """Check all connections. The timer ends with the last one."""
+        self._timer = None
+        for connection in list(self.connections):
+            connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
+        if self.connections:
+            self._start_timer()
