@@ -23,7 +23,7 @@ class Selection:
       and `clip` also accepts a box of four numbers.
     - `datetime` accepts a string, a date, a datetime (UTC if it has no time zone), or (start, end) of these,
       where None is an open end.
-    - `where` also accepts a dict.
+    - `where` and `filter` (CQL2 JSON) also accept a dict.
     - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
@@ -76,16 +76,15 @@ class Selection:
         metadata=declaration(
             "Keep items whose geometry intersects this box, in degrees.",
             metavar="W,S,E,N",
-            read=arguments.spatial_extent,
         ),
     )
     intersects: str | None = attrs.field(
         default=None,
-        converter=arguments.geometry,
+        converter=attrs.converters.optional(arguments.geometry),
         metadata=declaration(
             "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
-            read=arguments.area,
+            load=arguments.area,
         ),
     )
     datetime: str | None = attrs.field(
@@ -96,14 +95,11 @@ class Selection:
             metavar="INTERVAL",
         ),
     )
-    max_cloud_cover: float | None = attrs.field(
-        default=None,
-        converter=arguments.ratio,
-        metadata=declaration(
-            "Keep items whose eo:cloud_cover is known and at most this.",
-            metavar="PERCENT",
-            read=arguments.percentage,
-        ),
+    max_cloud_cover: float | None = option(
+        None,
+        "Keep items whose eo:cloud_cover is known and at most this.",
+        metavar="PERCENT",
+        read=arguments.percentage,
     )
     where: tuple[str, ...] = attrs.field(
         default=(),
@@ -114,11 +110,14 @@ class Selection:
             narrows=True,
         ),
     )
-    filter: str | None = option(
-        None,
-        "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
-        metavar="CQL2",
-        read=arguments.expression,
+    filter: str | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(arguments.expression),
+        metadata=declaration(
+            "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
+            metavar="CQL2",
+            load=arguments.content,
+        ),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
@@ -126,7 +125,7 @@ class Selection:
         metadata=declaration(
             "Keep items with this id or id ending, or with those listed in a file (@FILE). May be repeated.",
             metavar="ID|@FILE",
-            read=arguments.item_ids,
+            load=arguments.item_ids,
             narrows=True,
         ),
     )
@@ -175,11 +174,10 @@ class Selection:
     )
     prefer: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=arguments.schemes,
         metadata=declaration(
             "Prefer hrefs with these schemes, in this order, `alternate` hrefs included.",
             metavar="SCHEME[,SCHEME]",
-            read=arguments.schemes,
             single=True,
         ),
     )
@@ -189,48 +187,39 @@ class Selection:
     )
     clip: str | None = attrs.field(
         default=None,
-        converter=arguments.clip,
+        converter=attrs.converters.optional(arguments.clip),
         metadata=declaration(
             "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
             metavar="W,S,E,N|@GEOJSON",
-            read=arguments.box_or_area,
+            load=arguments.area,
         ),
     )
     collection_assets: bool = option(False, "Also fetch the assets of collections (thumbnails, documents).")
     source_links: bool = option(True, "Also fetch the source imagery that label items link to.")
     follow: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=arguments.relations,
         metadata=declaration(
             "Also fetch the items that links of this relation lead to, like source items. May be repeated.",
             metavar="REL",
-            read=arguments.relation,
         ),
     )
     push_down: bool = option(True, "Let the source filter what it can; all filters are checked locally too.")
     split_walk: arguments.Positive = option(
         1, "Split a large collection by time and list this many parts at once.", metavar="N"
     )
-    max_items: arguments.Positive | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(arguments.integer),
-        metadata=declaration("Stop after this many matching items.", metavar="N"),
-    )
-    sample: arguments.Positive | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(arguments.integer),
-        metadata=declaration(
-            "Take a random sample of this many matching items, the same one in every run.", metavar="N"
-        ),
+    max_items: arguments.Positive | None = option(None, "Stop after this many matching items.", metavar="N")
+    sample: arguments.Positive | None = option(
+        None, "Take a random sample of this many matching items, the same one in every run.", metavar="N"
     )
     seed: int = option(0, "Random seed for --sample.", metavar="S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.pair),
+        converter=attrs.converters.optional(arguments.shard),
         metadata=declaration(
             "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",
-            read=arguments.shard,
+            load=arguments.shard,
         ),
     )
 

@@ -169,9 +169,9 @@ def _trace_target(
     base_url: str | None,
 ) -> _TraceTarget:
     """Check the arguments before any request is sent. Blocks: it reads files."""
-    place = Selection(datetime=datetime, bbox=bbox, intersects=geometry)
+    place = Selection(datetime=datetime, bbox=bbox)
     interval = parse_interval(place.datetime or "")
-    area = _area(place.bbox, place.intersects, resolution)
+    area = _area(place.bbox, geometry, resolution)
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)
@@ -189,7 +189,9 @@ def _trace_target(
     )
 
 
-def _area(bbox: tuple[float, ...] | None, geometry: str | None, resolution: float) -> TracedArea:
+def _area(
+    bbox: tuple[float, ...] | None, geometry: str | Mapping[str, Any] | Geometry | None, resolution: float
+) -> TracedArea:
     if bbox is not None and geometry is not None:
         raise UsageError("--bbox and --geometry contradict each other: give one of them.")
     if bbox is not None:

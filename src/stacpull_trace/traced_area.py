@@ -21,9 +21,10 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
-from stacpull.errors import UsageError, why_unreadable
+from stacpull import arguments
+from stacpull.arguments import Geometry
+from stacpull.errors import UsageError
 from stacpull.models import Json
-from stacpull.system import expanded
 from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
 from stacpull_trace.utm_projection import project, utm_zone
 
@@ -184,17 +185,17 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
     return TracedArea(box(*sides), _grid(sides, resolution), is_box=True)
 
 
-def area_of_geometry(text: str, resolution: float) -> TracedArea:
+def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
     """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude.
 
     Args:
-        text: GeoJSON, or the path of a GeoJSON file.
+        given: GeoJSON as a mapping or text, the path of a GeoJSON file, or a shapely geometry.
         resolution: Metres per pixel.
 
     Raises:
         UsageError: It cannot be read or is not a polygon.
     """
-    document = _document(text)
+    document = _document(given)
     try:
         outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError) as problem:
@@ -208,16 +209,11 @@ def area_of_geometry(text: str, resolution: float) -> TracedArea:
     return TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
 
 
-def _document(text: str) -> Any:
-    if not text.lstrip().startswith("{"):
-        try:
-            text = expanded(text).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise UsageError(f"--geometry {text} cannot be read: {why_unreadable(problem)}.") from problem
+def _document(given: str | Mapping[str, Any] | Geometry) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(arguments.geometry(arguments.area(given) if isinstance(given, str) else given))
     except ValueError as problem:
-        raise UsageError(f"--geometry is not valid JSON: {problem}.") from problem
+        raise UsageError(f"--geometry {problem}.") from problem
 
 
 def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

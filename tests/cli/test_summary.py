@@ -37,7 +37,7 @@ def test_every_kind_of_failure_has_advice() -> None:
         ({"source_links": False, "all_collections": True}, "--all-collections --no-source-links"),
         ({"bbox": (1.0, 2.5, 3.0, 4.0), "max_cloud_cover": 20.0}, "--bbox 1,2.5,3,4 --max-cloud-cover 20"),
         ({"filter": "a = 1\n AND b = 2"}, "--filter 'a = 1 AND b = 2'"),
-        ({"intersects": "x" * 70}, "--intersects " + shlex.quote("x" * 60 + "…")),
+        ({"label_property": "x" * 70}, "--label-property " + shlex.quote("x" * 60 + "…")),
         ({"ids": tuple("abcdef")}, "--ids a --ids b --ids c --ids d (and 2 more)"),
         ({"prefer": ("s3", "https"), "include_pages": True}, "--prefer s3,https --include-pages"),
         ({"sample": 5, "seed": 3, "shard": (1, 4)}, "--sample 5 --seed 3 --shard 1/4"),

@@ -98,8 +98,8 @@ def test_old_names_of_wgs_84_are_accepted():
 
 
 def test_invalid_json_is_rejected():
-    with pytest.raises(UsageError, match="--intersects is not GeoJSON"):
-        compile_items(Selection(intersects="POINT(1 2)"))
+    with pytest.raises(UsageError, match="intersects is not GeoJSON"):
+        compile_items(Selection(intersects="{"))
 
 
 def test_unusual_geometries_are_counted_and_reported():

@@ -80,8 +80,8 @@ def test_a_rectangular_polygon_needs_no_mask() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("/nowhere/area.geojson", "cannot be read"),
-        ("{", "not valid JSON"),
+        ("/nowhere/area.geojson", "cannot read /nowhere/area.geojson"),
+        ("{", "is not GeoJSON"),
         ("{}", "not a GeoJSON"),
         ('{"type": "Cube", "coordinates": []}', "not a GeoJSON"),
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}', "not a GeoJSON"),

@@ -105,7 +105,7 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     return name, _value(f"--split {name}", file, item_ids)
 
 
-def _value(option: str, text: str, read: Callable[[object], T]) -> T:
+def _value(option: str, text: str, read: Callable[[str], T]) -> T:
     try:
         return read(text)
     except ValueError as problem:

@@ -77,7 +77,8 @@ class S3Options:
 class Options:
     """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
 
-    Times are in seconds, sizes in bytes, rates per second; a rate or a `stop_after` of 0 means no limit.
+    Times are in seconds, sizes in bytes, rates per second; a rate or a `stop_after` of 0 means no limit. Text
+    is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
         headers: Header fields that are sent only to the source's own host.
@@ -97,12 +98,12 @@ class Options:
     metadata: Literal["item", "ndjson", "none"] = option(
         "item", "Write item documents as one file each, as NDJSON, or not at all.", fixed=True, group=_DEST
     )
-    concurrency: arguments.AtOnce | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(arguments.integer),
-        metadata=declaration(
-            "Simultaneous transfers.", metavar="N|auto", read=arguments.auto_or_at_once, shown="auto"
-        ),
+    concurrency: int | None = option(
+        None,
+        "Simultaneous transfers.",
+        metavar="N|auto",
+        read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
+        shown="auto",
     )
     per_host: arguments.Positive = option(64, "Simultaneous requests per host.", metavar="N")
     processes: arguments.Positive = option(
@@ -114,62 +115,55 @@ class Options:
         metadata=declaration(
             "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
             metavar="ADDRESS|FILE|N",
-            read=arguments.dask_cluster,
+            load=arguments.cluster,
         ),
     )
     retries: arguments.NotNegative = option(
         5, "Retries per request, and per asset before it is marked failed.", metavar="N"
     )
-    stall_timeout: arguments.NumberAboveZero = option(
+    stall_timeout: float = option(
         30.0,
         "Abort an attempt after this many seconds without data.",
         metavar="SECONDS",
         read=arguments.seconds,
     )
-    min_rate: arguments.NumberFromZero = option(
+    min_rate: float = option(
         100.0,
         "Abort an attempt that stays slower than this for --stall-timeout.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         unit="bytes per second",
     )
-    limit_rate: arguments.NumberFromZero = option(
+    limit_rate: float = option(
         0.0,
         "Fetch at most this many bytes per second, over all hosts and processes.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         shown="no limit",
     )
-    requests_per_second: arguments.NumberFromZero = option(
+    requests_per_second: float = option(
         0.0,
         "Send each host at most this many requests per second.",
         metavar="N",
         read=arguments.from_zero("number"),
         shown="no limit",
     )
-    stop_after: arguments.NumberFromZero = option(
+    stop_after: float = option(
         0.0,
         "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
         metavar="TIME",
         read=arguments.duration,
         shown="no limit",
     )
-    max_failures: arguments.NotNegative | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(arguments.integer),
-        metadata=declaration(
-            "Stop when more assets than this have failed; the rest stays pending.", metavar="N"
-        ),
+    max_failures: arguments.NotNegative | None = option(
+        None, "Stop when more assets than this have failed; the rest stays pending.", metavar="N"
     )
-    page_size: arguments.Positive | None = attrs.field(
-        default=None,
-        converter=attrs.converters.optional(arguments.integer),
-        metadata=declaration(
-            "Items per page to request; auto starts large and shrinks after errors.",
-            metavar="N|auto",
-            read=arguments.auto_or_whole,
-            shown="auto",
-        ),
+    page_size: int | None = option(
+        None,
+        "Items per page to request; auto starts large and shrinks after errors.",
+        metavar="N|auto",
+        read=arguments.whole(1, auto=True),
+        shown="auto",
     )
     max_page_size: int = option(
         64_000_000,
@@ -202,7 +196,7 @@ class Options:
         metadata=declaration(
             "Trust the certificate authorities in this PEM file.",
             metavar="FILE",
-            read=arguments.existing_file,
+            load=arguments.existing_file,
             group=_NETWORK,
         ),
     )
@@ -238,7 +232,7 @@ class Options:
         metadata=declaration(
             "With a bucket as DEST: the directory for the ledger and for notes of unfinished uploads.",
             metavar="DIR",
-            read=arguments.directory,
+            load=arguments.directory,
             group=_DEST,
         ),
     )
@@ -264,21 +258,20 @@ class Options:
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.listening),
+        converter=attrs.converters.optional(arguments.listen_address),
         metadata=declaration(
             "Serve a web page that shows the run; port 0 selects a free port.",
             metavar="[HOST:]PORT",
-            read=arguments.listen_address,
             group=_OUTPUT,
         ),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
-        converter=arguments.token,
+        converter=attrs.converters.optional(arguments.token),
         metadata=declaration(
             "Ask browsers for this token; required if HOST is not a loopback address.",
             metavar="TOKEN|@FILE",
-            read=arguments.access_token,
+            load=arguments.content,
             group=_OUTPUT,
         ),
     )
@@ -318,7 +311,7 @@ def _declared(is_wanted: Callable[[Declaration], bool]) -> list[attrs.Attribute[
     return [field for field in fields if "option" in field.metadata and is_wanted(field.metadata["option"])]
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=arguments.named)
 class TraceOptions:
     """Options of `stacpull.trace`, except for its period."""
 
@@ -327,7 +320,7 @@ class TraceOptions:
         "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
         metavar="GEOJSON|FILE",
     )
-    resolution: arguments.NumberAboveZero = option(
+    resolution: float = option(
         3.0, "Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")
     )
     index: str | None = option(
@@ -337,7 +330,8 @@ class TraceOptions:
         None,
         "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
         metavar="FILE",
-        read=arguments.existing_file,
+        read=arguments.file_path,
+        load=arguments.existing_file,
     )
     method: Literal["mode", "median"] = option(
         "mode", "Name each day's most frequent scene (mode), or give only the median index."
@@ -350,7 +344,7 @@ class TraceOptions:
     )
 
 
-@attrs.frozen
+@attrs.frozen(field_transformer=arguments.named)
 class Output:
     """What a command prints."""
 
@@ -395,7 +389,7 @@ class Option(Declaration, frozen=True, kw_only=True):
     target: str
     """The field that declares it (`s3.region`)."""
     read: Reader
-    """Reads one value from text or TOML."""
+    """Reads the value."""
     many: bool = False
     """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""
     switch: bool = False
@@ -417,24 +411,22 @@ class Option(Declaration, frozen=True, kw_only=True):
 def declared(holder: type, scope: Scope, prefix: str = "") -> Iterator[Option]:
     """Yield the options declared by the fields of a class, including those of `s3`."""
     for field in attrs.fields(holder):
-        hint = arguments.hints(holder)[field.name]
         if field.name == "s3":
             yield from declared(S3Options, scope, "s3.")
         elif "option" in field.metadata:
-            yield _option(field, hint, field.metadata["option"], scope, prefix)
+            yield _option(holder, field, scope, prefix)
 
 
-def _option(field: attrs.Attribute[Any], hint: Any, given: Declaration, scope: Scope, prefix: str) -> Option:
+def _option(holder: type, field: attrs.Attribute[Any], scope: Scope, prefix: str) -> Option:
+    given: Declaration = field.metadata["option"]
+    hint = arguments.hints(holder)[field.name]
     kinds = [kind for kind in get_args(hint) if kind is not NoneType]
     plain = kinds[0] if NoneType in get_args(hint) else hint
     name = given.flag or field.name.replace("_", "-")
-    derived = {
-        "read": given.read or arguments.reader_of(hint),
-        "metavar": given.metavar or "TEXT",
-        "group": given.group or scope.value,
-    }
+    derived = {"metavar": given.metavar or "TEXT", "group": given.group or scope.value}
     return Option(
         **asdict(given) | derived,
+        read=arguments.readers(holder)[field.name],
         scope=Scope.LAYOUT if given.fixed else scope,
         name=name,
         target=prefix + field.name,

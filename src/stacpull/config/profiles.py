@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from stacpull import arguments
 from stacpull.arguments import Reader
 from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
-from stacpull.config.options import Options
+from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
@@ -280,16 +280,13 @@ def _checks(raw: object) -> tuple[str, ...]:
 
 
 _PLAIN: Mapping[str, Reader] = {
-    "about": arguments.read_text,
+    "about": arguments.text,
     "per-host": arguments.whole(1),
     "check": _checks,
 }
 _S3_OPTIONS: Mapping[str, Reader] = {
-    "endpoint-url": arguments.web_address,
-    "region": arguments.read_text,
-    "request-payer": arguments.read_switch,
-    "addressing-style": arguments.choice("auto", "path", "virtual"),
-    "buckets": _texts,
+    name.replace("_", "-"): arguments.readers(S3Options)[name]
+    for name in ("endpoint_url", "region", "request_payer", "addressing_style", "buckets")
 }
 _S3_KEYS = ("access-key", "secret-key")
 

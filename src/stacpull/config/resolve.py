@@ -16,7 +16,6 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import attrs
 import msgspec
 
-from stacpull import arguments
 from stacpull.config import credentials, toml
 from stacpull.config.environment import completed, with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
@@ -101,7 +100,7 @@ def _settings(
         first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
         if first is not None and option.scope in scopes:
             is_replaced = in_file not in (None, first)
-            if is_replaced and in_file is not None and option.read not in arguments.OF_THIS_MACHINE:
+            if is_replaced and in_file is not None and option.load is None:
                 _read(option, in_file)
             _refuse_empty(option, first, undoes=is_replaced)
             found[option.name] = first
@@ -128,10 +127,14 @@ def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
 def _read(option: Option, setting: Setting) -> object:
     try:
         if not option.many:
-            return option.read(setting.value)
-        return tuple(_flat(option.read(element) for element in _elements(setting)))
+            return option.read(_loaded(option, setting.value))
+        return option.read([*_flat(_loaded(option, element) for element in _elements(setting))])
     except ValueError as problem:
         raise UsageError(f"{setting.where} {problem}.") from problem
+
+
+def _loaded(option: Option, value: object) -> object:
+    return option.load(value) if option.load is not None and isinstance(value, str) else value
 
 
 def _elements(setting: Setting) -> list[object]:

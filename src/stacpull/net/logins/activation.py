@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
-from stacpull.arguments import above_zero, read_text
+from stacpull.arguments import above_zero, text
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
@@ -51,7 +51,7 @@ class Activation(LoginKind):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
     keys = (
-        Key("path", read=read_text),
+        Key("path", read=text),
         Key("user"),
         Key("password", secret=True),
         Key("every", required=False, read=_seconds),

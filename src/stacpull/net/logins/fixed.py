@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stacpull.arguments import field_name, read_text
+from stacpull.arguments import field_name, text
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.profile import HostPattern, Key, LoginKind, Values
@@ -47,7 +47,7 @@ class HeaderField(Fixed):
 class QueryParameter(Fixed):
     """`kind = "query"`: a query parameter."""
 
-    keys = (Key("name", read=read_text), Key("value", labelled=True, secret=True))
+    keys = (Key("name", read=text), Key("value", labelled=True, secret=True))
 
     @classmethod
     def read(cls, values: Values) -> Fixed:

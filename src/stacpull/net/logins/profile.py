@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from stacpull.arguments import read_text
+from stacpull.arguments import text
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
 from stacpull.urls import is_remote, is_web
@@ -208,7 +208,7 @@ def service_address(*places: str) -> Callable[[object], str]:
     """Return a reader for the URL of a service that may contain these placeholders."""
 
     def read(raw: object) -> str:
-        plain = url = read_text(raw)
+        plain = url = text(raw)
         for place in places:
             plain = plain.replace(place, "x")
         if not is_address(plain):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from stacpull.arguments import read_text
+from stacpull.arguments import text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
@@ -46,7 +46,7 @@ _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 def _host_pattern(raw: object) -> HostPattern:
-    return HostPattern.read(read_text(raw))
+    return HostPattern.read(text(raw))
 
 
 @dataclass(frozen=True, slots=True)
