@@ -8,6 +8,7 @@ import attrs
 
 from stacpull import arguments
 from stacpull.arguments import declaration, option
+from stacpull.errors import UsageError
 
 
 @attrs.frozen(field_transformer=arguments.named)
@@ -27,7 +28,7 @@ class Selection:
     - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
-        UsageError: An argument has a type that cannot be converted; the message names it.
+        UsageError: An argument cannot be read, which the message names; or two contradict each other.
     """
 
     collections: tuple[str, ...] = attrs.field(
@@ -222,6 +223,13 @@ class Selection:
             load=arguments.shard,
         ),
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        if self.collections and self.all_collections:
+            raise UsageError("--collection and --all-collections contradict each other: use one of them.")
+        if self.sample is not None and self.max_items is not None:
+            raise UsageError("--sample and --max-items contradict each other: use one of them.")
 
     @property
     def asset_filters(self) -> tuple[object, ...]:

@@ -74,7 +74,7 @@ def resolve(
     )
     options = completed(options, source or "", variables)
     return Resolved(
-        _consistent(Selection(**values[Scope.SELECTION])),
+        Selection(**values[Scope.SELECTION]),
         _with_profile(options, settings.get("credentials"), variables),
         Output(**values[Scope.OUTPUT]),
         TraceOptions(**values[Scope.TRACE]),
@@ -156,14 +156,6 @@ def _options(values: dict[str, Any], credential_values: Mapping[str, Any]) -> Op
     s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
     rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
     return Options(**rest, **credential_values, s3=S3Options(**s3))
-
-
-def _consistent(selection: Selection) -> Selection:
-    if selection.collections and selection.all_collections:
-        raise UsageError("--collection and --all-collections contradict each other: use one of them.")
-    if selection.sample is not None and selection.max_items is not None:
-        raise UsageError("--sample and --max-items contradict each other: use one of them.")
-    return selection
 
 
 def _credentials(

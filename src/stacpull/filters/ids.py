@@ -11,7 +11,6 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, is_part
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -33,14 +32,8 @@ class IdsCheck(ItemCheck):
     fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
-        """Compile the ids.
-
-        Raises:
-            UsageError: One of the ids is empty.
-        """
+        """Compile the ids."""
         self._wanted = frozenset(text.strip() for text in ids)
-        if "" in self._wanted:
-            raise UsageError("--ids contains an empty id: use whole ids or their endings.")
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 

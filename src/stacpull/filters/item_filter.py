@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck
 from stacpull.filters.cql2 import ExpressionCheck
 from stacpull.filters.ids import IdsCheck, ShardCheck
@@ -70,7 +69,5 @@ def compile_items(selection: Selection) -> ItemFilter:
     Raises:
         UsageError: A filter is invalid. `check_labels` checks the names of labels.
     """
-    if selection.sample is not None and selection.max_items is not None:
-        raise UsageError("A selection cannot have both a sample and max_items: leave one of them out.")
     checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))

@@ -14,7 +14,6 @@ from stacpull.selection import Selection
 _OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
 _PREFIX: Final = "properties."
 _WORDS: Final = {"true": True, "false": False}
-_MOST_PERCENT: Final = 100
 _UNREADABLE_FLAG: Final = "unreadable flag"
 _UNKNOWN_COVER: Final = "unknown cloud cover"
 
@@ -210,13 +209,7 @@ class CloudCoverCheck(ItemCheck):
     fields = ("max_cloud_cover",)
 
     def __init__(self, most: float) -> None:
-        """Compile the highest percentage.
-
-        Raises:
-            UsageError: It is not a percentage.
-        """
-        if not 0 <= most <= _MOST_PERCENT:
-            raise UsageError(f"--max-cloud-cover {most:g} is not a percentage: use a number from 0 to 100.")
+        """Compile the highest percentage."""
         self._most = most
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
