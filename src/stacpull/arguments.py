@@ -185,11 +185,15 @@ def _reader(read: Reader | None, hint: Any) -> Reader:
     return {bool: switch, int: whole(), str: text}.get(hint, lambda value: value)
 
 
-def _instance_of(kind: type) -> Reader:
-    def read(value: object) -> object:
-        if not isinstance(value, kind):
-            raise _wrong(f"stacpull.{kind.__name__}(...)", value)
-        return value
+def _instance_of(kind: type[Held]) -> Callable[[object], Held]:
+    """Return a reader that takes only instances of a class."""
+
+    def read(value: object) -> Held:
+        if isinstance(value, kind):
+            return value
+        package = kind.__module__.partition(".")[0]
+        given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+        raise ValueError(f"must be {package}.{kind.__name__}(...), not {given}")
 
     return read
 
@@ -200,13 +204,10 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
     Raises:
         UsageError: It is something else, such as a dict.
     """
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        package = kind.__module__.partition(".")[0]
-        given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
-        raise UsageError(f"{name} must be {package}.{kind.__name__}(...), not {given}.")
-    return value
+    try:
+        return kind() if value is None else _instance_of(kind)(value)
+    except ValueError as problem:
+        raise UsageError(f"{name} {problem}.") from problem
 
 
 # --- text, switches and choices ---------------------------------------------------------------------------

@@ -13,9 +13,8 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli import main
-from stacpull.cli.command import GROUPS
 from stacpull.cli.command import Command as GroupedCommand
-from stacpull.config.options import OPTIONS
+from stacpull.config.options import GROUPS, OPTIONS
 
 Command = Callable[..., Ran]
 COMMAND = Path(sys.executable).with_name("stacpull")

@@ -13,7 +13,7 @@ from aiohttp import client_exceptions, http_exceptions
 
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressRefusedError
-from stacpull.net.http_errors import EXPECTED, failure_of
+from stacpull.net.http import EXPECTED, failure_of
 from stacpull.proxies import Proxy
 
 KEY: Any = SimpleNamespace(host="h", port=80, ssl=True, is_ssl=True)

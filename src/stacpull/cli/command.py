@@ -18,7 +18,7 @@ from stacpull.cli import printing
 from stacpull.cli.entry import mark_begun
 from stacpull.cli.parameters import FIXED, OptionParameter
 from stacpull.cli.printing import Verbosity
-from stacpull.config.options import OPTIONS, Scope
+from stacpull.config.options import GROUPS, OPTIONS, Scope
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import UsageError
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GROUPS = ("Selection", "Area and period", "Destination", "Transfer", "Credentials and network", "Output")
-"""Titles of the groups of options, in the order of help pages."""
 _OTHERS = "Options"
 
 _HINTS = {

@@ -374,8 +374,8 @@ MIRRORING = (Scope.SELECTION, Scope.LAYOUT, Scope.TRANSFER, Scope.OUTPUT)
 
 HOLDERS: Mapping[Scope, type] = {
     Scope.SELECTION: Selection,
-    Scope.TRANSFER: Options,
     Scope.TRACE: TraceOptions,
+    Scope.TRANSFER: Options,
     Scope.OUTPUT: Output,
 }
 
@@ -453,3 +453,6 @@ OPTIONS: tuple[Option, ...] = tuple(
 """Every option, in the order of the help pages."""
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+
+GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
+"""Titles of the groups of options, in the order of help pages."""
