@@ -182,7 +182,7 @@ def _reader(read: Reader | None, hint: Any) -> Reader:
         return whole(*kinds[1])
     if attrs.has(hint):
         return _instance_of(hint)
-    return {bool: switch, int: whole(), str: text}.get(hint, lambda value: value)
+    return {bool: switch, int: whole(), str: text, Secret: secret}.get(hint, lambda value: value)
 
 
 def _instance_of(kind: type[Held]) -> Callable[[object], Held]:
@@ -316,6 +316,11 @@ def field_name(raw: object) -> str:
     return name
 
 
+def secret(value: str | Secret) -> Secret:
+    """Read any text as a secret."""
+    return value if isinstance(value, Secret) else Secret(value)
+
+
 def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     """Read header fields; their values become secrets."""
     fields = secrets(value)
@@ -332,7 +337,7 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     ):
         shown = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
         raise _wrong("a dict of names and texts", shown)
-    return {name: one if isinstance(one, Secret) else Secret(one) for name, one in given.items()}
+    return {name: secret(one) for name, one in given.items()}
 
 
 def expression(value: str | Mapping[str, Any]) -> str:

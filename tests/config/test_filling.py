@@ -11,7 +11,7 @@ from stacpull.config.profiles import listed, profile_options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.net.logins.activation import Activation
-from stacpull.net.logins.fixed import Fixed
+from stacpull.net.logins.fixed import BearerToken, UserPassword
 from stacpull.net.logins.grant import TokenGrant
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.net.logins.sas import SasTokens
@@ -43,14 +43,14 @@ def test_logins_of_the_shipped_profiles(tmp_path: Path) -> None:
     assert isinstance(cdse.kind, TokenGrant)
     assert (cdse.kind.user, cdse.kind.password) == (Secret("u"), Secret("p"))
     token = provider_of("earthdata", EARTHDATA_TOKEN="t").logins
-    assert [one.kind for one in token] == [Fixed({"Authorization": Secret("Bearer t")})]
+    assert [one.kind for one in token] == [BearerToken(Secret("t"))]
     word = provider_of("earthdata", EARTHDATA_USERNAME="u", EARTHDATA_PASSWORD="q").logins
     assert [one.kind.basic for one in word if isinstance(one.kind, Visit)] == [basic("u", "q")]
     file = provider_of("earthdata", NETRC=str(netrc)).logins
     assert [one.kind.basic for one in file if isinstance(one.kind, Visit)] == [basic("u", "p")]
     assert file[0].sources == (str(netrc),)
     (planet,) = provider_of("planet", PL_API_KEY="k").logins
-    assert planet.kind == Activation("/data/v1/assets/", {"Authorization": basic("k", "")}, 10, 1800)
+    assert planet.kind == Activation("/data/v1/assets/", Secret("k"), Secret(""), 10, 1800)
 
 
 def test_the_first_complete_login_is_used() -> None:
@@ -149,8 +149,8 @@ def test_netrc_entries_are_used_only_for_hosts_of_the_profile(tmp_path: Path) ->
                     '"*.assets.example.org"]\n')  # fmt: skip
     found = provider_of(str(path), NETRC=str(netrc)).logins
     assert {one.hosts[0].host: one.kind for one in found} == {
-        "a.example.org": Fixed({"Authorization": basic("ua", "pa")}),
-        "z.assets.example.org": Fixed({"Authorization": basic("uz", "pz")}),
+        "a.example.org": UserPassword(Secret("ua"), Secret("pa")),
+        "z.assets.example.org": UserPassword(Secret("uz"), Secret("pz")),
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from stacpull.config.profiles import Profile, find_profile, profile_names
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
-from stacpull.net.logins.profile import HostPattern
+from stacpull.net.logins.profile import HostPattern, keys_of
 from stacpull.net.logins.registry import KINDS, kind_class
 
 ROOT = Path(__file__).parents[2]
@@ -254,7 +254,7 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
     text = (ROOT / "docs" / "credentials.md").read_text()
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     for name in KINDS:
-        assert all(f"`{key.name}`" in rows[name] for key in kind_class(name).keys), name
+        assert all(f"`{key}`" in rows[name] for key in keys_of(kind_class(name))), name
     for profile in profiles({"XDG_CONFIG_HOME": "/nowhere"}).values():
         needed = [name for login in profile.logins for name in login.variables]
         needed += profile.s3.keys if profile.s3 else ()

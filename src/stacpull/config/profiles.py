@@ -30,7 +30,15 @@ from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, ship
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
 from stacpull.net.logins.netrc import Netrc
-from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern, Key, Values, is_address
+from stacpull.net.logins.profile import (
+    FilledProfile,
+    HostLogin,
+    HostPattern,
+    Key,
+    Values,
+    is_address,
+    keys_of,
+)
 from stacpull.net.logins.registry import KINDS, kind_class
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
@@ -60,7 +68,7 @@ class LoginTable(msgspec.Struct, frozen=True):
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that it requires."""
-        spare = {key.name for key in kind_class(self.kind).keys if key.spare}
+        spare = {name for name, key in keys_of(kind_class(self.kind)).items() if key.spare}
         return variables_in(*(text for name, text in self.texts.items() if name not in spare))
 
     @property
@@ -173,15 +181,14 @@ def _login(table: TomlEntry) -> LoginTable:
         raise table.wrong("a login needs the keys kind and hosts")
     name = str(kind.read(arguments.choice(*KINDS)))
     cls = kind_class(name)
-    keys = {key.name: key for key in cls.keys}
+    keys = keys_of(cls)
     for entry in entries.values():
         if entry.name not in keys:
             close = nearest(entry.name, ("kind", "hosts", *keys))
             raise entry.wrong(f"a login of the kind {name} has no such key{close}")
         _check(entry, keys[entry.name])
-    for key in cls.keys:
-        if key.required and key.name not in entries:
-            raise table.wrong(f"a login of the kind {name} needs the key {key.name}")
+    for required in (key for key, one in keys.items() if one.required and key not in entries):
+        raise table.wrong(f"a login of the kind {name} needs the key {required}")
     _check_pair(table, entries)
     settings = {key: Setting(_text(entry), entry.where) for key, entry in entries.items()}
     problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
@@ -193,7 +200,7 @@ def _login(table: TomlEntry) -> LoginTable:
 def _check(entry: TomlEntry, key: Key) -> None:
     """Reject a variable in a value that is not secret, and a literal secret."""
     written = str(entry.value)
-    if key.read is not None:
+    if not key.has_variables:
         if VARIABLE.search(written):
             raise entry.wrong("must not contain a variable")
         entry.read(key.read)

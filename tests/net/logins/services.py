@@ -168,6 +168,7 @@ class Urs(Service):
 
     def __init__(self, *, user: str = "planted-user", password: str = "planted+pass/word") -> None:
         super().__init__()
+        self.user, self.password = user, password
         self.wanted = basic(user, password)
         self.secrets = [password, self.wanted.partition(" ")[2]]
         self.approved = True

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.net.logins.services import DATA, PlanetApi, basic, json_reply
+from tests.net.logins.services import DATA, PlanetApi, json_reply
 from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -37,8 +37,7 @@ async def world(looks: int = 3) -> AsyncIterator[World]:
     clock = VirtualClock()
     async with WireServer({"/file": [Answer(body=DATA)]}) as files, PlanetApi(looks=looks) as api:
         api.files = files.url("/file")
-        key = {"Authorization": Secret(basic(api.key, ""))}
-        means = Activation("/data/v1/assets/", key, every=10, patience=1800)
+        means = Activation("/data/v1/assets/", Secret(api.key), Secret(""), every=10, patience=1800)
         profile = FilledProfile("planet", (HostLogin("a", (HostPattern.read(api.url("")),), means),))
         async with client_for(profile, clock) as client:
             yield World(clock, api, files, client)

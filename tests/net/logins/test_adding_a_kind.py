@@ -13,21 +13,27 @@ from tests.changed_copy import ChangedCopy, item_with
 
 MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
 
-from stacpull.arguments import whole
+from collections.abc import Mapping
+
+import attrs
+
+from stacpull.arguments import named, whole
 from stacpull.net.logins.fixed import Fixed
-from stacpull.net.logins.profile import Key, Values
+from stacpull.net.logins.profile import login_key
 from stacpull.redact import Secret
 
 
+@attrs.frozen(field_transformer=named)
 class Badge(Fixed):
     """A badge."""
 
-    keys = (Key("pin", secret=True), Key("floor", required=False, read=whole(0)))
+    pin: Secret = login_key(secret=True)
+    floor: int = login_key(default=1, read=whole(0))
 
-    @classmethod
-    def read(cls, values: Values) -> Fixed:
-        """Return the header field."""
-        return Fixed({"X-Badge": Secret(f"{values.text('floor', '1')}-{values.text('pin')}")})
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        """The header field."""
+        return {"X-Badge": Secret(f"{self.floor}-{self.pin.reveal()}")}
 '''
 PROFILE = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nfloor = 3\n'
 

@@ -41,7 +41,7 @@ async def world(*, client_secret: bool = False, with_password: bool = True) -> A
         who = {"client_secret": Secret(identity.password)} if client_secret else who
         if not with_password:
             del who["password"]
-        grant = TokenGrant(identity.url("/token"), "cdse-public", **who)
+        grant = TokenGrant(identity.url("/token"), Secret("cdse-public"), **who)
         hosts = (HostPattern.read(downloads.url("")),)
         profile = FilledProfile("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))
         async with client_for(profile, clock, secrets) as client:

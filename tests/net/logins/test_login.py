@@ -20,7 +20,7 @@ from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.http import HttpTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
-from stacpull.net.logins.fixed import Fixed, FixedLogin
+from stacpull.net.logins.fixed import BearerToken, Fixed, FixedLogin, QueryParameter
 from stacpull.net.logins.login import LoginTransport
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
@@ -55,7 +55,10 @@ class TestActivationTransport(TestLoginTransport):
 
     def around(self, http: Transport, url: str) -> Transport:
         return ActivationTransport(
-            super().around(http, url), Activation("/assets/", FIELDS, 1, 1), VirtualClock(), NetworkCounters()
+            super().around(http, url),
+            Activation("/assets/", Secret("u"), Secret("p"), 1, 1),
+            VirtualClock(),
+            NetworkCounters(),
         )
 
 
@@ -65,7 +68,7 @@ def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
             WireServer({"/x": [Answer(body=b"x")]}) as own,
             WireServer({"/x": [Answer(body=b"x")]}) as other,
         ):
-            login = HostLogin("own", (HostPattern.read(own.url("")),), Fixed(FIELDS))
+            login = HostLogin("own", (HostPattern.read(own.url("")),), BearerToken(Secret("planted")))
             async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
@@ -109,7 +112,8 @@ def test_notations_of_another_host_are_not_equal(url: str, pattern: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("means", "taken"), [(Fixed(FIELDS), False), (Fixed(query={"key": Secret("planted")}), True)]
+    ("means", "taken"),
+    [(BearerToken(Secret("planted")), False), (QueryParameter("key", Secret("planted")), True)],
 )
 def test_an_href_with_a_password_at_a_host_with_a_login_is_refused(means: Fixed, taken: bool) -> None:
     async def main() -> None:

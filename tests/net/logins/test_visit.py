@@ -41,7 +41,7 @@ async def world() -> AsyncIterator[World]:
     secrets = Secrets()
     clock, waits = VirtualClock(), list[str]()
     async with Urs() as urs, DataCentre(urs) as centre, DataCentre(urs) as second:
-        visit = Visit(HostPattern.read(urs.url("")), Secret(urs.wanted))
+        visit = Visit(HostPattern.read(urs.url("")), Secret(urs.user), Secret(urs.password))
         hosts = (HostPattern.read(centre.url("")), HostPattern.read(second.url("")))
         profile = FilledProfile("earthdata", (HostLogin("v", hosts, visit, ("EARTHDATA_PASSWORD",)),))
         async with client_for(profile, clock, secrets, waits.append) as client:

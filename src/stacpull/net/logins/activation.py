@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+import attrs
 import orjson
 
-from stacpull.arguments import above_zero, text
+from stacpull.arguments import above_zero, named
 from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
@@ -26,7 +26,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.fixed import FixedLogin
-from stacpull.net.logins.profile import Key, LoginKind, Values
+from stacpull.net.logins.profile import LoginKind, basic, login_key
 from stacpull.net.transport import (
     BufferedResponse,
     RenamedResponse,
@@ -46,37 +46,26 @@ _WAITING = frozenset({"inactive", "activating"})
 _seconds = above_zero("number of seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=named)
 class Activation(LoginKind):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
-    keys = (
-        Key("path", read=text),
-        Key("user"),
-        Key("password", secret=True),
-        Key("every", required=False, read=_seconds),
-        Key("patience", required=False, read=_seconds),
-    )
-
-    path: str
-    headers: Mapping[str, Secret]
-    every: float
+    path: str = login_key()
+    user: Secret = login_key()
+    password: Secret = login_key(secret=True)
+    every: float = login_key(default=10.0, read=_seconds)
     """Seconds between two requests for the status of an asset."""
-    patience: float
+    patience: float = login_key(default=1800.0, read=_seconds)
     """Seconds after which an asset fails."""
-
-    @classmethod
-    def read(cls, values: Values) -> Activation:
-        every, patience = float(values.text("every", "10")), float(values.text("patience", "1800"))
-        return cls(values.text("path"), {"Authorization": values.basic()}, every, patience)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        return tuple(self.headers.values())
+        return (basic(self.user, self.password),)
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
         del names
-        logged_in = logins.transport(FixedLogin(HostCredentials(url, self.headers, {})))
+        (authorization,) = self.secrets
+        logged_in = logins.transport(FixedLogin(HostCredentials(url, {"Authorization": authorization}, {})))
         return ActivationTransport(logged_in, self, logins.clock, logins.counters)
 
 

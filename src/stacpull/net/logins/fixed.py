@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stacpull.arguments import field_name, text
+import attrs
+
+from stacpull.arguments import field_name, named
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.profile import HostPattern, Key, LoginKind, Values
+from stacpull.net.logins.profile import HostPattern, LoginKind, Values, basic, login_key
 from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.redact import Secret
 
@@ -17,12 +18,20 @@ if TYPE_CHECKING:
     from stacpull.net.logins.registry import Logins
 
 
-@dataclass(frozen=True, slots=True)
 class Fixed(LoginKind):
-    """The fields and parameters to send."""
+    """A login that sends the same fields and parameters with every request."""
 
-    headers: Mapping[str, Secret] = field(default_factory=dict)
-    query: Mapping[str, Secret] = field(default_factory=dict)
+    __slots__ = ()
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        """The header fields to send."""
+        return {}
+
+    @property
+    def query(self) -> Mapping[str, Secret]:
+        """The query parameters to send."""
+        return {}
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -34,46 +43,54 @@ class Fixed(LoginKind):
         return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
 
+@attrs.frozen(field_transformer=named)
 class HeaderField(Fixed):
     """`kind = "header"`: a header field."""
 
-    keys = (Key("name", read=field_name), Key("value", labelled=True, secret=True))
+    name: str = login_key(read=field_name)
+    value: Secret = login_key(labelled=True, secret=True)
 
-    @classmethod
-    def read(cls, values: Values) -> Fixed:
-        return Fixed({values.text("name"): Secret(values.text("value"))})
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {self.name: self.value}
 
 
+@attrs.frozen(field_transformer=named)
 class QueryParameter(Fixed):
     """`kind = "query"`: a query parameter."""
 
-    keys = (Key("name", read=text), Key("value", labelled=True, secret=True))
+    name: str = login_key()
+    value: Secret = login_key(labelled=True, secret=True)
 
-    @classmethod
-    def read(cls, values: Values) -> Fixed:
-        return Fixed(query={values.text("name"): Secret(values.text("value"))})
+    @property
+    def query(self) -> Mapping[str, Secret]:
+        return {self.name: self.value}
 
 
+@attrs.frozen(field_transformer=named)
 class BearerToken(Fixed):
     """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
 
-    keys = (Key("token", secret=True),)
+    token: Secret = login_key(secret=True)
 
-    @classmethod
-    def read(cls, values: Values) -> Fixed:
-        return Fixed({"Authorization": Secret(f"Bearer {values.text('token')}")})
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {"Authorization": Secret(f"Bearer {self.token.reveal()}")}
 
 
+@attrs.frozen(field_transformer=named)
 class UserPassword(Fixed):
     """`kind = "basic"`: user and password (RFC 7617)."""
 
-    keys = (Key("user"), Key("password", secret=True))
+    user: Secret = login_key()
+    password: Secret = login_key(secret=True)
 
-    @classmethod
-    def read(cls, values: Values) -> Fixed:
-        return Fixed({"Authorization": values.basic()})
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {"Authorization": basic(self.user, self.password)}
 
 
+@attrs.frozen(field_transformer=named)
 class NetrcEntries(Fixed):
     """`kind = "netrc"`: the user and password of each host in the netrc file."""
 
@@ -85,8 +102,8 @@ class NetrcEntries(Fixed):
 
     @classmethod
     def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        for host, authorization in values.netrc.below(values.hosts):
-            yield (host,), Fixed({"Authorization": authorization})
+        for host, entry in values.netrc.below(values.hosts):
+            yield (host,), UserPassword(*entry)
 
 
 class FixedLogin(Login):

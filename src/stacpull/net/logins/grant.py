@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import attrs
+
+from stacpull.arguments import named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.profile import Key, LoginKind, Values, service_address
+from stacpull.net.logins.profile import LoginKind, login_key, service_address
 from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
@@ -31,23 +33,15 @@ _SETTLED = 5.0
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=named)
 class TokenGrant(LoginKind):
     """`kind = "token"`: a client or a user that gets tokens at `token_url`."""
 
-    keys = (
-        Key("token-url", read=service_address()),
-        Key("client-id"),
-        Key("user", required=False),
-        Key("password", required=False, secret=True),
-        Key("client-secret", required=False, secret=True),
-    )
-
-    token_url: str
-    client_id: str
-    client_secret: Secret | None = None
-    user: Secret | None = None
-    password: Secret | None = None
+    token_url: str = login_key(read=service_address())
+    client_id: Secret = login_key()
+    user: Secret | None = login_key(default=None)
+    password: Secret | None = login_key(default=None, secret=True)
+    client_secret: Secret | None = login_key(default=None, secret=True)
 
     @classmethod
     def problem(cls, written: Mapping[str, str]) -> str | None:
@@ -55,11 +49,6 @@ class TokenGrant(LoginKind):
         if "user" in written or "client-secret" in written:
             return None
         return "a login of the kind token needs user and password, or client-secret"
-
-    @classmethod
-    def read(cls, values: Values) -> TokenGrant:
-        secrets = map(values.secret, ("client-secret", "user", "password"))
-        return cls(values.text("token-url"), values.text("client-id"), *secrets)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -129,7 +118,7 @@ class GrantLogin(Login):
         return {"grant_type": "password", "username": grant.user.reveal(), "password": password}
 
     async def _sent(self, form: dict[str, str]) -> Reply:
-        form = {**form, "client_id": self._grant.client_id}
+        form = {**form, "client_id": self._grant.client_id.reveal()}
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
         request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from stacpull.net.logins.profile import HostPattern, basic
+from stacpull.net.logins.profile import HostPattern
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
 
@@ -28,17 +28,16 @@ class Netrc:
         """The path of the file."""
         return expanded(self.environ.get("NETRC") or "~/.netrc")
 
-    def basic(self, host: str) -> Secret | None:
-        """Return the `Authorization` for a host, or None if it has no entry."""
-        entry = self._read[0].get(host)
-        return None if entry is None else basic(*entry)
+    def entry(self, host: str) -> tuple[Secret, Secret] | None:
+        """Return user and password for a host, or None if it has no entry."""
+        return self._read[0].get(host)
 
-    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, Secret]]:
-        """Yield the hosts of the file that `hosts` cover, each with its `Authorization`."""
+    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
+        """Yield the hosts of the file that `hosts` cover, each with user and password."""
         for name, entry in self._read[0].items():
             for pattern in hosts:
                 if pattern.covers(pattern.scheme, name, pattern.port):
-                    yield HostPattern(pattern.scheme, name, pattern.port), basic(*entry)
+                    yield HostPattern(pattern.scheme, name, pattern.port), entry
 
     @property
     def problem(self) -> str:
@@ -46,7 +45,7 @@ class Netrc:
         return self._read[1]
 
     @cached_property
-    def _read(self) -> tuple[Mapping[str, tuple[str, str]], str]:
+    def _read(self) -> tuple[Mapping[str, tuple[Secret, Secret]], str]:
         """The entries by host, and the problem. An invalid file has no entries: logins may not need it."""
         if usual_file(str(self.path)) is None:
             return {}, ""
@@ -59,7 +58,7 @@ class Netrc:
         except (OSError, UnicodeDecodeError):
             return {}, f"{self.path} cannot be read as a netrc file."
         return {
-            host.lower(): (user, password)
+            host.lower(): (Secret(user), Secret(password))
             for host, (user, _, password) in hosts.items()
             if host != "default" and password
         }, ""

@@ -1,8 +1,8 @@
 """Credential profiles as values: hosts, kinds of login with their secrets, and the logins of a profile.
 
 `config.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of login is
-a class, listed in `net.logins.registry: KINDS`. It declares its TOML keys, which of them are secret, and the
-URLs that it requests.
+a class, listed in `net.logins.registry: KINDS`. Its fields are its TOML keys, declared and read like options
+(`arguments`), and it states the URLs that it requests.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import attrs
 import msgspec
 
-from stacpull.arguments import text
+from stacpull import arguments
+from stacpull.arguments import Reader, text
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
 from stacpull.urls import is_remote, is_web
@@ -96,57 +97,71 @@ class Key(msgspec.Struct, frozen=True):
     """A TOML key of a kind of login.
 
     Attributes:
-        name: In kebab case.
-        required: False if it may be omitted.
-        read: Reads the value of a key that is not secret. Such a value must not contain variables.
+        read: Reads the value.
+        has_variables: True if the value may contain variables: the field is a `Secret`.
+        required: False if the field has a default.
         secret: True if the value may consist only of variables.
         labelled: True if text may precede a variable to state the kind of a secret (`Token ${T}`).
         spare: True if the login works without the variable of this key.
     """
 
-    name: str
-    required: bool = True
-    read: Callable[[object], object] | None = None
+    read: Reader
+    has_variables: bool
+    required: bool
     secret: bool = False
     labelled: bool = False
     spare: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+def login_key(*, default: Any = attrs.NOTHING, read: Reader | None = None, **given: bool) -> Any:
+    """Return a field that is a TOML key of the same name.
+
+    Args:
+        default: The value if the key is omitted; without one it is required.
+        read: Reads the value; None for the reader of the field's type. A `Secret` has the type's.
+        given: `secret`, `labelled` and `spare` of `Key`.
+    """
+    return attrs.field(default=default, converter=read, metadata={"key": given})
+
+
+def keys_of(kind: Any) -> Mapping[str, Key]:
+    """Return the TOML keys of a kind of login, by name in kebab case."""
+    hints, readers = arguments.hints(kind), arguments.readers(kind)
+    return {
+        field.name.replace("_", "-"): Key(
+            readers[field.name],
+            hints[field.name] in (Secret, Secret | None),
+            field.default is attrs.NOTHING,
+            **field.metadata["key"],
+        )
+        for field in attrs.fields(kind)
+    }
+
+
+class Values(msgspec.Struct, frozen=True):
     """The values of a `[login.NAME]` table, with its variables replaced."""
 
     hosts: tuple[HostPattern, ...]
-    texts: Mapping[str, str] = field(repr=False)
+    texts: Mapping[str, str]
     netrc: Netrc
 
-    def text(self, key: str, default: str = "") -> str:
-        """Return the value of a key."""
-        return self.texts.get(key, default)
-
-    def secret(self, key: str) -> Secret | None:
-        """Return the value of a key as a secret, or None if it is missing or empty."""
-        text = self.texts.get(key)
-        return Secret(text) if text else None
-
-    def basic(self) -> Secret:
-        """Return the `Authorization` of user and password."""
-        return basic(self.text("user"), self.text("password"))
+    def __repr__(self) -> str:
+        return f"<Values of {', '.join(self.texts)}>"
 
 
-def basic(user: str, password: str) -> Secret:
+def basic(user: Secret, password: Secret | None) -> Secret:
     """Return the `Authorization` of user and password (RFC 7617)."""
-    return Secret("Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+    pair = f"{user.reveal()}:{password.reveal() if password else ''}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
 
 
 class LoginKind:
-    """A kind of login, with its secrets: a frozen dataclass of plain values.
+    """A kind of login, with its secrets: a frozen class of attrs, whose fields are made by `login_key`.
 
     Two rules hold for all kinds: `user` and `password` belong together, and without a password the user is
     the secret.
     """
 
-    keys: ClassVar[tuple[Key, ...]] = ()
     __slots__ = ()
 
     @classmethod
@@ -162,16 +177,11 @@ class LoginKind:
         return None
 
     @classmethod
-    def read(cls, values: Values) -> LoginKind | None:
-        """Return the login described by `values`, or None if the netrc file has no entry for it."""
-        raise NotImplementedError
-
-    @classmethod
     def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield the logins described by `values`, each with its hosts."""
-        kind = cls.read(values)
-        if kind is not None:
-            yield values.hosts, kind
+        """Yield the logins described by `values`, each with its hosts; none without an entry in netrc."""
+        required = {name for name, key in keys_of(cls).items() if key.required}
+        given = {name: text for name, text in values.texts.items() if text or name in required}
+        yield values.hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

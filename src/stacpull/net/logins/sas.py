@@ -11,17 +11,18 @@ Storage REST, "Delegate access with a shared access signature".
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
-from stacpull.arguments import field_name
+import attrs
+
+from stacpull.arguments import field_name, named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.profile import Key, LoginKind, Values, service_address
+from stacpull.net.logins.profile import LoginKind, login_key, service_address
 from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
@@ -40,7 +41,7 @@ _MEMBERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=named)
 class SasTokens(LoginKind):
     """`kind = "sas"`: a shared access signature for each account and container, issued at `token_url`.
 
@@ -48,19 +49,9 @@ class SasTokens(LoginKind):
     path.
     """
 
-    keys = (
-        Key("token-url", read=service_address("{account}", "{container}")),
-        Key("key-header", required=False, read=field_name),
-        Key("key", required=False, secret=True, spare=True),
-    )
-
-    token_url: str
-    key_header: str | None = None
-    key: Secret | None = None
-
-    @classmethod
-    def read(cls, values: Values) -> SasTokens:
-        return cls(values.text("token-url"), values.text("key-header") or None, values.secret("key"))
+    token_url: str = login_key(read=service_address("{account}", "{container}"))
+    key_header: str | None = login_key(default=None, read=field_name)
+    key: Secret | None = login_key(default=None, secret=True, spare=True)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -20,19 +20,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from stacpull.arguments import text
+import attrs
+
+from stacpull.arguments import named, text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
-from stacpull.net.logins.profile import HostPattern, Key, LoginKind, Values
+from stacpull.net.logins.profile import HostPattern, LoginKind, Values, basic, login_key
 from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
@@ -46,22 +48,16 @@ _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 def _host_pattern(raw: object) -> HostPattern:
-    return HostPattern.read(text(raw))
+    return raw if isinstance(raw, HostPattern) else HostPattern.read(text(raw))
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen(field_transformer=named)
 class Visit(LoginKind):
     """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
 
-    keys = (
-        Key("login-host", read=_host_pattern),
-        Key("user", required=False),
-        Key("password", required=False, secret=True),
-    )
-
-    login_host: HostPattern
-    basic: Secret
-    """The whole `Authorization` for the login host."""
+    login_host: HostPattern = login_key(read=_host_pattern)
+    user: Secret | None = login_key(default=None)
+    password: Secret | None = login_key(default=None, secret=True)
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
@@ -70,10 +66,18 @@ class Visit(LoginKind):
         return None if "user" in written else HostPattern.read(written["login-host"]).host
 
     @classmethod
-    def read(cls, values: Values) -> Visit | None:
-        host = HostPattern.read(values.text("login-host"))
-        authorization = values.basic() if "user" in values.texts else values.netrc.basic(host.host)
-        return None if authorization is None else cls(host, authorization)
+    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        host = cls.netrc_host(values.texts, values.hosts)
+        entry = None if host is None else values.netrc.entry(host)
+        if entry is not None:
+            yield values.hosts, cls(HostPattern.read(values.texts["login-host"]), *entry)
+        elif host is None:
+            yield from super().logins(values)
+
+    @property
+    def basic(self) -> Secret:
+        """The whole `Authorization` for the login host."""
+        return basic(self.user or Secret(""), self.password)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
