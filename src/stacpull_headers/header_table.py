@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ from stacpull.config.dest import output_path
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.network import source_address
-from stacpull.engine.run_control import timed_stop
-from stacpull.engine.run_opening import opened_source
+from stacpull.engine.network import open_network, source_address
+from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
 from stacpull.events import Listener, without_secrets
@@ -35,6 +35,7 @@ from stacpull.ledger.results import Results
 from stacpull.models import Json
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
+from stacpull.sources.opening import open_source
 from stacpull_headers.header_plans import HeaderCounts
 from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, as_mapping, row_values
 from stacpull_headers.header_run import HeadersRun
@@ -114,7 +115,7 @@ async def _headers(
     tiles: bool,
     on_row: Callable[[Mapping[str, Any]], None] | None,
     on_event: Listener | None,
-    stop: asyncio.Event | None,
+    stop: asyncio.Event,
 ) -> HeadersReport:
     address = source_address(source, options, input_file)
     columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
@@ -133,10 +134,8 @@ async def _headers(
         else:
             secrets = Secrets()
             listener = without_secrets(on_event, secrets)
-            async with opened_source(address, options, stop, secrets=secrets, on_event=listener) as (
-                network,
-                opened,
-            ):
+            async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
+                opened = await unless_stopped(partial(open_source, address.url, network.reader), stop)
                 run = HeadersRun(
                     results,
                     opened,

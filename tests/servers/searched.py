@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 
 from stacpull.config.options import Options
-from stacpull.engine.network import source_address
-from stacpull.engine.run_opening import opened_source
+from stacpull.engine.network import open_network, source_address
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
+from stacpull.sources.opening import open_source
 from stacpull.sources.paging import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")
@@ -100,7 +100,8 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
         chosen = attrs.evolve(selection, push_down=push_down)
         keep = compile_items(chosen)
         address = source_address(url, options)
-        async with opened_source(address, options) as (network, source):
+        async with open_network(address, options) as network:
+            source = await open_source(address.url, network.reader)
             for start in await source.starts(chosen):
                 async for page in source.pages(
                     start,

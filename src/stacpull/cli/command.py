@@ -102,7 +102,9 @@ class CommandSession:
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
-        return self._run(start, self.show)
+        from stacpull.cli.running import run
+
+        return run(start, self.show)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it.
@@ -110,21 +112,9 @@ class CommandSession:
         Raises:
             InterruptedRunError: A signal cancelled it.
         """
-        return self._run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
-
-    def _run(
-        self,
-        start: Callable[[asyncio.Event], Coroutine[Any, Any, T]],
-        show: Display | None,
-        *,
-        cancels: bool = False,
-    ) -> T:
         from stacpull.cli.running import run
 
-        try:
-            return run(start, show, cancels=cancels)
-        finally:
-            self.close()
+        return run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
 
     def finish(
         self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False

@@ -99,16 +99,14 @@ def _signals(show: Display | None) -> Iterator[_Signals]:
 
     The handlers are those of the interpreter and not of the event loop, which runs none while it is blocked.
     """
-    signals = _Signals(show)
-    if threading.current_thread() is not threading.main_thread():
-        yield signals  # signals reach the main thread only, whose program decides about them
-        return
-    mark_begun()
-    before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
+    signals, before = _Signals(show), {}
+    if threading.current_thread() is threading.main_thread():  # no other thread gets signals
+        mark_begun()
+        before = {number: signal.signal(number, signals.handle) for number in _SIGNALS}
     try:
         yield signals
     finally:
         if show is not None:
             show.close()
-        for number in _SIGNALS:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)

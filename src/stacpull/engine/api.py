@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 
@@ -19,22 +19,19 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
-from stacpull.engine.journal import Journal
-from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import source_address
+from stacpull.engine.network import open_network, source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
     continue_run,
+    execute_run,
     mirror_at,
     on_ledger,
-    opened_source,
     opened_workspace,
     with_client,
 )
 from stacpull.engine.selection_checks import validate
-from stacpull.engine.store_client import started_store
-from stacpull.engine.workspace import refuse_own_catalog
+from stacpull.engine.workspace import Workspace, refuse_own_catalog
 from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.item_filter import compile_items
@@ -50,6 +47,7 @@ from stacpull.public_value import PublicValue
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
+from stacpull.sources.opening import open_source
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
@@ -159,35 +157,22 @@ async def _mirror(
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, dest_address.work)
     spec = _spec(address.url, selection, options, address.credential_names)
-    secrets = Secrets()
-    journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
+
+    @asynccontextmanager
+    async def begun(opened: Source) -> AsyncIterator[tuple[Workspace, Run]]:
+        await unless_stopped(lambda: validate(opened, selection, layout), stop)
+        async with opened_workspace(dest_address, on_event) as workspace:
+
+            def begin() -> Run:
+                run = runs.begin(workspace.db, spec, SystemClock().time(), options.kept)
+                if is_local(spec.source):
+                    note_named_source(workspace.db, spec.source)
+                return run
+
+            yield workspace, await on_ledger(workspace, begin)
+
     try:
-        async with (
-            started_store(dest_address.modules) as started,
-            opened_source(
-                address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
-            ) as (network, opened),
-        ):
-            await unless_stopped(lambda: validate(opened, selection, layout), stop)
-            async with opened_workspace(dest_address, on_event) as workspace:
-
-                def begin() -> Run:
-                    run = runs.begin(workspace.db, spec, network.clock.time(), options.kept)
-                    if is_local(spec.source):
-                        note_named_source(workspace.db, spec.source)
-                    return run
-
-                run = await on_ledger(workspace, begin)
-                return await MirrorRun(
-                    workspace,
-                    started,
-                    run,
-                    opened,
-                    network,
-                    options,
-                    journal,
-                    stop=stop,
-                ).execute()
+        return await execute_run(dest_address, address, options, begun, on_event=on_event, stop=stop)
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest_address.work).exists):
             raise
@@ -390,7 +375,8 @@ async def plan(
         address = source_address(stored.source, options, stored.path)
         secrets = Secrets()
         listener = without_secrets(on_event, secrets)
-        async with opened_source(address, options, secrets=secrets, on_event=listener) as (network, opened):
+        async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
+            opened = await open_source(address.url, network.reader)
             await validate(opened, selection, layout)
 
             def estimate(listed: UrlList | None = None) -> Estimate:
@@ -410,8 +396,9 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options) as (_, opened):
-        return await opened.collections()
+    address = source_address(source, options)
+    async with open_network(address, options) as network:
+        return await (await open_source(address.url, network.reader)).collections()
 
 
 async def classes(
@@ -426,7 +413,9 @@ async def classes(
         CredentialsError, SourceError: The source cannot be read.
     """
     options = completed(instance("options", Options, options), source)
-    async with opened_source(source_address(source, options), options) as (_, opened):
+    address = source_address(source, options)
+    async with open_network(address, options) as network:
+        opened = await open_source(address.url, network.reader)
         documents = await class_documents(opened, collection)
         lists = class_list(documents.items, documents.collection)
         counts = await _counted(opened, collection, options) if count else None

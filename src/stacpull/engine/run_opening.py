@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,7 @@ from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.journal import Journal
 from stacpull.engine.mirror import MirrorRun
-from stacpull.engine.network import Network, SourceAddress, open_network, source_address
+from stacpull.engine.network import SourceAddress, open_network, source_address
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import started_store
 from stacpull.engine.workspace import Workspace, open_workspace
@@ -81,7 +82,7 @@ async def continue_run(
     options: Options,
     *,
     on_event: Listener | None,
-    stop: asyncio.Event | None,
+    stop: asyncio.Event,
 ) -> MirrorReport:
     """Continue a run, whatever its kind, as it was started. Its SOURCE comes from the ledger.
 
@@ -115,17 +116,50 @@ async def continue_run(
         )
     run = await on_ledger(workspace, lambda: begin(options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
+
+    @asynccontextmanager
+    async def begun(_: Source) -> AsyncIterator[tuple[Workspace, Run]]:
+        yield workspace, run
+
+    return await execute_run(dest_address, address, options, begun, on_event=on_event, stop=stop)
+
+
+async def execute_run(
+    dest_address: DestAddress,
+    address: SourceAddress,
+    options: Options,
+    begun: Callable[[Source], AbstractAsyncContextManager[tuple[Workspace, Run]]],
+    *,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> MirrorReport:
+    """Execute a run, with a store process and a network of its own.
+
+    Args:
+        dest_address: DEST.
+        address: SOURCE.
+        options: How to transfer.
+        begun: Opens the workspace and begins the run, once SOURCE is open.
+        on_event: As for `mirror`.
+        stop: As for `mirror`.
+
+    Raises:
+        InterruptedRunError: `stop` was set before SOURCE was open.
+        CredentialsError, SourceError, DestinationError: As for `mirror`.
+    """
     secrets = Secrets()
     journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
     async with (
         started_store(dest_address.modules) as started,
-        opened_source(
-            address, options, stop, processes=options.processes, secrets=secrets, on_event=journal
-        ) as (network, opened),
+        open_network(
+            address, options, processes=options.processes, secrets=secrets, on_notice=journal
+        ) as network,
     ):
-        return await MirrorRun(
-            workspace, started, run, opened, network, options, journal, stop=stop
-        ).execute()
+        source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
+        async with begun(source) as (workspace, run):
+            return await MirrorRun(
+                workspace, started, run, source, network, options, journal, stop=stop
+            ).execute()
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestAddress:
@@ -139,37 +173,6 @@ def mirror_at(dest: str | Path, options: Options) -> DestAddress:
     dest_address = parse_dest(dest, options)
     open_reader(dest_address.work).close()
     return dest_address
-
-
-@asynccontextmanager
-async def opened_source(
-    address: SourceAddress,
-    options: Options,
-    stop: asyncio.Event | None = None,
-    *,
-    processes: int = 1,
-    secrets: Secrets | None = None,
-    on_event: Listener = lambda _: None,
-) -> AsyncIterator[tuple[Network, Source]]:
-    """Open the network (of one of `processes` processes) and the source.
-
-    Args:
-        address: SOURCE.
-        options: How to transfer.
-        stop: Set it to give up.
-        processes: The number of processes that share the limits.
-        secrets: Gets the credentials; None for a new object.
-        on_event: Called with messages of the network.
-
-    Raises:
-        CredentialsError, SourceError: The source cannot be read.
-        InterruptedRunError: `stop` was set before the source was open.
-    """
-    stop = stop or asyncio.Event()
-    async with open_network(
-        address, options, processes=processes, secrets=secrets, on_notice=on_event
-    ) as network:
-        yield network, await unless_stopped(lambda: open_source(address.url, network.reader), stop)
 
 
 @asynccontextmanager
