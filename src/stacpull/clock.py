@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Clock(Protocol):
@@ -26,6 +29,21 @@ class Clock(Protocol):
 def rfc3339(moment: datetime) -> str:
     """Return a time as STAC writes it (RFC 3339), with `Z` for UTC."""
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def parse_instant(value: object) -> datetime | None:
+    """Return a time (RFC 3339) as an aware datetime, by default in UTC; None if it is invalid."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        try:
+            # fromisoformat accepts neither a lower case zone nor a leap second (RFC 3339, 5.6 and 5.7)
+            found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
+        except ValueError:
+            return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 class SystemClock:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
-from stacpull.filters.interval import parse_instant, parse_interval
+from stacpull.filters.interval import parse_interval
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 

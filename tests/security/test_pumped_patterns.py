@@ -78,7 +78,7 @@ EXAMPLES: dict[str, str] = {
     "filters/cql2_operators.py:_INSTANT": "2017-06-13T10:00",
     "filters/interval.py:_DATE": "2017-06-13",
     "filters/interval.py:_INSTANT": "2017-06-13T10:00:00.000+00:00",
-    "filters/interval.py:_LEAP_SECOND": "T10:59:60",
+    "clock.py:_LEAP_SECOND": "T10:59:60",
     "hosts.py:[/?#]": "host/path?a#b",
     "hosts.py:_AUTHORITY": "[fe80::1]:8080",
     "hosts.py:_SCHEME": "ab+c.1-d:",

@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from types import MappingProxyType
 from typing import Any
 
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
-from stacpull.clock import rfc3339
+from stacpull.clock import parse_instant, rfc3339
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
@@ -248,13 +248,10 @@ def _intervals(intervals: object) -> list[list[str | None]]:
 
 def _utc(time: object) -> str | None:
     """Return an instant as RFC 3339 in UTC (also the default time zone), or None if it is invalid."""
-    if not isinstance(time, str):
-        return None
+    instant = parse_instant(time)
     try:
-        instant = datetime.fromisoformat(time.strip())
-        zoned = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        return rfc3339(zoned.astimezone(UTC))
-    except (ValueError, OverflowError):
+        return None if instant is None else rfc3339(instant.astimezone(UTC))
+    except OverflowError:
         return None
 
 

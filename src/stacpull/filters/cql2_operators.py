@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stacpull.filters.interval import parse_instant
+from stacpull.clock import parse_instant
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)

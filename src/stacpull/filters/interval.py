@@ -12,6 +12,7 @@ from calendar import monthrange
 from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple
 
+from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
@@ -19,7 +20,6 @@ from stacpull.selection import Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
-_LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Interval(NamedTuple):
@@ -50,21 +50,6 @@ def parse_interval(text: str) -> Interval:
     if interval.start is not None and interval.end is not None and interval.start > interval.end:
         raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
     return interval
-
-
-def parse_instant(value: object) -> datetime | None:
-    """Return an item's time as an aware datetime, or None if it is invalid."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        try:
-            # fromisoformat accepts neither a lower case zone nor a leap second (RFC 3339, 5.6 and 5.7)
-            found = datetime.fromisoformat(_LEAP_SECOND.sub(":59", value.strip().upper()))
-        except ValueError:
-            return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def end_text(end: datetime | None) -> str:

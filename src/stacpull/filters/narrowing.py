@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from stacpull.boxes import split
+from stacpull.clock import parse_instant
 from stacpull.filters.cql2 import parse_filter
-from stacpull.filters.interval import end_text, parse_instant, parse_interval
+from stacpull.filters.interval import end_text, parse_interval
 from stacpull.filters.item_filter import FILTERS
 from stacpull.filters.places import area_geometry
 from stacpull.models import Json

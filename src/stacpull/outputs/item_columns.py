@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
@@ -22,6 +21,7 @@ import shapely.geometry
 from stacpull.boxes import is_bbox
 from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.clock import parse_instant
 from stacpull.json_values import parsed_object
 from stacpull.models import Json
 from stacpull.outputs.arrow import MOST_LEAVES, TIME, Mixed, decoded, json_array, leaves, text_array
@@ -282,15 +282,9 @@ def _times(array: pa.Array) -> pa.Array:
         return array.cast(TIME)
     except pa.ArrowInvalid:
         pass
-    try:
-        return pa.array([None if text is None else _time(text) for text in array.to_pylist()], TIME)
-    except ValueError:
-        return array
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text.upper())
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    texts = array.to_pylist()
+    times = list(map(parse_instant, texts))
+    return array if times.count(None) > texts.count(None) else pa.array(times, TIME)
 
 
 def _encoded(batch: pa.RecordBatch) -> bytes:

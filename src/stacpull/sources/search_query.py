@@ -29,10 +29,10 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.boxes import bounds_of
+from stacpull.clock import parse_instant
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text
-from stacpull.filters.interval import parse_instant
 from stacpull.filters.narrowing import Narrowing, filter_names
 from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in

@@ -24,10 +24,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import SystemClock
+from stacpull.clock import SystemClock, parse_instant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
-from stacpull.filters.interval import Interval, end_text, parse_instant, parse_interval
+from stacpull.filters.interval import Interval, end_text, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.sources.pages import read_pages, without_others

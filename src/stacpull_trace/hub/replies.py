@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from stacpull.clock import parse_instant
 from stacpull.errors import SourceError
 from stacpull.models import Json
 
@@ -194,12 +196,10 @@ def count(value: object, where: str) -> int:
 
 def moment(value: object, where: str) -> datetime:
     """Return the RFC 3339 time `value` in UTC (also if it has no offset), otherwise raise `SourceError`."""
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    time = parse_instant(value)
+    with suppress(OverflowError):
         if time is not None:
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+            return time.astimezone(UTC)
     raise unreadable(where, value, "a time")
 
 

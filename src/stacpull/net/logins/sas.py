@@ -11,7 +11,6 @@ Storage REST, "Delegate access with a shared access signature".
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import quote, unquote_plus, urlsplit
 import attrs
 
 from stacpull.arguments import field_name, named
+from stacpull.clock import parse_instant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
@@ -169,8 +169,5 @@ def _signatures(token: str) -> list[Secret]:
 
 def _moment(value: Any) -> float:
     """Return an ISO date in seconds since the epoch, by default in UTC; `inf` if it is invalid."""
-    try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return math.inf
+    moment = parse_instant(value)
+    return math.inf if moment is None else moment.timestamp()
