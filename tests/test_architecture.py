@@ -71,12 +71,12 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "catalog.tables", "clock", "config.dest", "config.environment", "config.options",
             "engine.asset_transfer",
-            "engine.item_input", "engine.lookups", "engine.network", "engine.pool",
+            "engine.item_input", "engine.network", "engine.pool",
             "engine.selector", "engine.run_control", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.item_set", "ledger.results",
             "models", "net.retry",
             "net.transport",
-            "planning.item_plan", "planning.layout", "planning.kinds", "redact", "reports", "selection",
+            "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "system", "threads", "tiff",
             "transfer.checks", "transfer.file_version",
         }

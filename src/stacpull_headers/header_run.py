@@ -16,18 +16,15 @@ import attrs
 
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network
 from stacpull.engine.pool import Pool
 from stacpull.engine.run_control import FailureLimit, walk_and_transfer
-from stacpull.engine.selector import Selector
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.results import Results
 from stacpull.models import FailureKind, Json
-from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
@@ -61,7 +58,7 @@ class HeadersRun:
         self._results = results
         self._source = source
         self._network = network
-        self._selection = selection
+        self._selection = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
         self._options = options
         self._tiles = tiles
         self._clock = network.clock
@@ -124,27 +121,16 @@ class HeadersRun:
             sample_size=self._selection.sample,
         )
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        # prefixes are not TIFFs, so they are skipped and not listed
-        unexpanded = attrs.evolve(self._selection, expand_prefix=False)
-        lookups = Lookups(
-            self._source, self._network, unexpanded, request_payer=self._options.s3.request_payer
-        )
-        selector = Selector(
-            self._selection,
-            Layout.parse(DEFAULT_LAYOUT),
-            reader,
-            plans.known,
-            matched=plans.tally.items_matched,
-            assets=assets,
-            lookups=lookups,
-        )
         walk = Walk(
             self._source,
-            selector,
+            reader,
             plans,
             self._selection,
-            page_size=self._options.page_size,
+            attrs.evolve(self._options, layout=DEFAULT_LAYOUT),
+            network=self._network,
             on_event=self._emit,
+            assets=assets,
+            matched=plans.tally.items_matched,
         )
         self._summary = walk.summary
         position = Position.from_json(before["walk"] if before else None)

@@ -10,11 +10,11 @@ from tests.sources.example_source import ItemListSource, item_list
 from tests.sources.memory import MemoryReader, item
 
 from stacpull.clock import SystemClock
-from stacpull.engine.selector import Candidate, Selected, Selector
+from stacpull.config.options import Options
+from stacpull.engine.selector import Candidate, Selected
 from stacpull.engine.walk import Position, Walk, WalkProgress
 from stacpull.events import Event
 from stacpull.models import ItemId
-from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources import opening
 from stacpull.sources.item_reader import ItemReader
@@ -35,6 +35,9 @@ class Taken:
     def items_seen(self) -> int:
         return self._before + len(self.names)
 
+    async def known(self, _ids: object, _linked: bool) -> set[ItemId]:
+        return set()
+
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         self.names += [one.id.item for one in selected.items]
         if reached.position is not None:
@@ -53,14 +56,11 @@ async def walked(position: Position, before: int = 0) -> Taken:
     source = await opening.open_source(URL, reader)
     assert isinstance(source, ItemListSource)
 
-    async def known(_ids: object, _linked: bool) -> set[ItemId]:
-        return set()
-
     selection, events = Selection(), list[Event]()
     items = ItemReader(source.item, SystemClock())
-    selector = Selector(selection, Layout.parse("{collection}/{item}/{key}"), items, known)
     taken = Taken(before)
-    walk = Walk(source, selector, taken, selection, page_size=2, on_event=events.append)
+    options = Options(page_size=2)
+    walk = Walk(source, items, taken, selection, options, network=None, on_event=events.append)
     await walk.run(position)
     assert not events
     assert walk.summary.whole

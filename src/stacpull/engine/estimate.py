@@ -21,10 +21,9 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
 from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress
-from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
-from stacpull.engine.selector import Candidate, MemorySample, Selected, Selector
+from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk, WalkProgress
 from stacpull.errors import NotAMirrorError, ungrouped
@@ -37,7 +36,6 @@ from stacpull.ledger.views import done_keys, item_at
 from stacpull.models import Asset, ItemId, PlannedItem, SourceLink
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import Layout
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
@@ -134,7 +132,8 @@ class Estimate:
         self._sample = MemorySample(selection.sample or 0)
         self._area = clip_area(selection.clip)
         self._tile_requests = 0
-        self._selector = self._make_selector()
+        reader = ItemReader(source.item, network.clock, read_batch=source.items)
+        self._walk = Walk(source, reader, self, selection, options, network=network, on_event=on_event)
 
     @property
     def _matched(self) -> int:
@@ -148,7 +147,11 @@ class Estimate:
 
     async def _report(self, dest: DestAddress | None) -> PlanReport:
         started, before = self._clock.monotonic(), self._network.counters.requests
-        await self._walk()
+        if advice := login_advice(self._network.address.url, self._options):
+            self._emit(Notice("warning", advice))
+        if self._urls is not None:
+            await self._urls.begin()
+        await self._walk.run()
         walk_seconds = self._clock.monotonic() - started
         sampled_links = self._scale_links()
         walk_requests = self._network.counters.requests
@@ -202,31 +205,9 @@ class Estimate:
             urls_left_out=None if self._urls is None else sum(self._urls.refused.values()),
         )
 
-    async def _walk(self) -> None:
-        """Count the selected items of the walk, and those of a sample."""
-        if advice := login_advice(self._network.address.url, self._options):
-            self._emit(Notice("warning", advice))
-        if self._urls is not None:
-            await self._urls.begin()
-        page_size = self._options.page_size
-        walk = Walk(
-            self._source, self._selector, self, self._selection, page_size=page_size, on_event=self._emit
-        )
-        await walk.run()
-
-    def _make_selector(self) -> Selector:
-        async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-            return await to_its_end(partial(self._records.known, ids, linked))
-
-        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        lookups = Lookups(
-            self._source,
-            self._network,
-            self._selection,
-            request_payer=self._options.s3.request_payer,
-        )
-        layout = Layout.parse(self._options.layout)
-        return Selector(self._selection, layout, reader, known, lookups=lookups)
+    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+        """Return the `ids` that were counted."""
+        return await to_its_end(partial(self._records.known, ids, linked))
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Count a batch of the walk, and report progress."""
@@ -258,7 +239,7 @@ class Estimate:
         self.items_seen = 0
         await to_its_end(self._records.seen.clear)
         self._left_out.clear()
-        return self._selector.matched
+        return self._walk.selector.matched
 
     async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
         """Yield the sample in order of rank."""
@@ -267,7 +248,7 @@ class Estimate:
 
     async def _take_items(self, selected: Selected) -> None:
         noted = await to_its_end(partial(self._records.note, selected.items))
-        missing = self._count(noted.new, noted.done)
+        to_fetch = self._count(noted.new, noted.done)
         self._were_linked += noted.were_linked
         self._unread_links += len(selected.unread_links) - noted.were_unread
         if selected.unread_links:
@@ -276,13 +257,13 @@ class Estimate:
             for key, number in found.items():
                 self._done_behind_links[_counted_as(key, self._done_behind_links)] += number
         if self._urls is not None:
-            await self._urls.add(missing)
+            await self._urls.add(to_fetch)
 
     def _count(
         self, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
     ) -> list[tuple[PlannedItem, Asset]]:
         """Count items; return the assets that DEST does not have, i.e. all except `done`."""
-        missing = []
+        to_fetch = []
         for item in items:
             counts = self._primary if item.parent is None else self._linked
             counts.items += not item.of_collection
@@ -297,9 +278,9 @@ class Estimate:
                 if asset.key in there:
                     counts.done += 1
                 else:
-                    missing.append((item, asset))
-        self._selector.follows = self._urls is not None or self._matched < _FULLY_READ
-        return missing
+                    to_fetch.append((item, asset))
+        self._walk.selector.follows = self._urls is not None or self._matched < _FULLY_READ
+        return to_fetch
 
     def _count_asset(self, counts: _Counts, asset: Asset) -> None:
         counts.assets += 1

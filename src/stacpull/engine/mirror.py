@@ -12,7 +12,7 @@ an error the same is done, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,14 +22,12 @@ from stacpull.child_process import Started
 from stacpull.config.options import Options
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
-from stacpull.engine.lookups import Lookups
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
-from stacpull.engine.selector import Selector
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
@@ -45,11 +43,9 @@ from stacpull.errors import (
 )
 from stacpull.events import Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs, walk_state
-from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import Arrival, ItemId, Job
+from stacpull.models import Arrival, Job
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.planning.layout import Layout
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
@@ -225,7 +221,17 @@ class MirrorRun:
     async def _transfer(self) -> None:
         queue = job_queue(self._network.shares, dask=self._options.uses_dask)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        producer = await self._producer(queue, reader)
+        producer = Producer(
+            self._source,
+            reader,
+            self._network,
+            self._store,
+            queue,
+            self._options,
+            run=self._run,
+            sample_ranks=await self._store.call(walk_state.ranks),
+            on_event=self._emit,
+        )
         self._summary = producer.summary
         parts = await asyncio.to_thread(
             open_parts, self._workspace.destination, self._options, in_memory=True
@@ -324,42 +330,6 @@ class MirrorRun:
             for share in network.shares.workers
         ]
         return LocalProcesses(settings, self._workspace.lock, self._clock)
-
-    async def _producer(self, queue: JobQueue, reader: ItemReader) -> Producer:
-        spec = self._run.spec
-
-        async def known(ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-            return await self._store.call(Planner.known, ids, linked) if ids else set()
-
-        matched = self._store.counters["items_matched"] or 0
-        sample_ranks = await self._store.call(walk_state.ranks)
-        lookups = Lookups(
-            self._source,
-            self._network,
-            spec.selection,
-            request_payer=self._options.s3.request_payer,
-        )
-        selector = Selector(
-            spec.selection,
-            Layout.parse(self._options.layout),
-            reader,
-            known,
-            matched=matched,
-            sample_ranks=sample_ranks,
-            lookups=lookups,
-        )
-        return Producer(
-            self._source,
-            reader,
-            selector,
-            self._store,
-            queue,
-            run=self._run,
-            page_size=self._options.page_size,
-            secrets=self._network.secrets,
-            now=self._clock.time,
-            on_event=self._emit,
-        )
 
     # --- messages and reports ----------------------------------------------------------------------------
 

@@ -8,14 +8,16 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 from msgspec.structs import replace
 
 from stacpull.catalog.item import clean_item
+from stacpull.config.options import Options
+from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
+from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
@@ -42,36 +44,42 @@ class Producer:
         self,
         source: Source,
         reader: ItemReader,
-        selector: Selector,
+        network: Network,
         store: StoreClient,
         queue: JobQueue,
+        options: Options,
         *,
         run: runs.Run,
-        page_size: int | None,
-        secrets: Secrets,
-        now: Callable[[], float],
+        sample_ranks: Sequence[int],
         on_event: Listener,
     ) -> None:
         self._source = source
-        self._page_size = page_size
         self._reader = reader
-        self._selector = selector
+        self._network = network
         self._store = store
         self._queue = queue
+        self._options = options
         self._run = run
-        self._secrets = secrets
-        self._now = now
+        self._secrets = network.secrets
+        self._now = network.clock.time
         self._on_event = on_event
-        self._walk = self._walk_of(source)
+        self._walk = self._walk_of(source, store.counters["items_matched"] or 0, sample_ranks)
         self.summary = self._walk.summary
         self._remember_end_of_walk()
         self._retried: set[str] = set()
         """Hrefs of the links that are read again, except those that failed again."""
 
-    def _walk_of(self, source: Source) -> Walk:
-        selection = self._run.spec.selection
+    def _walk_of(self, source: Source, matched: int, sample_ranks: Sequence[int] = ()) -> Walk:
         return Walk(
-            source, self._selector, self, selection, page_size=self._page_size, on_event=self._on_event
+            source,
+            self._reader,
+            self,
+            self._run.spec.selection,
+            self._options,
+            network=self._network,
+            on_event=self._on_event,
+            matched=matched,
+            sample_ranks=sample_ranks,
         )
 
     def _remember_end_of_walk(self) -> None:
@@ -128,7 +136,7 @@ class Producer:
             links = failed[start : start + ITEMS_AT_ONCE]
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
-            await self._selector.plan_sources(links, documents, selected)
+            await self._walk.selector.plan_sources(links, documents, selected)
             await self._save(self._batch(selected))
 
     async def _retry_links(self) -> None:
@@ -140,12 +148,12 @@ class Producer:
         links = await self._store.call(walk_state.unread_links, self._run.id)
         if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
             return
-        self._selector.matched = await self._store.call(runs.matched_by_walk, self._run.id)
-        if selection.max_items is not None and self._selector.matched >= selection.max_items:
+        matched = await self._store.call(runs.matched_by_walk, self._run.id)
+        if selection.max_items is not None and matched >= selection.max_items:
             return
         again = LinksAgain(self._source, links)
         self._retried = {link.href for link in links}
-        await self._walk_of(again).run()
+        await self._walk_of(again, matched).run()
         read = again.finished & self._retried
         await self._store.call(walk_state.forget_links, self._run.id, list(read))
 
@@ -172,6 +180,10 @@ class Producer:
     def items_seen(self) -> int:
         """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
+
+    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+        """Return the `ids` that this run has planned."""
+        return await self._store.call(Planner.known, ids, linked) if ids else set()
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""

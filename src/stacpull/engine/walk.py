@@ -19,13 +19,19 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.config.options import Options
+from stacpull.engine.lookups import Lookups
+from stacpull.engine.network import Network
 from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, Page, PageRequest, Unread
+from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread
+from stacpull.planning.item_plan import KeepsAssets
+from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.pages import index_of, prefetch
 from stacpull.sources.paging import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.source import Restarts, Source, WalkStart
@@ -118,6 +124,10 @@ class Sink(Protocol):
         """Items that the walk read, including those before a stop."""
         ...
 
+    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+        """Return the `ids` that are already planned; with `linked`, also source items without a plan."""
+        ...
+
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Add a batch; return the number of its items that were not seen before."""
         ...
@@ -150,19 +160,52 @@ class Walk:
     def __init__(
         self,
         source: Source,
-        selector: Selector,
+        reader: ItemReader,
         sink: Sink,
         selection: Selection,
+        options: Options,
         *,
-        page_size: int | None,
+        network: Network | None,
         on_event: Listener,
+        assets: KeepsAssets | None = None,
+        matched: int = 0,
+        sample_ranks: Sequence[int] = (),
     ) -> None:
+        """Create a walk.
+
+        Args:
+            source: SOURCE.
+            reader: Reads source items.
+            sink: Takes the selected items.
+            selection: The selection.
+            options: The layout of paths, and the page size.
+            network: Looks up what planning needs; None for no lookups.
+            on_event: Called with messages for the user.
+            assets: The asset filter, if not that of `selection`.
+            matched: The number of earlier matches (of a resumed run).
+            sample_ranks: The ranks in the sample so far (of a resumed run).
+
+        Raises:
+            UsageError: The selection or the layout cannot be parsed.
+        """
+        lookups = None
+        if network is not None:
+            lookups = Lookups(source, network, selection, request_payer=options.s3.request_payer)
+        self.selector = Selector(
+            selection,
+            Layout.parse(options.layout),
+            reader,
+            sink.known,
+            lookups=lookups,
+            assets=assets,
+            matched=matched,
+            sample_ranks=sample_ranks,
+        )
         self.summary = WalkSummary()
         self._source = source
-        self._selector = selector
         self._sink = sink
         self._selection = selection
-        self._page_size = PageSize.requested(page_size)
+        self._page_size = PageSize.requested(options.page_size)
         self._on_event = on_event
         self._selection_checked = False
         self._without_new = 0
@@ -199,13 +242,13 @@ class Walk:
         whole = position == Position() and not self._ended_early and self.summary.cut_short is None
         if self._selection.sample is not None:
             await self.plan_sample()
-        for note in self._selector.notes(whole=whole):
+        for note in self.selector.notes(whole=whole):
             self._on_event(Notice("info", note))
 
     async def plan_sample(self) -> None:
         """Plan the sample that was drawn. Items that are already planned are skipped."""
         async for candidates in self._sink.drawn():
-            await self._sink.add_batch(await self._selector.plan_drawn(candidates), WalkProgress())
+            await self._sink.add_batch(await self.selector.plan_drawn(candidates), WalkProgress())
         await self._sink.add_batch(Selected(), WalkProgress(walk_ended=True))
 
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
@@ -221,8 +264,8 @@ class Walk:
             raise SourceError(text) from error.__cause__
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
-        self._selector.matched = await self._sink.restart()
-        self._selector.left_out.clear()
+        self.selector.matched = await self._sink.restart()
+        self.selector.left_out.clear()
         self.summary.cut_short = None
 
     async def _walk_from(
@@ -276,7 +319,7 @@ class Walk:
         new = 0
         for batch in batches:
             ends_page = batch is batches[-1]
-            selected = await self._selector.plan_items(batch, collection, page.request.url)
+            selected = await self.selector.plan_items(batch, collection, page.request.url)
             reached = WalkProgress(announced=self._announced_by_all())
             if ends_page:
                 selected.unread += page.unread
