@@ -21,8 +21,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
 from stacpull.planning.item_plan import item_directory

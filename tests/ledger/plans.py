@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from stacpull.config.options import Options
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,

@@ -29,8 +29,7 @@ from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure, PlacedItem
 from stacpull.ledger.paths import path_of
-from stacpull.ledger.planned_assets import drop_open
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner, drop_open
 from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
 

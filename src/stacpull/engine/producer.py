@@ -23,8 +23,7 @@ from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
-from stacpull.ledger.planned_assets import PlanResult
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
 from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import Failure, ItemFailure, ItemId, Json
 from stacpull.planning.hrefs import own_href, self_href

@@ -4,39 +4,76 @@
 After a kill between two batches, the next start reads the page again: its first items are already planned,
 and none is counted twice.
 
-Nearly all items are new. They are inserted together, with one statement per table. A known item is planned
-by itself, based on its rows in the ledger (`ledger.planned_assets`).
+Nearly all items are new. They and their assets are inserted together, with one statement per table. A known
+item is planned by itself, based on its rows in the ledger: `ledger.known_assets` decides what becomes of its
+assets. A failed asset whose name was taken gets a path of the current layout when it is fetched again.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.digests import text_digest
+from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs, walk_state
-from stacpull.ledger.compact import HrefForms, href_of, item_directory_of
-from stacpull.ledger.database import exists, number, rows_with, transaction
-from stacpull.ledger.known_assets import KnownAsset
-from stacpull.ledger.outcomes import ITEM_FAILURE, put_failure, renew_document, update_item_states
-from stacpull.ledger.planned_assets import (
-    AssetPlanner,
-    ItemRow,
-    PlanResult,
-    always_present,
-    reject_duplicates,
+from stacpull.ledger.compact import (
+    OTHER_DIRECTORY,
+    UNOWNED,
+    HrefForms,
+    href_of,
+    item_directory_of,
+    stored_name,
+    true_name,
+)
+from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with, transaction
+from stacpull.ledger.known_assets import (
+    KnownAsset,
+    Replanned,
+    encoded_checksum,
+    replan,
+    version_to_confirm,
+)
+from stacpull.ledger.outcomes import (
+    ITEM_FAILURE,
+    failed_state,
+    put_failure,
+    renew_document,
+    update_item_states,
 )
 from stacpull.ledger.runs import asset_counters, selection_of
-from stacpull.ledger.schema import DAMAGED, OF_SEVERAL, WRITTEN
+from stacpull.ledger.schema import (
+    DAMAGED,
+    OF_SEVERAL,
+    OWN_DIRECTORY,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    STATE_RESERVED,
+    WRITTEN,
+)
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import ItemFailure, ItemId, PlannedItem, Unread, path_in_dest
+from stacpull.models import (
+    Asset,
+    Failure,
+    FailureKind,
+    ItemFailure,
+    ItemId,
+    Job,
+    PlannedItem,
+    Unread,
+    path_in_dest,
+)
 from stacpull.planning.item_plan import item_document_name
-from stacpull.redact import Secrets
+from stacpull.planning.names import path_hash
+from stacpull.redact import Secrets, href_hash, is_signed
 
 
 class PlanBatch(msgspec.Struct, frozen=True):
@@ -68,6 +105,32 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """True if the sample is complete with this batch."""
 
 
+class PlanResult(msgspec.Struct):
+    """The result of planning a batch.
+
+    Attributes:
+        jobs: The jobs of assets that must be fetched.
+        failures: Failures while planning: item, asset key ("" for the item itself), reason.
+        new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
+        matched: Primary items that this run planned for the first time.
+        items_failed: What could not be read or planned and was not counted in this run before, minus the
+            source items that were read later in the run.
+        findings: What else the report counts, by the name of its field in `MirrorReport`.
+    """
+
+    jobs: list[Job] = msgspec.field(default_factory=list)
+    failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
+    new_seen: int = 0
+    matched: int = 0
+    items_failed: int = 0
+    findings: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a finding."""
+        if number:
+            self.findings[name] = self.findings.get(name, 0) + number
+
+
 class _EarlierItem(NamedTuple):
     """An item that was in the ledger before the batch."""
 
@@ -97,14 +160,31 @@ class _EarlierItem(NamedTuple):
         return self.is_unread and self.updated is None and not self.written
 
 
-class _BatchItem(NamedTuple):
-    """An item of the current batch."""
+class _BatchItem(msgspec.Struct):
+    """An item of the current batch, and what planning has found about it."""
 
     item: PlannedItem
-    item_row: ItemRow
+    row: int
     parent: int | None
     before: _EarlierItem | None
     """None if it is new."""
+    directory: str = ""
+    """The directory of its JSON."""
+    directory_row: int = OWN_DIRECTORY
+    """Its row, if the item is new."""
+    is_renewed: bool = False
+    """True if an asset is new, an asset is open that was final, or its JSON may be incomplete."""
+    has_changed: bool = False
+    """True if an asset is new, or has another size or checksum."""
+
+
+_Fresh = Sequence[tuple[_BatchItem, Sequence[Asset]]]
+"""New assets by item."""
+
+
+def always_present(_path: str) -> bool:
+    """Return True for every file, for a planner that does not look into DEST."""
+    return True
 
 
 class Planner:
@@ -135,22 +215,22 @@ class Planner:
         self._sample_size = sample_size
         self._secrets = Secrets() if secrets is None else secrets
         self._is_there = is_there
+        self._revalidate = revalidate
+        self._area = runs.area_of(db, run)
         self._same_assets: dict[int, bool] = {}
         self._directories = paths.Directories(db)
         self._forms = HrefForms(db)
         self._collections = Recent[str, int]()
-        self._assets = AssetPlanner(
-            db,
-            run,
-            self._directories,
-            self._secrets,
-            revalidate=revalidate,
-            is_there=is_there,
-            area=runs.area_of(db, run),
-        )
+        self._result = PlanResult()
+        """Of the current batch, like the following."""
+        self._now = 0.0
+        self._has_secrets = True
+        self._unchanged: list[tuple[KnownAsset, bytes | None]] = []
+        """Assets that are done and unchanged, each with the checksum now stated."""
         self._known: dict[ItemId, _EarlierItem] = {}
-        """Items of the current batch that are in the ledger."""
+        """Items that are in the ledger."""
         self._last_item = 0
+        self._last_asset = number(db, "SELECT max(id) FROM assets")
         self._is_walk, self._others = _walks(db, run)
 
     def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
@@ -172,17 +252,18 @@ class Planner:
         Returns:
             The jobs that it opened, and the failures while planning.
         """
-        self._assets.begin(now)
+        self._result, self._now, self._unchanged = PlanResult(), now, []
+        self._has_secrets = bool(self._secrets)
         try:
             with transaction(self._db):
                 self._save(batch, now)
         except BaseException:
             self._forget()
             raise
-        return self._assets.result
+        return self._result
 
     def _save(self, batch: PlanBatch, now: float) -> None:
-        result = self._assets.result
+        result = self._result
         done = asset_counters(self._db, self._run)["assets_done"]
         result.new_seen = self._see(batch.seen) + self._leave_out(batch)
         rows = self._items(batch)
@@ -201,7 +282,7 @@ class Planner:
         self._directories.forget()
         self._forms.forget()
         self._collections.clear()
-        self._assets.forget()
+        self._last_asset = number(self._db, "SELECT max(id) FROM assets")
 
     # --- items of the walk -------------------------------------------------------------------------------
 
@@ -229,32 +310,30 @@ class Planner:
         planned = [found for item in batch.items if (found := self._planned(item)) is not None]
         new = [plan for plan in planned if plan.before is None]
         again = [(plan, plan.before) for plan in planned if plan.before is not None]
-        hashes = self._assets.path_hashes(asset for plan in new for asset in plan.item.assets)
-        directories = self._directories.of_items([plan.item_row.id for plan in new], hashes)
-        new = [
-            one._replace(item_row=one.item_row._replace(directory=path))
-            for one, (_, path) in zip(new, directories, strict=True)
-        ]
-        fresh = [(plan.item_row, asset) for plan in new for asset in plan.item.assets]
-        self._assets.prepare(fresh, hashes)
-        self._insert_items(new, [row for row, _ in directories])
+        fresh = [(one, one.item.assets) for one in new]
+        hashes = _path_hashes(fresh)
+        directories = self._directories.of_items([one.item.id for one in new], hashes)
+        for one, (row, path) in zip(new, directories, strict=True):
+            one.directory_row, one.directory = row, path
+        self._prepare_directories(fresh, hashes)
+        self._insert_items(new)
         if self._has_unread():
             self._drop_stand_ins(planned)
             read = [(one.row,) for _, one in again if one.is_unread]
             self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
-        existing = self._assets.existing([one.item_row.row for one, _ in again])
+        existing = self._existing([one.row for one, _ in again])
         linking = {plan.parent for plan in new}.union(self._labels_of_new(batch.failed_items))
         linking |= {one.parent for one, before in again if before.parent not in (None, one.parent)}
         updates = [
-            self._plan_again(one, before, existing[one.item_row.row], links_more=one.item_row.row in linking)
+            self._plan_again(one, before, existing[one.row], links_more=one.row in linking)
             for one, before in again
         ]
         self._db.executemany(_UPDATE_ITEM, updates)
-        self._assets.keep_unchanged()
-        self._assets.insert(fresh, hashes)
-        for plan in new:
-            self._assets.fail(plan.item_row, plan.item.problems, {})
-        return [row for plan in planned for row in _with_parents(plan.item_row.row, plan.parent, plan.before)]
+        self._keep_unchanged()
+        self._insert_assets(fresh, hashes)
+        for one in new:
+            self._fail_assets(one, {})
+        return [row for one in planned for row in _with_parents(one.row, one.parent, one.before)]
 
     def _list(self, item: PlannedItem) -> None:
         """Count a source item that this run has planned as a primary item, if a page contains it."""
@@ -262,7 +341,7 @@ class Planner:
         if before is None or before.run != self._run or before.is_unread or before.is_primary:
             return
         if item.parent is None:
-            self._assets.result.matched += 1
+            self._result.matched += 1
             self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
             self._known[item.id] = before._replace(listed=1)
 
@@ -290,7 +369,7 @@ class Planner:
     def _planned(self, item: PlannedItem) -> _BatchItem | None:
         """Return an item with its row; None if this run already planned it, through another label item."""
         before = self._known.get(item.id)
-        result = self._assets.result
+        result = self._result
         if before is not None and before.run == self._run:
             if not before.is_unread:
                 return None
@@ -303,8 +382,8 @@ class Planner:
         parent = None if item.parent is None else self._known.get(item.parent)
         row = before.row if before is not None else self._new_row()
         self._remember(item.id, row, before, is_unread=False)
-        item_row = ItemRow(row, item.id, item.href, "" if before is None else before.directory)
-        return _BatchItem(item, item_row, None if parent is None else parent.row, before)
+        directory = "" if before is None else before.directory
+        return _BatchItem(item, row, None if parent is None else parent.row, before, directory)
 
     def _remember(self, item: ItemId, row: int, before: _EarlierItem | None, *, is_unread: bool) -> None:
         """Record that this run has planned an item, or could not read it."""
@@ -316,23 +395,22 @@ class Planner:
         self._last_item += 1
         return self._last_item
 
-    def _insert_items(self, new: Sequence[_BatchItem], directories: Sequence[int]) -> None:
+    def _insert_items(self, new: Sequence[_BatchItem]) -> None:
         """Insert items. They are open until their states are updated."""
-        values = [self._item_values(one, row) for one, row in zip(new, directories, strict=True)]
-        self._db.executemany(_INSERT_ITEM, values)
-        documents = [(plan.item_row.row, plan.item.cleaned) for plan in new if not plan.item.of_collection]
+        self._db.executemany(_INSERT_ITEM, map(self._item_values, new))
+        documents = [(one.row, one.item.cleaned) for one in new if not one.item.of_collection]
         self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents)
 
-    def _item_values(self, one: _BatchItem, directory: int) -> tuple[object, ...]:
+    def _item_values(self, one: _BatchItem) -> tuple[object, ...]:
         item = one.item
         return (
-            one.item_row.row,
+            one.row,
             paths.item_hash(item.id),
             self._collection(item.id.collection),
             item.id.item,
             one.parent,
             self._run,
-            directory,
+            one.directory_row,
             *self._href(item.href, item.id),
             item.updated,
             self._run if self._is_walk else None,
@@ -353,27 +431,23 @@ class Planner:
         Returns:
             The new values of its row.
         """
-        item, row = one.item, one.item_row.row
-        result = self._assets.result
+        item, row = one.item, one.row
+        result = self._result
         item_updated = item.updated != before.updated
-        opened = self._assets.plan_known(
-            one.item_row,
-            item,
-            existing,
-            item_updated=item_updated,
-            fresh_is_change=self._chose_same_assets(before.run),
+        self._plan_known_assets(
+            one, existing, item_updated=item_updated, fresh_is_change=self._chose_same_assets(before.run)
         )
         lost = before.written == WRITTEN and not self._is_there(
             path_in_dest(before.directory, item_document_name(item.id))
         )
         result.count("files_lost", lost)
         renewed = (
-            opened.any or item_updated or lost or links_more or before.is_new or before.written == DAMAGED
+            one.is_renewed or item_updated or lost or links_more or before.is_new or before.written == DAMAGED
         )
         if renewed:
             self._note_unchecked(item, existing, item_updated=item_updated)
         if not item.of_collection:
-            result.count("items_changed", (item_updated or opened.changed) and not before.is_new)
+            result.count("items_changed", (item_updated or one.has_changed) and not before.is_new)
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
@@ -405,9 +479,9 @@ class Planner:
             found = self._db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
-                (plan.parent, self._cut(plan.item_row.href), plan.item_row.row),
+                (plan.parent, self._cut(plan.item.href), plan.row),
             ).fetchall()
-            self._assets.result.items_failed -= sum(run == self._run for _, run in found)
+            self._result.items_failed -= sum(run == self._run for _, run in found)
             rows = [(row,) for row, _ in found]
             self._db.executemany("DELETE FROM failures WHERE item = ?", rows)
             self._db.executemany("DELETE FROM items WHERE id = ?", rows)
@@ -432,10 +506,273 @@ class Planner:
             )
         self._remember(failed.id, row, before, is_unread=True)
         put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
-        result = self._assets.result
+        result = self._result
         result.items_failed += 1
         result.failures.append((failed.id, "", failed.failure))
         return _with_parents(row, above, before)
+
+    # --- known assets ------------------------------------------------------------------------------------
+
+    def _existing(self, items: Sequence[int]) -> dict[int, dict[str, KnownAsset]]:
+        """Return the asset rows of these items, by item and key."""
+        found: dict[int, dict[str, KnownAsset]] = {item: {} for item in items}
+        for row in rows_with(self._db, _EXISTING, items):
+            found[row[0]][row[1]] = KnownAsset._make(row[2:])
+        return found
+
+    def _plan_known_assets(
+        self,
+        one: _BatchItem,
+        known: Mapping[str, KnownAsset],
+        *,
+        item_updated: bool,
+        fresh_is_change: bool,
+    ) -> None:
+        """Plan the assets of a known item; `_keep_unchanged` completes the planning for a batch.
+
+        Args:
+            one: The item.
+            known: Its asset rows in the ledger.
+            item_updated: True if its `updated` changed: assets that no checksum proves are revalidated.
+            fresh_is_change: True if an unknown asset is new at the source; False if the previous run did not
+                select it.
+        """
+        item = one.item
+        # a collection without `updated` may have changed
+        item_may_have_changed = item_updated or (item.of_collection and item.updated is None)
+        for key in item.expanded_prefixes:
+            self._drop_unfetched(one, key, known.get(key))
+        fresh: list[Asset] = []
+        for asset in item.assets:
+            old = known.get(asset.key)
+            if old is None:
+                fresh.append(asset)
+                continue
+            is_lost = self._is_lost(one, asset.key, old)
+            self._result.count("files_lost", is_lost)
+            replanned = replan(
+                old,
+                asset,
+                is_lost=is_lost,
+                item_updated=item_updated or old.unchecked,
+                may_have_changed=item_may_have_changed or old.unchecked,
+                revalidate=self._revalidate,
+                area=self._area,
+            )
+            one.is_renewed |= old.unchecked
+            if replanned.state == STATE_DONE:
+                self._unchanged.append((old, encoded_checksum(asset.checksum)))
+            elif replanned.state >= STATE_FAILED:
+                self._leave_failed(one, asset, old)
+            else:
+                self._reopen(one, asset, old, replanned)
+        if fresh:
+            hashes = _path_hashes([(one, fresh)])
+            self._prepare_directories([(one, fresh)], hashes)
+            self._insert_assets([(one, fresh)], hashes)
+            one.is_renewed, one.has_changed = True, one.has_changed or fresh_is_change
+        added = (problem for problem in item.problems if problem.key not in known)
+        # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+        one.is_renewed |= any(problem.failure.kind is not FailureKind.ITEM for problem in added)
+        self._fail_assets(one, known)
+
+    def _is_lost(self, one: _BatchItem, key: str, old: KnownAsset) -> bool:
+        """Return True if an asset is done and its file is missing in DEST."""
+        if old.state != STATE_DONE or old.name is None:
+            return False
+        directory = one.directory if old.directory is None else old.directory
+        return not self._is_there(path_in_dest(directory, true_name(old.name, directory, key)))
+
+    def _keep_unchanged(self) -> None:
+        """Assign the assets of the batch that are done and unchanged to this run."""
+        for some in pieces([old.row for old, _ in self._unchanged if old.run != self._run]):
+            taken_over = f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})"
+            self._db.execute(taken_over, (self._run, *some))
+        newly = [(now, old.row) for old, now in self._unchanged if now is not None and now != old.stated]
+        self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
+        self._db.executemany(_CHECKED, [(old.row,) for old, _ in self._unchanged if old.unchecked])
+
+    def _leave_failed(self, one: _BatchItem, asset: Asset, old: KnownAsset) -> None:
+        """Leave an asset failed, for `retry` with its newest href."""
+        self._locate(one, asset, old)
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.previous_digest))
+        self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
+
+    def _reopen(self, one: _BatchItem, asset: Asset, old: KnownAsset, new: Replanned) -> None:
+        """Make a known asset pending."""
+        directory, name = self._locate(one, asset, old)
+        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, new.previous_digest))
+        self._db.execute(
+            f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
+            "sha256 = NULL, etag = ? WHERE id = ?",
+            (
+                self._run,
+                new.generation,
+                encoded_checksum(asset.checksum),
+                href_hash(asset.href),
+                new.etag,
+                old.row,
+            ),
+        )
+        if old.state == STATE_RESERVED:
+            self._db.execute("DELETE FROM reservations WHERE asset = ?", (old.row,))
+        if old.unchecked:
+            self._db.execute(_CHECKED, (old.row,))
+        job = self._job(old.row, one, new.generation, asset, directory, name)
+        self._result.jobs.append(replace(job, version_in_dest=version_to_confirm(old, asset, new.etag)))
+        one.is_renewed |= old.state >= STATE_DONE
+        one.has_changed |= new.has_changed
+
+    def _locate(self, one: _BatchItem, asset: Asset, old: KnownAsset) -> tuple[str, str | None]:
+        """Return the directory and name of a known asset. One that never had a name gets the planned one."""
+        if old.name is not None and not old.name.startswith(UNOWNED):
+            directory = one.directory if old.directory is None else old.directory
+            return directory, true_name(old.name, directory, asset.key)
+        directory_id, directory = self._directories.of_asset(asset.directory, one.directory)
+        name = None if asset.name is None else UNOWNED + asset.name
+        self._db.execute(
+            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
+        )
+        return directory, asset.name
+
+    def _drop_unfetched(self, one: _BatchItem, key: str, old: KnownAsset | None) -> None:
+        """Delete an asset that was not fetched and that its item no longer lists.
+
+        If an earlier version is in place, that stays. Fetched assets stay even if they are no longer listed.
+        """
+        if old is None or old.state in (STATE_RESERVED, STATE_DONE):
+            return
+        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.row, key))
+        drop_open(self._db, old.row, old.previous_digest, self._run)
+        one.is_renewed = True
+
+    # --- new assets --------------------------------------------------------------------------------------
+
+    def _prepare_directories(self, fresh: _Fresh, hashes: Sequence[int | None]) -> None:
+        """Look up or create the directories of new assets whose paths have these hashes."""
+        others = {
+            asset.directory for one, assets in fresh for asset in assets if asset.directory != one.directory
+        }
+        self._directories.prepare(others, hashes)
+
+    def _insert_assets(self, fresh: _Fresh, hashes: Sequence[int | None]) -> None:
+        """Insert rows for new assets, and add jobs for those whose name is free."""
+        rows: list[tuple[object, ...]] = []
+        opens: list[tuple[object, ...]] = []
+        claims: list[tuple[int, int]] = []
+        jobs: list[Job] = []
+        row, next_hash = self._last_asset, iter(hashes)
+        for one, assets in fresh:
+            last = None
+            for asset in assets:
+                name, wanted, name_hash = asset.name, asset.directory, next(next_hash)
+                if wanted != last:
+                    directory_row, directory = self._directories.of_asset(wanted, one.directory)
+                    last = wanted
+                row += 1
+                stored = None
+                if name is not None and name_hash is not None:
+                    stored = stored_name(name, directory, asset.key)
+                    own = name_hash if directory == wanted else path_hash(path_in_dest(directory, name))
+                    claims.append((own, row))
+                rows.append(self._asset_row(row, one, asset, STATE_PENDING, directory_row, stored))
+                opens.append(self._open_row(row, asset, None))
+                jobs.append(self._job(row, one, 0, asset, directory, name))
+        self._last_asset = row
+        taken = paths.own_all(self._db, claims)
+        if taken:
+            rows = [one for one in rows if one[0] not in taken]
+            opens = [one for one in opens if one[0] not in taken]
+        insert_rows(self._db, _INTO_ASSETS, rows)
+        insert_rows(self._db, _INTO_OPEN, opens)
+        if not taken:
+            self._result.jobs += jobs
+            return
+        planned = [(one, asset) for one, assets in fresh for asset in assets]
+        for (one, asset), job in zip(planned, jobs, strict=True):
+            if job.row in taken:
+                self._insert_renamed(one, asset, job)
+            else:
+                self._result.jobs.append(job)
+
+    def _insert_renamed(self, one: _BatchItem, asset: Asset, job: Job) -> None:
+        """Insert a new asset whose folded name is taken. It gets another name, or fails."""
+        name = job.name or ""
+        claim = paths.claim(self._db, job.row, job.directory, name)
+        directory_id, _ = self._directories.of_asset(asset.directory, one.directory)
+        stored = UNOWNED + name if claim.failure else stored_name(claim.name, job.directory, asset.key)
+        state = STATE_FAILED if claim.failure else STATE_PENDING
+        self._db.execute(_INSERT_ASSET, self._asset_row(job.row, one, asset, state, directory_id, stored))
+        self._db.execute(_INSERT_OPEN, self._open_row(job.row, asset, None))
+        if claim.failure is not None:
+            self._failed_now(one, asset.key, claim.failure)
+            return
+        paths.own(self._db, job.row, claim)
+        self._result.jobs.append(replace(job, name=claim.name))
+
+    def _asset_row(
+        self, row: int, one: _BatchItem, asset: Asset, state: int, directory: int, name: str | None
+    ) -> tuple[object, ...]:
+        origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
+        return row, one.row, asset.key, state, 0, self._run, directory, name, origin, stated
+
+    def _open_row(self, row: int, asset: Asset, previous_digest: bytes | None) -> tuple[object, ...]:
+        href, stale, alternates = asset.href, 0, None
+        if "?" in href or "@" in href or asset.alternates or self._has_secrets:
+            cut = self._secrets.cut
+            if asset.alternates:
+                alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
+            stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
+            href = cut(href)
+        template, media_type = asset.name_template, asset.media_type
+        return row, href, stale, template, asset.size, media_type, alternates, previous_digest
+
+    def _job(
+        self, row: int, one: _BatchItem, generation: int, asset: Asset, directory: str, name: str | None
+    ) -> Job:
+        return Job(
+            row,
+            one.row,
+            generation,
+            asset.key,
+            asset.href,
+            one.item.href,
+            directory,
+            name,
+            asset.name_template,
+            asset.size,
+            asset.checksum,
+            asset.media_type,
+            alternates=asset.alternates,
+            unready=asset.unready,
+            clip=self._area is not None,
+        )
+
+    # --- assets that cannot be fetched -------------------------------------------------------------------
+
+    def _fail_assets(self, one: _BatchItem, existing: Mapping[str, KnownAsset]) -> None:
+        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
+        for problem in one.item.problems:
+            old, state = existing.get(problem.key), failed_state(problem.failure)
+            if old is None:
+                self._last_asset += 1
+                values = (self._last_asset, one.row, problem.key, state, 0, self._run, *(None,) * 4)
+                self._db.execute(_INSERT_ASSET, values)
+                self._failed_now(one, problem.key, problem.failure)
+                continue
+            state = STATE_DONE if old.state == STATE_DONE else state
+            self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
+            if old.state >= STATE_FAILED:
+                self._note_failure(one, problem.key, problem.failure)
+            elif old.state != STATE_DONE:
+                self._failed_now(one, problem.key, problem.failure)
+
+    def _failed_now(self, one: _BatchItem, key: str, failure: Failure) -> None:
+        self._note_failure(one, key, failure)
+        self._result.failures.append((one.item.id, key, failure))
+
+    def _note_failure(self, one: _BatchItem, key: str, failure: Failure) -> None:
+        put_failure(self._db, one.row, key, failure.scrubbed(self._secrets), 1, self._now)
 
     # --- values of rows ----------------------------------------------------------------------------------
 
@@ -465,9 +802,9 @@ class Planner:
             return OF_SEVERAL
         return self._run
 
-    def _href_of(self, item_row: int) -> str | None:
+    def _href_of(self, item: int) -> str | None:
         kept: str | None = self._db.execute(
-            f"SELECT {href_of()} FROM items i WHERE i.id = ?", (item_row,)
+            f"SELECT {href_of()} FROM items i WHERE i.id = ?", (item,)
         ).fetchone()[0]
         return kept
 
@@ -485,7 +822,7 @@ class Planner:
         return found
 
     def _count(self, batch: PlanBatch, skipped: int) -> None:
-        result = self._assets.result
+        result = self._result
         self._db.execute(
             _COUNT_RUN,
             {
@@ -535,6 +872,32 @@ _COUNT_RUN = (
     "items_unseen) WHERE id = :run"
 )
 
+_EXISTING = (
+    f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
+    "a.etag, a.origin, a.stated, o.previous_digest, u.asset IS NOT NULL, c.area, c.source_size FROM assets a "
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} "
+    "LEFT JOIN unchecked u ON u.asset = a.id LEFT JOIN clips c ON c.asset = a.id WHERE a.item IN ({marks})"
+)
+_CHECKED = "DELETE FROM unchecked WHERE asset = ?"
+_INTO_ASSETS = (
+    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, origin, stated) VALUES "
+)
+_INSERT_ASSET = f"{_INTO_ASSETS} (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INTO_OPEN = (
+    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name_template, size, media_type, alternates, "
+    "previous_digest) VALUES "
+)
+_INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _path_hashes(fresh: _Fresh) -> list[int | None]:
+    """Return the hash of the path of each new asset, None where the path is not known yet."""
+    return [
+        None if asset.name is None else path_hash(path_in_dest(asset.directory, asset.name))
+        for _, assets in fresh
+        for asset in assets
+    ]
+
 
 def _ids_in(batch: PlanBatch) -> set[ItemId]:
     """Return the IDs of all items in a batch."""
@@ -561,3 +924,39 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
 def seen_hash(item: ItemId) -> int:
     """Return the key of an item in the table of items seen by the current walk, matched or not."""
     return text_digest(f"{item.collection}\0{item.item}")
+
+
+def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
+    """Delete an open asset. If an earlier version of it is in place, that stays, as done.
+
+    Args:
+        db: The ledger.
+        row: The asset.
+        previous: The digest of the version in place, empty if it is unknown; None if there is none,
+            also because its file was lost. Its ETag is unknown.
+        run: The run that the version in place counts for.
+    """
+    if previous is not None:
+        db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+        db.execute(
+            f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
+            "WHERE id = ?",
+            (run, previous or None, row),
+        )
+        return
+    paths.disown(db, row)
+    db.execute("DELETE FROM assets WHERE id = ?", (row,))
+
+
+def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:
+    """Reject two assets with the same key: the key identifies the row.
+
+    Raises:
+        StacpullError: Two assets have the same key.
+    """
+    if len({asset.key for asset in assets}) != len(assets):
+        twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
+        raise StacpullError(
+            f"Asset {twice!r} of item {item.item} of {item.collection} was planned twice: this is a "
+            "bug in stacpull, please report it. --exclude-asset leaves such assets out."
+        )
