@@ -35,7 +35,6 @@ from stacpull.net.logins.profile import (
     HostLogin,
     HostPattern,
     Key,
-    Values,
     is_address,
     keys_of,
 )
@@ -323,7 +322,7 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
         return
     texts = {key: _filled(setting, environ) for key, setting in table.values.items()}
     sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
-    for hosts, kind in kind_class(table.kind).logins(Values(table.hosts, texts, netrc)):
+    for hosts, kind in kind_class(table.kind).logins(table.hosts, texts, netrc):
         yield HostLogin(table.name, hosts, kind, sources)
 
 

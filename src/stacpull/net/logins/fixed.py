@@ -10,11 +10,12 @@ import attrs
 from stacpull.arguments import field_name, named
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.login import Attached, Login
-from stacpull.net.logins.profile import HostPattern, LoginKind, Values, basic, login_key
+from stacpull.net.logins.profile import HostPattern, LoginKind, basic, login_key
 from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
+    from stacpull.net.logins.netrc import Netrc
     from stacpull.net.logins.registry import Logins
 
 
@@ -101,8 +102,11 @@ class NetrcEntries(Fixed):
         return hosts[0].host
 
     @classmethod
-    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        for host, entry in values.netrc.below(values.hosts):
+    def logins(
+        cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
+    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        del texts
+        for host, entry in netrc.below(hosts):
             yield (host,), UserPassword(*entry)
 
 

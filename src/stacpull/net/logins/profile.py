@@ -138,17 +138,6 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
     }
 
 
-class Values(msgspec.Struct, frozen=True):
-    """The values of a `[login.NAME]` table, with its variables replaced."""
-
-    hosts: tuple[HostPattern, ...]
-    texts: Mapping[str, str]
-    netrc: Netrc
-
-    def __repr__(self) -> str:
-        return f"<Values of {', '.join(self.texts)}>"
-
-
 def basic(user: Secret, password: Secret | None) -> Secret:
     """Return the `Authorization` of user and password (RFC 7617)."""
     pair = f"{user.reveal()}:{password.reveal() if password else ''}"
@@ -177,11 +166,20 @@ class LoginKind:
         return None
 
     @classmethod
-    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield the logins described by `values`, each with its hosts; none without an entry in netrc."""
+    def logins(
+        cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
+    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        """Yield the logins of a `[login.NAME]` table, each with its hosts; none if netrc has no entry for it.
+
+        Args:
+            hosts: The hosts of the table.
+            texts: Its other values, by key, with their variables replaced.
+            netrc: The netrc file.
+        """
+        del netrc
         required = {name for name, key in keys_of(cls).items() if key.required}
-        given = {name: text for name, text in values.texts.items() if text or name in required}
-        yield values.hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
+        given = {name: text for name, text in texts.items() if text or name in required}
+        yield hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

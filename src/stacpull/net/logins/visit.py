@@ -34,7 +34,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
-from stacpull.net.logins.profile import HostPattern, LoginKind, Values, basic, login_key
+from stacpull.net.logins.profile import HostPattern, LoginKind, basic, login_key
 from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
@@ -42,6 +42,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
+    from stacpull.net.logins.netrc import Netrc
     from stacpull.net.logins.registry import Logins
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -66,13 +67,15 @@ class Visit(LoginKind):
         return None if "user" in written else HostPattern.read(written["login-host"]).host
 
     @classmethod
-    def logins(cls, values: Values) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        host = cls.netrc_host(values.texts, values.hosts)
-        entry = None if host is None else values.netrc.entry(host)
+    def logins(
+        cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
+    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        host = cls.netrc_host(texts, hosts)
+        entry = None if host is None else netrc.entry(host)
         if entry is not None:
-            yield values.hosts, cls(HostPattern.read(values.texts["login-host"]), *entry)
+            yield hosts, cls(HostPattern.read(texts["login-host"]), *entry)
         elif host is None:
-            yield from super().logins(values)
+            yield from super().logins(hosts, texts, netrc)
 
     @property
     def basic(self) -> Secret:
