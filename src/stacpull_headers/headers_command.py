@@ -19,7 +19,6 @@ from stacpull_headers.text_table import TextTable
 if TYPE_CHECKING:
     from stacpull_headers.headers_report import HeadersReport
 
-_SCOPES = (Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT)
 _UNUSED = (
     "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
     "clip", "dask", "dashboard", "dashboard-token", *parameters.OF_DEST,
@@ -41,7 +40,7 @@ _UNUSED = (
         is_flag=True,
         help="Also store the offset and size of each tile; `export -f kerchunk` reads them from OUT.",
     ),
-    *parameters.options(*_SCOPES, unused=_UNUSED),
+    *parameters.options(Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
     parameters.config(),
     examples=[
         (
@@ -50,7 +49,6 @@ _UNUSED = (
         ),
     ],
     noun="headers",
-    scopes=_SCOPES,
 )
 def headers_command(
     session: CommandSession, source: str, output: Path | None, refresh: bool, tiles: bool

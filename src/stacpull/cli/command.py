@@ -7,7 +7,7 @@ the command's work (`run`) and prints its result (`finish` or `print`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,7 +18,7 @@ from stacpull.cli import printing
 from stacpull.cli.entry import mark_begun
 from stacpull.cli.parameters import FIXED, OptionParameter
 from stacpull.cli.printing import Verbosity
-from stacpull.config.options import GROUPS, OPTIONS, Scope
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Scope
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import UsageError
 
@@ -219,7 +219,6 @@ def command(
     *params: click.Parameter,
     examples: Sequence[str] = (),
     noun: str = "files",
-    scopes: Iterable[Scope] = Scope,
     continues: bool = False,
     takes_buckets: bool = False,
     source: Callable[[Mapping[str, Any]], str | None] = lambda own: own.get("source"),
@@ -230,26 +229,27 @@ def command(
 
     Args:
         name: The name of the command.
-        params: Its parameters: options of the table (`cli.parameters`), and parameters of its own.
+        params: Its parameters: options of the table (`cli.parameters`), and parameters of its own. It reads
+            all options with the scopes of these from a config file and the environment.
         examples: Command lines without `stacpull`.
         noun: What the display calls assets.
-        scopes: Which options it takes, from a config file and the environment too.
         continues: True if it continues a run: options that the run keeps are refused.
         takes_buckets: True if it takes the URL of a bucket as DEST. Others get its work directory instead.
         source: Returns SOURCE from its own parameters, for the credentials of a service known by name.
     """
     own = [str(param.name) for param in params if not isinstance(param, OptionParameter)]
+    scopes = frozenset(_scopes(params)).difference(FIXED if continues else ())
 
     def decorate(function: Callable[..., int | None]) -> Command:
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
             if isinstance(mine.get("dest"), str) and not takes_buckets:
-                mine["dest"] = _work_directory(mine["dest"], raw, frozenset(scopes))
+                mine["dest"] = _work_directory(mine["dest"], raw, scopes)
             if continues:
                 _refuse_fixed(raw, str(context.info_name))
             known = source(mine)
-            given = given_by(context, raw, source=known, scopes=frozenset(scopes))
+            given = given_by(context, raw, source=known, scopes=scopes)
             session = CommandSession(context, given, noun, known)
             try:
                 return function(session, **mine)
@@ -260,6 +260,14 @@ def command(
         return Command(name, callback=callback, params=list(params), help=help_, examples=examples)
 
     return decorate
+
+
+def _scopes(params: Iterable[click.Parameter]) -> Iterator[Scope]:
+    """Yield the scopes of the options of the table that are among the parameters."""
+    for param in params:
+        option = BY_NAME.get(str(param.name).replace("_", "-"))
+        if option is not None and isinstance(param, OptionParameter):
+            yield option.scope
 
 
 def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope]) -> Path:

@@ -12,7 +12,6 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.mirror_command import run_mirroring
 from stacpull.cli.summary import mirror_lines, resumed_nothing
-from stacpull.config.options import Scope
 from stacpull.reports import MirrorReport
 
 
@@ -27,7 +26,6 @@ def _source_of(own: Mapping[str, Any]) -> str:
     "resume",
     *parameters.of_a_started_run(),
     examples=["resume s2"],
-    scopes=(Scope.TRANSFER, Scope.OUTPUT),
     continues=True,
     source=_source_of,
 )
@@ -50,7 +48,6 @@ def resume(session: CommandSession, dest: Path) -> int:
     *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
     click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
-    scopes=(Scope.TRANSFER, Scope.OUTPUT),
     continues=True,
     source=_source_of,
 )

@@ -17,7 +17,6 @@ from stacpull.events import Damage, Event
 from stacpull.plurals import count
 from stacpull.reports import RebuildReport, VerifyReport
 
-_SCOPES = (Scope.TRANSFER, Scope.OUTPUT)
 _MOST_UNKNOWN = 10
 """Unknown files that get a line each, unless -v is given or they are damage."""
 
@@ -32,7 +31,8 @@ _MOST_UNKNOWN = 10
     ),
     click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
     *parameters.options(
-        *_SCOPES,
+        Scope.TRANSFER,
+        Scope.OUTPUT,
         unused=(
             "revalidate",
             "prune",
@@ -46,7 +46,6 @@ _MOST_UNKNOWN = 10
     ),
     parameters.config(),
     examples=["verify s2", "verify s2 --repair"],
-    scopes=_SCOPES,
 )
 def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
