@@ -24,8 +24,8 @@ BASE = frozenset(
         "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "concurrency",
         "digests", "errors",
         "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
-        "python_process", "redact", "reports", "runtime", "s3_endpoint", "schemes", "selection", "sigv4",
-        "spans", "speed", "spelling", "system", "threads", "urls",
+        "python_process", "redact", "reports", "runtime", "s3_document", "s3_endpoint", "schemes",
+        "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning", "tiff"})

@@ -1,16 +1,23 @@
-"""The endpoint of a bucket.
+"""The endpoint of a bucket, and its correction: a bucket may be in another region than a request was sent to.
 
-Source: Amazon S3 User Guide, "Virtual hosting of buckets".
+Source: Amazon S3 User Guide, "Virtual hosting of buckets"; Amazon S3 API Reference, "Error responses".
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from stacpull.hosts import default_port
+from stacpull.s3_document import read_document
 
+REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
+"""A valid region. A server may name it, and it becomes part of a host name."""
+DEFAULT_REGION: Final = "us-east-1"
+CORRECTABLE: Final = frozenset({301, 307, 400})
+"""Statuses of replies to requests that were sent to another region, or signed with expired credentials."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -49,3 +56,21 @@ def endpoint_of(
     else:
         base += quote(bucket, safe="-_.~") + "/"
     return Endpoint(f"{scheme}://{host}", host, base, region)
+
+
+class Correction(NamedTuple):
+    """What to correct after a rejection: the region, or expired credentials."""
+
+    region: str | None = None
+    expired: bool = False
+
+
+def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> Correction | None:
+    """Return what to correct in the request that was sent to `region`, None to accept the response."""
+    if status not in CORRECTABLE:
+        return None
+    stated = read_document(body).fields if body else {}
+    named = headers.get("x-amz-bucket-region") or stated.get("Region", "")
+    if named != region and REGION.fullmatch(named):
+        return Correction(region=named)
+    return Correction(expired=True) if stated.get("Code") == "ExpiredToken" else None

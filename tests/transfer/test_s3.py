@@ -23,10 +23,10 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.redact import href_hash
-from stacpull.s3_endpoint import endpoint_of
+from stacpull.s3_endpoint import Correction, correction_of, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.s3_transport import Correction, S3Transport, correction_of, may_sign, split_s3_url
+from stacpull.transfer.s3_transport import S3Transport, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})

@@ -1,20 +1,18 @@
 """List the objects under a prefix of an S3 bucket: all pages of ListObjectsV2.
 
-Source: Amazon S3 API Reference, ListObjectsV2. Keys are requested URL-encoded (`encoding-type=url`), because
-XML 1.0 cannot represent all characters of a key. A server that ignores this does not repeat `EncodingType` in
-its response, and its keys are not decoded.
+Source: Amazon S3 API Reference, ListObjectsV2.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote_plus
-from xml.etree import ElementTree as ET
+from urllib.parse import quote
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.prefixes import ListedObject
+from stacpull.s3_document import read_document
 from stacpull.transfer.s3_transport import split_s3_url
 
 MOST_OBJECTS: Final = 100_000
@@ -27,10 +25,6 @@ _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 _MOST_DIGITS: Final = 18
 """Digits of a size in bytes that SQLite and Parquet can store."""
-_FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
-_OBJECT_FIELDS: Final = frozenset({"Key", "Size"})
-_OBJECT_DEPTH: Final = 3
-"""The depth of `<Key>` in `<ListBucketResult><Contents><Key>`."""
 
 
 class ListedPage(NamedTuple):
@@ -83,78 +77,19 @@ def listed_page(document: bytes) -> ListedPage | None:
     Returns:
         The page, or None if the document is not a listing.
     """
-    reader = _ListingReader()
-    parser = ET.XMLParser(target=reader)  # noqa: S314 - the reader refuses declarations and builds no tree
-    try:
-        parser.feed(document)
-        parser.close()
-    except (ET.ParseError, ValueError, LookupError):  # LookupError: unknown encoding
+    listed = read_document(document)
+    if listed.root != "ListBucketResult" or not listed.is_whole:
         return None
-    if reader.root != "ListBucketResult":
-        return None
-    encoded = reader.fields.get("EncodingType", "").strip() == "url"
     objects = []
-    for found in reader.objects:
-        key, size = found.get("Key", ""), found.get("Size", "").strip()
-        if not key or not size.isdecimal() or len(size) > _MOST_DIGITS:
-            return None
-        name = unquote_plus(key) if encoded else key
-        if len(name) > _LONGEST_KEY:
+    for found in listed.records.get("Contents", ()):
+        name, size = listed.name(found), found.get("Size", "")
+        if not name or not size.isdecimal() or len(size) > _MOST_DIGITS or len(name) > _LONGEST_KEY:
             return None
         objects.append(ListedObject(name, int(size)))
-    more = reader.fields.get("IsTruncated", "").strip().lower() == "true"
-    token = reader.fields.get("NextContinuationToken", "").strip()
-    if more and not token:
+    token = listed.fields.get("NextContinuationToken", "")
+    if listed.is_truncated and not token:
         return None
-    return ListedPage(tuple(objects), token if more else None)
-
-
-class _ListingReader:
-    """A target for `XMLParser` that keeps the few needed elements and builds no tree."""
-
-    def __init__(self) -> None:
-        self.root = ""
-        self.fields: dict[str, str] = {}
-        self.objects: list[dict[str, str]] = []
-        self._depth = 0
-        self._in_object = False
-        self._text: list[str] | None = None
-
-    def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
-        """Refuse a document type declaration before its content is read."""
-        raise ValueError(f"{name} is declared")
-
-    def start(self, tag: str, _attributes: dict[str, str]) -> None:
-        """Enter an element."""
-        self._depth += 1
-        name = tag.rpartition("}")[2]
-        self._text = None
-        if self._depth == 1:
-            self.root = name
-        elif self._depth == _OBJECT_DEPTH - 1:
-            self._in_object = name == "Contents"
-            if self._in_object:
-                self.objects.append({})
-            elif name in _FIELDS:
-                self._text = []
-        elif self._depth == _OBJECT_DEPTH and self._in_object and name in _OBJECT_FIELDS:
-            self._text = []
-
-    def data(self, text: str) -> None:
-        """Add text to the current element."""
-        if self._text is not None:
-            self._text.append(text)
-
-    def end(self, tag: str) -> None:
-        """Leave an element; of several with the same name, the first is kept."""
-        if self._text is not None:
-            kept = self.objects[-1] if self._depth == _OBJECT_DEPTH else self.fields
-            kept.setdefault(tag.rpartition("}")[2], "".join(self._text))
-            self._text = None
-        self._depth -= 1
-
-    def close(self) -> None:
-        """Do nothing; the parser requires this method."""
+    return ListedPage(tuple(objects), token if listed.is_truncated else None)
 
 
 async def _page(client: Client, bucket: str, prefix: str, token: str | None) -> ListedPage:

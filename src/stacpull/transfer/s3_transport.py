@@ -8,8 +8,8 @@ Each request needs three decisions. Each is a pure function here:
 - The signature: `may_sign`. A bucket that a redirect names was not chosen by the user. Requests to it are
   signed (and charged to the user's account) only if the user configured the bucket, its endpoint or a
   profile.
-- The correction: `correction_of`. The response to a wrong region is 301 without Location, or 400; the
-  response to expired credentials is 400. Each is corrected once, and the request is sent again.
+- The correction: `s3_endpoint.correction_of`. The response to a wrong region is 301 without Location, or 400;
+  the response to expired credentials is 400. Each is corrected once, and the request is sent again.
 
 The message of a denied request says what to configure.
 
@@ -21,7 +21,6 @@ Source: Amazon S3 API Reference, GetObject and "Error responses"; S3 User Guide,
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -48,16 +47,20 @@ from stacpull.net.transport import (
     TransferError,
     Transport,
 )
-from stacpull.s3_endpoint import Endpoint, endpoint_of
+from stacpull.s3_document import read_document
+from stacpull.s3_endpoint import (
+    CORRECTABLE,
+    DEFAULT_REGION,
+    REGION,
+    Endpoint,
+    correction_of,
+    endpoint_of,
+)
 from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
 from stacpull.transfer.aws import AwsCredentials
 
-_DEFAULT_REGION = "us-east-1"
-_REGION = re.compile(r"[a-z0-9-]{1,64}")
-"""A valid region. A server may name it, and it becomes part of a host name."""
 _BUCKETS = 64
 """Buckets with prepared requests."""
-_TEACHING = frozenset({301, 307, 400})
 _FORBIDDEN = 403
 
 
@@ -116,13 +119,6 @@ class _PlainGets:
         return Rewritten(endpoint.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
 
 
-class Correction(NamedTuple):
-    """What to correct after a rejection: the region, or expired credentials."""
-
-    region: str | None = None
-    expired: bool = False
-
-
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters.
 
@@ -156,22 +152,6 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
         return False
     configured = settings.endpoint_url is not None or settings.profile is not None
     return not redirected or configured or bucket in options.buckets
-
-
-def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> Correction | None:
-    """Return what to correct in the request that was sent to `region`, None to accept the response."""
-    if status not in _TEACHING:
-        return None
-    named = headers.get("x-amz-bucket-region") or _element(body, b"Region")
-    if named != region and _REGION.fullmatch(named):
-        return Correction(region=named)
-    return Correction(expired=True) if _element(body, b"Code") == "ExpiredToken" else None
-
-
-def _element(body: bytes, name: bytes) -> str:
-    """Return the text of the first element `name` of an S3 error document, or ""."""
-    _, found, rest = body.partition(b"<" + name + b">")
-    return rest.partition(b"<")[0].decode("ascii", "replace").strip() if found else ""
 
 
 class S3Transport:
@@ -278,7 +258,7 @@ class S3Transport:
             try:
                 async with sending as response:
                     is_answered = True
-                    if response.status not in _TEACHING and response.status != _FORBIDDEN:
+                    if response.status not in CORRECTABLE and response.status != _FORBIDDEN:
                         yield RenamedResponse(request.url, response)
                         return
                     refusal = await buffered(request.url, response)
@@ -316,7 +296,7 @@ class S3Transport:
     def _first(self, bucket: str, settings: AwsSettings) -> str:
         """Return the first region to try for `bucket`: the configured one, else the one that items state."""
         hint = self._regions.get(f"s3://{bucket}", "")
-        return settings.region or (hint if _REGION.fullmatch(hint) else _DEFAULT_REGION)
+        return settings.region or (hint if REGION.fullmatch(hint) else DEFAULT_REGION)
 
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         """Store the region of `bucket` and return its endpoint."""
@@ -402,4 +382,4 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
 
 def _is_denial(refusal: BufferedResponse) -> bool:
     """Return True if a rejection states no other reason than that access is denied."""
-    return not refusal.body or _element(refusal.body, b"Code") == "AccessDenied"
+    return not refusal.body or read_document(refusal.body).fields.get("Code") == "AccessDenied"
