@@ -55,10 +55,6 @@ BUILT_AT_RUN_TIME = {
 EXAMPLES: dict[str, str] = {
     "proxies.py:_WITH_PORT": "[::1]:8801",
     "store/worker_parts.py:_NAME": "0123456789abcdef.here",
-    "store/multipart.py:_ETAG": "<ETag>&quot;abc-1&quot;</ETag>",
-    "store/multipart.py:_UPLOAD_ID": "<UploadId>2~abc-1</UploadId>",
-    "store/s3_bucket.py:KEY": "<Key>a/b</Key>",
-    "store/s3_bucket.py:_IS_TRUNCATED": "<IsTruncated>true</IsTruncated>",
     "catalog/collection.py:_CURRENT": "1.0.0",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",
@@ -137,7 +133,7 @@ EXAMPLES: dict[str, str] = {
     "transfer/local.py:_RANGE": "bytes=0-12",
     "transfer/checks.py:_MARKUP": " \t\n<html>",
     "s3_endpoint.py:_HOST_LIKE": "a-bucket-0",
-    "transfer/s3_transport.py:_REGION": "eu-central-1",
+    "s3_endpoint.py:REGION": "eu-central-1",
     "urls.py:_UNSAFE": "a b",
 }
 

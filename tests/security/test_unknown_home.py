@@ -12,7 +12,7 @@ from stacpull.config.options import S3Options
 from stacpull.config.profiles import find_profile, profile_names
 from stacpull.models import BucketLocation
 from stacpull.net.logins.netrc import Netrc
-from stacpull.store.s3_bucket import S3Bucket
+from stacpull.store.bucket_service import BucketService
 from stacpull.transfer.aws import AwsCredentials
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"
@@ -65,6 +65,6 @@ def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.Monk
 
 
 def test_no_aws_keys_are_read_for_a_bucket() -> None:
-    session = S3Bucket(BucketLocation("bucket")).session
+    session = BucketService(BucketLocation("bucket")).session
     assert session.get_credentials() is None
     assert session.get_config_variable("region") is None

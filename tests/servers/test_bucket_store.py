@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
-from tests.servers.buckets import REGION, Bucket, Keys
+from tests.servers.buckets import REGION, Bucket, Keys, intercept, refusal
 from tests.servers.moto_server import Moto
 from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.rclone import KEYS, rclone
@@ -27,9 +26,9 @@ from tests.store.store_contract import Reopen, StoreContract, paths, put
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, FailureKind
 from stacpull.store import bucket as module
-from stacpull.store import bucket_requests, multipart, s3_bucket
+from stacpull.store import bucket_requests, multipart
 from stacpull.store.bucket import BucketStore
-from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
+from stacpull.store.bucket_requests import ObjectReply, ObjectRequest, Requests
 from stacpull.store.protocol import FileState, Placement, Store
 
 LONG = bytes(range(256)) * (12 << 12)
@@ -42,16 +41,12 @@ def sent_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(multipart, "FILE_PIECE", 5 << 20)
     monkeypatch.setattr(multipart, "_AT_ONCE", 2)
     sent: list[int] = []
-    bucket = store.bucket  # type: ignore[attr-defined]
-    send = bucket.send
 
-    def count(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-        queries = [one.query for one in requests if one.query.startswith("partNumber=")]
-        sent.extend(int(query.removeprefix("partNumber=").split("&")[0]) for query in queries)
-        replies: Sequence[ObjectReply | None] = send(requests, what)
-        return replies
+    def count(request: ObjectRequest) -> None:
+        if request.query.startswith("partNumber="):
+            sent.append(int(request.query.removeprefix("partNumber=").split("&")[0]))
 
-    monkeypatch.setattr(bucket, "send", count)
+    intercept(cast("BucketStore", store), monkeypatch, count)
     return sent
 
 
@@ -62,57 +57,46 @@ def notes_of(work: Path) -> list[Path]:
 
 def break_off(store: Store, data: bytes) -> None:
     """Begin to store a long part as `c/long`; its first two pieces are stored."""
-    bucket = store.bucket  # type: ignore[attr-defined]
-    send = bucket.send
 
-    def breaks_off(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-        if any(one.query.startswith("partNumber=3") for one in requests):
+    def breaks_off(request: ObjectRequest) -> None:
+        if request.query.startswith("partNumber=3"):
             raise KeyboardInterrupt
-        replies: Sequence[ObjectReply | None] = send(requests, what)
-        return replies
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket, "send", breaks_off)
+        intercept(cast("BucketStore", store), patch, breaks_off)
         with pytest.raises(KeyboardInterrupt):
             put(store, "c/long", data)
 
 
-def reads_by_boto3(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str], int]:
+def ranges_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str], int]:
     """Read a long object, and its end once more.
 
     Returns:
-        How many ranges were requested directly, the ranges of boto3's requests, and the longest single read
-        of their bodies.
+        How many ranges were requested, the ranges of streams, and the longest single read of a stream.
     """
     assert put(store, "c/long", LONG) is None
-    bucket = store.bucket  # type: ignore[attr-defined]
-    send, get_object, read = bucket.send, bucket.s3.get_object, StreamingBody.read
-    direct: list[ObjectRequest] = []
-    opened: list[str] = []
-    sizes: list[int] = []
+    read = StreamingBody.read
+    ranges: list[str] = []
+    streams: list[str] = []
+    sizes: list[int] = [0]
 
-    def sends(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-        direct.extend(one for one in requests if "range" in one.headers)
-        replies: Sequence[ObjectReply | None] = send(requests, what)
-        return replies
-
-    def opens(**arguments: str) -> Any:
-        opened.append(arguments.get("Range", ""))
-        return get_object(**arguments)
+    def note(request: ObjectRequest) -> None:
+        if "range" in request.headers:
+            (streams if request.streamed else ranges).append(request.headers["range"])
 
     def reads(body: StreamingBody, size: int | None = None) -> bytes:
-        sizes.append(len(LONG) if size is None else size)
+        if streams:
+            sizes.append(len(LONG) if size is None else size)
         return read(body, size)
 
-    monkeypatch.setattr(bucket, "send", sends)
-    monkeypatch.setattr(bucket.s3, "get_object", opens)
+    intercept(cast("BucketStore", store), monkeypatch, note)
     monkeypatch.setattr(StreamingBody, "read", reads)
     with store.open("c/long") as file:
         found = b"".join(iter(lambda: file.read(100_000), b""))
         assert found == LONG
         file.seek(9_000_001)
         assert b"".join(iter(lambda: file.read(100_000), b"")) == LONG[9_000_001:]
-    return len(direct), opened, max(sizes)
+    return len(ranges), streams, max(sizes)
 
 
 class BucketContract(StoreContract):
@@ -120,8 +104,8 @@ class BucketContract(StoreContract):
 
     has_directories = False
     is_conditional = True
-    is_through_boto3 = False
-    """True to send every request by boto3, and to keep all parts on the disk."""
+    is_proxied = False
+    """True to send every request as through a proxy, and to keep all parts on the disk."""
     keys: Keys
 
     @pytest.fixture
@@ -145,9 +129,9 @@ class BucketContract(StoreContract):
         opened: list[BucketStore] = []
 
         def reopen() -> Store:
-            store = BucketStore(tmp_path / "work", location, publishes=not self.is_through_boto3)
-            if self.is_through_boto3:
-                store.bucket.requests = None
+            store = BucketStore(tmp_path / "work", location, publishes=not self.is_proxied)
+            if self.is_proxied:
+                store.bucket.service._new_sender = store.bucket.service.reader  # type: ignore[method-assign]
             opened.append(store)
             return store
 
@@ -289,16 +273,19 @@ class TestRadosgw(BucketContract):
         is_stored: bool,
     ) -> None:
         sent_pieces(store, monkeypatch)
-        own: Any = store
-        complete = own.bucket.s3.complete_multipart_upload
+        own = cast("BucketStore", store)
+        request = own.bucket.request
 
-        def lost(**arguments: Any) -> None:
-            if is_stored:
-                complete(**arguments)
-            raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "CompleteMultipartUpload")
+        def lost(given: ObjectRequest, what: str) -> ObjectReply:
+            is_completion = given.method == "POST" and given.query.startswith("uploadId=")
+            if is_completion and is_stored:
+                request(given, what)
+            return request(given, what)  # for a completion that was lost, it is sent again
 
-        monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", lost)
-        monkeypatch.setattr(own.bucket, "document", lambda *_: None)
+        monkeypatch.setattr(own.bucket, "request", lost)
+        if not is_stored:
+            refused = refusal(404, "NoSuchUpload")
+            intercept(own, monkeypatch, lambda one: refused if "<CompleteM" in str(one.body) else None)
         if is_stored:
             assert put(store, "c/long", LONG) is None
             assert store.read("c/long") == LONG
@@ -346,14 +333,15 @@ class TestRadosgw(BucketContract):
         code: str,
     ) -> None:
         sent_pieces(store, monkeypatch)
-        own: Any = store
+        status = 412 if code == "PreconditionFailed" else 409
 
-        def refused(**_: object) -> None:
+        def refused(request: ObjectRequest) -> ObjectReply | None:
+            if "<CompleteM" not in str(request.body):
+                return None
             s3.put_object(Bucket=location.bucket, Key="the/prefix/c/long", Body=b"foreign")
-            raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+            return refusal(status, code)
 
-        monkeypatch.setattr(own.bucket.s3, "complete_multipart_upload", refused)
-        monkeypatch.setattr(own.bucket, "document", lambda *_: None)
+        intercept(cast("BucketStore", store), monkeypatch, refused)
         if code == "PreconditionFailed":
             failure = put(store, "c/long", LONG)
             assert failure is not None
@@ -392,22 +380,20 @@ class TestRadosgw(BucketContract):
         assert (placed, store.state_of("c/a")) == ([None], FileState(3, right))
 
 
-class TestRadosgwThroughBoto3(BucketContract):
-    """What only boto3 can send: through a proxy, for example."""
+class TestRadosgwThroughBotocore(BucketContract):
+    """What the HTTP client of botocore sends: through a proxy."""
 
     keys = OWNER
-    is_through_boto3 = True
+    is_proxied = True
 
     @pytest.fixture
     def url(self, gateway: Radosgw) -> str:
         return gateway.url
 
-    def test_a_long_object_is_read_by_one_request(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        _, opened, longest = reads_by_boto3(store, monkeypatch)
-        assert opened == ["", "bytes=9000001-"]
-        assert longest <= module.READ
+    def test_a_long_object_is_read_by_ranges(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        count, streams, _ = ranges_read(store, monkeypatch)
+        assert count == 2 * 24 - 9_000_001 // (1 << 19)
+        assert streams == []
 
 
 class TestMoto(BucketContract):
@@ -437,13 +423,13 @@ class TestRclone(BucketContract):
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Ranges are requested once."""
-        direct, opened, longest = reads_by_boto3(store, monkeypatch)
-        assert direct == 8
-        assert opened == ["", "bytes=9000001-"]
+        count, streams, longest = ranges_read(store, monkeypatch)
+        assert count == 8
+        assert streams == ["bytes=0-", "bytes=9000001-"]
         assert longest <= module.READ
 
 
-def test_listings_of_boto3_are_read_page_by_page(
+def test_listings_are_read_page_by_page(
     bucket: Bucket,
     gateway: Radosgw,
     tmp_path: Path,
@@ -460,15 +446,21 @@ def test_listings_of_boto3_are_read_page_by_page(
     for number in numbers:
         bucket.s3.upload_part(**place, PartNumber=number, Body=b"x" * number)
     with closing(BucketStore(tmp_path, BucketLocation(bucket.name, "p", gateway.url, REGION))) as store:
-        for operation, limit in (
-            ("ListObjectsV2", "MaxKeys"),
-            ("ListMultipartUploads", "MaxUploads"),
-            ("ListParts", "MaxParts"),
-        ):
-            store.bucket.s3.meta.events.register(
-                f"provide-client-params.s3.{operation}", lambda params, limit=limit, **_: {**params, limit: 2}
-            )
-        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+        send = store.bucket.service.send
+
+        def in_twos(
+            location: BucketLocation, requests: Sequence[ObjectRequest], sender: Requests | None = None
+        ) -> Sequence[ObjectReply | None]:
+            limited = [one._replace(query=f"{one.query}{limit_of(one)}") for one in requests]
+            return send(location, limited, sender)
+
+        def limit_of(request: ObjectRequest) -> str:
+            if request.method != "GET":
+                return ""
+            name = "uploads" if "uploads=" in request.query else "parts" if request.key else "keys"
+            return f"&max-{name}=2"
+
+        monkeypatch.setattr(store.bucket.service, "send", in_twos)
         assert [[entry.path for entry in page] for page in store.walk(frozenset())] == [
             ["1/a", "2/a"],
             ["3/a", "4/a"],
@@ -481,9 +473,8 @@ def test_listings_of_boto3_are_read_page_by_page(
         pieces = store.uploads.stored(note) or ()
         assert [(one.number, one.size) for one in pieces] == [(number, number) for number in numbers]
         assert store.uploads.stored(msgspec.structs.replace(note, upload="none")) is None
-        store.bucket.s3.meta.events.register(
-            "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.pop("NextContinuationToken", None)
-        )
+        document = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+        intercept(store, monkeypatch, lambda _: ObjectReply(200, {}, document))
         with pytest.raises(DestinationError, match="cannot be listed"):
             list(store.walk(frozenset()))
 
@@ -504,13 +495,20 @@ def test_the_parts_of_a_server_that_lists_its_first_objects_again_are_swept(
             bucket.put(key, b"x")
         listings: list[str] = []
 
-        def from_the_start(params: dict[str, Any], **_: object) -> dict[str, Any]:
-            listings.append(params.pop("StartAfter", ""))
-            assert len(listings) < 9, "it is listed for ever"
-            return params | {"MaxKeys": 2}
+        send = store.bucket.service.send
 
-        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
-        store.bucket.s3.meta.events.register("provide-client-params.s3.ListObjectsV2", from_the_start)
+        def from_the_start(
+            location: BucketLocation, requests: Sequence[ObjectRequest], sender: Requests | None = None
+        ) -> Sequence[ObjectReply | None]:
+            (request,) = requests
+            if "list-type=2" in request.query:
+                listings.append(request.query)
+                assert len(listings) < 9, "it is listed for ever"
+                start = request.query.partition("&start-after")[0]
+                requests = [request._replace(query=f"{start}&max-keys=2")]
+            return send(location, requests, sender)
+
+        monkeypatch.setattr(store.bucket.service, "send", from_the_start)
         store.staged.sweep(lambda _row, _generation: True)
         assert len(listings) == 2
 
@@ -585,25 +583,25 @@ def test_a_lost_reply_or_a_request_to_wait_is_resolved(
         store.close()
 
 
-@pytest.mark.parametrize("through_boto3", [False, True])
+@pytest.mark.parametrize("is_proxied", [False, True])
 def test_an_upload_that_advances_slowly_is_not_silent(
     bucket: Bucket,
     gateway: Radosgw,
     tmp_path: Path,
     act_as: Callable[[Keys], None],
     monkeypatch: pytest.MonkeyPatch,
-    through_boto3: bool,
+    is_proxied: bool,
 ) -> None:
     """It takes four times as long as a silent one may, and is sent once."""
     act_as(OWNER)
-    monkeypatch.setattr(s3_bucket, "_CONNECT_TIMEOUT", 1)
+    monkeypatch.setattr(bucket_requests, "_CONNECT_TIMEOUT", 1.0)
     monkeypatch.setattr(bucket_requests, "_SILENCE", 1.0)
     monkeypatch.setattr(bucket_requests, "_TURN", 0.1)
     data = random.Random(4).randbytes(4 << 20)
     with valve(urlsplit(gateway.url).port or 0, uplink=1e6) as link:
         store = BucketStore(tmp_path, BucketLocation(bucket.name, "", link.url, REGION), publishes=True)
-        if through_boto3:
-            store.bucket.requests = None  # type: ignore[misc] # cached
+        if is_proxied:
+            store.bucket.service._new_sender = store.bucket.service.reader  # type: ignore[method-assign]
         assert put(store, "a", data) is None
         assert len(data) < link.sent < len(data) + 50_000
         assert store.state_of("a").digest == hashlib.sha256(data).digest()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from tests.acceptance.command import COMMAND, LABELS, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, NOTEBOOK, SELECTION, options_for
 from tests.servers.bucket_trees import body, keys, objects, tree
-from tests.servers.buckets import client
+from tests.servers.buckets import client, intercept
 from tests.servers.rclone import KEYS, rclone
 from tests.servers.unreliable import unreliable
 from tests.store.opened_parts import opened_parts
@@ -40,7 +40,7 @@ from stacpull.store import bucket as module
 from stacpull.store import bucket_requests, multipart
 from stacpull.store import lease as leases
 from stacpull.store.bucket import BucketStore
-from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
+from stacpull.store.bucket_requests import ObjectRequest
 from stacpull.store.lease import Lease
 from stacpull.store.protocol import Placement
 from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
@@ -260,16 +260,14 @@ def test_a_long_upload_ends_when_the_lease_is_lost(
     monkeypatch.setattr(multipart, "_AT_ONCE", 1)
     machines.lease("one").__enter__()
     one = machines.store("one")
-    send = one.bucket.send
 
-    def suspended(requests: Sequence[ObjectRequest], what: str) -> Sequence[ObjectReply | None]:
-        if any("partNumber=2" in request.query for request in requests):
+    def suspended(request: ObjectRequest) -> None:
+        if "partNumber=2" in request.query:
             monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
             machines.lease("two").__enter__()
             one._lease._valid_until = 0.0
-        return send(requests, what)
 
-    monkeypatch.setattr(one.bucket, "send", suspended)
+    intercept(one, monkeypatch, suspended)
     with pytest.raises(DestinationError, match="Another mirror has taken over s3://"):
         put(one, "c/long", bytes(12 << 20))
     assert one.read("c/long") is None

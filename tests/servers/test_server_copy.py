@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from attrs import evolve
-from botocore.exceptions import ClientError
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
-from tests.servers.buckets import Bucket, Keys, s3_options
+from tests.servers.buckets import Bucket, Keys, intercept, refusal, s3_options
 from tests.servers.mirroring import OPTIONS
 from tests.servers.stac_api import StacApi
 
@@ -27,10 +26,12 @@ import stacpull
 from stacpull.engine.fetching import _copier
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
+from stacpull.net.retry import RetryPolicy
 from stacpull.reports import MirrorReport
-from stacpull.store import s3_bucket
+from stacpull.store import bucket_service
 from stacpull.store import server_copy as module
 from stacpull.store.bucket import BucketStore
+from stacpull.store.bucket_requests import COPY, ObjectReply, ObjectRequest
 from stacpull.store.buffered_parts import PendingCopy, new_identity
 from stacpull.store.multipart import UploadNote
 from stacpull.store.s3_bucket import object_address
@@ -189,9 +190,9 @@ def test_a_very_long_object_is_copied_in_pieces(
     monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
-    place = store.bucket.at(store.bucket.key("c/copy"))
-    left = store.bucket.s3.create_multipart_upload(**place)["UploadId"]
-    store.bucket.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
+    place = {"Bucket": store.location.bucket, "Key": store.bucket.key("c/copy")}
+    left = source.s3.create_multipart_upload(**place)["UploadId"]
+    source.s3.upload_part(**place, UploadId=left, PartNumber=1, Body=bytes(5 << 20))
     assert placed(store, found, VERY_LONG) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.state_of("c/copy").digest == sha256(VERY_LONG)
@@ -199,21 +200,23 @@ def test_a_very_long_object_is_copied_in_pieces(
     assert store.list_parts() == []
 
 
-@pytest.mark.parametrize("code", ["NoSuchUpload", "InternalError"])
+@pytest.mark.parametrize("reply", [refusal(404, "NoSuchUpload"), refusal(200, "InternalError")])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_the_lost_reply_to_the_end_of_a_copy_in_pieces(
-    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, code: str
+    store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, reply: ObjectReply
 ) -> None:
     monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
     monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
-    complete = store.bucket.s3.complete_multipart_upload
+    monkeypatch.setattr(bucket_service, "_RETRIES", RetryPolicy(retries=2, base=0.0))
+    send = store.bucket.service.send
 
-    def lost(**arguments: Any) -> None:
-        complete(**arguments)
-        raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+    def lost(request: ObjectRequest) -> ObjectReply | None:
+        if "<CompleteM" not in str(request.body):
+            return None
+        send(store.location, [request])
+        return reply
 
-    monkeypatch.setattr(store.bucket.s3, "complete_multipart_upload", lost)
-    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+    intercept(store, monkeypatch, lost)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
@@ -233,7 +236,7 @@ def test_a_copy_in_pieces_that_is_killed_leaves_an_upload_until_the_next_start(
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     with monkeypatch.context() as patch:
-        patch.setattr(store.bucket.s3, "upload_part_copy", interrupted)
+        intercept(store, patch, lambda one: interrupted() if is_piece(one) else None)
         patch.setattr(store.uploads, "abort", interrupted)
         with pytest.raises(KeyboardInterrupt):
             placed(store, found, VERY_LONG)
@@ -251,10 +254,8 @@ def test_a_copy_in_pieces_that_is_refused_leaves_no_upload(
     monkeypatch.setattr(module, "_SINGLE_COPY", 1 << 20)
     monkeypatch.setattr(module, "_COPIED_PIECE", 5 << 20)
 
-    def denied(**_: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, "UploadPartCopy")
-
-    monkeypatch.setattr(store.bucket.s3, "upload_part_copy", denied)
+    denied = refusal(403, "AccessDenied")
+    intercept(store, monkeypatch, lambda one: denied if is_piece(one) else None)
     source.put("very-long", VERY_LONG)
     found = CopySource(source.href("very-long"), etag_of(source, "very-long"))
     assert placed(store, found, VERY_LONG) is None
@@ -301,7 +302,8 @@ def test_a_copy_that_fails_leaves_the_version_that_it_would_replace(
     assert placed(store, newer, VERY_LONG, sha256(VERY_LONG), replace=True) is None
     assert sha256(store.read("c/copy") or b"") == sha256(VERY_LONG)
     assert store.state_of("c/copy").digest == sha256(VERY_LONG)
-    assert "stacpull-sha256" in s3.head_object(**store.bucket.at(store.bucket.key("c/copy")))["Metadata"]
+    place = {"Bucket": store.location.bucket, "Key": store.bucket.key("c/copy")}
+    assert "stacpull-sha256" in s3.head_object(**place)["Metadata"]
     assert keys_of(s3, store.location) == ["c/copy"]
 
 
@@ -361,7 +363,11 @@ def test_a_staged_copy_is_not_copied_onto_itself(store: BucketStore, source: Buc
 def test_a_failure_of_the_final_copy_names_the_source(
     store: BucketStore, source: Bucket, s3: Any, copies: Copies
 ) -> None:
-    copies.before = lambda staged: s3.delete_object(**object_address(staged))
+    def remove(staged: CopySource) -> None:
+        name, key = object_address(staged)
+        s3.delete_object(Bucket=name, Key=key)
+
+    copies.before = remove
     failure = replaced(store, source)
     assert failure is not None
     assert failure.kind is FailureKind.CHANGED
@@ -398,28 +404,21 @@ def test_a_staged_copy_is_not_removed_after_the_lease_is_lost(
 def test_objects_that_the_service_does_not_copy_are_transferred(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(**_: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
-
-    monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
-    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+    denied = refusal(403, "AccessDenied")
+    intercept(store, monkeypatch, lambda one: denied if COPY in one.headers else None)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert placed(store, found, LONG) is None
     assert store.state_of("c/copy").digest == sha256(LONG)
     assert sha256(store.read("c/copy") or b"") == sha256(LONG)
 
 
-@pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+@pytest.mark.parametrize("reply", [refusal(403, "AccessDenied"), refusal(501, "NotImplemented")])
 @pytest.mark.parametrize("single_put", [64 << 20, 1 << 20])
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_staged_object_that_cannot_be_copied_is_transferred(
-    store: BucketStore, s3: Any, monkeypatch: pytest.MonkeyPatch, code: str, single_put: int
+    store: BucketStore, s3: Any, monkeypatch: pytest.MonkeyPatch, reply: ObjectReply, single_put: int
 ) -> None:
-    def refused(**_: object) -> None:
-        raise ClientError({"Error": {"Code": code}}, "CopyObject")
-
-    monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
-    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+    intercept(store, monkeypatch, lambda one: reply if COPY in one.headers else None)
     monkeypatch.setattr("stacpull.store.bucket._SINGLE_PUT", single_put)
     name = f"1.0.{len(VERY_LONG)}.whole"
     stage(store, name, VERY_LONG)
@@ -445,7 +444,12 @@ def stage(store: BucketStore, name: str, data: bytes) -> None:
     staged.finish(note, name, whole)
 
 
-def interrupted(*_: object, **__: object) -> str:
+def is_piece(request: ObjectRequest) -> bool:
+    """Return True for a request that copies a piece."""
+    return COPY in request.headers and "partNumber=" in request.query
+
+
+def interrupted(*_: object, **__: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
@@ -457,13 +461,14 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     found = store.part_without_file(gone)
     assert found is not None
     assert isinstance(found.content, PendingCopy)
-    s3.delete_object(**object_address(found.content.source))
+    name_of_bucket, key = object_address(found.content.source)
+    s3.delete_object(Bucket=name_of_bucket, Key=key)
     names = [one.name for one in store.list_parts()]
     assert (name in names, gone in names) == (True, False)
     assert store.part_identity(gone) is None
 
 
-def test_threads_share_one_client(location: BucketLocation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_one_sender(location: BucketLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
     def slow(*_: object) -> object:
@@ -471,10 +476,10 @@ def test_threads_share_one_client(location: BucketLocation, monkeypatch: pytest.
         made.append(object())
         return made[-1]
 
-    monkeypatch.setattr(s3_bucket, "_client", slow)
-    bucket = s3_bucket.S3Bucket(location)
+    monkeypatch.setattr(bucket_service.BucketService, "_new_sender", slow)
+    service = bucket_service.BucketService(location)
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: bucket.s3, range(8)))
+        found = list(threads.map(lambda _: service.sender(location), range(8)))
     assert made == [found[0]]
     assert found == found[:1] * 8
 
@@ -497,15 +502,16 @@ def test_only_objects_of_the_scheme_of_dest_are_copied(
 def test_an_object_that_changes_during_its_transfer_fails_alone(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, is_removed: bool
 ) -> None:
-    def refused(**_: object) -> None:
+    def refused(request: ObjectRequest) -> ObjectReply | None:
+        if COPY not in request.headers:
+            return None
         if is_removed:
             source.s3.delete_object(Bucket=source.name, Key="long.bin")
         else:
             source.put("long.bin", VERY_LONG)
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
+        return refusal(403, "AccessDenied")
 
-    monkeypatch.setattr(store.bucket.s3, "copy_object", refused)
-    monkeypatch.setattr(store.bucket, "document", lambda *_: None)
+    intercept(store, monkeypatch, refused)
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     failure = placed(store, found, LONG)
     assert failure is not None
@@ -531,14 +537,9 @@ def test_only_a_refusal_stops_further_copies_from_a_bucket(
 ) -> None:
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
 
-    def fails(**_: object) -> None:
-        reply = {"Error": {"Code": str(status)}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        raise ClientError(reply, "HeadObject")  # type: ignore[arg-type]
-
-    other = store.bucket.bucket_named(source.name)
+    monkeypatch.setattr(bucket_service, "_RETRIES", RetryPolicy(retries=0))
     with monkeypatch.context() as patch:
-        patch.setattr(other.s3, "head_object", fails)
-        patch.setattr(other, "send", lambda requests, _: [None] * len(requests))
+        intercept(store, patch, lambda one: ObjectReply(status, {}) if one.key == "long.bin" else None)
         assert not store.can_copy(found, len(LONG))
     assert store.can_copy(found, len(LONG)) is is_tried_again
 
@@ -549,7 +550,7 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
 ) -> None:
     """A bucket that lost its connections to others can still be read."""
     sessions: list[object] = []
-    session = s3_bucket._session
+    session = bucket_service._session
 
     def counted(location: BucketLocation) -> object:
         sessions.append(location)
@@ -558,7 +559,7 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
     def senders() -> int:
         return sum(one.name == "stacpull-requests" for one in threading.enumerate())
 
-    monkeypatch.setattr(s3_bucket, "_session", counted)
+    monkeypatch.setattr(bucket_service, "_session", counted)
     store.bucket.head("none")
     before = senders() - 1
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
@@ -569,14 +570,13 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
         assert not any(threads.map(lambda one: store.can_copy(one, 1), others))
     with first.open("long.bin", len(LONG), found.etag) as file:
         assert file.read() == LONG
-    assert senders() - before == 1 + s3_bucket._MOST_OTHERS
-    assert store.bucket.bucket_named(source.name) is not first
+    assert senders() - before == 1 + bucket_service._MOST_OTHERS
     assert store.can_copy(found, len(LONG))
     assert len(sessions) <= 1
     last = store.bucket.bucket_named("no-such-bucket-39")
-    store.bucket.close()
-    assert store.bucket.bucket_named("another").requests is None
-    assert last.head("long.bin") is None
+    store.bucket.service.close()
+    with pytest.raises(DestinationError, match="no-such-bucket-39 was closed"):
+        last.head("long.bin")
     assert senders() == before
 
 

@@ -26,7 +26,7 @@ from tests.acceptance.eager_command import EAGER, leave_all_to_workers
 from tests.security.watch import workers_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
-from tests.servers.buckets import Keys
+from tests.servers.buckets import Keys, intercept, refusal
 from tests.servers.long_files import LongFiles, long_files
 from tests.servers.mirroring import OPTIONS
 from tests.servers.radosgw import STRANGER
@@ -43,6 +43,7 @@ from stacpull.models import BucketLocation, PieceBuffer, Validator
 from stacpull.reports import MirrorReport
 from stacpull.store import streamed_parts
 from stacpull.store.bucket import BucketStore
+from stacpull.store.bucket_requests import COPY
 from stacpull.store.parts import FileParts
 from stacpull.store.store_choice import remember_bucket
 from stacpull.store.streamed_parts import PieceBudget, StreamedParts
@@ -542,9 +543,6 @@ async def begun(store: BucketStore, tmp_path: Path) -> PartWriter:
 def test_a_service_that_does_not_copy(
     location: BucketLocation, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(**_: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, "CopyObject")
-
     async def received(store: BucketStore) -> str:
         part = await begun(store, tmp_path)
         name = await part.finish()
@@ -552,8 +550,8 @@ def test_a_service_that_does_not_copy(
         return name
 
     with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
-        monkeypatch.setattr(store.bucket, "document", lambda *_: None)
-        monkeypatch.setattr(store.bucket.s3, "copy_object", denied)
+        denied = refusal(403, "AccessDenied")
+        intercept(store, monkeypatch, lambda one: denied if COPY in one.headers else None)
         whole = asyncio.run(received(store))
         assert [(one.name, one.size) for one in store.list_parts()] == [(whole, len(LONG))]
         assert store.place(whole, "a", "long", replace=False) is None
@@ -586,9 +584,6 @@ def test_an_upload_that_vanishes_is_named_by_the_path_of_its_asset(
 def test_an_upload_that_is_gone_ends_the_transfer_with_an_error_of_the_destination(
     location: BucketLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(**_: object) -> None:
-        raise ClientError({"Error": {"Code": "404"}}, "UploadPart")
-
     async def received(store: BucketStore) -> None:
         part = await begun(store, tmp_path)
         try:
@@ -597,15 +592,8 @@ def test_an_upload_that_is_gone_ends_the_transfer_with_an_error_of_the_destinati
             await part.discard()
 
     with closing(BucketStore(tmp_path / "work", location, publishes=True)) as store:
-        monkeypatch.setattr(store.bucket.s3, "upload_part", gone)
-        send = store.bucket.send
-        monkeypatch.setattr(
-            store.bucket,
-            "send",
-            lambda requests, what: (
-                [None] if requests[0].query.startswith("partNumber=") else send(requests, what)
-            ),
-        )
+        gone = refusal(404, "NoSuchKey")
+        intercept(store, monkeypatch, lambda one: gone if one.query.startswith("partNumber=") else None)
         with pytest.raises(DestinationError, match="has lost an upload"):
             asyncio.run(received(store))
 

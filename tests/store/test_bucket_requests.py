@@ -21,17 +21,20 @@ from botocore.session import Session
 from tests.bench.authority import certificate
 
 from stacpull.errors import DestinationError
-from stacpull.models import BucketLocation
+from stacpull.models import BucketLocation, CopySource
+from stacpull.net.retry import RetryPolicy
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.store import bucket_requests as module
-from stacpull.store import s3_bucket
+from stacpull.store import bucket_service
 from stacpull.store.bucket_requests import (
+    BotocoreRequests,
     BucketRequests,
     FilePiece,
     ObjectReply,
     ObjectRequest,
 )
+from stacpull.store.bucket_service import BucketService
 from stacpull.store.s3_bucket import S3Bucket
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: x\r\n\r\n"
@@ -426,39 +429,81 @@ def test_request_urls_equal_those_of_botocore(
     endpoint = endpoint_of(bucket, region, endpoint_url)
     host = url.netloc.removesuffix(":443").replace("s3.amazonaws.com", "s3.us-east-1.amazonaws.com")
     assert (endpoint.host, endpoint.path + "k") == (host, url.path)
-    assert S3Bucket(BucketLocation(bucket, "", endpoint_url, region)).requests is not None
+    location = BucketLocation(bucket, "", endpoint_url, region)
+    sender = BucketService(location).sender(location)
+    assert isinstance(sender, BucketRequests)
+    assert sender.endpoint == endpoint
 
 
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in the environment, and no shared files."""
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+@pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize(
-    ("bucket", "environ"),
+    ("environ", "host"),
     [
-        ("bucket--use1-az4--x-s3", {}),
-        ("bucket", {"AWS_USE_FIPS_ENDPOINT": "true"}),
-        ("bucket", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}),
-        ("bucket", {"HTTPS_PROXY": "http://127.0.0.1:1"}),
-        ("bucket", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
+        ({}, "s3.eu-west-1.amazonaws.com"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, "s3-fips.eu-west-1.amazonaws.com"),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "s3.dualstack.eu-west-1.amazonaws.com"),
+        ({"AWS_CONFIG_FILE": "accelerated"}, "s3-accelerate.amazonaws.com"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_RETRY_MODE": "x"}, "s3.eu-west-1.amazonaws.com"),
     ],
 )
-def test_unsupported_settings_are_left_to_boto3(
-    bucket: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_requests_to_amazon_go_to_the_configured_kind_of_endpoint(
+    environ: dict[str, str], host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-    }
-    for name, value in {**own, **environ}.items():
+    """The location of a mirror has no endpoint if it is Amazon, whatever the environment names now."""
+    (tmp_path / "accelerated").write_text("[default]\ns3 =\n  use_accelerate_endpoint = true\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert S3Bucket(BucketLocation(bucket, region="us-east-1")).requests is None
+    location = BucketLocation("bucket", region="eu-west-1")
+    found = BucketService(location).sender(location)
+    assert isinstance(found, BucketRequests)
+    assert found.endpoint == Endpoint(f"https://bucket.{host}", f"bucket.{host}", "/", "eu-west-1")
 
 
-def test_a_bucket_in_another_region_gets_one_request_only() -> None:
-    moved = b"HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n"
-    with closing(RawServer(answering(moved))) as server, sender(server.port) as found:
-        assert [reply.status for reply in found.send([HEAD]) if reply] == [301]
+@pytest.mark.usefixtures("keys")
+def test_requests_through_a_proxy_are_left_to_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    location = BucketLocation("bucket", region="us-east-1")
+    with closing(BucketService(location).sender(location)) as found:
+        assert isinstance(found, BotocoreRequests)
         assert found.send([HEAD, put()]) == [None, None]
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_directory_bucket_is_refused() -> None:
+    bucket = S3Bucket(BucketLocation("bucket--use1-az4--x-s3", region="us-east-1"))
+    with pytest.raises(DestinationError, match="is in a directory bucket"):
+        bucket.head("a")
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_bucket_in_another_region_is_followed() -> None:
+    """Requests that are sent together are answered, and those that follow are signed for its region."""
+    moved = b"HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-1\r\nContent-Length: 0\r\n\r\n"
+    signed: list[bytes] = []
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            head, _ = request_of(found)
+            signed.append(head.partition(b"/s3/aws4_request")[0].rpartition(b"/")[2])
+            found.sendall(GONE if signed[-1] == b"eu-west-1" else moved)
+
+    with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
+        assert [reply.status for reply in bucket.send([HEAD] * 2) if reply] == [301] * 2
+        assert bucket.head("a") is None
+        assert bucket.head("b") is None
+        assert [reply.status for reply in bucket.send([HEAD] * 2) if reply] == [404] * 2
+    assert signed == [b"us-east-1"] * 3 + [b"eu-west-1"] * 4
 
 
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -466,30 +511,32 @@ GONE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 @pytest.fixture
-def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 repeats a request three times, without pauses."""
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    monkeypatch.setattr(s3_bucket, "ATTEMPTS", 4)
+def impatient(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is sent four times, without pauses."""
+    monkeypatch.setattr(bucket_service, "_RETRIES", RetryPolicy(retries=3, base=0.0, free_throttles=0))
 
 
-def bucket_at(server: RawServer) -> S3Bucket:
-    return S3Bucket(BucketLocation("bucket", "", f"http://127.0.0.1:{server.port}", "us-east-1"))
+class ClosingBucket(S3Bucket):
+    """A bucket that closes its connections."""
+
+    def close(self) -> None:
+        self.service.close()
+
+
+def bucket_at(server: RawServer) -> ClosingBucket:
+    return ClosingBucket(BucketLocation("bucket", "", f"http://127.0.0.1:{server.port}", "us-east-1"))
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_request_is_repeated_although_its_first_attempt_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_bucket, "_PATIENCE", 0.5)
+    monkeypatch.setattr(bucket_service, "_PATIENCE", 0.5)
     received: list[int] = []
 
     def talk(found: socket.socket, number: int) -> None:
         while True:
             request_of(found)
             received.append(number)
-            if len(received) == 2:  # the first of boto3
+            if len(received) == 1:
                 threading.Event().wait(0.7)
             found.sendall(UNAVAILABLE if len(received) < 4 else GONE)
 
@@ -499,11 +546,9 @@ def test_a_request_is_repeated_although_its_first_attempt_took_long(monkeypatch:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("is_direct", [True, False])
-def test_requests_are_repeated_again_once_the_service_has_replied(
-    is_direct: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replies = [UNAVAILABLE] * 5 + [GONE] + [UNAVAILABLE] * 4 + [GONE]
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_requests_are_repeated_again_once_the_service_has_replied(is_alone: bool) -> None:
+    replies = [UNAVAILABLE] * 4 + [GONE] + [UNAVAILABLE] * 3 + [GONE]
 
     def talk(found: socket.socket, number: int) -> None:
         del number
@@ -514,10 +559,10 @@ def test_requests_are_repeated_again_once_the_service_has_replied(
     with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
         with pytest.raises(DestinationError):
             bucket.head("a")
-        with monkeypatch.context() as patch:
-            if not is_direct:
-                patch.setattr(bucket, "send", lambda requests, _: [None] * len(requests))
+        if is_alone:
             assert bucket.head("b") is None
+        else:
+            assert [reply.status for reply in bucket.send([HEAD]) if reply] == [404]
         assert bucket.head("c") is None
     assert replies == []
 
@@ -547,12 +592,63 @@ def test_a_failed_service_is_not_retried_as_long_again(
                 bucket.head(path)
             counts.append(len(received))
             received.clear()
-        bucket.failing_until = 0.0
-        monkeypatch.setattr(s3_bucket, "_PATIENCE", -1.0)
+        bucket.service.failing_until = 0.0
+        monkeypatch.setattr(bucket_service, "_PATIENCE", -1.0)
         with pytest.raises(DestinationError, match=f"{reason}.* {hint}"):
             bucket.bucket_named("other").head("d")
         counts.append(len(received))
-    assert counts == [1 + 4, 1 + 1, 1 + 1, 1 + 1]
+    assert counts == [4, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_request_is_repeated_after_the_time_that_the_service_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(bucket_service.time, "sleep", waits.append)
+    busy = UNAVAILABLE.replace(b"Content", b"Retry-After: 7\r\nContent")
+    with closing(RawServer(answering(busy, GONE))) as server, closing(bucket_at(server)) as bucket:
+        assert bucket.head("a") is None
+    assert waits == [7.0]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_error_in_a_reply_that_began_well_is_repeated() -> None:
+    """S3 sends the status of a copy and of a completion before it has done them."""
+    failed = reply_of(b"<Error><Code>InternalError</Code></Error>")
+    copied = reply_of(b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>")
+    with closing(RawServer(answering(failed, copied))) as server, closing(bucket_at(server)) as bucket:
+        bucket.copy("a", CopySource("s3://bucket/b", "e"), {})
+    with (
+        closing(RawServer(answering(failed))) as server,
+        closing(bucket_at(server)) as bucket,
+        pytest.raises(DestinationError, match="InternalError"),
+    ):
+        bucket.copy("a", CopySource("s3://bucket/b", "e"), {})
+
+
+def reply_of(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize(("size", "is_given"), [((8 << 20), True), ((8 << 20) + 1, False)])
+def test_a_long_document_is_read(size: int, is_given: bool) -> None:
+    """A listing of long keys has several MiB."""
+    body = bytes(range(256)) * (size >> 8) + bytes(size & 255)
+    (reply,) = sent(answering(reply_of(body)), [ObjectRequest("GET", "a/b")])
+    assert reply is not None
+    assert reply.body == (body if is_given else None)
+
+
+@pytest.mark.parametrize("request_", [ObjectRequest("GET", "a/b"), put()])
+def test_a_reply_whose_end_is_that_of_the_connection_is_read(request_: ObjectRequest) -> None:
+    """The server sends no length. The body is read if it matters."""
+
+    def talk(found: socket.socket, _: int) -> None:
+        request_of(found)
+        found.sendall(b"HTTP/1.0 200 OK\r\n\r\nabc")
+
+    (reply,) = sent(talk, [request_])
+    assert reply is not None
+    assert (reply.status, reply.body) == (200, b"abc" if request_.method == "GET" else None)
 
 
 def test_the_body_of_a_reply_is_given_if_it_is_short() -> None:
@@ -561,7 +657,6 @@ def test_the_body_of_a_reply_is_given_if_it_is_short() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\nabc", None),
-        (b"HTTP/1.1 200 OK\r\n\r\nabc", None),
     ):
         assert [reply.body for reply in sent(answering(answer), [get]) if reply] == [body]
 
@@ -582,7 +677,7 @@ def chunked(*chunks: bytes) -> bytes:
         (chunked(b"<a/>") + b"0\r\nTrailer: x\r\n\r\n", (200, b"<a/>")),
         (chunked(b"<a/>") + b"x\r\n", None),
         (chunked(b"<a/>", b"").replace(b"<a/>\r\n", b"<a/>xy"), None),
-        (chunked(b"x" * ((1 << 20) + 1), b""), (200, None)),
+        (chunked(b"x" * ((8 << 20) + 1), b""), (200, None)),
         (chunked(b"<a/>", b"").replace(b"chunked", b"gzip, chunked"), None),
     ],
 )

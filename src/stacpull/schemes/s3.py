@@ -58,7 +58,7 @@ class S3(Scheme):
 
     def resolved_location(self, location: BucketLocation) -> BucketLocation:
         """Return a bucket with the endpoint and region that the AWS tools would use."""
-        from stacpull.store.s3_bucket import resolved_location  # noqa: PLC0415 - few mirrors have one: 9 ms
+        from stacpull.store.bucket_service import resolved_location  # noqa: PLC0415 - few mirrors have one: 9 ms
 
         return resolved_location(location)
 

@@ -28,16 +28,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.net.status import moment_of
 from stacpull.redact import Secret
-from stacpull.store.bucket_requests import FilePiece, ObjectRequest
+from stacpull.store.bucket_requests import THREADS, FilePiece, ObjectRequest
+from stacpull.store.bucket_service import ATTEMPTS, DENIALS, BucketService, code_behind
 from stacpull.store.buffered_parts import BufferedParts, PartWithoutFile, PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.inspection import LONGEST_DOCUMENT
@@ -55,8 +56,6 @@ from stacpull.store.protocol import (
 )
 from stacpull.store.regular import NO_NAMES
 from stacpull.store.s3_bucket import (
-    ATTEMPTS,
-    DENIALS,
     EXISTS,
     FAILED_CONDITION,
     NOT_FOUND,
@@ -65,11 +64,9 @@ from stacpull.store.s3_bucket import (
     READ,
     REFUSED_CONDITIONS,
     SHA256,
-    THREADS,
     UNKNOWN_CONDITIONS,
     ObjectContent,
     S3Bucket,
-    code_behind,
     object_address,
     object_of,
 )
@@ -84,7 +81,6 @@ _SINGLE_PUT = 64 << 20
 """Bytes: longer parts are uploaded in pieces."""
 _LONGEST_KEY = 1024
 _REFUSALS = frozenset({"401", "403", "AccessDenied"})
-_NO_BUCKET = b"NoSuchBucket"
 _EMPTY = hashlib.sha256(b"").digest()
 _PROBE = ".stacpull/probe"
 """An empty object. It stays: later probes are one request, and a kill leaves nothing else behind."""
@@ -96,8 +92,8 @@ class BucketFiles:
     def __init__(
         self, location: BucketLocation, *, on_silent: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Create the reader; nothing is sent yet. `on_silent`: see `S3Bucket`."""
-        self.bucket = S3Bucket(location, on_silent=on_silent)
+        """Create the reader; nothing is sent yet. `on_silent`: see `BucketService`."""
+        self.bucket = S3Bucket(location, BucketService(location, on_silent))
 
     @property
     def name(self) -> str:
@@ -109,11 +105,11 @@ class BucketFiles:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        return self.bucket.secrets
+        return self.bucket.service.secrets
 
     def close(self) -> None:
         """Close the connections."""
-        self.bucket.close()
+        self.bucket.service.close()
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
@@ -146,21 +142,17 @@ class BucketFiles:
 
     def _content(self, path: str) -> tuple[Mapping[str, str], bytes] | None:
         """Return the header fields and the content of an object, None if there is none."""
-        (reply,) = self.bucket.send([ObjectRequest("GET", self.bucket.key(path))], "read")
-        if reply is not None and reply.status == NOT_FOUND and _NO_BUCKET not in (reply.body or _NO_BUCKET):
-            return None
-        if reply is not None and reply.status == OK and reply.body is not None:
-            return reply.headers, reply.body
         try:
-            with self.bucket.errors("read", path):
-                found = self.bucket.s3.get_object(**self.bucket.at(self.bucket.key(path)))
-                with closing(found["Body"]) as body:
-                    content = body.read(LONGEST_DOCUMENT + 1)
-                if len(content) > LONGEST_DOCUMENT:
-                    return None
-                return found["ResponseMetadata"]["HTTPHeaders"], content
+            reply = self.bucket.request(ObjectRequest("GET", self.bucket.key(path)), "read")
         except FileNotFoundError:
             return None
+        if reply.body is not None:
+            return reply.headers, reply.body
+        found = object_of(reply.headers)
+        if found is None or found.size > LONGEST_DOCUMENT:
+            return None
+        with self.bucket.open(path, found.size, found.etag) as file:
+            return reply.headers, file.read()
 
     def open(self, path: str) -> BinaryIO:
         found = self.bucket.head(path)
@@ -179,8 +171,8 @@ class BucketFiles:
         return sorted(name for name, is_directory in self._listed(directory) if is_directory)
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        for page in self.bucket.pages(Prefix=self.bucket.prefix):
-            keys = [entry["Key"] for entry in page.get("Contents", ()) if not _is_folder(entry)]
+        for page in self.bucket.pages(self.bucket.prefix):
+            keys = [page.name(entry) for entry in page.records.get("Contents", ()) if not _is_folder(entry)]
             paths = [key.removeprefix(self.bucket.prefix) for key in keys]
             found = [Entry(path, is_file=True) for path in paths if path.split("/")[0] not in skipped]
             if found:
@@ -189,14 +181,14 @@ class BucketFiles:
     def _listed(self, directory: str) -> Iterator[tuple[str, bool]]:
         prefix = self.bucket.key(directory) + "/" if directory else self.bucket.prefix
         is_empty = True
-        for page in self.bucket.pages(Prefix=prefix, Delimiter="/"):
-            for one in page.get("Contents", ()):
+        for page in self.bucket.pages(prefix, delimiter="/"):
+            for one in page.records.get("Contents", ()):
                 is_empty = False
                 if not _is_folder(one):
-                    yield one["Key"].removeprefix(prefix), False
-            for entry in page.get("CommonPrefixes", ()):
+                    yield page.name(one).removeprefix(prefix), False
+            for entry in page.records.get("CommonPrefixes", ()):
                 is_empty = False
-                yield entry["Prefix"].removeprefix(prefix).rstrip("/"), True
+                yield page.name(entry, "Prefix").removeprefix(prefix).rstrip("/"), True
         if is_empty and directory:
             raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
 
@@ -241,7 +233,7 @@ class BucketStore(BufferedParts, BucketFiles):
             location: The bucket.
             publishes: True in the publishing process: it keeps small parts in memory, and connects now.
             worker_parts: The directory of this worker among the parts (`store.worker_parts`).
-            on_silent: See `S3Bucket`.
+            on_silent: See `BucketService`.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
@@ -299,7 +291,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def _may_write(self) -> bool:
         """False in a Dask worker whose credentials are missing or may not write to the bucket."""
         try:
-            self.bucket.secrets  # noqa: B018 - it raises
+            self.secrets  # noqa: B018 - it raises
             if self.shared_parts is not None:
                 self._is_conditional  # noqa: B018 - it writes an object
         except CredentialsError:
@@ -370,7 +362,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store a long object in pieces; return the same as `S3Bucket.put`."""
         codes = REFUSED_CONDITIONS if condition else frozenset[str]()
-        return self.bucket.refused(path, codes, lambda: self.uploads.upload_file(path, content, condition))
+        return self.bucket.refused(codes, lambda: self.uploads.upload_file(path, content, condition))
 
     def sync(self, parts: Sequence[str]) -> None:
         """An object is durable when its PUT was confirmed."""
@@ -449,7 +441,7 @@ class BucketStore(BufferedParts, BucketFiles):
             )
             for file in short
         ]
-        replies = self.bucket.send(requests, "write")
+        replies = self.bucket.send(requests)
         for one, reply in zip(short, replies, strict=True):
             if reply is not None and reply.status == OK:
                 stored[one.part] = None
@@ -466,9 +458,7 @@ class BucketStore(BufferedParts, BucketFiles):
         if not short or self._is_conditional:
             return short
         looked_for = [file for file in short if not file.replace]
-        looks = self.bucket.send(
-            [ObjectRequest("HEAD", self.bucket.key(file.path)) for file in looked_for], "look at"
-        )
+        looks = self.bucket.send([ObjectRequest("HEAD", self.bucket.key(file.path)) for file in looked_for])
         found = {
             one.part
             for one, reply in zip(looked_for, looks, strict=True)
@@ -480,13 +470,13 @@ class BucketStore(BufferedParts, BucketFiles):
         return {} if one.replace or not self._is_conditional else {"if-none-match": "*"}
 
     def _stored_alone(self, one: _PartToStore) -> Failure | None:
-        """Store one object, if necessary with boto3; return the same as `_store`."""
+        """Store one object, and repeat the request if necessary; return the same as `_store`."""
         self._lease.check()
         if one.copy is not None:
             return self._copied(one, one.copy)
         if one.body is None:
             one = one._replace(sha256=self.state_of_part(one.part).digest or b"")
-        elif hashlib.sha256(one.body).digest() != one.sha256:  # boto3 signs whatever it gets
+        elif hashlib.sha256(one.body).digest() != one.sha256:
             raise DestinationError(f"{one.path} was damaged in memory: run `stacpull resume`.")
         in_pieces = one.size > _SINGLE_PUT  # some servers ignore the condition of a multipart upload only
         look_first = in_pieces or not self._is_conditional
@@ -566,15 +556,15 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def can_copy(self, source: CopySource, size: int) -> bool:
         """Return True if the credentials of DEST can read that version of an object at its service."""
-        address = object_address(source)
-        if address["Bucket"] in self._unreadable or not self._may_write:
+        name, key = object_address(source)
+        if name in self._unreadable or not self._may_write:
             return False
-        other = self.bucket.bucket_named(address["Bucket"])
+        other = self.bucket.bucket_named(name)
         try:
-            headers = other.head_fields(other.path(address["Key"]))
+            headers = other.head_fields(other.path(key))
         except (OSError, StacpullError) as error:
             if code_behind(error) in _REFUSALS:
-                self._unreadable.add(address["Bucket"])
+                self._unreadable.add(name)
             return False
         found = None if headers is None else object_of(headers)
         if headers is None or found is None:
@@ -639,9 +629,9 @@ class BucketStore(BufferedParts, BucketFiles):
         self.bucket.delete(path_in_dest(directory, name))
 
 
-def _is_folder(listed: Mapping[str, Any]) -> bool:
+def _is_folder(listed: Mapping[str, str]) -> bool:
     """Return True for an empty object whose key ends with `/`, which consoles create as a folder."""
-    return bool(listed["Key"].endswith("/") and not listed["Size"])
+    return listed.get("Key", "").endswith(("/", "%2F", "%2f")) and listed.get("Size") == "0"
 
 
 def _oddness(path: str, key: str) -> str | None:

@@ -1,19 +1,17 @@
-"""The frequent requests to a bucket, sent without botocore: objects, uploads, copies, listings.
+"""Requests to a bucket: objects, uploads, copies, listings.
 
-botocore takes 2 ms of CPU time per request, this module a tenth of a millisecond. One thread runs an event
-loop for all connections, and any thread may call `send`:
+botocore takes 2 ms of CPU time per request, `BucketRequests` a tenth of a millisecond. One thread runs an
+event loop for all connections, and any thread may call `send`:
 
     request      signed (Signature Version 4) over its header fields and the SHA-256 of its body
     connection   kept alive; one request at a time, without `Expect: 100-continue`
-    reply        status, header fields, and a body of up to 1 MiB
+    reply        status, header fields, and a body of up to 8 MiB
 
-This module does not retry, and has no messages for users. A request is only sent again, over another
-connection, if the server had closed the idle connection. After an unexpected reply, or none (it was
-malformed, the connection was lost, or for a minute the server has received and sent nothing), the caller
-repeats the request with boto3, which waits, retries and names the error. Once a server answers that the
-bucket is in another region, boto3 sends all requests, because it follows the bucket there. `bucket_requests`
-detects cases that need boto3: a proxy, no credentials, a directory bucket, and Amazon's FIPS, dual-stack and
-acceleration endpoints.
+It does not retry. A request is only sent again, over another connection, if the server had closed the idle
+connection. There is no reply if it is malformed, if the connection is lost, or if for a minute the server has
+received and sent nothing. `S3Bucket.request` repeats such requests.
+
+`BotocoreRequests` sends through a proxy, and reads long bodies, with the HTTP client of botocore.
 
 Source: Amazon S3 API Reference.
 """
@@ -31,22 +29,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from stacpull.fastpath.message import ParsedMessage
 from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.net.fields import HeaderFields
 from stacpull.net.notices import SILENT_AFTER
-from stacpull.proxies import proxy_of
+from stacpull.proxies import Proxy
 from stacpull.runtime import loop_runner
-from stacpull.s3_endpoint import Endpoint, endpoint_of
+from stacpull.s3_endpoint import Endpoint
 from stacpull.sigv4 import EMPTY_BODY, Credentials, Signer, encode_key
 from stacpull.system import is_linux
 
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 64
 """Simultaneous requests."""
+THREADS = 32
+"""Simultaneous long parts, and requests through a proxy."""
 _CONNECT_TIMEOUT = 10.0
 _SILENCE = 60.0
 """Seconds without progress: the server has received no more bytes of the request, and sent none."""
@@ -62,15 +62,13 @@ _TURN = 1.0
 """Seconds between two looks at the progress of all requests."""
 _CHUNK = 1 << 18
 _BUFFERED = 1 << 20
-_LONGEST_BODY = 1 << 20
-_MOST_PIECES = 2000
-"""The most pieces of a reply of unknown length. Servers send replies in far fewer."""
+_LONGEST_BODY = 8 << 20
+"""A thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
+_MOST_PIECES, _SMALL = 2000, 1 << 10
+"""The most pieces of a reply of unknown length that are smaller. Servers send replies in far fewer."""
 _CHUNKED = b"chunked"
-_COPY = "x-amz-copy-source"
-_EXPRESS = "--x-s3"
-"""The suffix of directory buckets, which need sessions."""
-_MOVED = 301
-_STATUSES = range(200, 600)
+COPY = "x-amz-copy-source"
+_STATUSES, _SUCCESSES = range(200, 600), range(200, 300)
 
 
 class FilePiece(NamedTuple):
@@ -95,7 +93,7 @@ def size_of(body: Body) -> int:
 
 
 def as_file(body: Body) -> BinaryIO:
-    """Return a body for boto3, which sends a file in blocks. All of any other body must leave in 10 s."""
+    """Return a body for botocore, which sends a file in blocks. All of any other body must leave in 10 s."""
     return io.BytesIO(body.read() if isinstance(body, FilePiece) else body)
 
 
@@ -113,6 +111,8 @@ class ObjectRequest(NamedTuple):
     query: str = ""
     may_begin: Callable[[], bool] | None = None
     """Called before the request is sent. If it returns False, the request is not sent, and has no reply."""
+    streamed: bool = False
+    """True to read the body of a successful reply from its `stream`; for `BotocoreRequests`."""
 
 
 class ObjectReply(NamedTuple):
@@ -121,34 +121,14 @@ class ObjectReply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes | None = None
-    """The body; None if it was not read, because it is long or of unknown length."""
+    """The body; None if it was not read, because it is longer than 8 MiB, or not needed and not announced."""
+    stream: Any = None
+    """The body to read from botocore, if the request is `streamed`."""
 
 
-def bucket_requests(
-    bucket: str,
-    endpoint_url: str | None,
-    region: str,
-    credentials: Callable[[], Credentials],
-    ca_bundle: str | None,
-    on_silent: Callable[[], None] = lambda: None,
-) -> BucketRequests | None:
-    """Return a sender for a bucket; None if only boto3 can send requests.
-
-    Args:
-        bucket: Its name.
-        endpoint_url: The endpoint of the service; None for Amazon.
-        region: The region of the bucket.
-        credentials: Returns the current credentials; may block to renew them.
-        ca_bundle: A file with the authorities of certificates; None: those of botocore.
-        on_silent: See `BucketRequests`.
-    """
-    endpoint = endpoint_of(bucket, region, endpoint_url)
-    if bucket.endswith(_EXPRESS) or proxy_of(endpoint.origin) is not None:
-        return None
-    context = None
-    if endpoint.origin.startswith("https:"):
-        context = ssl.create_default_context(cafile=ca_bundle or _usual_authorities())
-    return BucketRequests(endpoint, credentials, context, on_silent)
+def authorities(ca_bundle: str | None) -> str:
+    """Return the file with the authorities of certificates; without a name, those that botocore trusts."""
+    return ca_bundle or _usual_authorities()
 
 
 def _usual_authorities() -> str:
@@ -160,19 +140,92 @@ def _usual_authorities() -> str:
     return str(Path(cast("str", package.origin)).with_name("cacert.pem"))
 
 
-def has_other_hosts(session: Any) -> bool:
-    """Return True if the AWS configuration changes the host names of Amazon's buckets."""
-    s3 = session.get_config_variable("s3") or {}
-    return bool(
-        session.get_config_variable("use_fips_endpoint")
-        or session.get_config_variable("use_dualstack_endpoint")
-        or s3.get("use_dualstack_endpoint")
-        or s3.get("use_accelerate_endpoint")
-    )
+class Requests(Protocol):
+    """Sends requests to one bucket.
+
+    Attributes:
+        endpoint: The endpoint of the bucket.
+        problem: The error of the last connection that could not be made.
+    """
+
+    endpoint: Endpoint
+    problem: Exception | None
+
+    def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
+        """Send requests, many at once; return the replies in order, None for a missing one."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections. Later requests get no reply."""
+        ...
+
+
+class BotocoreRequests:
+    """Sends requests with the HTTP client of botocore (`Requests`)."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: Callable[[], Credentials],
+        ca_bundle: str | None,
+        proxy: Proxy | None,
+    ) -> None:
+        """Create the sender. `credentials`: see `BucketRequests`; `ca_bundle`: see `authorities`."""
+        from botocore.httpsession import URLLib3Session  # noqa: PLC0415 - 0.2 s
+
+        self.endpoint = endpoint
+        self.problem: Exception | None = None
+        self._credentials = credentials
+        self._signer = Signer()
+        self._http = URLLib3Session(
+            authorities(ca_bundle),
+            {} if proxy is None else {"http": proxy.url, "https": proxy.url},
+            (_CONNECT_TIMEOUT, _SILENCE),
+            THREADS,
+        )
+        self._threads = ThreadPoolExecutor(THREADS, "stacpull-botocore")
+
+    def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
+        """See `Requests`."""
+        if len(requests) == 1:
+            return [self._sent(requests[0])]
+        return list(self._threads.map(self._sent, requests))
+
+    def _sent(self, request: ObjectRequest) -> ObjectReply | None:
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - imported already
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+        from botocore.response import StreamingBody  # noqa: PLC0415
+
+        if request.may_begin is not None and not request.may_begin():
+            return None
+        target, fields = signed_request(self._signer, self.endpoint, request, self._credentials(), _now())
+        body = as_file(request.body) if size_of(request.body) else b""
+        url = self.endpoint.origin + target
+        try:
+            found = self._http.send(
+                AWSRequest(request.method, url, fields, body, stream_output=True).prepare()
+            )
+            length = None if request.method == "HEAD" else found.headers.get("content-length")
+            stream = StreamingBody(found.raw, length)
+            if request.streamed and found.status_code in _SUCCESSES:
+                return ObjectReply(found.status_code, found.headers, None, stream)
+            with closing(stream):
+                content = stream.read(_LONGEST_BODY + 1)
+        except BotoCoreError as error:
+            self.problem = error
+            return None
+        return ObjectReply(
+            found.status_code, found.headers, content if len(content) <= _LONGEST_BODY else None
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._threads.shutdown()
+        self._http.close()
 
 
 class BucketRequests:
-    """Sends requests to one bucket."""
+    """Sends requests to one bucket over connections of its own (`Requests`)."""
 
     def __init__(
         self,
@@ -191,9 +244,9 @@ class BucketRequests:
                 progress with any of them for `SILENT_AFTER` seconds. Uploads that are completed and copies
                 do not count, because they take long.
         """
-        self._endpoint = endpoint
-        self._is_useless = False
-        """True once this is closed, or the server answered that the bucket is in another region."""
+        self.endpoint = endpoint
+        self.problem: Exception | None = None
+        self._is_closed = False
         self._credentials = credentials
         self._context = context
         self._on_silent = on_silent
@@ -212,46 +265,31 @@ class BucketRequests:
         """When the oldest of the waiting requests came, or a little earlier."""
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
-        """Send requests, many at once; return the replies in order, None for a missing one."""
-        if not requests or self._is_useless:
+        """See `Requests`."""
+        if not requests or self._is_closed:
             return [None] * len(requests)
         credentials, batch = self._credentials(), _Batch(len(requests))
         for first in range(0, len(requests), CONNECTIONS):  # send the first ones while others are signed
-            date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            date = _now()
             exchanges = [
                 _Exchange(batch, number, request, self._encoded(request, credentials, date))
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
             ]
             self._hand_over(exchanges)
-        replies = batch.replies.result()
-        if any(reply is not None and reply.status == _MOVED for reply in replies):
-            self._is_useless = True
-        return replies
+        return batch.replies.result()
 
     def _encoded(self, request: ObjectRequest, credentials: Credentials, date: str) -> bytes:
         """Return the signed head of a request."""
-        endpoint = self._endpoint
-        path = endpoint.path + encode_key(request.key)
-        signed = self._signer.sign(
-            request.method,
-            path,
-            {"host": endpoint.host, **request.headers},
-            credentials,
-            endpoint.region,
-            date=date,
-            query=request.query,
-            body_hash=request.sha256,
-        )
+        target, signed = signed_request(self._signer, self.endpoint, request, credentials, date)
         if request.method in {"PUT", "POST"}:
             signed["content-length"] = str(size_of(request.body))
-        target = f"{path}?{request.query}" if request.query else path
         fields = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
         return f"{request.method} {target} HTTP/1.1\r\n{fields}\r\n".encode()
 
     def close(self) -> None:
         """Close the connections and end the thread. Later requests get no reply."""
         with self._handing_over:
-            self._is_useless = True
+            self._is_closed = True
             thread, self._thread = self._thread, None
             if thread is not None:
                 self._loop.call_soon_threadsafe(self._closed.set)
@@ -261,7 +299,7 @@ class BucketRequests:
     def _hand_over(self, exchanges: Sequence[_Exchange]) -> None:
         """Pass requests to the loop, which is started if necessary. Once closed, they end without replies."""
         with self._handing_over:
-            if not self._is_useless:
+            if not self._is_closed:
                 if self._thread is None:
                     self._started = Future()
                     thread = threading.Thread(target=self._work, name="stacpull-requests", daemon=True)
@@ -308,7 +346,7 @@ class BucketRequests:
             self._group.create_task(self._connect())
 
     async def _connect(self) -> None:
-        parts = urlsplit(self._endpoint.origin)
+        parts = urlsplit(self.endpoint.origin)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await self._loop.create_connection(
@@ -318,8 +356,9 @@ class BucketRequests:
                     ssl=self._context,
                     ssl_handshake_timeout=_CONNECT_TIMEOUT if self._context else None,
                 )
-        except (OSError, UnicodeError):  # TimeoutError and what TLS raises are OSErrors
-            pass
+            self.problem = None
+        except (OSError, UnicodeError) as error:  # TimeoutError and what TLS raises are OSErrors
+            self.problem = error
         finally:
             self._opening -= 1
             if not self._connections and not self._opening:
@@ -460,7 +499,7 @@ class _Connection(asyncio.Protocol):
         if self._exchange is None:
             return None
         request = self._exchange.request
-        is_slow = request.method == "POST" or _COPY in request.headers
+        is_slow = request.method == "POST" or COPY in request.headers
         return None if is_slow else self._last_bytes_at
 
     def abort_if_silent(self) -> None:
@@ -518,14 +557,14 @@ class _Connection(asyncio.Protocol):
                     return
             message.reset(has_body=has_body)
         message.feed(data)
-        may_be_short = message.is_short or (message.is_gathering and message.held <= _LONGEST_BODY)
         if message.failure is not None or (message.status and not _is_usable(message)):
             self.abort()
-        elif message.status and (message.is_ended or not may_be_short):
-            body = message.body() if message.is_ended and message.held <= _LONGEST_BODY else None
-            reply = ObjectReply(message.status, HeaderFields(message.fields), body)
-            self._end(exchange, reply, is_reusable=message.is_reusable)
-        elif self._pieces > _MOST_PIECES and not message.is_short:
+        elif message.is_ended:
+            body = message.body() if message.held <= _LONGEST_BODY else None
+            self._end(exchange, _reply_of(message, body), is_reusable=message.is_reusable)
+        elif message.status and not _is_awaited(message, exchange.request):
+            self._end(exchange, _reply_of(message, None), is_reusable=False)
+        elif self._pieces > _MOST_PIECES + message.held // _SMALL and not message.is_short:
             self.abort()
 
     def _end(self, exchange: _Exchange, reply: ObjectReply, *, is_reusable: bool = True) -> None:
@@ -539,16 +578,32 @@ class _Connection(asyncio.Protocol):
             self._owner.rests(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Conclude the request without a reply, unless the server had closed an idle connection."""
-        del exc
+        """Conclude the request: its reply may end with the connection, or an idle one had been closed."""
         self._transport = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None and self._is_reused and not self._pieces:
             self._owner.lost(self, exchange)
             return
         self._owner.lost(self)
-        if exchange is not None:
-            exchange.conclude(None)
+        if exchange is None:
+            return
+        message = self._message
+        if self._pieces and message.status:
+            message.end(exc, reused=False)
+        is_whole = self._pieces and message.is_ended and message.failure is None
+        exchange.conclude(_reply_of(message, message.body()) if is_whole else None)
+
+
+def _reply_of(message: ParsedMessage, body: bytes | None) -> ObjectReply:
+    return ObjectReply(message.status, HeaderFields(message.fields), body)
+
+
+def _is_awaited(message: ParsedMessage, request: ObjectRequest) -> bool:
+    """Return True to wait for the rest of the body of a reply: it is short, or needed."""
+    if message.is_short:
+        return True
+    is_needed = request.method in {"GET", "POST"} or COPY in request.headers or message.is_gathering
+    return is_needed and int(message.fields.get(b"content-length", message.held)) <= _LONGEST_BODY
 
 
 def _is_usable(message: ParsedMessage) -> bool:
@@ -564,3 +619,26 @@ def _unacknowledged(descriptor: int) -> int:
     with suppress(OSError, ValueError):  # it is closed
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return 0
+
+
+def signed_request(
+    signer: Signer, endpoint: Endpoint, request: ObjectRequest, credentials: Credentials, date: str
+) -> tuple[str, dict[str, str]]:
+    """Return the target and the header fields of a request, with its signature."""
+    path = endpoint.path + encode_key(request.key)
+    fields = signer.sign(
+        request.method,
+        path,
+        {"host": endpoint.host, **request.headers},
+        credentials,
+        endpoint.region,
+        date=date,
+        query=request.query,
+        body_hash=request.sha256,
+    )
+    return (f"{path}?{request.query}" if request.query else path), fields
+
+
+def _now() -> str:
+    """Return the time in the format of signatures."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

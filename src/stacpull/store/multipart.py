@@ -18,25 +18,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
-from urllib.parse import quote
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
-from stacpull.store.bucket_requests import Body, FilePiece, ObjectRequest, as_file, size_of
+from stacpull.sigv4 import encode_key
+from stacpull.store.bucket_requests import COPY, Body, FilePiece, ObjectReply, ObjectRequest, size_of
+from stacpull.store.bucket_service import DENIALS, NOT_THERE, code_behind
 from stacpull.store.regular import CREATE, open_regular, read_regular
 from stacpull.store.s3_bucket import (
-    DENIALS,
-    KEY,
-    NO_CONTENT,
     NO_UPLOADS,
-    NOT_THERE,
     OK,
     READ,
     REFUSED_CONDITIONS,
@@ -44,11 +40,7 @@ from stacpull.store.s3_bucket import (
     ObjectContent,
     S3Bucket,
     StoredObject,
-    code_behind,
-    error_code,
-    named_by_boto3,
-    object_address,
-    unescaped,
+    query_of,
 )
 
 AnyNote = TypeVar("AnyNote", bound=msgspec.Struct)
@@ -63,9 +55,6 @@ _LIMIT = 1 << 16
 """Bytes of a note."""
 _SUFFIX, _NEW = ".upload", ".new"
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_UPLOAD_ID = re.compile("<UploadId>([^<]+)</UploadId>")
-_COMPLETED = "<CompleteMultipartUploadResult"
-_ETAG = re.compile("<ETag>([^<]+)</ETag>")
 _SHA256 = {"x-amz-checksum-algorithm": "SHA256"}
 _CHECKSUMS = ("ChecksumSHA256", "ChecksumCRC64NVME")
 
@@ -171,39 +160,43 @@ class MultipartUploads:
         self.check_lease()
         save_note(self._path(note.name), note)
         metadata = {f"x-amz-meta-{name}": value for name, value in note.metadata.items()}
-        text = self._bucket.document("POST", note.key, "uploads=", {**metadata, **checksums})
-        if text is not None and (created := _UPLOAD_ID.search(text)):
-            upload = unescaped(created[1])
-        else:
-            with self._bucket.errors("write", self._bucket.path(note.key)):
-                upload = self._bucket.s3.create_multipart_upload(
-                    **self._bucket.at(note.key), Metadata=note.metadata, **named_by_boto3(checksums)
-                )["UploadId"]
+        request = ObjectRequest("POST", note.key, {**metadata, **checksums}, query="uploads=")
+        upload = self._bucket.document(request, "write").fields.get("UploadId")
+        if not upload:
+            raise self._unusable("no ID of an upload")
         note = msgspec.structs.replace(note, upload=upload)
         save_note(self._path(note.name), note)
         return note
 
     def stored(self, note: UploadNote) -> list[UploadedPiece] | None:
         """Return the pieces that the service has, None if the upload does not exist or cannot be listed."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.15 s
-
         if not note.upload:
             return None
-        with self._bucket.errors("read", self._bucket.path(note.key)):
-            listing = self._bucket.s3.get_paginator("list_parts")
+        found: list[UploadedPiece] = []
+        parameters = {"uploadId": note.upload}
+        while True:
+            request = ObjectRequest("GET", note.key, query=query_of(parameters))
             try:
-                pages = list(listing.paginate(**self._bucket.at(note.key), UploadId=note.upload))
-            except ClientError as error:
-                if error_code(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
+                page = self._bucket.document(request, "read")
+            except (FileNotFoundError, DestinationError) as error:
+                if code_behind(error) not in NO_UPLOADS | NOT_THERE | DENIALS:
                     raise
                 return None
-        stored = [entry for page in pages for entry in page.get("Parts", ())]
-        return [_piece(piece["PartNumber"], piece["Size"], piece) for piece in stored]
+            pieces = page.records.get("Part", ())
+            try:
+                found += [_piece(int(piece["PartNumber"]), int(piece["Size"]), piece) for piece in pieces]
+            except (KeyError, ValueError) as error:
+                raise self._unusable("an incomplete list of pieces") from error
+            if not page.is_truncated or not pieces:
+                return found
+            parameters["part-number-marker"] = str(found[-1].number)
+
+    def _unusable(self, what: str) -> DestinationError:
+        return DestinationError(f"{self._bucket.name} cannot be used: its server sent {what}.")
 
     def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
         self.check_lease()
-        query = f"&{_upload_query(note.upload)}"
         checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
         requests = [
             ObjectRequest(
@@ -212,39 +205,39 @@ class MultipartUploads:
                 {"x-amz-checksum-sha256": checksums[number]},
                 body,
                 sha256.hex(),
-                f"partNumber={number}{query}",
+                query_of({"partNumber": str(number), "uploadId": note.upload}),
             )
             for number, (body, sha256) in pieces.items()
         ]
         found = []
-        replies = self._bucket.send(requests, "write")
-        for (number, (body, _)), reply in zip(pieces.items(), replies, strict=True):
-            etag = reply.headers.get("etag") if reply is not None and reply.status == OK else None
-            if etag is None:
-                with self._bucket.errors("write", self._bucket.path(note.key)):
-                    etag = self._bucket.s3.upload_part(
-                        **self._bucket.at(note.key),
-                        UploadId=note.upload,
-                        PartNumber=number,
-                        Body=as_file(body),
-                        ChecksumSHA256=checksums[number],
-                    )["ETag"]
+        replies = self._bucket.send(requests)
+        for (number, (body, _)), request, first in zip(pieces.items(), requests, replies, strict=True):
+            reply = first if first is not None and first.status == OK else None
+            etag = self._etag(reply or self._bucket.request(request, "write"))
             found.append(UploadedPiece(number, etag, size_of(body), {"ChecksumSHA256": checksums[number]}))
         return found
+
+    def _etag(self, reply: ObjectReply) -> str:
+        etag = reply.headers.get("etag")
+        if etag is None:
+            raise self._unusable("no ETag of a piece")
+        return etag
 
     def copy(self, note: UploadNote, source: CopySource, size: int, number: int) -> UploadedPiece:
         """Let the service copy a piece from an object with `size` bytes."""
         self.check_lease()
         first = (number - 1) * note.piece
         end = min(first + note.piece, size)
-        found = self._bucket.s3.upload_part_copy(
-            **self._bucket.at(note.key),
-            UploadId=note.upload,
-            PartNumber=number,
-            CopySource=object_address(source),
-            CopySourceIfMatch=source.etag,
-            CopySourceRange=f"bytes={first}-{end - 1}",
-        )["CopyPartResult"]
+        headers = {
+            COPY: encode_key(source.url.removeprefix("s3:/")),
+            "x-amz-copy-source-if-match": source.etag,
+            "x-amz-copy-source-range": f"bytes={first}-{end - 1}",
+        }
+        query = query_of({"partNumber": str(number), "uploadId": note.upload})
+        request = ObjectRequest("PUT", note.key, headers, query=query)
+        found = self._bucket.document(request, "write").fields
+        if "ETag" not in found:
+            raise self._unusable("no ETag of a piece")
         return _piece(number, end - first, found)
 
     def complete(
@@ -265,23 +258,16 @@ class MultipartUploads:
             f"<Part>{''.join(f'<{name}>{_escaped(value)}</{name}>' for name, value in field.items())}</Part>"
             for field in fields
         )
-        body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'
-        query = _upload_query(note.upload)
-        text = self._bucket.document("POST", note.key, query, condition, body.encode())
-        if text is not None and (found := _ETAG.search(text)):  # radosgw does not send it
-            return '"' + unescaped(found[1]).strip('"') + '"'
+        body = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'.encode()
+        query = query_of({"uploadId": note.upload})
+        request = ObjectRequest("POST", note.key, condition, body, hashlib.sha256(body).hexdigest(), query)
         path, refusal = self._bucket.path(note.key), None
-        if text is None or _COMPLETED not in text:
-            try:
-                with self._bucket.errors("write", path):
-                    self._bucket.s3.complete_multipart_upload(
-                        **self._bucket.at(note.key),
-                        UploadId=note.upload,
-                        MultipartUpload={"Parts": fields},
-                        **named_by_boto3(condition),
-                    )
-            except (OSError, DestinationError) as error:
-                refusal = error
+        try:
+            etag = self._bucket.document(request, "write").fields.get("ETag")
+            if etag:  # radosgw does not send it
+                return '"' + etag.strip('"') + '"'
+        except (OSError, DestinationError) as error:
+            refusal = error
         made, size = self._bucket.head(path), sum(piece.size for piece in pieces)
         if made is not None and made.size == size and made.has_metadata(note.metadata):
             return made.etag
@@ -307,37 +293,30 @@ class MultipartUploads:
 
     def abort_unnoted(self, key: str, upload: str) -> None:
         """Abort an upload that has no note. The service may remove its pieces later."""
-        request = ObjectRequest("DELETE", key, query=_upload_query(upload))
-        (reply,) = self._bucket.send([request], "remove")
-        if reply is not None and reply.status == NO_CONTENT:
-            return
-        with suppress(StacpullError, OSError), self._bucket.errors("remove", self._bucket.path(key)):
-            self._bucket.s3.abort_multipart_upload(**self._bucket.at(key), UploadId=upload)
+        request = ObjectRequest("DELETE", key, query=query_of({"uploadId": upload}))
+        with suppress(StacpullError, OSError):
+            self._bucket.request(request, "remove")
 
     def listed(self, prefix: str) -> list[tuple[str, str]]:
         """Return the incomplete uploads of keys with that prefix: (key, upload ID).
 
         The list is empty if the server does not support or permit listing: the notes have all needed uploads.
         """
-        bucket, found = self._bucket, list[tuple[str, str]]()
-        text = bucket.document("GET", "", f"prefix={quote(prefix, safe='')}&uploads=")
-        if text is not None and "<IsTruncated>false</IsTruncated>" in text:
-            return [
-                (unescaped(one[1]), unescaped(two[1]))
-                for each in text.split("<Upload>")[1:]
-                if (one := KEY.search(each)) and (two := _UPLOAD_ID.search(each))
-            ]
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - 0.3 s
-
-        with bucket.errors("list", ""):
-            listing = bucket.s3.get_paginator("list_multipart_uploads")
+        found: list[tuple[str, str]] = []
+        parameters = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
+        while True:
             try:
-                for page in listing.paginate(Bucket=bucket.location.bucket, Prefix=prefix):
-                    found += [(entry["Key"], entry["UploadId"]) for entry in page.get("Uploads", ())]
-            except ClientError as error:
-                if error_code(error) not in NO_UPLOADS | DENIALS:
+                page = self._bucket.document(ObjectRequest("GET", "", query=query_of(parameters)), "list")
+            except (FileNotFoundError, DestinationError) as error:
+                if code_behind(error) not in NO_UPLOADS | DENIALS:
                     raise
-        return found
+                return found
+            uploads = page.records.get("Upload", ())
+            found += [(page.name(upload), upload.get("UploadId", "")) for upload in uploads]
+            if not page.is_truncated or not uploads:
+                return found
+            parameters["key-marker"] = found[-1][0]
+            parameters["upload-id-marker"] = found[-1][1]
 
     # --- uploads under a final key -----------------------------------------------------------------------
 
@@ -434,8 +413,8 @@ def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:
     return sha256.digest(), md5.hexdigest()
 
 
-def _piece(number: int, size: int, fields: Mapping[str, Any]) -> UploadedPiece:
-    checksums = {name: str(fields[name]) for name in _CHECKSUMS if name in fields}
+def _piece(number: int, size: int, fields: Mapping[str, str]) -> UploadedPiece:
+    checksums = {name: fields[name] for name in _CHECKSUMS if name in fields}
     return UploadedPiece(number, fields["ETag"], size, checksums)
 
 
@@ -449,7 +428,3 @@ def _is_met(condition: Mapping[str, str], there: StoredObject | None) -> bool:
     if "if-none-match" in condition:
         return there is None
     return there is not None and there.etag.strip('"') == condition["if-match"].strip('"')
-
-
-def _upload_query(upload: str) -> str:
-    return f"uploadId={quote(upload, safe='')}"

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from stacpull.models import CopySource, Failure, FailureKind
+from stacpull.store.bucket_service import NOT_THERE
 from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.multipart import MultipartUploads, final_note
-from stacpull.store.s3_bucket import EXISTS, NOT_THERE, PART, S3Bucket, object_address
+from stacpull.store.s3_bucket import EXISTS, PART, S3Bucket, object_address
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
@@ -79,7 +80,7 @@ class ServerCopy:
         there = None if self._replace else self._bucket.head(self._path)
         if there is not None and there.identity != self._identity:
             return foreign_file(self._path)
-        code = self._bucket.refused(self._path, NOT_THERE | EXISTS | _COPY_REFUSALS, self._copied)
+        code = self._bucket.refused(NOT_THERE | EXISTS | _COPY_REFUSALS, self._copied)
         if code in NOT_THERE | EXISTS:
             return self.removed(FailureKind.CHANGED, "changed before it was copied")
         if code:
@@ -122,9 +123,9 @@ class ServerCopy:
         found = bucket.head(self._path)
         is_same = copy.is_staged  # other programs do not write staged objects
         if not copy.is_staged:
-            address = object_address(copy.source)
-            other = bucket.bucket_named(address["Bucket"])
-            source = other.head(other.path(address["Key"]))
+            name, key = object_address(copy.source)
+            other = bucket.bucket_named(name)
+            source = other.head(other.path(key))
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")

@@ -145,7 +145,7 @@ class StagedObjects:
                 found.append((path, staged, PartEntry(name, staged.identity, staged.size)))
         heads = [ObjectRequest("HEAD", staged.key) for _, staged, _ in found]
         there = []
-        for (path, _, entry), reply in zip(found, self._bucket.send(heads, "look at"), strict=True):
+        for (path, _, entry), reply in zip(found, self._bucket.send(heads), strict=True):
             if reply is not None and reply.status == NOT_FOUND:
                 path.unlink(missing_ok=True)
             else:

@@ -38,6 +38,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import PieceBuffer, ResumePoint, TooLongError, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.bucket import BucketStore
+from stacpull.store.bucket_service import code_behind
 from stacpull.store.buffered_parts import new_identity
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
@@ -45,7 +46,7 @@ from stacpull.store.multipart import MOST_PIECES, UploadedPiece, UploadNote
 from stacpull.store.part_files import Pair
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.store.protocol import LONGEST_HELD
-from stacpull.store.s3_bucket import READ, code_behind
+from stacpull.store.s3_bucket import READ
 from stacpull.store.staged_objects import StagedObject, upload_name
 
 P = ParamSpec("P")
