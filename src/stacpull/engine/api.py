@@ -19,12 +19,12 @@ from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
+from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import open_network, source_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
     continue_run,
-    execute_run,
     mirror_at,
     on_ledger,
     opened_workspace,
@@ -172,7 +172,7 @@ async def _mirror(
             yield workspace, await on_ledger(workspace, begin)
 
     try:
-        return await execute_run(dest_address, address, options, begun, on_event=on_event, stop=stop)
+        return await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest_address.work).exists):
             raise

@@ -6,15 +6,15 @@ Most selections need none: prefixes are only listed with `--expand-prefix`, and 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.concurrency import for_each
 from stacpull.engine.network import Network
-from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, ungrouped
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.hosts import origin_text, scheme_of
 from stacpull.json_values import object_or_empty, objects_in
@@ -195,18 +195,15 @@ class Lookups:
         ]
         if not prefixes:
             return {}
-        slots = asyncio.Semaphore(_CONCURRENT)
+        listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
 
-        async def listing(href: str) -> tuple[ListedObject, ...] | Failure:
-            async with slots:
-                return await self._list(href)
+        async def list_at(href: str) -> None:
+            listed[href] = await self._list(href)
 
-        with ungrouped():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(listing(href)) for _, _, href in prefixes]
+        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
         found: dict[ItemId, dict[str, Listing | Failure]] = {}
-        for (item_id, key, _), task in zip(prefixes, tasks, strict=True):
-            found.setdefault(item_id, {})[key] = self._wanted(key, task.result())
+        for item_id, key, href in prefixes:
+            found.setdefault(item_id, {})[key] = self._wanted(key, listed[href])
         return found
 
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> Iterator[tuple[str, str]]:

@@ -12,23 +12,25 @@ an error the same is done, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
+from stacpull.clock import SystemClock
 from stacpull.config.options import Options
+from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
-from stacpull.engine.network import Network, login_advice
+from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
 from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
@@ -41,13 +43,15 @@ from stacpull.errors import (
     cause,
     ungrouped,
 )
-from stacpull.events import Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.runs import EndState, Run
 from stacpull.models import Arrival, Job
 from stacpull.net.gate import MAX_REFUSALS
+from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 
@@ -66,7 +70,7 @@ _LOW_INODES = 10_000
 
 
 class MirrorRun:
-    """Executes one run on an open workspace."""
+    """Executes one run."""
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class MirrorRun:
         options: Options,
         journal: Journal,
         *,
-        stop: asyncio.Event | None,
+        stop: asyncio.Event,
     ) -> None:
         self._workspace = workspace
         self._started = started
@@ -90,7 +94,7 @@ class MirrorRun:
         self._options = options
         self._clock = network.clock
         self._emit = journal
-        self._stop = stop or asyncio.Event()
+        self._stop = stop
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
@@ -107,12 +111,45 @@ class MirrorRun:
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
-    async def execute(self) -> MirrorReport:
-        """Run to the end, or until stopped.
+    @classmethod
+    async def execute(
+        cls,
+        dest_address: DestAddress,
+        address: SourceAddress,
+        options: Options,
+        begun: Callable[[Source], AbstractAsyncContextManager[tuple[Workspace, Run]]],
+        *,
+        on_event: Listener | None,
+        stop: asyncio.Event,
+    ) -> MirrorReport:
+        """Execute a run to its end, or until stopped, with a store process and a network of its own.
+
+        Args:
+            dest_address: DEST.
+            address: SOURCE.
+            options: How to transfer.
+            begun: Opens the workspace and begins the run, once SOURCE is open.
+            on_event: As for `mirror`.
+            stop: As for `mirror`.
 
         Raises:
+            InterruptedRunError: `stop` was set before SOURCE was open.
             StacpullError: The error that stopped the run. Finished work is recorded.
         """
+        secrets = Secrets()
+        journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
+        network_opened = open_network(
+            address, options, processes=options.processes, secrets=secrets, on_notice=journal
+        )
+        async with started_store(dest_address.modules) as started, network_opened as network:
+            source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
+            async with begun(source) as (workspace, run):
+                return await cls(
+                    workspace, started, run, source, network, options, journal, stop=stop
+                ).until_stopped()
+
+    async def until_stopped(self) -> MirrorReport:
+        """Run to the end, or until stopped. Raises as `execute`."""
         with ungrouped():
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._pass_on_stop())

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input
-from stacpull.engine.journal import Journal
 from stacpull.engine.mirror import MirrorRun
-from stacpull.engine.network import SourceAddress, open_network, source_address
-from stacpull.engine.run_control import unless_stopped
-from stacpull.engine.store_client import started_store
+from stacpull.engine.network import source_address
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
-from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
@@ -121,45 +114,7 @@ async def continue_run(
     async def begun(_: Source) -> AsyncIterator[tuple[Workspace, Run]]:
         yield workspace, run
 
-    return await execute_run(dest_address, address, options, begun, on_event=on_event, stop=stop)
-
-
-async def execute_run(
-    dest_address: DestAddress,
-    address: SourceAddress,
-    options: Options,
-    begun: Callable[[Source], AbstractAsyncContextManager[tuple[Workspace, Run]]],
-    *,
-    on_event: Listener | None,
-    stop: asyncio.Event,
-) -> MirrorReport:
-    """Execute a run, with a store process and a network of its own.
-
-    Args:
-        dest_address: DEST.
-        address: SOURCE.
-        options: How to transfer.
-        begun: Opens the workspace and begins the run, once SOURCE is open.
-        on_event: As for `mirror`.
-        stop: As for `mirror`.
-
-    Raises:
-        InterruptedRunError: `stop` was set before SOURCE was open.
-        CredentialsError, SourceError, DestinationError: As for `mirror`.
-    """
-    secrets = Secrets()
-    journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
-    async with (
-        started_store(dest_address.modules) as started,
-        open_network(
-            address, options, processes=options.processes, secrets=secrets, on_notice=journal
-        ) as network,
-    ):
-        source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
-        async with begun(source) as (workspace, run):
-            return await MirrorRun(
-                workspace, started, run, source, network, options, journal, stop=stop
-            ).execute()
+    return await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestAddress:
