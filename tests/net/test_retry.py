@@ -13,7 +13,6 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import (
-    GiveUp,
     RetryPolicy,
     RetryState,
     StopRun,
@@ -48,21 +47,21 @@ def gone() -> Failure:
 
 
 TABLE = [
-    ("a final failure", RetryState(), gone(), GiveUp()),
+    ("a final failure", RetryState(), gone(), None),
     ("the first reset", RetryState(), reset(), Wait(0.25, charged=True)),
     ("the third reset", RetryState(charged=2), reset(), Wait(1.0, charged=True)),
     ("the last retry", RetryState(charged=4), reset(), Wait(4.0, charged=True)),
-    ("no retry left", RetryState(charged=5), reset(), GiveUp()),
+    ("no retry left", RetryState(charged=5), reset(), None),
     ("after some progress", RetryState(charged=5), broke_off(), Wait(0.25, charged=True)),
     ("further than before", RetryState(charged=5, reached=4 << 20), broke_off(), Wait(0.25, charged=True)),
-    ("but hardly", RetryState(charged=5, reached=(4 << 20) + 1), broke_off(), GiveUp()),
-    ("as far as before", RetryState(charged=5, reached=5 << 20), broke_off(), GiveUp()),
+    ("but hardly", RetryState(charged=5, reached=(4 << 20) + 1), broke_off(), None),
+    ("as far as before", RetryState(charged=5, reached=5 << 20), broke_off(), None),
     ("throttled, with a time", RetryState(charged=5), throttle(7), Wait(7, charged=False)),
     ("throttled, at once again", RetryState(), throttle(0), Wait(0, charged=False)),
     ("throttled, without a time", RetryState(throttles=2), throttle(), Wait(1.0, charged=False)),
     ("the 20th throttle", RetryState(throttles=19), throttle(7), Wait(7, charged=False)),
     ("the 21st throttle", RetryState(throttles=20), throttle(7), Wait(7, charged=True)),
-    ("throttled out", RetryState(charged=5, throttles=20), throttle(7), GiveUp()),
+    ("throttled out", RetryState(charged=5, throttles=20), throttle(7), None),
     ("after an hour of it", RetryState(throttled_seconds=3599), throttle(7), Wait(7, charged=True)),
     ("15 minutes are waited", RetryState(), throttle(900), Wait(900, charged=False)),
     ("16 minutes are not", RetryState(), throttle(960), StopRun(960, "h")),

@@ -64,10 +64,6 @@ class Wait(msgspec.Struct, frozen=True):
     charged: bool
 
 
-class GiveUp(msgspec.Struct, frozen=True):
-    """The failure is final."""
-
-
 class StopRun(msgspec.Struct, frozen=True):
     """The host asked to wait for `seconds`, which is too long to wait for."""
 
@@ -82,13 +78,13 @@ class StopRun(msgspec.Struct, frozen=True):
         return f"{self.host or 'The host'} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
 
 
-RetryDecision = Wait | GiveUp | StopRun
+def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> Wait | StopRun | None:
+    """Return the decision after `failure`, or None if it is final.
 
-
-def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> RetryDecision:
-    """Return the decision after `failure`; `draw` is a random number between 0 and 1 for the jitter."""
+    `draw` is a random number between 0 and 1 for the jitter.
+    """
     if not failure.retryable:
-        return GiveUp()
+        return None
     requested = failure.retry_after
     if requested is not None and requested > policy.longest_wait:
         return StopRun(requested, failure.host)
@@ -97,7 +93,7 @@ def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float
         return Wait(wait if requested is None else requested, charged=False)
     charged = _charged(state, failure)
     if charged >= policy.retries:
-        return GiveUp()
+        return None
     return Wait(backoff(policy, charged, draw) if requested is None else requested, charged=True)
 
 
@@ -152,7 +148,7 @@ async def with_retries(
 
     draw = (jitter or random.Random()).random  # noqa: S311 - jitter, no cryptography
     state, pause = RetryState(), 0.0
-    decision: RetryDecision = GiveUp()
+    decision: Wait | StopRun | None = None
 
     async def step() -> T:
         if first:
