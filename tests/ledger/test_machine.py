@@ -435,7 +435,7 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
             "OR a.name IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
-            "OR (a.state = 1) <> (a.id IN (SELECT asset FROM reservations))"
+            "OR (a.state = 1 AND o.identity IS NULL)"
         )
         assert odd.fetchone() == (0,)
 

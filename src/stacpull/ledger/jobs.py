@@ -87,10 +87,9 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that were left open by a kill."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, r.identity, a.sha256, "
+        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, o.identity, a.sha256, "
         "a.etag, a.id IN (SELECT asset FROM unproven), a.key "
         "FROM open_assets o JOIN assets a ON a.id = o.asset "
-        "LEFT JOIN reservations r ON r.asset = a.id "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.compact import SHORTEST_MD5, item_directory_of, stored_etag, stored_name
-from stacpull.ledger.database import exists, insert_rows, marks, pieces, rows_with, transaction
+from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
 from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
@@ -93,7 +93,8 @@ def reserve(
                     reserved.append(found)
                 elif found is not None:
                     failures.append(AssetFailure(arrival.row, arrival.item_row, arrival.generation, found))
-        _note_identities(db, reserved)
+        identities = [(arrival.identity, arrival.row) for arrival in reserved]
+        db.executemany("UPDATE open_assets SET identity = ? WHERE asset = ?", identities)
         _note_unproven(db, reserved)
         _note_clips(db, reserved, clips)
         db.executemany(
@@ -102,18 +103,6 @@ def reserve(
             [(item,) for item in items],
         )
     return reserved, failures
-
-
-def _note_identities(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-    renamed = [(arrival.row, arrival.identity) for arrival in arrivals if arrival.identity is not None]
-    insert_rows(db, "INSERT OR REPLACE INTO reservations(asset, identity) VALUES ", renamed)
-    if len(renamed) < len(arrivals):
-        _forget_identities(db, [arrival.row for arrival in arrivals if arrival.identity is None])
-
-
-def _forget_identities(db: sqlite3.Connection, rows: Sequence[int]) -> None:
-    for some in pieces(rows):
-        db.execute(f"DELETE FROM reservations WHERE asset IN ({marks(len(some))})", some)
 
 
 def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
@@ -252,7 +241,6 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
             f"WHERE id = ? AND state = {STATE_RESERVED}",
             released,
         )
-        _forget_identities(db, [row for (row,) in released])
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
@@ -326,7 +314,6 @@ def _record_done(
             by_run[run].same += is_same
             by_run[run].changed += not is_same
         db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
-        _forget_identities(db, rows)
         if has_failures:
             db.execute(_HEALED.format(rows=at), rows)
         db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
@@ -354,7 +341,6 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
         ).fetchone()
         if found is not None:
             put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
-            _forget_identities(db, [failure.row])
             recorded.append(failure)
     return recorded
 

@@ -614,8 +614,6 @@ class Planner:
                 old.row,
             ),
         )
-        if old.state == STATE_RESERVED:
-            self._db.execute("DELETE FROM reservations WHERE asset = ?", (old.row,))
         if old.unchecked:
             self._db.execute(_CHECKED, (old.row,))
         job = self._job(old.row, one, new.generation, asset, directory, name)

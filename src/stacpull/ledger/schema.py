@@ -170,7 +170,7 @@ CREATE INDEX assets_item ON assets(item);
 --     reserved  of the version that will be renamed next
 -- assets.stated of a done asset was compared with its bytes; of an open one it will be.
 
-CREATE TABLE open_assets(                  -- more columns of pending and failed assets
+CREATE TABLE open_assets(                  -- more columns of assets that are not done
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- signature removed
     stale INTEGER NOT NULL,                -- 1: the signature was removed, so the item is read again first
@@ -179,7 +179,9 @@ CREATE TABLE open_assets(                  -- more columns of pending and failed
     media_type TEXT,
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
     previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
-    wanted INTEGER                         -- 1: it is damaged, and only bytes with that digest are accepted
+    wanted INTEGER,                        -- 1: it is damaged, and only bytes with that digest are accepted
+    identity INTEGER                       -- reserved: of the part that is renamed (`Store.write_part`),
+                                           -- NULL if a file of the user is adopted
 );
 
 CREATE TABLE clips(                        -- clipped assets (`--clip`); those that have nothing in the
@@ -194,11 +196,6 @@ CREATE TABLE paths(                        -- of the folded path: two assets nev
     asset INTEGER NOT NULL
 );
 
-CREATE TABLE reservations(                 -- of reserved assets, unless a file of the user is adopted
-    asset INTEGER PRIMARY KEY,
-    identity INTEGER NOT NULL              -- of the part that is renamed (`Store.write_part`)
-);
-
 CREATE TABLE unproven(                     -- assets whose length or completeness nothing proved
     asset INTEGER PRIMARY KEY
 );
@@ -210,7 +207,6 @@ CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
     DELETE FROM open_assets WHERE asset = old.id;
     DELETE FROM clips WHERE asset = old.id;
     DELETE FROM unchecked WHERE asset = old.id;
-    DELETE FROM reservations WHERE asset = old.id;
     DELETE FROM unproven WHERE asset = old.id;
 END;
 
@@ -329,7 +325,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=22,  # those up to 21 were never released
+    version=23,  # those up to 22 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )
