@@ -23,7 +23,6 @@ from tests.ledger.plans import arrival, asset, commit, item, ledger, started
 import stacpull
 from stacpull.ledger import outcomes, runs
 from stacpull.ledger.database import checkpoint, ledger_path
-from stacpull.ledger.outcomes import PlacedItem
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import Job
 
@@ -53,8 +52,8 @@ def bytes_per_asset(assets: int, etag: Callable[[Job], str]) -> float:
                 replace(arrival(job, size=_SIZE), etag=etag(job), identity=None, digest=random.randbytes(32))
                 for job in some
             ]
-            final = outcomes.record(db, outcomes.reserve(db, there)[0], [], [], 0)
-            outcomes.record(db, [], [], [PlacedItem(row, random.randbytes(32)) for row in final], 0)
+            final = outcomes.record(db, outcomes.reserve(db, there)[0], [], {}, 0)
+            outcomes.record(db, [], [], {row: random.randbytes(32) for row in final}, 0)
 
         for start in range(0, assets // _PER_ITEM, _STRETCH):
             rows = [

@@ -137,7 +137,7 @@ def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
 def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
-    outcomes.record(bench.db, [], [], [outcomes.PlacedItem(1)], NOW)
+    outcomes.record(bench.db, [], [], {1: None}, NOW)
     bench.publisher.write_items([1])
     bench.publisher.publish_all()
     assert documents(tmp_path) == []

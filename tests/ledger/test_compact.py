@@ -209,7 +209,7 @@ def test_ledger_bytes_per_asset_are_limited(tmp_path, rows_of, most):
                     replace(arrival(job, size=29_192), etag=f'"{job.row:032x}"', digest=bytes(32))
                     for job in some
                 ]
-                outcomes.record(db, outcomes.reserve(db, there)[0], [], [], NOW)
+                outcomes.record(db, outcomes.reserve(db, there)[0], [], {}, NOW)
         db.execute("DELETE FROM documents")
         reported = ("page_count", "freelist_count", "page_size")
         pages, free, size = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in reported)

@@ -36,7 +36,7 @@ HERE = VersionInDest('"e"', 10)
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
     done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
-    outcomes.record(db, done, failed, [], NOW)
+    outcomes.record(db, done, failed, {}, NOW)
 
 
 def mirrored(db: sqlite3.Connection, **stated: Any) -> None:
@@ -122,7 +122,7 @@ def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
         run, (job,) = once_more(db, updated="2")
         assert row(db)[0] == 0
         assert jobs.pending_jobs(db, run, 0, 9) == [job]  # after a kill the request is the same
-        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
+        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
         assert runs.findings(db, run) == {"items_changed": 1, "assets_revalidated": 1}
@@ -142,7 +142,7 @@ def test_a_received_body_is_compared_by_its_digest(
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
         done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
-        outcomes.record(db, done, [], [], NOW)
+        outcomes.record(db, done, [], {}, NOW)
         assert runs.findings(db, run) == changes
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
@@ -152,7 +152,7 @@ def test_an_answer_for_an_older_generation_is_ignored(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db)
         _, (job,) = once_more(db, updated="2")
-        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, 0)])
+        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, 0)])
         assert row(db)[0] == 0
 
 
@@ -163,7 +163,7 @@ def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
 
 
 def failed_and_claimed(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
     jobs.requeue_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
 
 
@@ -172,7 +172,7 @@ def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
 
 
 def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
+    outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
     run = runs.begin(db, SPEC, NOW)
     jobs.requeue_damaged(db, run.id, {job.row: None})
 
@@ -187,7 +187,7 @@ def test_an_asset_changed_in_the_meantime_gets_no_conditional_request(tmp_path: 
         meanwhile(db, job)
         run = db.execute("SELECT max(id) FROM runs").fetchone()[0]
         assert [one.version_in_dest for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
-        outcomes.record(db, [], [], [], NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
+        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db)[0] == 0
         assert_counts(db, run)
 
@@ -217,7 +217,7 @@ def test_a_failed_asset_is_planned_again_only_for_a_newer_item(
 ) -> None:
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], {}, NOW)
         run, jobs_now = once_more(db, updated=updated)
         assert len(jobs_now) == opened
         assert_counts(db, run)
@@ -237,7 +237,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
     """`retry` brings it from the href it was planned with, and the row knows that place."""
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], {}, NOW)
         runs.end(db, 1, "complete", None, NOW)
         commit(started(db)[1], item("i", updated="2"))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)

@@ -26,7 +26,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
-from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.paths import path_of
 from stacpull.models import Failure, Job
 
@@ -41,8 +41,8 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
         ).jobs
         arrivals = [arrival(job) for job in planned]
         outcomes.reserve(db, arrivals)
-        outcomes.record(db, arrivals, [], [PlacedItem(1, b"1"), PlacedItem(2, b"2")], NOW)
-        outcomes.record(db, [], [], [PlacedItem(1, b"1"), PlacedItem(2, b"2")], NOW)
+        outcomes.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
+        outcomes.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
 
@@ -73,7 +73,7 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     assert (standing(db, "L"), standing(db, "S")) == ((2, 0), (1, 0))
     arrived = [arrival(one) for one in (first, second)]
     outcomes.reserve(db, arrived)
-    assert outcomes.record(db, arrived, [], [], NOW) == [2, 1]
+    assert outcomes.record(db, arrived, [], {}, NOW) == [2, 1]
     assert_counted(db, run)
     assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
 
@@ -92,13 +92,13 @@ def test_an_asset_that_a_repair_could_not_fetch_can_be_claimed_again(mirrored, f
     db, planned = mirrored
     run = repair(db)
     jobs.requeue_damaged(db, run, {planned[0].row: None})
-    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, 1, failure)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, 1, failure)], {}, NOW)
     assert_counted(db, run)
     jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert_counted(db, run)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert (job.generation, job.sha256) == (2, bytes(32))
-    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, failure)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, failure)], {}, NOW)
     runs.end(db, run, "complete", None, NOW)
     again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
     jobs.requeue_failures(db, again)
@@ -115,7 +115,7 @@ def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         assert job.generation == generation
         outcomes.reserve(db, [arrival(job)])
-        outcomes.record(db, [arrival(job)], [], [], NOW)
+        outcomes.record(db, [arrival(job)], [], {}, NOW)
         assert_counted(db, run)
 
 
@@ -151,7 +151,7 @@ def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     assert jobs.damaged_documents(db, 0, 9) == []
     assert jobs.unwritten_items(db, 0, 9) == [2]
     outcomes.reserve(db, [], [2])
-    outcomes.record(db, [], [], [PlacedItem(2, b"new")], NOW)
+    outcomes.record(db, [], [], {2: b"new"}, NOW)
     assert (jobs.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
 
 
@@ -175,12 +175,12 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
     if how == "released":
         outcomes.release(db, [job.row])
     else:
-        outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
         jobs.requeue_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)
     outcomes.reserve(db, [arrival(job)])
-    outcomes.record(db, [arrival(job)], [], [], NOW)
+    outcomes.record(db, [arrival(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM open_assets WHERE asset = ?", (job.row,)).fetchone() == (0,)
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
     assert expected() == (bytes(32), True)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     outcomes.reserve(db, [arrival(job)])
-    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], [], NOW)
+    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
     assert expected() == (bytes(32), True)
     jobs.requeue_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
     assert expected() == (bytes(32), True)

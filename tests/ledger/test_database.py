@@ -254,7 +254,7 @@ def test_a_mirror_works_with_the_rollback_journal(dest: Path) -> None:
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
         planned = commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")])).jobs
         done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
-        outcomes.record(db, done, [], [], NOW)
+        outcomes.record(db, done, [], {}, NOW)
         with closing(open_reader(dest)) as reader:
             assert runs.asset_counters(reader)["assets_done"] == 1
     assert [path.name for path in (dest / ".stacpull").iterdir()] == ["ledger.sqlite"]

@@ -222,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         message = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]
-        outcomes.record(self.db, [], [], [], NOW, message)
+        outcomes.record(self.db, [], [], {}, NOW, message)
         for row in chosen:
             which = (row[5], row[6])
             if which in self.revalidated and not older:
@@ -291,7 +291,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _record(
         self, done: list[Arrival], failures: list[AssetFailure], names: dict[int, tuple[str, str]]
     ) -> None:
-        outcomes.record(self.db, done, failures, [], NOW)
+        outcomes.record(self.db, done, failures, {}, NOW)
         for one in done:
             self.known[names[one.row]] = (DONE, one.generation)
         for other in failures:

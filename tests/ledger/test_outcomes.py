@@ -19,7 +19,7 @@ def test_an_outcome_reported_twice_is_counted_once(tmp_path: Path) -> None:
         done, _ = outcomes.reserve(db, [arrival(job) for job in planned[:2]])
         failed = [AssetFailure(planned[2].row, planned[2].item_row, planned[2].generation, BROKEN)]
         for _ in range(2):
-            outcomes.record(db, done, failed, [], NOW)
+            outcomes.record(db, done, failed, {}, NOW)
         counters = runs.counters(db, run.id)
         assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
         assert (counters["assets_done"], counters["assets_failed"], counters["bytes_done"]) == (2, 1, 20)
@@ -29,8 +29,8 @@ def test_a_done_asset_neither_fails_nor_is_released(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         done, _ = outcomes.reserve(db, [arrival(job)])
-        outcomes.record(db, done, [], [], NOW)
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
+        outcomes.record(db, done, [], {}, NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
         outcomes.release(db, [job.row])
         assert outcomes.reserve(db, [arrival(job)]) == ([], [])
         assert db.execute("SELECT state FROM assets").fetchone() == (2,)
@@ -44,7 +44,7 @@ def test_a_failure_of_an_earlier_generation_is_not_recorded(tmp_path: Path) -> N
         db.execute("UPDATE assets SET generation = 1")
         late = AssetFailure(job.row, job.item_row, job.generation, replace(BROKEN, kind=FailureKind.OUTSIDE))
         for state in (0, 1):
-            outcomes.record(db, [], [late], [], NOW, area=5)
+            outcomes.record(db, [], [late], {}, NOW, area=5)
             assert db.execute("SELECT state FROM assets").fetchone() == (state,)
             assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
             assert db.execute("SELECT count(*) FROM clips").fetchone() == (0,)
@@ -54,9 +54,9 @@ def test_a_failure_of_an_earlier_generation_is_not_recorded(tmp_path: Path) -> N
 def test_only_what_is_reserved_in_this_generation_is_done(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
-        outcomes.record(db, [arrival(job)], [], [], NOW)  # never reserved
+        outcomes.record(db, [arrival(job)], [], {}, NOW)  # never reserved
         done, _ = outcomes.reserve(db, [arrival(job)])
-        outcomes.record(db, [replace(done[0], generation=1)], [], [], NOW)
+        outcomes.record(db, [replace(done[0], generation=1)], [], {}, NOW)
         assert db.execute("SELECT state FROM assets").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (1,)
 

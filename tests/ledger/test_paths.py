@@ -122,7 +122,7 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     assert jobs.pending_jobs(db, run.id, job.row - 1, 9)[0].name == reserved[0].name
     again, _ = outcomes.reserve(db, [arrival(job, name=reserved[0].name)])
     assert again == reserved
-    outcomes.record(db, again, [], [], NOW)
+    outcomes.record(db, again, [], {}, NOW)
     newer = commit(
         started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]

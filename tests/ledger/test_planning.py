@@ -27,7 +27,7 @@ from tests.ledger.plans import (
 
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.paths import path_of
 from stacpull.ledger.planner import PlanBatch, Planner, drop_open
 from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
@@ -40,7 +40,7 @@ CLASH = AssetProblem("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
     done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
-    outcomes.record(db, done, failed, [], NOW)
+    outcomes.record(db, done, failed, {}, NOW)
 
 
 def again(db: sqlite3.Connection) -> tuple[int, Planner]:
@@ -108,7 +108,7 @@ def test_the_json_is_renewed_when_the_item_was_updated(
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
         publish(db, job)
-        outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
+        outcomes.record(db, [], [], {job.item_row: None}, NOW)
         opened = commit(again(db)[1], item("i", [asset("a")], updated=now)).jobs
         assert len(opened) == written
         publish(db, *opened)
@@ -130,7 +130,7 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
         row = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        outcomes.record(db, [], [], [PlacedItem(row)], NOW)
+        outcomes.record(db, [], [], {row: None}, NOW)
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unread(linked, "l")])
         else:
@@ -152,7 +152,7 @@ def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path)
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
         (job,) = commit(again(db)[1], item("i", [asset("a", size=11)])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
         run, planner = again(db)
         assert commit(planner, item("i", [asset("a", size=11)])).jobs == []
         (kept,) = db.execute("SELECT previous_digest FROM open_assets").fetchone()
@@ -164,7 +164,7 @@ def test_the_path_of_an_asset_that_is_no_longer_planned_is_free(tmp_path: Path) 
     with ledger(tmp_path) as db:
         run, planner = started(db)
         (job,) = commit(planner, item("i", [asset("a")])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
         drop_open(db, job.row, None, run.id)
         (other,) = commit(planner, item("j", [asset("b", directory="c/i", name="a.tif")])).jobs
         assert (other.directory, other.name) == ("c/i", "a.tif")
@@ -218,13 +218,13 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
-        outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
+        outcomes.record(db, [], [], {job.item_row: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
             assert found == ((1, TO_WRITE) if is_first and renewed else (0, WRITTEN))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
-            outcomes.record(db, [], [], [PlacedItem(job.item_row)], NOW)
+            outcomes.record(db, [], [], {job.item_row: None}, NOW)
 
 
 def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_label_item_is_done_when_its_source_item_is(tmp_path: Path) -> None:
         publish(db, by_key["l"], by_key["a"])
         assert (standing(db, "L"), standing(db, "S")) == ((1, 0), (1, 0))
         done, _ = outcomes.reserve(db, [arrival(by_key["b"])])
-        recorded = outcomes.record(db, done, [], [], NOW)
+        recorded = outcomes.record(db, done, [], {}, NOW)
         assert recorded == [by_key["a"].item_row, by_key["l"].item_row]
         assert runs.counters(db, run.id)["items_done"] == 1
 
@@ -339,7 +339,7 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["items_done"]) == (1, 0)
         assert jobs.unwritten_items(db, 0, 9) == [1]
-        outcomes.record(db, [], [], [PlacedItem(1)], NOW)
+        outcomes.record(db, [], [], {1: None}, NOW)
         listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
         assert listed == ["L"]
         assert views.path_of_item(db, id_of("S")) is None
@@ -393,7 +393,7 @@ def test_the_second_asset_of_a_name_fails_and_its_retry_claims_the_same_name(tmp
         assert (job.name, job.directory) == ("same.tif", "flat")
         _, failures = outcomes.reserve(db, [arrival(job)])
         assert [f.failure.kind for f in failures] == [FailureKind.NAME]
-        outcomes.record(db, [], failures, [], NOW)
+        outcomes.record(db, [], failures, {}, NOW)
         assert runs.counters(db, retried.id)["assets_failed"] == 1
 
 
@@ -445,7 +445,7 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
 def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a", href="https://old.example/a")])).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
         run, planner = again(db)
         commit(planner, item("i", [asset("a", href="https://new.example/a")]))
         assert runs.counters(db, run)["assets_missing"] == 1
@@ -458,7 +458,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], [], NOW)
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
         _, planner = again(db)
         for _ in range(2):
             assert commit(planner, nameless).items_failed == 0
@@ -575,7 +575,7 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
             opened = commit(again(db)[1], row).jobs
         if failed:
             outcomes.record(
-                db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE) for job in opened], [], NOW
+                db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE) for job in opened], {}, NOW
             )
         run, planner = again(db)
         spread = item("i", [asset("data/x", directory="c/i/data")])

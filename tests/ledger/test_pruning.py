@@ -24,7 +24,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
-from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import RunSpec, selection_json
 from stacpull.models import AssetProblem, Clip, Failure, FailureKind, Unread
@@ -40,7 +40,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
         planned = commit(planner, item(name, [asset("a"), asset("b")])).jobs
         done, failed = outcomes.reserve(db, [arrival(job) for job in planned])
         rows = {job.item_row for job in planned}
-        outcomes.record(db, done, failed, [PlacedItem(row) for row in rows], NOW)
+        outcomes.record(db, done, failed, dict.fromkeys(rows), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 
@@ -130,7 +130,7 @@ def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_pa
 def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, failure)], [], NOW)  # type: ignore[arg-type]
+        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, failure)], {}, NOW)  # type: ignore[arg-type]
         assert runs.asset_counters(db)["assets_missing"] == missing
         runs.end(db, 1, "complete", None, NOW)
         last = mirrored(db, "")
@@ -190,7 +190,7 @@ def test_nothing_is_left_of_what_only_replaced_runs_wanted(tmp_path: Path) -> No
         _, planner = started(db)
         committed = commit(planner, item("L"), item("j", [asset("a"), asset("b")]), failed=[unread("S", "L")])
         outcomes.record(
-            db, [], [AssetFailure(committed.jobs[0].row, 2, committed.jobs[0].generation, BROKEN)], [], NOW
+            db, [], [AssetFailure(committed.jobs[0].row, 2, committed.jobs[0].generation, BROKEN)], {}, NOW
         )
         planner.save_batch(PlanBatch(unread=[Unread("", "line 3", BROKEN)]), NOW)
         run, planner = started(db, OTHER)

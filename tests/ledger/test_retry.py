@@ -23,7 +23,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure, PlacedItem
+from stacpull.ledger.outcomes import AssetFailure
 from stacpull.models import Job
 
 RETRY = replace(SPEC, kind="retry")
@@ -37,10 +37,10 @@ def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs
-        outcomes.record(db, [], failing(*planned), [], NOW)
+        outcomes.record(db, [], failing(*planned), {}, NOW)
         run, _ = started(db, RETRY)
         assert jobs.requeue_failures(db, run.id) == 3
-        outcomes.record(db, [], failing(planned[0]), [], NOW)
+        outcomes.record(db, [], failing(planned[0]), {}, NOW)
     with ledger(tmp_path) as db:
         again, _ = started(db, RETRY)
         assert again.id == run.id
@@ -57,15 +57,15 @@ def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> No
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a")])).jobs
-        outcomes.record(db, [], failing(*planned), [], NOW)
+        outcomes.record(db, [], failing(*planned), {}, NOW)
         run, _ = started(db, RETRY)
         jobs.requeue_failures(db, run.id)
         assert list(views.failures(db)) == []  # it is pending
-        outcomes.record(db, [], failing(*planned, attempts=3), [], NOW + 1)
+        outcomes.record(db, [], failing(*planned, attempts=3), {}, NOW + 1)
         assert [(f.attempts, f.when, f.status) for f in views.failures(db)] == [(5, NOW + 1, 404)]
         jobs.requeue_failures(db, run.id)
         done, _ = outcomes.reserve(db, [arrival(planned[0])])
-        outcomes.record(db, done, [], [], NOW)
+        outcomes.record(db, done, [], {}, NOW)
         assert list(views.failures(db)) == []
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
         assert runs.counters(db, run.id)["items_done"] == 1
@@ -75,7 +75,7 @@ def test_assets_left_pending_by_a_retry_are_taken_over_by_the_next(tmp_path: Pat
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
-        outcomes.record(db, [], failing(*planned), [], NOW)
+        outcomes.record(db, [], failing(*planned), {}, NOW)
         first, _ = started(db, RETRY)
         jobs.requeue_failures(db, first.id)
         started(db, replace(SPEC, source="https://other.example"))
@@ -90,7 +90,7 @@ def test_a_retry_does_not_claim_pending_assets_of_a_mirror(tmp_path: Path) -> No
     with ledger(tmp_path) as db:
         mirror, planner = started(db)
         planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
-        outcomes.record(db, [], failing(planned[0]), [], NOW)
+        outcomes.record(db, [], failing(planned[0]), {}, NOW)
         run, _ = started(db, RETRY)
         assert jobs.requeue_failures(db, run.id) == 1
         assert [job.key for job in jobs.pending_jobs(db, run.id, 0, 9)] == ["a"]
@@ -101,14 +101,14 @@ def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
-        outcomes.record(db, [], failing(*planned), [], NOW)
-        outcomes.record(db, [], [], [PlacedItem(1), PlacedItem(2)], NOW)
+        outcomes.record(db, [], failing(*planned), {}, NOW)
+        outcomes.record(db, [], [], {1: None, 2: None}, NOW)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((0, 1), [])
         run, _ = started(db, RETRY)
         jobs.requeue_failures(db, run.id)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((1, 0), [])
         done, _ = outcomes.reserve(db, [arrival(planned[0])])
-        assert outcomes.record(db, done, [], [], NOW) == [2, 1]
+        assert outcomes.record(db, done, [], {}, NOW) == [2, 1]
         assert jobs.unwritten_items(db, 0, 9) == [1, 2]
         assert runs.counters(db, run.id)["items_done"] == 1
 
@@ -135,7 +135,7 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         assert jobs.failed_items(db) == []
         assert standing(db, "L") == (1, 0)
         done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
-        outcomes.record(db, done, [], [], NOW)
+        outcomes.record(db, done, [], {}, NOW)
         assert runs.counters(db, run.id)["items_done"] == 1
 
 
@@ -144,7 +144,7 @@ def test_assets_claimed_of_an_item_that_is_then_read_again_count_once(tmp_path: 
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
-        outcomes.record(db, [], failing(*planned), [], NOW)
+        outcomes.record(db, [], failing(*planned), {}, NOW)
         runs.end(db, first.id, "complete", None, NOW)
         _, planner = started(db)
         commit(planner, item("L"), failed=[unread("S", "L")])

@@ -14,7 +14,6 @@ from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent, unchanged_document
 from stacpull.ledger import jobs, outcomes, views
 from stacpull.ledger.database import Connection
-from stacpull.ledger.outcomes import PlacedItem
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path, item_document_name
@@ -113,12 +112,12 @@ class ItemWriter:
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
-    def placed(self, written: Sequence[ItemPart], failures: Sequence[Failure | None]) -> list[PlacedItem]:
-        """Record the results of `Store.place_all`; return the items that are in place."""
-        placed = []
+    def placed(self, written: Sequence[ItemPart], failures: Sequence[Failure | None]) -> dict[int, bytes]:
+        """Record the results of `Store.place_all`; return the digests of the JSON in place, by row."""
+        placed = {}
         for item, failure in zip(written, failures, strict=True):
             if failure is None:
-                placed.append(PlacedItem(item.row, item.digest))
+                placed[item.row] = item.digest
                 self.unwritable.pop(item.row, None)
                 continue
             self._store.drop_part(item.part)

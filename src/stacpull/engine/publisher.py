@@ -34,7 +34,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
-from stacpull.ledger.outcomes import AssetFailure, PlacedItem, UnchangedAsset
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Clip, Failure
 from stacpull.store.protocol import StagedFile, Store
 
@@ -69,7 +69,8 @@ class _Renamed(msgspec.Struct):
     """Files with their final names that are recorded after the next sync, which covers the renames."""
 
     done: list[Arrival] = msgspec.field(default_factory=list)
-    items: list[PlacedItem] = msgspec.field(default_factory=list)
+    items: dict[int, bytes | None] = msgspec.field(default_factory=dict)
+    """The SHA-256 of the JSON of items, by row."""
 
     def __bool__(self) -> bool:
         return bool(self.done or self.items)
@@ -390,7 +391,7 @@ class Publisher:
                 self._store.drop_part(arrival.part)
                 failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
                 self._group.failures.append(failed)
-        self._renamed.items.extend(self._items.placed(items, results[len(assets) :]))
+        self._renamed.items.update(self._items.placed(items, results[len(assets) :]))
         self._on_published(delivered)
 
     def _note_digest(self, arrival: Arrival) -> None:

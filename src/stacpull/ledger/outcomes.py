@@ -12,7 +12,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 import orjson
@@ -51,13 +50,6 @@ class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
     row: int
     item_row: int
     generation: int
-
-
-class PlacedItem(NamedTuple):
-    """An item whose JSON is on disk, and the SHA-256 of that file."""
-
-    row: int
-    sha256: bytes | None = None
 
 
 def reserve(
@@ -255,7 +247,7 @@ def record(
     db: sqlite3.Connection,
     done: Sequence[Arrival],
     failed: Sequence[AssetFailure],
-    written_items: Sequence[PlacedItem],
+    written_items: Mapping[int, bytes | None],
     now: float,
     unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
@@ -266,7 +258,7 @@ def record(
         db: the ledger.
         done: assets that are reserved, synced and renamed, and whose rename is synced.
         failed: assets that failed for good.
-        written_items: items whose JSON is durable on disk.
+        written_items: the SHA-256 of each JSON of an item that is durable on disk, by row of the item.
         now: seconds since 1970.
         unchanged: assets that are in place and current at the source.
         area: the digest of the area of the run's `--clip`, if it has one.
@@ -284,8 +276,8 @@ def record(
         final = update_item_states(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
         )
-        db.executemany(_WRITTEN, [(item.sha256, item.row) for item in written_items])
-        db.executemany(_DROP_DOCUMENT, [(item.row,) for item in written_items])
+        db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
+        db.executemany(_DROP_DOCUMENT, [(item,) for item in written_items])
         for run, one in found.items():
             runs.count_findings(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
     return final
