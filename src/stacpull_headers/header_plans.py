@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import Any
 
 from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Position, WalkProgress
@@ -17,15 +16,12 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
-from stacpull.planning.kinds import suffix_of
+from stacpull.planning.kinds import is_tiff
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.threads import to_its_end
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
 from stacpull_headers.header_rows import HeaderJob
-
-_TIFF_TYPES = frozenset({"image/tiff", "image/tif", "image/geotiff", "image/vnd.stac.geotiff"})
-_TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
 
 
 class TiffAssets:
@@ -44,20 +40,10 @@ class TiffAssets:
         """Return True if the asset's header is to be read."""
         if not self._chosen.keeps(key, asset):
             return False
-        if self._guesses and not is_tiff(asset):
+        if self._guesses and not is_tiff(asset.get("type"), asset.get("href")):
             self.others += 1
             return False
         return True
-
-
-def is_tiff(asset: Any) -> bool:
-    """Return True for a TIFF, by media type (without parameters) or suffix of the href."""
-    if not isinstance(asset, dict):
-        return False
-    media_type, href = asset.get("type"), asset.get("href")
-    if isinstance(media_type, str) and media_type.partition(";")[0].strip().lower() in _TIFF_TYPES:
-        return True
-    return isinstance(href, str) and suffix_of(href, None).lower() in _TIFF_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)

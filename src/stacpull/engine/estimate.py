@@ -36,6 +36,7 @@ from stacpull.ledger.views import done_keys, item_at
 from stacpull.models import Asset, ItemId, PlannedItem, SourceLink
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
+from stacpull.planning.kinds import may_be_tiff
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
@@ -297,11 +298,7 @@ class Estimate:
 
     def _may_be_clipped(self, asset: Asset) -> bool:
         """Return True if an asset may be clipped, judged by its item."""
-        if self._area is None:
-            return False
-        from stacpull.transfer.clip_attempt import may_be_tiff  # noqa: PLC0415 -- heavy: shapely, pyproj
-
-        return may_be_tiff(asset.media_type, asset.href)
+        return self._area is not None and may_be_tiff(asset.media_type, asset.href)
 
     def _scale_links(self) -> bool:
         """Extrapolate the source items that were not read; return True if there are any."""

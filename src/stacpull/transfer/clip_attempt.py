@@ -29,6 +29,7 @@ from stacpull.concurrency import for_each
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
+from stacpull.planning.kinds import may_be_tiff
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.tiff import FIRST_READ, TiffError
@@ -53,19 +54,10 @@ _CONNECTIONS = 4
 """Simultaneous range requests per file."""
 _MOST_HEADER = 8 << 20
 """The most bytes of a header to read."""
-_SUFFIXES = (".tif", ".tiff", ".gtiff")
 
 
 class NotClippableError(Exception):
     """A file cannot be clipped; the message is the reason, as the end of a sentence."""
-
-
-def may_be_tiff(media_type: str | None, href: str) -> bool:
-    """Return True if an asset is a TIFF by its name or media type, or if it has neither suffix nor type."""
-    name = filename_of(href).lower()
-    if name.endswith(_SUFFIXES):
-        return True
-    return "." not in name if media_type is None else "tiff" in media_type.lower()
 
 
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
