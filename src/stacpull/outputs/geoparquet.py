@@ -62,7 +62,7 @@ def export_geoparquet(
         DestinationError: `out` cannot be written; what was there is unchanged.
     """
     if options.splits or options.nomenclature or options.label_property:
-        raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
+        raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
     if out.is_dir() or not out.parent.is_dir():
         raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
     depends_on = ["geoparquet", contents.digest(), str(out.parent.resolve()), options.collections]

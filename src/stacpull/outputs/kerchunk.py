@@ -134,7 +134,7 @@ def export_kerchunk_of_table(
 
 def _check(out: Path, options: SampleOptions) -> None:
     if options.splits or options.nomenclature or options.label_property:
-        raise UsageError("Splits and labels are for the formats webdataset, csv and parquet.")
+        raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
     if out.suffix.lower() != ".json":
         raise UsageError(f"Cannot write references to {out}: use a name that ends with .json.")
     if out.is_dir() or not out.parent.is_dir():
