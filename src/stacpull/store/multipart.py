@@ -9,6 +9,10 @@ Every upload has a note among the parts, `<name>.upload`. It exists from before 
 its object is published or removed. So the next start after a kill finds the upload, and continues or aborts
 it.
 
+Other programs may upload to the same final key. Only an upload whose ID is noted is known to be our own, so
+only that is aborted there. The ID is on the disk before the first piece is sent, so a kill before that leaves
+an upload without pieces, which costs nothing.
+
 The service may complete an upload although its response is lost. So an error only counts if the object does
 not exist.
 """
@@ -28,6 +32,7 @@ import msgspec
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
 from stacpull.sigv4 import encode_key
+from stacpull.store.atomic import sync_directory
 from stacpull.store.bucket_requests import COPY, Body, FilePiece, ObjectReply, ObjectRequest, size_of
 from stacpull.store.bucket_service import DENIALS, NOT_THERE, code_behind
 from stacpull.store.regular import CREATE, open_regular, read_regular
@@ -78,6 +83,11 @@ class UploadNote(msgspec.Struct, frozen=True):
     """The hash of its URL (`redact.href_hash`)."""
     upload: str = ""
     """The upload ID of the service. Empty until the service has assigned it."""
+
+    @property
+    def has_final_key(self) -> bool:
+        """True if the upload goes to a final key, which others may write; False if its key is unique."""
+        return "." not in self.name
 
 
 class UploadedPiece(NamedTuple):
@@ -141,9 +151,9 @@ class MultipartUploads:
         self._path(name).unlink(missing_ok=True)
 
     def of_final_keys(self) -> list[UploadNote]:
-        """Return the uploads under final keys. The names of their notes have no dot."""
-        paths = [path for path in self._notes.glob(f"*{_SUFFIX}") if "." not in path.stem]
-        return [note for path in paths if (note := load_note(path, UploadNote)) is not None]
+        """Return the uploads under final keys."""
+        notes = [load_note(path, UploadNote) for path in self._notes.glob(f"*{_SUFFIX}")]
+        return [note for note in notes if note is not None and note.has_final_key]
 
     def _path(self, name: str) -> Path:
         return self._notes / f"{name}{_SUFFIX}"
@@ -165,7 +175,7 @@ class MultipartUploads:
         if not upload:
             raise self._unusable("no ID of an upload")
         note = msgspec.structs.replace(note, upload=upload)
-        save_note(self._path(note.name), note)
+        save_note(self._path(note.name), note, is_synced=note.has_final_key)
         return note
 
     def stored(self, note: UploadNote) -> list[UploadedPiece] | None:
@@ -187,9 +197,10 @@ class MultipartUploads:
                 found += [_piece(int(piece["PartNumber"]), int(piece["Size"]), piece) for piece in pieces]
             except (KeyError, ValueError) as error:
                 raise self._unusable("an incomplete list of pieces") from error
-            if not page.is_truncated or not pieces:
+            marker = str(found[-1].number) if pieces else ""
+            if not page.is_truncated or marker in {"", parameters.get("part-number-marker")}:
                 return found
-            parameters["part-number-marker"] = str(found[-1].number)
+            parameters["part-number-marker"] = marker
 
     def _unusable(self, what: str) -> DestinationError:
         return DestinationError(f"{self._bucket.name} cannot be used: its server sent {what}.")
@@ -283,8 +294,8 @@ class MultipartUploads:
 
     def abort(self, note: UploadNote) -> None:
         """Abort an upload, and remove its note. The service may remove its pieces later."""
-        uploads = [note.upload]
-        if not note.upload:  # the run was killed before the ID was known or noted
+        uploads = [note.upload] if note.upload else []
+        if not uploads and not note.has_final_key:  # the run was killed before the ID was noted
             uploads = [upload for key, upload in self.listed(note.key) if key == note.key]
         for upload in uploads:
             self.abort_unnoted(note.key, upload)
@@ -313,21 +324,18 @@ class MultipartUploads:
                 return found
             uploads = page.records.get("Upload", ())
             found += [(page.name(upload), upload.get("UploadId", "")) for upload in uploads]
-            if not page.is_truncated or not uploads:
+            markers = dict(zip(("key-marker", "upload-id-marker"), found[-1], strict=True)) if uploads else {}
+            if not page.is_truncated or markers.items() <= parameters.items():  # some servers ignore them
                 return found
-            parameters["key-marker"] = found[-1][0]
-            parameters["upload-id-marker"] = found[-1][1]
+            parameters |= markers
 
     # --- uploads under a final key -----------------------------------------------------------------------
 
-    def remove_others(self, note: UploadNote) -> None:
-        """Abort all uploads of a final key except this one."""
+    def abort_left(self, note: UploadNote) -> None:
+        """Abort the upload of an earlier run with the same final key."""
         left = self.claim_note(note.name)
-        if left is not None and left != note:
+        if left is not None:
             self.abort(left)
-        for key, upload in self.listed(note.key):
-            if key == note.key and upload != note.upload:
-                self.abort_unnoted(key, upload)
 
     def upload_file(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> None:
         """Store a long file in pieces. Pieces that an interrupted upload has stored are not sent again.
@@ -347,8 +355,8 @@ class MultipartUploads:
         stored = self.stored(left) if left is not None and is_same else None
         if left is not None and stored is not None:
             note = left
-        self.remove_others(note)
-        if stored is None:
+        else:
+            self.abort_left(note)
             note = self.begin(note)
         there = {one.number: one for one in stored or ()}
         pieces: list[UploadedPiece] = []
@@ -393,12 +401,17 @@ def load_note(path: Path, kind: type[AnyNote]) -> AnyNote | None:
         return None
 
 
-def save_note(path: Path, note: msgspec.Struct) -> None:
-    """Write a note atomically."""
+def save_note(path: Path, note: msgspec.Struct, *, is_synced: bool = False) -> None:
+    """Write a note atomically; with `is_synced` it survives a loss of power."""
     new = path.with_name(f"{os.urandom(8).hex()}{_NEW}")
     with os.fdopen(open_regular(new, CREATE), "wb") as file:
         file.write(msgspec.json.encode(note))
+        if is_synced:
+            file.flush()
+            os.fsync(file.fileno())
     new.replace(path)
+    if is_synced:
+        sync_directory(path.parent)
 
 
 def _digests(piece: FilePiece, *, with_md5: bool) -> tuple[bytes, str]:

@@ -106,7 +106,7 @@ class ServerCopy:
         if self._algorithm == "CRC64NVME":
             checksums["x-amz-checksum-type"] = "FULL_OBJECT"
         note = final_note(self._bucket.key(self._path), _COPIED_PIECE, copy.size, self._metadata)
-        uploads.remove_others(note)
+        uploads.abort_left(note)
         note = uploads.begin(note, checksums)
         try:
             with ThreadPoolExecutor(_PIECES_AT_ONCE, "stacpull-copy") as threads:
