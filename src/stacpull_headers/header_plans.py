@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Position, WalkProgress
 from stacpull.filters.asset_filter import AssetFilter
@@ -76,7 +77,7 @@ class HeaderPlans:
     def __init__(
         self,
         book: HeaderBook,
-        queue: asyncio.Queue[HeaderJob | None],
+        queue: JobQueue[HeaderJob],
         assets: TiffAssets,
         saved: Json | None,
         secrets: Secrets,
@@ -150,8 +151,7 @@ class HeaderPlans:
         self._book.begin(batch)
         for job, why in failures:
             self._book.give_up(job, why)
-        for job in jobs:
-            await self._queue.put(job)
+        await self._queue.put(jobs)
         return new
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:

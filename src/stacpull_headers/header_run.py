@@ -17,7 +17,7 @@ import attrs
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
-from stacpull.engine.pool import Pool
+from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import FailureLimit, walk_and_transfer
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
@@ -109,7 +109,7 @@ class HeadersRun:
             self._broken.set_result(error)
 
     async def _read(self, before: Json | None, seen: ItemSet) -> None:
-        queue: asyncio.Queue[HeaderJob | None] = asyncio.Queue(2 * self._slots)
+        queue = JobQueue[HeaderJob](2 * self._slots)
         assets = TiffAssets(self._selection)
         self._plans = plans = HeaderPlans(
             self._book,

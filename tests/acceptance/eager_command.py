@@ -33,7 +33,7 @@ def leave_all_to_workers(patch: Callable[[object, str, object], None]) -> None:
     run = Pool.run
 
     async def after_workers(pool: Pool[Any, Any]) -> None:
-        while not pool._no_more:  # noqa: ASYNC110 -- a pool has no event for that
+        while not pool._queue._has_ended:  # noqa: ASYNC110 -- a queue has no event for that
             await asyncio.sleep(0.01)
         await run(pool)
 

@@ -33,7 +33,7 @@ from tests.bench.origins import Origin, origin
 from stacpull.clock import SystemClock
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -145,14 +145,9 @@ async def _through_fetcher(jobs: Sequence[Job]) -> None:
 async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
     clock, policy = SystemClock(), AddressPolicy(allow_private=True)
     web = WebTransport(HttpSettings(policy=policy))
-    client, queue = (
-        Client(
-            {"http": web if fast else HttpTransport(HttpSettings(policy=policy))},
-            Gates(WORKERS, WORKERS, clock),
-            clock,
-        ),
-        asyncio.Queue[Job | None](1000),
-    )
+    transport = web if fast else HttpTransport(HttpSettings(policy=policy))
+    client = Client({"http": transport}, Gates(WORKERS, WORKERS, clock), clock)
+    queue = JobQueue[Job](1000)
     fetcher = Fetcher(client, local_stages.NoParts())
     with tempfile.TemporaryDirectory() as directory, closing(LocalStore(Path(directory))) as destination:
         shared = SharedDownloads(fetcher, destination, checksum=None)
@@ -161,8 +156,7 @@ async def _through_pool(jobs: Sequence[Job], *, fast: bool) -> None:
         pool = Pool(queue, _Sink(WORKERS), tools, fast=path if fast else None)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run())
-            for job in jobs:
-                await queue.put(job)
+            await queue.put(jobs)
             pool.no_more()
     await client.close()
 

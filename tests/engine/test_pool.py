@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
@@ -133,12 +133,11 @@ def run(
             course.retried.append,
             prefer,
         )
-        queue: asyncio.Queue[Job | None] = asyncio.Queue(2 * workers)
+        queue = JobQueue[Job](2 * workers)
         pool = Pool(queue, course.outcomes, tools)
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
-            for one in jobs:
-                await queue.put(one)
+            await queue.put(jobs)
             pool.no_more()
 
     clock.run(work())
@@ -254,9 +253,9 @@ def test_an_href_that_expires_twice_is_read_again_twice() -> None:
         tools = TransferTools(
             origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None
         )
-        queue: asyncio.Queue[Job | None] = asyncio.Queue(2)
+        queue = JobQueue[Job](2)
         pool = Pool(queue, outcomes, tools)
-        queue.put_nowait(job())
+        await queue.put([job()])
         pool.no_more()
         await pool.run()
 
@@ -311,13 +310,13 @@ def test_a_retry_after_of_an_hour_ends_the_run() -> None:
 
 def bare_pool(
     workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]]
-) -> tuple[Pool, asyncio.Queue[Job | None], Outcomes]:
+) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
             return await fetch(wanted)
 
     clock = VirtualClock()
-    queue: asyncio.Queue[Job | None] = asyncio.Queue(size)
+    queue = JobQueue[Job](size)
     outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
     tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
@@ -343,7 +342,7 @@ def test_workers_end_in_every_situation(workers: int, size: int, queued: int, en
 
         async def feed() -> None:
             for row in range(1, queued + 1):
-                await queue.put(job(row))
+                await queue.put([job(row)])
             getattr(pool, end)()
 
         async with asyncio.timeout(5), asyncio.TaskGroup() as group:
@@ -373,12 +372,12 @@ def test_a_stop_finishes_running_transfers_and_starts_no_others() -> None:
 
         async def feed() -> None:
             for row in range(1, 20):
-                await queue.put(job(row))
+                await queue.put([job(row)])
 
         async with asyncio.timeout(5), asyncio.TaskGroup() as group:
             running = group.create_task(pool.run())
             feeding = group.create_task(feed())  # blocked at the full queue when the stop comes
-            while len(under_way) < 2 or not queue.full():  # noqa: ASYNC110 - of tasks that have no event
+            while len(under_way) < 2 or queue.waiting < 4:  # noqa: ASYNC110 - of tasks that have no event
                 await asyncio.sleep(0)
             pool.stop()
             pool.stop()
@@ -409,7 +408,7 @@ def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
             return BODY
 
         pool, queue, _ = bare_pool(1, 1, fetch)
-        queue.put_nowait(job(1))
+        await queue.put([job(1)])
         running = asyncio.create_task(pool.run())
         await started.wait()
         running.cancel()
@@ -439,7 +438,7 @@ def test_refused_assets_stay_pending_after_a_stop() -> None:
             raise TransferError(refused_at("h"))
 
         pool, queue, outcomes = bare_pool(2, 4, fetch)
-        queue.put_nowait(job(1, item_href=None))
+        await queue.put([job(1, item_href=None)])
         async with asyncio.timeout(5):
             await pool.run()
         assert outcomes.failed == {}

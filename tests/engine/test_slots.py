@@ -9,7 +9,7 @@ from tests.engine.test_pool import refused
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Failure, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -71,10 +71,9 @@ def test_assets_in_flight_and_unwritten_never_exceed_the_slots(workers: int) -> 
     async def course() -> Disk:
         disk, clock = Disk(workers), VirtualClock()
         tools = TransferTools(disk, ItemReader(_never, clock), RetryPolicy(), clock, lambda _failure: None)
-        queue: asyncio.Queue[Job | None] = asyncio.Queue(JOBS)
+        queue = JobQueue[Job](JOBS)
         pool = Pool(queue, disk, tools)
-        for row in range(1, JOBS + 1):
-            queue.put_nowait(job(row))
+        await queue.put([job(row) for row in range(1, JOBS + 1)])
         pool.no_more()
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             group.create_task(disk.write())

@@ -19,7 +19,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
-from stacpull.engine.pool import OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
@@ -206,7 +206,7 @@ async def _outcome_in(
         shared, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append
     )
     outcomes = _Outcomes(workers)
-    queue: asyncio.Queue[Job | None] = asyncio.Queue()
+    queue = JobQueue[Job]()
     path = None
     if isinstance(http, WebTransport):
         path = partial(FastPath, client, http, shared)
@@ -214,7 +214,7 @@ async def _outcome_in(
     server.forget()
     for job in jobs:
         href = job.href if "://" in job.href else f"http://127.0.0.1:{server.port}{job.href}"
-        queue.put_nowait(replace(job, href=href))
+        await queue.put([replace(job, href=href)])
     pool.no_more()
     try:
         async with asyncio.timeout(20):

@@ -13,7 +13,7 @@ from stacpull.engine.asset_transfer import ReadsItems, TransferTools
 from stacpull.engine.clips import clip_area
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
-from stacpull.engine.pool import OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
@@ -72,7 +72,7 @@ def has_file_in(files: StoredFiles) -> HasFile:
 
 
 def open_pool(
-    queue: asyncio.Queue[Job | None],
+    queue: JobQueue[Job],
     sink: OutcomeSink[Job, Arrival | None],
     network: Network,
     items: ReadsItems,

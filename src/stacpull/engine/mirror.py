@@ -307,13 +307,13 @@ class MirrorRun:
         return "some assets are still pending" if counters["assets_pending"] else None
 
     def _transfer_pool(
-        self, queue: JobQueue, reader: ItemReader, parts: FileParts | StreamedParts
+        self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts | StreamedParts
     ) -> Pool[Job, Arrival | None] | Workers:
         """Return the pool, with worker processes if there are any."""
         network, selection, supply = self._network, self._run.spec.selection, self._supply()
         has_file = has_file_in(self._workspace.destination)
         pool = open_pool(
-            asyncio.Queue() if self._options.uses_dask else queue,
+            JobQueue() if self._options.uses_dask else queue,
             self._store.outcomes,
             network,
             reader,

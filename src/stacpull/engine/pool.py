@@ -1,6 +1,6 @@
 """The pool takes jobs from the bounded queue, fetches them, and passes on their outcomes.
 
-Jobs are taken in batches, as many as there are free slots. The fast path takes the jobs that it can. Every
+As many jobs are taken at once as there are free slots. The fast path takes the jobs that it can. Every
 other job, and each one that the fast path hands over, becomes a task (`engine.asset_transfer`).
 """
 
@@ -10,7 +10,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -94,11 +93,11 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
 
 
 class Pool(Generic[JobT, ResultT]):
-    """Fetches the jobs of one queue. None marks its end."""
+    """Fetches the jobs of one queue."""
 
     def __init__(
         self,
-        queue: asyncio.Queue[JobT | None],
+        queue: JobQueue[JobT],
         sink: OutcomeSink[JobT, ResultT],
         tools: TransferTools[JobT, ResultT],
         *,
@@ -120,7 +119,6 @@ class Pool(Generic[JobT, ResultT]):
         self.sink = sink
         self._tools = tools
         self._stopping = False
-        self._no_more = False
         self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
         self._fast = None if fast is None else fast(self)
         self._group = asyncio.TaskGroup()
@@ -147,17 +145,14 @@ class Pool(Generic[JobT, ResultT]):
             self._failures.report_all()
 
     def no_more(self) -> None:
-        """Mark the end of the queue. The pool ends after the last job."""
-        self._no_more = True
-        if not self._queue.full():
-            self._queue.put_nowait(None)  # `_next` may wait for it
+        """End the queue. The pool ends after the last job."""
+        self._queue.end()
 
     def stop(self) -> None:
         """Take no further jobs. Transfers in flight continue. Jobs in the queue stay pending."""
         self._stopping = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        self.no_more()
+        self._queue.take(self._queue.waiting)
+        self._queue.end()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure of a job of this pool or of a worker process."""
@@ -180,34 +175,17 @@ class Pool(Generic[JobT, ResultT]):
 
     async def _begin_jobs(self) -> None:
         """Start jobs until there are no more; return when the outcomes of all are safe."""
-        while (job := await self._next()) is not None:
-            slots = await self.sink.take_slots(1 + self._queue.qsize())
-            if self._stopping:
-                self.sink.free_slots(slots)
-                continue
-            self._begin(job)
-            for left in range(slots - 1, 0, -1):
-                try:
-                    more = self._queue.get_nowait()
-                except asyncio.QueueEmpty:
-                    more = None
-                if more is None:
-                    self.sink.free_slots(left)
-                    break
-                self._begin(more)
+        while await self._queue.has_some():
+            slots = await self.sink.take_slots(self._queue.waiting)
+            jobs = self._queue.take(slots)  # workers may have taken some meanwhile
+            self.sink.free_slots(slots - len(jobs))
+            for job in jobs:
+                self._begin(job)
         await self.sink.all_slots_free()
 
     def _begin(self, job: JobT) -> None:
         if self._fast is None or not self._fast.begin(job):
             self.fetch(job)
-
-    async def _next(self) -> JobT | None:
-        """Return the next job, None if there will be none."""
-        if not (self._no_more and self._queue.empty()):
-            job = await self._queue.get() if self._queue.empty() else self._queue.get_nowait()
-            if job is not None and not self._stopping:
-                return job
-        return None
 
     async def _run_transfer(self, transfer: AssetTransfer[JobT, ResultT]) -> None:
         outcome = await transfer.run()
@@ -275,60 +253,69 @@ class DeferredFailures(Generic[JobT]):
                 self._report(*waiting.popleft())
 
 
-class JobQueue(asyncio.Queue["Job | None"]):
-    """The bounded queue of jobs, with a signal when a job is added.
+class JobQueue(Generic[JobT]):
+    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait.
 
-    It has one producer. asyncio documents `_init`, `_get` and `_put` for subclasses.
+    Args:
+        room: The most jobs that wait.
 
     Attributes:
-        news: Set when a job is added. Whoever waits for it clears it.
+        news: Set when jobs are added. Whoever waits for it clears it.
     """
 
-    def waiting(self) -> int:
-        """Return the number of jobs, without the None at the end."""
-        return 0 if not self._jobs or self._jobs[0] is None else len(self._jobs)
-
-    def _init(self, maxsize: int) -> None:
-        self._room = maxsize
-        self._jobs: deque[Job | None] = deque()
+    def __init__(self, room: float = inf) -> None:
+        self._room = room
+        self._jobs: deque[JobT] = deque()
+        self._has_ended = False
+        self._changed = asyncio.Event()
         self.news = asyncio.Event()
 
-    def _get(self) -> Job | None:
-        return self._jobs.popleft()
-
-    def _put(self, item: Job | None) -> None:
-        self._jobs.append(item)
-        self.news.set()
-
-    async def put_all(self, jobs: Sequence[Job]) -> None:
-        """Add jobs, as many at once as there is room for, and wait for room for the others."""
-        at = 0
-        while at < len(jobs):
-            await self.put(jobs[at])  # it waits for room, and wakes the task that waits for a job
-            room = max(0, self._room - len(self._jobs))
-            self._jobs.extend(islice(jobs, at + 1, at + 1 + room))
-            at += 1 + room
-
-    def get_nowait(self) -> Job | None:
-        """See `asyncio.Queue.get_nowait`: the producer only waits while the queue is full."""
-        if not self._jobs or len(self._jobs) >= self._room:
-            return super().get_nowait()
-        return self._jobs.popleft()
-
-    def qsize(self) -> int:
-        """Return the number of entries."""
+    @property
+    def waiting(self) -> int:
+        """The number of jobs."""
         return len(self._jobs)
 
-    def empty(self) -> bool:
-        """Return True if there are no entries."""
-        return not self._jobs
+    async def put(self, jobs: Sequence[JobT]) -> None:
+        """Add jobs, as many at once as there is room for, and wait for room for the others."""
+        at = 0
+        while at < len(jobs) and not self._has_ended:
+            if len(self._jobs) >= self._room:
+                await self._change()
+                continue
+            end = int(min(len(jobs), at + self._room - len(self._jobs)))
+            self._jobs.extend(jobs[at:end])
+            at = end
+            self.news.set()
+            self._changed.set()
+
+    async def has_some(self) -> bool:
+        """Wait until there are jobs; return False if there will be none."""
+        while not self._jobs and not self._has_ended:
+            await self._change()
+        return bool(self._jobs)
+
+    def take(self, most: int) -> list[JobT]:
+        """Take up to `most` jobs."""
+        jobs = self._jobs
+        taken = [jobs.popleft() for _ in range(min(most, len(jobs)))]
+        self._changed.set()
+        return taken
+
+    def end(self) -> None:
+        """End the queue: jobs that are added later are dropped."""
+        self._has_ended = True
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
 
 _DASK_WORKERS = 16
 """The number of workers to size the queue for, if it is unknown."""
 
 
-def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue:
+def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue[Job]:
     """Return a queue that is long enough to keep all workers busy: with processes, for several messages."""
     workers = _DASK_WORKERS if dask else len(shares.workers)
     return JobQueue(2 * shares.own.slots + 4 * MOST_JOBS_SENT * workers)

@@ -25,7 +25,7 @@ from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemFailure, ItemId, Json
+from stacpull.models import Failure, ItemFailure, ItemId, Job, Json
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
@@ -45,7 +45,7 @@ class Producer:
         reader: ItemReader,
         network: Network,
         store: StoreClient,
-        queue: JobQueue,
+        queue: JobQueue[Job],
         options: Options,
         *,
         run: runs.Run,
@@ -125,7 +125,7 @@ class Producer:
     async def _feed_pending(self) -> None:
         after = 0
         while batch := await self._store.call(jobs.pending_jobs, self._run.id, after, _STREAMED):
-            await self._queue.put_all(batch)
+            await self._queue.put(batch)
             after = batch[-1].row
 
     async def _retry_items(self) -> None:
@@ -247,7 +247,7 @@ class Producer:
         saved = await self._store.call(Planner.save_batch, batch, self._now())
         for item, key, failure in saved.failures:
             self._on_event(AssetFailed(item, key, failure.kind, failure.message))
-        await self._queue.put_all(saved.jobs)
+        await self._queue.put(saved.jobs)
         return saved
 
 

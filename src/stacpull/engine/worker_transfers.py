@@ -18,6 +18,7 @@ from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
 from stacpull.engine.network import Network, open_network, source_address
 from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_when_broken
 from stacpull.engine.worker_messages import WorkerSettings
 from stacpull.errors import CredentialsError, cause, ungrouped
@@ -200,7 +201,7 @@ class Worker:
         self._clock = network.clock
         self._parts = parts
         self._durable = destination.parts if settings.durable else None
-        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._queue: JobQueue[Job] = JobQueue()
         self._limits: int | None = None
         """A new limit per host that is not confirmed yet."""
         self._end = asyncio.Event()
@@ -253,8 +254,7 @@ class Worker:
         while True:
             match await inbox.get():
                 case messages.Jobs(jobs):
-                    for job in jobs:
-                        self._queue.put_nowait(job)
+                    await self._queue.put(jobs)
                 case PartsWritten(count):
                     self._outcomes.bodies_written(count)
                 case messages.LookAgain():

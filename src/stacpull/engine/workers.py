@@ -189,7 +189,7 @@ class Workers:
 
     def __init__(
         self,
-        queue: JobQueue,
+        queue: JobQueue[Job],
         pool: Pool[Job, Arrival | None],
         supply: WorkerSupply,
         *,
@@ -257,9 +257,9 @@ class Workers:
 
     async def _is_worth_it(self) -> bool:
         """Wait until the queue has enough jobs for workers; return False if it never has."""
-        while not (self._no_more or self._stopping or self._queue.waiting() >= self._supply.jobs_to_start):
+        while not (self._no_more or self._stopping or self._queue.waiting >= self._supply.jobs_to_start):
             await self._some_news()
-        return not self._stopping and self._queue.waiting() >= self._supply.jobs_to_start
+        return not self._stopping and self._queue.waiting >= self._supply.jobs_to_start
 
     async def _run_workers(self) -> None:
         """Keep workers running, and send them jobs until there are no more."""
@@ -345,7 +345,7 @@ class Workers:
             await self._store.outcomes.wait_for_publisher()
             if self._give():
                 continue
-            waiting = self._queue.waiting() + len(self._given_back)
+            waiting = self._queue.waiting + len(self._given_back)
             if self._no_more and not waiting and not any(worker.open for worker in self._workers.values()):
                 return
             await self._some_news()
@@ -357,14 +357,11 @@ class Workers:
         if not free:
             return False
         worker = min(free, key=WorkerProcess.load)
-        waiting = len(self._given_back) or self._queue.waiting()
+        waiting = len(self._given_back) or self._queue.waiting
         processes = 1 + sum(worker.ready for worker in self._workers.values())
         count = shares.batch_size(waiting, rooms[worker], processes)
-        jobs = []
-        for _ in range(count):
-            job = self._given_back.popleft() if self._given_back else self._queue.get_nowait()
-            if job is not None:
-                jobs.append(job)
+        jobs = [self._given_back.popleft() for _ in range(min(count, len(self._given_back)))]
+        jobs = jobs or self._queue.take(count)
         if jobs:
             worker.give(jobs)
         return bool(jobs)
