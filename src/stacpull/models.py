@@ -38,6 +38,24 @@ class ItemId(NamedTuple):
     item: str
 
 
+class WalkProgress(NamedTuple):
+    """The progress of a walk with a batch of its items."""
+
+    position: str | None = None
+    """The next page (`engine.walk.Position`); None unless the batch ends its page."""
+    walk_ended: bool = False
+    announced: int | None = None
+    """The number of items that all collections announce; None if one does not, or its walk has not begun."""
+    walked: str | None = None
+    """The collection whose last page the batch ends."""
+    cut_short: str | None = None
+    """Why the walk of a collection ended before its last page; at the end, the last such reason."""
+    counts_unseen: bool = False
+    """True at the end of the walk if announced items that it did not see are missing."""
+    sample_complete: bool = False
+    """True at the last page with `--sample`: the sample is drawn, and the walk ends when it is planned."""
+
+
 class PageRequest(msgspec.Struct, frozen=True):
     """The request for one page of items. `url` is stored in the ledger as cursor, without credentials.
 

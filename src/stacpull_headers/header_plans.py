@@ -12,13 +12,12 @@ from functools import partial
 
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import Candidate, MemorySample, Selected
-from stacpull.engine.walk import Position, WalkProgress
+from stacpull.engine.walk import Position
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
-from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, WalkProgress
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.kinds import is_tiff
-from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.threads import to_its_end
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
@@ -59,9 +58,9 @@ class HeaderCounts:
     assets_excluded: int = 0
     assets_not_tiff: int = 0
 
-    def to_json(self, walk: Position, *, ended: bool) -> Json:
+    def to_json(self, walk: str, *, ended: bool) -> Json:
         """Return the JSON to save: the counts and the position."""
-        return {"walk": walk.to_json(), "ended": ended, **asdict(self)}
+        return {"walk": walk, "ended": ended, **asdict(self)}
 
     @classmethod
     def from_json(cls, position: Json | None) -> HeaderCounts:
@@ -80,7 +79,6 @@ class HeaderPlans:
         queue: JobQueue[HeaderJob],
         assets: TiffAssets,
         saved: Json | None,
-        secrets: Secrets,
         seen: ItemSet,
         *,
         sample_size: int | None = None,
@@ -96,7 +94,6 @@ class HeaderPlans:
         self._book = book
         self._queue = queue
         self._assets = assets
-        self._secrets = secrets
         self._seen = seen
         self._saved_place = self.tally.place
         self.announced: int | None = None
@@ -141,9 +138,8 @@ class HeaderPlans:
         jobs = [job for job in jobs if job.row not in known]
         failures = [(job, why) for job, why in failures if job.row not in known]
         new = await self._count(selected)
-        walk = reached.position or Position(None, None)
-        ends_page = reached.position is not None or reached.walk_ended
-        if ends_page and walk.may_be_kept(self._secrets):
+        walk = reached.position or (Position().to_json() if reached.walk_ended else None)
+        if walk is not None:
             batch.position = self.tally.to_json(walk, ended=reached.walk_ended)
             self._saved_place = self.tally.place
         self.ended = self.ended or reached.walk_ended

@@ -116,7 +116,6 @@ class HeadersRun:
             queue,
             assets,
             before,
-            self._network.secrets,
             seen,
             sample_size=self._selection.sample,
         )

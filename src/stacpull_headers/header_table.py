@@ -41,7 +41,7 @@ from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, as_mapping, row_
 from stacpull_headers.header_run import HeadersRun
 from stacpull_headers.headers_report import HeadersReport
 
-_BEGINNING: Json = HeaderCounts().to_json(Position(None, None), ended=False)
+_BEGINNING: Json = HeaderCounts().to_json(Position().to_json(), ended=False)
 
 OnRow = Callable[[Mapping[str, Any]], None]
 

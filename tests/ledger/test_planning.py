@@ -31,7 +31,7 @@ from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.paths import path_of
 from stacpull.ledger.planner import PlanBatch, Planner, drop_open
 from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkProgress
 
 SHA = Checksum("sha256", bytes(32))
 MD5 = Checksum("md5", b"1" * 16)
@@ -184,14 +184,21 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
     with ledger(tmp_path) as db:
         run, planner = started(db)
         planner.save_batch(
-            PlanBatch(seen=[id_of("a")], position="p", announced=5, cut_short="why", walked="c"), NOW
+            PlanBatch(
+                seen=[id_of("a")],
+                reached=WalkProgress(position="p", announced=5, cut_short="why", walked="c"),
+            ),
+            NOW,
         )
         planner.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         assert runs.walked(db) == {"c"}
         planner.save_batch(
-            PlanBatch(seen=[id_of("c")], walk_ended=True, announced=5, counts_unseen=True), NOW
+            PlanBatch(
+                seen=[id_of("c")], reached=WalkProgress(walk_ended=True, announced=5, counts_unseen=True)
+            ),
+            NOW,
         )
         assert runs.load(db, run.id).items_unseen == 2
 
@@ -231,7 +238,9 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
         poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
-        batch = PlanBatch(items=[item("i", [asset("a")]), poison], seen=[id_of("i")], position="p")
+        batch = PlanBatch(
+            items=[item("i", [asset("a")]), poison], seen=[id_of("i")], reached=WalkProgress(position="p")
+        )
         with pytest.raises(sqlite3.Error):
             planner.save_batch(batch, NOW)
         assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)

@@ -12,9 +12,9 @@ from tests.sources.memory import MemoryReader, item
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.selector import Candidate, Selected
-from stacpull.engine.walk import Position, Walk, WalkProgress
+from stacpull.engine.walk import Position, Walk
 from stacpull.events import Event
-from stacpull.models import ItemId
+from stacpull.models import ItemId, WalkProgress
 from stacpull.selection import Selection
 from stacpull.sources import opening
 from stacpull.sources.item_reader import ItemReader
@@ -29,7 +29,7 @@ class Taken:
     def __init__(self, before: int) -> None:
         self._before = before
         self.names: list[str] = []
-        self.positions: list[Position] = []
+        self.positions: list[str] = []
 
     @property
     def items_seen(self) -> int:
@@ -72,5 +72,5 @@ def test_a_walk_of_a_new_source_is_complete_and_resumes(monkeypatch: pytest.Monk
     whole = asyncio.run(walked(Position()))
     assert whole.names == ["a", "b", "c", "d", "e"]
     for count, position in enumerate(whole.positions[:-1], 1):
-        stored = Position.from_json(position.to_json())
+        stored = Position.from_json(position)
         assert asyncio.run(walked(stored, 2 * count)).names == whole.names[2 * count :]

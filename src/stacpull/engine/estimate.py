@@ -25,7 +25,7 @@ from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.url_list import UrlList
-from stacpull.engine.walk import Walk, WalkProgress
+from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, ungrouped
 from stacpull.events import Listener, Notice, Progress
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
@@ -33,7 +33,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.views import done_keys, item_at
-from stacpull.models import Asset, ItemId, PlannedItem, SourceLink
+from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkProgress
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.kinds import may_be_tiff

@@ -19,13 +19,13 @@ from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import Position, Walk, WalkProgress, unseen_text
+from stacpull.engine.walk import Position, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
-from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemFailure, ItemId, Job, Json
+from stacpull.models import Failure, ItemFailure, ItemId, Job, Json, WalkProgress
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
@@ -109,10 +109,10 @@ class Producer:
             await self._store.call(walk_state.count_failures, self._run.id)
             await self._retry_items()
             await self._retry_links()
-            await self._save(PlanBatch(walk_ended=True))
+            await self.add_batch(Selected(), WalkProgress(walk_ended=True))
         elif self._run.spec.kind == "repair":
             await self._read_damaged_items()
-            await self._save(PlanBatch(walk_ended=True))
+            await self.add_batch(Selected(), WalkProgress(walk_ended=True))
         elif not self._run.walk_ended:
             if self._run.sample_complete:
                 await self._walk.plan_sample()
@@ -136,7 +136,7 @@ class Producer:
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
             await self._walk.selector.plan_sources(links, documents, selected)
-            await self._save(self._batch(selected))
+            await self.add_batch(selected, WalkProgress())
 
     async def _retry_links(self) -> None:
         """Read the unreadable links of a tree again, and walk the documents below them.
@@ -186,22 +186,13 @@ class Producer:
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
-        at = reached.position
-        position = None if at is None or not at.may_be_kept(self._secrets) else at.to_json()
-        self._retried.difference_update(
-            self._secrets.cut(unread.href) for unread in selected.unread if unread.href
-        )
-        batch = replace(
-            self._batch(selected),
-            position=position,
-            walked=reached.walked,
-            walk_ended=reached.walk_ended,
-            sample_complete=reached.sample_complete,
-            announced=reached.announced,
-            cut_short=None if reached.cut_short is None else self._secrets.scrub(reached.cut_short),
-            counts_unseen=reached.counts_unseen,
-        )
-        return (await self._save(batch)).new_seen
+        batch = self._batch(selected, reached)
+        self._retried.difference_update(unread.href for unread in batch.unread)
+        saved = await self._store.call(Planner.save_batch, batch, self._now())
+        for item, key, failure in saved.failures:
+            self._on_event(AssetFailed(item, key, failure.kind, failure.message))
+        await self._queue.put(saved.jobs)
+        return saved.new_seen
 
     async def restart(self) -> int:
         """Delete the position of the run. Its items stay planned and counted."""
@@ -215,7 +206,10 @@ class Producer:
             yield await restored_candidates(candidates, self._reader)
             last = candidates[-1]
 
-    def _batch(self, selected: Selected) -> PlanBatch:
+    def _batch(self, selected: Selected, reached: WalkProgress) -> PlanBatch:
+        """Return a batch as the ledger stores it, without credentials."""
+        if reached.cut_short is not None:
+            reached = reached._replace(cut_short=self._secrets.scrub(reached.cut_short))
         left_out = {item for items in selected.left_out.values() for item in items}
         return PlanBatch(
             items=[
@@ -225,6 +219,7 @@ class Producer:
             failed_items=[self._cut_name(failure) for failure in selected.failures],
             seen=[item for item in selected.seen if item not in left_out] if left_out else selected.seen,
             left_out=selected.left_out,
+            reached=reached,
             sampled=[sampled_item(candidate, self._secrets) for candidate in selected.candidates],
             unread=[
                 unread._replace(
@@ -242,13 +237,6 @@ class Producer:
         if failed.id.item != failed.href:
             return failed
         return replace(failed, id=ItemId(failed.id.collection, self._secrets.cut(failed.href)))
-
-    async def _save(self, batch: PlanBatch) -> PlanResult:
-        saved = await self._store.call(Planner.save_batch, batch, self._now())
-        for item, key, failure in saved.failures:
-            self._on_event(AssetFailed(item, key, failure.kind, failure.message))
-        await self._queue.put(saved.jobs)
-        return saved
 
 
 def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:

@@ -14,7 +14,7 @@ the one before it (`sources.source.Restarts`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread
+from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread, WalkProgress
 from stacpull.planning.item_plan import KeepsAssets
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
@@ -97,23 +97,6 @@ def _with_allowed(request: PageRequest) -> PageRequest:
     """Return a request with the headers that it may have: someone else may have written the ledger."""
     within = None if request.within is None else _with_allowed(request.within)
     return replace(request, headers=allowed_headers(request.headers), within=within)
-
-
-class WalkProgress(NamedTuple):
-    """The progress of the walk with a batch; `position` is None unless the batch ends its page."""
-
-    position: Position | None = None
-    walk_ended: bool = False
-    announced: int | None = None
-    """The number of items that all collections announce; None if one does not, or its walk has not begun."""
-    walked: str | None = None
-    """The collection whose last page the batch ends."""
-    cut_short: str | None = None
-    """Why the walk of a collection ended before its last page; at the end, the last such reason."""
-    counts_unseen: bool = False
-    """True at the end of the walk if announced items that it did not see are missing."""
-    sample_complete: bool = False
-    """True at the last page with `--sample`: the sample is drawn, and the walk ends when it is planned."""
 
 
 class Sink(Protocol):
@@ -203,6 +186,7 @@ class Walk:
         )
         self.summary = WalkSummary()
         self._source = source
+        self._secrets = Secrets() if network is None else network.secrets
         self._sink = sink
         self._selection = selection
         self._page_size = PageSize.requested(options.page_size)
@@ -324,7 +308,8 @@ class Walk:
             if ends_page:
                 selected.unread += page.unread
                 walked = collection if page.next is None else None
-                reached = reached._replace(position=after, walked=walked, cut_short=page.cut_short)
+                position = self._stored(after)
+                reached = reached._replace(position=position, walked=walked, cut_short=page.cut_short)
             if selected.enough:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
@@ -365,7 +350,7 @@ class Walk:
         text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
-        reached = WalkProgress(self._position(following), walked=collection, cut_short=text)
+        reached = WalkProgress(self._stored(self._position(following)), walked=collection, cut_short=text)
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
     def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
@@ -397,6 +382,10 @@ class Walk:
         if request is not None:
             return Position(collection, request, _sum(self._announced[:-1]))
         return Position() if collection is None else Position(collection, None, _sum(self._announced))
+
+    def _stored(self, position: Position) -> str | None:
+        """Return a position as it is stored; None if it may not be kept."""
+        return position.to_json() if position.may_be_kept(self._secrets) else None
 
     def _count_unseen(self) -> None:
         """Count and report the items that the source announced and the walk did not find."""

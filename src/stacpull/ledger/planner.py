@@ -69,6 +69,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
     Unread,
+    WalkProgress,
     path_in_dest,
 )
 from stacpull.planning.item_plan import item_document_name
@@ -79,8 +80,7 @@ from stacpull.redact import Secrets, href_hash, is_signed
 class PlanBatch(msgspec.Struct, frozen=True):
     """One batch: label items come before the source items that they link to.
 
-    `seen` are the IDs of the items read, `left_out` those that a filter rejected, by reason. `position` is
-    None unless the batch ends its page.
+    `seen` are the IDs of the items read, `left_out` those that a filter rejected, by reason.
     """
 
     items: Sequence[PlannedItem] = ()
@@ -89,20 +89,9 @@ class PlanBatch(msgspec.Struct, frozen=True):
     left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
     unread: Sequence[Unread] = ()
     """What could not be read or planned, without credentials. Links have no name here."""
-    position: str | None = None
-    walked: str | None = None
-    """The collection whose last page ends with this batch."""
-    walk_ended: bool = False
-    announced: int | None = None
-    """The number of items that all collections announce, if it is known."""
-    cut_short: str | None = None
-    """Why the walk ended before the source did."""
-    counts_unseen: bool = False
-    """True at the end of the walk if announced items that it did not see are missing."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
-    sample_complete: bool = False
-    """True if the sample is complete with this batch."""
+    reached: WalkProgress = WalkProgress()
 
 
 class PlanResult(msgspec.Struct):
@@ -272,9 +261,9 @@ class Planner:
         result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
         walk_state.keep(self._db, batch.sampled, self._sample_size)
-        if batch.walk_ended:
+        if batch.reached.walk_ended:
             self._db.execute("DELETE FROM sample")
-        if batch.walk_ended or batch.sample_complete:
+        if batch.reached.walk_ended or batch.reached.sample_complete:
             self._db.execute(walk_state.END_WALK, {"run": self._run})
 
     def _forget(self) -> None:
@@ -828,17 +817,12 @@ class Planner:
                 "matched": result.matched,
                 "items_failed": result.items_failed,
                 "skipped": skipped,
-                "position": batch.position,
-                "walk_ended": batch.walk_ended,
-                "sample_complete": batch.sample_complete,
-                "announced": batch.announced,
-                "cut_short": batch.cut_short,
-                "counts_unseen": batch.counts_unseen,
+                **batch.reached._asdict(),
                 "run": self._run,
             },
         )
-        if batch.walked is not None:
-            self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.walked,))
+        if batch.reached.walked is not None:
+            self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.reached.walked,))
         runs.count_findings(self._db, self._run, result.findings)
 
 
