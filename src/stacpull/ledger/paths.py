@@ -290,31 +290,16 @@ class Directories:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return (ID, path on disk) of directory `path`, and insert it if it is new."""
-        found = self._cache.get(path)
-        if found is None:
-            found = self._find(path)
+        wanted, found = path, self._cache.get(path)
+        while found is None:
+            self.prepare([wanted])
+            found = self._cache.get(wanted)
+            if found is None:
+                file = self._file_above(wanted) or wanted
+                wanted = _apart(file) + wanted[len(file) :]
+        if wanted != path:
             self._keep(path, found)
         return found
-
-    def _find(self, path: str) -> tuple[int, str]:
-        wanted = path
-        while True:
-            index = _hash(wanted)
-            for _, row, taken in self._rows([index]):
-                if taken == wanted:
-                    return row, wanted
-                break
-            else:
-                file = self._file_above(wanted)
-                if file is not None:
-                    wanted = _apart(file) + wanted[len(file) :]
-                    continue
-                if self._of_own([index]).get(index & _OF_ITEM, wanted) == wanted:
-                    cursor = self._db.execute(
-                        "INSERT INTO directories(hash, path) VALUES (?, ?)", (index, wanted)
-                    )
-                    return cursor.lastrowid or 0, wanted
-            wanted = _apart(wanted)
 
     def keeps(self, path: str) -> bool:
         """Return True if `get` would return `path` itself, not another directory that is kept apart."""
