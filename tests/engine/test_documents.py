@@ -85,7 +85,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
         [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
     )
     bench.publisher.publish_all()
-    (sentence,) = bench.store._items.unwritable.values()
+    (sentence,) = bench.publisher.items.unwritable.values()
     assert sentence.startswith("c/i/i.json is not up to date, because someone has changed it")
     (damaged,) = Expectations(bench.db).of(["c/i/i.json"])
     assert damaged is not None
@@ -95,7 +95,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert orjson.loads(path.read_bytes())["id"] == "i"
-    assert bench.store._items.unwritable == {}
+    assert bench.publisher.items.unwritable == {}
     assert jobs.damaged_items(bench.db) == 0
     bench.close()
 

@@ -137,7 +137,7 @@ def test_a_document_of_the_user_that_appears_before_the_rename_stays(
     for _ in range(2):
         bench.publisher.publish_all()
         assert (theirs.read_bytes(), parts(tmp_path)) == (b"mine", [])
-        assert "c/i/i.json exists" in bench.store._items.unwritable[job.item_row]
+        assert "c/i/i.json exists" in bench.publisher.items.unwritable[job.item_row]
         bench.publisher.write_items([job.item_row])
 
 
@@ -172,7 +172,7 @@ def test_an_unknown_item_json_is_never_overwritten(
     bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
-    (sentence,) = bench.store._items.unwritable.values()
+    (sentence,) = bench.publisher.items.unwritable.values()
     assert sentence.startswith("c/i/i.json exists and is not part of this mirror: move it away, then mirror ")
     monkeypatch.undo()
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))

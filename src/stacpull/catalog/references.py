@@ -29,11 +29,11 @@ def reference(path: str, directory: str) -> str:
     The result starts with `./` or `../`, so that a colon in a name does not look like the end of a scheme
     (RFC 3986, 4.2).
     """
-    up = ""
-    while directory and not path.startswith(directory + "/"):
+    up, inside = "", f"{directory}/" if directory else ""
+    while not path.startswith(inside):
         up += "../"
-        directory = directory.rpartition("/")[0]
-    relative = (up or "./") + (path[len(directory) + 1 :] if directory else path)
+        inside = inside[: inside.rfind("/", 0, -1) + 1]
+    relative = (up or "./") + path[len(inside) :]
     return _MISREAD.sub(_encoded, relative) if _MISREAD.search(relative) else relative
 
 

@@ -30,12 +30,15 @@ from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.engine.item_writer import ItemPart, ItemWriter, foreign_file_sentence, may_be_replaced
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure
+from stacpull.redact import Secrets
 from stacpull.store.protocol import StagedFile, Store
 
 if TYPE_CHECKING:
@@ -89,28 +92,26 @@ class Publisher:
 
     def __init__(
         self,
-        db: Connection,
-        run: int,
-        counters: Mapping[str, int | None],
-        store: Store,
-        items: ItemWriter,
+        workspace: Workspace,
+        run: StoredRun,
         *,
+        checksum: str | None,
+        secrets: Secrets,
         clock: Clock,
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice], None],
-        adopting: bool,
-        area: int | None,
-        checksum: str | None,
         run_sync: Callable[[Callable[[], None]], None],
     ) -> None:
-        self._db = db
-        self._run = run
-        self._store = store
-        self._items = items
+        """Create the publisher; the arguments are those of `StoreOperations`."""
+        db = self._db = workspace.db
+        self._store = workspace.destination
+        self._run = run.id
+        self.items = ItemWriter(db, self._store, secrets, run.metadata)
+        """Writes the JSON of items."""
         self._clock = clock
         self._on_published = on_published
         self._on_event = on_event
-        self._area = area
+        self._area = runs.area_of(db, run.id)
         self._checksum = checksum
         self._run_sync = run_sync
         self._group = _Group()
@@ -120,9 +121,9 @@ class Publisher:
         self._failed_sync: DestinationError | None = None
         self._slow_syncs = 0
         self._deadline: float | None = None
-        self._adopting = adopting
+        self._adopting = run.kept.get("adopt", False) or meta.is_adopting(db)
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
-        self.counters: Mapping[str, int | None] = counters
+        self.counters: Mapping[str, int | None] = run.counters
         """The run's counters after the last transaction."""
 
     def wait(self) -> float | None:
@@ -230,7 +231,7 @@ class Publisher:
         self._finish_upload()
         group, self._group = self._group, _Group()
         previous, self._renamed = self._renamed, _Renamed()
-        items = self._items.write_parts(self._final_items, adopting=self._adopting)
+        items = self.items.write_parts(self._final_items, adopting=self._adopting)
         self._final_items = []
         assets = self._reserve(group, [item.row for item in items])
         self._sync_all([asset.part for asset in assets] + [item_part.part for item_part in items])
@@ -391,7 +392,7 @@ class Publisher:
                 self._store.drop_part(arrival.part)
                 failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
                 self._group.failures.append(failed)
-        self._renamed.items.update(self._items.placed(items, results[len(assets) :]))
+        self._renamed.items.update(self.items.placed(items, results[len(assets) :]))
         self._on_published(delivered)
 
     def _note_digest(self, arrival: Arrival) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemWriter
 from stacpull.engine.items_parquet import (
     ITEMS_PARQUET,
     is_pyarrow_installed,
@@ -131,19 +130,14 @@ class StoreOperations:
         self._clock = clock
         self._is_stopped = is_stopped
         self._on_event = on_event
-        self._items = ItemWriter(self.db, self.store, secrets, run.metadata)
         self.publisher = Publisher(
-            self.db,
-            run.id,
-            run.counters,
-            self.store,
-            self._items,
+            workspace,
+            run,
+            checksum=checksum,
+            secrets=secrets,
             clock=clock,
             on_published=on_published,
             on_event=on_event,
-            adopting=run.kept.get("adopt", False) or meta.is_adopting(self.db),
-            area=runs.area_of(self.db, run.id),
-            checksum=checksum,
             run_sync=run_sync,
         )
 
@@ -219,7 +213,7 @@ class StoreOperations:
         self.store.sweep_parts(resumable(self.db, self.store))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
-        for sentence in self._items.unwritable.values():
+        for sentence in self.publisher.items.unwritable.values():
             self._warn(sentence)
 
     def _warn(self, text: str) -> None:
@@ -252,7 +246,7 @@ class StoreOperations:
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
             "assets_clipped": views.clipped(db, run),
         }
-        return RunFindings(counts, views.left_out(db, run), len(self._items.unwritable))
+        return RunFindings(counts, views.left_out(db, run), len(self.publisher.items.unwritable))
 
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""

@@ -257,13 +257,15 @@ class StoreServer:
 
     def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
         """Write the bodies of assets as complete parts, confirm that, and return the assets."""
-        bodies = sum(arrival.body is not None for arrival in arrivals)
-        written = [self._staged(arrival, store) for arrival in arrivals]
+        bodies = 0
+        for arrival in arrivals:
+            bodies += arrival.body is not None
+            self._stage(arrival, store)
         if bodies:
             self._send(PartsWritten(bodies))
-        return written
+        return arrivals
 
-    def _staged(self, arrival: Arrival, store: Store) -> Arrival:
+    def _stage(self, arrival: Arrival, store: Store) -> None:
         """Write the body of an asset as a complete part, or take its existing part."""
         if "/" in arrival.part:
             raise ValueError(f"{arrival.part!r} is not the name of a part")
@@ -283,7 +285,6 @@ class StoreServer:
             if not is_name(arrival.worker_parts):
                 raise ValueError(f"{arrival.worker_parts!r} is not the directory of a worker")
             arrival.part = f"{arrival.worker_parts}/{arrival.part}"
-        return arrival
 
     def _copy_part(self, arrival: Arrival, source: CopySource) -> int:
         """Add a part that the service of DEST will copy from an object; return its identity."""
