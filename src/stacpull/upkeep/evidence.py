@@ -65,19 +65,11 @@ def examine(
     item = stored_item(file.document, path) if file is not None else None
     if file is None or item is None:
         return None
-    states = tuple(_look(files, asset.path, is_stopped) for asset in item.assets)
+    states = tuple(files.state_of(asset.path, is_stopped=is_stopped) for asset in item.assets)
     digests = tuple(
         _digest(files, asset, state, is_stopped) for asset, state in zip(item.assets, states, strict=True)
     )
     return Examined(path, file.sha256, file.document, item, states, digests)
-
-
-def _look(files: StoredFiles, path: str, is_stopped: Callable[[], bool]) -> FileState:
-    """Look at a file. A link on its path is an obstacle: the file behind it is not part of the mirror."""
-    obstacle = files.obstacle(path)
-    if obstacle is not None:
-        return FileState(obstacle=obstacle)
-    return files.state_of(path, is_stopped=is_stopped)
 
 
 def _digest(

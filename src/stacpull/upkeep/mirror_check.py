@@ -214,9 +214,6 @@ class Inspection:
 
     def _look_for(self, path: str) -> FileState:
         """Return the obstacle, if any, at the path of a file that the walk did not find."""
-        obstacle = self._files.obstacle(path)
-        if obstacle is not None:
-            return FileState(obstacle=obstacle)
         state = self._files.state_of(path, algorithm=None)
         return state if state.obstacle is not None else FileState()
 
