@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from stacpull.fastpath.blocks import BlockReceiver
 from stacpull.fastpath.message import ParsedMessage
-from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY
+from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY, PlainHead
 from stacpull.models import Failure
 from stacpull.net import connection_errors
 from stacpull.net.bodies import Pace
@@ -51,7 +51,6 @@ _LONG = 8 << 10
 """Bytes of a response whose body is passed on as a view: copying a shorter one takes less than that."""
 _OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
-_NO_FIELDS: Mapping[bytes, bytes] = {}
 
 
 class _State(enum.Enum):
@@ -126,9 +125,9 @@ class FastConnection(asyncio.Protocol):
         self._state = _NEW
         self._is_reused = False
         self._chunks: list[bytes] = []
-        self._missing = self._body_at = 0
-        self._status = b""
-        self._fields = _NO_FIELDS
+        """What has come of a plain response."""
+        self._head: PlainHead | None = None
+        self._missing = 0
         self._quiet = self._came = self._wanted = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -142,7 +141,8 @@ class FastConnection(asyncio.Protocol):
         self.exchange = exchange
         self._state = _PLAIN
         self._is_reused = not is_new
-        self._quiet = self._came = self._missing = 0
+        self._quiet = self._came = 0
+        self._head = None
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
@@ -206,28 +206,26 @@ class FastConnection(asyncio.Protocol):
             if exchange is None or self._state is not _PLAIN:
                 self._read_parsed(data)
                 return
-            if self._missing:
-                self._chunks.append(data)
-                self._missing -= len(data)
-            else:
-                self._chunks = [data]
-                head = self.host.heads.read(data)
+            head, chunks = self._head, self._chunks
+            chunks.append(data)
+            if head is None:
+                head = self._head = self.host.heads.read(data)
                 if head is None:
                     self._parse()
                     return
-                self._status, self._fields, size, self._body_at = head
-                self._missing = size + self._body_at - len(data)
+                self._missing = head[2] + head[3]
+            self._missing -= len(data)
             if self._missing > 0:
                 return
             if self._missing < 0:
                 self._parse()  # more bytes than announced
                 return
-            chunks, at = self._chunks, self._body_at
+            status, fields, _, at = head
             if len(chunks) > 1:
                 body: bytes | memoryview = b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
             else:
                 body = data[at:] if len(data) < _LONG else memoryview(data)[at:]
-            if not exchange.answered(self, self._status == _OK, self._fields, body):
+            if not exchange.answered(self, status == _OK, fields, body):
                 self._feed_parser()
                 self._stream(exchange)
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
@@ -355,7 +353,7 @@ class FastConnection(asyncio.Protocol):
         self._state = _IDLE
         self._quiet = 0
         if was_plain:
-            self._chunks, self._fields = [], _NO_FIELDS  # they hold the response
+            self._chunks, self._head = [], None  # they hold the response
             self.host.idle.append(self)
         elif self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
