@@ -115,8 +115,6 @@ class Gate:
         self._gauge = Gauge(Search.begin(first, maximum), self.now, set_by_user=set_by_user)
         self.limit = self._reported = self._gauge.limit
         """The number of permits."""
-        self.bytes = 0
-        """Bytes of bodies received from the host."""
         self._on_change = on_change
         self._on_closed = on_closed
         self._on_silent = on_silent
@@ -149,7 +147,8 @@ class Gate:
     def progress(self) -> HostProgress:
         """Return the current state of the host."""
         wait = self.closed_for()
-        return HostProgress(self.host, self.bytes, self.in_use, self.limit, len(self._queue), wait)
+        waiting, received = len(self._queue), self._gauge.bytes
+        return HostProgress(self.host, received, self.in_use, self.limit, waiting, wait)
 
     def closed_for(self) -> float:
         """Return the seconds until the gate opens; 0 if it is open."""
@@ -212,7 +211,6 @@ class Gate:
         self._answered_at = sent_at
         if self._state is not NO_FAILURES:
             self._state = answered(self._state)
-        self.bytes += size
         if self._gauge.answered(sent_at, self.in_use, size):
             self._change()
 
@@ -237,12 +235,10 @@ class Gate:
 
     def received(self, size: int) -> None:
         """Record a body of `size` bytes."""
-        self.bytes += size
         self._gauge.received(size)
 
     def piece(self, size: int) -> None:
         """Record `size` bytes of a body that is read in pieces."""
-        self.bytes += size
         if self._gauge.piece(size, self.in_use):
             self._change()
 

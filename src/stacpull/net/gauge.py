@@ -41,6 +41,8 @@ class Gauge:
         self.limit = search.limit
         self.rate = 0.0
         """Answers per second in the last window."""
+        self.bytes = 0
+        """Bytes of bodies received from the host."""
         self.restart()
 
     def __repr__(self) -> str:
@@ -73,7 +75,7 @@ class Gauge:
         now = self._now()
         taken = now - sent_at
         self._answers += 1
-        self._received += size
+        self.bytes += size
         self._first_bytes += taken
         if taken < self._quickest:  # noqa: PLR1730 -- min() costs a call, for each request
             self._quickest = taken
@@ -87,12 +89,12 @@ class Gauge:
 
     def received(self, size: int) -> None:
         """Count bytes of a body."""
-        self._received += size
+        self.bytes += size
 
     def piece(self, size: int, in_use: int) -> bool:
         """Count a piece of a long body. Return whether the limit or the base has changed."""
         self._pieces += 1
-        self._received += size
+        self.bytes += size
         self._in_use += in_use
         self._left -= 1
         now = self._now()
@@ -111,7 +113,8 @@ class Gauge:
         self.restart()
 
     def _clear(self) -> None:
-        self._answers = self._pieces = self._failures = self._received = self._in_use = 0
+        self._answers = self._pieces = self._failures = self._in_use = 0
+        self._bytes_before = self.bytes
         self._first_bytes = 0.0
 
     def _round(self, now: float, in_use: int) -> bool:
@@ -148,7 +151,7 @@ class Gauge:
     def _decide(self, now: float, seconds: float) -> bool:
         answers, turns = self._answers, self._answers + self._pieces
         window = Window(
-            seconds, answers, self._failures, self._received,
+            seconds, answers, self._failures, self.bytes - self._bytes_before,
             in_use=self._in_use / turns,
             first_byte=self._first_bytes / answers if answers else 0.0,
             quickest=self._quickest,
