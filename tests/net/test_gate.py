@@ -431,20 +431,22 @@ def test_queued_turns_are_served_in_order_and_released_on_close() -> None:
 
     async def work() -> None:
         await bench.gate.acquire()
-        bench.gate.enqueue(first)
-        bench.gate.enqueue(second)
+        assert bench.gate.admit(first)
+        assert bench.gate.admit(second)
         assert (first.outcomes, second.outcomes, bench.gate.waiting) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == ([True], [], 1)
         bench.gate.throttled(5.0)
         assert (second.outcomes, bench.gate.waiting) == ([False], 0)
+        assert not bench.gate.admit(first)
+        assert (first.outcomes, bench.gate.waiting) == ([True], 0)
 
     bench.run(work())
 
 
 def test_a_turn_at_a_free_gate_is_granted_at_once() -> None:
     bench, turn = Bench(), RecordedTurn()
-    bench.gate.enqueue(turn)
+    assert bench.gate.admit(turn)
     assert (turn.outcomes, bench.gate.in_use) == ([True], 1)
 
 
@@ -455,7 +457,7 @@ def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
     async def work() -> None:
         assert gate.try_acquire()
         assert gate.try_acquire()
-        gate.enqueue(turn)
+        assert gate.admit(turn)
         assert gate.finished(0.0, 0, goes_on=True)
         assert (turn.outcomes, gate.in_use) == ([], 2)
         assert not gate.finished(0.0, 0)

@@ -93,15 +93,16 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def ask(self) -> None:
         """Send the request as soon as its host has a permit."""
-        gate = self.origin.gate
-        if gate.try_acquire():
-            self.send()
-        elif gate.closed_until and gate.closed_for():
+        if not self.origin.gate.admit(self):
             self.path.hand_over(self)
-        else:
-            gate.enqueue(self)
 
-    def send(self) -> None:
+    # Called by a gate.
+
+    def is_over(self) -> bool:
+        """Return True once the run has ended: the gate then drops it from the queue."""
+        return self.path.is_closed
+
+    def admitted(self) -> None:
         """Send the request, which has its permit."""
         path, origin, url = self.path, self.origin, self.url
         if origin.is_plain and url.isascii() and url.isprintable() and " " not in url and "#" not in url:
@@ -120,16 +121,6 @@ class FastTransfer(msgspec.Struct, eq=False):
             path.pool.spawn(path.connect(self))
         else:
             connection.begin(self, request)
-
-    # Called by a gate.
-
-    def is_over(self) -> bool:
-        """Return True once the run has ended: the gate then drops it from the queue."""
-        return self.path.is_closed
-
-    def admitted(self) -> None:
-        """Send the request."""
-        self.send()
 
     def turned_away(self, _given_up: TransferError | None = None) -> None:
         """Hand over: the general path waits, or reports that the host is given up."""
@@ -171,7 +162,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.outgoing = None
         origin = path.origin(target)
         if gate.finished(self.sent_at, 0, goes_on=origin is self.origin):
-            self.send()
+            self.admitted()
         elif origin is None:
             path.hand_over(self)
         else:
@@ -252,8 +243,6 @@ class FastPath:
         origin = self.origin(href)
         if origin is None:
             return self._awaits_transport(job)
-        if origin.gate.closed_until and origin.gate.closed_for():
-            return False
         download = self.shared.start(job)
         if download is None:
             return False

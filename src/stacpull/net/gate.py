@@ -168,11 +168,17 @@ class Gate:
         self.in_use += 1
         return True
 
-    def enqueue(self, request: WaitingRequest) -> None:
-        """Append a request to the queue of an open gate."""
+    def admit(self, request: WaitingRequest) -> bool:
+        """Admit a request, now or when it is its turn; return False if the gate is closed."""
+        if self.try_acquire():
+            request.admitted()
+            return True
+        if self.closed_until and self.closed_for():
+            return False
         self._queue.append(request)
         if self.in_use < self.limit:
             self._admit()  # the gate may have opened since `try_acquire`
+        return True
 
     async def acquire(self) -> None:
         """Wait for a permit, in the order of requests.
