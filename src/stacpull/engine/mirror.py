@@ -28,7 +28,7 @@ from stacpull.engine.network import Network, SourceAddress, login_advice, open_n
 from stacpull.engine.pool import JobQueue, Pool, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.run_control import FailureLimit, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import FailureLimit, passed_on, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.store_client import StoreClient, started_store
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
@@ -41,7 +41,6 @@ from stacpull.errors import (
     StacpullError,
     UsageError,
     cause,
-    ungrouped,
 )
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs, walk_state
@@ -150,17 +149,8 @@ class MirrorRun:
 
     async def until_stopped(self) -> MirrorReport:
         """Run to the end, or until stopped. Raises as `execute`."""
-        with ungrouped():
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._pass_on_stop())
-                try:
-                    return await self._execute()
-                finally:
-                    watching.cancel()
-
-    async def _pass_on_stop(self) -> None:
-        await self._stop.wait()
-        self._store.stop()
+        async with passed_on(self._stop, self._store.stop):
+            return await self._execute()
 
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))

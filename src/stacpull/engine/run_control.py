@@ -153,20 +153,29 @@ async def timed_stop(
         stopping.set()
 
     timer = asyncio.get_running_loop().call_later(seconds, on_time) if seconds else None
+    async with passed_on(stop, stopping.set):
+        try:
+            yield stopping
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+@asynccontextmanager
+async def passed_on(stop: asyncio.Event, on_stop: Callable[[], object]) -> AsyncIterator[None]:
+    """Call `on_stop` once `stop` is set, until the block ends."""
+
+    async def wait() -> None:
+        await stop.wait()
+        on_stop()
+
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            passing = group.create_task(_pass_on(stop, stopping))
+            waiting = group.create_task(wait())
             try:
-                yield stopping
+                yield
             finally:
-                passing.cancel()
-                if timer is not None:
-                    timer.cancel()
-
-
-async def _pass_on(stop: asyncio.Event, stopping: asyncio.Event) -> None:
-    await stop.wait()
-    stopping.set()
+                waiting.cancel()
 
 
 async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
