@@ -12,7 +12,7 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.outcome_sender import OutcomeSender
-from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
@@ -75,7 +75,7 @@ async def opened(
     _count(client.outcomes, events)
     lock = await asyncio.to_thread(MirrorLock, dest)
     with nullcontext() if process else store_on_thread():
-        async with started_store() as started:
+        async with StoreClient.started() as started:
             await client.open(started, lock.fileno())
             try:
                 await client.call(StoreOperations.recover)

@@ -30,7 +30,7 @@ from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, passed_on, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
-from stacpull.engine.store_client import StoreClient, started_store
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
 from stacpull.engine.workspace import Workspace
@@ -140,7 +140,7 @@ class MirrorRun:
         network_opened = open_network(
             address, options, processes=options.processes, secrets=secrets, on_notice=journal
         )
-        async with started_store(dest_address.modules) as started, network_opened as network:
+        async with StoreClient.started(dest_address.modules) as started, network_opened as network:
             source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
             async with begun(source) as (workspace, run):
                 return await cls(

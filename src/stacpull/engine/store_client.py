@@ -45,23 +45,6 @@ _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
 
 
-@asynccontextmanager
-async def started_store(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
-    """Start a store process for one run. It ends with the block.
-
-    It is started early, because its imports take as long as the first response of a source.
-
-    Args:
-        modules: Modules that both processes import in the background (`DestAddress.modules`).
-
-    Raises:
-        WorkerError: The process cannot be started.
-    """
-    async with in_thread(_spawned(modules)) as started:
-        import_early(modules)
-        yield started
-
-
 @contextmanager
 def _spawned(modules: Sequence[str]) -> Iterator[Started]:
     process, sock = spawn("stacpull.engine.store_server", arguments=modules)
@@ -124,6 +107,23 @@ class StoreClient:
         self._closing = False
 
     # --- start and end -----------------------------------------------------------------------------------
+
+    @staticmethod
+    @asynccontextmanager
+    async def started(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
+        """Start a store process for one run. It ends with the block.
+
+        It is started early, because its imports take as long as the first response of a source.
+
+        Args:
+            modules: Modules that both processes import in the background (`DestAddress.modules`).
+
+        Raises:
+            WorkerError: The process cannot be started.
+        """
+        async with in_thread(_spawned(modules)) as started:
+            import_early(modules)
+            yield started
 
     async def open(self, started: Started, lock: int) -> None:
         """Open the mirror in the store process.
