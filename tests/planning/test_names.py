@@ -151,6 +151,11 @@ def test_forms_and_cases_of_a_path_have_one_hash_that_fits_sqlite(path):
     assert path_hash(path.casefold()) == path_hash(path)
 
 
+@given(directory=ANY, name=ANY)
+def test_a_path_is_folded_like_its_directory_and_name(directory, name):
+    assert fold(f"{directory}/{name}") == f"{fold(directory)}/{fold(name)}"
+
+
 def test_hashes_of_paths_never_change_because_ledgers_store_them():
     assert path_hash("c/i/B01.tif") == path_hash("C/I/b01.TIF") == 189401586287178725
 

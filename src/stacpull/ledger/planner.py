@@ -73,7 +73,7 @@ from stacpull.models import (
     path_in_dest,
 )
 from stacpull.planning.item_plan import item_document_name
-from stacpull.planning.names import path_hash
+from stacpull.planning.names import hashes_in, path_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
 
@@ -874,11 +874,14 @@ _INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"
 
 def _path_hashes(fresh: _Fresh) -> list[int | None]:
     """Return the hash of the path of each new asset, None where the path is not known yet."""
-    return [
-        None if asset.name is None else path_hash(path_in_dest(asset.directory, asset.name))
-        for _, assets in fresh
-        for asset in assets
-    ]
+    hashes: list[int | None] = []
+    for _, assets in fresh:
+        directory = None
+        for asset in assets:
+            if asset.directory != directory:
+                directory, hash_of = asset.directory, hashes_in(asset.directory)
+            hashes.append(None if asset.name is None else hash_of(asset.name))
+    return hashes
 
 
 def _ids_in(batch: PlanBatch) -> set[ItemId]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Final
 
 from stacpull.caches import cached_if_short
@@ -89,22 +90,30 @@ def fold(path: str) -> str:
 
 
 def path_hash(path: str) -> int:
-    """Return a hash of the folded path as a signed 64-bit number.
+    """Return a hash of the folded path as a signed 64-bit number."""
+    directory, _, name = path.rpartition("/")
+    return hashes_in(directory)(name)
+
+
+@cached_if_short(1024)
+def hashes_in(directory: str) -> Callable[[str], int]:
+    """Return the function that returns the `path_hash` of a name in a directory.
 
     The first 14 bits depend only on the directory, so the files of a directory are neighbours in an index.
     With millions of files, planning an item then changes one page of the index instead of one per file.
     """
-    folded = fold(path)
-    return _first_bits(folded.rpartition("/")[0]) | text_digest(folded) & _OF_PATH
+    folded = fold(directory)  # as in `fold(path)`: no character is composed with a slash
+    first_bits = text_digest(folded) & ~_OF_PATH
+    above = f"{folded}/" if folded else ""
+
+    def hash_of(name: str) -> int:
+        return first_bits | text_digest(above + fold(name)) & _OF_PATH
+
+    return hash_of
 
 
 _OF_PATH: Final = (1 << 50) - 1
 """The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
-
-
-@cached_if_short(1024)
-def _first_bits(directory: str) -> int:
-    return text_digest(directory) & ~_OF_PATH
 
 
 def _is_plain(encoded: str) -> bool:
