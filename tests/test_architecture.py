@@ -21,8 +21,8 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "aws_settings", "boxes", "caches", "child_process", "clock", "concurrency",
-        "digests", "errors",
+        "arguments", "aws_credentials", "aws_settings", "boxes", "caches", "child_process", "clock",
+        "concurrency", "digests", "errors",
         "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "s3_document", "s3_endpoint", "schemes",
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
@@ -57,8 +57,9 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "outputs"}),
     "httptools": frozenset({"fastpath"}),
-    **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"transfer"})),
-    **dict.fromkeys(("boto3", "botocore"), frozenset({"transfer", "store"})),
+    **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws_credentials"})),
+    "boto3": frozenset(),
+    "botocore": frozenset({"store"}),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
     "tomlkit": frozenset({"config"}),

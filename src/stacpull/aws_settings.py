@@ -28,6 +28,7 @@ _UNDERSTOOD_VARIABLES = frozenset(
     }
 )  # fmt: skip
 """Variables that are read here, and variables (also of GDAL) that do not affect settings and keys."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _PROFILE_VARIABLES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE"})
 _ACCESS_KEY, _SECRET_KEY = "aws_access_key_id", "aws_secret_access_key"
 _TOKEN_KEYS = ("aws_security_token", "aws_session_token")
@@ -57,6 +58,19 @@ class StaticSetup(NamedTuple):
 def ca_bundle_variable() -> str | None:
     """Return the CA bundle file that the AWS environment names, if any."""
     return os.environ.get("AWS_CA_BUNDLE") or None
+
+
+def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
+    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        return variables
+    return {name: value for name, value in variables.items() if name not in _ENDPOINTS}
+
+
+def endpoint_variable() -> str | None:
+    """Return the endpoint that the AWS environment names for S3, if any."""
+    variables = with_active_endpoints(os.environ)
+    return next((variables[name] for name in _ENDPOINTS if variables.get(name)), None)
 
 
 class _UnclearError(Exception):

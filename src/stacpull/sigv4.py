@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()
@@ -26,8 +26,6 @@ UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _KEPT_KEYS = 64
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
-_METADATA_PROVIDERS = ("iam-role", "container-role")
-"""Providers of credentials that use the metadata services of cloud machines (169.254.…)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +42,6 @@ def encode_key(key: str) -> str:
     if _PLAIN_KEY.fullmatch(key):
         return key  # nearly all keys
     return quote(key, safe="/-_.~")
-
-
-def silence_metadata(session: Any, load: Callable[[], object]) -> None:
-    """Prevent a session of botocore or aiobotocore from using the metadata services of cloud machines.
-
-    Their providers stay in the chain, because assumed roles (`credential_source`) hold the same objects.
-
-    Args:
-        session: The session, before it has made a client.
-        load: The function that these providers call instead. It returns None, or a coroutine for aiobotocore.
-
-    Raises:
-        ProfileNotFound: The profile of the session does not exist (from botocore).
-    """
-    for provider in session.get_component("credential_provider").providers:
-        if provider.METHOD in _METADATA_PROVIDERS:
-            provider.load = load
-    # "auto" asks the metadata service for the region when a client is made
-    session.set_config_variable("defaults_mode", "legacy")
 
 
 class SignedFields(NamedTuple):

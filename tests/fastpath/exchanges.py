@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Self, cast
 from msgspec.structs import replace
 from tests.store.opened_parts import opened_parts
 
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
@@ -29,11 +31,10 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings
-from stacpull.redact import Secret
+from stacpull.sigv4 import Credentials
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.local_store import LocalStore
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3_transport import S3Transport
 
 LOCAL = AddressPolicy(allow_private=True)
@@ -193,9 +194,9 @@ async def _outcome_in(
     options = S3Options(
         endpoint_url=f"http://127.0.0.1:{server.port}",
         region="us-east-1",
-        keys=(Secret("key"), Secret("secret")),
     )
-    s3 = S3Transport(http, AwsCredentials(options), options, clock=SystemClock())
+    aws = AwsCredentials(AwsSettings(options.region, options.endpoint_url), keys=Credentials("key", "secret"))
+    s3 = S3Transport(http, aws, options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
     shared = SharedDownloads(

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from tests.fastpath.exchanges import Outcome, Script, ScriptedServer, both, job, outcome_of, response
 from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
 
+from stacpull.aws_credentials import AwsCredentials
 from stacpull.aws_settings import AwsSettings
 from stacpull.engine.fast_path import FastTransfer
 from stacpull.errors import CredentialsError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.models import Checksum, Job
-from stacpull.transfer.aws import AwsCredentials
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 BODY = b"hello world"

@@ -79,7 +79,7 @@ class TestS3(ObjectContract):
 
 
 class Signing:
-    """Fixed keys for one endpoint, in place of `transfer.aws.AwsCredentials`."""
+    """Fixed keys for one endpoint, in place of `aws_credentials.AwsCredentials`."""
 
     def __init__(self, endpoint_url: str, keys: Any) -> None:
         self._settings = AwsSettings(endpoint_url=endpoint_url)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.options import S3Options
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings
 from stacpull.config.profiles import find_profile, profile_names
+from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins.netrc import Netrc
-from stacpull.store.bucket_service import BucketService
-from stacpull.transfer.aws import AwsCredentials
+from stacpull.store.bucket_service import BucketService, resolved_location
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"
 PROVIDER = '[login.own]\nkind = "bearer"\nhosts = ["data.example.org"]\ntoken = "${OWN_TOKEN}"\n'
@@ -58,13 +59,15 @@ def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.Monk
     monkeypatch.setenv(variable, "standard")
 
     async def resolved() -> tuple[str | None, object]:
-        aws = AwsCredentials(S3Options())
+        aws = AwsCredentials(AwsSettings())
         return (await aws.settings()).region, await aws.frozen()
 
     assert asyncio.run(resolved()) == (None, None)
 
 
-def test_no_aws_keys_are_read_for_a_bucket() -> None:
-    session = BucketService(BucketLocation("bucket")).session
-    assert session.get_credentials() is None
-    assert session.get_config_variable("region") is None
+@pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])
+def test_no_aws_keys_are_read_for_a_bucket(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "standard")
+    with pytest.raises(CredentialsError, match="there are none"):
+        assert BucketService(BucketLocation("bucket")).secrets
+    assert resolved_location(BucketLocation("bucket")).region is None

@@ -23,6 +23,8 @@ from tests.servers.mirroring import OPTIONS
 from tests.servers.stac_api import StacApi
 
 import stacpull
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings
 from stacpull.engine.fetching import _copier
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind
@@ -549,17 +551,17 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that lost its connections to others can still be read."""
-    sessions: list[object] = []
-    session = bucket_service._session
+    read: list[object] = []
+    resolve = AwsCredentials._resolve
 
-    def counted(location: BucketLocation) -> object:
-        sessions.append(location)
-        return session(location)
+    async def counted(aws: AwsCredentials) -> AwsSettings:
+        read.append(aws)
+        return await resolve(aws)
 
     def senders() -> int:
         return sum(one.name == "stacpull-requests" for one in threading.enumerate())
 
-    monkeypatch.setattr(bucket_service, "_session", counted)
+    monkeypatch.setattr(AwsCredentials, "_resolve", counted)
     store.bucket.head("none")
     before = senders() - 1
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
@@ -572,7 +574,7 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
         assert file.read() == LONG
     assert senders() - before == 1 + bucket_service._MOST_OTHERS
     assert store.can_copy(found, len(LONG))
-    assert len(sessions) <= 1
+    assert len(read) <= 1
     last = store.bucket.bucket_named("no-such-bucket-39")
     store.bucket.service.close()
     with pytest.raises(DestinationError, match="no-such-bucket-39 was closed"):

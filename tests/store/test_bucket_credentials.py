@@ -170,11 +170,11 @@ def test_settings_read_without_botocore_equal_those_of_botocore(
         monkeypatch.setenv(variable, value)
     location = BucketLocation("bucket", "p", "http://127.0.0.1:9", profile=profile)
     with monkeypatch.context() as patched:
-        patched.setattr("stacpull.store.bucket_service.static_setup", lambda *_: None)
+        patched.setattr("stacpull.aws_credentials.static_setup", lambda *_, **__: None)
         by_botocore = setup_of(BucketService(location), location)
     service = BucketService(location)
     assert setup_of(service, location) == by_botocore
-    assert "session" not in vars(service)
+    assert service._aws._session is None
 
 
 @pytest.mark.parametrize("bundle", ["", "/nowhere.pem"])
@@ -188,7 +188,7 @@ def test_certificate_authorities_equal_those_of_botocore(
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
     location = BucketLocation("bucket", "p", "https://127.0.0.1:9", ca_bundle=own)
     assert BucketService(location).sender(location).endpoint.origin == location.endpoint_url
-    monkeypatch.setattr("stacpull.store.bucket_service.static_setup", lambda *_: None)
+    monkeypatch.setattr("stacpull.aws_credentials.static_setup", lambda *_, **__: None)
     assert BucketService(location).sender(location).endpoint.origin == location.endpoint_url
     assert found[0] == found[1] == (own or bundle or get_cert_path(verify=True))
 

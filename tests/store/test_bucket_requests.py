@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.session import Session
 from tests.bench.authority import certificate
 
-from stacpull.errors import DestinationError
+from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource
 from stacpull.net.retry import RetryPolicy
 from stacpull.s3_endpoint import Endpoint, endpoint_of
@@ -598,6 +598,38 @@ def test_a_failed_service_is_not_retried_as_long_again(
             bucket.bucket_named("other").head("d")
         counts.append(len(received))
     assert counts == [4, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_expired_credentials_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has renewed them in the shared file. If they are the same, the request fails."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    used: list[bytes] = []
+
+    def write(key: str) -> None:
+        (tmp_path / "credentials").write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n"
+        )
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            head, _ = request_of(found)
+            used.append(head.partition(b"Credential=")[2].partition(b"/")[0])
+            document = b"<Error><Code>ExpiredToken</Code></Error>"
+            expired = reply_of(document).replace(b"200 OK", b"400 Bad Request")
+            found.sendall(expired if used[-1] == b"old" else reply_of(b"content"))
+
+    write("old")
+    with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
+        get = ObjectRequest("GET", "a")
+        with pytest.raises(CredentialsError, match="ExpiredToken"):
+            bucket.request(get, "read")
+        write("new")
+        assert bucket.request(get, "read").body == b"content"
+    assert used == [b"old", b"old", b"new"]
 
 
 @pytest.mark.usefixtures("impatient")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
+from stacpull.aws_credentials import AwsCredentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.addresses import AddressPolicy
@@ -16,7 +17,6 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings
-from stacpull.transfer.aws import AwsCredentials
 from stacpull.transfer.s3_transport import S3Transport
 
 

@@ -13,11 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
+from stacpull.aws_settings import with_active_endpoints
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
 from stacpull.schemes import SCHEMES
-
-_AWS_ENDPOINTS = frozenset({"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"})
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
@@ -51,13 +50,6 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
             unset[name] = next((variables[v] for v in option.environment if variables.get(v)), None)
     allowed = options.allow_instance_metadata or allows_instance_metadata(variables)
     return attrs.evolve(options, **unset, allow_instance_metadata=allowed)
-
-
-def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
-    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
-        return variables
-    return {name: value for name, value in variables.items() if name not in _AWS_ENDPOINTS}
 
 
 def allows_instance_metadata(variables: Mapping[str, str]) -> bool:

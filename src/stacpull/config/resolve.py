@@ -16,8 +16,9 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import attrs
 import msgspec
 
+from stacpull.aws_settings import with_active_endpoints
 from stacpull.config import credentials, toml
-from stacpull.config.environment import completed, with_active_endpoints
+from stacpull.config.environment import completed
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError

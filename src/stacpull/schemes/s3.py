@@ -43,11 +43,19 @@ class S3(Scheme):
 
     def transport(self, setup: TransportSetup) -> Transport:
         """Return a transport that signs requests and sends them over HTTP."""
-        from stacpull.transfer.aws import AwsCredentials  # noqa: PLC0415 - only where S3 is used
+        from stacpull.aws_credentials import AwsCredentials  # noqa: PLC0415 - only where S3 is used
+        from stacpull.aws_settings import AwsSettings  # noqa: PLC0415 - see above
+        from stacpull.sigv4 import Credentials  # noqa: PLC0415 - see above
         from stacpull.transfer.s3_transport import S3Transport  # noqa: PLC0415 - see above
 
         options = setup.options.s3
-        credentials = AwsCredentials(options, allow_instance_metadata=options.allow_instance_metadata)
+        keys = options.keys
+        credentials = AwsCredentials(
+            AwsSettings(options.region, options.endpoint_url, options.profile),
+            keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
+            no_sign_request=options.no_sign_request,
+            allow_instance_metadata=options.allow_instance_metadata,
+        )
         return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:

@@ -1,26 +1,27 @@
 """The service of a bucket as DEST: credentials, connections, repeated requests, translation of errors.
 
 `BucketService.request` sends one request, and repeats it if the service fails or the bucket is in another
-region. botocore finds the credentials, and the endpoints of Amazon that the AWS configuration asks for.
+region, or the credentials have expired.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.aws_settings import StaticSetup, ca_bundle_variable, static_setup, without_unknown_home
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings, ca_bundle_variable, endpoint_variable, without_unknown_home
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.notices import SILENT_AFTER
@@ -30,7 +31,7 @@ from stacpull.proxies import proxy_of
 from stacpull.redact import Secret, Secrets
 from stacpull.s3_document import read_document
 from stacpull.s3_endpoint import DEFAULT_REGION, Endpoint, correction_of, endpoint_of
-from stacpull.sigv4 import Credentials, silence_metadata
+from stacpull.sigv4 import Credentials
 from stacpull.store.bucket_requests import (
     COPY,
     BotocoreRequests,
@@ -61,6 +62,8 @@ _REFUSED_KEYS = frozenset(
         "TokenRefreshRequired",
     }
 )
+_CORRECTIONS = 2
+"""The most corrections of a request: its region, and expired credentials."""
 _MOST_OTHERS = 8
 """The most other buckets of the service with connections."""
 _EXPRESS = "--x-s3"
@@ -77,23 +80,12 @@ class S3RefusalError(Exception):
         self.message = message
 
 
-class _locked_property(cached_property[T]):  # noqa: N801 - as its base class
-    """A cached property that only one thread computes. Since Python 3.12, `cached_property` has no lock."""
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return self
-        with instance.opening:
-            return super().__get__(instance, owner)
-
-
 class BucketService:
     """The service of DEST. It may have other buckets, from which it copies. Any thread may call any method.
 
     Methods that send requests take the location of one of its buckets.
 
     Attributes:
-        opening: A lock for reading the AWS configuration, and for creating senders.
         failing_until: After a failure of the service, no request is repeated until then (`time.monotonic`). A
             normal reply resets it.
     """
@@ -109,41 +101,15 @@ class BucketService:
         self._location = location
         self._on_silent = on_silent
         self._is_reported = False
-        self.opening = threading.RLock()
+        self._opening = threading.RLock()
+        """Held while the AWS configuration is read, and while a sender is created."""
+        self._aws = AwsCredentials(AwsSettings(location.region, location.endpoint_url, location.profile))
         self._senders: dict[str, Requests] = {}
         """The senders to buckets, by name, the least recently used first."""
         self._regions: dict[str, str] = {}
         """The regions of buckets, as the service has named them."""
         self._is_closed = False
         self.failing_until = 0.0
-
-    @_locked_property
-    def session(self) -> Any:
-        """The session of botocore."""
-        return _session(self._location)
-
-    @_locked_property
-    def static(self) -> StaticSetup | None:
-        """The AWS configuration, if it can be read without botocore; otherwise None."""
-        return static_setup(self._location.profile, self._location.region)
-
-    @_locked_property
-    def credentials(self) -> Callable[[], Credentials] | None:
-        """A function that returns the current credentials; None if there are none.
-
-        It may block while it renews them.
-        """
-        if self.static is not None and (keys := self.static.credentials) is not None:
-            return lambda: keys
-        source = self.session.get_credentials()
-        if source is None:
-            return None
-
-        def frozen() -> Credentials:
-            found = source.get_frozen_credentials()
-            return Credentials(found.access_key, found.secret_key, found.token)
-
-        return frozen
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -161,11 +127,15 @@ class BucketService:
         Raises:
             CredentialsError: There are none, or they cannot be renewed.
         """
-        with _botocore_errors(self._location):
-            credentials: Callable[[], Credentials] | None = self.credentials
-            if credentials is not None:
-                return credentials()
-        raise _no_credentials(self._location, "there are none")
+        known = self._aws.known(signing=True)
+        if known is None:
+            with self._opening:
+                found = _resolved(self._location, self._aws.frozen())
+        else:
+            found = known[1]
+        if found is None:
+            raise _no_credentials(self._location, "there are none")
+        return found
 
     def sender(self, location: BucketLocation) -> Requests:
         """Return the sender of requests to a bucket.
@@ -173,7 +143,7 @@ class BucketService:
         A catalog may name any number of buckets. Only the most recently used ones keep their connections.
         """
         evicted = []
-        with self.opening:
+        with self._opening:
             if self._is_closed:
                 raise DestinationError(f"{location.url} was closed.")
             name = location.bucket
@@ -209,14 +179,19 @@ class BucketService:
                 "hold a mirror: use another bucket."
             )
         self._keys()  # first, so that missing credentials are named
-        named, static = self._regions.get(location.bucket), self.static
-        if static is not None and static.credentials is not None:
-            region = named or static.settings.region or DEFAULT_REGION
-            endpoint = endpoint_of(location.bucket, region, location.endpoint_url)
-            return endpoint, location.ca_bundle or ca_bundle_variable()
-        with _botocore_errors(location):
-            endpoint = _endpoint(self.session, replace(location, region=named or location.region))
-            return endpoint, self.session.get_config_variable("ca_bundle")
+        settings = _resolved(location, self._aws.settings())
+        region = self._regions.get(location.bucket) or settings.region or DEFAULT_REGION
+        bundle = location.ca_bundle or self._aws.variable("ca_bundle") or ca_bundle_variable()
+        s3 = self._aws.variable("s3") or {}
+        is_unusual = location.endpoint_url is None and (
+            self._aws.variable("use_fips_endpoint")
+            or self._aws.variable("use_dualstack_endpoint")
+            or s3.get("use_dualstack_endpoint")
+            or s3.get("use_accelerate_endpoint")
+        )
+        if is_unusual:
+            return _configured_endpoint(location, region), bundle
+        return endpoint_of(location.bucket, region, location.endpoint_url), bundle
 
     def _report_silence(self, what: str = "has not answered") -> None:
         if not self._is_reported:
@@ -226,7 +201,7 @@ class BucketService:
 
     def close(self) -> None:
         """Close the connections."""
-        with self.opening:
+        with self._opening:
             self._is_closed = True
             senders, self._senders = list(self._senders.values()), {}
         for sender in senders:
@@ -266,15 +241,19 @@ class BucketService:
             CredentialsError: There are no credentials, or the service rejects them.
             DestinationError: The bucket denies the request, or cannot be reached.
         """
-        state, began, is_corrected = RetryState(), 0.0, False
+        state, began, corrections = RetryState(), 0.0, 0
         while True:
             used = sender or self.sender(location)
             (reply,) = self.send(location, [request], used)
             if reply is not None and not _has_failed(request, reply):
                 return reply
             began = began or time.monotonic()
-            if reply is not None and not is_corrected and self._correct(location.bucket, reply, used):
-                is_corrected = True
+            if (
+                reply is not None
+                and corrections < _CORRECTIONS
+                and self._correct(location.bucket, reply, used)
+            ):
+                corrections += 1
                 continue
             failure, now = self._failure(reply, used), time.monotonic()
             if failure.retryable and now > began + SILENT_AFTER:
@@ -299,11 +278,15 @@ class BucketService:
         return Failure(FailureKind.SERVER, "", reply.status, retry_after=wait, retryable=is_passing)
 
     def _correct(self, name: str, reply: ObjectReply, sender: Requests) -> bool:
-        """Send later requests to the region that a reply names; return False if it names no other one."""
+        """Correct the region or the credentials for later requests; return False if they are correct."""
         found = correction_of(reply.status, reply.headers, reply.body or b"", sender.endpoint.region)
+        if found is not None and found.expired:
+            expired = self._keys()
+            with self._opening:
+                return _resolved(self._location, self._aws.renew(expired)) not in {None, expired}
         if found is None or found.region is None:
             return False
-        with self.opening:
+        with self._opening:
             self._regions[name] = found.region
             is_known = self._senders.get(name) is sender
             if is_known:
@@ -410,87 +393,43 @@ def resolved_location(location: BucketLocation) -> BucketLocation:
         CredentialsError: The profile does not exist.
         UsageError: The endpoint contains a password, which would be stored too.
     """
-    static = static_setup(location.profile, location.region)
-    if location.endpoint_url is not None and static is not None:
-        return replace(location, region=static.settings.region)
-    session = _session(location)
-    with _botocore_errors(location):
-        location = replace(location, region=location.region or session.get_config_variable("region"))
-        if location.endpoint_url is not None:
-            return location
-        endpoint: str = _client(session, location).meta.endpoint_url.rstrip("/")
+    wanted = AwsSettings(location.region, location.endpoint_url or endpoint_variable(), location.profile)
+    found = _resolved(location, AwsCredentials(wanted).settings())
+    endpoint = (found.endpoint_url or "").rstrip("/")
     if urlsplit(endpoint).username is not None:
         raise UsageError(
             "The endpoint of the AWS configuration must not contain a user or a password: set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
         )
-    return location if ".amazonaws.com" in endpoint else replace(location, endpoint_url=endpoint)
+    is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
+    return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
 
 
-@contextmanager
-def _botocore_errors(location: BucketLocation) -> Iterator[None]:
-    """Translate errors of botocore, which finds the credentials.
+def _resolved(location: BucketLocation, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine of `AwsCredentials`. Blocks; this thread may have a loop of its own.
 
     Raises:
-        CredentialsError: There are none, or they cannot be read or renewed.
+        CredentialsError: The credentials cannot be read or renewed.
     """
     try:
-        yield
-    except Exception as error:
-        if "botocore.exceptions" in sys.modules:  # importing it takes 0.3 s
-            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see above
-
-            if isinstance(error, BotoCoreError | ClientError):
-                raise _no_credentials(location, str(error)) from error
-        raise
+        with ThreadPoolExecutor(1, "stacpull-aws") as thread:
+            return thread.submit(asyncio.run, work).result()
+    except CredentialsError as error:
+        raise _no_credentials(location, str(error.__cause__ or error)) from error
 
 
-def _session(location: BucketLocation) -> Any:
-    """Return a session of botocore that never uses the metadata services of cloud machines.
-
-    Raises:
-        CredentialsError: The profile does not exist.
-    """
-    from botocore.exceptions import ProfileNotFound  # noqa: PLC0415 - 0.2 s
+def _configured_endpoint(location: BucketLocation, region: str) -> Endpoint:
+    """Return the endpoint of Amazon for a bucket, of the kind that the AWS configuration asks for."""
+    from botocore.config import Config  # noqa: PLC0415 - imported already
     from botocore.session import Session  # noqa: PLC0415
 
     session = Session(profile=location.profile)
-    if location.ca_bundle is not None:
-        session.set_config_variable("ca_bundle", location.ca_bundle)
-    try:
-        without_unknown_home(session)
-        silence_metadata(session, lambda: None)
-    except ProfileNotFound as error:
-        raise _no_credentials(location, str(error)) from error
-    return session
-
-
-def _region(session: Any, location: BucketLocation) -> str:
-    """Return the region of a bucket."""
-    return location.region or session.get_config_variable("region") or DEFAULT_REGION
-
-
-def _endpoint(session: Any, location: BucketLocation) -> Endpoint:
-    """Return the endpoint of a bucket: a FIPS, dual-stack or accelerated one if it is configured."""
-    region = _region(session, location)
-    s3 = session.get_config_variable("s3") or {}
-    is_usual = location.endpoint_url is not None or not (
-        session.get_config_variable("use_fips_endpoint")
-        or session.get_config_variable("use_dualstack_endpoint")
-        or s3.get("use_dualstack_endpoint")
-        or s3.get("use_accelerate_endpoint")
+    without_unknown_home(session)
+    session.set_config_variable("defaults_mode", "legacy")  # "auto" asks the metadata service of the machine
+    config = Config(
+        signature_version="s3v4", ignore_configured_endpoint_urls=True, s3={"addressing_style": "virtual"}
     )
-    if is_usual:
-        return endpoint_of(location.bucket, region, location.endpoint_url)
-    at = {"Bucket": location.bucket}
-    client = _client(session, location, ignore_configured_endpoint_urls=True)
-    url = urlsplit(client.generate_presigned_url("list_objects_v2", at))
+    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}  # only the endpoint matters
+    client = session.create_client("s3", region, config=config, **keys)
+    url = urlsplit(client.generate_presigned_url("list_objects_v2", {"Bucket": location.bucket}))
     return Endpoint(f"{url.scheme}://{url.netloc}", url.netloc, f"{url.path.rstrip('/')}/", region)
-
-
-def _client(session: Any, location: BucketLocation, **settings: bool) -> Any:
-    """Return a client of botocore. It sends nothing, but knows the endpoints of Amazon."""
-    from botocore.config import Config  # noqa: PLC0415 - 0.3 s
-
-    config = Config(signature_version="s3v4", s3={"addressing_style": "virtual"}, **settings)
-    return session.create_client("s3", region_name=_region(session, location), config=config)

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from stacpull.aws_credentials import AwsCredentials
 from stacpull.aws_settings import AwsSettings
 from stacpull.caches import Recent
 from stacpull.clock import Clock
@@ -57,7 +58,6 @@ from stacpull.s3_endpoint import (
     endpoint_of,
 )
 from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
-from stacpull.transfer.aws import AwsCredentials
 
 _BUCKETS = 64
 """Buckets with prepared requests."""

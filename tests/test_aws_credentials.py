@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from stacpull.aws_credentials import AwsCredentials, _apart
 from stacpull.aws_settings import AwsSettings, StaticSetup, static_setup
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
 from stacpull.sigv4 import Credentials
-from stacpull.transfer.aws import AwsCredentials, _apart
 
 CONFIG = """
 [default]
@@ -83,7 +83,8 @@ def setup_of(
 
 
 async def resolved(options: S3Options) -> tuple[AwsSettings, Credentials | None]:
-    aws = AwsCredentials(options)
+    given = AwsSettings(options.region, options.endpoint_url, options.profile)
+    aws = AwsCredentials(given, no_sign_request=options.no_sign_request)
     return await aws.settings(), await aws.frozen()
 
 
@@ -145,7 +146,7 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
     )
 
     async def use() -> list[str]:
-        aws = AwsCredentials(S3Options(profile="process"))
+        aws = AwsCredentials(AwsSettings(profile="process"))
         found = [await aws.frozen() for _ in range(3)]
         return [credentials.access_key for credentials in found if credentials]
 
@@ -155,7 +156,7 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
 
 def test_renewing_reads_everything_again_once(shared_files: Path):
     async def use() -> None:
-        aws = AwsCredentials(S3Options())
+        aws = AwsCredentials(AwsSettings())
         old = await aws.frozen()
         assert old == DEFAULT
         assert await aws.frozen() is old, "unchanged credentials are one object"
@@ -171,14 +172,14 @@ def test_renewing_reads_everything_again_once(shared_files: Path):
 @pytest.mark.usefixtures("shared_files")
 def test_unavailable_credentials_do_not_matter_for_anonymous_requests():
     async def use() -> AwsSettings:
-        return await AwsCredentials(S3Options(profile="broken")).settings()
+        return await AwsCredentials(AwsSettings(profile="broken")).settings()
 
     assert asyncio.run(use()) == AwsSettings(profile="broken")
 
 
 def test_many_first_requests_resolve_once(shared_files: Path):
     async def use() -> None:
-        aws = AwsCredentials(S3Options())
+        aws = AwsCredentials(AwsSettings())
         settings = await asyncio.gather(*[aws.settings() for _ in range(20)])
         assert all(each is settings[0] for each in settings)
         credentials = await asyncio.gather(*[aws.frozen() for _ in range(20)])
@@ -290,7 +291,7 @@ def test_settings_read_without_botocore_equal_those_of_botocore(
     assert static is not None or setup not in IN_ANY_CASE
     if static is None:
         return
-    monkeypatch.setattr("stacpull.transfer.aws.static_setup", lambda *_, **__: None)
+    monkeypatch.setattr("stacpull.aws_credentials.static_setup", lambda *_, **__: None)
     assert asyncio.run(resolved(options)) == static
 
 
@@ -333,12 +334,12 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 
-from stacpull.config.options import S3Options
+from stacpull.aws_settings import AwsSettings
 from stacpull.errors import CredentialsError
-from stacpull.transfer.aws import AwsCredentials
+from stacpull.aws_credentials import AwsCredentials
 
 async def outcome(profile, allowed):
-    aws = AwsCredentials(S3Options(profile=profile), allow_instance_metadata=allowed)
+    aws = AwsCredentials(AwsSettings(profile=profile), allow_instance_metadata=allowed)
     assert found or "botocore" not in sys.modules, "imported before it was needed"
     try:
         return "none" if await aws.frozen() is None else "credentials"

@@ -1,6 +1,6 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; resolved at the first S3 request.
 
-What `static_setup` does not understand is left to botocore.
+SOURCE and a bucket as DEST use them. What `static_setup` does not understand is left to botocore.
 
 The instance metadata services (169.254.*) are used only with `allow_instance_metadata`. Outside of a cloud
 the request would time out, and on a shared machine the credentials are not the user's own.
@@ -15,13 +15,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from stacpull.aws_settings import AwsSettings, static_setup, without_unknown_home
-from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
-from stacpull.sigv4 import Credentials, silence_metadata
+from stacpull.sigv4 import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_METADATA_PROVIDERS = ("iam-role", "container-role")
+"""Providers of credentials that use the metadata services of cloud machines (169.254.…)."""
 _UNREAD = object()
 _STATIC = object()
 """The source of credentials that never expire."""
@@ -33,19 +34,29 @@ class AwsCredentials:
     Files are read in a thread. All of botocore's work is done in a thread with its own loop.
     """
 
-    def __init__(self, options: S3Options, *, allow_instance_metadata: bool = False) -> None:
+    def __init__(
+        self,
+        given: AwsSettings,
+        *,
+        keys: Credentials | None = None,
+        no_sign_request: bool = False,
+        allow_instance_metadata: bool = False,
+    ) -> None:
         """Create the credentials; nothing is read or imported yet.
 
         Args:
-            options: the user's options; they take precedence over what botocore finds.
+            given: The user's settings; they take precedence over what botocore finds.
+            keys: The credentials, if they are known.
+            no_sign_request: True if no credentials are wanted.
             allow_instance_metadata: True if botocore may use the metadata services of cloud machines.
         """
-        self._options = options
+        self._given = given
+        self._no_sign_request = no_sign_request
         self._allow_instance_metadata = allow_instance_metadata
-        keys = None if options.no_sign_request else options.keys
-        self._keys = None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal(), None)
+        self._keys = None if no_sign_request else keys
         self._lock = asyncio.Lock()
         self._settings: AwsSettings | None = None
+        self._core: Any = None
         self._session: Any = None
         self._source: Any = _UNREAD
         self._last: Credentials | None = None
@@ -99,6 +110,10 @@ class AwsCredentials:
             return None
         return settings, self._last
 
+    def variable(self, name: str) -> Any:
+        """Return a setting of botocore by its name; None if it is not set, or botocore was not needed."""
+        return None if self._core is None else self._core.get_config_variable(name)
+
     async def renew(self, expired: Credentials) -> Credentials | None:
         """Return new credentials after S3 rejected `expired` ones, read again unless that was already done.
 
@@ -119,23 +134,23 @@ class AwsCredentials:
 
     async def _resolve(self) -> AwsSettings:
         """Read everything again. The lock must be held."""
-        options = self._options
-        if (options.no_sign_request or self._keys is not None) and options.profile is None:
-            self._settings = AwsSettings(options.region, options.endpoint_url)
+        given = self._given
+        if (self._no_sign_request or self._keys is not None) and given.profile is None:
+            self._settings = AwsSettings(given.region, given.endpoint_url)
             return self._settings
         static = await _in_thread(
             static_setup,
-            options.profile,
-            options.region,
-            options.endpoint_url,
-            no_sign_request=options.no_sign_request,
+            given.profile,
+            given.region,
+            given.endpoint_url,
+            no_sign_request=self._no_sign_request,
             allow_instance_metadata=self._allow_instance_metadata,
         )
         if static is not None:
             self._settings, self._last = static
             self._source = _STATIC
             return static.settings
-        self._session, settings = await _in_thread(self._read)
+        self._core, self._session, settings = await _in_thread(self._read)
         self._settings, self._source, self._last = settings, _UNREAD, None
         return settings
 
@@ -143,21 +158,21 @@ class AwsCredentials:
         """Read the credentials. Only needed to sign, because it may fail."""
         async with self._lock:
             if self._source is _UNREAD:
-                unsigned = self._options.no_sign_request
+                unsigned = self._no_sign_request
                 self._source = None if unsigned else await _apart(self._session.get_credentials())
             return self._source
 
-    def _read(self) -> tuple[Any, AwsSettings]:
-        """Return a session of aioboto3 and the settings. Slow: runs in a thread."""
+    def _read(self) -> tuple[Any, Any, AwsSettings]:
+        """Return sessions of aiobotocore and aioboto3, and the settings. Slow: runs in a thread."""
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
-        core = AioSession(profile=self._options.profile)
+        core = AioSession(profile=self._given.profile)
         without_unknown_home(core)
         session = aioboto3.Session(botocore_session=core)
         if not self._allow_instance_metadata:
-            silence_metadata(core, _nothing)
-        return session, _settings(core, self._options)
+            _silence_metadata(core)
+        return core, session, _settings(core, self._given)
 
 
 async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
@@ -183,16 +198,31 @@ def _is_due(source: Any) -> bool:
     return needed is not None and bool(needed())
 
 
+def _silence_metadata(session: Any) -> None:
+    """Prevent a session of aiobotocore from using the metadata services of cloud machines.
+
+    Their providers stay in the chain, because assumed roles (`credential_source`) hold the same objects.
+
+    Raises:
+        ProfileNotFound: The profile of the session does not exist (from botocore).
+    """
+    for provider in session.get_component("credential_provider").providers:
+        if provider.METHOD in _METADATA_PROVIDERS:
+            provider.load = _nothing
+    # "auto" asks the metadata service for the region when a client is made
+    session.set_config_variable("defaults_mode", "legacy")
+
+
 async def _nothing() -> None:
     """Return None: no credentials."""
 
 
-def _settings(core: Any, options: S3Options) -> AwsSettings:
-    """Return the user's options, completed by the settings of the session."""
+def _settings(core: Any, given: AwsSettings) -> AwsSettings:
+    """Return the user's settings, completed by those of the session."""
     return AwsSettings(
-        region=options.region or core.get_config_variable("region"),
-        endpoint_url=options.endpoint_url or _endpoint_of_profile(core),
-        profile=options.profile or core.profile,
+        region=given.region or core.get_config_variable("region"),
+        endpoint_url=given.endpoint_url or _endpoint_of_profile(core),
+        profile=given.profile or core.profile,
     )
 
 
