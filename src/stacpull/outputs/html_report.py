@@ -373,8 +373,8 @@ def _runs(contents: MirrorContents) -> list[Json]:
     runs = views.run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
-        if run["state"] == "running" and not (number == len(runs) and is_held(contents.dest)):
-            run["state"] = "interrupted"
+        is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)
+        run["state"] = views.state_now(run["state"], live=is_live)
     return runs
 
 
