@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import NamedTuple
 
 import attrs
 from msgspec.structs import replace
@@ -42,22 +41,6 @@ from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, Walk
 from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.stac_api import ApiSource
 from stacpull.urls import is_web, parts_of
-
-
-class LivePosition(NamedTuple):
-    """The position in an API to resume at: the collection, and its page (None: the first)."""
-
-    number: int
-    collection: str
-    page: PageRequest | None = None
-
-
-class LivePage(NamedTuple):
-    """A page, the collection of its items without one, and the next position (None: the end of the API)."""
-
-    page: Page
-    collection: str | None
-    following: LivePosition | None
 
 
 def is_live(document: Document) -> bool:
@@ -105,6 +88,7 @@ class LiveWalk:
 
     Args:
         document: A document that `is_live` accepts.
+        collection: The collection of items without one, neither in the item nor in the API.
         reader: Reads its pages.
         selection: Pushed down to the API.
         size: The items per page.
@@ -116,6 +100,7 @@ class LiveWalk:
     def __init__(
         self,
         document: Document,
+        collection: str,
         reader: JsonReader,
         selection: Selection,
         size: PageSize,
@@ -125,6 +110,7 @@ class LiveWalk:
         on_notice: OnNotice,
     ) -> None:
         self._document = document
+        self._name = collection
         self._reader = reader
         self._selection = selection
         self._size = size
@@ -134,8 +120,11 @@ class LiveWalk:
         self.passed_over = 0
         """Collections skipped because another link to the same API was walked before."""
 
-    async def pages(self, position: LivePosition | None) -> AsyncGenerator[LivePage]:
-        """Yield the pages from `position` on. A failure is yielded as a page without items.
+    async def pages(self, resumed: PageRequest | None) -> AsyncGenerator[Page]:
+        """Yield the pages, from `resumed` on if it is the `next` of an earlier one.
+
+        A position is the number and the id of a collection (`PageRequest.after`), and its page if it is not
+        the first one (`PageRequest.within`). A failure is yielded as a page without items.
 
         Raises:
             SourceError: The API's host asks to wait for too long.
@@ -145,18 +134,19 @@ class LiveWalk:
             source = await live_source(self._document, self._reader)
             starts = await source.starts(self._selection_of(source))
         except (SourceError, UsageError) as error:
-            yield LivePage(_unread(self._document.url, NO_COLLECTION, error), None, None)
+            yield _unread(self._document.url, NO_COLLECTION, error)
             return
-        first = 0 if position is None else index_of(position.collection, starts) or 0
-        for number, start in enumerate(starts[first:], first):
+        at = None if resumed is None else index_of(resumed.after[0][1], starts)
+        if resumed is not None and at is not None:
+            starts[at] = starts[at]._replace(resumed=resumed.within)
+        positions = [
+            PageRequest(self._document.url, after=((number, start.collection),))
+            for number, start in enumerate(starts)
+        ]
+        for number, start in enumerate(starts[at or 0 :], at or 0):
             if self._is_new(source, start):
-                following = (
-                    LivePosition(number + 1, starts[number + 1].collection) if starts[number + 1 :] else None
-                )
-                here = LivePosition(number, start.collection)
-                if position is not None and number == first and position.collection == start.collection:
-                    here = here._replace(page=position.page)
-                async with aclosing(self._collection(source, start, here, following)) as pages:
+                following = positions[number + 1] if positions[number + 1 :] else None
+                async with aclosing(self._collection(source, start, positions[number], following)) as pages:
                     async for page in pages:
                         yield page
 
@@ -177,11 +167,18 @@ class LiveWalk:
         return True
 
     async def _collection(
-        self, source: Source, start: WalkStart, here: LivePosition, following: LivePosition | None
-    ) -> AsyncGenerator[LivePage]:
-        """Yield the pages of one collection from `here` on. Restart if the API has forgotten the cursor."""
-        start, restarts = start._replace(resumed=here.page), Restarts(from_start=here.page is None)
-        name = None if start.collection == NO_COLLECTION else start.collection
+        self, source: Source, start: WalkStart, here: PageRequest, following: PageRequest | None
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of one collection. Restart if the API has forgotten the cursor.
+
+        Args:
+            source: The API.
+            start: The start of the collection, or the page to resume at.
+            here: The position of the collection.
+            following: The position of the next one, if there is one.
+        """
+        restarts = Restarts(from_start=start.resumed is None)
+        name = self._name if start.collection == NO_COLLECTION else start.collection
         while True:
             items = 0
             walked = source.pages(start, page_size=self._size, on_notice=self._on_notice)
@@ -189,11 +186,13 @@ class LiveWalk:
                 async with aclosing(walked) as pages:
                     async for page in pages:
                         items += len(page.items)
-                        after = here._replace(page=page.next) if page.next is not None else following
-                        yield LivePage(page, name, after)
+                        own = [{**item, "collection": item.get("collection") or name} for item in page.items]
+                        after = following if page.next is None else replace(here, within=page.next)
+                        yield replace(page, items=own, next=after, matched=None)
             except SourceError as error:
                 if not (isinstance(error, ForgottenCursorError) and restarts.may_restart(items)):
-                    yield LivePage(_unread(_url_of(source, start), start.collection, error), name, following)
+                    unread = _unread(_url_of(source, start), start.collection, error)
+                    yield replace(unread, next=following)
                     return
                 text = f"{source.url} no longer knows the saved position ({error}): restarting its walk."
                 self._on_notice(Notice("warning" if restarts.count == 1 else "info", text))

@@ -52,7 +52,7 @@ from stacpull.sources.documents import (
     tree_hrefs,
     valid_item,
 )
-from stacpull.sources.live import LivePosition, LiveWalk, is_live
+from stacpull.sources.live import LiveWalk, is_live
 from stacpull.sources.paging import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
@@ -309,6 +309,7 @@ class TreeWalk:
         """Yield the pages of an API, and remove it from the list. The last page may be empty."""
         live = LiveWalk(
             api.document,
+            api.collection,
             self._reader,
             self._selection,
             self._size,
@@ -316,22 +317,19 @@ class TreeWalk:
             on_collection=self._on_collection,
             on_notice=self._on_notice,
         )
-        position: LivePosition | None = None
+        resumed: PageRequest | None = None
         if api.resume:
-            position, self._within = LivePosition(*api.resume[0], self._within), None
+            resumed, self._within = PageRequest(request.url, after=api.resume, within=self._within), None
         del self._entries[0]
         self._place, ended = api.path(), False
         end = PageRequest(request.url, after=self._place) if self._entries else None
-        async with aclosing(live.pages(position)) as pages:
-            async for page, name, following in pages:
-                next_request, ended = end, following is None
-                if following is not None:
-                    after = (*self._place, (following.number, following.collection))
-                    next_request = PageRequest(request.url, after=after, within=following.page)
+        async with aclosing(live.pages(resumed)) as pages:
+            async for page in pages:
+                following, ended = end, page.next is None
+                if page.next is not None:
+                    following = replace(page.next, url=request.url, after=(*self._place, *page.next.after))
                 self._count_unanswered(page.unread)
-                own = name or api.collection
-                items = [{**item, "collection": item.get("collection") or own} for item in page.items]
-                yield replace(page, items=items, next=next_request, matched=None)
+                yield replace(page, next=following)
         self._skipped += live.passed_over
         if not ended:
             yield Page(request, [], end, None)
