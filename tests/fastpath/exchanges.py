@@ -38,20 +38,21 @@ from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.s3_transport import S3Transport
 
 LOCAL = AddressPolicy(allow_private=True)
-HURRY = 1000.0
 
 
-class HurriedClock(SystemClock):
-    """A thousand seconds of waiting pass in one."""
+class JumpingClock(SystemClock):
+    """Waiting takes no time: the clock jumps to its end."""
 
     def __init__(self) -> None:
-        self._start = SystemClock.monotonic()
+        self._ahead = 0.0
 
     def monotonic(self) -> float:  # type: ignore[override] # not that of the machine
-        return self._start + (SystemClock.monotonic() - self._start) * HURRY
+        return SystemClock.monotonic() + self._ahead
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(min(seconds / HURRY, 1.0))
+        end = self.monotonic() + seconds
+        await asyncio.sleep(0)
+        self._ahead += max(end - self.monotonic(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ async def _outcome_in(
     retries: int,
     stall_timeout: float,
 ) -> Outcome:
-    clock, parts = HurriedClock(), await opened_parts(directory)
+    clock, parts = JumpingClock(), await opened_parts(directory)
     kind = WebTransport if fast else HttpTransport
     http = kind(HttpSettings(LOCAL, stall_timeout, trust_env=False))
     gates = Gates(workers, workers, clock)
