@@ -33,7 +33,9 @@ WEAK = Validator('W/"v1"', MONDAY)
 )
 def test_two_versions_are_compared(known: Version, found: Version, is_same: bool | None) -> None:
     assert known.compared(found) is is_same
-    assert known.is_of(found) is (is_same is True or (is_same is None and known.validator == Validator()))
+    assert known.is_same_as(found) is (
+        is_same is True or (is_same is None and known.validator == Validator())
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ class Version(NamedTuple):
             return known.last_modified == found.last_modified
         return tags
 
-    def is_of(self, other: Version) -> bool:
-        """Return True if a response states the same version: all of it that can be stated."""
+    def is_same_as(self, other: Version) -> bool:
+        """Return True if both are the same version. Without a validator, only sizes that differ deny it."""
         is_same = self.compared(other)
         return is_same is True or (is_same is None and not any(self.validator))
 

@@ -152,7 +152,7 @@ class FileRanges:
         known = self._known
         if known is None or not self._is_settled:
             self._known = found
-        elif not known.is_of(found) or (
+        elif not known.is_same_as(found) or (
             None in (known.total, found.total) and known.validator.strong_etag is None
         ):
             raise ChangedFileError

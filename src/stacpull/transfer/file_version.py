@@ -221,7 +221,7 @@ class FileVersion:
             found = found._replace(total=None)
         if self._validator is None:
             self._validator = found.validator
-        elif not (known.is_of(found) if status == _PARTIAL else known.compared(found) is not False):
+        elif not (known.is_same_as(found) if status == _PARTIAL else known.compared(found) is not False):
             raise ChangedError
         if found.total is not None:
             self._segments.total = found.total
