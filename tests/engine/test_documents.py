@@ -127,9 +127,9 @@ def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
     writer = ItemWriter(bench.db, bench.destination, Secrets(()), "none")
-    assert writer.write_parts([1]) == []
+    assert writer.write_parts([1]) == {}
     assert (
-        ItemWriter(bench.db, bench.destination, Secrets(()), "item").write_parts([1, 1])[0].name == "i.json"
+        ItemWriter(bench.db, bench.destination, Secrets(()), "item").write_parts([1, 1])[1].name == "i.json"
     )
     bench.close()
 

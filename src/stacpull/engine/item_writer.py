@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import orjson
 
 from stacpull.catalog.contents import is_own_document
@@ -18,7 +17,7 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path, item_document_name
 from stacpull.redact import Secrets
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import Placement, Store, StoredFiles
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord
@@ -38,19 +37,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     return None if stored is None else (as_sent(stored), None)
 
 
-class ItemPart(msgspec.Struct, frozen=True):
-    """An item's JSON in a part file, which will be renamed into place next."""
-
-    row: int
-    part: str
-    directory: str
-    name: str
-    digest: bytes
-    """SHA-256."""
-    may_replace: bool
-    """True if a file with that name may be replaced: it is an earlier version, or has the same content."""
-
-
 class ItemWriter:
     """Writes the JSON of final items, in the store process."""
 
@@ -68,7 +54,7 @@ class ItemWriter:
         self.unwritable: dict[int, str] = {}
         """Why the JSON of an item could not be written, as a sentence, by row."""
 
-    def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> list[ItemPart]:
+    def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> dict[int, Placement]:
         """Write the JSON of these items to part files, except where a foreign file has their name.
 
         If the ledger has no document of an item, its JSON in DEST is updated. If someone has changed that, it
@@ -78,12 +64,16 @@ class ItemWriter:
             rows: The items.
             adopting: True to replace JSON that stacpull wrote and that the ledger does not know.
 
+        Returns:
+            The parts by row, with their SHA-256. A file in place may be replaced if it is an earlier version
+            or has the same content.
+
         Raises:
             DestinationError: the disk is full or fails.
         """
         if self._metadata != "item":
-            return []
-        written = []
+            return {}
+        written: dict[int, Placement] = {}
         for record in views.item_records(self._db, list(dict.fromkeys(rows))):
             row = record.row
             path = record.path
@@ -102,7 +92,7 @@ class ItemWriter:
                 self._store.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
-                written.append(ItemPart(row, part, record.directory, record.name, digest, may_replace))
+                written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
 
     def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
@@ -112,21 +102,23 @@ class ItemWriter:
 
         return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
-    def placed(self, written: Sequence[ItemPart], failures: Sequence[Failure | None]) -> dict[int, bytes]:
+    def placed(
+        self, written: Mapping[int, Placement], failures: Sequence[Failure | None]
+    ) -> dict[int, bytes | None]:
         """Record the results of `Store.place_all`; return the digests of the JSON in place, by row."""
         placed = {}
-        for item, failure in zip(written, failures, strict=True):
+        for (row, part), failure in zip(written.items(), failures, strict=True):
             if failure is None:
-                placed[item.row] = item.digest
-                self.unwritable.pop(item.row, None)
+                placed[row] = part.digest
+                self.unwritable.pop(row, None)
                 continue
-            self._store.drop_part(item.part)
+            self._store.drop_part(part.part)
             if failure.kind is FailureKind.EXISTS:
-                self.unwritable[item.row] = foreign_file_sentence(f"{item.directory}/{item.name}")
+                self.unwritable[row] = foreign_file_sentence(f"{part.directory}/{part.name}")
             else:
-                self.unwritable[item.row] = failure.message
-            if not item.may_replace:
-                outcomes.release_document(self._db, item.row)
+                self.unwritable[row] = failure.message
+            if not part.may_replace:
+                outcomes.release_document(self._db, row)
         return placed
 
     def encode(self, record: views.ItemRecord, path: str) -> bytes | None:

@@ -29,7 +29,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.engine.item_writer import ItemPart, ItemWriter, foreign_file_sentence, may_be_replaced
+from stacpull.engine.item_writer import ItemWriter, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
@@ -39,7 +39,7 @@ from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure
 from stacpull.redact import Secrets
-from stacpull.store.protocol import StagedFile, Store
+from stacpull.store.protocol import Placement, StagedFile, Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -233,8 +233,8 @@ class Publisher:
         previous, self._renamed = self._renamed, _Renamed()
         items = self.items.write_parts(self._final_items, adopting=self._adopting)
         self._final_items = []
-        assets = self._reserve(group, [item.row for item in items])
-        self._sync_all([asset.part for asset in assets] + [item_part.part for item_part in items])
+        assets = self._reserve(group, list(items))
+        self._sync_all([asset.part for asset in assets] + [part.part for part in items.values()])
         self._record(previous, group.failures, group.unchanged)  # it adds final items for the next group
         if assets or items:
             self._rename(assets, items, group.delivered)
@@ -343,13 +343,13 @@ class Publisher:
             item, key = views.name_of_asset(self._db, failure.row)
             self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
 
-    def _rename(self, assets: Sequence[Arrival], items: Sequence[ItemPart], delivered: int) -> None:
+    def _rename(self, assets: Sequence[Arrival], items: Mapping[int, Placement], delivered: int) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for asset in assets:  # an earlier version, or a file of the user with the same content
             asset.may_replace = asset.generation > 0 or (
                 asset.identity is None and self._store.holds_same(asset.part, asset.directory, asset.name)
             )
-        files: list[StagedFile] = [*assets, *items]
+        files: list[StagedFile] = [*assets, *items.values()]
         on_placed = partial(self._placed, assets, items, delivered)
         if self._store.is_local:
             on_placed(self._store.place_all(files))
@@ -376,7 +376,7 @@ class Publisher:
     def _placed(
         self,
         assets: Sequence[Arrival],
-        items: Sequence[ItemPart],
+        items: Mapping[int, Placement],
         delivered: int,
         results: Sequence[Failure | None],
     ) -> None:
