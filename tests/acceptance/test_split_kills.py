@@ -18,7 +18,7 @@ from tests.acceptance.test_resume import large
 from tests.acceptance.trees import files_in
 
 from stacpull.spans import Spans, length
-from stacpull.store.part_log import log_of, read_log
+from stacpull.store.part_files import log_of, read_log
 from stacpull_replicas import MlhubReplica, run_in_thread
 from stacpull_replicas.faults import Drip
 

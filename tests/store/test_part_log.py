@@ -15,8 +15,7 @@ from tests.store.opened_parts import opened_parts
 from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span
-from stacpull.store.part_files import is_part_name, sweep
-from stacpull.store.part_log import PartLog, read_log
+from stacpull.store.part_files import PartLog, is_part_name, read_log, sweep
 from stacpull.store.parts import FileParts
 
 V1 = Validator('"v1"')

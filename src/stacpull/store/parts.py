@@ -2,7 +2,7 @@
 
     parts/<row>.<generation>.part             the bytes so far
     parts/<row>.<generation>.json             the description: ETag, Last-Modified, size, hash of the URL
-    parts/<row>.<generation>.have             the written ranges of a part with gaps (`store.part_log`)
+    parts/<row>.<generation>.have             the written ranges of a part with gaps (`store.part_files`)
     parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
 
 The description is written before the first byte, so a part without one is removed. A part that could never be
@@ -37,8 +37,16 @@ from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.part_files import Pair, description_of, part_files, part_path, read_point, scan
-from stacpull.store.part_log import PartLog, log_of
+from stacpull.store.part_files import (
+    Pair,
+    PartLog,
+    description_of,
+    log_of,
+    part_files,
+    part_path,
+    read_point,
+    scan,
+)
 from stacpull.store.regular import CREATE, open_regular
 
 P = ParamSpec("P")
