@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -199,6 +200,12 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(
 )
 def test_the_dashboard_takes_an_address_and_a_port(given: Any, address: tuple[str, int]) -> None:
     assert Options(dashboard=given).dashboard == address
+
+
+def test_the_signature_shows_the_types_of_arguments() -> None:
+    found = inspect.signature(Options).parameters
+    assert (found["layout"].annotation, found["min_rate"].annotation) == ("str", "float")
+    assert inspect.signature(Selection).parameters["labels"].annotation == "tuple[str, ...]"
 
 
 def test_an_error_about_headers_shows_no_value() -> None:

@@ -141,18 +141,23 @@ def option(default: Any, help_: str, *, read: Reader | None = None, **given: Any
 
 def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
-    reading = attrs.Converter(_read_argument, takes_self=True, takes_field=True)
     return [
-        field.evolve(converter=reading, metadata={**field.metadata, "read": field.converter})
+        field.evolve(converter=_reading(field.type), metadata={**field.metadata, "read": field.converter})
         for field in fields
     ]
 
 
-def _read_argument(value: object, holder: attrs.AttrsInstance, field: attrs.Attribute[Any]) -> object:
-    try:
-        return readers(holder.__class__)[field.name](value)
-    except ValueError as problem:
-        raise UsageError(f"{field.name} {problem}.") from problem
+def _reading(annotation: Any) -> Any:
+    """Return the converter of a field with this annotation, which the signature of its class shows."""
+
+    def read(value: object, holder: attrs.AttrsInstance, field: attrs.Attribute[Any]) -> object:
+        try:
+            return readers(holder.__class__)[field.name](value)
+        except ValueError as problem:
+            raise UsageError(f"{field.name} {problem}.") from problem
+
+    read.__annotations__["value"] = annotation
+    return attrs.Converter(read, takes_self=True, takes_field=True)
 
 
 @functools.cache
