@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TextIO
 
 from msgspec.structs import replace
 
@@ -52,8 +52,6 @@ from stacpull.sources.paging import PageSize
 from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.urls import is_local
-
-T = TypeVar("T")
 
 
 class ClassInfo(PublicValue, frozen=True):

@@ -38,6 +38,7 @@ class Workspace(msgspec.Struct, frozen=True):
     """The open DEST of a run."""
 
     destination: Store
+    """The store: DEST."""
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
