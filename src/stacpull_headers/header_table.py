@@ -88,14 +88,14 @@ async def headers(
     options = instance("options", Options, options)
     async with (
         timed_stop(stop, options.stop_after, on_event) as stopping,
-        temporary_input(source, stopping) as stored,
+        temporary_input(source, stopping) as (text, input_file),
     ):
         return await _headers(
-            stored.source,
+            text,
             out,
-            input_file=stored.path,
+            input_file=input_file,
             selection=selection,
-            options=completed(options, stored.source),
+            options=completed(options, text),
             refresh=refresh,
             tiles=tiles,
             on_row=on_row,

@@ -368,9 +368,9 @@ async def plan(
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clip_area(selection.clip)
-    async with temporary_input(source) as stored:
-        options = completed(options, stored.source)
-        address = source_address(stored.source, options, stored.path)
+    async with temporary_input(source) as (text, input_file):
+        options = completed(options, text)
+        address = source_address(text, options, input_file)
         secrets = Secrets()
         listener = without_secrets(on_event, secrets)
         async with open_network(address, options, secrets=secrets, on_notice=listener) as network:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -152,8 +152,11 @@ async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike
 @asynccontextmanager
 async def temporary_input(
     source: SourceLike, stop: asyncio.Event | None = None
-) -> AsyncIterator[StoredInput]:
+) -> AsyncIterator[tuple[str, Path | None]]:
     """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
+
+    Returns:
+        The source to walk, and the file that has its lines if it is stored input.
 
     Raises:
         UsageError: Standard input is empty, or `source` does not consist of items.
@@ -162,14 +165,14 @@ async def temporary_input(
     """
     text = source_text(source)
     if text is not None and text != STANDARD_INPUT:
-        yield StoredInput(text, None)
+        yield text, None
         return
     directory = await asyncio.to_thread(temporary_directory)
     try:
         path = Path(directory.name)
         thread = StoppableThread(stop)
         name = await thread.run(partial(_keep, path, path / _PART, path, source, thread.is_stopped))
-        yield StoredInput(name, path / _file_name(name))
+        yield name, path / _file_name(name)
     finally:
         await asyncio.to_thread(directory.cleanup)
 
@@ -184,13 +187,6 @@ def temporary_directory() -> TemporaryDirectory[str]:
 
     with temporary_errors():
         return TemporaryDirectory(prefix="stacpull-")
-
-
-class StoredInput(NamedTuple):
-    """The source to walk, and the file that has its lines if it is stored input."""
-
-    source: str
-    path: Path | None
 
 
 def _file_name(source: str) -> str:
