@@ -15,7 +15,7 @@ from botocore.config import Config
 from stacpull.config.options import S3Options
 from stacpull.models import BucketLocation
 from stacpull.store.bucket import BucketFiles
-from stacpull.store.bucket_requests import ObjectReply, ObjectRequest, Requests
+from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 
 REGION = "us-east-1"
 _ONCE = {"total_max_attempts": 1}
@@ -104,12 +104,10 @@ def intercept(
     service = store.bucket.service
     send = service.send
 
-    def sends(
-        location: BucketLocation, requests: Sequence[ObjectRequest], sender: Requests | None = None
-    ) -> Sequence[ObjectReply | None]:
+    def sends(location: BucketLocation, requests: Sequence[ObjectRequest]) -> Sequence[ObjectReply | None]:
         answers = list(map(answer, requests))
         rest = [one for one, known in zip(requests, answers, strict=True) if known is None]
-        replies = iter(send(location, rest, sender) if rest else ())
+        replies = iter(send(location, rest) if rest else ())
         found = [next(replies) if known is None else known for known in answers]
         return [None if one is LOST else one for one in found]
 

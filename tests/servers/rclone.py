@@ -1,4 +1,4 @@
-"""rclone's S3 over a directory: it answers 200, and the whole, to every range."""
+"""rclone's S3 over a directory: it sends ranges with status 200."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from tests.bench.authority import certificate
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource
 from stacpull.net.retry import RetryPolicy
+from stacpull.proxies import Proxy
 from stacpull.s3_endpoint import Endpoint, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.store import bucket_requests as module
@@ -727,3 +728,84 @@ def test_a_reply_in_chunks_is_read_if_it_is_well_formed(
         return
     (found,) = sent(talk, [ObjectRequest("POST", "key", query="uploads=")])
     assert (None if found is None else (found.status, found.body)) == expected
+
+
+def send_ranges(found: socket.socket, content: bytes, *, status: int, is_whole: bool) -> None:
+    """Answer requests for ranges of `content`, or with the whole of it."""
+    while True:
+        head, _ = request_of(found)
+        first, _, last = head.partition(b"range: bytes=")[2].partition(b"\r\n")[0].partition(b"-")
+        body = content if is_whole else content[int(first) : int(last) + 1]
+        place = b"" if is_whole else b"Content-Range: bytes %s-%s/%d\r\n" % (first, last, len(content))
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        found.sendall(b"HTTP/1.1 %d OK\r\n%s%s%s" % (status, place, length, body))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "is_whole", "size"),
+    [(206, False, 9 << 20), (200, False, 9 << 20), (200, True, 3 << 20), (200, True, 100)],
+)
+def test_objects_are_read_by_ranges(status: int, is_whole: bool, size: int) -> None:
+    """rclone sends a range with status 200. Other servers ignore it, and send a short object as a whole."""
+    content = bytes(range(250)) * (size // 250 + 1)
+
+    def talk(found: socket.socket, _: int) -> None:
+        send_ranges(found, content, status=status, is_whole=is_whole)
+
+    with (
+        closing(RawServer(talk)) as server,
+        closing(bucket_at(server)) as bucket,
+        bucket.open("a", len(content), "e") as file,
+    ):
+        assert file.read() == content
+        file.seek(size // 3)
+        assert file.read(1000) == content[size // 3 :][:1000]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_long_object_of_a_server_that_ignores_ranges_is_not_read() -> None:
+    content = bytes(9 << 20)
+
+    def talk(found: socket.socket, _: int) -> None:
+        send_ranges(found, content, status=200, is_whole=True)
+
+    with (
+        closing(RawServer(talk)) as server,
+        closing(bucket_at(server)) as bucket,
+        bucket.open("a", len(content), "e") as file,
+        pytest.raises(DestinationError, match="its server does not send ranges of objects"),
+    ):
+        file.read()
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(("offset", "size", "is_read"), [(0, 5_000_000, False), (1000, 1_000_000, True)])
+def test_a_whole_file_is_sent_through_a_proxy_in_blocks(
+    offset: int, size: int, is_read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 32 files of 64 MiB are sent at once: they must not be in memory."""
+    data = bytes(range(250)) * 20_000
+    (tmp_path / "file").write_bytes(data)
+    reads: list[FilePiece] = []
+    read, came = FilePiece.read, list[bytes]()
+
+    def counted(piece: FilePiece) -> bytes:
+        reads.append(piece)
+        return read(piece)
+
+    def talk(found: socket.socket, _: int) -> None:
+        while True:
+            came.append(request_of(found)[1])
+            found.sendall(OK)
+
+    monkeypatch.setattr(FilePiece, "read", counted)
+    endpoint = Endpoint("http://bucket.example", "bucket.example", "/bucket/", "us-east-1")
+    with closing(RawServer(talk)) as server, (tmp_path / "file").open("rb") as file:
+        proxy = Proxy(f"http://127.0.0.1:{server.port}", "http_proxy")
+        given = ObjectRequest("PUT", "a", {}, FilePiece(file, offset, size))
+        with closing(BotocoreRequests(endpoint, lambda: Credentials("k", "s"), None, proxy)) as found:
+            for _ in range(2):
+                assert [reply.status for reply in found.send([given]) if reply] == [200]
+    assert came == [data[offset : offset + size]] * 2
+    assert bool(reads) is is_read

@@ -11,7 +11,7 @@ It does not retry. A request is only sent again, over another connection, if the
 connection. There is no reply if it is malformed, if the connection is lost, or if for a minute the server has
 received and sent nothing. `S3Bucket.request` repeats such requests.
 
-`BotocoreRequests` sends through a proxy, and reads long bodies, with the HTTP client of botocore.
+`BotocoreRequests` sends through a proxy, with the HTTP client of botocore.
 
 Source: Amazon S3 API Reference.
 """
@@ -35,7 +35,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from stacpull.fastpath.message import ParsedMessage
@@ -68,7 +68,7 @@ _MOST_PIECES, _SMALL = 2000, 1 << 10
 """The most pieces of a reply of unknown length that are smaller. Servers send replies in far fewer."""
 _CHUNKED = b"chunked"
 COPY = "x-amz-copy-source"
-_STATUSES, _SUCCESSES = range(200, 600), range(200, 300)
+_STATUSES = range(200, 600)
 
 
 class FilePiece(NamedTuple):
@@ -94,7 +94,12 @@ def size_of(body: Body) -> int:
 
 def as_file(body: Body) -> BinaryIO:
     """Return a body for botocore, which sends a file in blocks. All of any other body must leave in 10 s."""
-    return io.BytesIO(body.read() if isinstance(body, FilePiece) else body)
+    if not isinstance(body, FilePiece):
+        return io.BytesIO(body)
+    if body.size < os.fstat(body.file.fileno()).st_size:
+        return io.BytesIO(body.read())
+    body.file.seek(0)
+    return body.file
 
 
 class ObjectRequest(NamedTuple):
@@ -111,8 +116,6 @@ class ObjectRequest(NamedTuple):
     query: str = ""
     may_begin: Callable[[], bool] | None = None
     """Called before the request is sent. If it returns False, the request is not sent, and has no reply."""
-    streamed: bool = False
-    """True to read the body of a successful reply from its `stream`; for `BotocoreRequests`."""
 
 
 class ObjectReply(NamedTuple):
@@ -122,46 +125,21 @@ class ObjectReply(NamedTuple):
     headers: Mapping[str, str]
     body: bytes | None = None
     """The body; None if it was not read, because it is longer than 8 MiB, or not needed and not announced."""
-    stream: Any = None
-    """The body to read from botocore, if the request is `streamed`."""
 
 
 def authorities(ca_bundle: str | None) -> str:
     """Return the file with the authorities of certificates; without a name, those that botocore trusts."""
-    return ca_bundle or _usual_authorities()
-
-
-def _usual_authorities() -> str:
-    """Return the file with the authorities that botocore trusts, without importing botocore."""
+    if ca_bundle is not None:
+        return ca_bundle
     if find_spec("certifi") is not None:
         found: str = import_module("certifi").where()
         return found
-    package = cast("ModuleSpec", find_spec("botocore"))
+    package = cast("ModuleSpec", find_spec("botocore"))  # it is not imported
     return str(Path(cast("str", package.origin)).with_name("cacert.pem"))
 
 
-class Requests(Protocol):
-    """Sends requests to one bucket.
-
-    Attributes:
-        endpoint: The endpoint of the bucket.
-        problem: The error of the last connection that could not be made.
-    """
-
-    endpoint: Endpoint
-    problem: Exception | None
-
-    def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
-        """Send requests, many at once; return the replies in order, None for a missing one."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections. Later requests get no reply."""
-        ...
-
-
 class BotocoreRequests:
-    """Sends requests with the HTTP client of botocore (`Requests`)."""
+    """Sends requests to one bucket with the HTTP client of botocore. Its interface is `BucketRequests`."""
 
     def __init__(
         self,
@@ -186,7 +164,7 @@ class BotocoreRequests:
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-botocore")
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
-        """See `Requests`."""
+        """See `BucketRequests.send`."""
         if len(requests) == 1:
             return [self._sent(requests[0])]
         return list(self._threads.map(self._sent, requests))
@@ -206,17 +184,13 @@ class BotocoreRequests:
                 AWSRequest(request.method, url, fields, body, stream_output=True).prepare()
             )
             length = None if request.method == "HEAD" else found.headers.get("content-length")
-            stream = StreamingBody(found.raw, length)
-            if request.streamed and found.status_code in _SUCCESSES:
-                return ObjectReply(found.status_code, found.headers, None, stream)
-            with closing(stream):
+            with closing(StreamingBody(found.raw, length)) as stream:
                 content = stream.read(_LONGEST_BODY + 1)
         except BotoCoreError as error:
             self.problem = error
             return None
-        return ObjectReply(
-            found.status_code, found.headers, content if len(content) <= _LONGEST_BODY else None
-        )
+        is_short = len(content) <= _LONGEST_BODY
+        return ObjectReply(found.status_code, found.headers, content if is_short else None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -225,7 +199,12 @@ class BotocoreRequests:
 
 
 class BucketRequests:
-    """Sends requests to one bucket over connections of its own (`Requests`)."""
+    """Sends requests to one bucket over connections of its own.
+
+    Attributes:
+        endpoint: The endpoint of the bucket.
+        problem: The error of the last connection that could not be made.
+    """
 
     def __init__(
         self,
@@ -265,7 +244,7 @@ class BucketRequests:
         """When the oldest of the waiting requests came, or a little earlier."""
 
     def send(self, requests: Sequence[ObjectRequest]) -> list[ObjectReply | None]:
-        """See `Requests`."""
+        """Send requests, many at once; return the replies in order, None for a missing one."""
         if not requests or self._is_closed:
             return [None] * len(requests)
         credentials, batch = self._credentials(), _Batch(len(requests))
@@ -402,6 +381,9 @@ class BucketRequests:
         if connection in self._idle:
             self._idle.remove(connection)
         self._take(())
+
+
+Requests = BucketRequests | BotocoreRequests
 
 
 class _Batch:

@@ -156,20 +156,15 @@ class BucketService:
 
     def _new_sender(self, location: BucketLocation) -> Requests:
         endpoint, bundle = self._place(location)
-        if proxy_of(endpoint.origin) is not None:
-            return self.reader(location)
+        proxy = proxy_of(endpoint.origin)
+        if proxy is not None and proxy.problem is not None:
+            raise DestinationError(proxy.problem)
+        if proxy is not None:
+            return BotocoreRequests(endpoint, self._keys, bundle, proxy)
         context = None
         if endpoint.origin.startswith("https:"):
             context = ssl.create_default_context(cafile=authorities(bundle))
         return BucketRequests(endpoint, self._keys, context, self._report_silence)
-
-    def reader(self, location: BucketLocation) -> BotocoreRequests:
-        """Return a sender that can read long bodies."""
-        endpoint, bundle = self._place(location)
-        proxy = proxy_of(endpoint.origin)
-        if proxy is not None and proxy.problem is not None:
-            raise DestinationError(proxy.problem)
-        return BotocoreRequests(endpoint, self._keys, bundle, proxy)
 
     def _place(self, location: BucketLocation) -> tuple[Endpoint, str | None]:
         """Return the endpoint of a bucket, and the file with the authorities of certificates if it is set."""
@@ -208,23 +203,15 @@ class BucketService:
             sender.close()
 
     def send(
-        self, location: BucketLocation, requests: Sequence[ObjectRequest], sender: Requests | None = None
+        self, location: BucketLocation, requests: Sequence[ObjectRequest]
     ) -> Sequence[ObjectReply | None]:
-        """Send requests once, many at once. Those without a good reply can be repeated by `request`.
-
-        Args:
-            location: The bucket.
-            requests: The requests.
-            sender: The sender; None for the usual one.
-        """
-        replies = (sender or self.sender(location)).send(requests)
+        """Send requests to a bucket once, many at once. `request` can repeat those without a good reply."""
+        replies = self.sender(location).send(requests)
         if self.failing_until and any(reply and reply.status not in _UNAVAILABLE for reply in replies):
             self.failing_until = 0.0
         return replies
 
-    def request(
-        self, location: BucketLocation, request: ObjectRequest, what: str, sender: Requests | None = None
-    ) -> ObjectReply:
+    def request(self, location: BucketLocation, request: ObjectRequest, what: str) -> ObjectReply:
         """Send a request, repeat it if necessary, and return its successful reply.
 
         Once the service has failed for one request, others that it fails are not repeated for a minute. So a
@@ -234,7 +221,6 @@ class BucketService:
             location: The bucket.
             request: The request. It may have been sent before.
             what: What it does with the object, for messages.
-            sender: The sender; None for the usual one.
 
         Raises:
             FileNotFoundError: There is no such object.
@@ -243,19 +229,19 @@ class BucketService:
         """
         state, began, corrections = RetryState(), 0.0, 0
         while True:
-            used = sender or self.sender(location)
-            (reply,) = self.send(location, [request], used)
+            sender = self.sender(location)
+            (reply,) = self.send(location, [request])
             if reply is not None and not _has_failed(request, reply):
                 return reply
             began = began or time.monotonic()
             if (
                 reply is not None
                 and corrections < _CORRECTIONS
-                and self._correct(location.bucket, reply, used)
+                and self._correct(location.bucket, reply, sender)
             ):
                 corrections += 1
                 continue
-            failure, now = self._failure(reply, used), time.monotonic()
+            failure, now = self._failure(reply, sender), time.monotonic()
             if failure.retryable and now > began + SILENT_AFTER:
                 self._report_silence(f"has replied {reply.status}" if reply else "has not answered")
             decision = decide(_RETRIES, state, failure, random.random())  # noqa: S311 - jitter
@@ -266,7 +252,7 @@ class BucketService:
         if failure.retryable:
             self.failing_until = time.monotonic() + _FAILING
         refusal = _refusal(reply)
-        raise self._error(location, request.key, what, refusal, used) from refusal
+        raise self._error(location, request.key, what, refusal, sender) from refusal
 
     def _failure(self, reply: ObjectReply | None, sender: Requests) -> Failure:
         """Return the failure of a request, for the retry policy."""

@@ -18,7 +18,7 @@ from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.status import moment_of
 from stacpull.s3_document import S3Document, read_document
 from stacpull.sigv4 import encode_key
-from stacpull.store.bucket_requests import COPY, Body, BotocoreRequests, ObjectReply, ObjectRequest
+from stacpull.store.bucket_requests import COPY, Body, ObjectReply, ObjectRequest
 from stacpull.store.bucket_service import BucketService, code_behind
 from stacpull.store.inspection import digest_by
 from stacpull.store.protocol import FileState, IsStopped, never
@@ -129,11 +129,9 @@ class S3Bucket:
         """Send requests once, many at once. Those without a good reply can be repeated by `request`."""
         return self.service.send(self.location, requests) if requests else ()
 
-    def request(
-        self, request: ObjectRequest, what: str, reader: BotocoreRequests | None = None
-    ) -> ObjectReply:
+    def request(self, request: ObjectRequest, what: str) -> ObjectReply:
         """Send a request, repeat it if necessary, and return its reply (`BucketService.request`)."""
-        return self.service.request(self.location, request, what, reader)
+        return self.service.request(self.location, request, what)
 
     def pages(self, prefix: str, *, after: str = "", delimiter: str = "") -> Iterator[S3Document]:
         """List objects: yield the pages of the list.
@@ -293,11 +291,6 @@ class ObjectReader(io.RawIOBase):
         self._at = 0
         self._ranges: deque[memoryview] = deque()
         """Received ranges that were not read yet."""
-        self._has_ranges = True
-        """False once the server has answered a request for a range with the whole object."""
-        self._reader: BotocoreRequests | None = None
-        self._stream: Any = None
-        """The body that arrives, at this position, if the server ignores ranges."""
 
     def readable(self) -> bool:
         """See `io.IOBase`."""
@@ -312,22 +305,8 @@ class ObjectReader(io.RawIOBase):
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset != self._at:
             self._ranges.clear()
-            self._close_stream()
             self._at = base + offset
         return self._at
-
-    def close(self) -> None:
-        """See `io.IOBase`."""
-        self._close_stream()
-        super().close()
-
-    def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
-        reader, self._reader = self._reader, None
-        if stream is not None:
-            stream.close()
-        if reader is not None:
-            reader.close()
 
     def readinto(self, buffer: Any) -> int:
         """Read some bytes."""
@@ -339,74 +318,45 @@ class ObjectReader(io.RawIOBase):
         """Return the next bytes without copying them, `most` or fewer. There are none at the end."""
         if self._at >= self._size:
             return b""
-        if not self._ranges and self._has_ranges:
+        if not self._ranges:
             self._ranges.extend(self._received())
-        data: bytes | memoryview
-        if self._ranges:
-            data = self._ranges[0][:most]
-            self._ranges[0] = self._ranges[0][len(data) :]
-            if not self._ranges[0]:
-                self._ranges.popleft()
-        else:
-            data = self._read_stream(min(most, self._size - self._at))
+        data = self._ranges[0][:most]
+        self._ranges[0] = self._ranges[0][len(data) :]
+        if not self._ranges[0]:
+            self._ranges.popleft()
         self._at += len(data)
         return data
 
     def _received(self) -> Iterator[memoryview]:
-        """Request the next ranges at once; yield them, up to the first that is not what was requested."""
+        """Request the next ranges at once, and yield them.
+
+        rclone sends a range with status 200. A server that ignores ranges sends the whole object, which is
+        read if it is short.
+        """
         starts = range(self._at, min(self._at + _RANGES * _RANGE, self._size), _RANGE)
         sizes = [min(_RANGE, self._size - start) for start in starts]
+        key = self._bucket.key(self._path)
         requests = [
-            self._request(f"bytes={start}-{start + size - 1}")
+            ObjectRequest("GET", key, {"range": f"bytes={start}-{start + size - 1}", "if-match": self._etag})
             for start, size in zip(starts, sizes, strict=True)
         ]
         replies = self._bucket.send(requests)
-        for request, size, first in zip(requests, sizes, replies, strict=True):
-            is_answered = first is not None and first.status in {OK, _PARTIAL}
-            reply = first if first is not None and is_answered else self._reply_to(request)
-            if reply.status != _PARTIAL or reply.body is None or len(reply.body) != size:
-                self._has_ranges = False
+        for start, size, request, first in zip(starts, sizes, requests, replies, strict=True):
+            reply = first if first is not None and first.status in {OK, _PARTIAL} else self._reply_to(request)
+            body = memoryview(reply.body or b"")
+            if reply.status == OK and "content-range" not in reply.headers and len(body) == self._size:
+                yield body[start:]
                 return
-            yield memoryview(reply.body)
-
-    def _read_stream(self, size: int) -> bytes:
-        """Read up to `size` bytes of a response that stays open until the end of the object, or a seek."""
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - 0.15 s
-
-        if self._stream is None:
-            self._stream = self._opened()
-        try:
-            data: bytes = self._stream.read(size)
-        except BotoCoreError as error:
-            self._close_stream()  # its position is unknown
-            raise self._cut_off() from error
-        if not data:
-            raise self._cut_off()
-        return data
-
-    def _cut_off(self) -> DestinationError:
-        what = self._bucket.described(self._bucket.key(self._path))
-        return DestinationError(f"{what} cannot be read to its end: run the command again later.")
-
-    def _opened(self) -> Any:
-        """Request the rest of the object. If the server ignores ranges, skip the bytes before it."""
-        self._reader = self._bucket.service.reader(self._bucket.location)
-        request = self._request(f"bytes={self._at}-")._replace(streamed=True)
-        reply = self._reply_to(request)
-        before = 0 if "content-range" in reply.headers else self._at
-        while before and (skipped := len(reply.stream.read(min(before, READ)))):
-            before -= skipped
-        return reply.stream
-
-    def _request(self, wanted: str) -> ObjectRequest:
-        headers = {"range": wanted, "if-match": self._etag}
-        return ObjectRequest("GET", self._bucket.key(self._path), headers)
+            if len(body) != size:
+                what = self._bucket.described(key)
+                raise DestinationError(f"{what} cannot be read: its server does not send ranges of objects.")
+            yield body
 
     def _reply_to(self, request: ObjectRequest) -> ObjectReply:
         """Send a request until it succeeds, or another version of the object is there."""
         bucket = self._bucket
         try:
-            return bucket.request(request, "read", self._reader)
+            return bucket.request(request, "read")
         except (FileNotFoundError, DestinationError) as error:
             if isinstance(error, DestinationError) and code_behind(error) not in EXISTS:
                 raise
