@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from stacpull.sigv4 import Credentials
 from stacpull.system import usual_file
+
+if TYPE_CHECKING:
+    from stacpull.sigv4 import Credentials  # not for the options of a command: few sign requests
 
 _UNDERSTOOD_VARIABLES = frozenset(
     {
@@ -213,4 +215,6 @@ def _static_keys(
         keys = values[_ACCESS_KEY], values.get(_SECRET_KEY)
     if not keys[1]:
         raise _UnclearError
+    from stacpull.sigv4 import Credentials  # noqa: PLC0415 -- see above
+
     return Credentials(keys[0], keys[1], token)
