@@ -25,7 +25,7 @@ kill, before the next start, is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -79,7 +79,8 @@ def recover(
     parts = store.list_parts()
     named = _named(parts)
     staged = {(name.row, name.generation) for _, name in named}
-    for arrival in jobs.reservations(db):
+    reservations = list(jobs.reservations(db))
+    for arrival in reservations:
         has_part = (arrival.row, arrival.generation) in staged
         if _is_in_place(store, arrival, evidence, is_stopped, checksum, has_part=has_part):
             in_place.append(arrival)
@@ -89,8 +90,9 @@ def recover(
     if not evidence.had_sync_error:
         rows = {a.row for a in in_place}
         named = [entry for entry in named if entry[1].row not in rows]
-        trusted = evidence.is_trusted
-        complete = _complete_parts(db, store, named, is_stopped, trusted=trusted, checksum=checksum)
+        digests = {a.row: a.digest for a in reservations if a.digest is not None}
+        reserved = None if evidence.is_trusted else digests
+        complete = _complete_parts(db, store, named, is_stopped, reserved=reserved, checksum=checksum)
     outcomes.release(db, lost)
     complete_names = {part.part for part in complete}
     _sweep(db, store, parts, complete_names, trusted=evidence.is_trusted)
@@ -199,18 +201,27 @@ def _complete_parts(
     parts: Sequence[tuple[PartEntry, CompletePartName]],
     is_stopped: Callable[[], bool],
     *,
-    trusted: bool,
+    reserved: Mapping[int, bytes] | None,
     checksum: str | None,
 ) -> list[Arrival]:
-    """Return the open assets with a complete part. Unless parts are trusted, a digest must prove each."""
-    proven = {} if trusted else dict(jobs.reserved_checksums(db))
+    """Return the open assets with a complete part.
+
+    Args:
+        db: The ledger.
+        store: The mirror.
+        parts: The complete parts.
+        is_stopped: Called while files are read.
+        reserved: The digests of reservations, by row: a digest must prove each part. None if parts are
+            trusted.
+        checksum: Algorithm of the digest to compute; None for none.
+    """
     found: dict[int, Arrival] = {}
     for entry, name in parts:
         job = None if name.row in found else jobs.job_of(db, name.row, name.generation)
         if job is None or not _is_complete(entry, name, job):
             continue
-        known = None if trusted else _known(job, proven.get(name.row))
-        if not trusted and known is None:
+        known = None if reserved is None else _known(job, reserved.get(name.row))
+        if reserved is not None and known is None:
             continue
         algorithm = checksum if known is None else known.algorithm
         digest = None
@@ -269,7 +280,7 @@ def parts_of_lost_worker(
         DestinationError: A part cannot be removed.
     """
     parts = [one for one in _named(store.list_parts()) if one[1].row in rows]
-    found = _complete_parts(db, store, parts, lambda: False, trusted=True, checksum=checksum)
+    found = _complete_parts(db, store, parts, lambda: False, reserved=None, checksum=checksum)
     complete_names = {part.part for part in found}
     for entry, name in parts:
         if entry.name not in complete_names and jobs.job_of(db, name.row, name.generation) is not None:

@@ -99,14 +99,6 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield arrival
 
 
-def reserved_checksums(db: sqlite3.Connection) -> list[tuple[int, bytes]]:
-    """Return (row, sha256) of the reservations that have a digest: it proves a part after a reboot."""
-    rows: list[tuple[int, bytes]] = db.execute(
-        f"SELECT id, sha256 FROM assets WHERE state = {STATE_RESERVED} AND sha256 IS NOT NULL"
-    ).fetchall()
-    return rows
-
-
 def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
