@@ -13,7 +13,7 @@ from stacpull.catalog.item import encode_item, item_document
 from stacpull.catalog.stored import as_sent, unchanged_document
 from stacpull.ledger import jobs, outcomes, views
 from stacpull.ledger.database import Connection
-from stacpull.models import Failure, FailureKind, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.planning.hrefs import item_of
 from stacpull.planning.item_plan import collection_document_path, item_document_name
 from stacpull.redact import Secrets
@@ -181,17 +181,17 @@ def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
     """
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
 
-    for found in views.unwritten_documents(db):
-        path = f"{found.directory}/{item_document_name(found.id)}"
+    for collection, item, directory, href, when in views.unwritten_documents(db):
+        path = f"{directory}/{item_document_name(ItemId(collection, item))}"
         if files.has(path, unknown=False):
             yield FailureRecord(
-                found.id.collection,
-                found.id.item,
+                collection,
+                item,
                 key="",
                 kind=FailureKind.EXISTS,
                 message=foreign_file_sentence(path),
                 status=None,
                 attempts=1,
-                when=found.when,
-                href=found.href,
+                when=when,
+                href=href,
             )

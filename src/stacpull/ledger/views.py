@@ -60,15 +60,6 @@ class ItemRecord(msgspec.Struct, frozen=True):
         return f"{self.directory}/{self.name}"
 
 
-class Unwritten(NamedTuple):
-    """A final item whose JSON was never written; `when` is the time of the last run."""
-
-    id: ItemId
-    directory: str
-    href: str | None
-    when: float
-
-
 class CollectionRow(msgspec.Struct, frozen=True):
     """A collection of the mirror, and its document as read (None if it could not be read)."""
 
@@ -195,9 +186,12 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         yield FailureRecord(*row[:-2])
 
 
-def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
-    """Yield the items whose JSON must be written; none if the last run writes no JSON (`--metadata`)."""
-    rows = db.execute(
+def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str, str | None, float]]:
+    """Yield the final items whose JSON was never written; none if the last run writes none (`--metadata`).
+
+    Each is a tuple of its collection, ID, directory and URL, and the time of the last run.
+    """
+    return db.execute(
         f"SELECT c.name, i.name, {item_directory_of()}, {href_of()}, r.updated "
         'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
         "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
@@ -205,8 +199,6 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[Unwritten]:
         "JOIN collections c ON c.id = i.collection "
         f"WHERE r.is_written AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
     )
-    for collection, name, *rest in rows:
-        yield Unwritten(ItemId(collection, name), *rest)
 
 
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
@@ -257,7 +249,7 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 _RECORDS = (
     f"SELECT i.id, c.name, i.name, {item_directory_of()}, {href_of()}, o.document, i.written, i.sha256 "
     "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
-    "WHERE i.id IN ({items})"
+    "WHERE i.id IN ({items}) ORDER BY i.id"
 )
 
 
@@ -388,14 +380,11 @@ def count_items(db: sqlite3.Connection, collection: int) -> int:
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, {item_directory_of()}, {href_of()}, o.document FROM items i "
-        "JOIN documents o ON o.item = i.id JOIN collections c ON c.id = i.collection "
-        "WHERE i.collection = ? ORDER BY i.id",
+        "SELECT i.id FROM items i JOIN documents o ON o.item = i.id WHERE i.collection = ? ORDER BY i.id",
         (collection,),
     )
-    for row in rows:
-        files = _files(db, {row[0]: row[3]})
-        yield ItemRecord(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], files.get(row[0], {}))
+    while some := rows.fetchmany(_ITEMS_AT_ONCE):
+        yield from item_records(db, [row for (row,) in some])
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
