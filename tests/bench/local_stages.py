@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import orjson
 from tests.bench.mixes import COLLECTION, File
-from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench
 
 from stacpull.catalog.item import clean_item
@@ -24,6 +23,7 @@ from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.engine.arrivals import part_name_of
-
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine import recovery
@@ -27,6 +25,7 @@ from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.file_sync import Sync
 from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of

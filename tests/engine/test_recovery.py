@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.arrivals import part_name_of
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import recovery
@@ -20,6 +19,7 @@ from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.local_store import LocalStore
 from stacpull.store.part_files import sweep
 from stacpull.transfer.arrival import arrival_of

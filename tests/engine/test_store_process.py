@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.arrivals import part_name_of
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
@@ -32,6 +31,7 @@ from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
+from stacpull.store.complete_parts import part_name_of
 from stacpull.store.file_sync import GroupSync
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
