@@ -104,9 +104,11 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def admitted(self) -> None:
         """Send the request, which has its permit."""
-        path, origin, url = self.path, self.origin, self.url
-        if origin.is_plain and url.isascii() and url.isprintable() and " " not in url and "#" not in url:
-            request = b"GET " + url[origin.start :].encode("ascii") + origin.tail
+        path, origin = self.path, self.origin
+        target = self.url[origin.start :]
+        is_plain = target.isascii() and target.isprintable() and " " not in target and "#" not in target
+        if is_plain and origin.is_plain:
+            request = b"GET " + target.encode("ascii") + origin.tail
         elif (made := path.unusual_request(self)) is not None:
             request = made
         else:
