@@ -6,6 +6,7 @@ import pytest
 
 from stacpull.config.environment import completed, take_over
 from stacpull.config.options import Options, S3Options
+from stacpull.errors import UsageError
 from stacpull.python_process import python_environment
 from stacpull.redact import Secret
 
@@ -36,6 +37,13 @@ MLHUB = "https://api.radiant.earth/mlhub/v1"
 )
 def test_unset_fields_come_from_the_environment(environ: dict[str, str], expected: S3Options) -> None:
     assert completed(Options(), "https://a/", environ).s3 == expected
+
+
+def test_an_invalid_variable_is_named() -> None:
+    with pytest.raises(
+        UsageError, match=r"^AWS_ENDPOINT_URL must begin with http:// or https://, not 'h:80'"
+    ):
+        completed(Options(), "https://a/", {"AWS_ENDPOINT_URL": "h:80"})
 
 
 def test_set_fields_are_unchanged() -> None:

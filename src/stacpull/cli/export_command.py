@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
@@ -12,11 +11,10 @@ from stacpull.arguments import byte_count, item_ids
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
+from stacpull.config.toml import Setting
 from stacpull.errors import UsageError
 from stacpull.outputs.formats import FORMATS
 from stacpull.plurals import count
-
-T = TypeVar("T")
 
 
 @command(
@@ -78,7 +76,7 @@ def export(
             splits=_splits(split),
             nomenclature=chosen.nomenclature,
             label_property=chosen.label_property,
-            shard_bytes=None if shard_size is None else _value("--shard-size", shard_size, byte_count),
+            shard_bytes=None if shard_size is None else Setting(shard_size, "--shard-size").read(byte_count),
             shard_samples=shard_samples,
             on_event=session.show,
             stop=stop,
@@ -102,11 +100,4 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     name, _, file = text.partition("=")
     if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
-    return name, _value(f"--split {name}", file, item_ids)
-
-
-def _value(option: str, text: str, read: Callable[[str], T]) -> T:
-    try:
-        return read(text)
-    except ValueError as problem:
-        raise UsageError(f"{option} {problem}.") from problem
+    return name, Setting(file, f"--split {name}").read(item_ids)

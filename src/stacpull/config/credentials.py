@@ -110,10 +110,7 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
     name, colon, rest = str(setting.value).partition(":")
     if not colon or not FIELD_NAME.fullmatch(name.strip()):  # `field_name` would quote it: it may be a secret
         raise UsageError(f"{setting.where}: write a header field as 'Name: value'.")
-    try:
-        name = field_name(name.strip())
-    except ValueError as problem:
-        raise UsageError(f"{setting.where} {problem}.") from problem
+    name = Setting(name.strip(), setting.where).read(field_name)
     label = f"header {name}"
     value, names = fill(rest.strip(), f"the {label}", environ)
     if CONTROL.search(value):

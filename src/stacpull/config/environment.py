@@ -16,6 +16,7 @@ import attrs
 from stacpull.aws_settings import with_active_endpoints
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
+from stacpull.config.toml import Setting
 from stacpull.schemes import SCHEMES
 
 
@@ -47,7 +48,8 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
     for option in OPTIONS:
         part, _, name = option.target.rpartition(".")
         if part == "s3" and option.environment and getattr(options, name) is None:
-            unset[name] = next((variables[v] for v in option.environment if variables.get(v)), None)
+            found = (Setting(variables[v], v) for v in option.environment if variables.get(v))
+            unset[name] = next((setting.read(option.read) for setting in found), None)
     allowed = options.allow_instance_metadata or allows_instance_metadata(variables)
     return attrs.evolve(options, **unset, allow_instance_metadata=allowed)
 

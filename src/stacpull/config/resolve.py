@@ -126,21 +126,22 @@ def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
 
 
 def _read(option: Option, setting: Setting) -> object:
-    try:
-        if not option.many:
-            return option.read(_loaded(option, setting.value))
-        return option.read([*_flat(_loaded(option, element) for element in _elements(setting))])
-    except ValueError as problem:
-        raise UsageError(f"{setting.where} {problem}.") from problem
+    return setting.read(lambda value: option.read(_loaded(option, value)))
 
 
 def _loaded(option: Option, value: object) -> object:
+    """Return what a value means on this machine; a list of these if the option may be repeated."""
+    if option.many:
+        return [*_flat(_loaded_one(option, element) for element in _elements(value))]
+    return _loaded_one(option, value)
+
+
+def _loaded_one(option: Option, value: object) -> object:
     return option.load(value) if option.load is not None and isinstance(value, str) else value
 
 
-def _elements(setting: Setting) -> list[object]:
+def _elements(value: object) -> list[object]:
     """Return the elements of a list or a single value, without empty ones."""
-    value = setting.value
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
 
@@ -167,7 +168,7 @@ def _credentials(
     Parameters in SOURCE, and an Authorization that the config file does not contain, take precedence over it.
     """
     carried = parse_qs(_split(source).query, keep_blank_values=True)
-    given = [] if header is None else [Setting(value, header.where) for value in _elements(header)]
+    given = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
     headers = credentials.header_fields(given, variables)
     is_replaced = header is not config.options.get("header") and any(
         field.name.lower() == "authorization" for field in headers

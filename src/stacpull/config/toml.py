@@ -8,10 +8,10 @@ known key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from stacpull.system import expanded
 if TYPE_CHECKING:
     from tomlkit.container import Container
 
+T = TypeVar("T")
+
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100
 """The most lines between the beginning of a statement and the line with the error."""
@@ -34,6 +36,17 @@ class Setting(NamedTuple):
 
     value: object
     where: str
+
+    def read(self, reader: Callable[[Any], T]) -> T:
+        """Return the value, read by `reader`.
+
+        Raises:
+            UsageError: It is invalid. The message states its origin.
+        """
+        try:
+            return reader(self.value)
+        except ValueError as problem:
+            raise UsageError(f"{self.where} {problem}.") from problem
 
 
 class Config(msgspec.Struct, frozen=True):
