@@ -73,7 +73,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "catalog.tables", "clock", "config.dest", "config.environment", "config.options",
             "engine.asset_transfer",
             "engine.item_input", "engine.network", "engine.pool",
-            "engine.selector", "engine.run_control", "engine.walk", "errors", "events",
+            "engine.selector", "engine.run_control", "engine.run_stats", "engine.walk", "errors", "events",
             "filters.asset_filter", "filters.item_filter", "ledger.item_set", "ledger.results",
             "models", "net.retry",
             "net.transport",

@@ -19,6 +19,7 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import FailureLimit, walk_and_transfer
+from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
@@ -220,8 +221,7 @@ def _warning_if_empty(report: HeadersReport) -> str | None:
     if report.headers_done or report.headers_failed:
         return None
     if not report.items_matched:
-        kept = f"{report.items_seen:,} items were seen, and the filters kept none of them"
-        return f"Nothing matched: {kept if report.items_seen else 'the source listed no items'}."
+        return nothing_to_fetch(seen=report.items_seen, matched=0, planned=0, excluded=0, pages=0)
     others = (
         f"{report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset to read them anyway)"
     )
