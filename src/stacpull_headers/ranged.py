@@ -18,7 +18,7 @@ from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.tiff import FIRST_READ, MOST_BYTES, MOST_BYTES_WITH_TILES, Header, TiffError, parse
 from stacpull.transfer.checks import failed
-from stacpull.transfer.file_version import ChangedError, FileVersion, Opener, ReadCounts
+from stacpull.transfer.file_version import ChangedError, FileVersion, Opener
 
 
 class HeaderRead(NamedTuple):
@@ -70,18 +70,19 @@ class RangedReader:
         """
         stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
         first = min(stated, self._most_bytes)
-        used = ReadCounts()
+        reads = received = 0
         for _ in range(2):
-            version = FileVersion(self._client, href, used, self._most_bytes, media_type, count_refusal)
+            version = FileVersion(self._client, href, self._most_bytes, media_type, count_refusal)
             try:
                 reading = partial(parse, most_bytes=self._most_bytes, tiles=self._tiles)
                 header = await version.parsed(first, reading)
             except ChangedError:
+                reads, received = version.reads, version.bytes_read
                 continue
             except TiffError as error:
                 what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
                 raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
-            return HeaderRead(header, version.total, used.reads, used.bytes)
+            return HeaderRead(header, version.total, reads + version.reads, received + version.bytes_read)
         what = "sent a file that may have changed between two reads of its header"
         raise TransferError(failed(FailureKind.CHANGED, href, what))
 

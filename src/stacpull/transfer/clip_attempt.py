@@ -44,7 +44,6 @@ from stacpull.transfer.file_version import (
     FileVersion,
     NotModifiedError,
     Opener,
-    ReadCounts,
 )
 from stacpull.transfer.part_writer import Parts, Piece
 from stacpull.transfer.resume import change_headers, denies
@@ -107,7 +106,7 @@ async def clip_size(client: Opener, href: str, media_type: str | None, area: Cli
     """
     if not may_be_tiff(media_type, href):
         return None
-    version = FileVersion(client, href, ReadCounts(), _MOST_HEADER, media_type, count_refusal=False)
+    version = FileVersion(client, href, _MOST_HEADER, media_type, count_refusal=False)
     try:
         file = await open_clip(version, area)
     except (NotClippableError, ChangedError):
@@ -174,7 +173,7 @@ class ClipFetcher:
             known = None
         condition = {} if known is None else change_headers(known.validator)
         version = FileVersion(
-            fetcher.client, job.href, ReadCounts(), _MOST_HEADER, job.media_type, count_refusal, condition
+            fetcher.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
         )
         try:
             file = await open_clip(version, self._area)

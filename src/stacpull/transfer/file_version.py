@@ -22,8 +22,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
@@ -66,20 +64,12 @@ class NotModifiedError(Exception):
         self.headers = headers
 
 
-class ReadCounts(msgspec.Struct):
-    """Requests and bytes of an attempt so far, including abandoned versions."""
-
-    reads: int = 0
-    bytes: int = 0
-
-
 class FileVersion:
     """Reads one version of a file: that of the first response.
 
     Args:
         client: Sends the requests.
         href: The URL of the file.
-        used: Counts requests and bytes.
         most_bytes: The most bytes to read.
         media_type: The media type that the item states.
         count_refusal: False if a refusal does not concern credentials.
@@ -90,7 +80,6 @@ class FileVersion:
         self,
         client: Opener,
         href: str,
-        used: ReadCounts,
         most_bytes: int,
         media_type: str | None,
         count_refusal: bool,
@@ -98,13 +87,14 @@ class FileVersion:
     ) -> None:
         self._client = client
         self._href = href
-        self._used = used
         self._most_bytes = most_bytes
         self._promised = promised(media_type, href)
         self._count_refusal = count_refusal
         self._segments = Segments()
         self._validator: Validator | None = None
         self._condition = condition
+        self.reads = self.bytes_read = 0
+        """Requests, and bytes received, so far."""
         self.served_ranges = False
         """True once the server has sent a requested range."""
         self.url = href
@@ -154,7 +144,7 @@ class FileVersion:
             ChangedError: It is of another version of the file, or ranges are no longer served.
         """
         request = Request(self._href, headers=self._fields(Needs(start, stop)))
-        self._used.reads += 1
+        self.reads += 1
         async with self._client.open(
             request, accept=_ACCEPTED, count_refusal=self._count_refusal
         ) as response:
@@ -167,7 +157,7 @@ class FileVersion:
     async def _exactly(self, response: Exchange, size: int) -> AsyncIterator[bytes]:
         left = size
         async for chunk in response.chunks(_DATA_CHUNK):
-            self._used.bytes += len(chunk)
+            self.bytes_read += len(chunk)
             taken = chunk[:left]
             left -= len(taken)
             yield taken
@@ -179,7 +169,7 @@ class FileVersion:
     async def _ask(self, wanted: Needs, parse: Parse[T]) -> T | Needs:
         """Request the missing bytes, then parse all known bytes."""
         request = Request(self._href, headers=self._fields(wanted))
-        self._used.reads += 1
+        self.reads += 1
         accept = _ACCEPTED | {_NOT_MODIFIED} if self._is_conditional else _ACCEPTED
         async with self._client.open(request, accept=accept, count_refusal=self._count_refusal) as response:
             self.url = response.url
@@ -255,12 +245,12 @@ class FileVersion:
         """Return the first `size` bytes of the body, which may be longer than requested."""
         if whole and content_length(response.headers) in {None, size}:
             body = await response.read(self._most_bytes)
-            self._used.bytes += len(body)
+            self.bytes_read += len(body)
             return body[:size]
         taken = b""
         async for chunk in response.chunks(size):
             taken += chunk
-            self._used.bytes += len(chunk)
+            self.bytes_read += len(chunk)
             if len(taken) >= size:
                 break
         return taken[:size]
@@ -286,7 +276,7 @@ class FileVersion:
         async for chunk in chunks:
             self._add(size, chunk, response)
             size += len(chunk)
-            self._used.bytes += len(chunk)
+            self.bytes_read += len(chunk)
             if size < wanted.stop:
                 continue
             found = parse(self._segments)
