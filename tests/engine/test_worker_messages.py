@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +19,12 @@ from stacpull.engine import worker_messages as messages
 from stacpull.engine.messages import (
     Arrivals,
     ErrorReport,
-    MessageFrames,
     PartsWritten,
     WholeEnvironment,
     error_of,
     error_report,
     framed,
+    unframed,
 )
 from stacpull.engine.network import SourceAddress
 from stacpull.engine.store_messages import StoreEvent, ToNetwork, decode_to_network
@@ -87,31 +88,33 @@ CUTS = st.lists(st.integers(0, 400), max_size=12)
 def test_messages_to_a_worker_are_received_however_they_are_split(
     sent: list[ToWorker], cuts: list[int]
 ) -> None:
-    assert in_pieces(MessageFrames(messages.decode_to_worker), sent, cuts) == sent
+    assert in_pieces(messages.decode_to_worker, sent, cuts) == sent
 
 
 @given(st.lists(st.sampled_from(FROM_WORKER), max_size=12), CUTS)
 def test_messages_of_a_worker_are_received_however_they_are_split(
     sent: list[FromWorker], cuts: list[int]
 ) -> None:
-    assert in_pieces(MessageFrames(messages.decode_from_worker), sent, cuts) == sent
+    assert in_pieces(messages.decode_from_worker, sent, cuts) == sent
 
 
-def in_pieces(frames: MessageFrames[M], sent: list[M], cuts: list[int]) -> list[M]:
-    data, received, at = b"".join(map(framed, sent)), list[M](), 0
+def in_pieces(decode: Callable[[bytes], M], sent: list[M], cuts: list[int]) -> list[M]:
+    data, received, buffer, at = b"".join(map(framed, sent)), list[M](), bytearray(), 0
     for cut in [*cuts, len(data)]:
-        received += frames.feed(data[at : at + cut])
+        buffer += data[at : at + cut]
+        received += unframed(buffer, decode)
         at += cut
     return received
 
 
 def test_a_message_longer_than_a_chunk_is_received_and_its_memory_freed() -> None:
     sent = [StoreEvent(Notice("warning", text)) for text in ("y" * 9_000_000, "end")]
-    data, frames, received = b"".join(map(framed, sent)), MessageFrames(decode_to_network), list[ToNetwork]()
+    data, buffer, received = b"".join(map(framed, sent)), bytearray(), list[ToNetwork]()
     for start in range(0, len(data), 100_000):
-        received += frames.feed(data[start : start + 100_000])
+        buffer += data[start : start + 100_000]
+        received += unframed(buffer, decode_to_network)
     assert received == sent
-    assert sys.getsizeof(frames._buffer) < 1 << 20
+    assert sys.getsizeof(buffer) < 1 << 20
 
 
 @pytest.mark.parametrize("sent", [b"\x80\x04N.", framed(messages.Stop())[4:], pickle.dumps(SETTINGS)])
@@ -122,9 +125,7 @@ def test_unknown_messages_of_a_worker_are_rejected(sent: bytes) -> None:
 
 
 def test_a_worker_receives_equal_settings() -> None:
-    (received,) = MessageFrames(messages.decode_to_worker).feed(
-        framed(messages.Start(pickle.dumps(SETTINGS)))
-    )
+    (received,) = unframed(framed(messages.Start(pickle.dumps(SETTINGS))), messages.decode_to_worker)
     assert isinstance(received, messages.Start)
     settings = pickle.loads(received.settings)  # noqa: S301 -- of this test
     assert settings._replace(addresses=SETTINGS.addresses) == SETTINGS

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from stacpull.engine.messages import MessageFrames, framed
+from stacpull.engine.messages import framed, unframed
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -33,7 +33,8 @@ class Channel(asyncio.Protocol, Generic[M]):
     ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the other end is closed, or its process has ended."""
-        self._frames = MessageFrames(decode)
+        self._decode = decode
+        self._received = bytearray()
         self._on_message = on_message
         self._broken = broken
         self._on_lost = on_lost
@@ -58,8 +59,9 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     def data_received(self, data: bytes) -> None:
         """Decode received bytes."""
+        self._received += data
         try:
-            for message in self._frames.feed(data):
+            for message in unframed(self._received, self._decode):
                 self._on_message(message)
         except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
             self._broken(error)

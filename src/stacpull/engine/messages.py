@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -53,24 +53,16 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-class MessageFrames(Generic[M]):
-    """Assembles messages from received pieces."""
-
-    def __init__(self, decode: Callable[[bytes], M]) -> None:
-        self._decode = decode
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[M]:
-        """Add a piece, and yield the complete messages."""
-        buffer, head = self._buffer, LENGTH.size
-        buffer += data
-        while len(buffer) >= head:
-            end = head + LENGTH.unpack_from(buffer)[0]
-            if end > len(buffer):
-                return
-            message = bytes(memoryview(buffer)[head:end])
-            del buffer[:end]
-            yield self._decode(message)
+def unframed(buffer: bytearray, decode: Callable[[bytes], M]) -> Iterator[M]:
+    """Remove the complete messages from the start of received bytes, and yield them."""
+    head = LENGTH.size
+    while len(buffer) >= head:
+        end = head + LENGTH.unpack_from(buffer)[0]
+        if end > len(buffer):
+            return
+        message = bytes(memoryview(buffer)[head:end])
+        del buffer[:end]
+        yield decode(message)
 
 
 class Arrivals(msgspec.Struct, tag=2, array_like=True):
