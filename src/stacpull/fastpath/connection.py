@@ -158,22 +158,11 @@ class FastConnection(asyncio.Protocol):
             self.transport.abort()
 
     def close(self) -> None:
-        """Close the connection at the end of the run, including its current exchange."""
+        """Close the connection at the end of the run, or if its exchange was cancelled."""
         if (exchange := self.exchange) is not None:
             self._end(_IDLE)
             exchange.abandon()
         self.abort()
-
-    def cancel(self) -> None:
-        """Close the connection, whose exchange was cancelled."""
-        if self.exchange is not None:
-            self._end(_IDLE)
-        self.abort()
-
-    def give_up(self) -> None:
-        """Close a new connection whose caller was cancelled before it received it."""
-        self.abort()
-        self._owner.lost(self)
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count one tick of the owner's timer, and close the connection after too many ticks without data."""

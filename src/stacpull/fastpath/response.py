@@ -155,7 +155,7 @@ class DocumentExchange:
         try:
             return await self._answer
         except asyncio.CancelledError:
-            connection.cancel()
+            connection.close()
             raise
 
     # Called by the connection.

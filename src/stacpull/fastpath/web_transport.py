@@ -190,7 +190,8 @@ class WebTransport:
             )
         except BaseException:
             for one in made:  # it may have the connection, and uvloop never reports its end
-                one.give_up()
+                one.abort()
+                self.lost(one)
             raise
         return connection
 
