@@ -33,6 +33,7 @@ from stacpull import (
     Stage,
     UsageError,
 )
+from stacpull.outputs import dashboard as dashboards
 from stacpull.outputs.dashboard import Dashboard, served_dashboard
 
 HOSTILE = (
@@ -219,7 +220,9 @@ def test_beyond_this_machine_a_token_is_required() -> None:
         asyncio.run(open_to_all())
 
 
-def test_a_browser_that_knows_the_token_gets_a_cookie() -> None:
+def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboards, "_WRONG_TOKEN_COSTS", 0.1)
+
     async def main() -> None:
         address = ("127.0.0.2", 0)  # any address may have a token
         async with served_dashboard(address, TOKEN, "d", None) as dashboard, client(dashboard) as session:
@@ -228,10 +231,11 @@ def test_a_browser_that_knows_the_token_gets_a_cookie() -> None:
                     assert answer.status == 401
                     assert "asks for a token" in await answer.text()
             for wrong in ("", "x", TOKEN.reveal()[:-1], "\udcff", TOKEN.reveal() + "x" * 9000):
-                async with session.post(
-                    "/login", data=urlencode({"token": wrong}, errors="surrogateescape").encode()
-                ) as answer:
+                data = urlencode({"token": wrong}, errors="surrogateescape").encode()
+                began = time.monotonic()
+                async with session.post("/login", data=data) as answer:
                     assert answer.status == 403
+                assert time.monotonic() - began >= 0.1, "a wrong one costs time"
             assert not list(session.cookie_jar)
             async with session.post("/login", data={"token": TOKEN.reveal()}) as answer:
                 assert (answer.status, answer.url.path) == (200, "/")  # after a redirect

@@ -16,8 +16,8 @@ from stacpull.catalog.contents import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
 
-SPARSE = 2048 * MIB
-"""The size of the files: they have no content, so they take no space."""
+SPARSE = 1024 * MIB
+"""The size of the files, more than twice `MOST`: they have no content, so they take no space."""
 
 
 @pytest.fixture

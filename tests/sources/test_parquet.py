@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -296,19 +297,16 @@ def test_push_down_never_changes_the_result(writer: str, given: Json) -> None:
     assert kept(items_of(FileServer(file_of(writer)), selection)) == kept(items_for(writer))
 
 
-_FILES: dict[str, bytes] = {}
-
-
+@cache
 def items_for(writer: str) -> list[Json]:
     items = many(3000)
     # the others do not support null boxes or boxes of another order
     return items if writer == "export" else [one for one in items[:-1] if one["bbox"] is not None]
 
 
+@cache
 def file_of(writer: str) -> bytes:
-    if writer not in _FILES:
-        _FILES[writer] = WRITERS[writer](items_for(writer), 100)
-    return _FILES[writer]
+    return WRITERS[writer](items_for(writer), 100)
 
 
 def test_texts_that_hold_json_are_not_compared() -> None:
