@@ -602,6 +602,24 @@ def test_a_failed_service_is_not_retried_as_long_again(
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("is_tls", "attempts", "message"),
+    [(True, 1, "name its authority with --ca-bundle"), (False, 4, "cannot be reached")],
+)
+def test_a_certificate_that_is_not_trusted_is_final_and_another_error_of_tls_is_not(
+    is_tls: bool, attempts: int, message: str, tmp_path: Path
+) -> None:
+    made = certificate(tmp_path, "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.server, made.key)
+    with closing(RawServer(answering(OK), context if is_tls else None)) as server:
+        location = BucketLocation("bucket", "", f"https://127.0.0.1:{server.port}", "us-east-1")
+        with closing(ClosingBucket(location)) as bucket, pytest.raises(DestinationError, match=message):
+            bucket.head("a")
+        assert server.connections == attempts
+
+
+@pytest.mark.usefixtures("impatient")
 def test_expired_credentials_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program has renewed them in the shared file. If they are the same, the request fails."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import random
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -257,7 +256,7 @@ class BucketService:
     def _failure(self, reply: ObjectReply | None, sender: Requests) -> Failure:
         """Return the failure of a request, for the retry policy."""
         if reply is None:
-            is_final = self._is_closed or _is_tls_error(sender.problem)
+            is_final = self._is_closed or _is_untrusted(sender.problem)
             return Failure(FailureKind.NETWORK, "", retryable=not is_final)
         wait = parse_retry_after(reply.headers.get("retry-after"), time.time())
         is_passing = reply.status in _UNAVAILABLE or reply.status < _FIRST_ERROR
@@ -291,7 +290,7 @@ class BucketService:
             error = _rejection(refusal, what, key, location)
             Secrets(self.secrets).scrub_error(error)  # a server may quote the request
             return error
-        if _is_tls_error(sender.problem):
+        if _is_untrusted(sender.problem):
             return DestinationError(
                 f"The certificate of {location.url} is not trusted: name its authority with --ca-bundle. "
                 f"{sender.problem}"
@@ -312,13 +311,9 @@ def _has_failed(request: ObjectRequest, reply: ObjectReply) -> bool:
     return may_fail_late and read_document(reply.body or b"").root == "Error"
 
 
-def _is_tls_error(error: Exception | None) -> bool:
-    """Return True if a connection failed because of TLS, such as a certificate that is not trusted."""
-    if "botocore.exceptions" in sys.modules:
-        from botocore.exceptions import SSLError  # noqa: PLC0415 - imported already
-
-        return isinstance(error, ssl.SSLError | SSLError)
-    return isinstance(error, ssl.SSLError)
+def _is_untrusted(error: Exception | None) -> bool:
+    """Return True if a connection failed because a certificate is not trusted (for `ssl` and botocore)."""
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _refusal(reply: ObjectReply | None) -> S3RefusalError:
