@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 _FIELDS: Final = frozenset(
     {
@@ -54,18 +54,22 @@ class S3Document(NamedTuple):
 def read_document(data: bytes) -> S3Document:
     """Read a document. There are no entities to expand: it may have no document type declaration."""
     reader = _Reader()
-    parser = ET.XMLParser(target=reader)  # noqa: S314 - the reader refuses declarations and builds no tree
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = reader.refuse
+    parser.StartElementHandler = reader.start
+    parser.CharacterDataHandler = reader.add
+    parser.EndElementHandler = reader.end
     is_whole = True
     try:
-        parser.feed(data)
-        parser.close()
-    except (ET.ParseError, ValueError, LookupError):  # LookupError: unknown encoding
+        parser.Parse(data, True)
+    except (expat.ExpatError, ValueError, LookupError):  # LookupError: unknown encoding
         is_whole = False
     return S3Document(reader.root, reader.fields, reader.records, is_whole)
 
 
 class _Reader:
-    """A target for `XMLParser` that keeps the few needed elements and builds no tree."""
+    """Keeps the few needed elements, and builds no tree."""
 
     def __init__(self) -> None:
         self.root = ""
@@ -79,9 +83,9 @@ class _Reader:
         """The fields of that element, if it has any."""
         self._text: list[str] | None = None
 
-    def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
+    def refuse(self, *_: object) -> None:
         """Refuse a document type declaration before its content is read."""
-        raise ValueError(f"{name} is declared")
+        raise ValueError("it has a document type declaration")
 
     def start(self, tag: str, _attributes: dict[str, str]) -> None:
         """Enter an element."""
@@ -102,7 +106,7 @@ class _Reader:
         elif self._depth == 1:
             self.root = name
 
-    def data(self, text: str) -> None:
+    def add(self, text: str) -> None:
         """Add text to the current element."""
         if self._text is not None:
             self._text.append(text)
@@ -115,6 +119,3 @@ class _Reader:
             kept.setdefault(name, value if name in {"Key", "Prefix"} else value.strip())
             self._text = None
         self._depth -= 1
-
-    def close(self) -> None:
-        """Do nothing; the parser requires this method."""
