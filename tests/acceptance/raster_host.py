@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.serving import serving
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -79,16 +81,8 @@ def raster_host() -> Iterator[RasterHost]:
         def do_GET(self) -> None:
             _answer(self, host)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    host.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as host.url:
         yield host
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _answer(request: BaseHTTPRequestHandler, host: RasterHost) -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import http.server
 import json
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import COMMAND, environment, run
 from tests.outputs.conftest import item
 from tests.servers.nginx import nginx
+from tests.serving import serving_files
 
 import stacpull
 from stacpull_replicas import S3Replica, run_in_thread
@@ -87,23 +82,8 @@ def test_over_http_only_the_needed_ranges_are_read(published: Path, tmp_path: Pa
         assert planned.report["assets"] == COUNT
 
 
-@contextmanager
-def without_ranges(root: Path) -> Iterator[str]:
-    """Serve files as Python's own server does: no ranges, no ETag."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def test_over_http_without_ranges(published: Path, tmp_path: Path) -> None:
-    with without_ranges(published) as url:
+    with serving_files(published) as url:
         ran = run(["mirror", f"{url}/bucket/items.parquet", str(tmp_path / "m"), "--json"], environment())
     assert ran.code == 0, ran.err
     assert contents_of(tmp_path / "m") == everything()

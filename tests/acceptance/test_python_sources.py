@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +11,11 @@ import pystac
 import pytest
 from tests.acceptance.command import LABELS
 from tests.acceptance.static_tree import asset_of, write_tree
+from tests.serving import serving_files
 
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
@@ -31,13 +24,8 @@ def tree(tmp_path: Path) -> Iterator[str]:
     root = tmp_path / "tree"
     root.mkdir()
     write_tree(root, 1, 4)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=root))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_files(root) as url:
+        yield url
 
 
 def items_of(tree: str) -> list[pystac.Item]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from tests.servers.process import TOOLS
+from tests.serving import serving
 
 
 def _allows_everything(address: str) -> bytes:
@@ -66,12 +66,7 @@ def serving_schemas() -> Iterator[Schemas]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        schemas = Schemas(server.server_port)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield schemas
-        finally:
-            server.shutdown()
-            thread.join()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    schemas = Schemas(server.server_port)
+    with serving(server):
+        yield schemas

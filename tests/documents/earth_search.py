@@ -10,45 +10,34 @@ import http.server
 import json
 import re
 import tempfile
-import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from rasterio import Affine
+from tests.serving import serving
 from tests.tiff.clipping import raster
-
-__all__ = ["EarthSearch"]
 
 COLLECTION = "sentinel-2-l2a"
 DATES = ("2024-06-02", "2024-06-12", "2024-06-22")
 BERN = {"type": "Polygon", "coordinates": [[[7, 46.5], [8, 46.5], [8, 47.5], [7, 47.5], [7, 46.5]]]}
 
 
-class EarthSearch:
-    """`with EarthSearch(shared_data) as server`: the API is at `server.url`.
+@contextmanager
+def earth_search_replica(shared_data: Path) -> Iterator[str]:
+    """Serve the API in the block, and yield its URL.
 
     It conforms to API - Features only. It does not filter, so that the client must.
     """
-
-    def __init__(self, shared_data: Path) -> None:
-        recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
-        _near_infrared()
-        handler = type("Handler", (_Handler,), {"recorded": recorded})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    recorded = json.loads((shared_data / "stac/earthsearch/v0_item_s2_cogs.json").read_text())
+    _near_infrared()
+    handler = type("Handler", (_Handler,), {"recorded": recorded})
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield f"{url}/v1"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

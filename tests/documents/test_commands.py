@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.documents.earth_search import EarthSearch
+from tests.documents.earth_search import earth_search_replica
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.servers.buckets import client
 from tests.servers.radosgw import OWNER, radosgw
@@ -49,9 +49,10 @@ def _is_free(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def earth_search(shared_data: Path) -> Iterator[EarthSearch]:
-    with EarthSearch(shared_data) as server:
-        yield server
+def earth_search(shared_data: Path) -> Iterator[str]:
+    """The URL of its replica."""
+    with earth_search_replica(shared_data) as url:
+        yield url
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def bucket_service(
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if steps_of(page.read_text())],
 )
 def test_a_page_runs_as_it_is_written(
-    page: Path, tmp_path: Path, earth_search: EarthSearch, request: pytest.FixtureRequest
+    page: Path, tmp_path: Path, earth_search: str, request: pytest.FixtureRequest
 ) -> None:
     text = page.read_text()
     service = "https://s3.example.org"
@@ -88,7 +89,7 @@ def test_a_page_runs_as_it_is_written(
         tmp_path,
         {
             service: request.getfixturevalue("bucket_service") if service in text else service,
-            "https://earth-search.aws.element84.com/v1": earth_search.url,
+            "https://earth-search.aws.element84.com/v1": earth_search,
             "8801": str(port),
             "8811": str(port),
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - the path on the page

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from tests.security.authority import Authority
 from tests.security.proxy import Proxy
 from tests.servers.bucket_trees import body, objects, tree
 from tests.servers.unreliable import Unreliable
+from tests.serving import serving
 from tests.tiff.clipping import raster
 
 import stacpull
@@ -54,12 +54,8 @@ def encrypted(location: BucketLocation, tmp_path: Path) -> Iterator[tuple[str, P
     authority = Authority(tmp_path / "authority")
     proxy = Unreliable(str(location.endpoint_url), "SlowDown", 0)
     proxy.socket = authority.server().wrap_socket(proxy.socket, server_side=True)
-    thread = Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    yield f"https://localhost:{proxy.server_port}", authority.bundle
-    proxy.shutdown()
-    thread.join()
-    proxy.server_close()
+    with serving(proxy):
+        yield f"https://localhost:{proxy.server_port}", authority.bundle
 
 
 def test_a_service_over_https_with_an_authority_of_its_own(

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Literal
 from urllib.parse import urlsplit
+
+from tests.serving import serving
 
 Fault = Literal[
     "500 after storing",
@@ -98,11 +99,5 @@ class _Handler(BaseHTTPRequestHandler):
 def unreliable(upstream: str, fault: Fault, times: int = 1) -> Iterator[Unreliable]:
     """Serve a proxy for the length of the block."""
     server = Unreliable(upstream, fault, times)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.changed_copy import ChangedCopy, item_with
+from tests.serving import serving
 
 MODULE = '''"""`kind = "badge"`: the number of a badge in a header field of every request."""
 
@@ -65,10 +65,8 @@ def guarded() -> Iterator[tuple[str, list[str | None]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", shown
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, shown
 
 
 def test_a_profile_of_the_kind_logs_in(copy: ChangedCopy, tmp_path: Path) -> None:

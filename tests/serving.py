@@ -1,0 +1,36 @@
+"""Servers of `http.server`, each in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+_LOOK = 0.02
+"""Seconds between two looks whether to end: half a second without it, for which the end waits."""
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Serve in the block. Yield the URL, without a slash at its end."""
+    thread = Thread(target=server.serve_forever, args=(_LOOK,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Files(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serving_files(root: Path) -> AbstractContextManager[str]:
+    """Serve the files of a directory as Python's own server does: without ranges and ETags."""
+    return serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=root)))
