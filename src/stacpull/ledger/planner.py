@@ -21,7 +21,6 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.digests import text_digest
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs, walk_state
 from stacpull.ledger.compact import (
@@ -277,7 +276,7 @@ class Planner:
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         """Record the items of a page; return how many are new to this walk."""
-        hashes = ((seen_hash(item),) for item in ids)
+        hashes = ((walk_state.seen_hash(item),) for item in ids)
         return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _leave_out(self, batch: PlanBatch) -> int:
@@ -904,11 +903,6 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
     ).fetchall()
     is_walk = any(row == run and kind == "mirror" for row, kind, _ in rows)
     return is_walk, frozenset(row for row, _, is_own in rows if not is_own)
-
-
-def seen_hash(item: ItemId) -> int:
-    """Return the key of an item in the table of items seen by the current walk, matched or not."""
-    return text_digest(f"{item.collection}\0{item.item}")
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:

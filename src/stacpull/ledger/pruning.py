@@ -24,7 +24,7 @@ from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_
 from stacpull.ledger.database import exists, marks, number, rows_with, transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import renew_document, update_item_states
-from stacpull.ledger.planner import drop_open, seen_hash
+from stacpull.ledger.planner import drop_open
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
@@ -34,6 +34,7 @@ from stacpull.ledger.schema import (
     STATE_RESERVED,
     UNWRITTEN,
 )
+from stacpull.ledger.walk_state import seen_hash
 from stacpull.models import OF_COLLECTION, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment

@@ -1,4 +1,4 @@
-"""The state of a walk in the ledger: the candidates of its sample, and what it could not read or plan.
+"""The state of a walk in the ledger: items seen, candidates of its sample, what it could not read or plan.
 
 Candidates are saved in the same transaction as the position of the walk (`ledger.planner`), so that a draw
 continues after a kill. There are at most as many as the sample has items. When the sample is complete,
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import orjson
 
+from stacpull.digests import text_digest
 from stacpull.ledger.database import exists
 from stacpull.models import Failure, FailureKind, ItemId, Unread
 
@@ -33,6 +34,11 @@ class SampledItem(NamedTuple):
     """The URL of its page: the base of relative hrefs."""
     stale: bool
     """True if a signature was removed from an href: the item is read again before it is planned."""
+
+
+def seen_hash(item: ItemId) -> int:
+    """Return the key of an item in the table of items seen by the current walk, matched or not."""
+    return text_digest(f"{item.collection}\0{item.item}")
 
 
 def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> None:
