@@ -118,9 +118,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             return
         body = received.body
         if body is None or received.size > self._longest:
-            self._writer.put(
-                copy(received)
-            )  # it is changed there, and `engine.shared_downloads` may still use it
+            # a copy, because it is changed there, and `engine.shared_downloads` may still use it
+            self._writer.put(copy(received))
             return
         received.part = part_name_of(received)
         batch = self._batch
