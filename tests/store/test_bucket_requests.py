@@ -612,7 +612,12 @@ def test_a_certificate_that_is_not_trusted_is_final_and_another_error_of_tls_is_
     made = certificate(tmp_path, "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.server, made.key)
-    with closing(RawServer(answering(OK), context if is_tls else None)) as server:
+
+    def talk(found: socket.socket, _number: int) -> None:
+        found.recv(1)  # without TLS, what comes has no end
+        found.sendall(OK)
+
+    with closing(RawServer(talk, context if is_tls else None)) as server:
         location = BucketLocation("bucket", "", f"https://127.0.0.1:{server.port}", "us-east-1")
         with closing(ClosingBucket(location)) as bucket, pytest.raises(DestinationError, match=message):
             bucket.head("a")
