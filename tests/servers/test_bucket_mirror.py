@@ -197,6 +197,7 @@ def command_for(replica: MlhubReplica, work: Path) -> list[str]:
     return ["mirror", replica.base_url, str(work), *selected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replica", [12], indirect=True)
 def test_a_mirror_in_a_bucket_survives_kills(
     location: BucketLocation, s3: Any, replica: MlhubReplica, tmp_path: Path
@@ -244,6 +245,7 @@ def test_a_run_that_is_killed_while_it_probes_the_bucket_can_be_repeated(
     assert objects(s3, location)["a/small"] == b"small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replica", [10], indirect=True)
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 def test_a_mirror_by_dask_workers_survives_a_kill(

@@ -506,6 +506,7 @@ def source_of_many(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
         yield replica
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "killed before the first copy"])
 def test_another_machine_continues_after_a_kill(

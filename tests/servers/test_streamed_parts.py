@@ -41,7 +41,7 @@ from stacpull.engine.workers import WorkerProcess, Workers
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation, PieceBuffer, Validator
 from stacpull.reports import MirrorReport
-from stacpull.store import streamed_parts
+from stacpull.store import bucket_service, streamed_parts
 from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import COPY
 from stacpull.store.parts import FileParts
@@ -316,6 +316,7 @@ def test_a_source_changed_after_a_kill_is_fetched_completely(
     assert left(s3, location) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--processes", "2"), ("--dask", "2")], ids=str)
 @pytest.mark.parametrize("server", ["radosgw", "moto"], indirect=True)
 def test_kills_at_random_moments_lose_nothing(
@@ -479,8 +480,15 @@ def test_an_asset_that_fails_for_good_leaves_no_upload(
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize("fault", ["500 after storing", "cut after storing", "SlowDown"])
 def test_replies_to_pieces_that_are_lost(
-    location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, fault: Fault
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    files: LongFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
 ) -> None:
+    monkeypatch.setattr(bucket_service, "_RETRIES", replace(bucket_service._RETRIES, base=0.01))
     stac.put("a", {"long": files.put("long", LONG), "piece": files.put("piece", ONE_PIECE)})
     with unreliable(str(location.endpoint_url), fault, times=2) as proxy:
         through = replace(location, endpoint_url=proxy.url)
