@@ -150,6 +150,8 @@ def test_a_csv_contains_no_formulas_and_no_control_characters(
     text: str, written: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.csv"
-    write_table(path, [Column("name", "text"), Column("size", "integer")], [(text, -4)])
+    write_table(
+        path, [Column("name", "text"), Column("size", "integer"), Column(text, "integer")], [(text, -4, 1)]
+    )
     with path.open(newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [["name", "size"], [written, "-4"]]
+        assert list(csv.reader(file)) == [["name", "size", written], [written, "-4", "1"]]

@@ -61,6 +61,13 @@ def test_a_class_with_the_name_of_another_column_is_marked(mirrored: Any, tmp_pa
     assert {"label:id", "label:Paths", "red"} < set(names)
 
 
+def test_a_label_cannot_be_a_formula_in_the_header(mirrored: Any, tmp_path: Path) -> None:
+    dest = mirrored([item("i", properties={"labels": ['=HYPERLINK("http://h")', "a\x1b[2J"]})])
+    export(dest, tmp_path / "labels.csv", "csv")
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+        assert next(csv.reader(file))[-2:] == ['\'=HYPERLINK("http://h")', "a\ufffd[2J"]
+
+
 def test_the_classes_of_a_nomenclature_are_the_columns(dest: Path, tmp_path: Path) -> None:
     export(dest, tmp_path / "labels.parquet", "parquet", nomenclature="ben19")
     table = pq.read_table(tmp_path / "labels.parquet")

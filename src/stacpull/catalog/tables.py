@@ -94,12 +94,12 @@ def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row]
 def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
     """Write RFC 4180 with a header line. None is empty, booleans are `true` and `false`.
 
-    Strings may come from a hostile source, and a spreadsheet evaluates strings that look like formulas, so
-    these get an apostrophe in front. Control characters except line breaks become U+FFFD.
+    Strings, also names of columns, may come from a hostile source. A spreadsheet evaluates strings that look
+    like formulas, so these get an apostrophe in front. Control characters except line breaks become U+FFFD.
     """
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text)
-    writer.writerow(column.name for column in columns)
+    writer.writerow(_harmless(column.name) for column in columns)
     for row in rows:
         writer.writerow(map(_as_csv, row))
     text.detach()
