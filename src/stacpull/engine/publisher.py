@@ -126,7 +126,7 @@ class Publisher:
         self.counters: Mapping[str, int | None] = run.counters
         """The run's counters after the last transaction."""
 
-    def wait(self) -> float | None:
+    def seconds_until_due(self) -> float | None:
         """Return the seconds until `publish_if_due` has work, None if nothing waits."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 

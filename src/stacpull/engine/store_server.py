@@ -183,7 +183,7 @@ class StoreServer:
 
     def _step(self, operations: StoreOperations) -> bool:
         """Handle one message, or publish a due group; return False at the end."""
-        message = self._next(None if self._failed else operations.publisher.wait())
+        message = self._next(None if self._failed else operations.publisher.seconds_until_due())
         if message is None:
             return False
         if isinstance(message, messages.OperationCall):
