@@ -44,7 +44,7 @@ class NoParts:
     async def load(self) -> None:
         """Do nothing."""
 
-    def is_fresh(self, _row: int, _generation: int) -> bool:
+    def has_no_part(self, _row: int, _generation: int) -> bool:
         return True
 
 

@@ -90,7 +90,7 @@ class MemoryParts:
             return None
         return ResumePoint(beginning(part.have), part.validator, part.total, part.origin)
 
-    def is_fresh(self, row: int, generation: int) -> bool:
+    def has_no_part(self, row: int, generation: int) -> bool:
         return (row, generation) not in self.parked
 
     async def create(

@@ -178,11 +178,11 @@ class AssetTransfer(Generic[JobT, ResultT]):
         return self.job != before
 
     def _may_be_stale(self) -> bool:
-        if self.job.item_href is None or self._is_fresh():
+        if self.job.item_href is None or self._is_current():
             return False
         return is_signed(self.job.href) or host_of(self.job.href) not in self._tools.stable
 
-    def _is_fresh(self) -> bool:
+    def _is_current(self) -> bool:
         """Return True if the href is from a document that was requested within this attempt."""
         return self._read_at is not None and self._read_at >= self._since
 
@@ -195,7 +195,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         before = self.job.href
         try:
             await self._renew(self._read_at)
-            if self.job.href == before and not self._is_fresh():
+            if self.job.href == before and not self._is_current():
                 await self._renew(self._since)
         except _ItemUnreadError as error:
             reread = error.failure

@@ -101,7 +101,7 @@ class SharedDownloads:
     def start(self, job: Job) -> SharedDownload | None:
         """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
         href = job.href
-        if href in self._recent or not self.fetcher.is_fresh(job):
+        if href in self._recent or not self.fetcher.has_no_part(job):
             return None
         first = SharedDownload(job)
         if "?" not in href:

@@ -93,7 +93,7 @@ class FileParts:
                     old.rename(new)
         return read_point(path)
 
-    def is_fresh(self, row: int, generation: int) -> bool:
+    def has_no_part(self, row: int, generation: int) -> bool:
         return (row, generation) not in self._known
 
     async def create(

@@ -159,8 +159,8 @@ class StreamedParts:
             self._parked[pair] = part
         return ResumePoint(part.size, part.validator, part.total, part.origin) if part.size else None
 
-    def is_fresh(self, row: int, generation: int) -> bool:
-        return (row, generation) not in self._known and self.files.is_fresh(row, generation)
+    def has_no_part(self, row: int, generation: int) -> bool:
+        return (row, generation) not in self._known and self.files.has_no_part(row, generation)
 
     async def create(
         self,

@@ -190,9 +190,9 @@ class Fetcher:
         """
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
 
-    def is_fresh(self, job: Job) -> bool:
+    def has_no_part(self, job: Job) -> bool:
         """Return True if an asset has no part that could be resumed."""
-        return (job.size is not None and job.size <= self.small_limit) or self.parts.is_fresh(
+        return (job.size is not None and job.size <= self.small_limit) or self.parts.has_no_part(
             job.row, job.generation
         )
 

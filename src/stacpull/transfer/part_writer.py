@@ -102,7 +102,7 @@ class Parts(Protocol):
         """Return the state of the part up to its first gap, or None if it cannot be resumed."""
         ...
 
-    def is_fresh(self, row: int, generation: int) -> bool:
+    def has_no_part(self, row: int, generation: int) -> bool:
         """Return True if there are no bytes of the part."""
         ...
 
