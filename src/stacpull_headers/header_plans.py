@@ -103,7 +103,7 @@ class HeaderPlans:
         """Number of items that the walk has read."""
         return self.tally.items_seen
 
-    async def known(self, ids: Sequence[ItemId], _linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], _linked: bool) -> set[ItemId]:
         """Return the `ids` that are already planned, on this page or on a complete one."""
         book, before = self._book, self._saved_place
         found = {item for item in ids if book.is_open(item)}

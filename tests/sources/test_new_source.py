@@ -35,7 +35,7 @@ class Taken:
     def items_seen(self) -> int:
         return self._before + len(self.names)
 
-    async def known(self, _ids: object, _linked: bool) -> set[ItemId]:
+    async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
         return set()
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:

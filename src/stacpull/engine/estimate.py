@@ -206,9 +206,9 @@ class Estimate:
             urls_left_out=None if self._urls is None else sum(self._urls.refused.values()),
         )
 
-    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that were counted."""
-        return await to_its_end(partial(self._records.known, ids, linked))
+        return await to_its_end(partial(self._records.find_planned, ids, linked))
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Count a batch of the walk, and report progress."""
@@ -387,7 +387,7 @@ class _Records(msgspec.Struct, frozen=True):
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
 
-    def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that were counted: in any role if they are `linked`, else as primary items."""
         found = self.primary.intersection(ids)
         return found | self.linked.intersection(ids) | self.unread.intersection(ids) if linked else found

@@ -180,9 +180,9 @@ class Producer:
         """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
 
-    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that this run has planned."""
-        return await self._store.call(Planner.known, ids, linked) if ids else set()
+        return await self._store.call(Planner.find_planned, ids, linked) if ids else set()
 
     async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""

@@ -117,7 +117,7 @@ class Selector:
         selection: Selection,
         layout: Layout,
         reader: ItemReader,
-        known: FindPlanned,
+        find_planned: FindPlanned,
         *,
         lookups: Lookups | None = None,
         assets: KeepsAssets | None = None,
@@ -130,7 +130,7 @@ class Selector:
             selection: The selection.
             layout: The layout of paths.
             reader: Reads source items.
-            known: Returns the items that this run has already planned.
+            find_planned: Returns the items that this run has already planned.
             lookups: The lookups before planning; None for no lookups.
             assets: The asset filter, if not that of `selection`.
             matched: The number of earlier matches (of a resumed run).
@@ -151,7 +151,7 @@ class Selector:
         self._selection = selection
         self._layout = layout
         self._reader = reader
-        self._known = known
+        self._find_planned = find_planned
         self._lookups = lookups
         self._relations = selection.followed
         self._named = AssetFilter(Selection(assets=selection.assets))
@@ -181,13 +181,13 @@ class Selector:
         reasons = await self._judge(items)
         ids = [_id_of(item, collection) for item in items]
         matched = [one for one, reason in zip(ids, reasons, strict=True) if reason is None]
-        known = set(await self._known(matched, False))
+        planned_before = set(await self._find_planned(matched, False))
         found = NO_RESULTS
         if self._lookups is not None and self._lookups.is_needed and self._draw is None:
             fresh = [
                 (item_id, item, page_url)
                 for item_id, item, reason in zip(ids, items, reasons, strict=True)
-                if reason is None and item_id not in known and _is_named(item)
+                if reason is None and item_id not in planned_before and _is_named(item)
             ]
             found = await self._lookups.find(self._first(fresh))
         links: list[SourceLink] = []
@@ -201,11 +201,11 @@ class Selector:
             elif self._draw is not None:
                 if (rank := self._draw.offer(item_id.item)) is not None:
                     selected.candidates.append(Candidate(rank, item_id, item, page_url))
-            elif item_id not in known:
+            elif item_id not in planned_before:
                 before = self.matched
                 links += self._take(item, collection, page_url, selected, found)
                 if self.matched > before:
-                    known.add(item_id)  # a page may list an item twice
+                    planned_before.add(item_id)  # a page may list an item twice
         selected.enough = self._is_enough()
         await self._follow(links, selected)
         await self._add_collections(selected)
@@ -214,8 +214,8 @@ class Selector:
     async def plan_drawn(self, candidates: Sequence[Candidate]) -> Selected:
         """Plan items of the sample with their source items, except those that this run has planned."""
         selected = Selected()
-        known = await self._known([candidate.id for candidate in candidates], False)
-        fresh = [candidate for candidate in candidates if candidate.id not in known]
+        planned_before = await self._find_planned([candidate.id for candidate in candidates], False)
+        fresh = [candidate for candidate in candidates if candidate.id not in planned_before]
         found = await self._look_up(
             [(candidate.id, candidate.item, candidate.page_url) for candidate in fresh]
         )
@@ -307,9 +307,9 @@ class Selector:
         for item_id in new:
             if len(item_id.collection) <= LONGEST_KEY:
                 self._collections[item_id] = None
-        known = await self._known(new, False)
+        planned_before = await self._find_planned(new, False)
         for item_id in new:
-            if item_id in known:
+            if item_id in planned_before:
                 continue
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
@@ -326,10 +326,12 @@ class Selector:
         if not links:
             return
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts
-        known = await self._known([link.id for link in distinct.values() if link.id is not None], True)
+        planned_before = await self._find_planned(
+            [link.id for link in distinct.values() if link.id is not None], True
+        )
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
-        known |= {item.id for item in selected.items}
-        wanted = [link for link in wanted if link.id not in known]
+        planned_before |= {item.id for item in selected.items}
+        wanted = [link for link in wanted if link.id not in planned_before]
         if not self.follows:
             selected.unread_links = wanted
             return

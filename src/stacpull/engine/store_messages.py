@@ -32,9 +32,9 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     dest: bytes
     run: int
     checksum: str | None
-    known: list[str]
-    """Secrets to remove from everything that is written."""
-    learned: list[str]
+    secrets: list[str]
+    """To remove from everything that is written."""
+    learned_secrets: list[str]
     variables: dict[str, str]
     """Environment variables with credentials of DEST and proxies: the process is started without them."""
 
@@ -50,8 +50,8 @@ class OperationCall(msgspec.Struct, tag=1, array_like=True):
 class LearnedSecrets(msgspec.Struct, tag=5, array_like=True):
     """Also remove these secrets from everything that is written."""
 
-    known: list[str]
-    learned: list[str]
+    secrets: list[str]
+    learned_secrets: list[str]
 
 
 class StopEarly(msgspec.Struct, tag=6, array_like=True):
@@ -146,7 +146,7 @@ _METHODS: list[Callable[..., Any]] = [
 ]
 OPERATIONS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "db": _LEDGER_FUNCTIONS,
-    "planner": (Planner.known, Planner.save_batch),
+    "planner": (Planner.find_planned, Planner.save_batch),
     "publisher": (Publisher.publish_all, Publisher.finish),
     "": _METHODS,
 }

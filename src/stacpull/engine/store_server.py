@@ -148,8 +148,8 @@ class StoreServer:
         opened.callback(self._stopped.set)
 
     def _learn(self, message: messages.OpenMirror | messages.LearnedSecrets) -> None:
-        self._secrets.add(*map(Secret, message.known))
-        self._secrets.learn(*map(Secret, message.learned), least=0)
+        self._secrets.add(*map(Secret, message.secrets))
+        self._secrets.learn(*map(Secret, message.learned_secrets), least=0)
 
     # --- the reader --------------------------------------------------------------------------------------
 

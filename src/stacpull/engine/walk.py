@@ -107,7 +107,7 @@ class Sink(Protocol):
         """Items that the walk read, including those before a stop."""
         ...
 
-    async def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that are already planned; with `linked`, also source items without a plan."""
         ...
 
@@ -178,7 +178,7 @@ class Walk:
             selection,
             Layout.parse(options.layout),
             reader,
-            sink.known,
+            sink.find_planned,
             lookups=lookups,
             assets=assets,
             matched=matched,

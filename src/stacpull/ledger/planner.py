@@ -215,13 +215,13 @@ class Planner:
         self._has_secrets = True
         self._unchanged: list[tuple[KnownAsset, bytes | None]] = []
         """Assets that are done and unchanged, each with the checksum now stated."""
-        self._known: dict[ItemId, _EarlierItem] = {}
+        self._earlier: dict[ItemId, _EarlierItem] = {}
         """Items that are in the ledger."""
         self._last_item = 0
         self._last_asset = number(db, "SELECT max(id) FROM assets")
         self._is_walk, self._others = _walks(db, run)
 
-    def known(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that this run has already planned.
 
         With `linked`, the IDs are source items; also return those that this run could not read. Without it,
@@ -291,7 +291,7 @@ class Planner:
         """Plan the items of a batch; return the rows of all items whose state must be updated."""
         if not batch.items and not batch.failed_items:
             return []
-        self._known = self._load(_ids_in(batch))
+        self._earlier = self._load(_ids_in(batch))
         self._last_item = number(self._db, "SELECT max(id) FROM items")
         for item in batch.items:
             self._list(item)
@@ -325,18 +325,18 @@ class Planner:
 
     def _list(self, item: PlannedItem) -> None:
         """Count a source item that this run has planned as a primary item, if a page contains it."""
-        before = self._known.get(item.id)
+        before = self._earlier.get(item.id)
         if before is None or before.run != self._run or before.is_unread or before.is_primary:
             return
         if item.parent is None:
             self._result.matched += 1
             self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
-            self._known[item.id] = before._replace(listed=1)
+            self._earlier[item.id] = before._replace(listed=1)
 
     def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
         """Return the rows of the label items that link to unknown source items that could not be read."""
-        new = (failed_item.parent for failed_item in failed if failed_item.id not in self._known)
-        return {self._known[parent].row for parent in new if parent in self._known}
+        new = (failed_item.parent for failed_item in failed if failed_item.id not in self._earlier)
+        return {self._earlier[parent].row for parent in new if parent in self._earlier}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _EarlierItem]:
         """Return the `ids` that are in the ledger."""
@@ -356,7 +356,7 @@ class Planner:
 
     def _planned(self, item: PlannedItem) -> _BatchItem | None:
         """Return an item with its row; None if this run already planned it, through another label item."""
-        before = self._known.get(item.id)
+        before = self._earlier.get(item.id)
         result = self._result
         if before is not None and before.run == self._run:
             if not before.is_unread:
@@ -367,7 +367,7 @@ class Planner:
         result.count("assets_excluded", len(item.excluded))
         result.count("assets_pages", len(item.pages))
         result.count("items_new", (before is None or before.is_new) and not item.of_collection)
-        parent = None if item.parent is None else self._known.get(item.parent)
+        parent = None if item.parent is None else self._earlier.get(item.parent)
         row = before.row if before is not None else self._new_row()
         self._remember(item.id, row, before, is_unread=False)
         directory = "" if before is None else before.directory
@@ -376,7 +376,7 @@ class Planner:
     def _remember(self, item: ItemId, row: int, before: _EarlierItem | None, *, is_unread: bool) -> None:
         """Record that this run has planned an item, or could not read it."""
         known = before or _EarlierItem(row, self._run, *_NOTHING)
-        self._known[item] = known._replace(run=self._run, is_unread=is_unread)
+        self._earlier[item] = known._replace(run=self._run, is_unread=is_unread)
 
     def _new_row(self) -> int:
         """Return the row of the next new item."""
@@ -476,7 +476,7 @@ class Planner:
 
     def _failed_item(self, failed: ItemFailure, now: float) -> list[int]:
         """Record a source item that could not be read; return its row and the rows of its label items."""
-        parent, before = self._known.get(failed.parent), self._known.get(failed.id)
+        parent, before = self._earlier.get(failed.parent), self._earlier.get(failed.id)
         if before is not None and before.run == self._run:
             return []
         above = parent.row if parent is not None else None
