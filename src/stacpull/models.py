@@ -38,8 +38,8 @@ class ItemId(NamedTuple):
     item: str
 
 
-class WalkProgress(NamedTuple):
-    """The progress of a walk with a batch of its items."""
+class WalkUpdate(NamedTuple):
+    """What a batch of items changes in the stored state of the walk."""
 
     position: str | None = None
     """The next page (`engine.walk.Position`); None unless the batch ends its page."""

@@ -15,7 +15,7 @@ from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Position
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
-from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, WalkProgress
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, WalkUpdate
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.kinds import is_tiff
 from stacpull.selection import Selection
@@ -113,7 +113,7 @@ class HeaderPlans:
             found |= {prefixes[prefix] for prefix in known}
         return found
 
-    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full.
 
         While a sample is drawn, nothing is planned or saved; a stopped job draws again.
@@ -131,7 +131,7 @@ class HeaderPlans:
         for candidates in () if sample is None else sample.batches():
             yield candidates
 
-    async def _plan(self, selected: Selected, reached: WalkProgress) -> int:
+    async def _plan(self, selected: Selected, reached: WalkUpdate) -> int:
         batch = RowBatch(frozenset(planned.id for planned in selected.items))
         jobs, failures = self._planned(selected, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])

@@ -31,7 +31,7 @@ from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.paths import path_of
 from stacpull.ledger.planner import PlanBatch, Planner, drop_open
 from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkProgress
+from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
 
 SHA = Checksum("sha256", bytes(32))
 MD5 = Checksum("md5", b"1" * 16)
@@ -186,7 +186,7 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
         planner.save_batch(
             PlanBatch(
                 seen=[id_of("a")],
-                reached=WalkProgress(position="p", announced=5, cut_short="why", walked="c"),
+                reached=WalkUpdate(position="p", announced=5, cut_short="why", walked="c"),
             ),
             NOW,
         )
@@ -196,7 +196,7 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
         assert runs.walked(db) == {"c"}
         planner.save_batch(
             PlanBatch(
-                seen=[id_of("c")], reached=WalkProgress(walk_ended=True, announced=5, counts_unseen=True)
+                seen=[id_of("c")], reached=WalkUpdate(walk_ended=True, announced=5, counts_unseen=True)
             ),
             NOW,
         )
@@ -239,7 +239,7 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
         run, planner = started(db)
         poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
         batch = PlanBatch(
-            items=[item("i", [asset("a")]), poison], seen=[id_of("i")], reached=WalkProgress(position="p")
+            items=[item("i", [asset("a")]), poison], seen=[id_of("i")], reached=WalkUpdate(position="p")
         )
         with pytest.raises(sqlite3.Error):
             planner.save_batch(batch, NOW)

@@ -15,7 +15,7 @@ from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 from stacpull.ledger import runs, views
 from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import WalkProgress
+from stacpull.models import WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -26,7 +26,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planner.save_batch(
-            PlanBatch(seen=[id_of("i")], reached=WalkProgress(position="next", announced=7)), NOW
+            PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next", announced=7)), NOW
         )
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
@@ -41,7 +41,7 @@ def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
         planner.save_batch(
-            PlanBatch(seen=[id_of("i")], reached=WalkProgress(position="end", walk_ended=True)), NOW
+            PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="end", walk_ended=True)), NOW
         )
         runs.end(db, first.id, "complete", None, NOW)
         second = runs.begin(db, SPEC, NOW)
@@ -72,7 +72,7 @@ def test_a_different_task_is_a_new_run(tmp_path: Path, other: RunSpec) -> None:
 def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.save_batch(PlanBatch(reached=WalkProgress(position="next")), NOW)
+        planner.save_batch(PlanBatch(reached=WalkUpdate(position="next")), NOW)
         later = runs.begin(db, OTHER, NOW)
         runs.end(db, later.id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
@@ -119,7 +119,7 @@ def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_pa
 def test_a_walk_can_be_restarted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkProgress(position="next")), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next")), NOW)
         runs.restart_walk(db, run.id)
         later = runs.begin(db, SPEC, NOW)
         assert (later.position, later.counters["items_seen"]) == (None, 0)
@@ -150,7 +150,7 @@ def aged(db: sqlite3.Connection) -> None:
 def test_a_run_of_an_older_version_continues(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)
-        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkProgress(position="next")), NOW)
+        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next")), NOW)
         aged(db)
         later = runs.begin(db, SPEC, NOW)
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")

@@ -12,7 +12,7 @@ from tests.ledger.plans import NOW, SPEC, asset, commit, id_of, item, ledger, st
 from stacpull.ledger import pruning, runs, views, walk_state
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunKind, RunSpec
-from stacpull.models import Failure, FailureKind, Unread, WalkProgress
+from stacpull.models import Failure, FailureKind, Unread, WalkUpdate
 from stacpull.selection import Selection
 
 
@@ -27,7 +27,7 @@ def entry(name: str, collection: str = "") -> Unread:
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
     run = runs.begin(db, spec, NOW)
-    batch = PlanBatch(unread=[link(href) for href in found], reached=WalkProgress(walk_ended=True))
+    batch = PlanBatch(unread=[link(href) for href in found], reached=WalkUpdate(walk_ended=True))
     Planner(db, run.id).save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
@@ -110,7 +110,7 @@ def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path)
     found = [entry("", "A"), entry("", "B"), entry("x", "A"), entry("x", "B"), link("x")]
     with ledger(tmp_path) as db:
         run, planner = started(db)
-        planner.save_batch(PlanBatch(unread=found, reached=WalkProgress(walk_ended=True)), NOW)
+        planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
         assert sorted((one.collection, one.item, one.attempts) for one in views.failures(db)) == sorted(
             (one.collection, one.name, 1) for one in found
         )
@@ -132,7 +132,7 @@ def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
         commit(started(db)[1], item("a", [asset("x")]))
         for found, left in [([entry("line 2"), link("l")], 1), ([entry("line 2")], 0)]:
             run, planner = started(db, narrow)
-            planner.save_batch(PlanBatch(unread=found, reached=WalkProgress(walk_ended=True)), NOW)
+            planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
             pruning.forget_unwanted(db, run.id, lambda _wide, _narrow: True, lambda _path: False)
             runs.end(db, run.id, "complete", None, NOW)
             assert runs.asset_counters(db)["assets_pending"] == left
@@ -143,7 +143,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         _, planner = started(db)
         commit(planner, item("L"), failed=[unread("S", "L"), unread("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        planner.save_batch(PlanBatch(unread=found, reached=WalkProgress(walk_ended=True)), NOW)
+        planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, planner = started(db, replace(SPEC, kind="retry"))
             walk_state.count_failures(db, run.id)

@@ -14,7 +14,7 @@ from stacpull.config.options import Options
 from stacpull.engine.selector import Candidate, Selected
 from stacpull.engine.walk import Position, Walk
 from stacpull.events import Event
-from stacpull.models import ItemId, WalkProgress
+from stacpull.models import ItemId, WalkUpdate
 from stacpull.selection import Selection
 from stacpull.sources import opening
 from stacpull.sources.item_reader import ItemReader
@@ -38,7 +38,7 @@ class Taken:
     async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
         return set()
 
-    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
         self.names += [one.id.item for one in selected.items]
         if reached.position is not None:
             self.positions.append(reached.position)

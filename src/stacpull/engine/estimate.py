@@ -33,7 +33,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.views import done_keys, item_at
-from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkProgress
+from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkUpdate
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.kinds import may_be_tiff
@@ -210,7 +210,7 @@ class Estimate:
         """Return the `ids` that were counted."""
         return await to_its_end(partial(self._records.find_planned, ids, linked))
 
-    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
         """Count a batch of the walk, and report progress."""
         if reached.announced is not None:
             self._announced = reached.announced

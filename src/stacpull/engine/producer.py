@@ -25,7 +25,7 @@ from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemFailure, ItemId, Job, Json, WalkProgress
+from stacpull.models import Failure, ItemFailure, ItemId, Job, Json, WalkUpdate
 from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
@@ -109,10 +109,10 @@ class Producer:
             await self._store.call(walk_state.count_failures, self._run.id)
             await self._retry_items()
             await self._retry_links()
-            await self.add_batch(Selected(), WalkProgress(walk_ended=True))
+            await self.add_batch(Selected(), WalkUpdate(walk_ended=True))
         elif self._run.spec.kind == "repair":
             await self._read_damaged_items()
-            await self.add_batch(Selected(), WalkProgress(walk_ended=True))
+            await self.add_batch(Selected(), WalkUpdate(walk_ended=True))
         elif not self._run.walk_ended:
             if self._run.sample_complete:
                 await self._walk.plan_sample()
@@ -136,7 +136,7 @@ class Producer:
             documents = await self._reader.read_many([link.href for link in links])
             selected = Selected()
             await self._walk.selector.plan_sources(links, documents, selected)
-            await self.add_batch(selected, WalkProgress())
+            await self.add_batch(selected, WalkUpdate())
 
     async def _retry_links(self) -> None:
         """Read the unreadable links of a tree again, and walk the documents below them.
@@ -184,7 +184,7 @@ class Producer:
         """Return the `ids` that this run has planned."""
         return await self._store.call(Planner.find_planned, ids, linked) if ids else set()
 
-    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
         """Plan a batch; return the number of its new items. Waits while the queue is full."""
         batch = self._batch(selected, reached)
         self._retried.difference_update(unread.href for unread in batch.unread)
@@ -206,7 +206,7 @@ class Producer:
             yield await restored_candidates(candidates, self._reader)
             last = candidates[-1]
 
-    def _batch(self, selected: Selected, reached: WalkProgress) -> PlanBatch:
+    def _batch(self, selected: Selected, reached: WalkUpdate) -> PlanBatch:
         """Return a batch as the ledger stores it, without credentials."""
         if reached.cut_short is not None:
             reached = reached._replace(cut_short=self._secrets.scrub(reached.cut_short))

@@ -26,7 +26,7 @@ from stacpull.engine.selection_checks import selection_warnings
 from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread, WalkProgress
+from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread, WalkUpdate
 from stacpull.planning.item_plan import KeepsAssets
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
@@ -111,7 +111,7 @@ class Sink(Protocol):
         """Return the `ids` that are already planned; with `linked`, also source items without a plan."""
         ...
 
-    async def add_batch(self, selected: Selected, reached: WalkProgress) -> int:
+    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
         """Add a batch; return the number of its items that were not seen before."""
         ...
 
@@ -232,8 +232,8 @@ class Walk:
     async def plan_sample(self) -> None:
         """Plan the sample that was drawn. Items that are already planned are skipped."""
         async for candidates in self._sink.drawn():
-            await self._sink.add_batch(await self.selector.plan_drawn(candidates), WalkProgress())
-        await self._sink.add_batch(Selected(), WalkProgress(walk_ended=True))
+            await self._sink.add_batch(await self.selector.plan_drawn(candidates), WalkUpdate())
+        await self._sink.add_batch(Selected(), WalkUpdate(walk_ended=True))
 
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._sink.items_seen
@@ -271,7 +271,7 @@ class Walk:
         is_known = None not in self._announced or not any(self._announced)
         self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
-            await self._sink.add_batch(Selected(), self._as_end(WalkProgress()))
+            await self._sink.add_batch(Selected(), self._as_end(WalkUpdate()))
 
     async def _walk_one(self, start: WalkStart, following: str | None) -> None:
         """Walk one collection."""
@@ -304,7 +304,7 @@ class Walk:
         for batch in batches:
             ends_page = batch is batches[-1]
             selected = await self.selector.plan_items(batch, collection, page.request.url)
-            reached = WalkProgress(announced=self._announced_by_all())
+            reached = WalkUpdate(announced=self._announced_by_all())
             if ends_page:
                 selected.unread += page.unread
                 walked = collection if page.next is None else None
@@ -350,10 +350,10 @@ class Walk:
         text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
-        reached = WalkProgress(self._stored(self._position(following)), walked=collection, cut_short=text)
+        reached = WalkUpdate(self._stored(self._position(following)), walked=collection, cut_short=text)
         await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
 
-    def _as_end(self, reached: WalkProgress, *, is_source_end: bool = True) -> WalkProgress:
+    def _as_end(self, reached: WalkUpdate, *, is_source_end: bool = True) -> WalkUpdate:
         """Return `reached` as the end of the walk.
 
         If `--max-items` ended the walk, the items behind it are not missing.

@@ -68,7 +68,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
     Unread,
-    WalkProgress,
+    WalkUpdate,
     path_in_dest,
 )
 from stacpull.planning.item_plan import item_document_name
@@ -90,7 +90,7 @@ class PlanBatch(msgspec.Struct, frozen=True):
     """What could not be read or planned, without credentials. Links have no name here."""
     sampled: Sequence[SampledItem] = ()
     """Candidates of the run's sample."""
-    reached: WalkProgress = WalkProgress()
+    reached: WalkUpdate = WalkUpdate()
 
 
 class PlanResult(msgspec.Struct):
