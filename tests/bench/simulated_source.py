@@ -331,7 +331,7 @@ class SimulatedFastPath:
         if received is None:
             self._pool.spawn(_raised(ValueError(f"{job.href} was not taken")))
             return
-        self._shared.keep(download, received)
+        self._shared.complete(download, received)
         self._counters.requests += 1
         self._counters.bytes_fetched += received.size
         self._pool.sink.put(job, received)

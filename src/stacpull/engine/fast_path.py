@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.engine.shared_downloads import SharedDownload, SharedDownloads
+from stacpull.engine.shared_downloads import Download, SharedDownloads
 from stacpull.errors import StacpullError
 from stacpull.fastpath.connection import FastConnection
 from stacpull.fastpath.host import FastHost
@@ -71,7 +71,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     path: FastPath
     job: Job
-    download: SharedDownload
+    download: Download
     origin: FastOrigin
     url: str
     since: float
@@ -144,7 +144,7 @@ class FastTransfer(msgspec.Struct, eq=False):
             arrival = path.fetcher.accept(self.job, self.url, fields, body)
             if arrival is None:
                 return False
-            path.shared.keep(self.download, arrival)
+            path.shared.complete(self.download, arrival)
             path.counters.bytes_fetched += size
             connection.release()
             gate.finished(self.sent_at, size)

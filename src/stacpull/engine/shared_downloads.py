@@ -43,8 +43,8 @@ _MOST_BYTES = 2 << 20
 """Bytes of bodies."""
 
 
-class SharedDownload(msgspec.Struct, eq=False):
-    """The first job for an href, and its result: None before its end, or if it failed."""
+class Download(msgspec.Struct, eq=False):
+    """The download of an href for its first job. Its result is None before the end, or if it failed."""
 
     job: Job
     received: Arrival | None = None
@@ -76,7 +76,7 @@ class SharedDownloads:
         self.fetcher = fetcher
         self._destination = destination
         self._checksum = checksum
-        self._recent: OrderedDict[str, SharedDownload] = OrderedDict()
+        self._recent: OrderedDict[str, Download] = OrderedDict()
         self._bytes = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
@@ -98,18 +98,18 @@ class SharedDownloads:
 
     # On the fast path (`engine.fast_path`).
 
-    def start(self, job: Job) -> SharedDownload | None:
+    def start(self, job: Job) -> Download | None:
         """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
         href = job.href
         if href in self._recent or not self.fetcher.has_no_part(job):
             return None
-        first = SharedDownload(job)
+        first = Download(job)
         if "?" not in href:
             self._recent[href] = first
         return first
 
-    def keep(self, first: SharedDownload, received: Arrival) -> None:
-        """Keep a result for other assets with its href, drop old results, and wake the waiting jobs."""
+    def complete(self, first: Download, received: Arrival) -> None:
+        """Complete a download: keep its result for assets with the same href, and wake the waiting jobs."""
         first.received = received
         first.end()
         recent = self._recent
@@ -120,7 +120,7 @@ class SharedDownloads:
             self._bytes -= recent.popitem(last=False)[1].weight
 
     async def continue_attempt(
-        self, job: Job, download: SharedDownload, started: StartedExchange | None, *, count_refusal: bool
+        self, job: Job, download: Download, started: StartedExchange | None, *, count_refusal: bool
     ) -> Arrival | None:
         """Continue an attempt that the fast path has started.
 
@@ -131,12 +131,12 @@ class SharedDownloads:
             download, self.fetcher.fetch(job, count_refusal=count_refusal, started=started)
         )
 
-    def _become_first(self, job: Job) -> SharedDownload:
+    def _become_first(self, job: Job) -> Download:
         self._forget(job.href)
-        first = self._recent[job.href] = SharedDownload(job)
+        first = self._recent[job.href] = Download(job)
         return first
 
-    async def _end(self, first: SharedDownload, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+    async def _end(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Keep the result, or forget the failed job; wake the waiting jobs."""
         try:
             received = await fetching
@@ -147,7 +147,7 @@ class SharedDownloads:
                 found = await asyncio.to_thread(self._destination.part_identity, received.part)
                 first.identity = None if found is None else found[0]
             is_buffer = body is not None and isinstance(body.obj, PieceBuffer)  # it must not stay in memory
-            self.keep(first, replace(received, body=None) if is_buffer else received)
+            self.complete(first, replace(received, body=None) if is_buffer else received)
         except BaseException:
             if self._recent.get(first.job.href) is first:
                 self._forget(first.job.href)
@@ -161,7 +161,7 @@ class SharedDownloads:
         if first is not None:
             self._bytes -= first.weight
 
-    async def _shared(self, job: Job, first: SharedDownload) -> Arrival | None:
+    async def _shared(self, job: Job, first: Download) -> Arrival | None:
         """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
         shared = first.received
         if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
@@ -171,7 +171,7 @@ class SharedDownloads:
         received = await asyncio.to_thread(self._linked, job, first, shared)
         return received or (None if shared.body is None else _arrival_like(shared, job, shared.body))
 
-    def _linked(self, job: Job, first: SharedDownload, shared: Arrival) -> Arrival | None:
+    def _linked(self, job: Job, first: Download, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
         for path in _places(shared):  # the complete part first, which is then renamed to the other path
             try:
@@ -186,7 +186,7 @@ class SharedDownloads:
             self._destination.drop_part(part)
         return None
 
-    def _is_proven(self, part: str, first: SharedDownload, shared: Arrival, *, linked: bool) -> bool:
+    def _is_proven(self, part: str, first: Download, shared: Arrival, *, linked: bool) -> bool:
         """Return True if a part is the file of the first job, by its identity or its content."""
         found = self._destination.part_identity(part)
         if found is None or found[1] != shared.size:
