@@ -66,6 +66,9 @@ class PageRequest(msgspec.Struct, frozen=True):
     the tree or file at `url`. Each step is a number and the content there, so that the position can be found
     again after the document has changed: (number of the link, its href as written) from the top down to the
     last finished link; for a file its numbers or offsets, and the version of the file.
+
+    `part` is the `datetime` of the part that the page belongs to, if the walk is split by time: a next link
+    need not repeat it.
     """
 
     url: str
@@ -74,6 +77,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] | None = None
     after: tuple[tuple[int, str], ...] = ()
     within: PageRequest | None = None
+    part: str | None = None
 
 
 class Unread(NamedTuple):

@@ -9,7 +9,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,9 @@ from stacpull.models import Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.paging import PageSize
+from stacpull.sources.paging import PageSize, with_limit
 from stacpull.sources.time_split import borders, datetime_of, parts, period_of_collection
+from stacpull.urls import parameter, set_parameter
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 3, 15, tzinfo=UTC)
 
@@ -176,6 +179,43 @@ def test_items_and_their_order_are_the_same_after_a_stop(
         stored = Position.from_json(Position("a", cursor).to_json()).request
         rest, _, _ = walked(api, selection, size=size, cursor=stored)
         assert names_of(pages[: cut % len(pages) + 1] + rest, selection) == names
+
+
+class Elsewhere(Dated):
+    """Its next links have another path, and only a token: they do not repeat the query."""
+
+    def answer(self, request: PageRequest) -> object:
+        if (held := parameter(request.url, "held")) is not None:
+            assert datetime_of(request) is None
+            request = with_limit(PageRequest(held), int(parameter(request.url, "limit") or 0))
+        page = super().answer(request)
+        for link in page.get("links", ()) if isinstance(page, dict) else ():
+            if link["rel"] == "next":
+                held = set_parameter(request.url, "token", link["href"].removeprefix("?token="))
+                link["href"] = f"https://api.test/internal?held={quote(held, safe='')}"
+        return page
+
+    def _page(self, request: PageRequest, query: Any) -> object:
+        page = super()._page(request, query)
+        assert isinstance(page, dict)
+        return {**page, "numberMatched": len(self._found(query))}
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection(datetime="2020-01-05/2020-01-20")])
+def test_a_walk_that_stopped_inside_a_part_also_reads_the_later_parts(selection: Selection) -> None:
+    """A next link may be without the `datetime` of its part. The rest of this part is not the whole walk."""
+    split = attrs.evolve(selection, split_walk=3)
+    api = Elsewhere(count=80)
+    pages, _, _ = walked(api, split, size=2)
+    names = names_of(pages, split)
+    assert sorted(names) == sorted(names_of(walked(api, selection, size=100)[0], selection))
+    inside = [number for number, page in enumerate(pages) if page.next and datetime_of(page.next) is None]
+    assert len(inside) > 10
+    for number in inside[:2] + inside[-2:]:
+        stored = Position.from_json(Position("a", pages[number].next).to_json()).request
+        rest, _, _ = walked(api, split, size=2, cursor=stored)
+        assert names_of(pages[: number + 1] + rest, split) == names
+        assert {page.matched for page in rest} == {pages[0].matched}, "the total is not that of a part"
 
 
 class Spread(Dated):

@@ -4,10 +4,10 @@
         │            │                  │             N of them are read at once
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
-Pages are returned in the order of the parts, not of their arrival, so a stopped run can be resumed: the
-`datetime` of a cursor determines its part, and the later parts are the same as before. An item whose time
-range overlaps two parts is returned once. An instant on a border may be returned twice, and is planned once.
-Before a walk is split, the service must prove that it filters by time.
+Pages are returned in the order of the parts, not of their arrival, so a stopped run can be resumed: a cursor
+states its part (`PageRequest.part`), and the later parts are the same as before. An item whose time range
+overlaps two parts is returned once. An instant on a border may be returned twice, and is planned once. Before
+a walk is split, the service must prove that it filters by time.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ async def walk_split(
         CredentialsError: Credentials are missing or refused.
     """
     query = split.query
-    if cursor is not None and datetime_of(cursor) in {None, query.members.get("datetime")}:
+    if cursor is not None and part_of(cursor) in {None, query.members.get("datetime")}:
         whole = read_pages(reader, cursor, size, on_notice, home=home)  # it was not split then
     else:
         can_split, total = await _probe(reader, query, on_notice, again=cursor is not None)
@@ -130,6 +130,11 @@ async def walk_split(
     async with aclosing(whole):
         async for page in whole:
             yield page
+
+
+def part_of(request: PageRequest) -> str | None:
+    """Return the time range of the part that a request belongs to, or None."""
+    return request.part or datetime_of(request)
 
 
 def datetime_of(request: PageRequest) -> str | None:
@@ -190,7 +195,7 @@ def _requests(split: Split, total: int | None, cursor: PageRequest | None) -> It
     cuts = _cuts(period, split.at_once, total)
     if cursor is not None:
         yield cursor
-        _, _, end = (datetime_of(cursor) or "").partition("/")
+        _, _, end = (part_of(cursor) or "").partition("/")
         reached = None if end in {"", ".."} else parse_interval(f"{end}/..").start
         if reached is None:
             return
@@ -266,7 +271,9 @@ async def _in_order(
                 page = _once(head.pages.popleft(), seen)
                 if page.next is None:
                     following = active[1].first if len(active) > 1 else next(iter(waiting), None)
-                    page = replace(page, next=following)
+                else:
+                    following = replace(page.next, part=part_of(head.first))
+                page = replace(page, next=following)
                 if page.items or page.next is None or page.cut_short is not None:
                     yield replace(page, matched=total)
             if not head.pages and head.ended and head.error is None:
