@@ -51,7 +51,8 @@ class WalkUpdate(NamedTuple):
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     counts_unseen: bool = False
-    """True at the end of the walk if announced items that it did not see are missing."""
+    """True at the end of the walk, unless `--max-items` ended it: items that the source announced and the
+    walk did not see are counted."""
     sample_complete: bool = False
     """True at the last page with `--sample`: the sample is drawn, and the walk ends when it is planned."""
 

@@ -38,7 +38,7 @@ _TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
     *parameters.options(Scope.TRACE),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.worded("concurrency", "Simultaneous requests.", default="8"),
-    parameters.worded("retries", "Retries per request before it is marked failed."),
+    parameters.worded("retries", "Retries of each request before it fails."),
     *parameters.named(*_TRANSFER),
     *parameters.options(Scope.OUTPUT),
     parameters.config(),

@@ -193,12 +193,12 @@ def test_unbounded_names_take_bounded_memory() -> None:
     assert len(whole.pairs.numbers) == 12 * 100 * 99 // 2
     assert whole.collections["c"] == [12, 12_000, 12_000]
     kinds = "labels, pairs of labels, asset keys, hosts"
-    assert whole.notes() == [f"Not everything is counted, because there are too many: {kinds}."]
+    assert whole.notes() == [f"Too many to count all: {kinds}. Only the first ones are counted."]
 
 
 def test_the_page_says_if_not_all_names_are_counted(mirrored: Any, tmp_path: Path) -> None:
     items = [item(f"i{n}", properties={"labels": [f"{n}-{k}" for k in range(90)]}) for n in range(120)]
-    note = "Not everything is counted, because there are too many: labels, pairs of labels."
+    note = "Too many to count all: labels, pairs of labels. Only the first ones are counted."
     data = data_of(written(Path(mirrored(items[:3])), tmp_path / "few.html"))
     assert data["notes"] == []
     data = data_of(written(Path(mirrored(items)), tmp_path / "many.html"))

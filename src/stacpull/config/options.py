@@ -119,7 +119,7 @@ class Options:
         ),
     )
     retries: arguments.NotNegative = option(
-        5, "Retries per request, and per asset before it is marked failed.", metavar="N"
+        5, "Retries of each asset, and of each request for a document, before it fails.", metavar="N"
     )
     stall_timeout: float = option(
         30.0,

@@ -64,11 +64,11 @@ _DENIED = frozenset({404, 410, None})
 """Statuses of items that are gone. None is a missing file. A 451 (also GONE) is withheld, not gone."""
 
 _DENIED_BUT = "that the source did not list and whose URL returns 404 or 410"
-_NAMELESS = "that the source did not list, because the item does not state its URL"
-_UNCLEAR = "that the source did not list, because the item's URL gives no clear answer"
-_LINKED = "whose URL returns 404 or 410, because another item still links there"
-_ELSEWHERE = "that the source did not list, because another source has listed the item under another URL"
-_HIDDEN = "that the source did not list, because a run with other credentials has listed the item"
+_NAMELESS = "that the source did not list: an item without a URL of its own cannot be requested"
+_UNCLEAR = "that the source did not list: the request for the item failed, but not with 404 or 410"
+_LINKED = "whose URL returns 404 or 410: another item still links there"
+_ELSEWHERE = "that the source did not list: another source has listed the item under another URL"
+_HIDDEN = "that the source did not list: a run with other credentials has listed the item"
 
 
 class Pruning:
@@ -152,7 +152,7 @@ class Pruning:
             if doubt is None:
                 gone.append(item)
             else:
-                self._kept[f"{_DENIED_BUT}, because {doubt}"] += 1
+                self._kept[f"{_DENIED_BUT}: {doubt}"] += 1
         return gone
 
     async def _denied(

@@ -79,7 +79,7 @@ async def continue_run(
 ) -> MirrorReport:
     """Continue a run, whatever its kind, as it was started. Its SOURCE comes from the ledger.
 
-    Its options that are `fixed` are used again, and those that are `kept` if `options` has the default.
+    The run's `fixed` options always apply. Its `kept` options apply where `options` has the default.
 
     Args:
         dest_address: DEST.

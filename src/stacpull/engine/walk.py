@@ -197,8 +197,8 @@ class Walk:
         self._ended_early = False
         """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
-        """The totals that are announced: of the collections before the position where this process began (0
-        if there are none), and of each one since, in order."""
+        """Announced totals. The first entry is the sum for the collections before the position where this
+        process began (0 if there are none); then there is one entry for each collection that it has begun."""
         self._collections = 0
         """The number of collections that this process walks."""
 

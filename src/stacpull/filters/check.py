@@ -61,7 +61,7 @@ class ItemCheck:
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
         """Return whether the filter of `wide` keeps all items that the filter of `narrow` keeps.
 
-        If that is not certain, return False: the assets that a covered run has left open are given up.
+        Return True only if that is certain: this run (`wide`) then gives up the open assets of the other run.
         """
         return all(is_equal_or_unset(getattr(wide, name), getattr(narrow, name)) for name in cls.fields)
 

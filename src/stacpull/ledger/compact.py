@@ -21,8 +21,15 @@ from stacpull.models import VersionInDest
 _ID = "\x01"
 """Stands for the item's id in the form of an href."""
 _LAST, _KEY, UNOWNED, _NOTHING = "\x01", "\x02", "\x03", "\x04"
-"""The first character of a stored name. It replaces the last part of the directory or the key, marks a name
-that another asset owns (this asset tries it again later), or marks that nothing is replaced."""
+"""The first character of a stored name, if it is one of these. Examples for an asset `red` in `c/i1`:
+
+    mark      what follows                                     name        stored as (without the ending)
+    _LAST     the name without the last part of the directory  i1_red.tif  _LAST + "_red"
+    _KEY      the name without the key                         red_10.tif  _KEY + "_10"
+    UNOWNED   the full name, which another asset owns (this    i1_red.tif  UNOWNED + "i1_red.tif", complete
+              asset tries it again later)
+    _NOTHING  the name, which is empty or begins with a mark   ""          _NOTHING
+"""
 
 _ENDINGS = (
     *(".tif", "tiff", ".TIF", ".jp2", "json", ".xml", ".jpg", "jpeg", ".png", ".txt"),

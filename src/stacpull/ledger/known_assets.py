@@ -2,7 +2,7 @@
 
 `replan` decides by the first row that applies:
 
-    it was    and                                                        it becomes
+    state     condition                                                  new state
     done      its file is missing in DEST                                pending, generation 0
     done      the source states another size or checksum, or it was      pending, next generation
               clipped to another area than this run's

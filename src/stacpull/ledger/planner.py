@@ -224,8 +224,9 @@ class Planner:
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that this run has already planned.
 
-        With `linked`, the IDs are source items; also return those that this run could not read. Without it,
-        they are on a page: leave out what was planned, or could not be read, as a source item only.
+        With `linked`, the IDs come from links: a source item that this run could not read counts as planned.
+        Without `linked`, the IDs come from a page of the walk: an item that was planned, or could not be
+        read, only because another item links to it does not count as planned.
         """
         found = [(item, one) for item, one in self._load(ids).items() if one.run == self._run]
         return {item for item, one in found if linked or (one.is_primary and not one.is_unread)}

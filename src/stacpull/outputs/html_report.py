@@ -299,7 +299,7 @@ class _Tally(msgspec.Struct):
             "hosts": self.hosts.is_complete,
         }
         if names := [name for name, is_whole in is_complete.items() if not is_whole]:
-            return [f"Not everything is counted, because there are too many: {', '.join(names)}."]
+            return [f"Too many to count all: {', '.join(names)}. Only the first ones are counted."]
         return []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:

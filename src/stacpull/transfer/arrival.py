@@ -23,8 +23,8 @@ def arrival_of(
         job: The job.
         size: In bytes.
         filename: Base name of the resolved URL, percent-decoded.
-        etag: The ETag of the response, or its date (`Validator.etag_or_date`). If the URL was not the
-            planned one, it is not kept, because it would be sent to that one.
+        etag: The ETag of the response, or its date (`Validator.etag_or_date`). An ETag from another URL than
+            the planned one is not kept: the next run would send it to the planned URL.
         content: Its bytes, or the name of its part; None if the service of DEST copies it.
         digest: The digest to record, if it is known.
         source: The object that the service of DEST copies, if it does.

@@ -49,7 +49,7 @@ class HostPattern(msgspec.Struct, frozen=True):
         """Read `data.example.org`, `*.example.org` (https, default port) or `http://host:port`.
 
         Raises:
-            ValueError: It has another form, or is so broad that it covers hosts of other owners.
+            ValueError: The text has another form, or covers hosts of other owners, like `*.org`.
         """
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)
