@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -15,7 +16,6 @@ from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.environment import completed
 from stacpull.config.options import Options
-from stacpull.engine.clips import clip_area
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
@@ -30,11 +30,10 @@ from stacpull.engine.run_opening import (
     opened_workspace,
     with_client,
 )
-from stacpull.engine.selection_checks import validate
+from stacpull.engine.selection_checks import check_syntax, validate
 from stacpull.engine.workspace import Workspace, refuse_own_catalog
 from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice, without_secrets
-from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
@@ -42,7 +41,6 @@ from stacpull.ledger.database import ledger_path
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
-from stacpull.planning.layout import Layout
 from stacpull.public_value import PublicValue
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
@@ -101,10 +99,7 @@ async def mirror(
     selection = instance("selection", Selection, selection)
     options = with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(parse_dest, dest, options)
-
-    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        return await _mirror(source, dest_address, selection, options, on_event, stop)
-
+    work = partial(_mirror, source, dest_address, selection, options)
     return await _watched(work, options, dest_address, on_event, stop)
 
 
@@ -144,9 +139,7 @@ async def _mirror(
 ) -> MirrorReport:
     if options.items_parquet:
         _refuse_without_items(options)
-    layout = Layout.parse(options.layout)
-    compile_items(selection)
-    clip_area(selection.clip)
+    layout = check_syntax(selection, options)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
         return await _mirror_input(source, dest_address, selection, options, on_event, stop)
@@ -365,9 +358,7 @@ async def plan(
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
     dest_address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
-    layout = Layout.parse(options.layout)
-    compile_items(selection)
-    clip_area(selection.clip)
+    layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
         options = completed(options, text)
         address = source_address(text, options, input_file)

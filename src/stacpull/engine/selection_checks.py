@@ -1,13 +1,16 @@
-"""Checks of a selection and a layout against the source: collections, labels, properties.
+"""Checks of a selection and a layout: their syntax, and the names in them against the source.
 
-Only an API can be checked before the walk. For other sources, labels are checked against the first items.
+Only an API can be asked before the walk. For other sources, labels are checked against the first items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stacpull.config.options import Options
+from stacpull.engine.clips import clip_area
 from stacpull.errors import SourceError, UsageError
+from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.filters.places import area_geometry, is_apart
 from stacpull.models import Json
@@ -17,6 +20,18 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, class_documents
 from stacpull.sources.stac_api import ApiSource
+
+
+def check_syntax(selection: Selection, options: Options) -> Layout:
+    """Check what can be checked without the source; return the layout.
+
+    Raises:
+        UsageError: The layout, a filter or the area of `--clip` cannot be parsed.
+    """
+    layout = Layout.parse(options.layout)
+    compile_items(selection)
+    clip_area(selection.clip)
+    return layout
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:
