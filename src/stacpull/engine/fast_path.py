@@ -88,8 +88,9 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
-        shared, started = self.path.shared, self.started
-        return await shared.continue_attempt(job, self.download, started, count_refusal=count_refusal)
+        path = self.path
+        fetching = path.fetcher.fetch(job, count_refusal=count_refusal, started=self.started)
+        return await path.shared.finish(self.download, fetching)
 
     def ask(self) -> None:
         """Send the request as soon as its host has a permit."""

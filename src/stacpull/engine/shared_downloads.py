@@ -31,7 +31,6 @@ from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
 from stacpull.models import Arrival, Checksum, Job, PieceBuffer
-from stacpull.net.client import StartedExchange
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.arrival import arrival_of
@@ -94,7 +93,9 @@ class SharedDownloads:
                 return received
             if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
-        return await self._end(self._become_first(job), self.fetcher.fetch(job, count_refusal=count_refusal))
+        return await self.finish(
+            self._become_first(job), self.fetcher.fetch(job, count_refusal=count_refusal)
+        )
 
     # On the fast path (`engine.fast_path`).
 
@@ -119,25 +120,8 @@ class SharedDownloads:
         while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
             self._bytes -= recent.popitem(last=False)[1].weight
 
-    async def continue_attempt(
-        self, job: Job, download: Download, started: StartedExchange | None, *, count_refusal: bool
-    ) -> Arrival | None:
-        """Continue an attempt that the fast path has started.
-
-        Raises:
-            TransferError, DestinationError, CredentialsError: as `fetch`.
-        """
-        return await self._end(
-            download, self.fetcher.fetch(job, count_refusal=count_refusal, started=started)
-        )
-
-    def _become_first(self, job: Job) -> Download:
-        self._forget(job.href)
-        first = self._recent[job.href] = Download(job)
-        return first
-
-    async def _end(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        """Keep the result, or forget the failed job; wake the waiting jobs."""
+    async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+        """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
         try:
             received = await fetching
             if received is None:
@@ -155,6 +139,11 @@ class SharedDownloads:
         finally:
             first.end()
         return received
+
+    def _become_first(self, job: Job) -> Download:
+        self._forget(job.href)
+        first = self._recent[job.href] = Download(job)
+        return first
 
     def _forget(self, href: str) -> None:
         first = self._recent.pop(href, None)
