@@ -143,14 +143,9 @@ class MirrorRun:
         async with StoreClient.started(dest_address.modules) as started, network_opened as network:
             source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
             async with begun(source) as (workspace, run):
-                return await cls(
-                    workspace, started, run, source, network, options, journal, stop=stop
-                ).until_stopped()
-
-    async def until_stopped(self) -> MirrorReport:
-        """Run to the end, or until stopped. Raises as `execute`."""
-        async with passed_on(self._stop, self._store.stop):
-            return await self._execute()
+                mirror_run = cls(workspace, started, run, source, network, options, journal, stop=stop)
+                async with passed_on(stop, mirror_run._store.stop):
+                    return await mirror_run._execute()
 
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
