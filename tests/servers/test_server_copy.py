@@ -36,7 +36,6 @@ from stacpull.store.bucket import BucketStore
 from stacpull.store.bucket_requests import COPY, ObjectReply, ObjectRequest
 from stacpull.store.buffered_parts import PendingCopy, new_identity
 from stacpull.store.multipart import UploadNote
-from stacpull.store.s3_bucket import object_address
 from stacpull.store.staged_objects import StagedObject, upload_name
 from stacpull.store.store_choice import remember_bucket
 
@@ -366,8 +365,8 @@ def test_a_failure_of_the_final_copy_names_the_source(
     store: BucketStore, source: Bucket, s3: Any, copies: Copies
 ) -> None:
     def remove(staged: CopySource) -> None:
-        name, key = object_address(staged)
-        s3.delete_object(Bucket=name, Key=key)
+        bucket, _, key = staged.url.removeprefix("s3://").partition("/")
+        s3.delete_object(Bucket=bucket, Key=key)
 
     copies.before = remove
     failure = replaced(store, source)
@@ -463,8 +462,8 @@ def test_a_staged_object_that_is_gone_is_not_a_part(store: BucketStore, s3: Any)
     found = store.part_without_file(gone)
     assert found is not None
     assert isinstance(found.content, PendingCopy)
-    name_of_bucket, key = object_address(found.content.source)
-    s3.delete_object(Bucket=name_of_bucket, Key=key)
+    bucket, _, key = found.content.source.url.removeprefix("s3://").partition("/")
+    s3.delete_object(Bucket=bucket, Key=key)
     names = [one.name for one in store.list_parts()]
     assert (name in names, gone in names) == (True, False)
     assert store.part_identity(gone) is None
@@ -533,6 +532,21 @@ def test_only_objects_readable_with_the_credentials_of_dest_are_copied(
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+@pytest.mark.parametrize(
+    "key", ["data/long.bin", "long.bin", "a/mirror-of-2019/long.bin", "a/mirror/long.bin"]
+)
+def test_an_object_of_the_bucket_of_dest_is_copied(store: BucketStore, s3: Any, key: str) -> None:
+    bucket = store.location.bucket
+    stored = s3.put_object(Bucket=bucket, Key=key, Body=LONG)
+    source = CopySource(f"s3://{bucket}/{key}", stored["ETag"])
+    assert store.can_copy(source, len(LONG))
+    store.add_copy("2.0.whole", PendingCopy(source, len(LONG), None, "sha256"))
+    assert store.state_of_part("2.0.whole").digest == sha256(LONG)
+    assert placed(store, source, LONG) is None
+    assert sha256(objects(s3, store.location)["c/copy"]) == sha256(LONG)
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
 @pytest.mark.parametrize(("status", "is_tried_again"), [(401, False), (403, False), (404, True), (503, True)])
 def test_only_a_refusal_stops_further_copies_from_a_bucket(
     store: BucketStore, source: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, is_tried_again: bool
@@ -566,19 +580,19 @@ def test_many_buckets_of_sources_do_not_need_more_connections(
     before = senders() - 1
     found = CopySource(source.href("long.bin"), etag_of(source, "long.bin"))
     assert store.can_copy(found, len(LONG))
-    first = store.bucket.bucket_named(source.name)
+    first, path = store.bucket.located(found)
     with ThreadPoolExecutor(4) as threads:
         others = [CopySource(f"s3://no-such-bucket-{number}/long.bin", '"0"') for number in range(40)]
         assert not any(threads.map(lambda one: store.can_copy(one, 1), others))
-    with first.open("long.bin", len(LONG), found.etag) as file:
+    with first.open(path, len(LONG), found.etag) as file:
         assert file.read() == LONG
     assert senders() - before == 1 + bucket_service._MOST_OTHERS
     assert store.can_copy(found, len(LONG))
     assert len(read) <= 1
-    last = store.bucket.bucket_named("no-such-bucket-39")
+    last, path = store.bucket.located(others[-1])
     store.bucket.service.close()
     with pytest.raises(DestinationError, match="no-such-bucket-39 was closed"):
-        last.head("long.bin")
+        last.head(path)
     assert senders() == before
 
 

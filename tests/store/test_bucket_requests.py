@@ -596,7 +596,7 @@ def test_a_failed_service_is_not_retried_as_long_again(
         bucket.service.failing_until = 0.0
         monkeypatch.setattr(bucket_service, "_PATIENCE", -1.0)
         with pytest.raises(DestinationError, match=f"{reason}.* {hint}"):
-            bucket.bucket_named("other").head("d")
+            bucket.located(CopySource("s3://other/d", ""))[0].head("d")
         counts.append(len(received))
     assert counts == [4, 1, 1, 1]
 

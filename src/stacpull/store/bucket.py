@@ -67,7 +67,6 @@ from stacpull.store.s3_bucket import (
     UNKNOWN_CONDITIONS,
     ObjectContent,
     S3Bucket,
-    object_address,
     object_of,
 )
 from stacpull.store.server_copy import CopyRefusedError, ServerCopy
@@ -556,12 +555,12 @@ class BucketStore(BufferedParts, BucketFiles):
 
     def can_copy(self, source: CopySource, size: int) -> bool:
         """Return True if the credentials of DEST can read that version of an object at its service."""
-        name, key = object_address(source)
+        other, path = self.bucket.located(source)
+        name = other.location.bucket
         if name in self._unreadable or not self._may_write:
             return False
-        other = self.bucket.bucket_named(name)
         try:
-            headers = other.head_fields(other.path(key))
+            headers = other.head_fields(path)
         except (OSError, StacpullError) as error:
             if code_behind(error) in _REFUSALS:
                 self._unreadable.add(name)

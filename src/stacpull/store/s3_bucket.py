@@ -94,11 +94,12 @@ class S3Bucket:
         """See `StoredFiles.name`."""
         return self.location.url
 
-    def bucket_named(self, name: str) -> S3Bucket:
-        """Return another bucket of the service, or this one."""
-        if name == self.location.bucket:
-            return self
-        return S3Bucket(replace(self.location, bucket=name, prefix=""), self.service)
+    def located(self, source: CopySource) -> tuple[S3Bucket, str]:
+        """Return the bucket of an object of the service, which is this one in DEST, and its path there."""
+        name, _, key = source.url.removeprefix("s3://").partition("/")
+        if name == self.location.bucket and key.startswith(self.prefix):
+            return self, self.path(key)
+        return S3Bucket(replace(self.location, bucket=name, prefix=""), self.service), key
 
     def key(self, path: str) -> str:
         """Return the key of a path in DEST."""
@@ -222,10 +223,9 @@ class S3Bucket:
         return io.BufferedReader(ObjectReader(self, path, size, etag), READ)
 
     def open_source(self, source: CopySource, size: int) -> BinaryIO:
-        """Open a version of an object of the service, which may be in another bucket."""
-        name, key = object_address(source)
-        other = self.bucket_named(name)
-        return other.open(other.path(key), size, source.etag)
+        """Open a version of an object of the service, which may be outside of DEST."""
+        other, path = self.located(source)
+        return other.open(path, size, source.etag)
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
@@ -411,12 +411,6 @@ class ListedNames:
 def query_of(parameters: Mapping[str, str]) -> str:
     """Return parameters as the query of a request."""
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
-
-
-def object_address(source: CopySource) -> tuple[str, str]:
-    """Return bucket and key of an object."""
-    bucket, _, key = source.url.removeprefix("s3://").partition("/")
-    return bucket, key
 
 
 def object_of(headers: Mapping[str, str]) -> StoredObject | None:

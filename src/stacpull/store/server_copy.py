@@ -10,7 +10,7 @@ from stacpull.store.bucket_service import NOT_THERE
 from stacpull.store.buffered_parts import PendingCopy
 from stacpull.store.disk_errors import foreign_file
 from stacpull.store.multipart import MultipartUploads, final_note
-from stacpull.store.s3_bucket import EXISTS, PART, S3Bucket, object_address
+from stacpull.store.s3_bucket import EXISTS, PART, S3Bucket
 
 _PIECES_AT_ONCE = 4
 _SINGLE_COPY, _SINGLE_COPY_AT_AMAZON = 1 << 30, 5 << 30
@@ -123,9 +123,8 @@ class ServerCopy:
         found = bucket.head(self._path)
         is_same = copy.is_staged  # other programs do not write staged objects
         if not copy.is_staged:
-            name, key = object_address(copy.source)
-            other = bucket.bucket_named(name)
-            source = other.head(other.path(key))
+            other, path = bucket.located(copy.source)
+            source = other.head(path)
             is_same = source is not None and source.etag == copy.source.etag
         if not is_same or found is None or found.size != copy.size:
             return self.removed(FailureKind.CHANGED, "changed while it was copied")
