@@ -47,6 +47,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("datetime", dt.date(2018, 1, 1), "2018-01-01"),
         ("datetime", dt.datetime(2018, 1, 1, 10), "2018-01-01T10:00:00Z"),  # noqa: DTZ001 - naive on purpose
         ("datetime", dt.datetime(2018, 1, 1, 10, tzinfo=UTC_PLUS_2), "2018-01-01T08:00:00Z"),
+        ("datetime", dt.datetime(1, 1, 1, tzinfo=UTC_PLUS_2), "0001-01-01T00:00:00Z"),
         ("datetime", (dt.date(2018, 1, 1), dt.date(2018, 3, 1)), "2018-01-01/2018-03-01"),
         ("datetime", ("2018-01-01", None), "2018-01-01/.."),
         ("datetime", [None, dt.date(2018, 3, 1)], "../2018-03-01"),

@@ -37,7 +37,7 @@ import attrs
 import msgspec
 
 from stacpull.boxes import flat
-from stacpull.clock import rfc3339
+from stacpull.clock import in_utc, rfc3339
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
@@ -581,7 +581,7 @@ def _time(value: object) -> str | None:
         return text(value)
     if isinstance(value, datetime):
         moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return rfc3339(moment.astimezone(UTC))
+        return rfc3339(in_utc(moment))
     return value.isoformat() if isinstance(value, date) else None
 
 

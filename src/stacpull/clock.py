@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
@@ -29,6 +31,14 @@ class Clock(Protocol):
 def rfc3339(moment: datetime) -> str:
     """Return a time as STAC writes it (RFC 3339), with `Z` for UTC."""
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return an aware time in UTC, or the nearest one if that is outside of the years 1 to 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return _FIRST if moment.year == _FIRST.year else _LAST
 
 
 def parse_instant(value: object) -> datetime | None:

@@ -48,6 +48,9 @@ def test_filters_that_are_pushed_down(selection: Selection, expected: Narrowing)
         ("../2018-01-01T10:00:00.5Z", "../2018-01-01T10:00:01Z"),
         ("../9999-12-31", "../9999-12-31T23:59:59Z"),
         ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
+        ("0001-01-01T00:00:00+01:00/..", "0001-01-01T00:00:00Z/.."),
+        ("../9999-12-31T23:59:59-01:00", "../9999-12-31T23:59:59Z"),
+        ("../9999-12-31T23:59:59.5-01:00", "../9999-12-31T23:59:59Z"),
     ],
 )
 def test_times_are_rounded_outwards_to_whole_seconds(interval: str, expected: str) -> None:

@@ -230,6 +230,21 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
 
 
+@pytest.mark.parametrize("together", [1, 100])
+def test_times_outside_of_the_years_1_to_9999_stay_text(
+    together: int, mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", together)
+    times = {
+        "first": "0001-01-01T00:00:00+01:00", "last": "9999-12-31T23:59:59-01:00",
+        "other": "2017-06-13T10:10:31Z",
+    }  # fmt: skip
+    items = [item(name, properties={"datetime": time}) for name, time in times.items()]
+    export(mirrored(items), tmp_path / "items.parquet")
+    rows = rows_of(tmp_path / "items.parquet")
+    assert {name: row["datetime"] for name, row in rows.items()} == times
+
+
 def test_a_stopped_export_keeps_the_existing_file(mirrored: Mirror, tmp_path: Path) -> None:
     dest, out = mirrored([item("one")]), tmp_path / "items.parquet"
     out.write_bytes(b"before")

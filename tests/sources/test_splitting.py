@@ -30,6 +30,9 @@ from stacpull.sources.paging import PageSize, with_limit
 from stacpull.sources.time_split import borders, datetime_of, parts, period_of_collection
 from stacpull.urls import parameter, set_parameter
 
+FIRST = datetime.fromisoformat("0001-01-01T00:00:00+01:00")
+LAST = datetime.fromisoformat("9999-12-31T23:59:59-01:00")
+"""Times that Python cannot represent in UTC."""
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 3, 15, tzinfo=UTC)
 
 
@@ -46,6 +49,9 @@ def day(month: int, number: int) -> datetime:
         (Interval(datetime(2018, 5, 1, tzinfo=UTC), END), "year", [datetime(2019, 1, 1, tzinfo=UTC), START]),
         (Interval(None, END), "month", []),
         (Interval(START, START), "day", []),
+        (Interval(FIRST, datetime(3, 1, 1, tzinfo=UTC)), "year", [datetime(2, 1, 1, tzinfo=UTC)]),
+        (Interval(datetime(9999, 11, 2, tzinfo=UTC), LAST), "month", [datetime(9999, 12, 1, tzinfo=UTC)]),
+        (Interval(datetime(9999, 12, 30, tzinfo=UTC), LAST), "day", [datetime(9999, 12, 31, tzinfo=UTC)]),
     ],
 )
 def test_a_period_is_split_at_the_borders_of_a_unit(

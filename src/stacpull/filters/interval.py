@@ -12,7 +12,7 @@ from calendar import monthrange
 from datetime import UTC, date, datetime, time
 from typing import Any, Final, NamedTuple
 
-from stacpull.clock import parse_instant
+from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
@@ -54,7 +54,7 @@ def parse_interval(text: str) -> Interval:
 
 def end_text(end: datetime | None) -> str:
     """Return an end of an interval as RFC 3339 text in UTC, without fractions of a second."""
-    return ".." if end is None else end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
 class DatetimeCheck(ItemCheck):

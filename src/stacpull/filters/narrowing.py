@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from stacpull.boxes import split
-from stacpull.clock import parse_instant
+from stacpull.clock import in_utc, parse_instant
 from stacpull.filters.cql2 import parse_filter
 from stacpull.filters.interval import end_text, parse_interval
 from stacpull.filters.item_filter import FILTERS
@@ -103,7 +103,7 @@ def _period(text: str | None) -> str | None:
 
 def _second(moment: datetime | None, *, up: bool) -> str:
     if up and moment is not None and moment.microsecond:
-        moment = moment.astimezone(UTC)
+        moment = in_utc(moment)
         if moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
             moment += timedelta(seconds=1)
     return end_text(moment)

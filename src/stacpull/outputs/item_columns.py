@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 import shapely.geometry
 
@@ -275,16 +276,25 @@ def _bboxes(values: Sequence[Any]) -> pa.Array:
 
 
 def _times(array: pa.Array) -> pa.Array:
-    """Return texts as times in UTC; the texts if one is not a time of RFC 3339."""
+    """Return texts as times in UTC; the texts if one is not a time of RFC 3339.
+
+    Times that are outside of the years 1 to 9999 in UTC stay text: Python cannot read them from the file.
+    """
     if array.type != pa.string():
         return array
     try:
-        return array.cast(TIME)
+        times = array.cast(TIME)
     except pa.ArrowInvalid:
-        pass
-    texts = array.to_pylist()
-    times = list(map(parse_instant, texts))
-    return array if times.count(None) > texts.count(None) else pa.array(times, TIME)
+        texts = array.to_pylist()
+        found = list(map(parse_instant, texts))
+        if found.count(None) > texts.count(None):
+            return array
+        times = pa.array(found, TIME)
+    try:
+        pc.min_max(times).as_py()
+    except OverflowError:
+        return array
+    return times
 
 
 def _encoded(batch: pa.RecordBatch) -> bytes:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import SystemClock, parse_instant
+from stacpull.clock import SystemClock, in_utc, parse_instant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.filters.interval import Interval, end_text, parse_interval
@@ -57,12 +57,12 @@ class Split(NamedTuple):
 
 def borders(period: Interval, unit: str) -> Iterator[datetime]:
     """Return the beginnings of years, months or days inside `period`; none if `period` has an open end."""
-    first, last = period
-    if first is None or last is None:
+    if period.start is None or period.end is None:
         return iter(())
-    years = range(first.astimezone(UTC).year, last.astimezone(UTC).year + 1)
+    first, last = in_utc(period.start), in_utc(period.end)
+    years = range(first.year, last.year + 1)
     if unit == "day":
-        midnight = first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
         found = (midnight + timedelta(days=number) for number in range(1, (last - midnight).days + 1))
     elif unit == "month":
         found = (datetime(year, month, 1, tzinfo=UTC) for year in years for month in range(1, 13))
