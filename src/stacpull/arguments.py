@@ -96,7 +96,7 @@ class Declaration(msgspec.Struct, frozen=True):
     """Returns what text means on this machine: the content of a file, or the task of a job array. Then the
     field's reader reads it. Not used for values of Python."""
     narrows: bool = False
-    """True if an empty list keeps everything: `''` is then refused, unless it undoes a config file."""
+    """True if an empty list means no filter. So `''` is an error, unless a config file sets the option."""
     of_assets: bool = False
     """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
     fixed: bool = False

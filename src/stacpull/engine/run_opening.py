@@ -1,4 +1,4 @@
-"""Opening DEST, source and ledger for the public functions, and continuing a run."""
+"""Opening the workspace of a mirror, and continuing a run whose SOURCE is in the ledger."""
 
 from __future__ import annotations
 

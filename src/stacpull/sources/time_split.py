@@ -5,9 +5,10 @@
         └────────────┴──────────────────┴──▶ pages, part by part, each in the service's own order
 
 Pages are returned in the order of the parts, not of their arrival, so a stopped run can be resumed: a cursor
-states its part (`PageRequest.part`), and the later parts are the same as before. An item whose time range
-overlaps two parts is returned once. An instant on a border may be returned twice, and is planned once. Before
-a walk is split, the service must prove that it filters by time.
+states its part (`PageRequest.part`), and the later parts cover the time after it. Their borders may be others
+than before, for example because the collection has grown. An item whose time range overlaps two parts is
+returned once. An instant on a border may be returned twice, and is planned once. Before a walk is split, the
+service must prove that it filters by time.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class BucketFiles:
         return None
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """A thousand names are listed at a time, because paths are mostly in order."""
+        """Lists up to 1,000 keys and remembers them: callers ask mostly in the order of keys."""
         del unknown
         key = self.bucket.key(path)
         known = self.bucket.names.has(key)

@@ -146,7 +146,7 @@ class StoredFiles(Protocol):
         ...
 
     def has(self, path: str, *, unknown: bool = True) -> bool:
-        """Return True if there is something at `path`; `unknown` if that cannot be determined."""
+        """Return True if there is something at `path`. If that cannot be determined, return `unknown`."""
         ...
 
     def read(self, path: str) -> bytes | None:
