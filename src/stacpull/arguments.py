@@ -398,7 +398,7 @@ def above_zero(quantity: str) -> Callable[[object], float]:
     """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
 
     def read(raw: object) -> float:
-        number = _number(raw)
+        number = finite_number(raw)
         if number is None or number <= 0:
             raise _wrong(f"a {quantity} above 0", raw)
         return number
@@ -410,7 +410,7 @@ def from_zero(quantity: str) -> Callable[[object], float]:
     """Return a reader of numbers from 0, which means no limit; `quantity` names them in the error."""
 
     def read(raw: object) -> float:
-        number = _number(raw)
+        number = finite_number(raw)
         if number is None or number < 0:
             raise _wrong(f"a {quantity} of at least 0 (0: no limit)", raw)
         return number
@@ -429,7 +429,7 @@ def duration(raw: object) -> float:
             float(part) * unit for part, unit in zip(found.groups(), _UNIT_SECONDS, strict=True) if part
         )
     else:
-        total = _number(raw)
+        total = finite_number(raw)
     if total is None or total < 0:
         raise _wrong("a time like 3h50m or 90m, or a number of seconds (0: no limit)", raw)
     return total
@@ -453,7 +453,7 @@ def byte_rate(raw: object) -> float:
 
 def percentage(raw: object) -> float:
     """Read a number from 0 to 100, with or without a percent sign."""
-    number = _number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw)
+    number = finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw)
     if number is None or not 0 <= number <= 100:  # noqa: PLR2004 - percent
         raise _wrong("a number from 0 to 100", raw)
     return number
@@ -477,7 +477,7 @@ def _bytes(raw: object) -> float | None:
     factor = 1.0
     if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
         factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
-    number = _number(plain)
+    number = finite_number(plain)
     return None if number is None else number * factor
 
 
@@ -498,7 +498,8 @@ def _integer(raw: object) -> int | None:
     return number
 
 
-def _number(raw: object) -> float | None:
+def finite_number(raw: object) -> float | None:
+    """Return a finite number, also from text; None for anything else."""
     if isinstance(raw, bool):
         return None
     try:
@@ -520,7 +521,7 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
     Six numbers are a box with heights, W,S,low,E,N,high; the heights are not compared.
     """
     parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
-    numbers = [_number(part) for part in parts]
+    numbers = [finite_number(part) for part in parts]
     if len(numbers) not in (4, 6) or None in numbers:
         raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
     sides = tuple(number for number in numbers if number is not None)

@@ -14,12 +14,13 @@ not PlanetScope scenes are kept as names. Reading an id never raises.
 from __future__ import annotations
 
 import enum
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from stacpull.arguments import finite_number
 
 ITEM_TYPE: Final = "PSScene"
 """The item type of PlanetScope scenes."""
@@ -186,20 +187,12 @@ def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[i
     for index, value in values.items():
         if value == "None":
             continue
-        number = _number(value)
+        number = finite_number(value)
         if number is None:
             problems.append(f"{tag} of index {index} is not a number: {value[:_SHOWN]!r}")
         else:
             numbers[index] = number
     return numbers
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _origin(index: int, name: str, azimuth: float | None, elevation: float | None) -> PixelOrigin:

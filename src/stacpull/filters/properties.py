@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
+from stacpull.arguments import finite_number
 from stacpull.errors import UsageError
 from stacpull.filters.check import Counts, ItemCheck, is_at_most, left_out
 from stacpull.models import Json
@@ -128,27 +128,16 @@ def _by_property(conditions: Sequence[str]) -> dict[str, list[str]]:
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     """Return a test of a property's value: as text, and as a number if a wanted value is one."""
     texts = frozenset(wanted)
-    numbers = frozenset(number for text in wanted if (number := _number(text)) is not None)
+    numbers = frozenset(number for text in wanted if (number := finite_number(text)) is not None)
 
     def is_wanted(value: Any) -> bool:
         if isinstance(value, str):
-            return value.strip() in texts or (bool(numbers) and _number(value) in numbers)
+            return value.strip() in texts or (bool(numbers) and finite_number(value) in numbers)
         if isinstance(value, bool):
             return str(value).lower() in texts or str(value) in texts
         return isinstance(value, int | float) and (value in numbers or str(value) in texts)
 
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
-
-
-def _number(value: object) -> float | None:
-    """Return a number, also from a string; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 class FlagCheck(ItemCheck):
@@ -214,7 +203,7 @@ class CloudCoverCheck(ItemCheck):
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         """Return whether it is too high or absent."""
-        cover = _number(properties.get("eo:cloud_cover"))
+        cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
             return _UNKNOWN_COVER
         return None if cover <= self._most else "cloud cover"
