@@ -576,8 +576,8 @@ class _Attempt:
 
     def _refuse_page(self, response: Exchange, start: bytes) -> None:
         """Raise `TransferError` if a web page was received instead of the asset."""
-        if b"<" not in start[:1024]:
-            return  # no markup, as in nearly all cases
+        if not is_markup(start):
+            return  # as in nearly all cases
         wanted = promised(self._job.media_type, self._job.href)
         if is_page_instead(wanted, response.headers, start):
             raise TransferError(page_instead(response.url, _OK, wanted))
