@@ -624,6 +624,13 @@ def test_a_certificate_that_is_not_trusted_is_final_and_another_error_of_tls_is_
         assert server.connections == attempts
 
 
+def reply_of(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+EXPIRED = reply_of(b"<Error><Code>ExpiredToken</Code></Error>").replace(b"200 OK", b"400 Bad Request")
+
+
 @pytest.mark.usefixtures("impatient")
 def test_expired_credentials_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program has renewed them in the shared file. If they are the same, the request fails."""
@@ -642,9 +649,7 @@ def test_expired_credentials_are_read_again(tmp_path: Path, monkeypatch: pytest.
         while True:
             head, _ = request_of(found)
             used.append(head.partition(b"Credential=")[2].partition(b"/")[0])
-            document = b"<Error><Code>ExpiredToken</Code></Error>"
-            expired = reply_of(document).replace(b"200 OK", b"400 Bad Request")
-            found.sendall(expired if used[-1] == b"old" else reply_of(b"content"))
+            found.sendall(EXPIRED if used[-1] == b"old" else reply_of(b"content"))
 
     write("old")
     with closing(RawServer(talk)) as server, closing(bucket_at(server)) as bucket:
@@ -654,6 +659,47 @@ def test_expired_credentials_are_read_again(tmp_path: Path, monkeypatch: pytest.
         write("new")
         assert bucket.request(get, "read").body == b"content"
     assert used == [b"old", b"old", b"new"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_expired_credentials_that_another_request_has_renewed_are_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests are sent with an expired token. One of the replies comes after the other's renewal."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    is_waiting, is_renewed = threading.Event(), threading.Event()
+
+    def write(key: str) -> None:
+        (tmp_path / "credentials").write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n"
+        )
+
+    def talk(found: socket.socket, number: int) -> None:
+        del number
+        while True:
+            head, _ = request_of(found)
+            if b"Credential=old/" not in head:
+                found.sendall(reply_of(b"content"))
+                continue
+            if b"/late " in head:
+                is_waiting.set()
+                is_renewed.wait(10)
+            found.sendall(EXPIRED)
+
+    write("old")
+    with (
+        closing(RawServer(talk)) as server,
+        closing(bucket_at(server)) as bucket,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        late = threads.submit(bucket.request, ObjectRequest("GET", "late"), "read")
+        assert is_waiting.wait(10)
+        write("new")
+        assert bucket.request(ObjectRequest("GET", "a"), "read").body == b"content"
+        is_renewed.set()
+        assert late.result().body == b"content"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -679,10 +725,6 @@ def test_an_error_in_a_reply_that_began_well_is_repeated() -> None:
         pytest.raises(DestinationError, match="InternalError"),
     ):
         bucket.copy("a", CopySource("s3://bucket/b", "e"), {})
-
-
-def reply_of(body: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 @pytest.mark.parametrize(("size", "is_given"), [((8 << 20), True), ((8 << 20) + 1, False)])

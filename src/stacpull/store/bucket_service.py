@@ -228,7 +228,7 @@ class BucketService:
         """
         state, began, corrections = RetryState(), 0.0, 0
         while True:
-            sender = self.sender(location)
+            sender, credentials = self.sender(location), self._keys()
             (reply,) = self.send(location, [request])
             if reply is not None and not _has_failed(request, reply):
                 return reply
@@ -236,7 +236,7 @@ class BucketService:
             if (
                 reply is not None
                 and corrections < _CORRECTIONS
-                and self._correct(location.bucket, reply, sender)
+                and self._correct(location.bucket, reply, sender, credentials)
             ):
                 corrections += 1
                 continue
@@ -262,13 +262,15 @@ class BucketService:
         is_passing = reply.status in _UNAVAILABLE or reply.status < _FIRST_ERROR
         return Failure(FailureKind.SERVER, "", reply.status, retry_after=wait, retryable=is_passing)
 
-    def _correct(self, name: str, reply: ObjectReply, sender: Requests) -> bool:
-        """Correct the region or the credentials for later requests; return False if they are correct."""
+    def _correct(self, name: str, reply: ObjectReply, sender: Requests, credentials: Credentials) -> bool:
+        """Correct the region or the credentials for later requests; return False if they are correct.
+
+        Another request may have renewed `credentials` since they were used.
+        """
         found = correction_of(reply.status, reply.headers, reply.body or b"", sender.endpoint.region)
         if found is not None and found.expired:
-            expired = self._keys()
             with self._opening:
-                return _resolved(self._location, self._aws.renew(expired)) not in {None, expired}
+                return _resolved(self._location, self._aws.renew(credentials)) not in {None, credentials}
         if found is None or found.region is None:
             return False
         with self._opening:
