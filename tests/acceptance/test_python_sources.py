@@ -120,3 +120,19 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
     assert "<table>" in shown["text/html"]
     assert "assets_done" in shown["text/html"]
     assert len(list((tmp_path / "m").rglob("data.bin"))) == 4
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda source, folder: sync.mirror(source, folder / "dest"),
+        lambda source, _: sync.plan(source),
+        lambda source, _: sync.collections(source),
+        lambda source, _: sync.classes(source, "c"),
+        lambda source, folder: sync.headers(source, folder / "t.csv"),
+    ],
+)
+@pytest.mark.parametrize("source", ["https://[::1/v1", "https://[a]/v1"])
+def test_an_invalid_url_is_refused_by_each_function(source: str, read: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
+        read(source, tmp_path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import attrs
 
@@ -18,6 +18,7 @@ from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options, S3Options
 from stacpull.config.toml import Setting
 from stacpull.schemes import SCHEMES
+from stacpull.urls import parts_of
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
@@ -30,7 +31,7 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
     """
     variables = with_active_endpoints(os.environ if environ is None else environ)
     options = attrs.evolve(options, s3=_s3(options.s3, variables))
-    parts = urlsplit(source)
+    parts = parts_of(source)
     has_login = any(name.lower() == "authorization" for name in options.headers)
     if has_login or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
         return options
