@@ -36,14 +36,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "config": BASE | {"net"},
     "sources": BASE | {"net", "filters", "planning"},
     "transfer": BASE | {"config", "net", "planning", "tiff"},
-    "fastpath": BASE | {"net"},
-    "store": BASE | {"fastpath", "net"},
+    "http1": BASE | {"net"},
+    "store": BASE | {"http1", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
     "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
     "engine": BASE
     | PURE
-    | {"config", "net", "sources", "transfer", "fastpath", "store", "ledger", "catalog", "outputs"},
+    | {"config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog", "outputs"},
     "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which packages a package may import, itself apart."""
@@ -56,7 +56,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net", "outputs"}),
-    "httptools": frozenset({"fastpath"}),
+    "httptools": frozenset({"http1"}),
     **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws_credentials"})),
     "boto3": frozenset(),
     "botocore": frozenset({"store"}),

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 import pytest
 import uvloop
-from tests.fastpath.fast_transport import FastTransport
+from tests.http1.fast_transport import FastTransport
 
 from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy

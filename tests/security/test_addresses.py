@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fastpath.fast_transport import FastTransport
+from tests.http1.fast_transport import FastTransport
 from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.fastpath.fast_transport import FastTransport
+from tests.http1.fast_transport import FastTransport
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock

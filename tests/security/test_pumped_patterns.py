@@ -25,9 +25,9 @@ from tests.security.sources import Source, feature
 
 import stacpull
 from stacpull import MirrorReport, Options, mirror
-from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.cql2 import compile_expression, parse_filter
+from stacpull.http1.plain_head import PlainHeads
 from stacpull.selection import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
@@ -48,7 +48,7 @@ OWN_WORDS = {
 BUILT_AT_RUN_TIME = {
     "filters/asset_filter.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
     "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
-    "fastpath/plain_head.py:_order": "test_a_response_head_is_parsed_in_linear_time",
+    "http1/plain_head.py:_order": "test_a_response_head_is_parsed_in_linear_time",
 }
 """Functions that compile what a user wrote or a server sent, and the test that pumps what they make."""
 
@@ -66,8 +66,8 @@ EXAMPLES: dict[str, str] = {
     "catalog/tables.py:_NUMBER": "-12.50",
     "engine/fetching.py:_DETAIL": "b'II'",
     "engine/item_input.py:_INPUT_NAME": "stdin:0123456789abcdef0123456789abcdef",
-    "fastpath/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
-    "fastpath/host.py:_ORIGIN": "https://a0.b-c.example:8080",
+    "http1/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
+    "http1/host.py:_ORIGIN": "https://a0.b-c.example:8080",
     "filters/asset_filter.py:_WILD": "B*",
     "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
     "filters/cql2_operators.py:_DATE": "2017-06-13",

@@ -24,12 +24,12 @@ import msgspec
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.engine.shared_downloads import Download, SharedDownloads
 from stacpull.errors import StacpullError
-from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.host import FastHost
-from stacpull.fastpath.requests import is_plain, request_tail, split_url
-from stacpull.fastpath.response import FailedResponse, StreamedResponse
-from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import forget_hosts, origin_text
+from stacpull.http1.connection import FastConnection
+from stacpull.http1.host import FastHost
+from stacpull.http1.requests import is_plain, request_tail, split_url
+from stacpull.http1.response import FailedResponse, StreamedResponse
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, PendingResponse, Route, StartedExchange
 from stacpull.net.gate import Gate

@@ -15,8 +15,8 @@ from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
-from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import scheme_of
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts

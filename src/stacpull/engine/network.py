@@ -16,8 +16,8 @@ from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
 from stacpull.events import Notice
-from stacpull.fastpath.web_transport import WebTransport
 from stacpull.hosts import literal_address, origin_of
+from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates

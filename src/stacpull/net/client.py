@@ -90,7 +90,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class PendingResponse(NamedTuple):
-    """A request that holds a permit and is sent when its context is entered, or was sent by `fastpath`."""
+    """A request that holds a permit and is sent when its context is entered, or was sent by the fast path."""
 
     gate: Gate
     outgoing: Request
@@ -102,7 +102,7 @@ class PendingResponse(NamedTuple):
 
 
 class StartedExchange(msgspec.Struct, frozen=True):
-    """An exchange that `fastpath` started and the client continues."""
+    """An exchange that the fast path started and the client continues."""
 
     request: Request
     """The current request."""
@@ -171,7 +171,7 @@ class Client:
         """Send `request` and follow redirects when the context is entered.
 
         Args:
-            request: The request without credentials, or an exchange that `fastpath` started.
+            request: The request without credentials, or an exchange that the fast path started.
             accept: The statuses that are not failures. Redirects are followed unless their status is here.
             count_refusal: False if a 401 or 403 may be due to a stale href and not to wrong credentials.
             wait: False to raise `NoPermitError` if a host of the chain has no free permit.

@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from stacpull.fastpath.message import ParsedMessage
-from stacpull.fastpath.plain_head import PlainHeads
+from stacpull.http1.message import ParsedMessage
+from stacpull.http1.plain_head import PlainHeads
 from stacpull.net.fields import HeaderFields
 from stacpull.net.notices import SILENT_AFTER
 from stacpull.proxies import Proxy

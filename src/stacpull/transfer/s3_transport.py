@@ -65,7 +65,7 @@ _FORBIDDEN = 403
 
 
 class _SentRequest(NamedTuple):
-    """A request that `fastpath` has sent: its endpoint, its credentials, and the context of its response."""
+    """A request that the fast path has sent: its endpoint, credentials, and the context of its response."""
 
     endpoint: Endpoint
     credentials: Credentials | None
@@ -238,7 +238,7 @@ class S3Transport:
 
     @asynccontextmanager
     async def _exchange(self, request: Request, sent: _SentRequest | None) -> AsyncIterator[Response]:
-        """Send `request`, unless `fastpath` has sent it, and repeat it after a correction.
+        """Send `request`, unless the fast path has sent it, and repeat it after a correction.
 
         Raises:
             TransferError: as `Transport.open`; SCHEME if the URL names no object.

@@ -1,4 +1,4 @@
-"""What holds for `HttpTransport` holds for the connections of the fast path: the same tests over them."""
+"""What holds for `HttpTransport` holds for the connections of `http1`: the same tests over them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fastpath.fast_transport import LOOPS, fast, fetch, run, serving, until
+from tests.http1.fast_transport import LOOPS, fast, fetch, run, serving, until
 from tests.net import test_http
 from tests.net.memory import Answer, Fault
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures

@@ -1,4 +1,4 @@
-"""The transport for http and https: documents and ranges on connections of the fast path, which it owns.
+"""The transport for http and https: documents and ranges on connections that it shares with the fast path.
 
 Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
 
@@ -8,7 +8,7 @@ fails is tried last from then on, and one that hangs gets no more than its share
 connection starts with another address of the same family, which spreads the load.
 
 aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
-except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that the fast path
+except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that this package
 cannot connect to.
 
 A server may serve one connection at a time: while one is idle, a new one is never served. So either of the
@@ -23,12 +23,12 @@ import ssl
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from stacpull.fastpath.blocks import BlockPool
-from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.host import FastHost, plain_host
-from stacpull.fastpath.requests import is_plain, split_url
-from stacpull.fastpath.response import DocumentExchange
 from stacpull.hosts import forget_hosts
+from stacpull.http1.blocks import BlockPool
+from stacpull.http1.connection import FastConnection
+from stacpull.http1.host import FastHost, plain_host
+from stacpull.http1.requests import is_plain, split_url
+from stacpull.http1.response import DocumentExchange
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
@@ -62,7 +62,7 @@ class WebTransport:
         self._hosts: dict[str, FastHost] = {}
         """By origin (`http://host:port`) in lower case."""
         self.connections: set[FastConnection] = set()
-        """All connections of the fast path that are open."""
+        """All open connections."""
         self.blocks = BlockPool()
         """Memory for long bodies."""
         self._timer: asyncio.TimerHandle | None = None
@@ -97,7 +97,7 @@ class WebTransport:
             await self._general.close()
 
     def is_fast(self, request: Request) -> bool:
-        """Return True if the fast path may send this request, provided that it can connect to the host."""
+        """Return True if this package may send a request, provided that it can connect to the host."""
         is_get = request.method == "GET" and request.body is None
         is_range = "range" in map(str.lower, request.headers)
         return is_get and (request.decode or is_range) and is_plain(request.headers)
@@ -110,13 +110,13 @@ class WebTransport:
             self._general = HttpTransport(self._settings, self.close_idle)
         return self._general
 
-    # Connections of the fast path.
+    # Connections, also for the fast path.
 
     def host(self, origin: str) -> FastHost | None:
         """Return the host of the URLs that start with `origin` (`http://host:port`).
 
         Returns:
-            None if the fast path cannot connect to it: its name has an unusual form, or it has a proxy.
+            None if this package cannot connect to it: its name has an unusual form, or it has a proxy.
         """
         origin = origin.lower()
         host = self._hosts.get(origin)

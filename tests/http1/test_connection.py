@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.fastpath.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
+from tests.http1.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
 
-from stacpull.fastpath.connection import _State
-from stacpull.fastpath.response import StreamedResponse
+from stacpull.http1.connection import _State
+from stacpull.http1.response import StreamedResponse
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.fastpath.plain_head import PlainHeads
+from stacpull.http1.plain_head import PlainHeads
 
 USUAL = (
     b"Server: nginx",

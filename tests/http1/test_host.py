@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fastpath.fast_transport import HELLO, fast, fetch, run, serving
+from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
 from tests.net.test_http import closed_port, watched_connections
 
-from stacpull.fastpath.host import plain_host
 from stacpull.hosts import host_of
+from stacpull.http1.host import plain_host
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressInfo, AddressPolicy
 

@@ -1,4 +1,4 @@
-"""The connections of the fast path as a `Transport` that passes the tests of transports."""
+"""The connections of `http1` as a `Transport` that passes the tests of transports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import uvloop
 
-from stacpull.fastpath.web_transport import WebTransport
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
@@ -23,7 +23,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 class FastTransport(WebTransport):
-    """Sends every plain GET on the connections of the fast path, not only those of documents."""
+    """Sends every plain GET on the connections of `http1`, not only those of documents."""
 
     def is_fast(self, request: Request) -> bool:
         return super().is_fast(request._replace(decode=True))

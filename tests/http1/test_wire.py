@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
+from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind

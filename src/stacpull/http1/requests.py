@@ -1,6 +1,6 @@
-"""The requests that the fast path can send, and their bytes. No I/O.
+"""The requests that this package can send, and their bytes. No I/O.
 
-It sends GET requests to plain hosts (`fastpath.host`). The general path sends all others, and those with
+It sends GET requests to plain hosts (`http1.host`). aiohttp sends all others, and those with
 fields that control the connection or contain line breaks.
 """
 
@@ -33,7 +33,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def is_plain(headers: Mapping[str, str]) -> bool:
-    """Return True if these fields can be sent by the fast path."""
+    """Return True if these fields can be sent by this package."""
     if not headers:
         return True
     text = "".join((*headers, *headers.values()))

@@ -13,14 +13,14 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fastpath.exchanges import Outcome, Script, ScriptedServer, both, job, outcome_of, response
-from tests.fastpath.test_wire import BROKEN, COOKIES, OK, SOUND
+from tests.http1.exchanges import Outcome, Script, ScriptedServer, both, job, outcome_of, response
+from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
 
 from stacpull.aws_credentials import AwsCredentials
 from stacpull.aws_settings import AwsSettings
 from stacpull.engine.fast_path import FastTransfer
 from stacpull.errors import CredentialsError
-from stacpull.fastpath.connection import FastConnection
+from stacpull.http1.connection import FastConnection
 from stacpull.models import Checksum, Job
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -246,7 +246,7 @@ def scripts(draw: st.DrawFn) -> Script:
     """A response, more or less well-formed, cut into pieces, perhaps cut off.
 
     Left out is what depends on how bytes are cut by the network, and what the parser classifies better than
-    aiohttp does (`tests/fastpath/test_wire.py`): bytes past the end of short, long and empty bodies. A close
+    aiohttp does (`tests/http1/test_wire.py`): bytes past the end of short, long and empty bodies. A close
     without a byte is left out, too: on an idle connection the request is sent again for free, on a new one it
     fails, and what the fast path hands over has idle connections of its own.
     """

@@ -1,6 +1,6 @@
-"""One host of the fast path: its name, its addresses and its idle connections.
+"""One host: its name, its addresses and its idle connections.
 
-Unusual hosts (IDNA, userinfo, short IPv4 forms, zones) belong to the general path.
+Unusual hosts (IDNA, userinfo, short IPv4 forms, zones) are left to aiohttp.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from stacpull.fastpath.plain_head import PlainHeads
 from stacpull.hosts import HIGHEST_PORT, default_port
+from stacpull.http1.plain_head import PlainHeads
 from stacpull.net.addresses import AddressInfo
 from stacpull.net.transport import USER_AGENT, ConnectionKey
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.connection import FastConnection
+    from stacpull.http1.connection import FastConnection
 
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"

@@ -10,16 +10,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.requests import request_tail
+from stacpull.http1.connection import FastConnection
+from stacpull.http1.requests import request_tail
 from stacpull.net.bodies import coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import closed
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, Response, TransferError
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.host import FastHost
-    from stacpull.fastpath.web_transport import WebTransport
+    from stacpull.http1.host import FastHost
+    from stacpull.http1.web_transport import WebTransport
 
 _PIECE = 128 * 1024
 """Bytes of an encoded body that are decoded at once."""
@@ -41,13 +41,13 @@ class FailedResponse:
 
 
 class StreamedResponse:
-    """A response whose body is read from a connection of the fast path, released when the context ends.
+    """A response whose body is read from a connection, released when the context ends.
 
     Args:
         connection: It has read the head of the response, or has failed.
         url: The URL of the response.
         decode: True to decode a known content coding.
-        in_blocks: True to receive a long body into blocks of memory (`fastpath.blocks`): `chunks` then yields
+        in_blocks: True to receive a long body into blocks of memory (`http1.blocks`): `chunks` then yields
             views of them, which serve as bytes where they are written, hashed, cut or joined.
     """
 
@@ -113,7 +113,7 @@ class StreamedResponse:
 
 
 class DocumentExchange:
-    """A GET on a connection of the fast path: a context manager that yields the response."""
+    """A GET on a connection: a context manager that yields the response."""
 
     def __init__(self, web: WebTransport, host: FastHost, request: Request, target: str) -> None:
         self._web = web

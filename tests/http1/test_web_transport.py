@@ -1,4 +1,4 @@
-"""The connections of the fast path on real sockets: what they send, when they are kept, what others send."""
+"""The connections of `http1` on real sockets: what they send, when they are kept, what others send."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
-from tests.fastpath.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
+from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
 from stacpull.clock import SystemClock
 from stacpull.engine.fast_path import FastPath
-from stacpull.fastpath import web_transport as module
-from stacpull.fastpath.connection import FastConnection
-from stacpull.fastpath.web_transport import WebTransport
+from stacpull.http1 import web_transport as module
+from stacpull.http1.connection import FastConnection
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.bodies import read_whole
 from stacpull.net.client import Client

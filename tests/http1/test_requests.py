@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.fastpath.requests import is_plain, request_tail, split_url
+from stacpull.http1.requests import is_plain, request_tail, split_url
 
 
 @pytest.mark.parametrize(

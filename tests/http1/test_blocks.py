@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.fastpath.test_connection import LOOPS, PATTERN, fast, run, serving
+from tests.http1.test_connection import LOOPS, PATTERN, fast, run, serving
 
-from stacpull.fastpath.blocks import BlockPool, BlockReceiver
-from stacpull.fastpath.response import StreamedResponse
+from stacpull.http1.blocks import BlockPool, BlockReceiver
+from stacpull.http1.response import StreamedResponse
 from stacpull.net.transport import Request
 
 MIB = 1 << 20

@@ -1,4 +1,4 @@
-"""One connection of the fast path: its callbacks send requests and read responses.
+"""One connection: its callbacks send requests and read responses.
 
      NEW ─begin─▶ PLAIN ─────────────whole: release─────────────▶ IDLE ─begin─▶ PLAIN
                     │ anything unusual                             ▲
@@ -14,10 +14,10 @@
 `_State` describes the states. A connection whose response does not end well is closed in any of them.
 
 - A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that arrives in one piece and a
-  Content-Length of at most 1 MiB (`fastpath.plain_head`). The parser reads all other responses
-  (`fastpath.message`), including the bytes already received.
+  Content-Length of at most 1 MiB (`http1.plain_head`). The parser reads all other responses
+  (`http1.message`), including the bytes already received.
 - The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
-  have the rest of a long body received into blocks of memory, without a copy (`fastpath.blocks`). Reading
+  have the rest of a long body received into blocks of memory, without a copy (`http1.blocks`). Reading
   is *paused* while more than `_MOST_HELD` bytes wait to be taken.
 - Time is counted in ticks of the owner's timer, and only while the connection waits for the server. So a
   slow writer is not a stall, and does not make a server look slow (`net.bodies`).
@@ -32,9 +32,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
-from stacpull.fastpath.blocks import BlockReceiver
-from stacpull.fastpath.message import ParsedMessage
-from stacpull.fastpath.plain_head import MAX_BODY_IN_MEMORY, PlainHead
+from stacpull.http1.blocks import BlockReceiver
+from stacpull.http1.message import ParsedMessage
+from stacpull.http1.plain_head import MAX_BODY_IN_MEMORY, PlainHead
 from stacpull.models import Failure
 from stacpull.net import connection_errors
 from stacpull.net.bodies import Pace
@@ -42,8 +42,8 @@ from stacpull.net.connection_errors import too_slow
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
-    from stacpull.fastpath.host import FastHost
-    from stacpull.fastpath.web_transport import WebTransport
+    from stacpull.http1.host import FastHost
+    from stacpull.http1.web_transport import WebTransport
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18

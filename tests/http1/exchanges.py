@@ -23,7 +23,7 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
-from stacpull.fastpath.web_transport import WebTransport
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
