@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from stacpull.clock import Clock
 from stacpull.engine.pool import OutcomeSink
@@ -29,8 +30,7 @@ _PACE = 0.01
 """Seconds to collect rows before they are saved together."""
 
 
-@dataclass(slots=True)
-class RowBatch:
+class RowBatch(msgspec.Struct):
     """Items that were planned together, the number of their unsaved rows, and the position after them."""
 
     items: frozenset[ItemId] = frozenset()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.selector import Candidate, MemorySample, Selected
@@ -46,8 +48,7 @@ class TiffAssets:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderCounts:
+class HeaderCounts(msgspec.Struct, frozen=True):
     """The counts up to a position."""
 
     place: int = 0
@@ -67,7 +68,7 @@ class HeaderCounts:
         """Return the counts that `to_json` saved; zeros for None."""
         if position is None:
             return cls()
-        return cls(**{field.name: position[field.name] for field in fields(cls)})
+        return cls(**{name: position[name] for name in cls.__struct_fields__})
 
 
 class HeaderPlans:

@@ -14,10 +14,11 @@ states which files without trust the next run may replace.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
+
+import msgspec
 
 from stacpull.catalog.contents import ListedCollection, parsed_file
 from stacpull.catalog.stored import StoredAsset, StoredItem, stored_item
@@ -31,8 +32,7 @@ from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.upkeep.mirror_check import OWN, FileTrust, in_threads, trust_in
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """An item's JSON and the state of its files.
 
     `states` and `digests` are in the order of the item's assets. A digest is computed from the file with the

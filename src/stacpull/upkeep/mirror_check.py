@@ -19,10 +19,11 @@ import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind
@@ -57,15 +58,14 @@ class Fault(NamedTuple):
     found: str
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(msgspec.Struct):
     """What an inspection has found so far."""
 
     files: int = 0
     bytes: int = 0
     without_digest: int = 0
     leftovers: int = 0
-    damaged: Counter[DamageKind] = field(default_factory=Counter)
+    damaged: Counter[DamageKind] = msgspec.field(default_factory=Counter)
     complete: bool = False
 
     @property

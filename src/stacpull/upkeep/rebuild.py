@@ -18,12 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -141,14 +141,13 @@ def _is_older_than_tree(dest: Path) -> bool:
     return False
 
 
-@dataclass(slots=True)
-class _RebuildCounts:
+class _RebuildCounts(msgspec.Struct):
     items: int = 0
     files: int = 0
     bytes: int = 0
     pending: int = 0
     recovered: int = 0
-    trusted: Counter[FileTrust] = field(default_factory=Counter)
+    trusted: Counter[FileTrust] = msgspec.field(default_factory=Counter)
 
 
 class _Rebuild:

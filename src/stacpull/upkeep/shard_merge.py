@@ -15,8 +15,10 @@ import asyncio
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import asdict
 
 from stacpull.clock import SystemClock
 from stacpull.config.dest import bucket_url, dest_path
@@ -42,8 +44,7 @@ _NAMED = 20
 """Maximum number of conflicts that the report names."""
 
 
-@dataclass(slots=True)
-class _MergeCounts:
+class _MergeCounts(msgspec.Struct):
     """The counters of the report."""
 
     items: int = 0
@@ -52,7 +53,7 @@ class _MergeCounts:
     assets_there: int = 0
     assets_failed: int = 0
     conflicts: int = 0
-    named: list[str] = field(default_factory=list)
+    named: list[str] = msgspec.field(default_factory=list)
 
 
 async def merge(

@@ -21,11 +21,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from stacpull.arguments import named, text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
@@ -94,8 +94,7 @@ class Visit(LoginKind):
         return VisitLogin(self, logins, names)
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(msgspec.Struct):
     """The state of one data host."""
 
     logins: int = 0
