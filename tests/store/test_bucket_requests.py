@@ -480,6 +480,18 @@ def test_requests_through_a_proxy_are_left_to_botocore(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("keys")
+def test_requests_through_a_proxy_get_no_reply_once_the_sender_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread closes a sender if its bucket is in another region."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    location = BucketLocation("bucket", region="us-east-1")
+    found = BucketService(location).sender(location)
+    found.close()
+    assert found.send([HEAD, put()]) == [None, None]
+
+
+@pytest.mark.usefixtures("keys")
 def test_a_directory_bucket_is_refused() -> None:
     bucket = S3Bucket(BucketLocation("bucket--use1-az4--x-s3", region="us-east-1"))
     with pytest.raises(DestinationError, match="is in a directory bucket"):

@@ -167,7 +167,11 @@ class BotocoreRequests:
         """See `BucketRequests.send`."""
         if len(requests) == 1:
             return [self._sent(requests[0])]
-        return list(self._threads.map(self._sent, requests))
+        try:
+            replies = self._threads.map(self._sent, requests)
+        except RuntimeError:  # another thread has closed the sender
+            return [None] * len(requests)
+        return list(replies)
 
     def _sent(self, request: ObjectRequest) -> ObjectReply | None:
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415 - imported already
