@@ -361,7 +361,7 @@ class BucketStore(BufferedParts, BucketFiles):
     def _upload(self, path: str, content: ObjectContent, condition: Mapping[str, str]) -> str:
         """Store a long object in pieces; return the same as `S3Bucket.put`."""
         codes = REFUSED_CONDITIONS if condition else frozenset[str]()
-        return self.bucket.refused(codes, lambda: self.uploads.upload_file(path, content, condition))
+        return self.bucket.try_write(lambda: self.uploads.upload_file(path, content, condition), codes)
 
     def sync(self, parts: Sequence[str]) -> None:
         """An object is durable when its PUT was confirmed."""

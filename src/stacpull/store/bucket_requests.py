@@ -9,7 +9,7 @@ event loop for all connections, and any thread may call `send`:
 
 It does not retry. A request is only sent again, over another connection, if the server had closed the idle
 connection. There is no reply if it is malformed, if the connection is lost, or if for a minute the server has
-received and sent nothing. `S3Bucket.request` repeats such requests.
+received and sent nothing. `BucketService.request` repeats such requests.
 
 `BotocoreRequests` sends through a proxy, with the HTTP client of botocore.
 

@@ -176,7 +176,7 @@ class S3Bucket:
         """
         request = self.put_request(path, content, condition)
         codes = REFUSED_CONDITIONS if condition else frozenset[str]()
-        return self.refused(codes, lambda: self.request(request, "write"))
+        return self.try_write(lambda: self.request(request, "write"), codes)
 
     def put_own(self, key: str, content: ObjectContent) -> str:
         """Store an object under a key that no other writer uses; return its ETag."""
@@ -199,7 +199,7 @@ class S3Bucket:
         return ObjectRequest("PUT", self.key(path), headers, content.body, content.sha256.hex())
 
     @staticmethod
-    def refused(codes: frozenset[str], write: Callable[[], object]) -> str:
+    def try_write(write: Callable[[], object], codes: frozenset[str]) -> str:
         """Call `write`; return the code of its error if that is one of `codes`, else ""."""
         try:
             write()

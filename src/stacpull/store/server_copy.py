@@ -80,7 +80,7 @@ class ServerCopy:
         there = None if self._replace else self._bucket.head(self._path)
         if there is not None and there.identity != self._identity:
             return foreign_file(self._path)
-        code = self._bucket.refused(NOT_THERE | EXISTS | _COPY_REFUSALS, self._copied)
+        code = self._bucket.try_write(self._copied, NOT_THERE | EXISTS | _COPY_REFUSALS)
         if code in NOT_THERE | EXISTS:
             return self.removed(FailureKind.CHANGED, "changed before it was copied")
         if code:
