@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from shapely.geometry import box
 
@@ -53,6 +54,13 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("datetime", [None, dt.date(2018, 3, 1)], "../2018-03-01"),
         ("where", {"platform": "sentinel-2a", "gsd": 10}, ("platform=sentinel-2a", "gsd=10")),
         ("where", "platform=sentinel-2a", ("platform=sentinel-2a",)),
+        (
+            "where",
+            {"platform": ["a", "b"], "gsd": (10, 20.5)},
+            ("platform=a", "platform=b", "gsd=10", "gsd=20.5"),
+        ),
+        ("where", {"gsd": np.array([10, 20]), "ok": True}, ("gsd=10", "gsd=20", "ok=true")),
+        ("where", {}, ()),
         ("shard", "1/4", (1, 4)),
         ("shard", [1, 4], (1, 4)),
         ("max_items", None, None),
@@ -82,6 +90,15 @@ def test_a_shapely_geometry_is_taken() -> None:
         ("labels", ""),
         ("labels", "\udcff"),
         ("filter", "a = '\udcff'"),
+        ("where", {"platform": None}),
+        ("where", {"platform": []}),
+        ("where", {"platform": ["a", None]}),
+        ("where", {"platform": {"a": 1}}),
+        ("where", {"gsd": float("nan")}),
+        ("where", {"platform": "\udcff"}),
+        ("where", {"datetime": dt.date(2018, 1, 1)}),
+        ("where", {5: "a"}),
+        ("where", {"a=b": "c"}),
         ("bbox", (1, 2, 3)),
         ("bbox", (1, 2, 3, "x")),
         ("bbox", (1, 2, 3, float("nan"))),

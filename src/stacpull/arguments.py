@@ -278,12 +278,33 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
-    """Read conditions as `property=value` texts; a mapping gives one for each of its entries."""
-    if isinstance(value, Mapping):
-        return tuple(
-            f"{name}={one if isinstance(one, str) else json.dumps(one)}" for name, one in value.items()
-        )
-    return texts(value)
+    """Read conditions as `property=value` texts; a mapping gives one for each of its values.
+
+    A list of values gives one condition for each, which are alternatives, as are conditions with the same
+    property.
+    """
+    if not isinstance(value, Mapping):
+        return texts(value)
+    conditions = []
+    for name, given in value.items():
+        if not isinstance(name, str) or "=" in name:
+            raise _wrong("properties and their values, with names without =", value)
+        several = _listed(given)
+        if several == ():
+            raise _wrong("properties and their values, none of them an empty list", value)
+        conditions += [f"{name}={_plain(one)}" for one in several or (given,)]
+    return texts(conditions)
+
+
+def _plain(value: object) -> str:
+    """Return the text, number or boolean of a condition as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if finite_number(value) is None:
+        raise _wrong("a text, a number or a boolean for each property, or a list of these", value)
+    return str(value)
 
 
 def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:

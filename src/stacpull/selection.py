@@ -24,7 +24,8 @@ class Selection:
       and `clip` also accepts a box of four numbers.
     - `datetime` accepts a string, a date, a datetime (UTC if it has no time zone), or (start, end) of these,
       where None is an open end.
-    - `where` and `filter` (CQL2 JSON) also accept a dict.
+    - `where` also accepts a dict of properties and values; several values of a property are alternatives.
+    - `filter` also accepts a dict (CQL2 JSON).
     - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
     Raises:
