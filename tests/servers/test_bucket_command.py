@@ -22,8 +22,9 @@ from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.radosgw import OWNER, STRANGER
 
 from stacpull import sync
+from stacpull.config.options import Options
 from stacpull.engine import ledger_copy
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, NotAMirrorError, UsageError
 from stacpull.ledger.rebuilding import RebuiltLedger
 from stacpull.models import BucketLocation
 from stacpull.store.bucket import BucketStore
@@ -133,6 +134,37 @@ def test_a_run_is_continued_with_another_profile(
     assert stacpull(command, "work", "--concurrency", "1").code == 3
     continued = stacpull(command, "work", "--dest-profile", "other")
     assert continued.code == {"resume": 0, "retry": 1}[command], continued.err
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_ledger_is_rebuilt_with_another_profile(
+    location: BucketLocation, source: str, stacpull: Stacpull, tmp_path: Path
+) -> None:
+    assert stacpull("mirror", source, "{dest}").code == 0
+    lose_ledger(tmp_path / "work")
+    profiles = tmp_path / "credentials"
+    profiles.write_text(profiles.read_text().replace("[dest]", "[other]"))
+    refused = stacpull("verify", "--rebuild", "work")
+    assert refused.code == 3
+    assert "--dest-profile" in refused.err
+    for dest in (["work"], ["{at}"]):
+        rebuilt = stacpull("verify", "--rebuild", *dest, "--dest-profile", "other", "--json")
+        assert (rebuilt.code, rebuilt.report["missing"]) == (0, 0), rebuilt.err
+        assert rebuilt.report["rebuilt"]["pending"] == 0
+        lose_ledger(tmp_path / "work")
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_rebuild_needs_the_work_directory_of_the_mirror(
+    location: BucketLocation, source: str, tmp_path: Path
+) -> None:
+    """A new ledger in another one would lack what the ledger of the mirror knows."""
+    remember_bucket(tmp_path / "work", location)
+    sync.mirror(source, tmp_path / "work")
+    options = Options(work=tmp_path / "other", dest_profile="dest", dest_endpoint_url=location.endpoint_url)
+    with pytest.raises(NotAMirrorError, match="other is not a mirror"):
+        sync.verify(location.url, rebuild=True, options=options)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,14 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def store_without_ledger(dest: Path) -> Iterator[tuple[Store, Callable[[], None]]]:
+def store_without_ledger(
+    dest: Path, bucket: BucketLocation | None
+) -> Iterator[tuple[Store, Callable[[], None]]]:
     """Open the store of a mirror whose ledger is lost or damaged, and lock out runs on all machines.
 
     Args:
         dest: The directory of the ledger.
+        bucket: The bucket that contains the files; None if they are in `dest`.
 
     Returns:
         The store, and a function that raises a `DestinationError` if another mirror has taken it over.
@@ -128,7 +131,6 @@ def store_without_ledger(dest: Path) -> Iterator[tuple[Store, Callable[[], None]
         CredentialsError: The bucket rejects the credentials, or there are none.
         DestinationError: It cannot be written, or a run uses it.
     """
-    bucket = bucket_of(dest)
     location = None if bucket is None else _identified(dest, bucket)
     with closing(open_store(dest, location)) as destination, locked(dest):
         remote = remote_store(destination)

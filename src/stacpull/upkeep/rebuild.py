@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,7 @@ from stacpull.catalog.stored import StoredAsset, as_sent
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.digests import recorded
 from stacpull.engine.clips import clip_in
+from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.workspace import store_without_ledger
 from stacpull.errors import NotAMirrorError, UsageError
@@ -74,19 +75,19 @@ _SAMPLED_ITEMS = 40
 _LEFT_AT_ONCE = 256
 
 
-def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
-    """Make a new ledger for `dest`. Return None if it was stopped; then nothing has changed.
+def rebuild_ledger(dest_address: DestAddress, reporter: Reporter) -> RebuildReport | None:
+    """Make a new ledger for DEST. Return None if it was stopped; then nothing has changed.
 
     Raises:
-        NotAMirrorError: `dest` is not a mirror.
+        NotAMirrorError: DEST is not a mirror.
         UsageError: The ledger is intact.
         DestinationError: DEST cannot be read or written, or a run is using it.
     """
-    reason = _reason(dest)
+    reason, dest = _reason(dest_address), dest_address.work
     try:
         with ExitStack() as opened:
-            destination, check_lease = opened.enter_context(store_without_ledger(dest))
-            files = opened.enter_context(open_files(dest))  # several threads read
+            destination, check_lease = opened.enter_context(store_without_ledger(dest, dest_address.bucket))
+            files = opened.enter_context(_open_files(dest_address))  # several threads read
             ledger = RebuiltLedger(dest)
             opened.callback(ledger.discard)
             with translated(new_ledger_path(dest)):
@@ -102,12 +103,17 @@ def rebuild_ledger(dest: Path, reporter: Reporter) -> RebuildReport | None:
     return replace(report, aside=aside)
 
 
-def _reason(dest: Path) -> str:
+def _open_files(dest_address: DestAddress) -> AbstractContextManager[StoredFiles]:
+    return open_files(dest_address.work, dest_address.bucket)
+
+
+def _reason(dest_address: DestAddress) -> str:
     """Return why a new ledger is needed."""
-    if not _is_mirror(dest):
+    dest = dest_address.work
+    if not _is_mirror(dest_address):
         raise NotAMirrorError(f"{dest} is not a mirror: stacpull wrote nothing in it.")
     reason = problem_of(dest)
-    if reason is None and _is_older_than_tree(dest):
+    if reason is None and _is_older_than_tree(dest_address):
         reason = "it is older than the files: it does not know item JSON or catalogs that stacpull wrote"
     if reason is None:
         raise UsageError(
@@ -117,20 +123,23 @@ def _reason(dest: Path) -> str:
     return reason
 
 
-def _is_mirror(dest: Path) -> bool:
+def _is_mirror(dest_address: DestAddress) -> bool:
+    if dest_address.bucket is not None and not dest_address.bucket.mirror:
+        return False  # the work directory is not that of a mirror
     try:
-        with open_files(dest) as files:
+        with _open_files(dest_address) as files:
             return not OWN.isdisjoint(files.directories("")) or top_catalog(files) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def _is_older_than_tree(dest: Path) -> bool:
+def _is_older_than_tree(dest_address: DestAddress) -> bool:
     """Return True if DEST has a document of stacpull that the intact ledger does not know.
 
     A backup taken during a run has such a ledger.
     """
-    with closing(open_reader(dest)) as db, translated(ledger_path(dest)), open_files(dest) as files:
+    dest = dest_address.work
+    with closing(open_reader(dest)) as db, translated(ledger_path(dest)), _open_files(dest_address) as files:
         expectations = Expectations(db)
         for entries in files.walk(OWN):
             paths = [entry.path for entry in entries if entry.path.endswith((".json", ".ndjson"))]

@@ -81,7 +81,7 @@ async def verify(
     rebuilt = None
     check = _Check(dest_address, reporter, quick=quick, strict=strict)
     if rebuild:
-        rebuilt = await reporter.run(lambda: rebuild_ledger(dest_address.work, reporter))
+        rebuilt = await reporter.run(lambda: rebuild_ledger(dest_address, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
             return check.report({})
         check.quick = True  # a rebuild has just read every file
