@@ -70,7 +70,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_headers": frozenset(
         {
-            "arguments", "catalog.tables", "clock", "config.dest", "config.environment", "config.options",
+            "arguments", "catalog.tables", "clock", "config.dest", "config.options",
             "engine.asset_transfer",
             "engine.item_input", "engine.network", "engine.pool",
             "engine.selector", "engine.run_control", "engine.run_stats", "engine.walk", "errors", "events",

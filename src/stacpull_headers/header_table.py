@@ -22,10 +22,9 @@ from msgspec.structs import replace
 from stacpull.arguments import instance
 from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.config.dest import output_path
-from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.network import open_network, source_address
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.walk import Position
 from stacpull.errors import UsageError
@@ -95,7 +94,7 @@ async def headers(
             out,
             input_file=input_file,
             selection=selection,
-            options=completed(options, text),
+            options=options,
             refresh=refresh,
             tiles=tiles,
             on_row=on_row,
@@ -117,7 +116,7 @@ async def _headers(
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> HeadersReport:
-    address = source_address(source, options, input_file)
+    options, address = options_and_address(source, options, input_file)
     columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
     compile_items(selection)
     question = {

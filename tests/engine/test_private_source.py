@@ -22,7 +22,7 @@ from tests.security.sources import Source, feature, json_answer
 
 from stacpull import StacpullError, failures, mirror, resume
 from stacpull.config.options import Options, S3Options
-from stacpull.engine.network import open_network, source_address
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.models import FailureKind
 from stacpull.net import addresses
 from stacpull.net.addresses import AddressPolicy
@@ -77,7 +77,7 @@ def addresses_tried(source: str, names: dict[str, list[list[str]]], target: str,
     async def course() -> list[str]:
         Names(**names)
         given = Options(retries=0, **options)
-        address = source_address(source, given)
+        given, address = options_and_address(source, given)
         async with open_network(address, given) as network:
             for url in (source, target):
                 with watched_connections() as found, suppress(TransferError):
@@ -120,7 +120,7 @@ def test_a_name_opens_the_address_that_was_connected_to(transport: str, answer: 
             port = server.sockets[0].getsockname()[1]
             Names(src_lan=[answer])
             given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
-            address = source_address(f"http://src.lan:{port}/", given)
+            given, address = options_and_address(f"http://src.lan:{port}/", given)
             found: set[str] = set()
             async with open_network(address, given) as network:
                 for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):

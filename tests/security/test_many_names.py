@@ -17,7 +17,7 @@ from stacpull import Options, Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.engine.lookups import Lookups
-from stacpull.engine.network import Network, open_network, source_address
+from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.selector import Selector
 from stacpull.models import ItemId, PageRequest
 from stacpull.planning.layout import Layout
@@ -68,8 +68,8 @@ def test_no_message_if_a_later_item_has_a_key_that_asset_matches() -> None:
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[Network]:
-    options = Options()
-    async with open_network(source_address("https://h.example", options), options) as network:
+    options, address = options_and_address("https://h.example", Options())
+    async with open_network(address, options) as network:
         yield network
 
 

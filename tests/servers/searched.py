@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from stacpull.config.options import Options
-from stacpull.engine.network import open_network, source_address
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
@@ -96,10 +96,10 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
     """Walk a source as `mirror` does, to the last page."""
 
     async def run() -> Walked:
-        found, options = Walked(), Options(retries=1)
+        found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)
         keep = compile_items(chosen)
-        address = source_address(url, options)
+        options, address = options_and_address(url, Options(retries=1))
         async with open_network(address, options) as network:
             source = await open_source(address.url, network.reader)
             for start in await source.starts(chosen):

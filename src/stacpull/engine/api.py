@@ -14,14 +14,13 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
-from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import open_network, source_address
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.engine.run_opening import (
     continue_run,
@@ -143,8 +142,7 @@ async def _mirror(
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
         return await _mirror_input(source, dest_address, selection, options, on_event, stop)
-    options = completed(options, text)
-    address = source_address(text, options)
+    options, address = options_and_address(text, options)
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, dest_address.work)
     spec = _spec(address.url, selection, options, address.credential_names)
@@ -360,8 +358,7 @@ async def plan(
     dest_address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
-        options = completed(options, text)
-        address = source_address(text, options, input_file)
+        options, address = options_and_address(text, options, input_file)
         secrets = Secrets()
         listener = without_secrets(on_event, secrets)
         async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
@@ -384,8 +381,7 @@ async def collections(source: str, *, options: Options | None = None) -> list[Js
     Raises:
         CredentialsError, SourceError: The source cannot be read.
     """
-    options = completed(instance("options", Options, options), source)
-    address = source_address(source, options)
+    options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options) as network:
         return await (await open_source(address.url, network.reader)).collections()
 
@@ -401,8 +397,7 @@ async def classes(
         UsageError: The collection does not exist, or does not state its classes.
         CredentialsError, SourceError: The source cannot be read.
     """
-    options = completed(instance("options", Options, options), source)
-    address = source_address(source, options)
+    options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options) as network:
         opened = await open_source(address.url, network.reader)
         documents = await class_documents(opened, collection)

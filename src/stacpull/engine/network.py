@@ -12,7 +12,7 @@ import msgspec
 from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
-from stacpull.config.environment import all_variables
+from stacpull.config.environment import all_variables, completed
 from stacpull.config.options import Options
 from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
 from stacpull.events import Notice
@@ -79,10 +79,10 @@ class Network(msgspec.Struct, frozen=True):
         return self.client.counters
 
 
-def source_address(
+def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
-) -> SourceAddress:
-    """Split SOURCE from its credentials and join those of the options.
+) -> tuple[Options, SourceAddress]:
+    """Complete the options from the environment; split SOURCE from its credentials and join theirs.
 
     Args:
         source: SOURCE.
@@ -93,6 +93,7 @@ def source_address(
     Raises:
         UsageError: SOURCE is not a valid URL.
     """
+    options = completed(options, source)
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
     names = list(options.credential_names) or _named(options)
@@ -101,7 +102,8 @@ def source_address(
         names.append("the user and password in SOURCE")
     query = {**options.query, **split.query}
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
+    address = SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
+    return options, address
 
 
 def login_advice(source: str, options: Options) -> str | None:

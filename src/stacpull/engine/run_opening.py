@@ -11,12 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from stacpull.config.environment import completed
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input
 from stacpull.engine.mirror import MirrorRun
-from stacpull.engine.network import source_address
+from stacpull.engine.network import options_and_address
 from stacpull.engine.workspace import Workspace, open_workspace
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
@@ -97,9 +96,8 @@ async def continue_run(
         CredentialsError: The credentials of the run must be given again; the message names them.
         InterruptedRunError, SourceError, DestinationError: As for `mirror`.
     """
-    options = completed(options, spec.source)
     input_file = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
-    address = source_address(spec.source, options, input_file, named=False)
+    options, address = options_and_address(spec.source, options, input_file, named=False)
     if input_file is None:
         await _refuse_unnamed(workspace, spec.source, address.url)
     missing = [name for name in spec.credential_names if name not in address.credential_names]

@@ -10,13 +10,13 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from stacpull.config.environment import add_variables, completed, take_over
+from stacpull.config.environment import add_variables, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
-from stacpull.engine.network import Network, open_network, source_address
+from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_when_broken
@@ -105,8 +105,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     options = settings.options
     if wanted.profile is not None:
         options = profile_options(options, wanted.profile)
-    options = completed(options, address.url)
-    found = source_address(address.url, options, address.input_file, named=address.named)
+    options, found = options_and_address(address.url, options, address.input_file, named=address.named)
     missing = [name for name in wanted.names if name not in found.credential_names]
     if missing:
         raise CredentialsError(
