@@ -2,9 +2,9 @@
 
 A file that another tool has downloaded is adopted if its size and a checksum match those of the item or the
 server, or if its size and modification time match the server's `Last-Modified` (as set by wget and rclone,
-and by curl and aria2 with an option). The server gets a HEAD request, and only if there is such a file. If
-the file differs, the asset fails and the file stays. If nothing is stated, the asset is fetched, and the
-publisher adopts the file if the content is the same.
+and by curl and aria2 with an option). The server gets a HEAD request only if the directory of the asset has
+such a file. If that file differs, the asset fails and the file stays. If nothing is stated, the asset is
+fetched, and the publisher adopts the file if the content is the same.
 
 An adopted file is hard-linked (or copied, if links are not supported) to a complete part, which is then
 published like any other part.

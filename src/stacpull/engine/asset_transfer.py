@@ -2,8 +2,8 @@
 
 After a failure, the retry policy applies, with two exceptions. If an href was refused, the item is read again
 once, because the href may have expired. If the content is not as stated, the item is also read again, because
-it may state something else now. A final failure is an outcome, and only exceptions stop the run. The fetcher
-determines what an attempt yields: the whole asset for `mirror`, its header for `headers`.
+the item may state something else now. A final failure is an outcome, and only exceptions stop the run. The
+fetcher determines what an attempt yields: the whole asset for `mirror`, its header for `headers`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`credentials check`: whether a service accepts a credential profile.
 
-A check is a real request for one byte of a URL of the profile or the user. For a profile without a URL it
-requests a token. The result is "accepted" only for a host that a login of the profile covers, because any
-other host answers without having received a login. The user waits at a terminal, so the check does not wait
-for a service that throttles. Neither results nor errors contain secrets.
+A check is a real request for one byte of a URL of the profile or the user. For a profile without a URL, the
+check requests a token. The result is "accepted" only for a host that a login of the profile covers, because
+any other host answers without having received a login. The user waits at a terminal, so the check does not
+wait for a service that throttles. Neither results nor errors contain secrets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`plan`: walks and selects like `mirror`, and counts assets instead of fetching them.
 
-Each source item takes a request. So only those of the first items are read, and the rest is extrapolated.
-Sizes that the source does not state are requested for a few assets of each key. The report states which
-figures are known and which are estimated from a sample.
+Each source item takes a request. So only the source items of the first items are read, and the rest is
+extrapolated. Sizes that the source does not state are requested for a few assets of each key. The report
+states which figures are known and which are estimated from a sample.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`items.parquet` next to the catalog of a mirror (`mirror --items-parquet`): all items in one file.
 
 The ledger stores that the option was used once. From then on, every run that changes items writes the file
-again at its end. A run without changes, as the digests of all item documents show, does not. The file is
+again at its end. If the digests of all item documents are unchanged, the file is not written. The file is
 written to the parts and renamed into place, before the collections that refer to it.
 """
 

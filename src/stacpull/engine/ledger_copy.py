@@ -1,10 +1,10 @@
 """A copy of the ledger in the bucket, with which another machine can continue.
 
-It is a compressed SQLite database, stored every few minutes during a run and at its end, if the ledger has
-changed. It does not have files that were stored later: a machine that continues from it fetches these again,
-and then finds and keeps the existing files. Assets that are done in it are in the bucket, unless `--prune`
-removed them later and the run was killed before the next copy: `verify` reports them as missing, and the next
-`--prune` removes them from the ledger.
+The copy is a compressed SQLite database. If the ledger has changed, it is stored every few minutes during a
+run, and at the end of the run. Files that were stored after the copy are not in the copy: a machine that
+continues from the copy fetches them again, and then finds and keeps the existing files. Assets that the copy
+records as done are in the bucket. Only if `--prune` removed them later, and the run was killed before the
+next copy, are they missing: `verify` reports them, and the next `--prune` removes them from the ledger.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ limited:
   free again when its bytes are on the disk as a complete part, when the store process has them, or when it
   has failed. So there are never more assets in transfer and in memory than slots.
 - Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
-  the bodies of its workers, so it has at most this much per worker. The store process accepts no further
-  bodies while it has 64 MiB of unpublished ones (`store.buffered_parts`).
+  the bodies of its workers, so the first process has at most 4 MiB per worker. The store process accepts no
+  further bodies while it has 64 MiB of unpublished ones (`store.buffered_parts`).
 - Complete parts: while too many wait to be published, no slot is assigned, and workers get no jobs.
 
 So all processes wait for a slow disk or bucket.

@@ -3,8 +3,8 @@
     complete walk ─▶ items it did not find ─▶ request of their own URLs ─▶ 404 or 410: gone ─▶ removed
 
 Pages alone prove nothing, because a walk may be wrong. So the URL of each item must return 404 or 410, from a
-host that is trusted (`Pruning._doubt`). Only items are considered whose last walk had the same source and
-selection. Items that are not certainly gone stay, and are reported.
+host that is trusted (`Pruning._doubt`). An item is considered only if the last walk that found it had the
+same source and selection. Items that are not certainly gone stay, and are reported.
 """
 
 from __future__ import annotations

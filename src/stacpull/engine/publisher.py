@@ -3,12 +3,12 @@
 A group is complete after `GROUP` files or `PACE` seconds. For each group the publisher:
 
     1. reserves names in the ledger         committed before any rename
-    2. syncs                                this group's data and reservations, the last group's renames
-    3. records the last group as done       its data and its names are durable
+    2. syncs                                this group's data and reservations, the previous group's renames
+    3. records the previous group as done   its data and its names are durable
     4. renames this group into place
 
-In a bucket, step 4 uploads the files. It continues while the next group is collected, and ends before step 1
-of that group.
+In a bucket, step 4 uploads the files. The upload continues while the next group is collected, and ends before
+step 1 of that group.
 
 So one sync covers two groups, and nothing is recorded before it is on stable storage. After a kill at any
 moment, a file with its final name is complete, and reserved or recorded. At the end, one more sync completes

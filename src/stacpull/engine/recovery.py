@@ -10,14 +10,17 @@ It runs in the store process, before anything else.
     anything else among the parts   removed          removed                 removed
 
 "In place" means with its final name, and with the identity and size of the reservation. After a reboot, bytes
-that were never synced may be missing although the size is right; a recorded or stated sha256 proves them.
-After a failed sync, a digest proves nothing, because it may be computed from cached pages that are not on the
-disk. If the ledger could not record the failure, the missing boot mark shows it (`Store.withdraw_trust`).
+that were never synced may be missing although the size is right; a recorded or stated sha256 proves that they
+are there. After a failed sync, a digest proves nothing, because it may be computed from cached pages that are
+not on the disk. If the ledger could not record the failure, the missing boot mark shows it
+(`Store.withdraw_trust`).
 
-No reservation is released before everything was examined: a stop in between leaves it to the next start.
+No reservation is released before everything was examined: a stop in between leaves all reservations to the
+next start.
 
-A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so it
-is taken only if its sha256 agrees, and never removed. A part that is a hard link of it is removed.
+A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so the
+file is taken only if its sha256 agrees, and never removed. A part that is a hard link of that file is
+removed.
 
 The names of item JSON and catalogs are reserved without an identity: a file that the user puts there after a
 kill, before the next start, is replaced.

@@ -4,8 +4,8 @@
                                and transfers in flight have a few seconds to end
 
 If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
-error is raised after them. If the store process or the lease of a bucket is lost, everything
-ends at once.
+error is raised after these transfers. If the store process or the lease of a bucket is lost, everything ends
+at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The store for the network process: it starts the store process, and calls its operations.
 
-`engine.outcome_sender` sends it received assets.
+`engine.outcome_sender` sends received assets to the store process.
 """
 
 from __future__ import annotations

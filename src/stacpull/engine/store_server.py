@@ -5,10 +5,10 @@
 One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync has a thread
 of its own. Meanwhile the store thread writes the parts of the next group.
 
-It ends when the other end of its socket is closed: the network process has closed it, has ended or was
-killed. It then publishes and records everything that was sent, and closes the ledger. Until then it holds the
-lock of DEST, whose descriptor is in the first message. It ignores SIGINT and SIGTERM, which a terminal sends
-to both processes: the network process handles them.
+The store process ends when the other end of its socket is closed: the network process has closed it, has
+ended or was killed. The store process then publishes and records everything that was sent, and closes the
+ledger. Until then it holds the lock of DEST, whose descriptor is in the first message. It ignores SIGINT and
+SIGTERM, which a terminal sends to both processes: the network process handles them.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     socket ─▶ queue ─▶ pool ─▶ outcome sender ─▶ socket, or parts of DEST and their names to the socket
 
-It transfers like the first network process. It ends at once when the other end of its socket is closed: the
-first process has closed it, has ended or was killed. This has the same effect on the disk as a kill. A thread
-watches the socket from the start, because the loop may be busy and the imports take a third of a second. The
-worker ignores SIGINT and SIGTERM, which a terminal sends to all processes: the first process handles them.
+A worker transfers like the first network process. It ends at once when the other end of its socket is closed:
+the first process has closed it, has ended or was killed. Such an end has the same effect on the disk as a
+kill. A thread watches the socket from the start, because the loop may be busy and the imports take a third of
+a second. The worker ignores SIGINT and SIGTERM, which a terminal sends to all processes: the first process
+handles them.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ asset anyway: it then gives the next job, and knows at any moment which jobs a l
 - `dask_cluster.DaskCluster`: a process on each Dask worker, at the other end of a connection of Dask's. They
   join and leave. The first process does not transfer.
 
-If a worker is lost (killed, out of memory), the store process publishes the complete parts that it left. Its
-other jobs and its unfinished parts go to the next worker with room. Another worker takes its place, unless
-six in a row were lost without an outcome. A busy worker reports every few seconds, so one that sends nothing
-for two minutes hangs (suspended, a stuck disk, a lost machine) and is killed. Local workers hold the lock of
-DEST: if the first process is killed, they end at once, and the next run waits for that.
+If a worker is lost (killed, out of memory), the store process publishes the complete parts that the worker
+left. Its other jobs and its unfinished parts go to the next worker with room. Another worker takes its place,
+unless six in a row were lost without an outcome. A busy worker reports every few seconds, so a worker that
+sends nothing for two minutes hangs (suspended, a stuck disk, a lost machine) and is killed. Local workers
+hold the lock of DEST: if the first process is killed, they end at once, and the next run waits for their end.
 """
 
 from __future__ import annotations

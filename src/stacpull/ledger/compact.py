@@ -1,6 +1,6 @@
 r"""Shorter forms of long texts, from which the exact text can be restored. There may be eight million rows.
 
-- The directory of an item is usually `<collection>/<item>`. That is not stored.
+- The directory of an item is usually `<collection>/<item>`. Such a directory is not stored.
 - An item's own URL usually contains the item's ID, in a text that is the same for all items of a collection.
   That text is stored once, with the ID marked (`href_forms`). The item stores the number of that form.
 - An asset's name usually starts with its key or with the last part of its directory, and has a common

@@ -15,10 +15,11 @@
     pending, reserved or failed                                          pending, same generation; a
                                                                          conditional request stays so
 
-A conditional request has the ETag (or date) of the version in DEST. Its file counts as the old version until
-the source confirms that it is current. An ETag belongs to one URL (RFC 9110, 8.8): two URLs may both call
-their first version "1", and a date says nothing about another file. So each row has a hash of the planned URL
-(`assets.origin`), and a conditional request is only sent to that URL. A complete asset covers every area.
+A conditional request has the ETag (or date) of the version in DEST. The file in DEST counts as the old
+version until the source confirms that this version is current. An ETag belongs to one URL (RFC 9110, 8.8):
+two URLs may both call their first version "1", and a date says nothing about another file. So each row has a
+hash of the planned URL (`assets.origin`), and a conditional request is only sent to that URL. A complete
+asset covers every area.
 """
 
 from __future__ import annotations

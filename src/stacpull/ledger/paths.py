@@ -1,9 +1,9 @@
 """Ownership of the names in DEST: two assets can never overwrite each other.
 
 Names that differ only in case or Unicode form are the same file on some file systems. So ownership belongs to
-the folded path; its 8-byte hash is the key of the table `paths`. If a name is taken by one that differs only
-in case or Unicode form, the new asset gets a hash in its name. If exactly the same name is taken, the new
-asset fails.
+the folded path; its 8-byte hash is the key of the table `paths`. If another asset has a name that differs
+only in case or Unicode form, the new asset gets a hash in its name. If another asset has exactly the same
+name, the new asset fails.
 """
 
 from __future__ import annotations

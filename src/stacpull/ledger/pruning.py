@@ -1,12 +1,12 @@
 """Deleting rows that a mirror no longer needs: items gone from its source, and assets that no run selects.
 
-`forget` uses a list, so that a kill leaves no row without its file and no file without its row. One
-transaction deletes the rows and lists the paths. Once that is durable, the files are removed. Once that is
-durable, the list is cleared. Files that are still listed at the next start are removed then.
+`forget`: one transaction deletes the rows and lists the paths of their files. Once the transaction is
+durable, the files are removed. Once the removals are durable, the list is cleared. So a kill leaves no row
+without its file and no file without its row. Files that are still listed at the next start are removed then.
 
 `forget_unwanted`: a complete mirror replaces the earlier runs of its source whose selection is at least as
-wide. The assets that they left open (pending or failed) and that it did not plan are no longer wanted. Files
-in the mirror stay. A later run with a wider selection plans the other assets again.
+wide. Assets that those runs left open (pending or failed) and that the complete mirror did not plan are no
+longer wanted. Files in the mirror stay. A later run with a wider selection plans the other assets again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A new ledger that is filled from the files in DEST and then replaces the old one.
 
-It is created next to the old one, without syncs: a kill leaves the old ledger in place. Then it is synced,
-and two renames exchange the ledgers. A kill between the renames leaves the old ledger under its backup name,
-which the next rebuild reads. The old ledger is never deleted.
+The new ledger is created next to the old one, without syncs: a kill leaves the old ledger in place. Then the
+new ledger is synced, and two renames exchange the ledgers. A kill between the renames leaves the old ledger
+under its backup name, which the next rebuild reads. The old ledger is never deleted.
 
-Everything in it belongs to a complete run of kind `rebuild`. If the source and selection of the last mirror
-can be read from the old ledger, that mirror is added as interrupted, and its walk starts again.
+Everything in the new ledger belongs to a complete run of kind `rebuild`. If the source and selection of the
+last mirror can be read from the old ledger, that mirror is added as interrupted, and its walk starts again.
 
 A damaged ledger is never trusted: its record of a file only counts if the file has the recorded SHA-256. Its
 rows are copied table by table, from the front up to the first unreadable row, then from the back. So one

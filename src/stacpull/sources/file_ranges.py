@@ -4,9 +4,9 @@
                        200, same version                  its body from the offset on
                        anything else                      ChangedFileError
 
-A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size.
-No `If-Range` is sent, because some servers ignore it, and S3 answers 412 to what replaces it there. The
-response to a request without it has the ETag and the date that a 200 would have, and they are compared
+A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size. No
+`If-Range` is sent: some servers ignore it, and S3 would get another condition instead, which it answers with
+412. Without `If-Range`, a response has the ETag and the date that a 200 would have, and these are compared
 (`net.versions`).
 """
 

@@ -6,8 +6,8 @@
                                                         read by itself (`item_reader`)
 
 A search proves only what it returns. An item that it does not return may be gone, or the service may return
-fewer items than requested, or ignore the ids. So each missing item is requested at its own URL, and searches
-end once one returned nothing that was requested.
+fewer items than requested, or ignore the ids. So each missing item is requested at its own URL, and no more
+searches are sent once a search returned none of the requested items.
 """
 
 from __future__ import annotations

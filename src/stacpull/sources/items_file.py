@@ -1,22 +1,22 @@
 """Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
-A document that was saved by itself is a copy: relative hrefs of its items refer to their `self` links, and
-only without these to the file. (For a tree that was moved as a whole it is the opposite.)
+A document that was saved by itself is a copy: relative hrefs of an item refer to its `self` link, or to the
+file if the item has none. (For a tree that was moved as a whole, the opposite holds.)
 
 A GeoJSON document is kept in memory. Its items are returned in pages, so that the first transfers do not wait
 for the last item. A walk resumes at the next item if the document has the same size, and the same ETag or
 else date. Otherwise it is read from its start; known items are already planned.
 
 If a local file is a saved page of an API, its next page is not followed: the file is the source. If the
-document is on a server, its next page is followed like those of an API. It is then read again for each walk,
-because its links may have expired.
+document is on a server, its next page is followed like those of an API. Such a document is read again for
+each walk, because its links may have expired.
 
 NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line if
 the file is of the same version (`file_ranges`). A server without ranges sends the whole body, which is
 skipped up to the offset. A changed file is read from its start; known items are already planned. Gzip is
-recognised by its first bytes (RFC 1952, 2.3.1). A later run reads it from its start, because the offsets are
-those of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may contain an
-ItemCollection or a list of items.
+recognised by its first bytes (RFC 1952, 2.3.1). A later run reads a compressed file from its start, because
+the offsets are those of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may
+contain an ItemCollection or a list of items.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ across catalogs. Finished reads at the head of the list are returned.
 
 A position is a path: for each level the number of a link and its href, down to the last finished link
 (`PageRequest.after`). A resumed walk reads the catalogs of that path and nothing before it. If a document has
-changed, the link is searched by its href. If it no longer exists, its document is walked again from the
-start; the ledger knows its items.
+changed, the link is searched by its href. If no link has that href any more, the document is walked again
+from the start; the ledger knows its items.
 
-A link may lead to an API (`live`). Its pages are walked when it is at the head of the list, and nothing is
-read ahead meanwhile. The position is then the link, the collection, and the page of the API
+A link may lead to an API (`live`). The pages of the API are walked when the link is at the head of the list,
+and nothing is read ahead meanwhile. The position is then the link, the collection, and the page of the API
 (`PageRequest.within`).
 
 Memory is bounded: only small documents are read ahead. A larger one is read alone when it is at the head of

@@ -1,9 +1,10 @@
 """An S3 bucket as DEST (`Store`): objects with a common prefix.
 
-Small parts are in memory, and long bodies are uploaded while they arrive (`store.streamed_parts`). Others,
-such as clipped rasters, are files in the work directory of the ledger. An object is published by one PUT, by
-completing a multipart upload, or by a copy within the service. It appears completely or not at all, and is
-durable when the server confirms it. So `sync` does nothing, and a rename of the publisher is a PUT here.
+Small parts are in memory, and long bodies are uploaded while they arrive (`store.streamed_parts`). Other
+parts, such as clipped rasters, are files in the work directory of the ledger. An object is published by one
+PUT, by completing a multipart upload, or by a copy within the service. It appears completely or not at all,
+and is durable when the server confirms it. So `sync` does nothing, and a rename of the publisher is a PUT
+here.
 
     If-None-Match: *            no object of another writer is overwritten
     x-amz-checksum-sha256       the server verifies the received body; the signature also covers the body
@@ -11,9 +12,10 @@ durable when the server confirms it. So `sync` does nothing, and a rename of the
     x-amz-meta-stacpull-part    the identity of the part, by which a start after a kill recognises its object
 
 The response to a PUT may be lost. The PUT is repeated, fails because its object already exists (412), and
-HEAD shows that the object has the same content. A probe finds servers that ignore `If-None-Match`. There, a
-HEAD precedes each PUT, which leaves a moment in which an object of another writer could be overwritten. The
-same is done for every multipart upload and copy, because some servers ignore or refuse the condition there.
+HEAD shows that the object has the same content. A probe finds servers that ignore `If-None-Match`. On such a
+server, a HEAD precedes each PUT, which leaves a moment in which an object of another writer could be
+overwritten. On any server, a HEAD precedes each multipart upload and copy, because some servers ignore or
+refuse the condition for these.
 
 A long asset of the same service is copied by the service (`store.server_copy`). `store.s3_bucket` sends the
 requests.

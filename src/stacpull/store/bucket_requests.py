@@ -7,9 +7,9 @@ event loop for all connections, and any thread may call `send`:
     connection   kept alive; one request at a time, without `Expect: 100-continue`
     reply        status, header fields, and a body of up to 8 MiB
 
-It does not retry. A request is only sent again, over another connection, if the server had closed the idle
-connection. There is no reply if it is malformed, if the connection is lost, or if for a minute the server has
-received and sent nothing. `BucketService.request` repeats such requests.
+`BucketRequests` does not retry. Only if the server had closed the idle connection is a request sent again,
+over another one. A request has no reply if the reply is malformed, if the connection is lost, or if for a
+minute the server has received and sent nothing. `BucketService.request` repeats such requests.
 
 `BotocoreRequests` sends through a proxy, with the HTTP client of botocore.
 

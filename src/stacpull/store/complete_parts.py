@@ -2,7 +2,7 @@
 
 The name has everything that the next start needs to publish the part without a request. So only the file
 itself has to survive a kill: `<row>.<generation>.<size>[;<etag>;<file name>].whole`, with a `~` after the
-size if nothing proved it.
+size if nothing proved the size.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Syncing a group of files to stable storage, and reporting every failure.
 
 One fsync per file takes 1-10 ms on a usual disk, which is days for eight million files. `syncfs` on a
-descriptor of DEST, opened before the first write, syncs a whole group at once. It is only trusted if it
-reports write errors (since Linux 5.8) and the file system is known to implement it, and only used if the
-system permits it (some sandboxes do not). Otherwise each file and directory is synced, in threads. A failed
-sync is never repeated, because the lost pages are gone from the cache and a second sync would report success.
+descriptor of DEST, opened before the first write, syncs a whole group at once. `syncfs` is used only if it
+reports write errors (since Linux 5.8), the file system is known to implement it, and the system permits it
+(some sandboxes do not). Otherwise each file and directory is synced, in threads. A failed sync is never
+repeated, because the lost pages are gone from the cache and a second sync would report success.
 """
 
 from __future__ import annotations

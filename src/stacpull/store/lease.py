@@ -2,7 +2,7 @@
 
 `.stacpull/owner.json` names the work directory of the mirror. During a run the object is rewritten several
 times a minute, provided that it is still the run's own (`If-Match`). The lease is free after the run ends, or
-if it was not renewed for a minute. Its age is measured by the clock of the server.
+if it was not renewed for a minute. The age of a lease is measured by the clock of the server.
 
     no owner                          taken (`If-None-Match`)
     this work directory, same boot    always taken: the lock of the directory excludes other processes

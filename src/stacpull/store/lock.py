@@ -1,7 +1,7 @@
 """The lock of DEST: only one run at a time. It is an advisory lock, released when all its processes end.
 
 The store process and the worker processes of a run also hold it. If the process named in the lock file is
-killed, they end soon. The next run waits for them.
+killed, these processes end soon. The next run waits for them.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@
     a file                  the final key                           store.bucket (`upload_file`)
     another object          the final key                           store.server_copy
 
-Every upload has a note among the parts, `<name>.upload`. It exists from before the upload is created until
-its object is published or removed. So the next start after a kill finds the upload, and continues or aborts
-it.
+Every upload has a note among the parts, `<name>.upload`. The note exists from before the upload is created
+until its object is published or removed. So the next start after a kill finds the upload, and continues or
+aborts it.
 
 Other programs may upload to the same final key. Only an upload whose ID is noted is known to be our own, so
-only that is aborted there. The ID is on the disk before the first piece is sent, so a kill before that leaves
-an upload without pieces, which costs nothing.
+only such an upload is aborted there. The ID is on the disk before the first piece is sent, so a kill before
+that leaves an upload without pieces, which costs nothing.
 
 The service may complete an upload although its response is lost. So an error only counts if the object does
 not exist.

@@ -2,8 +2,8 @@
 
 A part with gaps has a log of the ranges of bytes that were written (`PartLog`). The log is created before the
 first gap, and a range is logged after its bytes were written. If there is a log, it determines the bytes of
-the part, and the size of the file does not. An incomplete record at its end is ignored. A kill loses no
-logged byte. A loss of power may, but then no part is trusted anyway (`engine.recovery`).
+the part, and the size of the file does not. An incomplete record at the end of the log is ignored. A kill
+loses no logged byte. A loss of power may lose some, but then no part is trusted anyway (`engine.recovery`).
 
 This module does not use asyncio, because the store process sweeps these files (`store.parts` writes them).
 """

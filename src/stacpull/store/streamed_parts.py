@@ -2,12 +2,13 @@
 
     body ─▶ piece in memory ─▶ SHA-256 ─▶ UploadPart ─▶ an object among the parts (`store.staged_objects`)
 
-No byte of a body is written to the disk. A multipart upload is invisible until it is completed. Its object is
-one of the mirror's parts: the publisher has the service copy it to its final key (`store.server_copy`), with
-its digest, and removes it. So content that fails a check never gets a final key.
+No byte of a body is written to the disk. A multipart upload is invisible until it is completed. The completed
+object is one of the mirror's parts: the publisher has the service copy this part to its final key
+(`store.server_copy`), with the digest, and then removes the part. So content that fails a check never gets a
+final key.
 
-Where short bodies may be sent to the store process (`in_memory`), it gets a body of one piece, and stores it
-with one PUT to its final key.
+If bodies may be sent to the store process (`in_memory`), a body of one piece goes there, and the store
+process stores the body with one PUT to its final key.
 
 After a kill, an upload continues after the last piece without a gap before it. The service verified these
 pieces when it stored them, but the state of the hashers is lost, so the complete object is read once. Within
@@ -20,8 +21,8 @@ no room, transfers and their servers wait. In addition, up to four interrupted t
 connection.
 
 An upload has at most 10,000 pieces, and pieces here are at most 16 MiB. Files of more than 156 GiB are
-therefore written to the work directory first. A file of unknown length fails when it exceeds that, and so
-does any file that is longer than an object of S3 can be.
+therefore written to the work directory first. A file of unknown length fails when it exceeds this size, and
+so does any file that is longer than an object of S3 can be.
 """
 
 from __future__ import annotations

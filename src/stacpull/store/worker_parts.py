@@ -6,13 +6,13 @@
 
 It is never certain that such a worker has ended: the connection may be lost while it still writes. So a lost
 worker is locked out: the files in its directory are moved to the parts, and the directory is removed. After
-that it can no longer open or rename its files. (Another worker may continue a file that it still has open:
-both write the same bytes of the same object at the same offsets.)
+that, the worker can no longer open or rename its files. (Another worker may continue a file that it still has
+open: both write the same bytes of the same object at the same offsets.)
 
-Its complete parts are always durable, because it syncs each one before it renames it. So are objects in a
-bucket (`store.staged_objects`). Its unfinished parts may have lost bytes in the middle if its machine lost
-power. They are only kept if the worker has marked them as synced, or if it runs on this machine (`here`),
-where `engine.recovery` decides which parts to trust.
+Its complete parts are always durable, because the worker syncs each part before renaming it. So are objects
+in a bucket (`store.staged_objects`). If the worker's machine lost power, unfinished parts may have lost bytes
+in the middle. Unfinished parts are only kept if the worker has marked them as synced, or if it runs on this
+machine (`here`), where `engine.recovery` decides which parts to trust.
 """
 
 from __future__ import annotations

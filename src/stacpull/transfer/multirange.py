@@ -13,8 +13,9 @@ connections, `Claims` which bytes each one receives.
   waiting to be written (`BufferBudget`).
 - A connection that fails ends, and any other may request its missing bytes. The attempt fails only if bytes
   are missing when the last connection ends. The received bytes stay in the part.
-- Only the last connection ever waits for a permit of the host's gate. The others end if none is free, and
-  return theirs after each piece. So files share a host, and no connection waits while it has a permit.
+- Only the last connection ever waits for a permit of the host's gate. The others end if no permit is free,
+  and return their permit after each piece. So files share a host, and no connection waits while it has a
+  permit.
 - If a response is not the requested range of the same object, no more ranges are requested. If another
   connection is left, it receives the rest; if not, the part cannot be resumed.
 """

@@ -1,11 +1,11 @@
 """The interface between transfers and part files.
 
 A part belongs to one asset row in one generation: a refresh of an asset makes a new generation, so bytes of
-an old version are never continued with those of a new one. It states the hash of its URL (`ResumePoint`),
-because the href of an asset may change within a generation. It is unfinished until `PartWriter.finish`.
-Before that, a reader of the mirror never sees it.
+an old version are never continued with those of a new one. A part states the hash of its URL (`ResumePoint`),
+because the href of an asset may change within a generation. A part is unfinished until `PartWriter.finish`.
+Until then, a reader of the mirror never sees it.
 
-`store.parts.FileParts` implements it on disk, `store.streamed_parts.StreamedParts` for a bucket.
+`store.parts.FileParts` implements the interface on disk, `store.streamed_parts.StreamedParts` for a bucket.
 """
 
 from __future__ import annotations

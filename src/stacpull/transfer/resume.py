@@ -2,8 +2,8 @@
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
 `If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
-the response states is also compared with that of the part (`net.versions`). A 206 of another version must not
-be appended, nor one without a validator.
+the response states is also compared with that of the part (`net.versions`). A 206 of another version, or one
+without a validator, must not be appended.
 
     200  the object changed, or ranges are not served here    use this body, from the start
     206  begins at the end of the part, same object           append
