@@ -88,7 +88,7 @@ def test_of_buckets_that_items_state_few_are_kept() -> None:
 
     text, regions = asyncio.run(course())
     assert "the requester pays for s3://b" in text
-    assert " and others: --request-payer agrees to that." in text
+    assert " and others: --request-payer agrees to pay." in text
     assert len(text) < 4096
     assert len(regions) < MANY / 2
     assert regions[f"s3://b{MANY - 1}"] == f"eu-west-{MANY - 1}"

@@ -110,7 +110,8 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
         if failure.status == _NOT_FOUND and is_in_object_store(url):
             return  # without permission the response is 403, whether the object exists or not
-        raise SourceError(f"It is unknown whether they are accepted: {failure.message}") from error
+        text = f"It is unknown whether the credentials are accepted: {failure.message}"
+        raise SourceError(text) from error
     if page:
         host = host_of(response.url)
         raise CredentialsError(f"The credentials are not accepted: {host} answered with a page to log in at.")
@@ -120,7 +121,7 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
 
 def _sent_away(url: str, host: str) -> str:
     return (
-        f"It is unknown whether they are accepted: {host_of(url)} redirects to {host}, "
+        f"It is unknown whether the credentials are accepted: {host_of(url)} redirects to {host}, "
         "for which the profile has no login: give another --url."
     )
 

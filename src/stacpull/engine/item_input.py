@@ -252,7 +252,7 @@ def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
     while chunk != b"":
         if is_stopped():
             raise InterruptedRunError(
-                "Standard input had not ended yet: nothing of it is kept, give it again."
+                "Standard input had not ended yet: nothing was kept. Give the items again."
             )
         try:
             if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:

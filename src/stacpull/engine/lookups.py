@@ -152,8 +152,8 @@ class Lookups:
         notes = []
         if self._unverifiable:
             notes.append(
-                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: they are of an "
-                "unknown kind, or of a length that is not that of their kind."
+                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
+                "unknown, or their length is wrong for their kind."
             )
         if self._undescribed:
             name, why = next(iter(self._undescribed.items()))
@@ -167,9 +167,7 @@ class Lookups:
         if self._paid and not self._request_payer:
             buckets = ", ".join(sorted(self._paid)[:_MOST_NAMED])
             buckets += " and others" if len(self._paid) > _MOST_NAMED else ""
-            notes.append(
-                f"Items state that the requester pays for {buckets}: --request-payer agrees to that."
-            )
+            notes.append(f"Items state that the requester pays for {buckets}: --request-payer agrees to pay.")
         return notes
 
     async def collection(self, name: str) -> Json | StacpullError:

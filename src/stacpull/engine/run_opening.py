@@ -103,7 +103,7 @@ async def continue_run(
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):
         raise CredentialsError(
-            f"The run was started with {' and '.join(missing)}: give it again to continue."
+            f"The run was started with {' and '.join(missing)}: to continue, give the same again."
         )
     run = await on_ledger(workspace, lambda: begin(options.kept))
     options = options.of_run({**spec.fixed, **run.kept})

@@ -43,7 +43,7 @@ _SENTENCES = {
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
-    sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that first.",
+    sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that program first.",
 }
 _COPY_SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space."

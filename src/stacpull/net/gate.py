@@ -498,7 +498,7 @@ class Gates:
             self._waited_for[host] = None
             self._events.warn(
                 f"{host} is overloaded or wants fewer requests. The next request is in {seconds:.0f} s. "
-                "Its assets fail if it keeps doing so for a long time."
+                "If this lasts for a long time, the assets of this host fail."
             )
 
 

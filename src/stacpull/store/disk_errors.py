@@ -21,7 +21,7 @@ _SENTENCES = {
     errno.EIO: "The disk of {dest} reports an error: check it, then {again}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
-    errno.ENOENT: "{dest} cannot be written: no file can be created there, or it, or a part, was removed.",
+    errno.ENOENT: "{dest} cannot be written: no file can be created there, or DEST or a part was removed.",
     errno.ESTALE: "{dest} was removed while it was being written.",
 }
 

@@ -111,7 +111,7 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
         if _locked(fd, kind, _END_ATTEMPTS):
             return
         raise DestinationError(
-            f"Process {holder} started a mirror on {dest} and is gone, but another process still uses it: "
+            f"Process {holder} started a mirror on {dest} and is gone, but another process still uses DEST: "
             "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
             "container. Wait for it or end it, then resume."
         )
