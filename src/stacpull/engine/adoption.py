@@ -13,11 +13,11 @@ published like any other part.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from stacpull.caches import Recent
 from stacpull.digests import new_hasher
 from stacpull.engine.shared_downloads import linked_part
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
@@ -36,7 +36,6 @@ from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.urls import filename_of
 
 _OK = frozenset({200})
-_LISTINGS = 4096
 _READ = 1 << 20
 
 
@@ -89,7 +88,7 @@ class AdoptingFetcher:
         self._client = client
         self._destination = destination
         self._checksum = checksum
-        self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._listed = Recent[str, frozenset[str]]()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         """Adopt the existing file, or fetch the asset.
@@ -156,8 +155,6 @@ class AdoptingFetcher:
             with suppress(OSError):
                 names = self._destination.names(directory)
             found = self._listed[directory] = frozenset(names)
-            if len(self._listed) > _LISTINGS:
-                self._listed.popitem(last=False)
         return found
 
     def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:

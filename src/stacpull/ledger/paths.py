@@ -9,14 +9,13 @@ name, the new asset fails.
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
-from stacpull.caches import cached_if_short
+from stacpull.caches import Recent, cached_if_short
 from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import exists, insert_rows, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
@@ -24,7 +23,6 @@ from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash, with_salted_hash
 
-_CACHE = 4096
 _SPELLINGS = 8
 _OF_ITEM = (1 << 47) - 1
 """The bits of a directory's hash that are stored in `items`: 6 bytes."""
@@ -193,7 +191,7 @@ class Directories:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._cache: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._cache = Recent[str, tuple[int, str]]()
         self._new_items: dict[int, str] = {}
         """Directories of the last new items, whose rows may not be inserted yet."""
 
@@ -242,7 +240,7 @@ class Directories:
         for index, row, path in self._rows(list(unknown)):
             taken.add(index)
             if path == unknown[index]:
-                self._keep(path, (row, path))
+                self._cache[path] = (row, path)
         free = self._free({index: path for index, path in unknown.items() if index not in taken}, files)
         if not free:
             return
@@ -250,7 +248,7 @@ class Directories:
         rows = [(row, *one) for row, one in enumerate(free.items(), last + 1)]
         self._db.executemany("INSERT INTO directories VALUES (?, ?, ?)", rows)
         for row, _, path in rows:
-            self._keep(path, (row, path))
+            self._cache[path] = (row, path)
 
     def _rows(self, hashes: Sequence[int]) -> list[tuple[int, int, str]]:
         """Return hash, id and path of the directories with these hashes."""
@@ -279,11 +277,6 @@ class Directories:
         found.update(rows_with(self._db, _OWN, [index & _OF_ITEM for index in hashes]))
         return found
 
-    def _keep(self, path: str, found: tuple[int, str]) -> None:
-        self._cache[path] = found
-        if len(self._cache) > _CACHE:
-            self._cache.popitem(last=False)
-
     def of_asset(self, path: str, own: str | None) -> tuple[int, str]:
         """Return (ID, path on disk) of an asset's directory; `own` is the directory of its item's JSON."""
         return (OWN_DIRECTORY, path) if path == own else self.get(path)
@@ -298,7 +291,7 @@ class Directories:
                 file = self._file_above(wanted) or wanted
                 wanted = _apart(file) + wanted[len(file) :]
         if wanted != path:
-            self._keep(path, found)
+            self._cache[path] = found
         return found
 
     def keeps(self, path: str) -> bool:
