@@ -347,7 +347,7 @@ async def plan(
         CredentialsError, SourceError: As for `mirror`.
         DestinationError: `out` cannot be written.
     """
-    from stacpull.engine.estimate import Estimate  # noqa: PLC0415 -- for `plan` only
+    from stacpull.engine.estimate import estimate  # noqa: PLC0415 -- for `plan` only
     from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- as above
     from stacpull.planning.url_lists import URL_FORMATS  # noqa: PLC0415 -- as above
 
@@ -364,15 +364,11 @@ async def plan(
         async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
             opened = await open_source(address.url, network.reader)
             await validate(opened, selection, layout)
-
-            def estimate(listed: UrlList | None = None) -> Estimate:
-                return Estimate(opened, network, selection, options, on_event=listener, urls=listed)
-
+            report = partial(estimate, opened, network, selection, options, dest_address, on_event=listener)
             if urls is None or out is None:
-                return await estimate().report(dest_address)
+                return await report()
             async with text_output(out, private=with_credentials) as stream:
-                listed = UrlList(urls, stream, network, with_credentials=with_credentials)
-                return await estimate(listed).report(dest_address)
+                return await report(urls=UrlList(urls, stream, network, with_credentials=with_credentials))
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:

@@ -98,7 +98,33 @@ class _Counts(msgspec.Struct):
                 counter[key] = round(count * factor)
 
 
-class Estimate:
+async def estimate(
+    source: Source,
+    network: Network,
+    selection: Selection,
+    options: Options,
+    dest: DestAddress | None,
+    *,
+    on_event: Listener,
+    urls: UrlList | None = None,
+) -> PlanReport:
+    """Walk and count, and estimate the rest.
+
+    Args:
+        source: SOURCE.
+        network: The network of the plan.
+        selection: As for `mirror`.
+        options: As for `mirror`.
+        dest: A mirror whose assets count as done; None for none.
+        on_event: As for `mirror`.
+        urls: Lists the URLs of the assets to fetch; None lists none.
+    """
+    async with in_thread(_opened(None if dest is None else dest.work)) as records:
+        plan = _Estimate(source, network, selection, options, records, on_event=on_event, urls=urls)
+        return await plan.report(dest)
+
+
+class _Estimate:
     """The sink of one `plan`: counts what the walk selects."""
 
     def __init__(
@@ -107,9 +133,10 @@ class Estimate:
         network: Network,
         selection: Selection,
         options: Options,
+        records: _Records,
         *,
         on_event: Listener,
-        urls: UrlList | None = None,
+        urls: UrlList | None,
     ) -> None:
         self._source = source
         self._network = network
@@ -125,8 +152,7 @@ class Estimate:
         self._unread_links = 0
         self._done_behind_links: Counter[str] = Counter()
         """The assets of source items that were not read and that DEST has, by key."""
-        self._records: _Records
-        """The planned and mirrored items, during `report`."""
+        self._records = records
         self.items_seen = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -143,10 +169,6 @@ class Estimate:
 
     async def report(self, dest: DestAddress | None) -> PlanReport:
         """Walk, count, and estimate."""
-        async with in_thread(_opened(None if dest is None else dest.work)) as self._records:
-            return await self._report(dest)
-
-    async def _report(self, dest: DestAddress | None) -> PlanReport:
         started, before = self._clock.monotonic(), self._network.counters.requests
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))

@@ -106,13 +106,12 @@ class FileParts:
     ) -> FilePart:
         path = self._path(row, generation)
         sink = await _opened(partial(_create, path, validator, total, origin), self._directory)
-        sink.durable = self._durable
-        return FilePart(sink, self._known, (row, generation), resumable=validator.resumable)
+        is_kept = validator.resumable
+        return FilePart(sink, self._known, (row, generation), resumable=is_kept, durable=self._durable)
 
     async def resume(self, row: int, generation: int) -> FilePart:
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
-        sink.durable = self._durable
-        return FilePart(sink, self._known, (row, generation), resumable=True)
+        return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
 
     async def look_again(self) -> None:
         """Read the directory again, to find parts of other processes."""
@@ -128,7 +127,7 @@ class FileParts:
 class FilePart:
     """One part, open for writing (`transfer.part_writer.PartWriter`)."""
 
-    def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool) -> None:
+    def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool, durable: bool) -> None:
         self.have = sink.have
         self._sink = sink
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
@@ -137,6 +136,7 @@ class FilePart:
         self._known = known
         self._pair = pair
         self._resumable = resumable
+        self._durable = durable
         self._hashers: Mapping[str, Hasher] = {}
 
     @property
@@ -179,7 +179,8 @@ class FilePart:
         await self.caught_up()
         row, generation = self._pair
         name = complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
-        await _off_loop(self._sink.path.parent, self._sink.finish, self._sink.path.with_name(name))
+        whole = self._sink.path.with_name(name)
+        await _off_loop(self._sink.path.parent, self._sink.finish, whole, durable=self._durable)
         self._known.discard(self._pair)
         return name
 
@@ -207,8 +208,6 @@ class _Sink(io.FileIO):
         self._hashers: tuple[Hasher, ...] = ()
         self.hashed = 0
         self._log = log
-        self.durable = False
-        """True to sync it before it gets the name of a complete part."""
         self.path = path
         super().__init__(path, mode, opener=open_regular)
         size = os.fstat(self.fileno()).st_size
@@ -285,10 +284,15 @@ class _Sink(io.FileIO):
             if self._log is not None:
                 self._log.close()
 
-    def finish(self, whole: Path | None) -> None:
-        """Close the file, give it its final name or remove it, then remove its description and log."""
+    def finish(self, whole: Path | None, *, durable: bool = False) -> None:
+        """Close the file, give it its final name or remove it, then remove its description and log.
+
+        Args:
+            whole: Its final name; None to remove it.
+            durable: True to sync it first.
+        """
         try:
-            if self.durable and whole is not None:
+            if durable:
                 with self._lock:
                     os.fsync(self.fileno())
         finally:

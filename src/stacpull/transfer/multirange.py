@@ -108,6 +108,7 @@ class MultiRangeDownload:
         self._pending: list[Piece] = []
         self._held = 0
         self._filled, self._written = asyncio.Event(), asyncio.Event()
+        self._group = asyncio.TaskGroup()
 
     async def run(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
         """Receive all missing bytes: the first gap from `response`, whose body is `chunks`.
@@ -122,9 +123,8 @@ class MultiRangeDownload:
         self._budget.enter()
         try:
             with ungrouped():
-                async with asyncio.TaskGroup() as group:
-                    self._group = group
-                    group.create_task(self._write())
+                async with self._group:
+                    self._group.create_task(self._write())
                     await self._connection(self._count.opened(), (response, chunks))
         finally:
             self._budget.leave()
