@@ -185,6 +185,22 @@ def test_assets_unsupported_by_a_format_are_reported_with_exit_1(host: AssetHost
     assert "because the name depends on the redirects of the URL ({filename} in --layout)." in late.stderr
 
 
+def test_only_entries_of_the_list_are_counted(host: AssetHost, tmp_path: Path) -> None:
+    document = item(host.url)
+    document["assets"] = {
+        "bucket": {"href": "s3://bucket/key?X-Amz-Signature=0123456789abcdef0123456789abcdef"},
+        "signed": {"href": f"{host.url}/assets/a?X-Amz-Signature=0123456789abcdef0123456789abcdef"},
+    }
+    host.contents["/items.json?key=the-key-of-the-user"] = json.dumps(document).encode()
+    source = f"{host.url}/items.json?key=the-key-of-the-user"
+    header = ("--header", "X-Token: the-token-of-the-user")
+    late = run("plan", source, "--urls", "aria2", PRIVATE, *header, "--layout", "{collection}/{filename}")
+    assert late.returncode == 1
+    assert "Assets that are not in the list: 1" in late.stderr
+    assert "URLs that lack their signature" not in late.stderr
+    assert "URLs that need the header" not in late.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -79,38 +79,37 @@ class UrlList:
     def _entries(self, assets: Sequence[tuple[PlannedItem, Asset]]) -> Iterator[str]:
         for item, asset in assets:
             try:
-                yield self._format.entry(self._planned_url(item, asset))
+                prepared = self._prepared(asset.href)
+                url = prepared.url if self._with_credentials else self._network.secrets.cut(asset.href)
+                yield self._format.entry(_planned_url(item, asset, url))
             except RefusedEntry as refused:
                 self.refused[str(refused)] += 1
-            else:
-                self.written += 1
+                continue
+            self.written += 1
+            self._cut += url != prepared.url
+            if prepared.headers:
+                self._with_headers[" and ".join(sorted(prepared.headers))] += 1
 
-    def _planned_url(self, item: PlannedItem, asset: Asset) -> PlannedUrl:
-        path = None if asset.name is None else path_in_dest(asset.directory, asset.name)
-        return PlannedUrl(
-            item.id.collection,
-            item.id.item,
-            asset.key,
-            wire_url(self._url(asset.href)),
-            path,
-            asset.size,
-            asset.checksum,
-            asset.media_type,
-        )
-
-    def _url(self, href: str) -> str:
+    def _prepared(self, href: str) -> Request:
         client = self._network.client
         try:
-            prepared = client.prepare(Request(href), client.route(href))
+            return client.prepare(Request(href), client.route(href))
         except TransferError as error:
             raise RefusedEntry("the URL cannot be fetched") from error
-        if prepared.headers:
-            self._with_headers[" and ".join(sorted(prepared.headers))] += 1
-        if self._with_credentials:
-            return prepared.url
-        cut = self._network.secrets.cut(href)
-        self._cut += cut != prepared.url
-        return cut
+
+
+def _planned_url(item: PlannedItem, asset: Asset, url: str) -> PlannedUrl:
+    path = None if asset.name is None else path_in_dest(asset.directory, asset.name)
+    return PlannedUrl(
+        item.id.collection,
+        item.id.item,
+        asset.key,
+        wire_url(url),
+        path,
+        asset.size,
+        asset.checksum,
+        asset.media_type,
+    )
 
 
 @asynccontextmanager
