@@ -20,6 +20,7 @@ import rasterio
 from tests.outputs.conftest import item
 
 import stacpull
+from stacpull.cli.main import execute
 
 PYTHON = os.environ.get("STACPULL_TORCHGEO_PYTHON")
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
@@ -87,6 +88,14 @@ def test_version_1_has_a_folder_per_patch_and_a_list_per_split(dest: Path, tmp_p
     band = next(dest.rglob("B02.tif"))
     assert (folder / f"{PATCHES[0]}_B02.tif").stat().st_nlink > 1
     assert band.stat().st_nlink > 1
+
+
+@pytest.mark.parametrize("form", ["torchgeo-v1", "torchgeo-v2"])
+def test_the_summary_counts_samples(
+    form: str, dest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["export", str(dest), str(tmp_path / "out"), "-f", form]) == 0
+    assert "out: 3 samples in " in capsys.readouterr().out
 
 
 def test_version_2_has_metadata(dest: Path, tmp_path: Path) -> None:

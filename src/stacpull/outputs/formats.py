@@ -52,6 +52,7 @@ FORMATS: Final[Mapping[str, Format]] = {
         "the tree of TorchGeo's BigEarthNetV2",
         needs_pyarrow=True,
         needs_directory=True,
+        counted="sample",
     ),
     "kerchunk": Format(
         "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", counted="raster"
