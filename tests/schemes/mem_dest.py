@@ -92,3 +92,6 @@ class MemBucket(BufferedParts, MemoryStore):
 
     def can_copy(self, source: CopySource, size: int) -> bool:
         return False
+
+    def copy_source(self, path: str, **_: object) -> None:
+        """Nothing is copied."""

@@ -19,6 +19,7 @@ from tests.acceptance.command import Running, environment, run, wait_until
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
 from tests.servers.buckets import Bucket, Keys, intercept, refusal, s3_options
+from tests.servers.long_files import long_files
 from tests.servers.mirroring import OPTIONS
 from tests.servers.stac_api import StacApi
 
@@ -37,6 +38,7 @@ from stacpull.store.bucket_requests import COPY, ObjectReply, ObjectRequest
 from stacpull.store.buffered_parts import PendingCopy, new_identity
 from stacpull.store.multipart import UploadNote
 from stacpull.store.staged_objects import StagedObject, upload_name
+from stacpull.store.staging import StagedParts
 from stacpull.store.store_choice import remember_bucket
 
 LONG = np.random.default_rng(1).bytes(3_000_000)
@@ -496,6 +498,65 @@ def test_only_objects_of_the_scheme_of_dest_are_copied(
     assert can_copy is not None
     source = CopySource(f"{scheme}://bucket/long.bin", '"0123"')
     assert asyncio.run(can_copy(source, 1)) is is_requested
+
+
+@pytest.mark.parametrize(
+    ("data", "more"),
+    [(LONG, {}), (VERY_LONG, {}), (VERY_LONG, {"checksum": "none"})],
+    ids=["in memory", "uploaded", "without checksums"],
+)
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_a_long_href_of_many_items_is_fetched_once_and_copied_from_the_first_object(
+    location: BucketLocation,
+    s3: Any,
+    stac: StacApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: bytes,
+    more: dict[str, Any],
+) -> None:
+    copy_source, new_part = BucketStore.copy_source, StagedParts.new_part
+    on_disk: list[str] = []
+
+    def later(self: BucketStore, path: str, **known: Any) -> CopySource | None:
+        wait_until(lambda: self.bucket.head(path) is not None, 20)
+        return copy_source(self, path, **known)
+
+    def noted(self: StagedParts, name: str) -> Any:
+        on_disk.append(name)
+        return new_part(self, name)
+
+    monkeypatch.setattr(BucketStore, "copy_source", later)
+    monkeypatch.setattr(StagedParts, "new_part", noted)
+    with long_files() as files:
+        href = files.put("long", data)
+        for item in "abcd":
+            stac.put(item, {"long": href})
+        report = mirror(stac, tmp_path, location, **more)
+    assert (report.exit_code, report.assets_done) == (0, 4)
+    assert len(data) <= report.bytes_fetched < 2 * len(data)
+    assert on_disk == []
+    there = objects(s3, location)
+    assert {sha256(there[f"{item}/long"]) for item in "abcd"} == {sha256(data)}
+    assert asyncio.run(stacpull.verify(tmp_path)).exit_code == 0
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_only_the_object_of_a_part_is_copied_for_another_item(store: BucketStore, s3: Any) -> None:
+    identity = store.write_part("1.0.whole", LONG)
+    assert store.place("1.0.whole", "c", "long", replace=False) is None
+    found = store.bucket.head("c/long")
+    assert found is not None
+    source = CopySource(store.location.url_of("a/mirror/c/long"), found.etag)
+    one = {"size": len(LONG), "identity": identity, "digest": sha256(LONG)}
+    assert store.copy_source("c/long", **one) == source
+    assert store.copy_source("c/long", **(one | {"identity": None})) == source
+    assert store.copy_source("c/long", **(one | {"digest": None})) == source
+    assert store.copy_source("c/long", **(one | {"size": 1})) is None
+    assert store.copy_source("c/long", **(one | {"identity": 1, "digest": sha256(b"other")})) is None
+    assert store.copy_source("c/other", **one) is None
+    s3.put_object(Bucket=store.location.bucket, Key="a/mirror/c/long", Body=LONG)
+    assert store.copy_source("c/long", **(one | {"identity": 0, "digest": None})) is None
 
 
 @pytest.mark.parametrize("is_removed", [True, False])

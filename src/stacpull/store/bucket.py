@@ -35,6 +35,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from stacpull.digests import recorded
 from stacpull.errors import CredentialsError, DestinationError, ObjectChangedError, StacpullError
 from stacpull.models import BucketLocation, CopySource, Failure, FailureKind, path_in_dest
 from stacpull.net.status import moment_of
@@ -572,6 +573,18 @@ class BucketStore(BufferedParts, BucketFiles):
             return False
         is_encrypted = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         return (found.etag, found.size) == (source.etag, size) and not is_encrypted
+
+    def copy_source(
+        self, path: str, *, size: int, identity: int | None, digest: bytes | None
+    ) -> CopySource | None:
+        """Return the object of a part as a source to copy; None if it is not there, or not proven."""
+        found = self.bucket.head(path) if self._may_write else None
+        if found is None or found.size != size:
+            return None
+        has_digest = digest is not None and found.digests.get(recorded(digest).algorithm) == digest
+        if not has_digest and (not identity or found.identity != identity):
+            return None
+        return CopySource(self.location.url_of(self.bucket.key(path)), found.etag)
 
     # --- parts that are objects --------------------------------------------------------------------------
 

@@ -461,6 +461,25 @@ class RemoteStore(Store, Protocol):
         """Return True if the service of this store can copy an object of that size."""
         ...
 
+    def copy_source(
+        self, path: str, *, size: int, identity: int | None, digest: bytes | None
+    ) -> CopySource | None:
+        """Return the object of a published part as a source to copy.
+
+        Args:
+            path: Its path in DEST.
+            size: In bytes.
+            identity: Of the part, if it is known.
+            digest: The recorded digest, if it is known. It or the identity proves that it is the object.
+
+        Returns:
+            None if it is not there, or not proven, or the service copies nothing.
+
+        Raises:
+            CredentialsError, DestinationError: As any request.
+        """
+        ...
+
     def streamed_parts(
         self, files: FileParts, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
