@@ -451,7 +451,7 @@ def duration(raw: object) -> float:
         )
     else:
         total = finite_number(raw)
-    if total is None or total < 0:
+    if total is None or not 0 <= total < math.inf:
         raise _wrong("a time like 3h50m or 90m, or a number of seconds (0: no limit)", raw)
     return total
 
@@ -459,7 +459,7 @@ def duration(raw: object) -> float:
 def byte_count(raw: object) -> int:
     """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
     number = _bytes(raw)
-    if number is None or number < 1:
+    if number is None or not 1 <= number < LARGEST:
         raise _wrong("a number of bytes, like 500M or 2G", raw)
     return int(number)
 
@@ -499,7 +499,7 @@ def _bytes(raw: object) -> float | None:
     if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
         factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
     number = finite_number(plain)
-    return None if number is None else number * factor
+    return None if number is None else finite_number(number * factor)
 
 
 def _integer(raw: object) -> int | None:
