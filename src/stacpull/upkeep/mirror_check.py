@@ -197,7 +197,8 @@ class Inspection:
         for expected, state in unit:
             self.findings.files += 1
             self.findings.bytes += state.size or 0
-            self.findings.without_digest += expected.checked and state.digest is None
+            by_size = state.size is not None and state.digest is None
+            self.findings.without_digest += expected.checked and by_size
             fault = judge(expected, state)
             if fault is not None:
                 self._damage(expected.path, fault, expected)
