@@ -561,19 +561,32 @@ MODULE_NAMES_USED_TWICE = frozenset[str]()
 """Names of modules that stand for several things. Take out what is renamed; add nothing."""
 
 
+TYPE_NAME = re.compile(r"_*[A-Z]\w*[a-z]\w*")
+"""The name of a type, and not of a constant."""
+
+
 def names_used_twice(source: Path) -> tuple[set[str], ...]:
-    """Return the names that several classes of `source` have, and those of several modules or packages."""
-    classes, modules = Counter[str](), Counter[str]()
+    """Return the names that several types of `source` have, and those of several modules or packages."""
+    types, modules = Counter[str](), Counter[str]()
     for path in source.rglob("*.py"):
-        nodes = nodes_of(tree_of(path))
-        classes.update(node.name for node in nodes if isinstance(node, ast.ClassDef))
+        types.update(name.lstrip("_") for name in types_of(tree_of(path)))
         modules[path.parent.name if path.stem == "__init__" else path.stem] += 1
-    return tuple({name for name, times in counts.items() if times > 1} for counts in (classes, modules))
+    return tuple({name for name, times in counts.items() if times > 1} for counts in (types, modules))
 
 
-def test_class_and_module_names_are_unique() -> None:
-    classes, modules = names_used_twice(SOURCE)
-    assert classes == set()
+def types_of(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of the classes, private ones too, and of the aliases of types."""
+    for node in nodes_of(tree):
+        match node:
+            case ast.ClassDef(name=name):
+                yield name
+            case ast.Assign(targets=[ast.Name(id=name)]) if TYPE_NAME.fullmatch(name):
+                yield name
+
+
+def test_type_and_module_names_are_unique() -> None:
+    types, modules = names_used_twice(SOURCE)
+    assert types == set()
     assert modules == MODULE_NAMES_USED_TWICE
 
 
@@ -582,12 +595,13 @@ def test_names_used_twice_are_found(tmp_path: Path) -> None:
         tmp_path,
         {
             "a/__init__.py": "",
-            "a/one.py": "class Same: ...\nclass Own: ...",
+            "a/one.py": "class Same: ...\nclass _Private: ...\nAlias = dict[str, int]\nLONG = 1",
             "b/one.py": "def f():\n    class Same: ...",
+            "b/two.py": "class Own: ...\nclass Private: ...\n_Alias = int | str\nLONG = own = 2",
             "b/a.py": "",
         },
     )
-    assert names_used_twice(tmp_path) == ({"Same"}, {"one", "a"})
+    assert names_used_twice(tmp_path) == ({"Alias", "Private", "Same"}, {"one", "a"})
 
 
 REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")

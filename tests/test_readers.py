@@ -45,7 +45,7 @@ AUTO_OR_WHOLE = arguments.whole(1, auto=True)
         (arguments.token, " 0123456789abcdef ", Secret("0123456789abcdef")),
     ],
 )
-def test_valid_texts_are_read(reader: arguments.Reader, raw: object, value: object) -> None:
+def test_valid_texts_are_read(reader: arguments.ReadArgument, raw: object, value: object) -> None:
     assert reader(raw) == value
 
 
@@ -91,7 +91,7 @@ def test_valid_texts_are_read(reader: arguments.Reader, raw: object, value: obje
         (arguments.token, "x" * 15, "must have at least 16 characters"),
     ],
 )
-def test_invalid_texts_are_refused(reader: arguments.Reader, raw: object, complaint: str) -> None:
+def test_invalid_texts_are_refused(reader: arguments.ReadArgument, raw: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         reader(raw)
 

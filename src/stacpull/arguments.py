@@ -47,7 +47,7 @@ from stacpull.urls import is_web
 
 Held = TypeVar("Held")
 
-Reader = Callable[[Any], Any]
+ReadArgument = Callable[[Any], Any]
 
 MOST_AT_ONCE = 4096
 """More simultaneous transfers need more open files than systems allow."""
@@ -66,7 +66,7 @@ _LONGEST_INTEGER = 100
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
 
-Interval = Time | tuple[Time | None, Time | None] | list[Time | None]
+TimeOrInterval = Time | tuple[Time | None, Time | None] | list[Time | None]
 """A time, or a start and an end, of which one may be None (open)."""
 
 
@@ -124,7 +124,7 @@ def declaration(help_: str, **given: Any) -> dict[str, Declaration]:
     return {"option": Declaration(help_, **given)}
 
 
-def option(default: Any, help_: str, *, read: Reader | None = None, **given: Any) -> Any:
+def option(default: Any, help_: str, *, read: ReadArgument | None = None, **given: Any) -> Any:
     """Return a field with its option.
 
     A field that takes values of other types than its own is an `attrs.field` with a `declaration`, because
@@ -167,14 +167,14 @@ def hints(kind: type) -> Mapping[str, Any]:
 
 
 @functools.cache
-def readers(kind: type) -> Mapping[str, Reader]:
+def readers(kind: type) -> Mapping[str, ReadArgument]:
     """Return the reader of each field of a class that is `named`."""
     return {
         field.name: _reader(field.metadata["read"], hints(kind)[field.name]) for field in attrs.fields(kind)
     }
 
 
-def _reader(read: Reader | None, hint: Any) -> Reader:
+def _reader(read: ReadArgument | None, hint: Any) -> ReadArgument:
     """Return `read`, or the reader for values of the type `hint`; it takes None if the type does."""
     kinds = get_args(hint)
     if type(None) in kinds:
@@ -258,7 +258,7 @@ def switch(raw: object) -> bool:
     raise _wrong("true or false", raw)
 
 
-def choice(*allowed: str) -> Reader:
+def choice(*allowed: str) -> ReadArgument:
     """Return a reader that takes one of `allowed`."""
 
     def read(raw: object) -> str:
@@ -398,7 +398,7 @@ _DURATION = re.compile(
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
-def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> Reader:
+def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> ReadArgument:
     """Return a reader of whole numbers from `least` to `most`; with `auto` also of this word, as None."""
     upper = "on" if most == LARGEST else f"to {most}"
     bounds = "" if least == -LARGEST else f" from {least} {upper}"
@@ -587,7 +587,7 @@ def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
     return geometry(value)  # type: ignore[arg-type] # narrowed
 
 
-def interval(value: Interval) -> str:
+def interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = [".." if end is None else _time(end) for end in value] if isinstance(value, tuple | list) else []
     if ends and (len(ends) != 2 or None in ends or ends == ["..", ".."]):  # noqa: PLR2004 - a start and an end

@@ -53,7 +53,7 @@ class S3Document(NamedTuple):
 
 def read_document(data: bytes) -> S3Document:
     """Read a document. There are no entities to expand: it may have no document type declaration."""
-    reader = _Reader()
+    reader = _ElementReader()
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = reader.refuse
@@ -68,7 +68,7 @@ def read_document(data: bytes) -> S3Document:
     return S3Document(reader.root, reader.fields, reader.records, is_whole)
 
 
-class _Reader:
+class _ElementReader:
     """Keeps the few needed elements, and builds no tree."""
 
     def __init__(self) -> None:

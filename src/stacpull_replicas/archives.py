@@ -27,8 +27,8 @@ from stacpull_replicas.hub_catalog import (
     DATASET_ID,
     LABELS_COLLECTION,
     SOURCE_COLLECTION,
-    Document,
     HubCatalog,
+    JsonObject,
 )
 from stacpull_replicas.hub_items import (
     EO_BANDS,
@@ -90,7 +90,7 @@ class Archives:
             return None
         return Blob(_tar_gz(self._archived(collection)))
 
-    def archive_info(self, collection: str) -> Document:
+    def archive_info(self, collection: str) -> JsonObject:
         """Return the hub's description of an archive."""
         archive = self.archive(collection)
         size = archive.size if archive else 0
@@ -104,7 +104,7 @@ class Archives:
             return None
         return Blob(_tar_gz(self._cataloged()))
 
-    def catalog_info(self, dataset: str) -> Document:
+    def catalog_info(self, dataset: str) -> JsonObject:
         """Return the hub's description of a catalog."""
         catalog = self.catalog(dataset)
         one = sum(BAND_BYTES[metres] for metres in BAND_METRES.values()) + _METADATA_BYTES
@@ -168,10 +168,10 @@ class Archives:
             asset["eo:bands"] = [EO_BANDS[band]]
         return Template.of(document | {"properties": source_properties()})
 
-    def _frame(self, collection: str, extension: str) -> Document:
+    def _frame(self, collection: str, extension: str) -> JsonObject:
         """Return an item of the catalog without its properties."""
         item_id = f"{collection}_{text('name')}"
-        links: list[Document] = [
+        links: list[JsonObject] = [
             {"rel": rel, "href": "../collection.json", "type": "application/json"}
             for rel in ("root", "parent", "collection")
         ]
@@ -230,7 +230,7 @@ def _key(patch: str, tail: str) -> str:
     return f"{DATASET_PREFIX}{patch}/{patch}_{tail}"
 
 
-def _root() -> Document:
+def _root() -> JsonObject:
     links = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]
     links += [
         {"rel": "child", "href": f"./{name}/collection.json", "type": "application/json"} for name in _KINDS

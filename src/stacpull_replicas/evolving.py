@@ -15,10 +15,11 @@ from typing import Any, Literal
 import orjson
 
 from stacpull_replicas.draws import mix
+from stacpull_replicas.fault_replies import Responder
 from stacpull_replicas.faults import Faults
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, precondition
 from stacpull_replicas.object_store import Blob
-from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.replica_server import ReplicaServer
 
 COLLECTION = "evolving"
 _BEGAN = datetime(2021, 3, 1, tzinfo=UTC)

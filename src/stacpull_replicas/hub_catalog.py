@@ -38,7 +38,7 @@ _CLAIMS = (
 )
 OPENAPI_TYPE = "application/vnd.oai.openapi+json;version=3.0"
 
-Document = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class HubCatalog:
         large = (LARGE_COLLECTION,) if self.with_large_files else ()
         return (SOURCE_COLLECTION, LABELS_COLLECTION, *large)
 
-    def root(self) -> Document:
+    def root(self) -> JsonObject:
         """Return the landing page. It claims what the recorded one claims, except unsupported extensions.
 
         None was recorded in 2021: it does not claim search, and does not link to it.
@@ -83,7 +83,7 @@ class HubCatalog:
     def _at(self, path: str) -> str:
         return f"{self.base}/{path}"
 
-    def _root_links(self) -> list[Document]:
+    def _root_links(self) -> list[JsonObject]:
         kind = "application/json"
         links = [
             {"rel": "self", "type": kind, "href": self._at("")},
@@ -102,7 +102,7 @@ class HubCatalog:
             {"rel": "search", "type": kind, **search, "method": "POST"},
         ]
 
-    def _description_link(self) -> list[Document]:
+    def _description_link(self) -> list[JsonObject]:
         if self.era == "2021":
             return []
         title = "OpenAPI service description"
@@ -110,7 +110,7 @@ class HubCatalog:
             {"rel": "service-desc", "type": OPENAPI_TYPE, "title": title, "href": self._at("openapi.json")}
         ]
 
-    def collections(self) -> Document:
+    def collections(self) -> JsonObject:
         """Return the list of collections."""
         top = {"type": "application/json", "href": f"{self.base}/"}
         links = [
@@ -120,16 +120,16 @@ class HubCatalog:
         ]
         return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
 
-    def conformance(self) -> Document:
+    def conformance(self) -> JsonObject:
         """Return the conformance classes that the landing page claims."""
         return {"conformsTo": self.root()["conformsTo"]}
 
-    def collection(self, name: str) -> Document:
+    def collection(self, name: str) -> JsonObject:
         """Return a collection."""
         return self._collection_2021(name) if self.era == "2021" else self._collection_2022(name)
 
-    def _collection_2022(self, name: str) -> Document:
-        document: Document = {"id": name, "type": "Collection", "links": self.collection_links(name)}
+    def _collection_2022(self, name: str) -> JsonObject:
+        document: JsonObject = {"id": name, "type": "Collection", "links": self.collection_links(name)}
         if name == LABELS_COLLECTION:
             document["assets"] = {}
         extent = {"spatial": {"bbox": [_BBOX["2022"]]}, "temporal": {"interval": [_INTERVAL]}}
@@ -146,11 +146,11 @@ class HubCatalog:
             "stac_extensions": [f"{_EXTENSIONS}/scientific/v1.0.0/schema.json"],
         }
 
-    def _collection_2021(self, name: str) -> Document:
+    def _collection_2021(self, name: str) -> JsonObject:
         href = f"{self.base}/collections/{name}"
         roles = ["processor", "licensor"]
         provider = {"description": None, "name": "BigEarthNet", "roles": roles, "url": "http://bigearth.net"}
-        document: Document = {"assets": {}} if name == LABELS_COLLECTION else {}
+        document: JsonObject = {"assets": {}} if name == LABELS_COLLECTION else {}
         return document | {
             "description": "BigEarthNet v1.0",
             "extent": {"spatial": {"bbox": [_BBOX["2021"]]}, "temporal": {"interval": [_INTERVAL]}},
@@ -180,11 +180,11 @@ class HubCatalog:
             {"rel": "self", "type": "application/json", "href": href},
         ]
 
-    def dataset(self) -> Document:
+    def dataset(self) -> JsonObject:
         """Return the only dataset, the pair of collections. It is not STAC."""
         return self._dataset_2021() if self.era == "2021" else self._dataset_2022()
 
-    def _dataset_2021(self) -> Document:
+    def _dataset_2021(self) -> JsonObject:
         kinds = {SOURCE_COLLECTION: "source_imagery", LABELS_COLLECTION: "labels"}
         return {
             "citation": _CITATION,
@@ -195,7 +195,7 @@ class HubCatalog:
             "title": "BigEarthNet",
         }
 
-    def _dataset_2022(self) -> Document:
+    def _dataset_2022(self) -> JsonObject:
         west, south, east, north = (round(edge, 9) for edge in _BBOX["2022"])
         ring = [[west, south], [west, north], [east, north], [east, south], [west, south]]
         license_text = "[CDLA-Permissive-1.0](http://bigearth.net/downloads/documents/License.pdf)"
@@ -237,7 +237,7 @@ class HubCatalog:
         }
 
 
-def openapi() -> Document:
+def openapi() -> JsonObject:
     """Return the smallest valid description of the service: its paths (OpenAPI 3.0.2)."""
     paths = (
         "/",

@@ -27,7 +27,7 @@ import orjson
 
 from stacpull_replicas.corine import CLASSES
 from stacpull_replicas.dataset import Dataset, Patch, Ring, Site
-from stacpull_replicas.hub_catalog import LABELS_COLLECTION, LARGE_COLLECTION, SOURCE_COLLECTION, Document
+from stacpull_replicas.hub_catalog import LABELS_COLLECTION, LARGE_COLLECTION, SOURCE_COLLECTION, JsonObject
 
 # Marks from the private use area of Unicode, which none of these documents contains.
 _TEXT, _VALUE, _MEMBERS, _END = "\ue000", "\ue001", "\ue002", "\ue003"
@@ -124,15 +124,15 @@ def href(base: str, asset: int) -> str:
     return f"{base}/download/{text(f'token{asset}')}"
 
 
-def source_link(href: str, *, with_assets: bool) -> Document:
+def source_link(href: str, *, with_assets: bool) -> JsonObject:
     """Return the link from a label item to its imagery. Some of these links name the asset."""
-    link: Document = {"rel": "source", "href": href, "type": "application/json"}
+    link: JsonObject = {"rel": "source", "href": href, "type": "application/json"}
     return link | {"label:assets": [LABELS_ASSET]} if with_assets else link
 
 
-def label_properties(*, with_classes: bool) -> Document:
+def label_properties(*, with_classes: bool) -> JsonObject:
     """Return the properties of a label item."""
-    properties: Document = {
+    properties: JsonObject = {
         "labels": value("labels"),
         "datetime": text("datetime"),
         members("flags"): None,
@@ -145,7 +145,7 @@ def label_properties(*, with_classes: bool) -> Document:
     return properties | {"label:classes": _CLASS_LISTS} if with_classes else properties
 
 
-def source_properties() -> Document:
+def source_properties() -> JsonObject:
     """Return the properties of a source item."""
     return {
         "gsd": 30,
@@ -157,7 +157,7 @@ def source_properties() -> Document:
     }
 
 
-def frame_2022(collection: str, item_id: str, links: list[Document], extensions: list[str]) -> Document:
+def frame_2022(collection: str, item_id: str, links: list[JsonObject], extensions: list[str]) -> JsonObject:
     """Return an item of 2022 without its properties and assets."""
     return {
         "id": item_id,
@@ -173,7 +173,7 @@ def frame_2022(collection: str, item_id: str, links: list[Document], extensions:
     }
 
 
-def _links_2022(base: str, collection: str, item_id: str) -> list[Document]:
+def _links_2022(base: str, collection: str, item_id: str) -> list[JsonObject]:
     parent = f"{base}/collections/{collection}"
     return [
         {"rel": "collection", "type": "application/json", "href": parent},
@@ -183,7 +183,7 @@ def _links_2022(base: str, collection: str, item_id: str) -> list[Document]:
     ]
 
 
-def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) -> Document:
+def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) -> JsonObject:
     """Return a label item, with or without a list of classes, and an asset named in its source link."""
     item_id = f"{LABELS_COLLECTION}_{text('name')}"
     source = f"{base}/collections/{SOURCE_COLLECTION}/items/{SOURCE_COLLECTION}_{text('name')}"
@@ -205,7 +205,7 @@ def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) ->
     return document | {"properties": properties, "assets": {LABELS_ASSET: asset}}
 
 
-def source_item(base: str, era: str) -> Document:
+def source_item(base: str, era: str) -> JsonObject:
     """Return a source item, with its thirteen assets."""
     item_id = f"{SOURCE_COLLECTION}_{text('name')}"
     if era == "2021":
@@ -224,7 +224,7 @@ def source_item(base: str, era: str) -> Document:
     return document | {"properties": source_properties(), "assets": assets}
 
 
-def large_item(base: str) -> Document:
+def large_item(base: str) -> JsonObject:
     """Return an item of the collection of large files, which the real service did not have."""
     item_id = f"{LARGE_COLLECTION}_{text('number')}"
     links = _links_2022(base, LARGE_COLLECTION, item_id)
@@ -236,13 +236,13 @@ def large_item(base: str) -> Document:
     }
 
 
-def _asset_2021(href: str, media_type: str, title: str) -> Document:
+def _asset_2021(href: str, media_type: str, title: str) -> JsonObject:
     return {"description": None, "href": href, "roles": [], "title": title, "type": media_type}
 
 
 def _item_2021(
-    base: str, collection: str, extension: str, properties: Document, assets: Document
-) -> Document:
+    base: str, collection: str, extension: str, properties: JsonObject, assets: JsonObject
+) -> JsonObject:
     parent = f"{base}/collections/{collection}"
     return {
         "assets": assets,

@@ -31,7 +31,7 @@ from shapely.geometry.base import BaseGeometry
 from stacpull_replicas.acquisitions import ACQUISITIONS
 from stacpull_replicas.dataset import Ring
 from stacpull_replicas.http_messages import RequestInfo, Stream, in_parts
-from stacpull_replicas.hub_catalog import LARGE_COLLECTION, Document, HubCatalog
+from stacpull_replicas.hub_catalog import LARGE_COLLECTION, HubCatalog, JsonObject
 from stacpull_replicas.hub_items import HubItems, bounds
 from stacpull_replicas.hub_replies import Refused, written
 
@@ -42,14 +42,14 @@ _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzin
 _BOX_SIZES = (4, 6)
 _CURVATURE = 0.1  # degrees: more than the curvature of a tile's edges
 
-Box = tuple[float, float, float, float]
+QueryBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class SpaceAndTime:
     """A filter by area and time."""
 
-    box: Box | None = None
+    box: QueryBox | None = None
     interval: tuple[datetime, datetime] = (_EARLIEST, _LATEST)
     geometry: BaseGeometry | None = None
 
@@ -84,7 +84,7 @@ ANYWHERE = SpaceAndTime()
 
 
 @lru_cache(maxsize=4096)
-def _may_match(number: int, interval: tuple[datetime, datetime], box: Box | None) -> bool:
+def _may_match(number: int, interval: tuple[datetime, datetime], box: QueryBox | None) -> bool:
     """Return True if a patch of an acquisition may match. This avoids testing each patch."""
     acquisition = ACQUISITIONS[number]
     if not interval[0] <= acquisition.moment <= interval[1]:
@@ -96,7 +96,7 @@ def _may_match(number: int, interval: tuple[datetime, datetime], box: Box | None
     return _boxes_meet(box, bounds_with_margin)
 
 
-def _boxes_meet(box: Box, other: list[float]) -> bool:
+def _boxes_meet(box: QueryBox, other: list[float]) -> bool:
     """Return True if two boxes have a point in common; the first may cross the 180th meridian."""
     west, south, east, north = box
     if other[1] > north or other[3] < south:
@@ -104,7 +104,7 @@ def _boxes_meet(box: Box, other: list[float]) -> bool:
     return other[2] >= west and other[0] <= east if west <= east else other[2] >= west or other[0] <= east
 
 
-def _box(given: list[Any] | None) -> Box | None:
+def _box(given: list[Any] | None) -> QueryBox | None:
     if given is None:
         return None
     try:
@@ -219,7 +219,7 @@ class HubPages:
             Refused: A parameter is invalid.
         """
         limit = read_limit(request.parameter("limit"), self.era)
-        found = _Found.of(request, self.items, collection)
+        found = _MatchedItems.of(request, self.items, collection)
         indices = self._indices(request, found, limit)
         features = [self.items.item(collection, index) for index in indices]
         if self.era == "2021":
@@ -236,7 +236,7 @@ class HubPages:
         tail = b'],"links":%b,"type":"FeatureCollection"}' % orjson.dumps(links)
         return _enclosed(b'{"features":[', features, tail)
 
-    def _indices(self, request: RequestInfo, found: _Found, limit: int) -> list[int]:
+    def _indices(self, request: RequestInfo, found: _MatchedItems, limit: int) -> list[int]:
         """Return the indices of the items on the page."""
         if self.era == "2021":
             cursor = request.parameter("next")
@@ -266,7 +266,7 @@ class HubPages:
             return ""
         return "".join(f"key={quote(value)}&" for name, value in request.query if name == "key")
 
-    def _turns(self, request: RequestInfo, found: _Found, indices: list[int]) -> list[dict[str, str]]:
+    def _turns(self, request: RequestInfo, found: _MatchedItems, indices: list[int]) -> list[dict[str, str]]:
         """Return the links `next` (without the key) and `previous` (with the key, even in 2022)."""
         collection = found.collection
         base = f"{self.items.base}/collections/{collection}/items?"
@@ -288,7 +288,7 @@ class HubPages:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _MatchedItems:
     """The items of a collection that match a request."""
 
     items: HubItems
@@ -296,7 +296,7 @@ class _Found:
     place: SpaceAndTime
 
     @classmethod
-    def of(cls, request: RequestInfo, items: HubItems, collection: str) -> _Found:
+    def of(cls, request: RequestInfo, items: HubItems, collection: str) -> _MatchedItems:
         """Return the items that match the `bbox` and `datetime` of a request."""
         bbox = request.parameter("bbox")
         sides = None if bbox is None else bbox.split(",")
@@ -376,7 +376,7 @@ class HubSearch:
         start = self._start(query.get("token"), wanted)
         found = list(islice(self._matches(wanted, start), wanted.limit + 1))
         shown = found[: wanted.limit]
-        links: list[Document] = [
+        links: list[JsonObject] = [
             {"rel": "root", "type": "application/json", "href": f"{self.items.base}/"},
             {"rel": "self", "type": "application/json", "href": f"{self.items.base}/search"},
         ]
@@ -432,9 +432,9 @@ class HubSearch:
             return None
         return sum(1 for _ in self._matches(wanted, (0, 0)))
 
-    def _next(self, request: RequestInfo, query: Mapping[str, Any], last: str) -> Document:
+    def _next(self, request: RequestInfo, query: Mapping[str, Any], last: str) -> JsonObject:
         href = f"{self.items.base}/search"
-        link: Document = {"rel": "next", "type": "application/geo+json", "method": request.method}
+        link: JsonObject = {"rel": "next", "type": "application/geo+json", "method": request.method}
         if request.method == "POST":
             return link | {"href": href, "body": {**query, "token": f"next:{last}"}}
         kept = [(name, value) for name, value in request.query if name not in {"key", "token"}]

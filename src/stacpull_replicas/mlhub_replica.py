@@ -26,6 +26,7 @@ from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, public_pa
 from stacpull_replicas.dataset import Dataset, Patch
 from stacpull_replicas.download_tokens import Sealer, TokenRefused
 from stacpull_replicas.draws import mix
+from stacpull_replicas.fault_replies import Responder
 from stacpull_replicas.faults import Faults
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 from stacpull_replicas.hub_catalog import (
@@ -51,7 +52,7 @@ from stacpull_replicas.object_store import (
     large_key,
 )
 from stacpull_replicas.rasters import BAND_METRES
-from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.replica_server import ReplicaServer
 from stacpull_replicas.s3_access import S3Access
 from stacpull_replicas.s3_service import S3Service
 

@@ -27,7 +27,7 @@ from typing import Self, TypeVar
 
 from aiohttp import web
 
-from stacpull_replicas.fault_replies import reply_under
+from stacpull_replicas.fault_replies import Responder, reply_under
 from stacpull_replicas.faults import (
     Close,
     ConnectionFault,
@@ -319,8 +319,6 @@ def _gzip(body: bytes) -> bytes:
 
 _BACKLOG = 1024
 _CLOSING_SECONDS = 0.5
-
-Responder = Callable[[RequestInfo], ReplicaReply]
 
 
 class ReplicaServer:

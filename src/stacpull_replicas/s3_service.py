@@ -124,7 +124,7 @@ class S3Service:
         return self._list(request, bucket, stamp)
 
     def _list(self, request: RequestInfo, bucket: str, stamp: dict[str, str]) -> ReplicaReply:
-        listing = _Listing.of_request(request)
+        listing = _ListParameters.of_request(request)
         keys, folders, last = self._page(bucket, listing)
         body = [
             f"<Name>{escape(bucket)}</Name><Prefix>{listing.spell(listing.prefix)}</Prefix>",
@@ -144,7 +144,7 @@ class S3Service:
         body += [f"<CommonPrefixes><Prefix>{listing.spell(f)}</Prefix></CommonPrefixes>" for f in folders]
         return _document("ListBucketResult", "".join(body), stamp, "list")
 
-    def _page(self, bucket: str, listing: _Listing) -> tuple[list[str], list[str], str]:
+    def _page(self, bucket: str, listing: _ListParameters) -> tuple[list[str], list[str], str]:
         """Return the keys and folders of one page, and the last name on it if more follow."""
         keys: list[str] = []
         folders: list[str] = []
@@ -163,7 +163,7 @@ class S3Service:
             source = self.store.keys(bucket, listing.prefix, last)
         return keys, folders, ""
 
-    def _entry(self, bucket: str, key: str, listing: _Listing) -> str:
+    def _entry(self, bucket: str, key: str, listing: _ListParameters) -> str:
         content = self.store.get(bucket, key)
         if content is None:
             return ""
@@ -176,7 +176,7 @@ class S3Service:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _ListParameters:
     """The parameters of a list request."""
 
     version: int
@@ -187,7 +187,7 @@ class _Listing:
     url_encoded: bool
 
     @classmethod
-    def of_request(cls, request: RequestInfo) -> _Listing:
+    def of_request(cls, request: RequestInfo) -> _ListParameters:
         query = dict(request.query)
         kind = query.get("list-type")
         if kind not in {None, "2"}:

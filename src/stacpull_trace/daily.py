@@ -35,7 +35,7 @@ class Counting(Protocol):
         ...
 
 
-class _Refused(NamedTuple):
+class _FailedRequest(NamedTuple):
     """The reason why a request failed; `divide` is True if its halves may succeed."""
 
     reason: str
@@ -93,7 +93,7 @@ class DayCounts:
         while waiting and not self._stopped():
             one = waiting.pop()
             result = await self._once(one)
-            if not isinstance(result, _Refused):
+            if not isinstance(result, _FailedRequest):
                 failures = 0
                 counts |= result
                 await self._keep(result, keys)
@@ -110,17 +110,17 @@ class DayCounts:
                 counts |= _failed([one], result.reason)
         return counts
 
-    async def _once(self, request: PlannedRequest) -> dict[date, Count] | _Refused:
+    async def _once(self, request: PlannedRequest) -> dict[date, Count] | _FailedRequest:
         """Make one request; return the counts of each day that has a tile or valid pixels."""
         self.requests += 1
         try:
             reply = await self._service.statistics(self._question.request(request))
         except TransferError as error:
             failure = error.failure
-            return _Refused(failure.message.rstrip("."), divide=failure.kind in _TOO_MUCH)
+            return _FailedRequest(failure.message.rstrip("."), divide=failure.kind in _TOO_MUCH)
         if reply.error is not None:
             reason = f"the service answers {reply.error.kind} {reply.error.message}".strip()
-            return _Refused(reason, divide=True)
+            return _FailedRequest(reason, divide=True)
         received = {found.interval.start.date(): count_of(found) for found in reply.intervals}
         expected = {day: received.get(day, EMPTY) for day in request.tiles}
         return expected | {day: count for day, count in received.items() if count.counted}

@@ -123,17 +123,17 @@ def whole_area_requests(
 
 
 @dataclass(slots=True)
-class _Run:
+class _PieceDays:
     """Days on which one part of the area is read, from one tile per day."""
 
     piece: Piece
     tiles: dict[date, str]
 
 
-def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_Run]:
+def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_PieceDays]:
     """Join days with the same piece, unless another piece overlaps it on a day between them."""
-    runs: list[_Run] = []
-    open_runs: dict[bytes, _Run] = {}
+    runs: list[_PieceDays] = []
+    open_runs: dict[bytes, _PieceDays] = {}
     for day, todays in pieces.items():
         keys = [_place(piece) for piece in todays]
         for key in [key for key in open_runs if key not in keys]:
@@ -142,7 +142,7 @@ def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_Run]:
         for key, piece in zip(keys, todays, strict=True):
             run = open_runs.get(key)
             if run is None:
-                run = open_runs[key] = _Run(piece, {})
+                run = open_runs[key] = _PieceDays(piece, {})
                 runs.append(run)
             run.tiles[day] = piece.tile
     return runs
@@ -158,7 +158,7 @@ def _place(piece: Piece) -> bytes:
     return placed
 
 
-def _windows(area: TracedArea, run: _Run) -> Iterator[PlannedRequest]:
+def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
     piece = run.piece
     days = Days(min(run.tiles), max(run.tiles))
     around = area.grid.whole if piece.whole else area.grid.around(piece.outline.bounds)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stacpull.arguments import Geometry, Interval
+from stacpull.arguments import Geometry, TimeOrInterval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import chosen_host, http_transport
@@ -49,7 +49,7 @@ class _TraceTarget:
 async def trace(
     collection: str,
     *,
-    datetime: Interval,
+    datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None = None,
     geometry: str | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
@@ -134,7 +134,7 @@ async def _traced(run: TraceRun, method: Method) -> TraceResult:
 async def trace_estimate(
     collection: str,
     *,
-    datetime: Interval,
+    datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None = None,
     geometry: str | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
@@ -159,7 +159,7 @@ async def trace_estimate(
 
 def _trace_target(
     collection: str,
-    datetime: Interval,
+    datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None,
     geometry: str | Mapping[str, Any] | Geometry | None,
     resolution: float,

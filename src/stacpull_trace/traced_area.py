@@ -49,7 +49,7 @@ def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Siz
 
 
 Coordinates = NDArray[np.float64]
-Box = tuple[float, float, float, float]
+DegreeBox = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
 
 _WEST, _SOUTH, _EAST, _NORTH = -180.0, -90.0, 180.0, 90.0
@@ -79,7 +79,7 @@ class PixelWindow(NamedTuple):
 class PixelGrid:
     """A box of degrees, divided into `width` by `height` pixels."""
 
-    bbox: Box
+    bbox: DegreeBox
     width: int
     height: int
 
@@ -94,7 +94,7 @@ class PixelGrid:
         west, south, east, north = self.bbox
         return (east - west) / self.width, (north - south) / self.height
 
-    def box(self, window: PixelWindow) -> Box:
+    def box(self, window: PixelWindow) -> DegreeBox:
         """Return the box of a window. The box of the whole window is exactly the grid's own."""
         west, south, east, north = self.bbox
         across, down = self.pixel
@@ -105,7 +105,7 @@ class PixelGrid:
             north - window.top * down,
         )
 
-    def around(self, bounds: Box) -> PixelWindow:
+    def around(self, bounds: DegreeBox) -> PixelWindow:
         """Return the smallest window that contains the part of `bounds` inside the grid."""
         west, south, east, north = bounds
         across, down = self.pixel
@@ -227,7 +227,7 @@ def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield document
 
 
-def _grid(bbox: Box, resolution: float) -> PixelGrid:
+def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
     if not (math.isfinite(resolution) and resolution > 0):
         raise UsageError(f"--resolution must be metres per pixel, above 0, not {resolution:g}.")
     width, height = bbox_size(bbox, resolution)

@@ -42,7 +42,9 @@ def size(session, dest):
     report = session.run_cancelled(mirror_size(dest))
     return session.finish(report, [f"{report.files} files, {report.bytes} bytes"])
 '''
-ENTRY = '    "size": _Entry("stacpull.cli.size_command:size", "Print how large the mirror in DEST is."),\n'
+ENTRY = (
+    '    "size": _LazyCommand("stacpull.cli.size_command:size", "Print how large the mirror in DEST is."),\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.py": 2, "sync.py": 3}
     assert copy.changed == lines
     copy.add("cli/size_command.py", COMMAND)
-    copy.insert("cli/main.py", ENTRY, before='    "verify": _Entry(')
+    copy.insert("cli/main.py", ENTRY, before='    "verify": _LazyCommand(')
     assert copy.changed == {**lines, "cli/size_command.py": None, "cli/main.py": 1}
     return copy
 

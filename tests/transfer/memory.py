@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
-from stacpull.transfer.part_writer import Hasher, Piece
+from stacpull.transfer.part_writer import Hasher, PlacedBytes
 
 Pair = tuple[int, int]
 
@@ -40,7 +40,7 @@ class MemoryPart:
     async def caught_up(self) -> None:
         self._hash()
 
-    async def put(self, pieces: Sequence[Piece]) -> None:
+    async def put(self, pieces: Sequence[PlacedBytes]) -> None:
         for at, chunk in pieces:
             self.data.extend(bytes(max(0, at - len(self.data))))
             self.data[at : at + len(chunk)] = chunk

@@ -31,7 +31,7 @@ from stacpull.transfer.multirange import (
     MultiRangeDownload,
     _more_serious,
 )
-from stacpull.transfer.part_writer import Piece
+from stacpull.transfer.part_writer import PlacedBytes
 
 MIB = 1 << 20
 DATA = np.random.default_rng(3).bytes(24 * MIB)
@@ -372,7 +372,7 @@ def test_no_more_than_a_share_of_the_buffer_waits_for_the_disk(monkeypatch: pyte
         writer = await parts.create(1, 1, V1, len(DATA))
         put = writer.put
 
-        async def slow(pieces: Sequence[Piece]) -> None:
+        async def slow(pieces: Sequence[PlacedBytes]) -> None:
             await writes.wait()
             await put(pieces)
 

@@ -37,8 +37,8 @@ class Column(NamedTuple):
 
 Row = Sequence[Any]
 """Values in the order of the columns; None for missing values."""
-_Metadata = Mapping[str, str] | None
-_Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _Metadata], None]
+_FileMetadata = Mapping[str, str] | None
+_Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _FileMetadata], None]
 
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
@@ -84,14 +84,14 @@ def write_table(
         _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
 
 
-def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
+def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _FileMetadata) -> None:
     names = [column.name for column in columns]
     documents = (dict(zip(names, row, strict=True)) for row in rows)
     option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
     file.writelines(orjson.dumps(document, option=option) for document in documents)
 
 
-def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _Metadata) -> None:
+def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _FileMetadata) -> None:
     """Write RFC 4180 with a header line. None is empty, booleans are `true` and `false`.
 
     Strings, also names of columns, may come from a hostile source. A spreadsheet evaluates strings that look
@@ -127,7 +127,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _write_parquet(
-    file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], metadata: _Metadata
+    file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], metadata: _FileMetadata
 ) -> None:
     import pyarrow as pa  # noqa: PLC0415 -- heavy, and an extra
     import pyarrow.parquet as pq  # noqa: PLC0415

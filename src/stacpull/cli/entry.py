@@ -95,7 +95,7 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     os._exit(_INTERRUPTED)
 
 
-class _Output(io.FileIO):
+class _StandardStream(io.FileIO):
     """A standard stream that can always be written to.
 
     After the first error (the disk is full, the reader has left) the rest goes to /dev/null, so that output
@@ -116,7 +116,7 @@ class _Output(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _open_streams() -> _Output:
+def _open_streams() -> _StandardStream:
     """Open /dev/null in place of closed standard streams; make output safe, and return standard output."""
     for descriptor in (0, 1, 2):  # in this order: open() takes the lowest free one
         try:
@@ -130,9 +130,9 @@ def _open_streams() -> _Output:
     return output
 
 
-def _safe(descriptor: int, stream: TextIO | None) -> tuple[_Output, TextIO]:
+def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, TextIO]:
     """Return a stream on `descriptor` with the encoding of `stream` (None: it was closed)."""
-    raw = _Output(descriptor, "w", closefd=False)
+    raw = _StandardStream(descriptor, "w", closefd=False)
     return raw, io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding if stream is not None else "utf-8",

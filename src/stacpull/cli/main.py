@@ -18,59 +18,71 @@ from stacpull.errors import InterruptedRunError, StacpullError, UsageError, caus
 from stacpull.spelling import similar
 
 
-class _Entry(NamedTuple):
+class _LazyCommand(NamedTuple):
     """The location of a command (`module:attribute`), and its line of help: `--help` imports no command."""
 
     target: str
     help: str
 
 
-COMMANDS: dict[str, _Entry] = {
-    "mirror": _Entry("stacpull.cli.mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."),
-    "plan": _Entry("stacpull.cli.plan_command:plan", "Show what a mirror would do, without downloading."),
-    "collections": _Entry("stacpull.cli.collections_command:collections", "List the collections of SOURCE."),
-    "classes": _Entry("stacpull.cli.collections_command:classes", "List the label classes of a collection."),
-    "headers": _Entry(
+COMMANDS: dict[str, _LazyCommand] = {
+    "mirror": _LazyCommand(
+        "stacpull.cli.mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."
+    ),
+    "plan": _LazyCommand(
+        "stacpull.cli.plan_command:plan", "Show what a mirror would do, without downloading."
+    ),
+    "collections": _LazyCommand(
+        "stacpull.cli.collections_command:collections", "List the collections of SOURCE."
+    ),
+    "classes": _LazyCommand(
+        "stacpull.cli.collections_command:classes", "List the label classes of a collection."
+    ),
+    "headers": _LazyCommand(
         "stacpull_headers.headers_command:headers_command",
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
-    "resume": _Entry("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
-    "retry": _Entry("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
-    "status": _Entry(
+    "resume": _LazyCommand("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
+    "retry": _LazyCommand("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
+    "status": _LazyCommand(
         "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
     ),
-    "verify": _Entry(
+    "verify": _LazyCommand(
         "stacpull.cli.verify_command:verify",
         "Check the files in DEST against the ledger; optionally repair them.",
     ),
-    "failures": _Entry(
+    "failures": _LazyCommand(
         "stacpull.cli.status_command:failures", "List every asset of DEST that failed, and why."
     ),
-    "merge": _Entry("stacpull.cli.merge_command:merge", "Join the mirrors of several shards into DEST."),
-    "export": _Entry(
+    "merge": _LazyCommand(
+        "stacpull.cli.merge_command:merge", "Join the mirrors of several shards into DEST."
+    ),
+    "export": _LazyCommand(
         "stacpull.cli.export_command:export",
         "Turn DEST into an index, training shards, a table of labels or references.",
     ),
-    "report": _Entry(
+    "report": _LazyCommand(
         "stacpull.cli.status_command:report_command",
         "Write an HTML page about DEST: contents, sizes, runs, failures.",
     ),
-    "trace": _Entry(
+    "trace": _LazyCommand(
         "stacpull_trace.trace_command:trace_command",
         "Trace the scenes behind the pixels of an area, day by day.",
     ),
-    "credentials": _Entry(
+    "credentials": _LazyCommand(
         "stacpull.cli.credentials_command:credentials", "List the credential profiles, or check one."
     ),
-    "serve": _Entry(
+    "serve": _LazyCommand(
         "stacpull_replicas.serve_command:command",
         "Run a replica of a service on this machine, for trials and tests.",
     ),
-    "demo": _Entry(
+    "demo": _LazyCommand(
         "stacpull_replicas.demo_command:demo_command",
         "Try stacpull on a replica of a real service, without an account.",
     ),
-    "completion": _Entry("stacpull.cli.completion:completion", "Print the completion script of a shell."),
+    "completion": _LazyCommand(
+        "stacpull.cli.completion:completion", "Print the completion script of a shell."
+    ),
 }
 """Every command. Commands of the neighbouring packages are named as text: `stacpull` does not import them."""
 

@@ -17,7 +17,7 @@ import attrs
 from msgspec.structs import asdict
 
 from stacpull import arguments
-from stacpull.arguments import Declaration, Reader, declaration, option
+from stacpull.arguments import Declaration, ReadArgument, declaration, option
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -388,7 +388,7 @@ class Option(Declaration, frozen=True, kw_only=True):
     """In kebab case."""
     target: str
     """The field that declares it (`s3.region`)."""
-    read: Reader
+    read: ReadArgument
     """Reads the value."""
     many: bool = False
     """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""

@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull import arguments
-from stacpull.arguments import Reader
+from stacpull.arguments import ReadArgument
 from stacpull.config.credentials import CONTROL, VARIABLE, replaced, variables_in
 from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
@@ -285,12 +285,12 @@ def _checks(raw: object) -> tuple[str, ...]:
     return urls
 
 
-_PLAIN: Mapping[str, Reader] = {
+_PLAIN: Mapping[str, ReadArgument] = {
     "about": arguments.text,
     "per-host": arguments.whole(1),
     "check": _checks,
 }
-_S3_OPTIONS: Mapping[str, Reader] = {
+_S3_OPTIONS: Mapping[str, ReadArgument] = {
     name.replace("_", "-"): arguments.readers(S3Options)[name]
     for name in ("endpoint_url", "region", "request_payer", "addressing_style", "buckets")
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from stacpull.arguments import Reader
+from stacpull.arguments import ReadArgument
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError
 from stacpull.spelling import similar
@@ -88,7 +88,7 @@ class TomlEntry(NamedTuple):
         headed = isinstance(self.item, Table) and not self.item.is_super_table()
         return list(_entries(self.item.value, self.path, self.line + headed))
 
-    def read(self, reader: Reader) -> Any:
+    def read(self, reader: ReadArgument) -> Any:
         """Return the value, read by `reader`.
 
         Raises:

@@ -66,7 +66,7 @@ def _counted_as(name: str, counter: Counter[str]) -> str:
     return name if has_room or name in counter else _OTHERS
 
 
-class _Counts(msgspec.Struct):
+class _ItemCounts(msgspec.Struct):
     """Counts of one kind of item: primary items or source items."""
 
     items: int = 0
@@ -85,9 +85,9 @@ class _Counts(msgspec.Struct):
     samples: list[tuple[str, Asset]] = msgspec.field(default_factory=list)
     """Assets whose size is requested, with their keys, which `sampled` counts."""
 
-    def __add__(self, other: _Counts) -> _Counts:
+    def __add__(self, other: _ItemCounts) -> _ItemCounts:
         """Return the counts of both kinds."""
-        return _Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+        return _ItemCounts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
     def scaled(self, factor: float) -> None:
         """Multiply all counts by `factor`, except `done`."""
@@ -145,8 +145,8 @@ class _Estimate:
         self._clock = network.clock
         self._emit = on_event
         self._urls = urls
-        self._primary = _Counts()
-        self._linked = _Counts()
+        self._primary = _ItemCounts()
+        self._linked = _ItemCounts()
         self._were_linked = 0
         """Primary items that were counted as source items, before a page contained them."""
         self._unread_links = 0
@@ -305,7 +305,7 @@ class _Estimate:
         self._walk.selector.follows = self._urls is not None or self._matched < _FULLY_READ
         return to_fetch
 
-    def _count_asset(self, counts: _Counts, asset: Asset) -> None:
+    def _count_asset(self, counts: _ItemCounts, asset: Asset) -> None:
         counts.assets += 1
         key, host = _counted_as(asset.key, counts.keys), host_of(asset.href) or "this disk"
         counts.keys[key] += 1
@@ -332,7 +332,7 @@ class _Estimate:
         linked.done = min(linked.done, linked.assets)
         return True
 
-    async def _sizes(self, counts: _Counts) -> tuple[dict[str, float], float]:
+    async def _sizes(self, counts: _ItemCounts) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.
 
         Returns:
@@ -459,7 +459,7 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
 
 
 def _bytes(
-    counts: _Counts, sizes: Mapping[str, float], unknown: Mapping[str, int], *, sampled: bool
+    counts: _ItemCounts, sizes: Mapping[str, float], unknown: Mapping[str, int], *, sampled: bool
 ) -> tuple[int | None, BytesBasis]:
     """Return the bytes of all assets of known size; None if there are none."""
     total = float(counts.stated_bytes.total())

@@ -15,7 +15,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from stacpull.errors import InterruptedRunError, SourceError, UsageError, tempor
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error
+from stacpull.store.protocol import IsStopped
 from stacpull.threads import StoppableThread
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its items, a search of
 pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 """
-
-IsStopped = Callable[[], bool]
 
 INPUT_SCHEME: Final = "stdin:"
 _CHUNK = 1 << 20

@@ -23,7 +23,7 @@ from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
-from stacpull.net.limits import Limits, Reserve
+from stacpull.net.limits import Limits, ReserveElsewhere
 from stacpull.net.logins.registry import Logins
 from stacpull.net.notices import NetworkEvents, Peer
 from stacpull.net.retry import RetryPolicy
@@ -130,7 +130,7 @@ async def open_network(
     processes: int = 1,
     addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
-    reserve: Reserve | None = None,
+    reserve: ReserveElsewhere | None = None,
     secrets: Secrets | None = None,
     on_notice: Callable[[Notice], None] = lambda _: None,
     peers: Sequence[Peer] = (),
@@ -227,7 +227,7 @@ def _gates(options: Options, shares: Shares, clock: Clock, events: NetworkEvents
     return Gates(shares.own.per_host, slots, clock, patience=patience, events=events)
 
 
-def _limits(options: Options, clock: Clock, reserve: Reserve | None) -> Limits:
+def _limits(options: Options, clock: Clock, reserve: ReserveElsewhere | None) -> Limits:
     rates = {"byte_rate": options.limit_rate, "request_rate": options.requests_per_second}
     return Limits(clock, **rates, reserve=reserve)
 

@@ -9,7 +9,7 @@ from stacpull.models import Json
 from stacpull.plurals import count
 from stacpull.selection import Selection
 
-Counts = Mapping[str, int]
+LeftOut = Mapping[str, int]
 """The number of items that the filters left out, by reason."""
 
 
@@ -48,7 +48,7 @@ class ItemCheck:
         """
         raise NotImplementedError
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - for filters that have notes
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for filters that have notes
         """Return messages for the user after a walk.
 
         Args:
@@ -86,7 +86,7 @@ def is_at_most(wide: float | None, narrow: float | None) -> bool:
     return wide is None or (narrow is not None and narrow <= wide)
 
 
-def left_out(counts: Counts, reason: str, why: str) -> list[str]:
+def left_out(counts: LeftOut, reason: str, why: str) -> list[str]:
     """Return a message about the items that were left out for this reason, if there are any."""
     number = counts.get(reason, 0)
     return [f"{count(number, 'item')} left out: {why}"] if number else []

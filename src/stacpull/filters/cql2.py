@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, left_out
+from stacpull.filters.check import ItemCheck, LeftOut, left_out
 from stacpull.filters.cql2_operators import (
     ALWAYS,
     ARITHMETIC,
@@ -376,23 +376,23 @@ class _Compiler:
         relation = spatial_relation(name, one.evaluate, other.evaluate, constants, self.notes)
         return _Term(relation, truth=True)
 
-    class _Kind(NamedTuple):
+    class _Operator(NamedTuple):
         compiled: Callable[[_Compiler, str, Sequence[Any]], _Term]
         arity: int | None
 
-    _OPERATORS: ClassVar[dict[str, _Kind]] = {
-        **dict.fromkeys(("and", "or"), _Kind(_logic, None)),
-        "not": _Kind(_not, 1),
-        "isnull": _Kind(_is_null, 1),
-        **dict.fromkeys(COMPARISONS, _Kind(_compare, _TWO)),
-        **dict.fromkeys(ARITHMETIC, _Kind(_calculate, None)),
-        **dict.fromkeys(_TEXTS, _Kind(_transform, 1)),
-        "like": _Kind(_like, _TWO),
-        "between": _Kind(_between, _THREE),
-        "in": _Kind(_in, _TWO),
-        **dict.fromkeys(ARRAYS, _Kind(_arrays, _TWO)),
-        **dict.fromkeys((*RELATIONS, "anyinteracts"), _Kind(_relation, _TWO)),
-        **dict.fromkeys(_SPATIAL, _Kind(_spatial, _TWO)),
+    _OPERATORS: ClassVar[dict[str, _Operator]] = {
+        **dict.fromkeys(("and", "or"), _Operator(_logic, None)),
+        "not": _Operator(_not, 1),
+        "isnull": _Operator(_is_null, 1),
+        **dict.fromkeys(COMPARISONS, _Operator(_compare, _TWO)),
+        **dict.fromkeys(ARITHMETIC, _Operator(_calculate, None)),
+        **dict.fromkeys(_TEXTS, _Operator(_transform, 1)),
+        "like": _Operator(_like, _TWO),
+        "between": _Operator(_between, _THREE),
+        "in": _Operator(_in, _TWO),
+        **dict.fromkeys(ARRAYS, _Operator(_arrays, _TWO)),
+        **dict.fromkeys((*RELATIONS, "anyinteracts"), _Operator(_relation, _TWO)),
+        **dict.fromkeys(_SPATIAL, _Operator(_spatial, _TWO)),
     }
     _MEMBERS: ClassVar[dict[str, Callable[[_Compiler, Json], _Term]]] = {
         "op": _operation,
@@ -469,7 +469,7 @@ class ExpressionCheck(ItemCheck):
             return None
         return "filter" if truth is False else _UNKNOWN
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return notes about unknown items, unusual geometries and unknown names."""
         why = "--filter cannot be evaluated, because a property is absent or of another type."
         notes = left_out(counts, _UNKNOWN, why) + self._expression.notes.notes()

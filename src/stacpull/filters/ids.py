@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from stacpull.filters.check import Counts, ItemCheck, is_part
+from stacpull.filters.check import ItemCheck, LeftOut, is_part
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -58,7 +58,7 @@ class IdsCheck(ItemCheck):
         """Return the sorted ids that no item has matched so far."""
         return sorted(self._wanted - self._found)
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about the ids that no item matched, after a walk over all items."""
         missing = self.missing() if whole else []
         if not missing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from stacpull.filters.check import Counts, ItemCheck
+from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.filters.cql2 import ExpressionCheck
 from stacpull.filters.ids import IdsCheck, ShardCheck
 from stacpull.filters.interval import DatetimeCheck
@@ -53,7 +53,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
         """True if one item can take a second."""
         return any(check.may_take_long for check in self.checks)
 
-    def notes(self, counts: Counts, *, whole: bool = False) -> list[str]:
+    def notes(self, counts: LeftOut, *, whole: bool = False) -> list[str]:
         """Return messages for the user after a walk.
 
         Args:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, left_out
+from stacpull.filters.check import ItemCheck, LeftOut, left_out
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -168,7 +168,7 @@ class LabelCheck(ItemCheck):
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without labels of the nomenclature."""
         why = f"they have no label in {self._nomenclature}."
         return left_out(counts, NO_LABEL_IN_NOMENCLATURE, why)

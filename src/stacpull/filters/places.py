@@ -14,7 +14,7 @@ import orjson
 
 from stacpull.boxes import Box, flat, split
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck
+from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.plurals import count
@@ -113,7 +113,7 @@ def _extent(ring: list[tuple[float, float]]) -> float:
     return max(max(xs) - min(xs), max(ys) - min(ys))
 
 
-Position = Sequence[float]
+GeoPosition = Sequence[float]
 
 
 def simple_parts(geometry: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -147,17 +147,17 @@ def meets(kind: str, coordinates: Any, box: Box) -> bool:
     return _MEETS[kind](coordinates, box)
 
 
-def _point_meets(position: Position, box: Box) -> bool:
+def _point_meets(position: GeoPosition, box: Box) -> bool:
     return box.west <= position[0] <= box.east and box.south <= position[1] <= box.north
 
 
-def _line_meets(line: Sequence[Position], box: Box) -> bool:
+def _line_meets(line: Sequence[GeoPosition], box: Box) -> bool:
     if len(line) == 1:
         return _point_meets(line[0], box)
     return any(_segment_meets(*edge, box) for edge in _edges(line, 1))
 
 
-def _polygon_meets(rings: Sequence[Sequence[Position]], box: Box) -> bool:
+def _polygon_meets(rings: Sequence[Sequence[GeoPosition]], box: Box) -> bool:
     for number, ring in enumerate(rings):
         odd = False
         for x1, y1, x2, y2 in _edges(ring, 0):
@@ -169,7 +169,7 @@ def _polygon_meets(rings: Sequence[Sequence[Position]], box: Box) -> bool:
     return bool(rings)
 
 
-def _edges(line: Sequence[Position], first: int) -> Iterator[tuple[float, float, float, float]]:
+def _edges(line: Sequence[GeoPosition], first: int) -> Iterator[tuple[float, float, float, float]]:
     """Yield the edges of a line as x1, y1, x2, y2. With `first` 0, start with the edge that closes a ring."""
     last = line[first - 1]
     x1, y1 = last[0], last[1]
@@ -241,7 +241,7 @@ class BboxCheck(ItemCheck):
             self._notes.stray.add(item)
         return None if met else "bbox"
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
         return self._notes.notes()
 
@@ -336,7 +336,7 @@ class AreaCheck(ItemCheck):
             return "intersects"
         return None if self._area.intersects(self._shapes.turned(geometry)) else "intersects"
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return messages about unusual geometries."""
         repaired = ["The area of --intersects crosses itself: it was repaired."] if self._repaired else []
         return repaired + self._notes.notes()

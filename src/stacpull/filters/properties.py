@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.errors import UsageError
-from stacpull.filters.check import Counts, ItemCheck, is_at_most, left_out
+from stacpull.filters.check import ItemCheck, LeftOut, is_at_most, left_out
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -96,7 +96,7 @@ class WhereCheck(ItemCheck):
                 return "where"
         return None
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about each property that no item had."""
         return unknown_names("--where", self._references) if counts.get("where") else []
 
@@ -169,7 +169,7 @@ class FlagCheck(ItemCheck):
                 found = name.replace("_", " ")
         return found
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about invalid flags."""
         return left_out(counts, _UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
@@ -208,7 +208,7 @@ class CloudCoverCheck(ItemCheck):
             return _UNKNOWN_COVER
         return None if cover <= self._most else "cloud cover"
 
-    def notes(self, counts: Counts, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without a cloud cover."""
         why = "eo:cloud_cover is absent or not a number."
         return left_out(counts, _UNKNOWN_COVER, why)

@@ -12,7 +12,7 @@ bounding box, so that reading one takes at most a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -24,8 +24,8 @@ from stacpull.boxes import split
 from stacpull.filters.places import GeometryNotes
 from stacpull.models import Json
 
-Geometry = Any
-"""A shapely geometry: the library is not typed."""
+if TYPE_CHECKING:
+    from stacpull.filters.cql2 import Evaluate
 
 _UNREADABLE: Final = (
     TypeError,
@@ -53,7 +53,7 @@ _MOST_CROSSINGS = 100
 class Shape(NamedTuple):
     """A geometry, and whether it had to be repaired."""
 
-    geometry: Geometry
+    geometry: shapely.Geometry
     repaired: bool = False
     boxed: bool = False
     """True if it is too complex and was replaced by its bounding box."""
@@ -85,7 +85,7 @@ def read_shape(geojson: Any, *, trusted: bool = False) -> Shape | None:
         return None
 
 
-def _lines(geometry: Geometry) -> Any:
+def _lines(geometry: shapely.Geometry) -> Any:
     """Return the rings and lines of a geometry in one array."""
     parts = _simple(geometry)
     polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
@@ -93,7 +93,7 @@ def _lines(geometry: Geometry) -> Any:
     return np.concatenate([rings, parts[shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING]])
 
 
-def _crossings(geometry: Geometry) -> int:
+def _crossings(geometry: shapely.Geometry) -> int:
     """Return the number of pairs of edges that intersect, except at their common vertices."""
     lines = _lines(geometry)
     coordinates, line = shapely.get_coordinates(lines, return_index=True)
@@ -104,7 +104,7 @@ def _crossings(geometry: Geometry) -> int:
     return max(0, (pairs - 3 * len(edges)) // 2)
 
 
-def box_shape(bbox: Sequence[float]) -> Geometry:
+def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a GeoJSON bbox, or two if it crosses the antimeridian (RFC 7946, 5.2).
 
     Args:
@@ -118,7 +118,7 @@ def box_shape(bbox: Sequence[float]) -> Geometry:
     return united([box(*bounds) for bounds in split(bbox)])
 
 
-def read_box(bbox: Any) -> Geometry | None:
+def read_box(bbox: Any) -> shapely.Geometry | None:
     """Return the rectangle of an item's bbox, or None if it is invalid."""
     try:
         found = box_shape([float(number) for number in bbox])
@@ -127,25 +127,25 @@ def read_box(bbox: Any) -> Geometry | None:
         return None
 
 
-def united(geometries: Sequence[Geometry]) -> Geometry:
+def united(geometries: Sequence[shapely.Geometry]) -> shapely.Geometry:
     """Return the union of geometries."""
     return geometries[0] if len(geometries) == 1 else shapely.union_all(geometries)
 
 
-def geojson(geometry: Geometry) -> dict[str, Any]:
+def geojson(geometry: shapely.Geometry) -> dict[str, Any]:
     """Return a geometry as GeoJSON (RFC 7946, 3.1)."""
     found: dict[str, Any] = orjson.loads(shapely.to_geojson(geometry))
     return found
 
 
-def prepared(geometry: Geometry) -> Geometry:
+def prepared(geometry: shapely.Geometry) -> shapely.Geometry:
     """Return `turned(geometry)`, prepared for comparison with many others."""
     found = turned(geometry)
     shapely.prepare(found)
     return found
 
 
-def turned(geometry: Geometry) -> Geometry:
+def turned(geometry: shapely.Geometry) -> shapely.Geometry:
     """Return a geometry; if it exceeds -180 to 180 degrees, together with copies shifted by 360 degrees."""
     west, _, east, _ = geometry.bounds
     if west >= -_EDGE and east <= _EDGE:
@@ -154,14 +154,14 @@ def turned(geometry: Geometry) -> Geometry:
     return shapely.union_all(turns)
 
 
-def on_the_globe(geometry: Geometry) -> Geometry | None:
+def on_the_globe(geometry: shapely.Geometry) -> shapely.Geometry | None:
     """Return the polygons of a geometry within -180 to 180 degrees, or None if none has an area."""
     inside = shapely.intersection(turned(geometry), box(-_EDGE, -_EDGE, _EDGE, _EDGE))
     polygons = [part for part in _simple(inside) if part.area > 0]
     return united(polygons) if polygons else None
 
 
-def _simple(geometry: Geometry) -> Any:
+def _simple(geometry: shapely.Geometry) -> Any:
     """Return the points, lines and polygons of a geometry in one array."""
     parts = shapely.get_parts([geometry])
     while (shapely.get_type_id(parts) >= _MULTIPOINT).any():
@@ -169,7 +169,7 @@ def _simple(geometry: Geometry) -> Any:
     return parts
 
 
-PREDICATES: Final[dict[str, Callable[[Geometry, Geometry], bool]]] = {
+PREDICATES: Final[dict[str, Callable[[shapely.Geometry, shapely.Geometry], bool]]] = {
     "s_contains": shapely.contains,
     "s_crosses": shapely.crosses,
     "s_disjoint": shapely.disjoint,
@@ -181,8 +181,6 @@ PREDICATES: Final[dict[str, Callable[[Geometry, Geometry], bool]]] = {
 }
 """The spatial operators of OGC 21-065r2 (7.11), from Simple Features."""
 
-
-Evaluate = Callable[[Json, dict[str, Any]], Any]
 
 _SWAPPED: Final = {name: name for name in PREDICATES} | {"s_within": "s_contains", "s_contains": "s_within"}
 """The equivalent operator for swapped arguments."""

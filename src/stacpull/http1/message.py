@@ -26,13 +26,13 @@ _SWITCHING = 101
 _LOWEST, _FINAL = 100, 200
 
 
-class _Phase(enum.Enum):
+class _ParserPhase(enum.Enum):
     AWAITING = enum.auto()
     RECEIVING = enum.auto()
     WHOLE = enum.auto()
 
 
-_AWAITING, _RECEIVING, _WHOLE = _Phase
+_AWAITING, _RECEIVING, _WHOLE = _ParserPhase
 
 
 class ParsedMessage:

@@ -74,7 +74,7 @@ def reserve(
     """
     failures: list[AssetFailure] = []
     with transaction(db):
-        directories = _Directories(db, arrivals)
+        directories = _ArrivalDirectories(db, arrivals)
         reserved = arrivals
         others = _reserve_planned(db, arrivals, directories)
         if others:
@@ -121,7 +121,7 @@ def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
     db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, clip.area, clip.source_size, place))
 
 
-class _Directories:
+class _ArrivalDirectories:
     """The directories of arrivals."""
 
     def __init__(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
@@ -143,7 +143,7 @@ _ITEM_DIRECTORIES = (
 
 
 def _reserve_planned(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _ArrivalDirectories
 ) -> list[Arrival]:
     """Reserve the planned names of these assets; return those that have another name, or are outdated."""
     values: list[tuple[object, ...]] = []
@@ -160,7 +160,9 @@ def _reserve_planned(
     return [arrival for arrival, one in zip(arrivals, values, strict=True) if one[-4:] not in planned]
 
 
-def _reserve_late(db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _Directories) -> set[int]:
+def _reserve_late(
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _ArrivalDirectories
+) -> set[int]:
     """Reserve names that became known with the response; return the rows that must be handled one by one.
 
     These are arrivals of an older generation, and those whose name is taken or differs from the planned one.
@@ -187,7 +189,7 @@ def _reserve_late(db: sqlite3.Connection, arrivals: Sequence[Arrival], directori
 
 
 def _reserved(
-    db: sqlite3.Connection, arrival: Arrival, directories: _Directories
+    db: sqlite3.Connection, arrival: Arrival, directories: _ArrivalDirectories
 ) -> Arrival | Failure | None:
     """Reserve a name for one arrival; return it with that name, or the failure, or None if it is outdated."""
     directory_id, directory = directories.of(arrival)

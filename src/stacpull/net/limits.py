@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts
 
-Reserve = Callable[[str, int], Awaitable[float]]
+ReserveElsewhere = Callable[[str, int], Awaitable[float]]
 """Reserves requests to a host, or bytes (host ""), in another process. Returns the seconds to wait."""
 
 _LEAST_PIECE, _LARGEST_PIECE = 16 * 1024, 1 << 20
@@ -37,7 +37,7 @@ class Limits:
         *,
         byte_rate: float = 0.0,
         request_rate: float = 0.0,
-        reserve: Reserve | None = None,
+        reserve: ReserveElsewhere | None = None,
     ) -> None:
         self._clock = clock
         self._rates = (request_rate, byte_rate)

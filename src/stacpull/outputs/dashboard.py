@@ -93,7 +93,7 @@ async def served_dashboard(
             "STACPULL_DASHBOARD_TOKEN, or leave the address out."
         )
     dashboard = Dashboard(dest, on_event)
-    site = _Site(dashboard, await asyncio.to_thread(PageTemplate, "dashboard.js"), host, token)
+    site = _DashboardSite(dashboard, await asyncio.to_thread(PageTemplate, "dashboard.js"), host, token)
     server = web.Server(site.handle, access_log=None, logger=_SILENT)
 
     def accept() -> asyncio.Protocol:
@@ -232,7 +232,7 @@ class Dashboard:
         }
 
 
-class _Site:
+class _DashboardSite:
     """Answers the requests for a dashboard."""
 
     def __init__(self, dashboard: Dashboard, template: PageTemplate, host: str, token: Secret | None) -> None:

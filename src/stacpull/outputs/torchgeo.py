@@ -52,7 +52,7 @@ _SPLIT_NAMES: Final = {"val": "validation"}
 """Splits that have another name in version 2."""
 
 
-class _Patch(NamedTuple):
+class _NamedSample(NamedTuple):
     """A sample as TorchGeo names it."""
 
     name: str
@@ -130,7 +130,7 @@ def export_torchgeo_v2(
     return tree.report(("metadata.parquet",), {maps: tree.without_map})
 
 
-def _placed_row(tree: _Tree, sample: TrainingSample, patch: _Patch) -> dict[str, Any]:
+def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dict[str, Any]:
     """Link the files of a patch, and return its row of the metadata."""
     tile = "_".join(patch.name.split("_")[:-2])
     tree.place(patch.files["s2"], f"BigEarthNet-S2/{tile}/{patch.name}", patch.name)
@@ -163,7 +163,9 @@ class _Tree:
         self._count = self._bytes = self._incomplete = 0
         self._notes: tuple[str, ...] = ()
 
-    def patches(self, samples: Samples, on_progress: OnProgress) -> Iterator[tuple[TrainingSample, _Patch]]:
+    def patches(
+        self, samples: Samples, on_progress: OnProgress
+    ) -> Iterator[tuple[TrainingSample, _NamedSample]]:
         """Yield the samples, each with what TorchGeo calls it and its files.
 
         Raises:
@@ -264,11 +266,11 @@ class _Tree:
                 target.with_name(f".{target.name}.part").unlink(missing_ok=True)
 
 
-def _patch_of(sample: TrainingSample) -> _Patch:
+def _patch_of(sample: TrainingSample) -> _NamedSample:
     kinds = {"s2": _S2_BAND, "s1": _S1_BAND, "map": _MAP, "labels": _LABELS}
     files = {
         kind: [file for file in sample.files if pattern.fullmatch(file.key)]
         for kind, pattern in kinds.items()
     }
     s1_name = safe_segment(_PREFIX.sub("", files["s1"][0].item)) if files["s1"] else ""
-    return _Patch(safe_segment(_PREFIX.sub("", sample.item.id)), s1_name, files)
+    return _NamedSample(safe_segment(_PREFIX.sub("", sample.item.id)), s1_name, files)

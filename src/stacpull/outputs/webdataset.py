@@ -60,7 +60,7 @@ class _Shard(NamedTuple):
     sha256: str
 
 
-class _Changed(Exception):  # noqa: N818 - control flow: the shard on disk is not the one that is due
+class _ShardDiffers(Exception):  # noqa: N818 - control flow: the shard on disk is not the one that is due
     pass
 
 
@@ -144,7 +144,7 @@ class _ShardWriter:
             group = _ShardSamples(first, waiting, self._most_bytes, self._most_samples)
             try:
                 shard = self._kept(name, split, group)
-            except _Changed:
+            except _ShardDiffers:
                 waiting = self._from(split, taken)
                 group = _ShardSamples(next(waiting), waiting, self._most_bytes, self._most_samples)
                 shard = self._written(name, split, group)
@@ -161,7 +161,7 @@ class _ShardWriter:
         """Return the shard that is there already, if it is complete and holds these samples.
 
         Raises:
-            _Changed: It is not.
+            _ShardDiffers: It is not.
         """
         import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
@@ -172,15 +172,15 @@ class _ShardWriter:
                 stated = file.schema_arrow.metadata or {}
                 count = file.metadata.num_rows
         except (OSError, ValueError):
-            raise _Changed from None
+            raise _ShardDiffers from None
         digest = stated.get(b"sha256", b"").decode()
         if not digest or str(size).encode() != stated.get(b"bytes"):
-            raise _Changed
+            raise _ShardDiffers
         due = hashlib.sha256()
         for sample in group:
             due.update(self._identity(sample, self._described(sample)))
         if due.hexdigest().encode() != stated.get(b"made_of"):
-            raise _Changed
+            raise _ShardDiffers
         return _Shard(name, split, count, size, digest)
 
     def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:

@@ -57,8 +57,8 @@ class Field(msgspec.Struct, frozen=True):
         return "{" + self.name + "".join(f"|{_REMOVE_PREFIX}:{prefix}" for prefix in self.prefixes) + "}"
 
 
-Piece = str | Field
-Segment = tuple[Piece, ...]
+NamePiece = str | Field
+Segment = tuple[NamePiece, ...]
 
 
 class AssetPath(NamedTuple):
@@ -282,7 +282,7 @@ def parse_template(template: str) -> tuple[Segment, ...]:
         UsageError: A field or brace is invalid, a segment is empty or not a valid name, the path is absolute,
             or a directory contains `{filename}`.
     """
-    segments: list[list[Piece]] = [[]]
+    segments: list[list[NamePiece]] = [[]]
     for token in _TOKEN.finditer(template):
         if token["slash"]:
             if not segments[-1]:
@@ -310,7 +310,7 @@ def escape(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _piece(template: str, token: re.Match[str]) -> Piece:
+def _piece(template: str, token: re.Match[str]) -> NamePiece:
     if token["lone"]:
         raise _error(template, token.start(), f"{token['lone']!r} is unmatched (double it for a literal one)")
     if token["field"] is not None:
@@ -347,9 +347,9 @@ def _check(template: str, segments: tuple[Segment, ...]) -> None:
             )
 
 
-def _joined(pieces: list[Piece]) -> Segment:
+def _joined(pieces: list[NamePiece]) -> Segment:
     """Return the pieces with adjacent texts merged."""
-    found: list[Piece] = []
+    found: list[NamePiece] = []
     for piece in pieces:
         if isinstance(piece, str) and found and isinstance(found[-1], str):
             found[-1] += piece

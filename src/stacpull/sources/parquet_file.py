@@ -57,7 +57,7 @@ class ParquetError(Exception):
     """A file is not Parquet with items, or exceeds a limit. The text states which."""
 
 
-RowGroup = tuple[int, int, int, dict[str, tuple[Any, Any, int | None]]]
+RowGroupAnswer = tuple[int, int, int, dict[str, tuple[Any, Any, int | None]]]
 """Start and end offset, number of rows, and for each column the lowest value, the highest and the nulls."""
 
 
@@ -67,7 +67,7 @@ class ParquetFooter(NamedTuple):
     metadata: Any
     json_text: frozenset[str]
     """Columns whose text is JSON, as recorded by `export` (`JSON_TEXT_KEY`)."""
-    row_groups: tuple[RowGroup, ...]
+    row_groups: tuple[RowGroupAnswer, ...]
     collections: dict[str, Json]
 
 
@@ -195,7 +195,7 @@ def _footer(metadata: Any, size: int) -> ParquetFooter:
     return ParquetFooter(metadata, names_of_text, groups, _collections(stated))
 
 
-def _row_group(metadata: Any, number: int, size: int, json_text: frozenset[str]) -> RowGroup:
+def _row_group(metadata: Any, number: int, size: int, json_text: frozenset[str]) -> RowGroupAnswer:
     """Return a row group. The order of JSON texts says nothing about the values in them."""
     group = metadata.row_group(number)
     starts, ends, ranges = [], [], {}

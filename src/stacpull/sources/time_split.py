@@ -228,7 +228,7 @@ def _cuts(period: Interval, at_once: int, total: int | None) -> list[datetime]:
     return cuts
 
 
-class _Part(msgspec.Struct):
+class _PartInProgress(msgspec.Struct):
     """A part that is being read."""
 
     first: PageRequest
@@ -256,12 +256,12 @@ async def _in_order(
     total: int | None,
 ) -> AsyncGenerator[Page]:
     """Yield the pages of all parts in order, without empty ones unless they end the walk or a part early."""
-    waiting, active, seen = deque(requests), deque[_Part](), set[int]()
+    waiting, active, seen = deque(requests), deque[_PartInProgress](), set[int]()
     try:
         while waiting or active:
             while waiting and len(active) < at_once:
                 first = waiting.popleft()
-                active.append(_Part(first, read(first)))
+                active.append(_PartInProgress(first, read(first)))
             head = active[0]
             if not head.pages and head.error is not None:
                 raise head.error
@@ -284,7 +284,7 @@ async def _in_order(
             await part.upstream.aclose()
 
 
-async def _read_round(active: Sequence[_Part]) -> None:
+async def _read_round(active: Sequence[_PartInProgress]) -> None:
     """Read a page of each part at once; only of the first part if the pages kept are too large."""
     held = sum(page.bytes for part in active for page in part.pages)
     async with asyncio.TaskGroup() as group:

@@ -79,14 +79,14 @@ _UNANSWERED = 10
 """Documents in a row with temporary failures after which the walk stops."""
 
 
-class _Step(msgspec.Struct, frozen=True):
+class _LinkStep(msgspec.Struct, frozen=True):
     """A link of a catalog, and the link that led to that catalog."""
 
-    above: _Step | None
+    above: _LinkStep | None
     number: int
     href: str
 
-    def steps(self) -> list[_Step]:
+    def steps(self) -> list[_LinkStep]:
         """Return the steps from the root down to this one."""
         found, step = [self], self.above
         while step is not None:
@@ -112,7 +112,7 @@ class _Branch(msgspec.Struct, eq=False):
     hrefs: list[str]
     collection: str
     """The nearest collection above its items, or else the root's id."""
-    step: _Step | None
+    step: _LinkStep | None
     above: _Branch | None
     next: int
     resume: tuple[tuple[int, str], ...]
@@ -136,7 +136,7 @@ class _Read(msgspec.Struct, eq=False):
     """A document that is being read, or was read: then `outcome` is set."""
 
     branch: _Branch
-    step: _Step
+    step: _LinkStep
     resume: tuple[tuple[int, str], ...]
     outcome: Document | Failure | None = None
     is_large: bool = False
@@ -161,7 +161,7 @@ class _Api(msgspec.Struct, eq=False):
     document: Document
     collection: str
     """The nearest collection above it, or else the root's id."""
-    step: _Step | None
+    step: _LinkStep | None
     resume: tuple[tuple[int, str], ...]
 
     def path(self) -> tuple[tuple[int, str], ...]:
@@ -169,7 +169,7 @@ class _Api(msgspec.Struct, eq=False):
         return () if self.step is None else self.step.path()
 
 
-_Entry = _Branch | _Read | _Edge | _Api
+_Unwalked = _Branch | _Read | _Edge | _Api
 
 
 class TreeWalk:
@@ -199,7 +199,7 @@ class TreeWalk:
         self._size = size
         self._within: PageRequest | None = None
         """The page of the API at which the walk resumes."""
-        self._entries: list[_Entry] = []
+        self._entries: list[_Unwalked] = []
         self._walked: set[int] = set()
         """Hashes of the URLs of walked catalogs, 30 bytes each."""
         self._skipped = 0
@@ -431,7 +431,9 @@ class TreeWalk:
             if branch.next == len(branch.hrefs):
                 del self._entries[index]
                 continue
-            read = _Read(branch, _Step(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume)
+            read = _Read(
+                branch, _LinkStep(branch.step, branch.next, branch.hrefs[branch.next]), branch.resume
+            )
             branch.next, branch.resume = branch.next + 1, ()
             self._entries.insert(index, read)
             self._under_way += 1
@@ -461,7 +463,7 @@ class TreeWalk:
             self._under_way -= 1
             self._read_ended.set()
 
-    async def _outcome(self, read: _Read, limit: int | None) -> Document | Failure | list[_Entry]:
+    async def _outcome(self, read: _Read, limit: int | None) -> Document | Failure | list[_Unwalked]:
         """Read the document at a link. Return a catalog as its entries (none if it is above the link)."""
         url = absolute(read.branch.url, read.step.href)
         if isinstance(url, Failure):
@@ -478,7 +480,7 @@ class TreeWalk:
                 return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
         return self._catalog(read, document)
 
-    def _catalog(self, read: _Read, document: Document) -> Failure | list[_Entry]:
+    def _catalog(self, read: _Read, document: Document) -> Failure | list[_Unwalked]:
         if any(branch.url == document.url for branch in read.branch.lineage()):
             self._skipped += 1
             return []
@@ -496,7 +498,7 @@ class TreeWalk:
         document: Document,
         collection: str,
         above: _Branch | None,
-        step: _Step | None,
+        step: _LinkStep | None,
         resume: tuple[tuple[int, str], ...],
     ) -> _Branch:
         """Return a catalog with its links."""
@@ -510,7 +512,7 @@ class TreeWalk:
         return _Branch(document.url, hrefs, collection, step, above, first, rest, weight)
 
 
-def _entries_of(branch: _Branch) -> list[_Entry]:
+def _entries_of(branch: _Branch) -> list[_Unwalked]:
     """Return the entries of a catalog: its beginning, its links, its end."""
     return [_Edge(branch, ends=False), branch, _Edge(branch, ends=True)]
 

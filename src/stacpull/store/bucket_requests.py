@@ -83,16 +83,16 @@ class FilePiece(NamedTuple):
         return os.pread(self.file.fileno(), self.size, self.offset)
 
 
-Body = bytes | memoryview | FilePiece
+RequestBody = bytes | memoryview | FilePiece
 """The body of a request."""
 
 
-def size_of(body: Body) -> int:
+def size_of(body: RequestBody) -> int:
     """Return the number of bytes of a body."""
     return body.size if isinstance(body, FilePiece) else len(body)
 
 
-def as_file(body: Body) -> BinaryIO:
+def as_file(body: RequestBody) -> BinaryIO:
     """Return a body for botocore, which sends a file in blocks. All of any other body must leave in 10 s."""
     if not isinstance(body, FilePiece):
         return io.BytesIO(body)
@@ -111,7 +111,7 @@ class ObjectRequest(NamedTuple):
     method: str
     key: str
     headers: Mapping[str, str] = {}
-    body: Body = b""
+    body: RequestBody = b""
     sha256: str = EMPTY_BODY
     query: str = ""
     may_begin: Callable[[], bool] | None = None
@@ -240,9 +240,9 @@ class BucketRequests:
         """Held while requests are passed to the loop, so that none follows the order to close."""
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
-        self._waiting: deque[_Exchange] = deque()
-        self._idle: list[_Connection] = []
-        self._connections: set[_Connection] = set()
+        self._waiting: deque[_SentObjectRequest] = deque()
+        self._idle: list[_BucketConnection] = []
+        self._connections: set[_BucketConnection] = set()
         self._opening = 0
         self._waiting_since = 0.0
         """When the oldest of the waiting requests came, or a little earlier."""
@@ -255,7 +255,7 @@ class BucketRequests:
         for first in range(0, len(requests), CONNECTIONS):  # send the first ones while others are signed
             date = _now()
             exchanges = [
-                _Exchange(batch, number, request, self._encoded(request, credentials, date))
+                _SentObjectRequest(batch, number, request, self._encoded(request, credentials, date))
                 for number, request in enumerate(requests[first : first + CONNECTIONS], first)
             ]
             self._hand_over(exchanges)
@@ -279,7 +279,7 @@ class BucketRequests:
         if thread is not None:
             thread.join()
 
-    def _hand_over(self, exchanges: Sequence[_Exchange]) -> None:
+    def _hand_over(self, exchanges: Sequence[_SentObjectRequest]) -> None:
         """Pass requests to the loop, which is started if necessary. Once closed, they end without replies."""
         with self._handing_over:
             if not self._is_closed:
@@ -318,7 +318,7 @@ class BucketRequests:
                 connection.abort()
             self._refuse_waiting()
 
-    def _take(self, exchanges: Sequence[_Exchange]) -> None:
+    def _take(self, exchanges: Sequence[_SentObjectRequest]) -> None:
         if not self._waiting:
             self._waiting_since = self._loop.time()
         self._waiting.extend(exchanges)
@@ -333,7 +333,7 @@ class BucketRequests:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await self._loop.create_connection(
-                    partial(_Connection, self),
+                    partial(_BucketConnection, self),
                     parts.hostname or "",
                     parts.port or (443 if self._context else 80),
                     ssl=self._context,
@@ -361,12 +361,12 @@ class BucketRequests:
         if times and self._loop.time() - max(times) >= SILENT_AFTER:
             self._on_silent()
 
-    def opened(self, connection: _Connection) -> None:
+    def opened(self, connection: _BucketConnection) -> None:
         """Use a new connection."""
         self._connections.add(connection)
         self.rests(connection)
 
-    def rests(self, connection: _Connection) -> None:
+    def rests(self, connection: _BucketConnection) -> None:
         """Send the next request over an idle connection."""
         while self._waiting:
             self._waiting_since = self._loop.time()
@@ -377,7 +377,7 @@ class BucketRequests:
             exchange.conclude(None)
         self._idle.append(connection)
 
-    def lost(self, connection: _Connection, exchange: _Exchange | None = None) -> None:
+    def lost(self, connection: _BucketConnection, exchange: _SentObjectRequest | None = None) -> None:
         """Remove a connection. Other connections send the waiting requests and its unsent one."""
         if exchange is not None:
             self._waiting.appendleft(exchange)
@@ -408,7 +408,7 @@ class _Batch:
             self.replies.set_result(self._found)
 
 
-class _Exchange(NamedTuple):
+class _SentObjectRequest(NamedTuple):
     """A request in flight."""
 
     batch: _Batch
@@ -420,14 +420,14 @@ class _Exchange(NamedTuple):
         self.batch.conclude(self.number, reply)
 
 
-class _Connection(asyncio.Protocol):
+class _BucketConnection(asyncio.Protocol):
     """One connection. Any error, or data without a request, closes it."""
 
     def __init__(self, owner: BucketRequests) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._exchange: _Exchange | None = None
+        self._exchange: _SentObjectRequest | None = None
         self._message = ParsedMessage("")
         self._pieces = 0
         """Received pieces of the reply."""
@@ -439,7 +439,7 @@ class _Connection(asyncio.Protocol):
         self._left = 0
         """Bytes that the server had not received at the last look."""
 
-    def begin(self, exchange: _Exchange) -> None:
+    def begin(self, exchange: _SentObjectRequest) -> None:
         """Send a request."""
         self._exchange = exchange
         self._pieces = 0
@@ -553,7 +553,7 @@ class _Connection(asyncio.Protocol):
         elif self._pieces > _MOST_PIECES + message.held // _SMALL and not message.is_short:
             self.abort()
 
-    def _end(self, exchange: _Exchange, reply: ObjectReply, *, is_reusable: bool = True) -> None:
+    def _end(self, exchange: _SentObjectRequest, reply: ObjectReply, *, is_reusable: bool = True) -> None:
         """Conclude a request with its reply, and keep the connection if possible."""
         self._exchange = None
         self._is_reused = is_reusable and self._unsent is None

@@ -33,7 +33,7 @@ from stacpull.errors import DestinationError, StacpullError
 from stacpull.models import CopySource
 from stacpull.sigv4 import encode_key
 from stacpull.store.atomic import sync_directory
-from stacpull.store.bucket_requests import COPY, Body, FilePiece, ObjectReply, ObjectRequest, size_of
+from stacpull.store.bucket_requests import COPY, FilePiece, ObjectReply, ObjectRequest, RequestBody, size_of
 from stacpull.store.bucket_service import DENIALS, NOT_THERE, code_behind
 from stacpull.store.regular import CREATE, open_regular, read_regular
 from stacpull.store.s3_bucket import (
@@ -205,7 +205,7 @@ class MultipartUploads:
     def _unusable(self, what: str) -> DestinationError:
         return DestinationError(f"{self._bucket.name} cannot be used: its server sent {what}.")
 
-    def send(self, note: UploadNote, pieces: Mapping[int, tuple[Body, bytes]]) -> list[UploadedPiece]:
+    def send(self, note: UploadNote, pieces: Mapping[int, tuple[RequestBody, bytes]]) -> list[UploadedPiece]:
         """Store some pieces at once. `pieces` maps the number of a piece to its body and SHA-256."""
         self.check_lease()
         checksums = {number: base64.b64encode(sha256).decode() for number, (_, sha256) in pieces.items()}
@@ -372,7 +372,7 @@ class MultipartUploads:
     ) -> list[UploadedPiece]:
         """Send the pieces of a file that the service does not have, several at once."""
         found: dict[int, UploadedPiece] = {}
-        missing: dict[int, tuple[Body, bytes]] = {}
+        missing: dict[int, tuple[RequestBody, bytes]] = {}
         for number in numbers:
             offset = (number - 1) * note.piece
             piece = FilePiece(file.file, offset, min(note.piece, file.size - offset))

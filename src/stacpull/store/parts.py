@@ -127,7 +127,9 @@ class FileParts:
 class FilePart:
     """One part, open for writing (`transfer.part_writer.PartWriter`)."""
 
-    def __init__(self, sink: _Sink, known: set[Pair], pair: Pair, *, resumable: bool, durable: bool) -> None:
+    def __init__(
+        self, sink: _HashingFile, known: set[Pair], pair: Pair, *, resumable: bool, durable: bool
+    ) -> None:
         self.have = sink.have
         self._sink = sink
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
@@ -197,7 +199,7 @@ class FilePart:
         await _off_loop(self._sink.path.parent, self._sink.finish, None)
 
 
-class _Sink(io.FileIO):
+class _HashingFile(io.FileIO):
     """A file that hashes the written bytes, so that one call of a thread does both.
 
     If a task is cancelled, its write continues in its thread. The lock makes `close` wait for it.
@@ -313,7 +315,7 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
         raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
-async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
+async def _opened(work: Callable[[], _HashingFile], directory: Path) -> _HashingFile:
     """Open a file in a thread. If the task is cancelled, it ends once the file has been opened and closed."""
     opening = asyncio.get_running_loop().run_in_executor(None, work)
     try:
@@ -326,12 +328,12 @@ async def _opened(work: Callable[[], _Sink], directory: Path) -> _Sink:
         raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
-def _close_unwanted(opened: asyncio.Future[_Sink]) -> None:
+def _close_unwanted(opened: asyncio.Future[_HashingFile]) -> None:
     if not opened.cancelled() and opened.exception() is None:
         opened.result().close()
 
 
-def _create(path: Path, validator: Validator, total: int | None, origin: int | None) -> _Sink:
+def _create(path: Path, validator: Validator, total: int | None, origin: int | None) -> _HashingFile:
     """Create the description, if there is a validator, then an empty part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
@@ -351,14 +353,14 @@ def _create(path: Path, validator: Validator, total: int | None, origin: int | N
         new.replace(about)
     else:
         about.unlink(missing_ok=True)
-    return _Sink(path, "wb")
+    return _HashingFile(path, "wb")
 
 
-def _resume(path: Path) -> _Sink:
+def _resume(path: Path) -> _HashingFile:
     """Open a part and, if it has gaps, its log."""
     log = PartLog.resume(path) if log_of(path).exists() else None
     try:
-        return _Sink(path, "rb+", log)
+        return _HashingFile(path, "rb+", log)
     except OSError:
         if log is not None:
             log.close()

@@ -18,7 +18,7 @@ from stacpull.models import BucketLocation, Checksum, CopySource
 from stacpull.net.status import moment_of
 from stacpull.s3_document import S3Document, read_document
 from stacpull.sigv4 import encode_key
-from stacpull.store.bucket_requests import COPY, Body, ObjectReply, ObjectRequest
+from stacpull.store.bucket_requests import COPY, ObjectReply, ObjectRequest, RequestBody
 from stacpull.store.bucket_service import BucketService, code_behind
 from stacpull.store.inspection import digest_by
 from stacpull.store.protocol import FileState, IsStopped, never
@@ -62,7 +62,7 @@ class StoredObject(NamedTuple):
 class ObjectContent(NamedTuple):
     """The content of an object, and its metadata."""
 
-    body: Body
+    body: RequestBody
     sha256: bytes
     metadata: Mapping[str, str] = {}
 

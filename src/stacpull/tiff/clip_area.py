@@ -22,8 +22,6 @@ from shapely.geometry import box
 from stacpull.tiff.header import Bounds, Header, Transform
 from stacpull.tiff.segments import TiffError
 
-Geometry = Any
-"""A shapely geometry: the library is not typed."""
 Points = npt.NDArray[np.float64]
 
 _WGS84 = 4326
@@ -46,11 +44,11 @@ class ClipArea:
         digest: Identifies the area.
     """
 
-    def __init__(self, geometry: Geometry, digest: int) -> None:
+    def __init__(self, geometry: shapely.Geometry, digest: int) -> None:
         self.digest = digest
         self._geometry = geometry
 
-    def pixels(self, header: Header) -> Geometry | None:
+    def pixels(self, header: Header) -> shapely.Geometry | None:
         """Return the part of the area that is in a raster, in its pixels: (column, row) from the top left.
 
         Args:
@@ -78,7 +76,7 @@ class ClipArea:
         raster = box(SLACK, SLACK, header.width - SLACK, header.height - SLACK)
         return _polygons(shapely.intersection(_valid(area), raster))
 
-    def _in_crs(self, epsg: int, bounds: Bounds) -> Geometry:
+    def _in_crs(self, epsg: int, bounds: Bounds) -> shapely.Geometry:
         """Return the part of the area around a raster, in the raster's reference system."""
         try:
             crs = _crs(epsg)
@@ -109,7 +107,7 @@ def _transformer(epsg: int) -> Transformer:
     return Transformer.from_crs(_WGS84, _crs(epsg), always_xy=True)
 
 
-def _surroundings(epsg: int, bounds: Bounds) -> Geometry:
+def _surroundings(epsg: int, bounds: Bounds) -> shapely.Geometry:
     """Return the degrees that a raster spans, and some more: a box, or two across the antimeridian."""
     left, bottom, right, top = min(bounds[::2]), min(bounds[1::2]), max(bounds[::2]), max(bounds[1::2])
     west, south, east, north = left, bottom, right, top
@@ -157,17 +155,17 @@ def _to_pixels(transform: Transform) -> Any:
     return inverse
 
 
-def _valid(geometry: Geometry) -> Geometry:
+def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
 
-def _polygons(geometry: Geometry) -> Geometry | None:
+def _polygons(geometry: shapely.Geometry) -> shapely.Geometry | None:
     """Return the polygons of a geometry, without its lines and points: where two areas only touch."""
     parts = [part for part in _parts(geometry) if part.area > 0]
     return shapely.union_all(parts) if parts else None
 
 
-def _parts(geometry: Geometry) -> Iterator[Geometry]:
+def _parts(geometry: shapely.Geometry) -> Iterator[shapely.Geometry]:
     for part in shapely.get_parts(geometry):
         if shapely.get_type_id(part) > shapely.GeometryType.POLYGON:
             yield from _parts(part)
@@ -176,7 +174,7 @@ def _parts(geometry: Geometry) -> Iterator[Geometry]:
 
 
 def tiles_hit(
-    area: Geometry, tile: tuple[float, float], columns: range, rows: range
+    area: shapely.Geometry, tile: tuple[float, float], columns: range, rows: range
 ) -> npt.NDArray[np.bool_]:
     """Return which tiles share more than an edge with an area, by row and column.
 

@@ -31,7 +31,7 @@ from stacpull.tiff.clip_area import SLACK, ClipArea, tiles_hit
 from stacpull.tiff.gdal_metadata import GHOST
 from stacpull.tiff.segments import TiffError
 from stacpull.tiff.tags import ByteLayout, Tag, TagField
-from stacpull.tiff.tile_images import Places, TiledFile, TileImage
+from stacpull.tiff.tile_images import TiledFile, TileImage, TileNumbers
 
 _MOST_GROWTH = 1.5
 """How much larger, in each direction, the extent may become for the sake of overviews."""
@@ -255,9 +255,9 @@ class _Cut(NamedTuple):
     height: int
     shift: tuple[int, int]
     """Columns and rows that are cut off before it."""
-    offsets: Places
+    offsets: TileNumbers
     """Of its tiles in the source, in the order of the clipped file; 0 for those that are left out."""
-    counts: Places
+    counts: TileNumbers
 
 
 def _cut(one: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) -> _Cut:
@@ -302,7 +302,7 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
     return ClippedFile(head, start + size, tuple(_reads(tiles)), window)
 
 
-def _place(offsets: Places, counts: Places) -> tuple[npt.NDArray[np.int64], Places, int]:
+def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.int64], TileNumbers, int]:
     """Give each tile its place behind the others; tiles that share their bytes still share them.
 
     Returns:
@@ -353,7 +353,9 @@ def _widest_gap(gaps: npt.NDArray[np.int64], tile_bytes: int) -> int:
     return widest if as_wide <= tile_bytes * _GAPS else max(_LEADER, widest - 1)
 
 
-def _head(layout: ByteLayout, cuts: Sequence[_Cut], lists: Mapping[int, Places], note: ClipNote) -> bytes:
+def _head(
+    layout: ByteLayout, cuts: Sequence[_Cut], lists: Mapping[int, TileNumbers], note: ClipNote
+) -> bytes:
     """Return the file up to the first tile; without `lists` all offsets are 0, and the size is the same."""
     order = "little" if layout.order == "<" else "big"
     text = (
@@ -375,7 +377,7 @@ def _head(layout: ByteLayout, cuts: Sequence[_Cut], lists: Mapping[int, Places],
     return b"".join(parts)
 
 
-def _directory(layout: ByteLayout, cut: _Cut, offsets: Places | None, at: int, *, last: bool) -> bytes:
+def _directory(layout: ByteLayout, cut: _Cut, offsets: TileNumbers | None, at: int, *, last: bool) -> bytes:
     """Return a directory that begins at byte `at`, with its values behind it."""
     tags = _tags(layout, cut, np.zeros_like(cut.counts) if offsets is None else offsets)
     width = layout.offset_size
@@ -398,7 +400,7 @@ def _directory(layout: ByteLayout, cut: _Cut, offsets: Places | None, at: int, *
     return bytes(entries + unsigned.pack(following) + values)
 
 
-def _tags(layout: ByteLayout, cut: _Cut, offsets: Places) -> dict[int, TagField]:
+def _tags(layout: ByteLayout, cut: _Cut, offsets: TileNumbers) -> dict[int, TagField]:
     """Return the entries of a directory of the clipped file."""
     kept = {tag: value for tag, value in cut.source.directory.fields.items() if tag not in _LEFT_OUT}
     place = np.dtype(f"{layout.order}u8" if layout.bigtiff else f"{layout.order}u4")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Size = tuple[int, int]
+ImageSize = tuple[int, int]
 """Width and height in pixels."""
 
 GeoValue = int | float | str | tuple[int, ...] | tuple[float, ...]
@@ -139,8 +139,8 @@ class Header:
     tiled: bool
     block_width: int
     block_height: int
-    overviews: tuple[Size, ...]
-    masks: tuple[Size, ...]
+    overviews: tuple[ImageSize, ...]
+    masks: tuple[ImageSize, ...]
     epsg: int | None
     crs_kind: str | None
     geokeys: Mapping[str, GeoValue]

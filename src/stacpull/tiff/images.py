@@ -7,7 +7,7 @@ notes, and the registrations of libtiff.
 from __future__ import annotations
 
 from stacpull.tiff.directories import Directory
-from stacpull.tiff.header import Image, Size
+from stacpull.tiff.header import Image, ImageSize
 from stacpull.tiff.segments import TiffError
 from stacpull.tiff.tags import Tag, label
 
@@ -82,7 +82,7 @@ def size_of(directory: Directory, tag: Tag) -> int:
     return size
 
 
-def _block(directory: Directory, width: int, height: int) -> Size:
+def _block(directory: Directory, width: int, height: int) -> ImageSize:
     if is_tiled(directory):
         return size_of(directory, Tag.TileWidth), size_of(directory, Tag.TileLength)
     rows = directory.integer(Tag.RowsPerStrip)

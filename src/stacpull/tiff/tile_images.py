@@ -21,7 +21,7 @@ _PLANAR_SEPARATE = 2
 _INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 """Types of offsets and counts, as numpy writes them."""
 
-Places = npt.NDArray[np.uint64]
+TileNumbers = npt.NDArray[np.uint64]
 
 
 class TileImage(NamedTuple):
@@ -42,8 +42,8 @@ class TileImage(NamedTuple):
     planes: int
     across: int
     down: int
-    offsets: Places
-    counts: Places
+    offsets: TileNumbers
+    counts: TileNumbers
 
 
 class TiledFile(NamedTuple):
@@ -110,7 +110,7 @@ def _image(image: Image, directory: Directory, total: int) -> TileImage:
     return TileImage(image, directory, planes, across, down, offsets, counts)
 
 
-def _list(directory: Directory, tag: Tag) -> Places:
+def _list(directory: Directory, tag: Tag) -> TileNumbers:
     field = directory.fields.get(tag)
     if field is None or field.data is None or field.kind not in _INTEGERS:
         raise TiffError(f"{label(tag)} is missing, or does not hold whole numbers")

@@ -45,7 +45,7 @@ from stacpull.transfer.file_version import (
     NotModifiedError,
     Opener,
 )
-from stacpull.transfer.part_writer import Parts, Piece
+from stacpull.transfer.part_writer import Parts, PlacedBytes
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 
@@ -244,14 +244,14 @@ class _MemoryFile:
         self.data = bytearray(file.size)
         self.data[: len(file.head)] = file.head
 
-    async def put(self, found: Sequence[Piece]) -> None:
+    async def put(self, found: Sequence[PlacedBytes]) -> None:
         """Write pieces at their offsets."""
         for at, data in found:
             self.data[at : at + len(data)] = data
 
 
 async def _copy(
-    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[Piece]], Awaitable[None]]
+    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[PlacedBytes]], Awaitable[None]]
 ) -> None:
     """Read all tiles, several ranges at once, and write them at their offsets.
 

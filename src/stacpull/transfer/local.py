@@ -81,7 +81,7 @@ class LocalTransport:
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
-    def _opened(self, url: str) -> _File:
+    def _opened(self, url: str) -> _OpenFile:
         try:
             path, descriptor = self._open_allowed(url)
             status = os.fstat(descriptor)
@@ -94,7 +94,7 @@ class LocalTransport:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
             raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
-        return _File(path, stream, status)
+        return _OpenFile(path, stream, status)
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         """Open a file that may be read; return its path and descriptor."""
@@ -144,7 +144,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-class _File(NamedTuple):
+class _OpenFile(NamedTuple):
     path: Path
     stream: BinaryIO
     status: os.stat_result
@@ -182,7 +182,7 @@ class LocalResponse:
             yield chunk
 
 
-def _response(request: Request, file: _File) -> LocalResponse:
+def _response(request: Request, file: _OpenFile) -> LocalResponse:
     """Return the response to a request for `file`: the whole file, a range of it, or a refusal."""
     sent = {name.lower(): value for name, value in request.headers.items()}
     size = file.status.st_size

@@ -36,7 +36,7 @@ from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
 from stacpull.transfer.checks import another_range, failed, too_long
 from stacpull.transfer.connection_count import ConnectionCount
-from stacpull.transfer.part_writer import PartWriter, Piece
+from stacpull.transfer.part_writer import PartWriter, PlacedBytes
 
 CHUNK = 1 << 18
 """Bytes that are passed to the writer at once."""
@@ -105,7 +105,7 @@ class MultiRangeDownload:
         self._claims = Claims(version.total, writer.have)
         self._connections = connections
         self._failure: Failure | None = None
-        self._pending: list[Piece] = []
+        self._pending: list[PlacedBytes] = []
         self._held = 0
         self._filled, self._written = asyncio.Event(), asyncio.Event()
         self._group = asyncio.TaskGroup()

@@ -17,7 +17,7 @@ from stacpull.digests import Hasher
 from stacpull.models import PieceBuffer, ResumePoint, Validator
 from stacpull.spans import Spans
 
-Piece = tuple[int, bytes]
+PlacedBytes = tuple[int, bytes]
 """The offset in the file, and the bytes."""
 
 
@@ -61,7 +61,7 @@ class PartWriter(Protocol):
         """
         ...
 
-    async def put(self, pieces: Sequence[Piece]) -> None:
+    async def put(self, pieces: Sequence[PlacedBytes]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap, which does not count as size.
 
         Raises:

@@ -113,7 +113,7 @@ class Found(NamedTuple):
     examined: Examined | None
 
 
-_Work = Callable[[], Found]
+_Examine = Callable[[], Found]
 
 
 class ItemFinder:
@@ -161,14 +161,14 @@ class ItemFinder:
             examined = None
         return Found(path, listed, examined)
 
-    def _in_order(self, work: Iterator[_Work]) -> Iterator[Found]:
+    def _in_order(self, work: Iterator[_Examine]) -> Iterator[Found]:
         """Run the work on threads, and yield the results in order until stopped."""
         units = iter(lambda: list(islice(work, _UNIT)), [])
         for found in in_threads((partial(_done, unit) for unit in units), self._is_stopped):
             yield from found
 
 
-def _done(unit: list[_Work]) -> list[Found]:
+def _done(unit: list[_Examine]) -> list[Found]:
     return [read() for read in unit]
 
 

@@ -50,7 +50,7 @@ class FileTrust(enum.Enum):
     BY_SIZE = "size"
 
 
-class Fault(NamedTuple):
+class FileDamage(NamedTuple):
     """What is wrong with one file."""
 
     what: DamageKind
@@ -74,13 +74,15 @@ class Findings(msgspec.Struct):
         return self.damaged.total() - self.damaged["unknown"]
 
 
-def judge(expected: Expected, state: FileState) -> Fault | None:
+def judge(expected: Expected, state: FileState) -> FileDamage | None:
     """Return what is wrong with a file, None if nothing or if the ledger does not check it."""
     what = trust_in(state, expected.size, expected.digest) if expected.checked else None
     if what is None or isinstance(what, FileTrust):
         return None
     found = state.obstacle or described(state.size, state.digest if what == "altered" else None)
-    return Fault(what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found)
+    return FileDamage(
+        what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found
+    )
 
 
 def trust_in(state: FileState, size: int | None, digest: bytes | None) -> FileTrust | DamageKind | None:
@@ -172,7 +174,7 @@ class Inspection:
                     self.findings.leftovers += 1
                 elif expected is None:
                     found = "a file" if entry.is_file else self._files.obstacle(entry.path) or _NOTHING
-                    self._damage(entry.path, Fault("unknown", _NOTHING, found), None)
+                    self._damage(entry.path, FileDamage("unknown", _NOTHING, found), None)
                 else:
                     yield expected
 
@@ -228,9 +230,9 @@ class Inspection:
             if is_part_name(path) and self._files.state_of(path, algorithm=None).size is not None:
                 self.findings.leftovers += 1
             else:
-                self._damage(path, Fault("unknown", _NOTHING, "a file"), None)
+                self._damage(path, FileDamage("unknown", _NOTHING, "a file"), None)
 
-    def _damage(self, path: str, fault: Fault, expected: Expected | None) -> None:
+    def _damage(self, path: str, fault: FileDamage, expected: Expected | None) -> None:
         self.findings.damaged[fault.what] += 1
         owner = self._expectations.owner_of(expected) if expected is not None else None
         item, key = owner if owner is not None else (None, None)

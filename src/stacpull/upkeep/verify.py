@@ -79,7 +79,7 @@ async def verify(
     options = instance("options", Options, options)
     dest_address = await asyncio.to_thread(parse_dest, dest, options)
     rebuilt = None
-    check = _Check(dest_address, reporter, quick=quick, strict=strict)
+    check = _Verification(dest_address, reporter, quick=quick, strict=strict)
     if rebuild:
         rebuilt = await reporter.run(lambda: rebuild_ledger(dest_address, reporter))
         if rebuilt is None:  # stopped: the old ledger is still there
@@ -98,7 +98,7 @@ async def verify(
 
 
 async def _repair(
-    check: _Check,
+    check: _Verification,
     dest_address: DestAddress,
     workspace: Workspace,
     options: Options,
@@ -120,7 +120,7 @@ async def _repair(
         )
 
 
-class _Check:
+class _Verification:
     """One check of a mirror and its findings."""
 
     def __init__(self, dest_address: DestAddress, reporter: Reporter, *, quick: bool, strict: bool) -> None:

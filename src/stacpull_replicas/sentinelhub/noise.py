@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from stacpull_replicas.draws import mix
 
-Field = NDArray[np.float32]
+NoiseField = NDArray[np.float32]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: int) -> Field:
+def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: int) -> NoiseField:
     """Return a square of a field: `side` by `side` values in [0, 1), with the upper left at `corner`.
 
     Args:
@@ -33,7 +33,7 @@ def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: 
     row, column = _gaps(corner[1], side, spacing), _gaps(corner[0], side, spacing)
     lines = upper[row] + (lower[row] - upper[row]) * down[:, None]
     left, right = lines[:, :-1], lines[:, 1:]
-    field: Field = left[:, column] + (right[:, column] - left[:, column]) * across
+    field: NoiseField = left[:, column] + (right[:, column] - left[:, column]) * across
     return field
 
 
@@ -43,14 +43,14 @@ def _gaps(first: int, count: int, spacing: int) -> NDArray[np.int64]:
     return np.asarray(steps - steps[0])
 
 
-def _places(first: int, count: int, spacing: int) -> tuple[NDArray[np.int64], Field]:
+def _places(first: int, count: int, spacing: int) -> tuple[NDArray[np.int64], NoiseField]:
     """Return the lattice points around a range of steps, and each step's weight of its second point."""
     points = np.arange(first // spacing, (first + count - 1) // spacing + 2)
     within = (np.arange(first, first + count) % spacing / spacing).astype(np.float32)
     return points, within * within * (3 - 2 * within)
 
 
-def _hashed(word: int, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> Field:
+def _hashed(word: int, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> NoiseField:
     with np.errstate(over="ignore"):
         state = np.uint64(word) + columns.astype(np.uint64)[None, :] * _GOLDEN
         state = _mixed(state) + rows.astype(np.uint64)[:, None] * _GOLDEN

@@ -318,7 +318,7 @@ class _AdjustedPixels:
 
 
 Mask = NDArray[np.bool_]
-Counts = NDArray[np.int16]
+PixelCounts = NDArray[np.int16]
 
 _LAND, _WATER = -0.52, 0.45
 _USUAL_DEVIATION = 0.29
@@ -348,8 +348,8 @@ class NotebookPixels:
 
     window: CloudWindow
     clear: Mask
-    green: Counts
-    nir: Counts
+    green: PixelCounts
+    nir: PixelCounts
 
 
 @lru_cache(maxsize=1)
@@ -421,7 +421,7 @@ def _clear(seed: int, printed: NotebookDay, place: CloudWindow) -> Mask:
 
 def _reflectances(
     wet: NDArray[np.float32], bright: NDArray[np.float32], target: Target
-) -> tuple[Counts, Counts]:
+) -> tuple[PixelCounts, PixelCounts]:
     """Return green and near infrared of pixels. The wettest are water, as many as the mean requires."""
     ndwi = _spread(wet, target)
     both = 1500 + 2 * (bright * 2000).astype(np.int64)

@@ -28,7 +28,6 @@ from stacpull_replicas.sentinelhub.script_syntax import (
     Conditional,
     Declare,
     Element,
-    Expression,
     Function,
     If,
     Member,
@@ -38,6 +37,7 @@ from stacpull_replicas.sentinelhub.script_syntax import (
     Program,
     Record,
     Return,
+    ScriptExpression,
     ScriptFault,
     Several,
     Statement,
@@ -303,7 +303,7 @@ class ScriptRun:
         self.top = ScriptScope(values=dict(CONSTANTS), constants=set(CONSTANTS))
         with np.errstate(all="ignore"):
             for statement in program.statements:
-                _Body(self).run(statement, self.top, active=True)
+                _FunctionCall(self).run(statement, self.top, active=True)
 
     def call(self, name: str, arguments: list[Any], active: Active = True) -> Any:
         """Call a function of the program.
@@ -340,7 +340,7 @@ class ScriptRun:
 def _called(run: ScriptRun, function: Function, arguments: list[Any], active: Active) -> Any:
     given = [*arguments, *[UNDEFINED] * len(function.parameters)]
     scope = ScriptScope(run.top, dict(zip(function.parameters, given, strict=False)))
-    body = _Body(run)
+    body = _FunctionCall(run)
     body.run(function.body, scope, active)
     return body.result()
 
@@ -361,7 +361,7 @@ def _without(active: Active, gone: Active) -> Active:
     return active & ~gone if active is not True else ~gone
 
 
-class _Body:
+class _FunctionCall:
     """One call of a function, with the values that its pixels have returned so far."""
 
     def __init__(self, program: ScriptRun) -> None:
@@ -424,10 +424,10 @@ class _Body:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
         holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
 
-    def value(self, expression: Expression, scope: ScriptScope, active: Active) -> Any:
+    def value(self, expression: ScriptExpression, scope: ScriptScope, active: Active) -> Any:
         """Return the value of an expression."""
 
-        def of(part: Expression) -> Any:
+        def of(part: ScriptExpression) -> Any:
             return self.value(part, scope, active)
 
         self.program.step()
@@ -457,7 +457,7 @@ def _looked_up(name: str, scope: ScriptScope) -> Any:
     return holder.values[name]
 
 
-Of = Callable[[Expression], Any]
+Of = Callable[[ScriptExpression], Any]
 """Returns the value of a part of an expression."""
 
 
@@ -488,7 +488,7 @@ def _computed(expression: Unary | Binary | Conditional, of: Of, step: Callable[[
             return of(yes) if holds else of(no)
 
 
-def _member(inner: Expression, name: str, of: Of) -> Any:
+def _member(inner: ScriptExpression, name: str, of: Of) -> Any:
     if isinstance(inner, Name) and f"{inner.name}.{name}" in MEMBERS:
         return MEMBERS[f"{inner.name}.{name}"]
     holder = of(inner)

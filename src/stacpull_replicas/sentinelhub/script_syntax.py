@@ -89,7 +89,7 @@ class Name:
 class Member:
     """`of.name`."""
 
-    of: Expression
+    of: ScriptExpression
     name: str
 
 
@@ -97,8 +97,8 @@ class Member:
 class Element:
     """`of[place]`."""
 
-    of: Expression
-    place: Expression
+    of: ScriptExpression
+    place: ScriptExpression
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Call:
     """`function(arguments)`; the function is a name, or dotted names such as `Math.abs`."""
 
     function: str
-    arguments: tuple[Expression, ...]
+    arguments: tuple[ScriptExpression, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Unary:
     """`operator of`."""
 
     operator: str
-    of: Expression
+    of: ScriptExpression
 
 
 @dataclass(frozen=True)
@@ -122,34 +122,36 @@ class Binary:
     """`left operator right`."""
 
     operator: str
-    left: Expression
-    right: Expression
+    left: ScriptExpression
+    right: ScriptExpression
 
 
 @dataclass(frozen=True)
 class Conditional:
     """`condition ? yes : no`."""
 
-    condition: Expression
-    yes: Expression
-    no: Expression
+    condition: ScriptExpression
+    yes: ScriptExpression
+    no: ScriptExpression
 
 
 @dataclass(frozen=True)
 class Array:
     """`[...]`."""
 
-    elements: tuple[Expression, ...]
+    elements: tuple[ScriptExpression, ...]
 
 
 @dataclass(frozen=True)
 class Record:
     """`{name: value, ...}`."""
 
-    members: tuple[tuple[str, Expression], ...]
+    members: tuple[tuple[str, ScriptExpression], ...]
 
 
-Expression = Number | Text | Name | Member | Element | Call | Unary | Binary | Conditional | Array | Record
+ScriptExpression = (
+    Number | Text | Name | Member | Element | Call | Unary | Binary | Conditional | Array | Record
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Declare:
     """`let name = value`; without a value, the variable is undefined."""
 
     name: str
-    value: Expression | None
+    value: ScriptExpression | None
     constant: bool
 
 
@@ -166,14 +168,14 @@ class Assign:
     """`name = value`; for `name += value`, the value is the sum."""
 
     name: str
-    value: Expression
+    value: ScriptExpression
 
 
 @dataclass(frozen=True)
 class If:
     """`if (condition) yes else no`."""
 
-    condition: Expression
+    condition: ScriptExpression
     yes: Statement
     no: Statement | None
 
@@ -196,14 +198,14 @@ class Several:
 class Return:
     """`return value`."""
 
-    value: Expression | None
+    value: ScriptExpression | None
 
 
 @dataclass(frozen=True)
 class Perform:
     """An expression as a statement."""
 
-    value: Expression
+    value: ScriptExpression
 
 
 Statement = Declare | Assign | If | Block | Several | Return | Perform
@@ -446,7 +448,7 @@ class _Parser:
                 raise ScriptError(f"line {self.token.line}: only variables can be assigned to")
             operator = self.taken(*_ASSIGNMENTS, "++", "--") or "="
             if operator in {"++", "--"}:
-                changed: Expression = Binary(operator[0], value, Number(1.0))
+                changed: ScriptExpression = Binary(operator[0], value, Number(1.0))
             else:
                 given = self.expression()
                 changed = given if operator == "=" else Binary(operator[:-1], value, given)
@@ -455,7 +457,7 @@ class _Parser:
         self.end()
         return Perform(value)
 
-    def expression(self) -> Expression:
+    def expression(self) -> ScriptExpression:
         self.depth += 1
         if self.depth > _DEEPEST:
             raise ScriptError(f"line {self.token.line}: nested too deeply")
@@ -469,7 +471,7 @@ class _Parser:
         finally:
             self.depth -= 1
 
-    def _level(self, level: int) -> Expression:
+    def _level(self, level: int) -> ScriptExpression:
         if level == len(_LEVELS):
             return self._power()
         left = self._level(level + 1)
@@ -477,11 +479,11 @@ class _Parser:
             left = Binary(operator, left, self._level(level + 1))
         return left
 
-    def _power(self) -> Expression:
+    def _power(self) -> ScriptExpression:
         base = self._unary()
         return Binary("**", base, self._power()) if self.taken("**") else base
 
-    def _unary(self) -> Expression:
+    def _unary(self) -> ScriptExpression:
         operators = []
         while operator := self.taken("-", "+", "!", "~"):
             operators.append(operator)
@@ -490,7 +492,7 @@ class _Parser:
             value = Unary(operator, value)
         return value
 
-    def _postfix(self) -> Expression:
+    def _postfix(self) -> ScriptExpression:
         value = self._primary()
         while True:
             if self.taken("."):
@@ -504,7 +506,7 @@ class _Parser:
             else:
                 return value
 
-    def _primary(self) -> Expression:
+    def _primary(self) -> ScriptExpression:
         token = self.token
         if token.kind == "number":
             self.place += 1
@@ -524,7 +526,7 @@ class _Parser:
             return Name(self.name())
         raise self.refuse()
 
-    def _member(self) -> tuple[str, Expression]:
+    def _member(self) -> tuple[str, ScriptExpression]:
         token = self.token
         if token.kind == "string":
             self.place += 1
@@ -537,7 +539,7 @@ class _Parser:
         return name, self.expression()
 
 
-def _dotted(value: Expression, token: Token) -> str:
+def _dotted(value: ScriptExpression, token: Token) -> str:
     """Return the name of a called function, such as `Math.abs`."""
     if isinstance(value, Name):
         return value.name

@@ -6,8 +6,9 @@ import hashlib
 import uuid
 from collections.abc import Collection, Mapping
 
+from stacpull_replicas.fault_replies import Responder
 from stacpull_replicas.faults import Faults
-from stacpull_replicas.replica_server import ReplicaServer, Responder
+from stacpull_replicas.replica_server import ReplicaServer
 from stacpull_replicas.sentinelhub.byoc_service import Byoc
 from stacpull_replicas.sentinelhub.captures import (
     DEFAULT_SEED,

@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from stacpull import arguments
-from stacpull.arguments import Reader, text
+from stacpull.arguments import ReadArgument, text
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
 from stacpull.urls import is_remote, is_web
@@ -105,7 +105,7 @@ class Key(msgspec.Struct, frozen=True):
         spare: True if the login works without the variable of this key.
     """
 
-    read: Reader
+    read: ReadArgument
     has_variables: bool
     required: bool
     secret: bool = False
@@ -113,7 +113,7 @@ class Key(msgspec.Struct, frozen=True):
     spare: bool = False
 
 
-def login_key(*, default: Any = attrs.NOTHING, read: Reader | None = None, **given: bool) -> Any:
+def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
     """Return a field that is a TOML key of the same name.
 
     Args:

@@ -94,7 +94,7 @@ class Visit(LoginKind):
         return VisitLogin(self, logins, names)
 
 
-class _Session(msgspec.Struct):
+class _HostSession(msgspec.Struct):
     """The state of one data host."""
 
     logins: int = 0
@@ -126,7 +126,7 @@ class VisitLogin(Login):
         self._logins = logins
         self._names = " and ".join(names)
         self._cookies = Cookies()
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _HostSession] = {}
         self._logging_in = asyncio.Lock()
         self._failed: RememberedError | None = None
 
@@ -186,8 +186,8 @@ class VisitLogin(Login):
         self._failed = RememberedError.of(error, self._clock.monotonic())
         raise error
 
-    def _session(self, url: str) -> _Session:
-        return self._sessions.setdefault(host_of(url), _Session())
+    def _session(self, url: str) -> _HostSession:
+        return self._sessions.setdefault(host_of(url), _HostSession())
 
     def _is_login(self, url: str) -> bool:
         return self._visit.login_host.covers(*origin_of(url))
@@ -196,13 +196,13 @@ class VisitLogin(Login):
         cookies = self._cookies.field(origin_of(request.url))
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    def _shut(self, session: _Session, url: str) -> BufferedResponse:
+    def _shut(self, session: _HostSession, url: str) -> BufferedResponse:
         """Return or raise the reason why no login is tried at this host now."""
         if session.trouble is not None:
             raise TransferError(session.trouble.failure) from session.trouble
         return refused(url, _wants_another_login(url))
 
-    async def _log_in(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
+    async def _log_in(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
             await self._logins.with_retries(lambda: self._go(session, url, refusal))
@@ -218,7 +218,7 @@ class VisitLogin(Login):
             self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
 
-    async def _go(self, session: _Session, url: str, refusal: BufferedResponse) -> None:
+    async def _go(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(origin_of(url))
         self._note(refusal)  # many hosts set a cookie here and expect it back
