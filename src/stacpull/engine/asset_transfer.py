@@ -238,7 +238,8 @@ class _ItemUnreadError(TransferError):
 def _of_all(failures: list[Failure]) -> Failure:
     """Return one failure for all hrefs of an asset.
 
-    The asset is only gone if it is gone at every href. The failure is not final if the host of one is down.
+    The asset is only gone if it is gone at every href. If the host of any href is down, the failure is not
+    final.
     """
     if len(failures) == 1:
         return failures[0]

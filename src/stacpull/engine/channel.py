@@ -82,7 +82,7 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._transport.write(framed(message))
 
     async def request(self, message: Any) -> Any:
-        """Send a message that is numbered here, and return the message with its number that comes back.
+        """Number a message, send it, and return the message with that number that comes back.
 
         Raises:
             ConnectionError: The other end was closed before.

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
     """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
 
-    It is in the ledger until it was written, then in DEST, where its links are relative to the mirror.
+    The item is in the ledger until its JSON is written, then in DEST, with links relative to the mirror.
 
     Returns:
-        None if neither has it, or if it was changed since it was written.
+        None if neither the ledger nor DEST has the item, or if its JSON in DEST was changed.
     """
     if record.document is not None:
         return orjson.loads(record.document), record.href
@@ -57,8 +57,8 @@ class ItemWriter:
     def write_parts(self, rows: Sequence[int], *, adopting: bool = False) -> dict[int, Placement]:
         """Write the JSON of these items to part files, except where a foreign file has their name.
 
-        If the ledger has no document of an item, its JSON in DEST is updated. If someone has changed that, it
-        counts as damaged: it is not used.
+        If the ledger has no document of an item, its JSON in DEST is updated. JSON that someone has changed
+        counts as damaged, and is not used.
 
         Args:
             rows: The items.

@@ -33,7 +33,7 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
 
     Args:
         slots: The number of slots.
-        most_unpublished: No slot is taken while as many complete parts wait to be published.
+        most_unpublished: No slot is taken while this many complete parts wait to be published.
     """
 
     def __init__(self, slots: int, most_unpublished: float = inf) -> None:
@@ -197,11 +197,11 @@ class Pool(Generic[JobT, ResultT]):
 
 
 class DeferredFailures(Generic[JobT]):
-    """Passes on failures, but defers those that may be caused by their host, and drops them if it is down.
+    """Passes on failures. If the host may have caused one, it is deferred, and dropped if the host is down.
 
     If a host refuses everything or does not respond, that proves nothing about its assets. The client stops
     the run after 50 refusals in a row, and gives up a host that has not responded for a long time. Earlier
-    failures are deferred here, so that their assets stay pending in that case.
+    failures are deferred here, so that their assets stay pending in both cases.
 
     Args:
         report: Called with a job, its failure and the number of attempts.

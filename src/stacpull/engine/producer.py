@@ -264,7 +264,7 @@ def sampled_item(candidate: Candidate, secrets: Secrets) -> SampledItem:
 async def restored_candidates(candidates: Sequence[SampledItem], reader: ItemReader) -> list[Candidate]:
     """Return candidates as they were drawn. Items without the signatures of their hrefs are read again.
 
-    If that fails, the stored item is planned, and its assets fail with a reason.
+    If an item cannot be read again, the stored item is planned, and its assets fail with a reason.
     """
     hrefs = [candidate.href for candidate in candidates if candidate.stale and candidate.href is not None]
     fresh = dict(zip(hrefs, await reader.read_many(hrefs), strict=True))

@@ -206,7 +206,8 @@ class StoreOperations:
     def complete_items(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
 
-        One may have been received whole despite a parked part. Warnings name what is not as it should be.
+        An asset may have been received whole although a part of it was parked. Warnings name what is not as
+        it should be.
         """
         self._write_final_items()
         self.store.collect_parts()

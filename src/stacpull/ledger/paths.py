@@ -181,10 +181,11 @@ def _taken(path: str) -> Failure:
 
 
 class Directories:
-    """Directories by ID. One that differs from another only in case or Unicode form gets a hash in its name.
+    """Directories by ID.
 
-    So does a new directory with the name of an asset's file: in an object store, a file and a prefix can have
-    the same name.
+    A directory that differs from another only in case or Unicode form gets a hash in its name. So does a new
+    directory with the name of an asset's file: in an object store, a file and a prefix can have the same
+    name.
 
     The directory `<collection>/<item>` has no row if only that item uses it (`OWN_DIRECTORY`).
     """

@@ -625,7 +625,7 @@ class Planner:
     def _drop_unfetched(self, one: _BatchItem, key: str, old: KnownAsset | None) -> None:
         """Delete an asset that was not fetched and that its item no longer lists.
 
-        If an earlier version is in place, that stays. Fetched assets stay even if they are no longer listed.
+        An earlier version that is in place stays. Fetched assets stay even if they are no longer listed.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return
@@ -907,7 +907,7 @@ def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
-    """Delete an open asset. If an earlier version of it is in place, that stays, as done.
+    """Delete an open asset. An earlier version that is in place stays, as done.
 
     Args:
         db: The ledger.

@@ -193,7 +193,7 @@ def last_unfinished(db: sqlite3.Connection) -> Run | None:
 def begin_again(db: sqlite3.Connection, run: Run, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue `last_unfinished`, or start a run with its task if a later run has completed.
 
-    It keeps its options, except for those in `kept`, which are given again.
+    The run keeps its options, except for those in `kept`, which are given again.
     """
     kept = {**run.kept, **kept}
     if run.id == number(db, "SELECT max(id) FROM runs"):

@@ -46,7 +46,7 @@ class LocalStore(StagedParts, DirectoryFiles):
     Several threads may use it at once: one writes and renames parts, others link files to parts (of shared
     hrefs, and for `--adopt`). They only use the descriptors of DEST and of the parts directory, which stay
     open. One thread does everything else, `read` included, because other directories are opened and closed as
-    needed. While a sync runs in another thread, which uses the held directories, it only writes parts.
+    needed. While a sync in another thread uses the held directories, this thread only writes parts.
     """
 
     is_local = True
@@ -196,7 +196,7 @@ class LocalStore(StagedParts, DirectoryFiles):
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
         """Open these directories of the mirror for the duration of the block.
 
-        One that was removed is left out: its files are lost, and there is nothing to sync.
+        A directory that was removed is left out: its files are lost, and there is nothing to sync.
 
         Raises:
             DestinationError: one of them cannot be opened.

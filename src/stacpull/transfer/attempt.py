@@ -312,7 +312,7 @@ class _Attempt:
     def _is_of_object(self, point: ResumePoint) -> bool:
         """Return True if a part has the URL of this attempt, or if a digest will prove its content.
 
-        A validator belongs to one URL (RFC 9110, 8.8): two may both call their first version "1".
+        A validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1".
         """
         job = self._job
         return point.origin == href_hash(job.href) or job.checksum is not None or job.sha256 is not None

@@ -145,8 +145,8 @@ def _digest_fields(name: str, headers: Mapping[str, str]) -> list[Check]:
 def _google_checks(headers: Mapping[str, str]) -> list[Check]:
     """Read `x-goog-hash: crc32c=…,md5=…`, which describes the object as it is stored.
 
-    Google may store an object gzipped and decode it when it sends it. The field then does not describe the
-    body.
+    Google may store an object gzipped and decode the object when sending it. The field then does not
+    describe the body.
     """
     value = headers.get("x-goog-hash")
     if not value:

@@ -75,8 +75,8 @@ class PartWriter(Protocol):
     ) -> str | PieceBuffer:
         """Close the part, which has no gaps, as complete and checked. The publisher takes it from here.
 
-        File name, ETag and `unproven` (nothing proved its length) are stored with it. With them the next
-        start can publish it without a request.
+        File name, ETag and `unproven` (nothing proved its length) are stored with the part: the next start
+        can publish the part without a request.
 
         Returns:
             The name of the complete part, or the part itself if it is in memory only.
