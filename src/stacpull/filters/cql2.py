@@ -170,10 +170,10 @@ class _Compiler:
 
     def wrong(self, problem: str, word: object = None) -> UsageError:
         """Return an error that points at `word` in the text."""
-        position = self._text.casefold().find(str(word).casefold()) if word is not None else -1
-        if position < 0:
+        found = None if word is None else re.search(re.escape(str(word)), self._text, re.IGNORECASE)
+        if found is None:
             return UsageError(f"--filter: {problem}, in:\n{pointed(self._text, 0).rpartition(chr(10))[0]}")
-        return UsageError(f"--filter: {problem}, here:\n{pointed(self._text, position)}")
+        return _error(self._text, found.start(), problem)
 
     # --- nodes -------------------------------------------------------------------------------------------
 

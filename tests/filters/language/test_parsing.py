@@ -27,6 +27,7 @@ def message(text):
         ('"a"."b" = 1', "AND, OR, a comparison or the end is expected", '."b" = 1'),
         ("datetime > 2020-01-01", "write a date as DATE('2020-01-01')", "2020-01-01"),
         ("UPPR(a) = 'x'", "there is no operator or function UPPR", "UPPR(a) = 'x'"),
+        ("\"groß\" = 1 AND UPPR(a) = 'x'", "there is no operator or function UPPR", "UPPR(a) = 'x'"),
         ("a = 1 AND CASEII(b) = 'x'", "CASEII; did you mean CASEI?", "CASEII(b) = 'x'"),
         ("a = TIMESTAMP('noon')", "'noon' is not a valid time for TIMESTAMP('…')", "noon')"),
         ("a = DATE('2020-13-01')", "'2020-13-01' is not a valid time", "2020-13-01')"),
