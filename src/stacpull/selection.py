@@ -228,9 +228,9 @@ class Selection:
     def __attrs_post_init__(self) -> None:
         """Refuse options that contradict each other."""
         if self.collections and self.all_collections:
-            raise UsageError("--collection and --all-collections contradict each other: use one of them.")
+            raise UsageError("--collection and --all-collections contradict each other: give one of them.")
         if self.sample is not None and self.max_items is not None:
-            raise UsageError("--sample and --max-items contradict each other: use one of them.")
+            raise UsageError("--sample and --max-items contradict each other: give one of them.")
 
     @property
     def asset_filters(self) -> tuple[object, ...]:

@@ -335,7 +335,11 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ({"shard": "4/3"}, {}, "--shard must be I/N"),
         ({"shard": "1"}, {}, "--shard must be I/N"),
         ({"sample": "0"}, {}, "--sample must be a whole number from 1 on, not '0'"),
-        ({"sample": "1", "max-items": "1"}, {}, "--sample and --max-items contradict each other"),
+        (
+            {"sample": "1", "max-items": "1"},
+            {},
+            "--sample and --max-items contradict each other: give one of them",
+        ),
         ({"ids": ("@/none",)}, {}, "--ids cannot read /none: No such file or directory"),
         ({}, {"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number from 0 on, not 'x'"),
         ({}, {"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),

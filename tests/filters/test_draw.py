@@ -76,5 +76,5 @@ def test_seeds_draw_differently_and_most_offers_are_declined():
 
 
 def test_a_sample_and_max_items_contradict_each_other():
-    with pytest.raises(UsageError, match="--sample and --max-items contradict each other"):
+    with pytest.raises(UsageError, match="--sample and --max-items contradict each other: give one of them"):
         Selection(sample=1, max_items=1)
