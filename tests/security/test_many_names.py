@@ -23,7 +23,7 @@ from stacpull.models import ItemId, PageRequest
 from stacpull.planning.layout import Layout
 from stacpull.sources import static
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 
 HREF = "https://h.example/x.tif"
 MANY = 20_000

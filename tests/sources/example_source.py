@@ -8,7 +8,7 @@ from stacpull.errors import UsageError
 from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.documents import static_item
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 
 

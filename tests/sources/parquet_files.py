@@ -23,7 +23,7 @@ from stacpull.outputs.geoparquet import read_items
 from stacpull.outputs.mirrored_items import ListedItem
 from stacpull.outputs.spool import open_spool
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.parquet_source import ParquetSource
 
 URL = "https://files.test/data/items.parquet"

@@ -11,7 +11,7 @@ from stacpull.models import FailureKind, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source_url import ApiUrl, parse_api_url
 from stacpull.sources.stac_api import ApiSource
 

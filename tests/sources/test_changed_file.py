@@ -22,7 +22,7 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 
 OLD = lines("old0", "old1", "old2", "old3")
 LONGER = lines("new0", "new1", "new2", "new3", "new4", "new5")

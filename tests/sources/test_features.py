@@ -19,7 +19,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_root
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 
 URL = "https://static.test/data/items.json"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stacpull.models import PageRequest
-from stacpull.sources.paging import FRUITLESS_PAGES, WalkGuard
+from stacpull.sources.page_requests import FRUITLESS_PAGES, WalkGuard
 
 START = PageRequest("https://h/items?limit=10")
 

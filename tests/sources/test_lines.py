@@ -20,7 +20,7 @@ from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.items_file import LinesSource
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 
 URL = "https://files.test/items.ndjson"
 

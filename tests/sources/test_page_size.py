@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.sources.memory import failed
 
 from stacpull.models import FailureKind
-from stacpull.sources.paging import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSize
+from stacpull.sources.page_requests import AUTO_ITEMS, LEAST_ITEMS, PAGE_BYTES, PageSize
 
 
 def test_values_of_the_option() -> None:

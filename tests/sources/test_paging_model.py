@@ -19,8 +19,8 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
-from stacpull.sources.pages import read_pages
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
+from stacpull.sources.page_walk import read_pages
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
 INNER = "http://inner:8080"

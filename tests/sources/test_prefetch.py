@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from stacpull.errors import SourceError
-from stacpull.sources.pages import prefetch
+from stacpull.sources.page_walk import prefetch
 
 
 class Tape:

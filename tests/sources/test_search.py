@@ -18,7 +18,7 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import WalkStart
 from stacpull.urls import parameter
 

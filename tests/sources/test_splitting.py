@@ -26,7 +26,7 @@ from stacpull.models import Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.paging import PageSize, with_limit
+from stacpull.sources.page_requests import PageSize, with_limit
 from stacpull.sources.time_split import borders, datetime_of, parts, period_of_collection
 from stacpull.urls import parameter, set_parameter
 

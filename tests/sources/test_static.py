@@ -13,7 +13,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.static import StaticSource
 
 BASE = "https://static.test/root"

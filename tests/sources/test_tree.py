@@ -16,7 +16,7 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.static import StaticSource
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST
 

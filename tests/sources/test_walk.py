@@ -18,8 +18,8 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import read_pages
-from stacpull.sources.paging import PAGE_BYTES, PageSize, limit_of, page_number
+from stacpull.sources.page_requests import PAGE_BYTES, PageSize, limit_of, page_number
+from stacpull.sources.page_walk import read_pages
 from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"

@@ -45,7 +45,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.urls import is_local
@@ -349,7 +349,7 @@ async def plan(
     """
     from stacpull.engine.estimate import estimate  # noqa: PLC0415 -- for `plan` only
     from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- as above
-    from stacpull.planning.url_lists import URL_FORMATS  # noqa: PLC0415 -- as above
+    from stacpull.planning.url_formats import URL_FORMATS  # noqa: PLC0415 -- as above
 
     if urls is not None and (urls not in URL_FORMATS or out is None):
         raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")

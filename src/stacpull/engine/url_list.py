@@ -1,4 +1,4 @@
-"""The list of URLs that `plan` writes for other tools (`planning.url_lists` has the formats).
+"""The list of URLs that `plan` writes for other tools (`planning.url_formats` has the formats).
 
 Credentials (signatures and keys in URLs) are left out unless they are requested. Header fields are never
 written, because most tools would send them to every host that a URL redirects to.
@@ -19,7 +19,7 @@ from stacpull.config.dest import output_path
 from stacpull.engine.network import Network
 from stacpull.models import Asset, PlannedItem, path_in_dest
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry
+from stacpull.planning.url_formats import URL_FORMATS, PlannedUrl, RefusedEntry
 from stacpull.store.atomic import whole_file
 from stacpull.threads import in_thread
 from stacpull.urls import wire_url

@@ -32,8 +32,8 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.pages import index_of, prefetch
-from stacpull.sources.paging import FRUITLESS_PAGES, PageSize, allowed_headers
+from stacpull.sources.page_requests import FRUITLESS_PAGES, PageSize, allowed_headers
+from stacpull.sources.page_walk import index_of, prefetch
 from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
 

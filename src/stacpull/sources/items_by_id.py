@@ -23,7 +23,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_of, self_href
 from stacpull.sources.documents import has_next, valid_item
 from stacpull.sources.item_reader import MOST_TOGETHER
-from stacpull.sources.paging import with_limit
+from stacpull.sources.page_requests import with_limit
 from stacpull.sources.search_query import Capabilities, search_endpoint
 from stacpull.sources.source import JsonReader
 

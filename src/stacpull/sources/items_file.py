@@ -56,8 +56,8 @@ from stacpull.sources.documents import (
     without_links,
 )
 from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, version_text
-from stacpull.sources.pages import linked_pages, read_pages
-from stacpull.sources.paging import PAGE_BYTES, PageSize, next_request
+from stacpull.sources.page_requests import PAGE_BYTES, PageSize, next_request
+from stacpull.sources.page_walk import linked_pages, read_pages
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.urls import is_local
 

@@ -1,7 +1,7 @@
 """Walks an API that a static catalog links to, like an API that is SOURCE itself.
 
     landing page ─▶ collection, collection, …      each once, in the API's order
-    collection   ─▶ page, page, …                   as for any API (`stac_api`, `pages`)
+    collection   ─▶ page, page, …                   as for any API (`stac_api`, `page_walk`)
     a page of items with a next link ─▶ page, page, …
 
 The `child` links of an API are its collections, so the walk does not leave the API. A failure is reported
@@ -35,8 +35,8 @@ from stacpull.sources.documents import (
     read_root,
 )
 from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.pages import failure_of, index_of
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
+from stacpull.sources.page_walk import failure_of, index_of
 from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.stac_api import ApiSource

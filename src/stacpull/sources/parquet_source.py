@@ -32,7 +32,7 @@ from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
 from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing
 from stacpull.sources.items_file import FilePosition, ItemsFile
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, WalkStart
 
 _WHOLE_LIMIT: Final = 2 << 30

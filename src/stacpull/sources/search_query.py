@@ -38,8 +38,8 @@ from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import failure_of, read_pages, without_others
-from stacpull.sources.paging import PageSize, parameters_of, with_limit
+from stacpull.sources.page_requests import PageSize, parameters_of, with_limit
+from stacpull.sources.page_walk import failure_of, read_pages, without_others
 from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import add_parameters, parameters
 

@@ -17,7 +17,7 @@ from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response
 from stacpull.selection import Selection
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 
 OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""

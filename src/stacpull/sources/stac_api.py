@@ -29,8 +29,8 @@ from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import listing, no_collection, read_item, redirected_item
 from stacpull.sources.items_by_id import ItemsById
-from stacpull.sources.pages import failure_of, linked_pages, read_pages, without_others
-from stacpull.sources.paging import PageSize, WalkGuard, limit_of, next_request
+from stacpull.sources.page_requests import PageSize, WalkGuard, limit_of, next_request
+from stacpull.sources.page_walk import failure_of, linked_pages, read_pages, without_others
 from stacpull.sources.search_query import (
     NO_CAPABILITIES,
     Capabilities,

@@ -35,7 +35,7 @@ from stacpull.sources.documents import (
     without_links,
 )
 from stacpull.sources.live import is_live, live_source
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.tree_walk import AT_ONCE, DEEPEST, TreeWalk

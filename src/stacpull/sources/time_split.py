@@ -31,8 +31,8 @@ from stacpull.events import Notice
 from stacpull.filters.interval import Interval, end_text, parse_interval
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.sources.pages import read_pages, without_others
-from stacpull.sources.paging import AUTO_ITEMS, PageSize, announced_total, member_of, with_limit
+from stacpull.sources.page_requests import AUTO_ITEMS, PageSize, announced_total, member_of, with_limit
+from stacpull.sources.page_walk import read_pages, without_others
 from stacpull.sources.search_query import SearchQuery, period_of, walk_verified
 from stacpull.sources.source import JsonReader, OnNotice
 

@@ -53,7 +53,7 @@ from stacpull.sources.documents import (
     valid_item,
 )
 from stacpull.sources.live import LiveWalk, is_live
-from stacpull.sources.paging import PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice
 
 OnCollection = Callable[[str, str], None]

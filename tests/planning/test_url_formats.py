@@ -8,7 +8,7 @@ import io
 import pytest
 
 from stacpull.models import Checksum
-from stacpull.planning.url_lists import URL_FORMATS, PlannedUrl, RefusedEntry
+from stacpull.planning.url_formats import URL_FORMATS, PlannedUrl, RefusedEntry
 
 URL = "https://host/a"
 

@@ -21,7 +21,7 @@ from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import redirected_item, valid_item
-from stacpull.sources.paging import (
+from stacpull.sources.page_requests import (
     LEAST_ITEMS,
     PageSize,
     WalkGuard,

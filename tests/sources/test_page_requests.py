@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
 from stacpull.models import PageRequest
-from stacpull.sources.paging import (
+from stacpull.sources.page_requests import (
     announced_total,
     limit_of,
     next_request,
