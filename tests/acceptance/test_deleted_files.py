@@ -57,7 +57,7 @@ def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str
     if not revalidate:
         assert (requested, report.assets_skipped) == (files, len(ITEMS) - files)
     assert (report.assets_changed, report.items_changed) == (0, 0)
-    notices = [one.text for one in events if isinstance(one, Notice) and "and restored" in one.text]
+    notices = [one.text for one in events if isinstance(one, Notice) and "planned again" in one.text]
     assert len(notices) == (files + documents > 0)
     assert asyncio.run(verify(tmp_path)).exit_code == 0
 
@@ -96,8 +96,8 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         for path in tmp_path.glob("evolving/*/data.bin"):
             path.unlink()
         ran = run(arguments, environment())
-        assert f"3 files of this mirror were missing in {tmp_path} and restored." in ran.err
-        assert (ran.code, "3 files missing from DEST, restored" in ran.out) == (0, True), ran.out
+        assert f"3 files of this mirror were missing in {tmp_path} and planned again." in ran.err
+        assert (ran.code, "3 files missing from DEST, planned again" in ran.out) == (0, True), ran.out
         path.unlink()
         assert json.loads(run([*arguments, "--json"], environment()).out)["files_lost"] == 1
 
@@ -110,6 +110,8 @@ def test_a_lost_file_that_cannot_be_fetched_again_is_a_failure(tmp_path: Path) -
         replica.inject(lambda request: request.path.endswith("item-0001/data.bin"), Status(404), times=9)
         ran = run([*arguments, "--json"], environment())
         assert (ran.code, ran.report["assets_failed"], ran.report["files_lost"]) == (1, 1, 1)
+        assert f"1 file of this mirror was missing in {tmp_path} and planned again." in ran.err
+        assert "restored" not in ran.err
         replica.clear_faults()
         assert run(["retry", str(tmp_path)], environment()).code == 0
         assert (tmp_path / "evolving/item-0001/data.bin").exists()

@@ -174,7 +174,7 @@ def _news(report: MirrorReport) -> Iterator[str]:
     if news and (report.assets_skipped or report.assets_changed or report.assets_revalidated):
         yield f"  news     {news}"
     if report.files_lost:
-        yield f"  lost     {count(report.files_lost, 'file')} missing from DEST, restored"
+        yield f"  lost     {count(report.files_lost, 'file')} missing from DEST, planned again"
     if report.items_gone and not report.items_pruned:
         gone = count(report.items_gone, "item")
         yield f"  gone     {gone} at the source, kept here; --prune --yes removes those that nothing links to"

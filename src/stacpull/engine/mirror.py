@@ -414,7 +414,7 @@ class MirrorRun:
                 findings = await self._store.call(StoreOperations.findings)
             if lost := findings.counts.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._emit(Notice("warning", f"{what} missing in {destination.name} and restored."))
+                self._emit(Notice("warning", f"{what} missing in {destination.name} and planned again."))
         finally:
             self._emit(RunEnded(self._run.id, ended))
             await asyncio.to_thread(self._emit.flush)
