@@ -25,8 +25,10 @@ from stacpull import sync
 from stacpull.config.options import Options
 from stacpull.engine import ledger_copy
 from stacpull.errors import DestinationError, NotAMirrorError, UsageError
+from stacpull.events import Notice
 from stacpull.ledger.rebuilding import RebuiltLedger
 from stacpull.models import BucketLocation
+from stacpull.reports import Disk
 from stacpull.store.bucket import BucketStore
 from stacpull.store.lease import OWNER as LEASE
 from stacpull.store.lease import Lease
@@ -134,6 +136,23 @@ def test_a_run_is_continued_with_another_profile(
     assert stacpull(command, "work", "--concurrency", "1").code == 3
     continued = stacpull(command, "work", "--dest-profile", "other")
     assert continued.code == {"resume": 0, "retry": 1}[command], continued.err
+
+
+@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
+def test_little_room_is_that_of_the_work_directory(
+    location: BucketLocation, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room in a bucket is not known."""
+    monkeypatch.setattr("stacpull.engine.mirror.disk_of", lambda _: Disk(5_000_000, 7))
+    work, disk, heard = tmp_path / "work", tmp_path / "disk", list[object]()
+    remember_bucket(work, location)
+    for dest, where in ((disk, "at the destination"), (work, f"in the work directory {work}")):
+        heard.clear()
+        sync.mirror(source, dest, on_event=heard.append)
+        assert [event.text for event in heard if isinstance(event, Notice)] == [
+            f"Only 5 MB are free {where}.",
+            f"Only 7 files (inodes) are free {where}.",
+        ]
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)

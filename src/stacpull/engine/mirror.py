@@ -380,15 +380,13 @@ class MirrorRun:
             self._emit(Notice("warning", text))
 
     async def _warn_of_little_room(self) -> None:
-        disk = await asyncio.to_thread(disk_of, self._workspace.destination.work)
+        destination = self._workspace.destination
+        disk = await asyncio.to_thread(disk_of, destination.work)
+        where = "at the destination" if destination.is_local else f"in the work directory {destination.work}"
         if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
-            self._emit(
-                Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free at the destination.")
-            )
+            self._emit(Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free {where}."))
         if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
-            self._emit(
-                Notice("warning", f"Only {disk.inodes_free:,} files (inodes) are free at the destination.")
-            )
+            self._emit(Notice("warning", f"Only {disk.inodes_free:,} files (inodes) are free {where}."))
 
     # --- the end -----------------------------------------------------------------------------------------
 
