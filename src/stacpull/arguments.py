@@ -2,12 +2,12 @@
 
 A *reader* takes a value as it is written (text, what TOML gives, or an object of Python) and returns the
 value that `Selection` or `Options` holds: `"2G"` and 2e9 are the same size, `labels="Rice fields"` is a tuple
-of one text, a `date` the text that STAC uses. It also takes what it returns. It raises ValueError with half a
-sentence ("must be ..."); the caller adds where the value was written. Each field has one reader: its
+of one text, a `date` the text that STAC uses. A reader also takes what it returns. It raises ValueError with
+half a sentence ("must be ..."); the caller adds where the value was written. Each field has one reader: its
 converter, or the one for its type (`readers`).
 
-Readers read no file, because the values of a selection may come from a ledger. `Declaration.load` does, for
-what the user has written.
+Readers read no file, because the values of a selection may come from a ledger. `Declaration.load` reads the
+files that the user has named.
 """
 
 from __future__ import annotations

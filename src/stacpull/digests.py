@@ -3,8 +3,8 @@
 The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`). The length of the digest shows which.
 A mirror may have files with either one, and files without a digest.
 
-CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. It is imported when one is first
-needed, because that takes a tenth of a second.
+CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. awscrt is imported when a CRC is
+first needed, because the import takes a tenth of a second.
 """
 
 from __future__ import annotations

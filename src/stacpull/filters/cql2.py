@@ -4,9 +4,9 @@
                  ├▶ JSON tree ─compile─▶ Expression: item ─▶ True | False | None (unknown)
     JSON ───────▶ ┘
 
-The library `cql2` parses the text. Items are evaluated here, because its own `matches` silently returns wrong
-results (docs/meaning.md lists them): BETWEEN and IN with times, a date with a timestamp, CASEI in a list,
-comparisons with NULL, boxes across the antimeridian, names with dots.
+The library `cql2` parses the text. Items are evaluated here, because `matches` of that library silently
+returns wrong results (docs/meaning.md lists them): BETWEEN and IN with times, a date with a timestamp, CASEI
+in a list, comparisons with NULL, boxes across the antimeridian, names with dots.
 
 Logic has three values (OGC 21-065r2, 7.7): a predicate is unknown if the item lacks a value that it needs,
 and NOT of unknown is unknown. An item is kept if the expression is true.

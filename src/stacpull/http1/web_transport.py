@@ -11,8 +11,9 @@ aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror d
 except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that this package
 cannot connect to.
 
-A server may serve one connection at a time: while one is idle, a new one is never served. So either of the
-two closes the idle connections of the other before it opens one to the same host.
+A server may serve one connection at a time: while one is idle, a new one is never served. So before this
+transport or aiohttp opens a connection to a host, it closes the idle connections of the other one to that
+host.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ contain whole URLs.
 - If a kept-alive connection turns out to be closed, aiohttp would resend the request on another idle
   connection, which may be closed, too. Here it is resent once, on a new connection.
 - The proxy of each host is looked up once. aiohttp's `trust_env` is not used: it reads files in threads for
-  every request and takes credentials from .netrc. A proxy may have a private address. It looks names up
-  itself, so the address policy only judges literal addresses.
+  every request and takes credentials from .netrc. A proxy may have a private address. The proxy looks names
+  up itself, so the address policy only judges literal addresses.
 """
 
 from __future__ import annotations

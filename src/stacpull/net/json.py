@@ -5,9 +5,9 @@ writers use integers of any length. RFC 8259 forbids these or leaves them to the
 document anyway and reports the values it replaced, so that one odd value in one item does not end a walk of a
 million items.
 
-A decoded value takes up to 165 bytes of memory: 64 MB of `[],` would become 1.4 GB. So the values are
-counted before decoding, by their separators. Commas and brackets inside strings are counted, too, so the
-count is an upper bound. It takes a millisecond per megabyte.
+A decoded value takes up to 165 bytes of memory: 64 MB of `[],` would become 1.4 GB. So the values are counted
+before decoding, by their separators. Commas and brackets inside strings are counted, too, so the count is an
+upper bound. Counting takes a millisecond per megabyte.
 
 A returned document can be written as strict JSON: finite numbers, valid Unicode, bounded depth.
 """

@@ -1,7 +1,7 @@
 """`report`: one HTML page about a mirror, without any request to the network.
 
-The page holds numbers, not items: its size does not grow with the mirror. They are counted batch by batch and
-kept in the spool, from which a report that was killed continues.
+The page holds numbers, not items: its size does not grow with the mirror. The numbers are counted batch by
+batch and kept in the spool, from which a report that was killed continues.
 """
 
 from __future__ import annotations

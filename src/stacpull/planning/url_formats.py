@@ -3,7 +3,7 @@
 Each format is for the tool with its name; `csv` is for programs. URLs and paths come from servers, so a
 format escapes a character or refuses the entry. No name can add a line, an option or a second URL. A refused
 entry is left out and reported with the reason. Names in `csv` are exact, also those that a spreadsheet would
-run as a formula: unlike a table of `catalog.tables`, it must lead to the same files.
+run as a formula: unlike a table of `catalog.tables`, this list must lead to the same files.
 """
 
 from __future__ import annotations

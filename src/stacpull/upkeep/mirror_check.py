@@ -8,9 +8,9 @@ finds files that the ledger does not know; the rows without a file remain at the
 the ledger's connection; the other threads only read files. Memory holds a few hundred paths and one bit per
 row.
 
-A file is correct if its digest is the recorded one. Without a recorded digest, its size must match, or if
-that is not recorded, it must not be empty; these files are counted (`without_digest`). `verify --rebuild`
-judges files by the same rule (`trust_in`).
+A file is correct if its digest is the recorded one. Without a recorded digest, its size must match; if no
+size is recorded either, the file must not be empty. Files without a digest are counted (`without_digest`).
+`verify --rebuild` judges files by the same rule (`trust_in`).
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
     readable rows of the old ledger ───────────────────────────────────────────────────┘
 
 Only `.stacpull` changes: the old ledger is renamed there when the new one is complete. Files that neither an
-item's JSON nor the old ledger proves are left to the next `mirror`. It fetches these assets, and adopts an
-existing file with the same content. It replaces another one only if the old ledger has it, or if it is in a
-directory (not DEST itself) with the JSON of its item or a proven file of that item: JSON that others wrote
-may name files of the user.
+item's JSON nor the old ledger proves are left to the next `mirror`. That mirror fetches these assets, and
+adopts an existing file with the same content. A file with other content is replaced only if the old ledger
+has it, or if it is in a directory (not DEST itself) with the JSON of its item or a proven file of that item:
+JSON that others wrote may name files of the user.
 """
 
 from __future__ import annotations

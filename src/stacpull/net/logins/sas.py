@@ -2,10 +2,11 @@
 
 Planetary Computer signs all of its own containers for about 45 minutes, without an account. It answers
 frequent requests with 429 and "try again in N seconds"; a subscription key raises the limit. A container that
-it does not know (404) is read without a signature, because it may be public. Any other status is a problem of
-the signing service and not of the blobs. Requests for private blobs get 404 without a signature, and 403 with
-an expired one. Source: the service's OpenAPI document (`/api/sas/v1/token/{account}/{container}`), Azure
-Storage REST, "Delegate access with a shared access signature".
+the signing service does not know (404) is read without a signature, because it may be public. Any other
+status is a problem of the signing service and not of the blobs. Requests for private blobs get 404 without a
+signature, and 403 with an expired one. Source: the service's OpenAPI document
+(`/api/sas/v1/token/{account}/{container}`), Azure Storage REST, "Delegate access with a shared access
+signature".
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Token services have rate limits, so tasks share one request for a token. A token is renewed 120 seconds before
 it expires, or after half of its lifetime if that is less than 240 seconds: otherwise every request would
-renew it. Some services send tokens that have expired on arrival, or do so within a second. They are used for
-10 seconds anyway: the clocks may differ, and the service must not be flooded.
+renew it. Some services send tokens that have expired on arrival, or expire within a second. Such tokens are
+used for 10 seconds anyway: the clocks may differ, and the service must not be flooded.
 
 A failure that stops the run is remembered, because waiting tasks wake up before the run has ended: a refusal
 permanently, since accounts get locked, and a temporary failure for a minute.
