@@ -37,6 +37,16 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
 
 
+def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
+    """JSON has lists only: an option with a tuple is the same when it is read again."""
+    spec = replace(SPEC, fixed={**SPEC.fixed, "names": ("a", "b"), "none": ()})
+    with ledger(tmp_path) as db:
+        first = runs.begin(db, spec, NOW)
+        assert runs.begin(db, spec, NOW).id == first.id
+        other = replace(spec, fixed={**spec.fixed, "names": ("b", "a")})
+        assert runs.begin(db, other, NOW).id == first.id + 1
+
+
 def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first, planner = started(db)

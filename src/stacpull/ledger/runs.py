@@ -169,10 +169,18 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None:
         run = load(db, last[0])
-        wanted = replace(run.spec, credential_names=spec.credential_names)  # they may be given in another way
-        if wanted == spec and last[1] != "complete":
+        if last[1] != "complete" and _is_same_task(run.spec, spec):
             return _continue(db, run, spec, kept)
     return _insert(db, spec, now, kept)
+
+
+def _is_same_task(stored: RunSpec, spec: RunSpec) -> bool:
+    """Return whether a run with `spec` continues the one that is stored.
+
+    Credentials may be given in another way. Options are compared as JSON, which has no tuples.
+    """
+    wanted = replace(stored, credential_names=spec.credential_names, fixed=spec.fixed)
+    return wanted == spec and as_json(stored.fixed) == as_json(spec.fixed)
 
 
 _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
