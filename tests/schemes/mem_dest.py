@@ -51,6 +51,7 @@ class MemBucket(BufferedParts, MemoryStore):
     """Objects in memory; parts as every bucket has them."""
 
     is_local = covers_ledger = False
+    may_write = True
 
     def __init__(
         self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, worker_parts: str

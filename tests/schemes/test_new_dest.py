@@ -6,6 +6,7 @@ import orjson
 import pytest
 from tests.schemes.mem_dest import MemDest
 from tests.schemes.test_new_scheme import OBJECTS, SOURCE
+from tests.store.memory_store import MemoryDisk
 from tests.store.store_contract import StoreContract
 
 from stacpull import DestinationError, Options, UsageError, sync
@@ -70,6 +71,18 @@ def test_another_machine_continues_from_the_copy_of_the_ledger(mem, tmp_path):
     assert (report.assets_done, report.assets_skipped) == (2, 2)
     with pytest.raises(DestinationError, match="is outdated"):
         sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "first"))
+
+
+def test_an_existing_object_is_compared_before_anything_is_fetched(mem, tmp_path):
+    """Also if long bodies pass through files (`streamed_parts` returns None)."""
+    mem.buckets[DEST] = MemoryDisk()
+    mem.buckets[DEST].files["c/one/beside.tif"] = mem.buckets[DEST].stored(b"of another program")
+    report = sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "work", adopt=True))
+    assert report.assets_done == 1
+    messages = [one.message for one in sync.failures(tmp_path / "work") if one.kind == "exists"]
+    assert len(messages) == 1
+    assert "it has 18 bytes, the source 6" in messages[0]
+    assert objects(mem)["c/one/beside.tif"] == b"of another program"
 
 
 def test_the_lease_excludes_a_second_mirror(mem, tmp_path):

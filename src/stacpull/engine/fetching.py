@@ -118,8 +118,8 @@ def open_pool(
     )
     shared = SharedDownloads(fetcher, destination, checksum=checksum)
     whole: AssetFetcher[Job, Arrival | None] = shared
-    may_read = destination.is_local or not isinstance(parts, FileParts)
-    if options.adopt and may_read:  # otherwise the publisher compares what was fetched
+    remote = remote_store(destination)
+    if options.adopt and (remote is None or remote.may_write):  # otherwise the publisher compares files
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
         whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)

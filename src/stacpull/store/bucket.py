@@ -263,7 +263,7 @@ class BucketStore(BufferedParts, BucketFiles):
         self, files: FileParts, *, checksum: str | None, in_memory: bool = False
     ) -> StreamedParts | None:
         """A Dask worker may have no credentials for the bucket."""
-        if not self._may_write:
+        if not self.may_write:
             return None
         from stacpull.store.streamed_parts import StreamedParts  # noqa: PLC0415 - only where bodies arrive
 
@@ -290,8 +290,7 @@ class BucketStore(BufferedParts, BucketFiles):
         return any(self.bucket.put(_PROBE, one, condition) in EXISTS for _ in range(2))
 
     @cached_property
-    def _may_write(self) -> bool:
-        """False in a Dask worker whose credentials are missing or may not write to the bucket."""
+    def may_write(self) -> bool:
         try:
             self.secrets  # noqa: B018 - it raises
             if self.shared_parts is not None:
@@ -560,7 +559,7 @@ class BucketStore(BufferedParts, BucketFiles):
         """Return True if the credentials of DEST can read that version of an object at its service."""
         other, path = self.bucket.located(source)
         name = other.location.bucket
-        if name in self._unreadable or not self._may_write:
+        if name in self._unreadable or not self.may_write:
             return False
         try:
             headers = other.head_fields(path)
@@ -578,7 +577,7 @@ class BucketStore(BufferedParts, BucketFiles):
         self, path: str, *, size: int, identity: int | None, digest: bytes | None
     ) -> CopySource | None:
         """Return the object of a part as a source to copy; None if it is not there, or not proven."""
-        found = self.bucket.head(path) if self._may_write else None
+        found = self.bucket.head(path) if self.may_write else None
         if found is None or found.size != size:
             return None
         has_digest = digest is not None and found.digests.get(recorded(digest).algorithm) == digest

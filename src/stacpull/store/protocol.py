@@ -419,6 +419,11 @@ class RemoteStore(Store, Protocol):
         """Its credentials."""
         ...
 
+    @property
+    def may_write(self) -> bool:
+        """False in a Dask worker whose credentials are missing or may not write here. May block."""
+        ...
+
     def read_own(self, path: str) -> OwnObject | None:
         """Return a small object of the mirror itself, None if there is none.
 
