@@ -4,16 +4,21 @@ import asyncio
 import datetime as dt
 import inspect
 import json
+import pickle
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from shapely.geometry import box
 
 import stacpull
-from stacpull import Options, Secret, Selection, UsageError
+from stacpull import Options, S3Options, Secret, Selection, UsageError
+from stacpull.arguments import named
+from stacpull.config.options import without_secret_fields
+from stacpull.net.logins.profile import FilledProfile
 
 HERE = "http://127.0.0.1:1"
 SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
@@ -144,6 +149,46 @@ def test_options_take_plain_headers_and_paths() -> None:
     assert isinstance(options.headers["Authorization"], Secret)
     assert options.headers["Authorization"].reveal() == "Bearer abc"
     assert options.ca_bundle == Path.home() / "ca.pem"
+
+
+@attrs.frozen(field_transformer=named)
+class OtherOptions:
+    """Options with secrets that no code names."""
+
+    token: Secret | None = None
+    tokens: tuple[Secret, ...] = ()
+    name: str = "a"
+    s3: S3Options = attrs.field(factory=S3Options)
+
+
+SECRETS = tuple(Secret(f"the-secret-{number}") for number in range(2))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (
+            OtherOptions(SECRETS[0], SECRETS, "b", S3Options(region="r", keys=SECRETS)),
+            OtherOptions(name="b", s3=S3Options(region="r")),
+        ),
+        (
+            Options(
+                layout="{key}",
+                headers={"X-Token": SECRETS[0]},
+                query={"key": SECRETS[0]},
+                filled_profile=FilledProfile("mine"),
+                s3=S3Options(keys=SECRETS),
+                dashboard_token="the-secret-of-the-page",
+            ),
+            Options(layout="{key}"),
+        ),
+    ],
+)
+def test_fields_whose_types_hold_secrets_are_removed(given: object, kept: object) -> None:
+    assert b"the-secret" in pickle.dumps(given)
+    bare = without_secret_fields(given)
+    assert b"the-secret" not in pickle.dumps(bare)
+    assert bare == kept
 
 
 @pytest.mark.parametrize(

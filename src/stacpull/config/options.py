@@ -17,7 +17,7 @@ import attrs
 from msgspec.structs import asdict
 
 from stacpull import arguments
-from stacpull.arguments import Declaration, ReadArgument, declaration, option
+from stacpull.arguments import Declaration, Held, ReadArgument, declaration, option
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -309,6 +309,24 @@ def _declared(is_wanted: Callable[[Declaration], bool]) -> list[attrs.Attribute[
     """Return the fields of `Options` with a certain declaration."""
     fields = attrs.fields(Options)
     return [field for field in fields if "option" in field.metadata and is_wanted(field.metadata["option"])]
+
+
+def without_secret_fields(held: Held) -> Held:
+    """Return `Options`, or a part of them, with the defaults of the fields whose types hold secrets."""
+    given: Any = held
+    kind: Any = type(held)
+    plain, changed = kind(), {}
+    for name, hint in arguments.hints(kind).items():
+        if attrs.has(hint):
+            changed[name] = without_secret_fields(getattr(given, name))
+        elif _holds_secrets(hint):
+            changed[name] = getattr(plain, name)
+    bare: Held = attrs.evolve(given, **changed)
+    return bare
+
+
+def _holds_secrets(hint: Any) -> bool:
+    return hint in (Secret, FilledProfile) or any(map(_holds_secrets, get_args(hint)))
 
 
 @attrs.frozen(field_transformer=arguments.named)

@@ -50,7 +50,7 @@ from msgspec.structs import replace
 import stacpull
 from stacpull.clock import Clock
 from stacpull.config.environment import key_variables
-from stacpull.config.options import Options
+from stacpull.config.options import Options, without_secret_fields
 from stacpull.engine import dask_relay
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.network import Network
@@ -444,13 +444,7 @@ class DaskCluster(WorkerSupply):
                 "only: give the cluster TLS (docs/howto/dask.md)."
             )
         profile = None if options.filled_profile is None else options.filled_profile.name
-        bare = attrs.evolve(
-            settings.options,
-            query={},
-            filled_profile=None,
-            credential_names=(),
-            s3=attrs.evolve(options.s3, keys=None),
-        )
+        bare = attrs.evolve(without_secret_fields(settings.options), credential_names=())
         return settings._replace(
             address=replace(network.address, headers={}, query={}),
             options=bare,
