@@ -45,8 +45,19 @@ def add(db: sqlite3.Connection, now: float, seconds: float, hosts: Mapping[str, 
     """Add the interval that ends at `now`, within a transaction."""
     if seconds <= 0:
         return
-    new = RateInterval(now - seconds, seconds, _largest(hosts))
-    _replace_all(db, [*intervals(db), new])
+    new = (now - seconds, seconds, orjson.dumps(_largest(hosts)).decode())
+    db.execute("INSERT INTO rates(started, seconds, hosts) VALUES (?, ?, ?)", new)
+    rows = db.execute("SELECT id, started, seconds, hosts FROM rates ORDER BY id").fetchall()
+    if len(rows) <= MOST_INTERVALS:
+        return
+    at = _shortest([row[2] for row in rows])
+    first, second = rows[at], rows[at + 1]
+    one = join(_interval(*first[1:]), _interval(*second[1:]))
+    db.execute("DELETE FROM rates WHERE id = ?", (second[0],))
+    db.execute(
+        "UPDATE rates SET seconds = ?, hosts = ? WHERE id = ?",
+        (one.seconds, orjson.dumps(one.hosts).decode(), first[0]),
+    )
 
 
 def intervals(db: sqlite3.Connection) -> list[RateInterval]:
@@ -60,18 +71,11 @@ def put(db: sqlite3.Connection, found: list[RateInterval]) -> None:
     The bytes of overlapping intervals, as of shards that ran at the same time, are added up.
     """
     sound = [span for span in found if 0 <= span.started < _MOST_SECONDS and 0 < span.seconds < _MOST_SECONDS]
-    _replace_all(db, _overlaid([*intervals(db), *sound[-_MOST_TAKEN:]]))
-
-
-def _replace_all(db: sqlite3.Connection, found: list[RateInterval]) -> None:
-    """Store these intervals, joined to at most `MOST_INTERVALS`, instead of those in the ledger."""
+    together = bounded(_overlaid([*intervals(db), *sound[-_MOST_TAKEN:]]), MOST_INTERVALS)
     db.execute("DELETE FROM rates")
     db.executemany(
         "INSERT INTO rates(started, seconds, hosts) VALUES (?, ?, ?)",
-        [
-            (span.started, span.seconds, orjson.dumps(span.hosts).decode())
-            for span in bounded(found, MOST_INTERVALS)
-        ],
+        [(span.started, span.seconds, orjson.dumps(span.hosts).decode()) for span in together],
     )
 
 
@@ -111,8 +115,7 @@ def bounded(found: list[RateInterval], most: int) -> list[RateInterval]:
     """Return at most `most` intervals: the shortest neighbours are joined."""
     kept = list(found)
     while len(kept) > most:
-        pairs = range(len(kept) - 1)
-        at = min(pairs, key=lambda first: kept[first].seconds + kept[first + 1].seconds)
+        at = _shortest([span.seconds for span in kept])
         kept[at : at + 2] = [join(kept[at], kept[at + 1])]
     return kept
 
@@ -122,6 +125,11 @@ def join(one: RateInterval, other: RateInterval) -> RateInterval:
     hosts = Counter(one.hosts)
     hosts.update(other.hosts)
     return RateInterval(one.started, one.seconds + other.seconds, _largest(hosts))
+
+
+def _shortest(seconds: list[float]) -> int:
+    """Return the index of the first of the two neighbours with the shortest total length."""
+    return min(range(len(seconds) - 1), key=lambda at: seconds[at] + seconds[at + 1])
 
 
 def _largest(hosts: Mapping[str, int]) -> dict[str, int]:
