@@ -569,7 +569,7 @@ def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
     """The fixture `no_leaks` finds leaks. The other side accepts connections and sends nothing."""
     from distributed import Security  # noqa: PLC0415 - see above
 
-    monkeypatch.setattr(dask_cluster, "_ABANDON", 0.05)
+    monkeypatch.setattr(dask_cluster, "_ABANDON", 0.2)
 
     async def given_up(connecting: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(connecting)
