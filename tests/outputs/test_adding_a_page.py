@@ -63,8 +63,8 @@ def test_the_command_and_the_function_write_it(mirrored: Callable[..., Path], tm
     copy.add("outputs/gallery.py", MODULE)
     copy.publish("gallery", "stacpull.outputs.gallery")
     copy.add("cli/gallery_command.py", COMMAND)
-    entry = '    "gallery": _Entry("stacpull.cli.gallery_command:gallery", "Write a page with ids."),\n'
-    copy.insert("cli/main.py", entry, before='    "trace": _Entry(')
+    entry = '    "gallery": _LazyCommand("stacpull.cli.gallery_command:gallery", "Write a page with ids."),\n'
+    copy.insert("cli/main.py", entry, before='    "trace": _LazyCommand(')
     assert copy.changed == {
         "outputs/gallery.py": None,
         "__init__.py": 2,

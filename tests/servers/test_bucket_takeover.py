@@ -281,15 +281,17 @@ def test_objects_that_wait_for_a_connection_are_not_sent_when_the_lease_is_lost(
     machines.lease("one").__enter__()
     one, now_lost = machines.store("one"), machines.lease("two")
     assert put(one, "c/a", b"first") is None
-    begin, begun = bucket_requests._Connection.begin, list[str]()
+    begin, begun = bucket_requests._BucketConnection.begin, list[str]()
 
-    def suspended(connection: bucket_requests._Connection, exchange: bucket_requests._Exchange) -> None:
+    def suspended(
+        connection: bucket_requests._BucketConnection, exchange: bucket_requests._SentObjectRequest
+    ) -> None:
         if exchange.request.method == "PUT" and "c/" in exchange.request.key:
             begun.append(exchange.request.key)
             one._lease._valid_until = 0.0
         begin(connection, exchange)
 
-    monkeypatch.setattr(bucket_requests._Connection, "begin", suspended)
+    monkeypatch.setattr(bucket_requests._BucketConnection, "begin", suspended)
     check, checking, checks = one._lease.check, threading.Lock(), list[None]()
 
     def lose_before_the_second() -> None:
