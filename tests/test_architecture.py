@@ -631,3 +631,33 @@ def test_files_and_symbols_named_in_the_docs_exist(page: str) -> None:
         if path is None or (name and name not in defined_in(path)):
             wrong.append(f"{file}: {name}")
     assert wrong == []
+
+
+PUBLIC = frozenset({"stacpull", "stacpull.errors", "stacpull.events", "stacpull.sync"})
+"""What a test of the behaviour suite may import of `stacpull`; of the neighbours, only the replicas."""
+
+
+def imports_of_stacpull(tree: ast.Module) -> set[str]:
+    """Return the modules of stacpull and its neighbours that a file imports."""
+    names: set[str] = set()
+    for node in nodes_of(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.split(".")[0].startswith("stacpull")}
+
+
+def test_the_behaviour_suite_uses_only_the_public_front() -> None:
+    """The tests in `tests/behaviour` and those marked `behaviour` must survive any change of the inside."""
+    top = Path(__file__).parent
+    marked = [path for path in sorted(top.rglob("test_*.py")) if "pytest.mark.behaviour" in path.read_text()]
+    suite = {*marked, *(top / "behaviour").rglob("*.py")} - {Path(__file__)}
+    wrong = {
+        f"{path.relative_to(top)}: {name}"
+        for path in suite
+        for name in imports_of_stacpull(tree_of(path))
+        if name not in PUBLIC and not name.startswith("stacpull_replicas")
+    }
+    assert len(suite) > 50
+    assert wrong == set()

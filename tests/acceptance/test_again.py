@@ -17,6 +17,8 @@ from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 from stacpull import Notice, Options, mirror, verify
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
+pytestmark = pytest.mark.behaviour
+
 ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
 INVARIANT = ("assets_done", "assets_failed", "assets_pending")
 

@@ -13,6 +13,8 @@ import pytest
 from tests.acceptance.command import LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
 
+pytestmark = pytest.mark.behaviour
+
 SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-seasonal-snow")
 
 

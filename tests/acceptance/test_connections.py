@@ -12,6 +12,8 @@ from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_it
 
 import stacpull
 
+pytestmark = pytest.mark.behaviour
+
 TRANSPORTS = ["auto", "aiohttp"]
 
 

@@ -16,6 +16,8 @@ from tests.acceptance.command import Running, environment, mirror_of, run, wait_
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 TOKEN = "0123456789-abcdef"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -17,7 +17,7 @@ from tests.net.memory import Answer
 from stacpull import MirrorReport, Notice, Options, failures, mirror, retry, verify
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 ITEMS = ["1", "2", "3"]
 CHANGES: dict[str, tuple[Callable[[Path], None], int, int]] = {

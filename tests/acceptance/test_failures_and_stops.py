@@ -20,6 +20,8 @@ import stacpull
 from stacpull import Options, Secret, Selection
 from stacpull_replicas import Close, MlhubReplica, RequestInfo, Status, Truncate, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 CONTRACT = {
     "state", "items_seen", "items_matched", "items_done", "assets_planned", "assets_done", "assets_skipped",
     "assets_failed", "assets_missing", "assets_pending", "bytes_done", "bytes_fetched", "seconds", "requests",

@@ -25,6 +25,8 @@ from stacpull.sync import headers
 from stacpull_replicas import MlhubReplica, Status, run_in_thread
 from stacpull_replicas.dataset import Dataset
 
+pytestmark = pytest.mark.behaviour
+
 WHOLE = "STACPULL_HEADERS_ITEMS"
 """Set it to 1000 to hold 12 x 1000 headers against tifffile."""
 ITEMS = int(os.environ.get(WHOLE, "12"))

@@ -27,6 +27,8 @@ from stacpull import (
     plan,
 )
 
+pytestmark = pytest.mark.behaviour
+
 FEW = Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4)
 NOTEBOOK_LAYOUT = "bigearthnet/{parent}/{filename}"
 

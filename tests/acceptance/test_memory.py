@@ -15,6 +15,8 @@ from tests.security.watch import children_of
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "12000"))
 FEW = MANY // 2
 """The first few thousand items fill buffers and the page cache of SQLite, which have limits."""

@@ -12,6 +12,8 @@ from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, sel
 
 from stacpull_replicas import MlhubReplica
 
+pytestmark = pytest.mark.behaviour
+
 SELECTION = (
     *("--label", "Coniferous forest", "--label", "Rice fields"),
     *("--no-cloud-and-shadow", "--no-seasonal-snow", "--max-items", "5"),

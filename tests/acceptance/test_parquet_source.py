@@ -19,7 +19,7 @@ from tests.serving import serving_files
 import stacpull
 from stacpull_replicas import S3Replica, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 COUNT = 120
 

@@ -15,6 +15,8 @@ from tests.acceptance.command import COMMAND, Ran, Running, environment
 from tests.acceptance.forked_command import Forker
 from tests.acceptance.static_tree import write_tree
 
+pytestmark = pytest.mark.behaviour
+
 POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 """Put before a command of the superuser: permissions bind it like everybody else."""

@@ -9,6 +9,8 @@ from tests.acceptance.small_api import SmallApi
 
 from stacpull import Notice, Selection, plan
 
+pytestmark = pytest.mark.behaviour
+
 CASES = {
     "no item": (Selection(ids=("other",)), "Nothing matched: 2 items were seen"),
     "no asset": (

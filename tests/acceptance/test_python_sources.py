@@ -15,7 +15,7 @@ from tests.serving import serving_files
 
 from stacpull import Options, S3Options, Secret, Selection, UsageError, sync
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 
 @pytest.fixture

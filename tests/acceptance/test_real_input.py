@@ -15,6 +15,8 @@ from tests.acceptance.trees import files_in
 import stacpull
 from stacpull import MirrorReport, Options, Selection
 
+pytestmark = pytest.mark.behaviour
+
 
 async def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
     server = TestServer(hub.application())

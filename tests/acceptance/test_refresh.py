@@ -23,7 +23,7 @@ from stacpull import MirrorReport, Notice, Options, Selection, mirror, resume, r
 from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 FILES = ("file", "unchanged", "gone")
 

@@ -10,7 +10,10 @@ from tests.acceptance.refusing import is_known_here, refusing
 from tests.acceptance.small_mirror import SmallMirror, small_mirror
 from tests.acceptance.trees import Damage
 
-pytestmark = pytest.mark.skipif(not is_known_here(), reason="the numbers of system calls are not known here")
+pytestmark = [
+    pytest.mark.behaviour,
+    pytest.mark.skipif(not is_known_here(), reason="the numbers of system calls are not known here"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from tests.acceptance.trees import files_in
 
 from stacpull_replicas import MlhubReplica, RequestInfo, S3Access, Status, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 KEY = 'planted-key/with+odd=characters&"more"\\'
 SECRET = "plantedS3/secret+thatnobodysees0123456789"
 TOKEN = "planted-session-token/FwoGZXIvYXdzE=="

@@ -13,7 +13,7 @@ from tests.net.memory import Answer
 
 from stacpull import Options, mirror, status, verify
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 ITEMS = [str(number) for number in range(12)]
 

@@ -14,6 +14,8 @@ from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.small_api import SmallApi
 from tests.bench.authority import certificate
 
+pytestmark = pytest.mark.behaviour
+
 _NOTE_MODULES = """
 import os, sys
 leave = os._exit

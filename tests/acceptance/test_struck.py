@@ -9,6 +9,8 @@ from tests.acceptance.calls import STRACE, Call, changes, spread
 from tests.acceptance.initial_states import Scene, scene
 from tests.acceptance.struck import WHAT, Struck, calls_of, strike_all
 
+pytestmark = pytest.mark.behaviour
+
 FAILING = {"EIO": {"syncfs", "renameat2", "openat", "pwrite64"}, "ENOSPC": {"write", "mkdirat", "pwrite64"}}
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 

@@ -19,6 +19,8 @@ from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import environment
 from tests.servers.process import found
 
+pytestmark = pytest.mark.behaviour
+
 PRIVATE = "--allow-private-hosts"
 NAMES = [
     "plain", "with space", "quote'", 'double"', "back\\slash", "semi;colon", "a,b", "=HYPERLINK(1)", "-o",

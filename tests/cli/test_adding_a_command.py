@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.changed_copy import ChangedCopy, item_with
 
+pytestmark = pytest.mark.behaviour
+
 MODULE = '''
 import asyncio
 

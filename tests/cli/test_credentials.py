@@ -18,6 +18,8 @@ from tests.net.wire_server import WireServer
 
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 Command = Callable[..., Ran]
 SECRETS = ("planted+pass/word", "planted-planet-key", "planted-secret-key")
 

@@ -13,6 +13,8 @@ from tests.cli.conftest import Ran
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 Command = Callable[..., Ran]
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 NOWHERE = "http://127.0.0.1:1"

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from tests.cli.terminal import Terminal
 
+pytestmark = pytest.mark.behaviour
+
 COMMAND = str(Path(sys.executable).with_name("stacpull"))
 
 SCRIPT = """

@@ -11,6 +11,8 @@ import pytest
 
 from stacpull import sync
 
+pytestmark = pytest.mark.behaviour
+
 COMMAND = Path(sys.executable).with_name("stacpull")
 
 

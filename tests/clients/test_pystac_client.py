@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.clients.venv_tools import run_script
+
+pytestmark = pytest.mark.behaviour
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
 

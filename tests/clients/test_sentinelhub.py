@@ -12,6 +12,8 @@ from tests.clients.venv_tools import PROGRAMS, run, run_script
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 NOTEBOOK = "000_035c6198680205f4.txt"
 SERVICE = "https://services.sentinel-hub.com"
 EVALSCRIPT = """//VERSION=3

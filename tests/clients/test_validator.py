@@ -12,6 +12,8 @@ import pytest
 from tests.clients.schemas import serving_schemas
 from tests.clients.venv_tools import run
 
+pytestmark = pytest.mark.behaviour
+
 EUROPE = '{"type":"Polygon","coordinates":[[[-20,30],[40,30],[40,75],[-20,75],[-20,30]]]}'
 LABELS = "bigearthnet_v1_labels"
 ITEMS, ITEM = f"/collections/{LABELS}/items", f"/collections/{LABELS}/items/ID"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.changed_copy import ChangedCopy, item_with
 from tests.net.logins.test_adding_a_kind import guarded
+
+pytestmark = pytest.mark.behaviour
 
 PROFILE = """
 about = "A door that asks for a badge"

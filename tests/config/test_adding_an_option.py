@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.changed_copy import ChangedCopy, item_with
 
+pytestmark = pytest.mark.behaviour
+
 FIELD = '    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD"{more})\n'
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.changed_copy import ChangedCopy
 
+pytestmark = pytest.mark.behaviour
+
 FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.changed_copy import ChangedCopy
 
+pytestmark = pytest.mark.behaviour
+
 FIELD = """\
     platforms: tuple[str, ...] = attrs.field(
         default=(),

@@ -7,8 +7,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from stacpull_replicas import parse_faults
 from stacpull_replicas.fault_plan import FAULTS, KINDS
+
+pytestmark = pytest.mark.behaviour
 
 ROOT = Path(__file__).resolve().parents[2]
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()

@@ -31,6 +31,8 @@ from stacpull_replicas.faults import (
     Unframed,
 )
 
+pytestmark = pytest.mark.behaviour
+
 _PATCHES = 30
 """A labels item and a source item each: sixty items; with these assets 120 files, from both hosts."""
 _ASSETS = ("labels", "B01", "B02", "B03")

@@ -11,6 +11,8 @@ from tests.hostile.conftest import Stage
 from tests.hostile.scene import Scene
 from tests.hostile.test_bodies import INVERTED, on_objects
 
+pytestmark = pytest.mark.behaviour
+
 SIZE = 24 << 20
 CAPPED = on_objects("drip", "rate = 16_000_000")
 

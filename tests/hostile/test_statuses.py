@@ -12,6 +12,8 @@ from tests.acceptance.expiring_hrefs import expire_once
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import CUT, NO_SEARCH, SIZE, Cast
 
+pytestmark = pytest.mark.behaviour
+
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 

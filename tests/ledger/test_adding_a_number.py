@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.changed_copy import ChangedCopy, item_with
+
+pytestmark = pytest.mark.behaviour
 
 FIELD = '''\
     items_bare: int = 0

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 from tests.net.simulated_link import KB, MB, Host, Simulation, gate_of
 
+pytestmark = pytest.mark.behaviour
+
 FIXED = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 56, 64)
 END = 45.0
 

@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.changed_copy import ChangedCopy
 
 from .conftest import item
+
+pytestmark = pytest.mark.behaviour
 
 MODULE = '''
 from functools import partial

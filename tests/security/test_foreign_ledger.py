@@ -29,6 +29,8 @@ from stacpull import (
     verify,
 )
 
+pytestmark = pytest.mark.behaviour
+
 CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
     "a trigger of our own name": "DROP TRIGGER item_deleted; "

@@ -15,6 +15,8 @@ from tests.security.fuzzing import fuzzed_documents, fuzzed_responses, is_unfilt
 
 from stacpull import MirrorReport, StacpullError, failures, status
 
+pytestmark = pytest.mark.behaviour
+
 MOST = int(os.environ.get("STACPULL_FUZZ", "50"))
 BATCH = 50
 FINE = "c/fine/a.tif"

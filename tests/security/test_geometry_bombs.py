@@ -15,6 +15,8 @@ from tests.security.sources import Source, feature
 from stacpull import MirrorReport, Options, Selection, mirror
 from stacpull.events import Event, Notice
 
+pytestmark = pytest.mark.behaviour
+
 AREA = {"type": "Polygon", "coordinates": [[[2, 2], [3, 2], [3, 3], [2, 3], [2, 2]]]}
 SECONDS = 20
 """What each scenario may take on a machine that is busy; the old code took minutes or more."""

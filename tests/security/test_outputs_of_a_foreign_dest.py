@@ -11,6 +11,8 @@ from tests.security.sources import feature
 
 from stacpull import DestinationError, export, merge, mirror
 
+pytestmark = pytest.mark.behaviour
+
 SECRET = b"a file of the user"
 
 

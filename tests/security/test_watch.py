@@ -15,6 +15,8 @@ from tests.security.watch import Watch, arguments_of
 
 from stacpull_replicas import MlhubReplica, SentinelHubReplica, run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 KEY = "planted-key/with+odd=characters"
 
 

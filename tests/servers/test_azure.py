@@ -17,6 +17,8 @@ from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 from stacpull_replicas.faults import Truncate
 from stacpull_replicas.replica_server import run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 SMALL, LARGE = (random.Random(size).randbytes(size) for size in (40_000, 3_000_000))
 
 

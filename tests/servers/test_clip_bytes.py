@@ -29,6 +29,7 @@ import stacpull
 from stacpull import Options, Selection
 
 pytestmark = [
+    pytest.mark.behaviour,
     pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
     pytest.mark.timeout(600),
 ]

@@ -15,6 +15,8 @@ from tests.servers.moto_server import Moto
 from tests.servers.nginx import Nginx
 from tests.servers.radosgw import OWNER, Radosgw
 
+pytestmark = pytest.mark.behaviour
+
 
 @asynccontextmanager
 async def bucket_shelf(

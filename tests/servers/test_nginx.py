@@ -21,6 +21,8 @@ from tests.servers.stac_api import StacApi
 
 from stacpull import headers
 
+pytestmark = pytest.mark.behaviour
+
 ODD_NAMES = tuple(key for key in KEYS if "//" not in key and ".." not in key)  # it has files, not keys
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.servers.process import found, free_ports, is_listening, running
 
+pytestmark = pytest.mark.behaviour
+
 SERVER = """
 import signal, socket, sys, time
 signal.signal(signal.SIGTERM, getattr(signal, sys.argv[2]))

@@ -30,6 +30,8 @@ from tests.servers.valve import Valve, valve
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 from stacpull_replicas.replica_server import run_in_thread
 
+pytestmark = pytest.mark.behaviour
+
 SIZE = 12_000_000
 FIRST, SECOND = (random.Random(seed).randbytes(SIZE) for seed in (21, 22))
 LIMIT = 5_000_000

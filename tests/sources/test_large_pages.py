@@ -12,7 +12,7 @@ from tests.security.sources import COLLECTION, Source, feature
 
 from stacpull import MirrorReport, Options, SourceError, mirror
 
-pytestmark = pytest.mark.usefixtures("threaded_store")
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
 MIB = 1 << 20
 

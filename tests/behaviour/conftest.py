@@ -1,0 +1,16 @@
+"""Every test here belongs to the behaviour suite: it uses only what a user of stacpull can use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this directory, so that `-m behaviour` runs the whole suite."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.behaviour)
