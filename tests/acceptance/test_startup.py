@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.small_api import SmallApi
-from tests.bench.authority import certificate
+from scripts.benchmarks.authority import certificate
 
 pytestmark = pytest.mark.behaviour
 

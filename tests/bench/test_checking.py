@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.bench.checking import WrongTreeError, check
-from tests.bench.mixes import BUCKET, File, write_files
+from scripts.benchmarks.checking import WrongTreeError, check
+from scripts.benchmarks.mixes import BUCKET, File, write_files
 
 FILES = [
     File("a", "one", "a_one.tif", 5000),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.bench import __main__ as command
-from tests.bench import report
-from tests.bench.figures import OURS
-from tests.bench.lacking import Unavailable
-from tests.bench.scenarios import SCENARIOS
-from tests.bench.tools import TOOLS
+from scripts.benchmarks import __main__ as command
+from scripts.benchmarks import report
+from scripts.benchmarks.figures import OURS
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.scenarios import SCENARIOS
+from scripts.benchmarks.tools import TOOLS
 
 EVERY_TOOL = {tool.name for tool in TOOLS}
 QUICK = [scenario.name for scenario in SCENARIOS if scenario.quick]

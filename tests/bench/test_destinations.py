@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.bench import destinations
-from tests.bench.destinations import destination, memory, room
-from tests.bench.lacking import Unavailable
+from scripts.benchmarks import destinations
+from scripts.benchmarks.destinations import destination, memory, room
+from scripts.benchmarks.lacking import Unavailable
 
 
 def test_memory_is_used_if_it_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.bench.figures import Figure, Outcome, another_round, beside, median, ratio, summary
+from scripts.benchmarks.figures import Figure, Outcome, another_round, beside, median, ratio, summary
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.bench.bucket_destination import bucket, light_gateway
+from scripts.benchmarks.bucket_destination import bucket, light_gateway
 from tests.servers.buckets import Keys, client
 
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.bench import links
-from tests.bench.lacking import Unavailable
-from tests.bench.links import LOOPBACK, check_round_trip, link
+from scripts.benchmarks import links
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.links import LOOPBACK, check_round_trip, link
 from tests.servers.process import running
 
 LISTEN = """

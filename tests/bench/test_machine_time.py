@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.bench.machine_time import machine_time
+from scripts.benchmarks.machine_time import machine_time
 
 _BURN = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
 

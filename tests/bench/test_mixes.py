@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.bench.mixes import MIXES, PAGE, File, write_files, write_pages
+from scripts.benchmarks.mixes import MIXES, PAGE, File, write_files, write_pages
 
 BASE = "http://origin"
 

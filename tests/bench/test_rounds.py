@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bench import origins, report, tools
-from tests.bench.authority import certificate
-from tests.bench.figures import OURS, Outcome
-from tests.bench.lacking import Unavailable
-from tests.bench.links import LOOPBACK
-from tests.bench.mixes import BUCKET, Mix, write_files
-from tests.bench.origins import origin
-from tests.bench.rounds import FOREVER, FailedError, Measured, Plan, measure, yardstick
-from tests.bench.scenarios import Scenario
-from tests.bench.tools import Invocation, Task, Tool
+from scripts.benchmarks import origins, report, tools
+from scripts.benchmarks.authority import certificate
+from scripts.benchmarks.figures import OURS, Outcome
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.links import LOOPBACK
+from scripts.benchmarks.mixes import BUCKET, Mix, write_files
+from scripts.benchmarks.origins import origin
+from scripts.benchmarks.rounds import FOREVER, FailedError, Measured, Plan, measure, yardstick
+from scripts.benchmarks.scenarios import Scenario
+from scripts.benchmarks.tools import Invocation, Task, Tool
 
 TINY = Mix("tiny", "a few small files", 3, 2, {"B01.tif": 3000, "B02.tif": 1, "labels.json": 700})
 
@@ -191,7 +191,7 @@ def test_a_tool_that_does_not_support_a_task_is_skipped_with_a_reason(monkeypatc
 
 
 def test_a_tool_over_its_time_limit_is_killed_and_fails(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tests.bench.rounds.PATIENCE", 0.5)
+    monkeypatch.setattr("scripts.benchmarks.rounds.PATIENCE", 0.5)
     results, _ = of_fake_tool(monkeypatch, 3, fake_tool("slow", "import time; time.sleep(60)"))
     assert results["slow"].failed == "not done after 0 s"
 
@@ -222,7 +222,7 @@ mark.touch()
 
 
 def test_an_incomplete_round_of_quick_keeps_earlier_figures(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tests.bench.rounds.PATIENCE", 3.0)
+    monkeypatch.setattr("scripts.benchmarks.rounds.PATIENCE", 3.0)
     made = fake_tool("steady", COPY), fake_tool("slows down", SLOWS_DOWN), fake_tool("last", COPY)
     monkeypatch.setattr(tools, "TOOLS", made)
     hurried = replace(

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.bench import tools
-from tests.bench.bucket_destination import PREFIX, BucketDestination, Gateway
-from tests.bench.figures import OURS
-from tests.bench.lacking import Unavailable
-from tests.bench.mixes import File
-from tests.bench.origins import KEYS, Origin
-from tests.bench.tools import TOOLS, Invocation, Task, Tool, environment, version
+from scripts.benchmarks import tools
+from scripts.benchmarks.bucket_destination import PREFIX, BucketDestination, Gateway
+from scripts.benchmarks.figures import OURS
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.mixes import File
+from scripts.benchmarks.origins import KEYS, Origin
+from scripts.benchmarks.tools import TOOLS, Invocation, Task, Tool, environment, version
 
 SMALL = [File("a", "B01", "a_B01.tif", 1000), File("b", "labels", "b_labels.json", 10)]
 BY_NAME = {tool.name: tool for tool in TOOLS}

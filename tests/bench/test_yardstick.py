@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.bench.rounds import FailedError, yardstick
+from scripts.benchmarks.rounds import FailedError, yardstick
 
 BURN = "import time; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 LEFT_BEHIND = """

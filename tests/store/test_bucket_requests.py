@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.config import Config
 from botocore.session import Session
-from tests.bench.authority import certificate
+from scripts.benchmarks.authority import certificate
 
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.models import BucketLocation, CopySource

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tests.bench.mixes import BUCKET, File
+from scripts.benchmarks.mixes import BUCKET, File
 
 _BLOCK = 4 << 20
 _NAMED = 3

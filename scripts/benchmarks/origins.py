@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
-from tests.bench.authority import certificate
-from tests.bench.lacking import Unavailable, program
-from tests.bench.links import Link
-from tests.bench.mixes import BUCKET, COLLECTION, File, write_pages
+from scripts.benchmarks.authority import certificate
+from scripts.benchmarks.lacking import Unavailable, program
+from scripts.benchmarks.links import Link
+from scripts.benchmarks.mixes import BUCKET, COLLECTION, File, write_pages
 from tests.servers.process import ROOT, free_ports, running
 
 KINDS = ("http", "https", "s3-anonymous", "s3-signed", "s3-radosgw")
@@ -140,7 +140,7 @@ def _replica(kind: str, root: Path, work: Path) -> Iterator[Origin]:
     """Serve with the replica (serving.py) on the loopback, without TLS."""
     (port,) = free_ports(1)
     keys = KEYS if kind == "s3-signed" else ()
-    command = [sys.executable, "-m", "tests.bench.serving", str(root), str(port), *keys]
+    command = [sys.executable, "-m", "scripts.benchmarks.serving", str(root), str(port), *keys]
     log = work / "replica.log"
     with running(command, log, ready=lambda: b"ready" in log.read_bytes(), env=_importing()):
         yield _as(kind, Origin("the replica, whose speed proves nothing", f"http://127.0.0.1:{port}", root))

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import destinations, tools
-from tests.bench.bucket_destination import Gateway, bucket, check_bucket, gateway, light_gateway
-from tests.bench.checking import WrongTreeError, check
-from tests.bench.figures import Figure, Outcome, another_round, beside
-from tests.bench.lacking import Unavailable
-from tests.bench.links import Link, check_round_trip, link
-from tests.bench.machine_time import machine_time
-from tests.bench.mixes import File, write_files
-from tests.bench.origins import Origin, origin
-from tests.bench.scenarios import BUCKETS, Scenario
-from tests.bench.tools import Task, Tool
+from scripts.benchmarks import destinations, tools
+from scripts.benchmarks.bucket_destination import Gateway, bucket, check_bucket, gateway, light_gateway
+from scripts.benchmarks.checking import WrongTreeError, check
+from scripts.benchmarks.figures import Figure, Outcome, another_round, beside
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.links import Link, check_round_trip, link
+from scripts.benchmarks.machine_time import machine_time
+from scripts.benchmarks.mixes import File, write_files
+from scripts.benchmarks.origins import Origin, origin
+from scripts.benchmarks.scenarios import BUCKETS, Scenario
+from scripts.benchmarks.tools import Task, Tool
 
 PATIENCE = 90.0
 """Time limit of one run of a tool, in seconds."""

@@ -1,6 +1,6 @@
 """The replica as the origin of a benchmark, for machines without nginx.
 
-    python -m tests.bench.serving ROOT PORT [ACCESS_KEY SECRET_KEY]
+    python -m scripts.benchmarks.serving ROOT PORT [ACCESS_KEY SECRET_KEY]
 
 Serves the same as nginx in tests/bench/origins.py: STAC pages, redirects from `/r/…` to `/bench/…`, and the
 files as an S3 bucket, which is public or, with keys, requires signatures.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.bench.mixes import BUCKET, COLLECTION
+from scripts.benchmarks.mixes import BUCKET, COLLECTION
 
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 from stacpull_replicas.object_store import DirectoryStore
@@ -58,7 +58,7 @@ class BenchReplica(ReplicaServer):
 async def serve(root: Path, port: int, access: S3Access) -> None:
     """Serve until the process is killed."""
     async with BenchReplica(root, port, access):
-        print("ready", flush=True)  # noqa: T201 - the parent process waits for it
+        print("ready", flush=True)
         await asyncio.Event().wait()
 
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import summary
-from tests.bench.rounds import Measured
+from scripts.benchmarks.figures import summary
+from scripts.benchmarks.rounds import Measured
 
 _BUSY = 0.5
 _OTHERS = 0.2

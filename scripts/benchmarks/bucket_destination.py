@@ -13,10 +13,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from tests.bench.checking import WrongTreeError, wrong_tree
-from tests.bench.lacking import program
-from tests.bench.mixes import BUCKET, File
-from tests.bench.origins import Origin, radosgw_programs
+from scripts.benchmarks.checking import WrongTreeError, wrong_tree
+from scripts.benchmarks.lacking import program
+from scripts.benchmarks.mixes import BUCKET, File
+from scripts.benchmarks.origins import Origin, radosgw_programs
 
 PREFIX = "m"
 """Every key starts with this folder."""

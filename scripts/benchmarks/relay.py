@@ -78,7 +78,7 @@ def main() -> None:
     first, second = tun(sys.argv[1]), tun(sys.argv[2])
     delay = float(sys.argv[3])
     wires = Wire(first, second, delay), Wire(second, first, delay)
-    print("ready", flush=True)  # noqa: T201 - the parent process waits for it
+    print("ready", flush=True)
     while True:
         left = min(wire.due for wire in wires) - time.monotonic()
         select.select([wire.entry for wire in wires], [], [], None if left == float("inf") else max(0, left))

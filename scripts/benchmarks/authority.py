@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.lacking import program
+from scripts.benchmarks.lacking import program
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 _ISSUED = """subjectAltName=IP:{host}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.lacking import Unavailable, program
+from scripts.benchmarks.lacking import Unavailable, program
 from tests.servers.process import free_ports, is_listening, running
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"

@@ -20,12 +20,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
-from tests.bench import report
-from tests.bench.figures import OURS
-from tests.bench.lacking import Unavailable
-from tests.bench.rounds import FOREVER, Plan, measure
-from tests.bench.scenarios import SCENARIOS, Scenario
-from tests.bench.tools import TOOLS, version
+from scripts.benchmarks import report
+from scripts.benchmarks.figures import OURS
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.rounds import FOREVER, Plan, measure
+from scripts.benchmarks.scenarios import SCENARIOS, Scenario
+from scripts.benchmarks.tools import TOOLS, version
 
 QUICK = 45.0, 54.0
 """Seconds after the start: when --quick should be done, and when its last run is killed."""
@@ -174,11 +174,11 @@ def _ended(*_: object) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a program that prints
+    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - likewise
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

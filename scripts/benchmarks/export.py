@@ -1,6 +1,6 @@
 """Measure time and memory of `export -f geoparquet` for as many items as BigEarthNet has.
 
-python -m tests.bench.export [--items N] [--collection ID] [--keep DIRECTORY]
+python -m scripts.benchmarks.export [--items N] [--collection ID] [--keep DIRECTORY]
 
 The script mirrors one patch from the replica. It then copies the item N times under other names, in the
 ledger and as documents, so that the export reads a ledger and one file per item as in any mirror. The export

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.lacking import Unavailable, program
+from scripts.benchmarks.lacking import Unavailable, program
 
 KINDS = ("memory", "ext4")
 _MEMORY = Path("/dev/shm")  # noqa: S108 - only the parent of a new directory

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.bucket_destination import PREFIX, BucketDestination
-from tests.bench.figures import OURS
-from tests.bench.lacking import Unavailable
-from tests.bench.mixes import BUCKET, COLLECTION, File
-from tests.bench.origins import Origin
+from scripts.benchmarks.bucket_destination import PREFIX, BucketDestination
+from scripts.benchmarks.figures import OURS
+from scripts.benchmarks.lacking import Unavailable
+from scripts.benchmarks.mixes import BUCKET, COLLECTION, File
+from scripts.benchmarks.origins import Origin
 from tests.servers.process import TOOLS as VENVS
 
 CONNECTIONS = 64

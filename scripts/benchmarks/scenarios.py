@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.bench.mixes import MIXES, Mix
+from scripts.benchmarks.mixes import MIXES, Mix
 
 BUCKETS = {
     "bucket": "into a bucket (radosgw)",
