@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts.benchmarks.authority import certificate
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.small_api import SmallApi
-from scripts.benchmarks.authority import certificate
 
 pytestmark = pytest.mark.behaviour
 
