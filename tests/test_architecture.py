@@ -22,8 +22,9 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "aws_credentials", "aws_settings", "boxes", "caches", "child_process", "clock",
-        "concurrency", "digests", "errors",
-        "events", "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
+        "concurrency", "digests", "entry_points",
+        "errors", "events",
+        "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "s3_document", "s3_endpoint", "schemes",
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }
@@ -96,8 +97,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 """The packages beside `stacpull`, and the modules of `stacpull` that each may import ("": its front).
 
-`stacpull` imports none of them: it names their commands and functions as text. (`stacpull/__init__.py`
-imports them for type checkers only.)
+`stacpull` imports none of them: it finds their commands by entry points, and names their functions as text.
+(`stacpull/__init__.py` imports them for type checkers only.)
 """
 COMMANDS_MAY_IMPORT = frozenset(
     {

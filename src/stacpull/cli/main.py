@@ -12,16 +12,19 @@ from typing import NamedTuple
 
 import click
 
-from stacpull import __version__
+from stacpull import __version__, entry_points
 from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause
 from stacpull.spelling import similar
 
 
 class _LazyCommand(NamedTuple):
-    """The location of a command (`module:attribute`), and its line of help: `--help` imports no command."""
+    """The location of a command (`module:attribute`), and its line of help: `--help` imports no command.
 
-    target: str
+    A command of a neighbouring package has None: its entry point says where it is (`entry_points`).
+    """
+
+    target: str | None
     help: str
 
 
@@ -39,7 +42,7 @@ COMMANDS: dict[str, _LazyCommand] = {
         "stacpull.cli.collections_command:classes", "List the label classes of a collection."
     ),
     "headers": _LazyCommand(
-        "stacpull_headers.headers_command:headers_command",
+        None,
         "Read only the headers of COG and TIFF assets, as a table.",
     ),
     "resume": _LazyCommand("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
@@ -66,51 +69,65 @@ COMMANDS: dict[str, _LazyCommand] = {
         "Write an HTML page about DEST: contents, sizes, runs, failures.",
     ),
     "trace": _LazyCommand(
-        "stacpull_trace.trace_command:trace_command",
+        None,
         "Trace the scenes behind the pixels of an area, day by day.",
     ),
     "credentials": _LazyCommand(
         "stacpull.cli.credentials_command:credentials", "List the credential profiles, or check one."
     ),
     "serve": _LazyCommand(
-        "stacpull_replicas.serve_command:command",
+        None,
         "Run a replica of a service on this machine, for trials and tests.",
     ),
     "demo": _LazyCommand(
-        "stacpull_replicas.demo_command:demo_command",
+        None,
         "Try stacpull on a replica of a real service, without an account.",
     ),
     "completion": _LazyCommand(
         "stacpull.cli.completion:completion", "Print the completion script of a shell."
     ),
 }
-"""Every command. Commands of the neighbouring packages are named as text: `stacpull` does not import them."""
+"""Every command of this distribution, in the order of `--help`."""
+_GROUP = "stacpull.commands"
+_EVERY = "stacpull.every_command"
+"""Whether help lists the commands of other packages, in `Context.meta`."""
 
 
 class _LazyGroup(click.Group):
     """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
+        installed = entry_points.names(_GROUP)
+        return [name for name, entry in COMMANDS.items() if entry.target or name in installed]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            command = entry_points.load(_GROUP, cmd_name)
+        elif entry.target is None:
+            command = entry_points.require(_GROUP, cmd_name, f"The command {cmd_name!r}")
+        else:
+            module, _, attribute = entry.target.partition(":")
+            command = getattr(importlib.import_module(module), attribute)
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with; name the nearest ones if it does not exist."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(_no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+        if ctx.meta.get(_EVERY):
+            names = [name for name in entry_points.names(_GROUP, everywhere=True) if name not in COMMANDS]
+            loaded = {name: self.get_command(ctx, name) for name in names}
+            with formatter.section("Commands of other packages"):
+                lines = [(name, one.get_short_help_str(200)) for name, one in loaded.items() if one]
+                formatter.write_dl(lines or [("none", "")])
 
 
 _OTHER_NAMES = {
@@ -136,7 +153,26 @@ def _no_command(name: str) -> str:
     return f"No such command {name!r}.{hint}"
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _show_help(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Print the help of `stacpull`; with `--help all` also the commands that other packages add."""
+    if value is not None:
+        context.meta[_EVERY] = value == "all"
+        click.echo(context.get_help())
+        context.exit()
+
+
+@click.group(cls=_LazyGroup, add_help_option=False)
+@click.option(
+    "-h",
+    "--help",
+    is_flag=False,
+    flag_value="",
+    metavar="[all]",
+    is_eager=True,
+    expose_value=False,
+    callback=_show_help,
+    help="Show this message; `--help all` also lists the commands of other packages.",
+)
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Verbose; -vv adds tracebacks.")

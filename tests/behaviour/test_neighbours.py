@@ -1,0 +1,146 @@
+"""The packages beside the core: it works without each of them, and finds those of others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+import venv
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from subprocess import PIPE
+from threading import Event
+from typing import Any
+
+import pytest
+from tests.acceptance.static_tree import asset_of, write_tree
+from tests.serving import serving
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+NEIGHBOURS = sorted(path.name for path in SOURCE.glob("stacpull_*"))
+COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+    "stacpull.commands"
+]
+
+
+class Installation:
+    """An environment of its own with a copy of the tree, and with the dependencies of this one."""
+
+    def __init__(self, top: Path, *, without: str = "") -> None:
+        venv.create(top / "venv", symlinks=True)
+        self._python = top / "venv" / "bin" / "python"
+        unfinished = shutil.ignore_patterns("*.pyc.*", without)
+        shutil.copytree(SOURCE, top / "src", ignore=unfinished)
+        shutil.copytree(ROOT / "configs", top / "configs")
+        self.packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(top / "venv")}))
+        # a .pth file in a directory that a .pth file names is not read: so the tree itself is not found
+        self.packages.joinpath("found.pth").write_text(f"{top / 'src'}\n{sysconfig.get_path('purelib')}\n")
+
+    def begun(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        command = [self._python, "-m", "stacpull", *map(str, arguments)]
+        return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environ)
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with self.begun(*arguments) as process:
+            out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+class LastFileHeld(SimpleHTTPRequestHandler):
+    """Serves the files of a directory, the last one only when it is released."""
+
+    def __init__(self, released: Event, root: Path, *args: Any) -> None:
+        self._released = released
+        super().__init__(*args, directory=str(root))
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/col1-2/data.bin"):
+            self._released.wait(60)
+        super().do_GET()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        with suppress(OSError):  # the client that was held has ended
+            super().copyfile(source, outputfile)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> None:
+    stacpull = Installation(tmp_path, without=neighbour)
+    write_tree(tmp_path / "tree", 2, 3)
+    dest, released = tmp_path / "m", Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(LastFileHeld, released, tmp_path / "tree"))
+    with serving(server) as url:
+        with stacpull.begun("mirror", f"{url}/catalog.json", dest, "--no-progress") as mirror:
+            wait_for(dest / "col0/col0-0/data.bin")
+            mirror.kill()
+        released.set()
+        resumed = stacpull.run("resume", dest, "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout.splitlines()[-1])["assets_done"] == 6
+    assert (dest / "col1/col1-2/data.bin").read_bytes() == asset_of("col1-2")
+    verified = stacpull.run("verify", dest, "--strict")
+    assert verified.returncode == 0, verified.stderr
+
+    listed = stacpull.run("--help").stdout
+    for name, target in COMMANDS.items():
+        is_absent = target.startswith(f"{neighbour}.")
+        assert (f"\n  {name} " in listed) is not is_absent
+        if is_absent:
+            asked = stacpull.run(name, "--help")
+            assert asked.returncode == 2
+            assert asked.stderr.splitlines()[-1] == (
+                f"stacpull: The command {name!r} needs the package {neighbour}, which is not installed."
+            )
+
+
+HELLO = '''
+import click
+
+@click.command("hello")
+def hello():
+    """Greet the reader."""
+    print("hello from elsewhere")
+'''
+
+
+def test_a_package_of_someone_else_adds_a_command(tmp_path: Path) -> None:
+    stacpull = Installation(tmp_path)
+    (stacpull.packages / "other.py").write_text(HELLO)
+    info = stacpull.packages / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[stacpull.commands]\nhello = other:hello\n")
+    assert stacpull.run("hello").stdout == "hello from elsewhere\n"
+    assert "Greet the reader." in stacpull.run("--help", "all").stdout
+    assert "hello" not in stacpull.run("--help").stdout
+    missed = stacpull.run("helo")
+    assert (missed.returncode, "No such command 'helo'." in missed.stderr) == (2, True)
+
+
+def test_help_reads_only_our_own_entry_points() -> None:
+    """Reading those of all installed packages takes as long as everything else that `--help` does."""
+    code = (
+        "import sys; from stacpull.cli.main import execute; execute(['--help']); "
+        "sys.exit('importlib.metadata' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
