@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from stacpull_trace.trace import trace as trace
     from stacpull_trace.trace import trace_estimate as trace_estimate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "stacpull.config.profiles": ("profile_options",),
