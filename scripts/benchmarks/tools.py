@@ -6,7 +6,6 @@ files. stacpull runs with its defaults: walk, redirects, transfer, sha256, item 
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -156,18 +155,6 @@ def _find_stacpull() -> list[str]:
     return [str(command)]
 
 
-def _find_with_processes() -> list[str]:
-    command = _find_stacpull()
-    if "--processes" not in _help(command[0]):
-        raise Unavailable("this stacpull has no --processes")
-    return command
-
-
-@functools.cache
-def _help(command: str) -> str:
-    return subprocess.run([command, "mirror", "--help"], capture_output=True, text=True, check=False).stdout
-
-
 def _stacpull(start: list[str], task: Task) -> Invocation:
     origin = task.origin
     command, environment = [*start, "mirror", origin.source, str(task.dest)], _aws(origin)
@@ -182,11 +169,6 @@ def _stacpull(start: list[str], task: Task) -> Invocation:
         command += ["--endpoint-url", origin.endpoint, "--region", _REGION]
         command += [] if origin.keys else ["--no-sign-request"]
     return Invocation(command, environment)
-
-
-def _two_processes(start: list[str], task: Task) -> Invocation:
-    ours = _stacpull(start, task)
-    return Invocation([*ours.command, "--processes", "2"], ours.environment)
 
 
 def _ours(file: File) -> str:
@@ -339,7 +321,6 @@ def _of_package(name: str) -> Callable[[str], list[str]]:
 
 TOOLS = (
     Tool(OURS, _find_stacpull, _stacpull, _ours, _OUR_DOCUMENTS),
-    Tool("stacpull-2", _find_with_processes, _two_processes, _ours, _OUR_DOCUMENTS),
     Tool("curl", _of_system("curl"), _curl),
     Tool("wget2", _of_system("wget2"), _wget2),
     Tool("aria2c", _of_system("aria2c"), _aria2),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stacpull_headers.headers_report import HeadersReport
 
 _UNUSED = (
-    "checksum", "revalidate", "prune", "yes", "adopt", "processes", "expand-prefix", "collection-assets",
+    "checksum", "revalidate", "prune", "yes", "adopt", "expand-prefix", "collection-assets",
     "clip", "dask", "dashboard", "dashboard-token", *parameters.OF_DEST,
 )  # fmt: skip
 

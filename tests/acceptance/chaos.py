@@ -160,7 +160,6 @@ class Chaos:
     draw: random.Random
     settle: float
     """Seconds after which the replica has noted what it sent to a client that is gone."""
-    processes: int = 1
     say: Callable[[str], None] = lambda _text: None
     complaints: list[str] = field(default_factory=list)
 
@@ -210,8 +209,7 @@ class Chaos:
         self.complaints += [f"{when}: {complaint}" for complaint in self.rest.complaints()]
 
     def _arguments(self) -> list[str]:
-        more = ["--processes", str(self.processes)] if self.processes > 1 else []
-        return mirror_of(self.replica.base_url, self.dest, "--no-progress", *more)
+        return mirror_of(self.replica.base_url, self.dest, "--no-progress")
 
     def _one_life(self, bodies: Bodies, left: int, turn: int) -> Kill | None:
         """Start a mirror and end it somewhere; None if it came to its own end first."""
@@ -342,11 +340,10 @@ def chaos(
     signals: Kind = "KILL",
     seed: int = 7,
     latency_ms: float = 5,
-    processes: int = 1,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
         draw = random.Random(seed)
-        return Chaos(replica, dest, kills, afresh, signals, draw, settle, processes, say).run()
+        return Chaos(replica, dest, kills, afresh, signals, draw, settle, say).run()

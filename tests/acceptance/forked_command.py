@@ -6,10 +6,9 @@ each command. The child gets the arguments, environment, directory and output th
 and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and environment of the process that
 forked it.
 
-A command that mirrors also forks its store process and, with `--processes N`, its worker processes,
-before it begins: children that wait for the socket that they are to serve. In `/proc` they have another name
-(`STORE_NAME`, `WORKER_NAME`) as soon as they do. Further processes (workers in the place of lost ones,
-decoders) are started as always.
+A command that mirrors also forks its store process before it begins: a child that waits for the socket that
+it is to serve. A Dask worker forks its worker processes. In `/proc` they have another name (`STORE_NAME`,
+`WORKER_NAME`) as soon as they do. Further processes are started as always.
 
 A test must not rely on it for what starting a process means: its imports and their time, its memory, what
 `/proc` shows of its arguments and environment, and descriptors that it inherits.
@@ -89,8 +88,6 @@ _LONGEST = 1 << 17
 """Bytes of a request, which is one packet."""
 _MOST_DESCRIPTORS = 8
 """Descriptors that come with a request."""
-_MOST_WORKERS = 3
-"""Worker processes that are forked for one command."""
 _ALLOW_TRACER, _ANY = 0x59616D61, -1
 """PR_SET_PTRACER (prctl(2)), and its argument for any process."""
 
@@ -458,11 +455,11 @@ def _await_tracer() -> None:
 
 def _fork_children(command: Sequence[str], module: str) -> None:
     """Fork the processes that a command will start, instead of those that `spawn` would start."""
-    wanted, users = list[str](), ["store_client", "workers"]
+    wanted, users = list[str](), ["store_client"]
     if module == _DASK_WORKER:
         wanted, users = [WORKER] * 2, ["dask_relay"]
     elif module == COMMAND and (_MIRRORING & set(command) or command[0].endswith("/python")):
-        wanted = [_STORE, *[WORKER] * _worker_count(command)]
+        wanted = [_STORE]
     waiting: list[_Waiting] = []
     for one in wanted:
         waiting.append(_Waiting(one, waiting))
@@ -472,11 +469,6 @@ def _fork_children(command: Sequence[str], module: str) -> None:
     if wanted:
         not_early = mock.Mock(return_value=nullcontext())
         mock.patch.object(import_module("stacpull.child_process"), "started_early", not_early).start()
-
-
-def _worker_count(command: Sequence[str]) -> int:
-    stated = command[command.index("--processes") + 1] if "--processes" in command else "1"
-    return min(int(stated) - 1, _MOST_WORKERS) if stated.isdecimal() else 0
 
 
 class _Waiting:

@@ -222,15 +222,6 @@ def test_rasters_in_a_bucket(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     assert report.bytes_fetched < len(cog) * 0.8
 
 
-def test_several_processes_clip_alike(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    names = {f"i{number}": {"data": f"/scene.tif?{number}"} for number in range(150)}
-    host.files |= {f"/scene.tif?{number}": cog for number in range(150)}
-    host.files["/items.json"] = host.items(names)
-    report = mirrored(f"{host.url}/items.json", tmp_path, BOX, processes=2)
-    assert (report.assets_done, report.assets_clipped, report.exit_code) == (150, 150, 0)
-    assert is_sound(tmp_path)
-
-
 # --- what cannot be clipped -------------------------------------------------------------------------------
 
 

@@ -48,12 +48,9 @@ def is_under_way(port: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica, processes: str) -> None:
+def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> None:
     port, env = free_port(), environment(hub)
-    arguments = mirror_of(
-        hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json", "--processes", processes
-    )
+    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json")
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port), 60)
         assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()

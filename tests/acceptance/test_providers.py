@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
-from tests.acceptance.eager_command import leave_all_to_workers
 from tests.net.logins.services import (
     DATA,
     Blobs,
@@ -447,23 +445,6 @@ def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(
             assert "planted+secret" not in str([one.headers for one in replica.requests])
 
     within(scenario)
-
-
-def test_worker_processes_log_in_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave_all_to_workers(monkeypatch.setattr)
-
-    async def scenario(world: World) -> None:
-        identity = Identity()
-        downloads = Downloads(identity)
-        await world.open(identity, downloads)
-        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        options = attrs.evolve(await world.options(profile, **ACCOUNT), processes=3, concurrency=4)
-        report = await world.mirror_with({f"b{n}": downloads.url(f"/{n}") for n in range(40)}, options)
-        assert (report.assets_done, report.assets_failed) == (40, 0)
-        # each worker has one of its own; the second may start after the first has done all there is to do
-        assert identity.grants in (["password"], ["password", "password"])
-
-    run_in_world(tmp_path, "auto", scenario)
 
 
 def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(within) -> None:

@@ -257,19 +257,6 @@ def test_s3_and_azure_answer_that_nothing_changed(mirrored):
     assert is_same(before, mirrored.files) == []
 
 
-def test_worker_processes_send_conditional_requests_too(tmp_path):
-    with run_in_thread(EvolvingReplica(items=150, latency_ms=2)) as replica:
-        refreshed(replica, tmp_path)
-        step = replica.evolve()
-        reported = refreshed(replica, tmp_path, revalidate=True, processes=2)
-        assert reported.assets_changed == len(step.rewritten) + len(step.resized)
-        assert reported.assets_revalidated > 250
-        assert {name: data for name, data in assets_of(tmp_path).items() if name in replica.files()} == (
-            replica.files()
-        )
-        assert is_sound(tmp_path)
-
-
 def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
     catalog = write_tree(tmp_path / "tree", 2, 3)
     dest = tmp_path / "m"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ import pytest
 from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick
 
 import stacpull
-from stacpull.child_process import Started
 from stacpull.cli.main import execute
-from stacpull.engine import workers
 
 
 def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
@@ -44,9 +41,8 @@ def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
         (400, 2_000, 400_000, {"transport": "aiohttp"}),
         (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5}),
         (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5, "transport": "aiohttp"}),
-        (500, 4_000, 800_000, {"processes": 2}),
     ],
-    ids=["small", "small aiohttp", "large", "large aiohttp", "processes"],
+    ids=["small", "small aiohttp", "large", "large aiohttp"],
 )
 def test_the_rate_of_a_run_is_limited(
     tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]
@@ -62,9 +58,7 @@ def test_the_rate_of_a_run_is_limited(
     assert (report.assets_done, report.assets_failed, report.retries) == (count, 0, 0), list(
         stacpull.failures(tmp_path / "m")
     )[:1]
-    if "processes" in options:  # the whole run: the processes start in the middle of it
-        expected, took, overhead = size * count / rate, seconds, 5.0
-    elif count > 2:  # half of the run, without its start and its end
+    if count > 2:  # half of the run, without its start and its end
         expected, took = size * (count // 2) / rate, middle_half(host)
         overhead = middle_half(unlimited(tmp_path, count, size)[0])
     else:
@@ -74,18 +68,17 @@ def test_the_rate_of_a_run_is_limited(
     assert took <= 2 * expected + overhead
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_requests_to_each_host_are_limited(tmp_path: Path, processes: int) -> None:
+def test_requests_to_each_host_are_limited(tmp_path: Path) -> None:
     with AssetHost() as one, AssetHost() as other:
         hrefs = [f"{host.url}/assets/{n}" for n in range(80) for host in (one, other)]
         source = local_items(tmp_path, hrefs)
         started = time.monotonic()
-        report, _ = mirrored(source, tmp_path / "m", requests_per_second=40.0, processes=processes)
+        report, _ = mirrored(source, tmp_path / "m", requests_per_second=40.0)
         took = time.monotonic() - started
         assert (len(one.requests), len(other.requests)) == (80, 80)
     assert report.assets_done == 160
     assert took >= 79 / 40
-    for host in (one, other):  # without the start of the run and of its processes
+    for host in (one, other):  # without the start of the run
         assert host.request_times[-1] - host.request_times[0] < 79 / 40 + 2.5
 
 
@@ -121,15 +114,14 @@ def every_second_is_gone(connection: Connection) -> None:
         connection.answer("/gone" if gone else path)
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_run_stops_when_too_many_assets_have_failed(
-    tmp_path: Path, processes: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with AssetHost(every_second_is_gone) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(1000)])
         dest = tmp_path / "m"
         more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]
-        stopping = [*more, "--max-failures", "5", "--processes", processes]
+        stopping = [*more, "--max-failures", "5"]
         assert execute(["mirror", source, str(dest), *stopping]) == 1
         message = capsys.readouterr().err
         assert "--max-failures 5" in message
@@ -145,30 +137,6 @@ def test_a_run_stops_when_too_many_assets_have_failed(
         assert stacpull.status(dest).assets_pending > 300
         assert execute(["retry", str(dest), *more]) == 1
         assert stacpull.status(dest).assets_pending == 0
-
-
-def test_too_many_failures_while_a_process_starts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process is ended, and its end is waited for in a thread."""
-    begun, spawn = threading.Event(), workers.spawn
-
-    def slowly(module: str, lock: int) -> Started:
-        begun.set()
-        time.sleep(0.5)
-        return spawn(module, lock)
-
-    def gone_when_it_starts(connection: Connection) -> None:
-        while connection.request() is not None:
-            begun.wait(20)
-            connection.answer("/gone")
-
-    monkeypatch.setattr(workers, "spawn", slowly)
-    with AssetHost(gone_when_it_starts) as host:
-        source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(1000)])
-        more = ["--allow-private-hosts", "--no-progress", "--max-failures", "5", "--processes", "2"]
-        assert execute(["mirror", source, str(tmp_path / "m"), *more]) == 1
-    assert "--max-failures 5" in capsys.readouterr().err
 
 
 def test_max_failures_applies_to_headers(tmp_path: Path) -> None:

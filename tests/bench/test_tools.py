@@ -56,12 +56,6 @@ def test_the_system_python_is_not_used_for_obstore(tmp_path: Path, monkeypatch):
         BY_NAME["obstore"].find()
 
 
-def test_a_stacpull_without_processes_is_unavailable(monkeypatch):
-    monkeypatch.setattr(tools, "_help", lambda command: "--concurrency N")
-    with pytest.raises(Unavailable, match="has no --processes"):
-        BY_NAME["stacpull-2"].find()
-
-
 @pytest.mark.parametrize("start", ["/nonexistent/curl", "false"])
 def test_a_tool_that_does_not_start_is_unavailable(start: str):
     with pytest.raises(Unavailable, match=f"{start} does not run"):

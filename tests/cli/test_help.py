@@ -45,7 +45,7 @@ def test_the_options_in_examples_exist(name: str) -> None:
     assert used <= known
 
 
-OF_FILES = {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"}
+OF_FILES = {"prune", "yes", "adopt", "revalidate", "checksum", "missing"}
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ OF_FILES = {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "mis
     [
         (
             "collections",
-            {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"},
+            {"prune", "yes", "adopt", "revalidate", "checksum", "missing"},
             {"header"},
         ),
         (
             "classes",
-            {"prune", "yes", "adopt", "revalidate", "processes", "checksum", "missing"},
+            {"prune", "yes", "adopt", "revalidate", "checksum", "missing"},
             {"page-size"},
         ),
         (

@@ -80,7 +80,6 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "layout": ("{key}", '"{key}"', "{key}"),
     "concurrency": ("3", "3", 3),
     "per-host": ("4", "4", 4),
-    "processes": ("2", "2", 2),
     "dask": ("tcp://host:8786", '"tcp://host:8786"', "tcp://host:8786"),
     "retries": ("0", "0", 0),
     "stall-timeout": ("2.5", "2.5", 2.5),

@@ -39,7 +39,7 @@ class Cluster(DaskCluster):
     """A cluster whose scheduler knows `looks` in turn, and the last of them for ever."""
 
     def __init__(self, clock: VirtualClock, *looks: set[str]) -> None:
-        network = SimpleNamespace(shares=SimpleNamespace(own=SimpleNamespace(per_host=8)), clock=clock)
+        network = SimpleNamespace(share=SimpleNamespace(per_host=8), clock=clock)
         self.looks = list(looks)
         self.outcomes: list[Exception | None] = []
         """Why each worker that is tried cannot be used; None: it can."""

@@ -6,42 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, Share, Shares, batch_size, room, share_out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "shares"),
-    [
-        pytest.param((1, 64, 64), Shares(Share(64, 64)), id="one process has all"),
-        pytest.param((2, 64, 64), Shares(Share(32, 32), (Share(32, 32),)), id="two processes"),
-        pytest.param(
-            (3, 64, 64),
-            Shares(Share(22, 22), (Share(21, 21), Share(21, 21))),
-            id="three processes",
-        ),
-        pytest.param(
-            (3, 64, 4), Shares(Share(22, 2), (Share(21, 1), Share(21, 1))), id="a host that bears four"
-        ),
-        pytest.param(
-            (4, 64, 3), Shares(Share(22, 1), (Share(21, 1), Share(21, 1))), id="fewer than asked for"
-        ),
-        pytest.param((4, 64, 1), Shares(Share(64, 1)), id="one at once is one process"),
-        pytest.param((4, 1, 64), Shares(Share(1, 64)), id="one transfer is one process"),
-        pytest.param((3, 2, 2), Shares(Share(1, 1), (Share(1, 1),)), id="two transfers are two processes"),
-    ],
-)
-def test_limits_are_shared_out_among_processes(arguments: tuple[int, int, int], shares: Shares) -> None:
-    assert share_out(*arguments) == shares
-
-
-@given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 300))
-def test_shares_add_up_to_the_limits_of_one_process(processes: int, slots: int, per_host: int) -> None:
-    shares = share_out(processes, slots, per_host)
-    everyone = [shares.own, *shares.workers]
-    assert sum(one.slots for one in everyone) == slots
-    assert sum(one.per_host for one in everyone) == per_host
-    assert all(one.slots >= 1 and one.per_host >= 1 for one in everyone)
-    assert len(everyone) <= processes
+from stacpull.engine.shares import MOST_JOBS_SENT, HostShares, batch_size, room
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.eager_command import leave_all_to_workers
+from tests.acceptance.dask_processes import DaskProcesses
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import Scripted
 from tests.security.secrets import found_in, found_under
@@ -35,18 +35,18 @@ HOSTILE: dict[str, Scripted] = {
 
 @pytest.fixture
 def attempted_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Leave all transfers to worker processes; return the keys of assets that this process tried itself."""
+    """Return the keys of assets that this process tried itself."""
     attempt, keys = AssetTransfer._attempt, list[str]()
 
     async def noted(course: AssetTransfer[Any, Any]) -> object:
         keys.append(course.job.key)
         return await attempt(course)
 
-    leave_all_to_workers(monkeypatch.setattr)
     monkeypatch.setattr(AssetTransfer, "_attempt", noted)
     return keys
 
 
+@pytest.mark.slow
 def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attempted_here: list[str]) -> None:
     """Neither the network inside nor a secret is given away, and every asset ends with a named failure."""
     connected = 0
@@ -62,7 +62,7 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
             return Answer(302, headers={"Location": f"http://{path[4:]}/latest/meta-data/"})
         return HOSTILE.get(path, Answer(body=b"data"))
 
-    async def course() -> tuple[MirrorReport, Source]:
+    async def course(cluster: str) -> tuple[MirrorReport, Source]:
         async with Source(others=others) as source, await asyncio.start_server(connect, INSIDE, 0) as inside:
             port = inside.sockets[0].getsockname()[1]
             hosts = [*(f"{host}:{port}" for host in PRIVATE), *NEVER]
@@ -73,10 +73,12 @@ def test_hostile_assets(tmp_path: Path, capfd: pytest.CaptureFixture[str], attem
             hrefs |= {"echo": source.url(f"/localhost?x={KEY.replace('&', '%26')}", "localhost")}
             source.features = [feature("Q7-9", hrefs)]
             headers = {"X-Api-Key": Secret(KEY)}
-            options = Options(retries=0, processes=2, query={"subscription": Secret(KEY)}, headers=headers)
+            options = Options(retries=0, dask=cluster, query={"subscription": Secret(KEY)}, headers=headers)
             return await mirror(source.api, tmp_path / "m", options=options), source
 
-    report, source = asyncio.run(asyncio.wait_for(course(), 120))
+    pytest.importorskip("distributed")
+    with DaskProcesses(tmp_path / "dask", workers=1) as cluster:
+        report, source = asyncio.run(asyncio.wait_for(course(cluster.address), 120))
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
     assert attempted_here == [], "worker processes made every attempt"
     assert connected == 0

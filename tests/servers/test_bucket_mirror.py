@@ -48,7 +48,7 @@ def replica(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("replica", "more"),
-    [(20, {"processes": 2}), (10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
+    [(10, {"metadata": "ndjson"}), (10, {"checksum": "crc64nvme"})],
     indirect=["replica"],
     ids=str,
 )

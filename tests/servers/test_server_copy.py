@@ -77,7 +77,6 @@ def multihash(data: bytes) -> str:
         ("moto", {}),
         ("radosgw", {"checksum": "crc64nvme"}),  # moto states a wrong one
         ("radosgw", {"checksum": "none"}),
-        ("radosgw", {"processes": 2}),
     ],
     ids=str,
     indirect=["server"],

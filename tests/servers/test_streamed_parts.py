@@ -7,10 +7,9 @@ import hashlib
 import json
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -22,7 +21,6 @@ from botocore.exceptions import ClientError
 from msgspec.structs import replace
 from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
-from tests.acceptance.eager_command import EAGER, leave_all_to_workers
 from tests.security.watch import workers_of
 from tests.servers.bucket_trees import keys as keys_of
 from tests.servers.bucket_trees import objects
@@ -91,9 +89,7 @@ def parts_of(work: Path) -> list[str]:
     return sorted(path.name for path in (work / ".stacpull" / "parts").iterdir())
 
 
-@pytest.mark.parametrize(
-    "more", [{}, {"checksum": "crc64nvme"}, {"checksum": "none"}, {"processes": 2}], ids=str
-)
+@pytest.mark.parametrize("more", [{}, {"checksum": "crc64nvme"}, {"checksum": "none"}], ids=str)
 def test_long_files_are_streamed(
     location: BucketLocation, s3: Any, stac: StacApi, files: LongFiles, tmp_path: Path, more: dict[str, Any]
 ) -> None:
@@ -146,30 +142,24 @@ class Watch(Thread):
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-@pytest.mark.parametrize("processes", [1, 2])
 def test_long_files_are_not_written_to_disk(
     location: BucketLocation,
     s3: Any,
     stac: StacApi,
     files: LongFiles,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    processes: int,
 ) -> None:
-    if processes > 1:
-        leave_all_to_workers(monkeypatch.setattr)
     files.rate = 20e6
     for number in range(6):
         stac.put(f"i{number}", {"long": files.put(f"long{number}", LONG)})
     with Watch(tmp_path) as watch:
-        report = mirror(stac, tmp_path, location, processes=processes)
+        report = mirror(stac, tmp_path, location)
     assert (report.exit_code, report.assets_done) == (0, 6)
     assert 0 < watch.most < NOT_BODIES
     assert set(digests(s3, location).values()) == {digest(LONG)}
 
 
 @pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-@pytest.mark.parametrize("workers", ["--processes", "--dask"])
 def test_small_files_from_workers_are_not_written_to_disk(
     location: BucketLocation,
     s3: Any,
@@ -178,23 +168,17 @@ def test_small_files_from_workers_are_not_written_to_disk(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     env: dict[str, str],
-    workers: str,
 ) -> None:
     """One of them is more than may be there, and all are more than a worker may have under way."""
-    leave_all_to_workers(monkeypatch.setattr)
     received = count_bodies_of_workers(monkeypatch)
     expected = {}
     for number in range(24):
         data = SMALL[number:]
         stac.put(f"i{number}", {"small": files.put(f"small{number}", data)})
         expected[f"i{number}/small"] = digest(data)
-    with ExitStack() as stack:
-        how: dict[str, Any] = {"processes": 2}
-        if workers == "--dask":
-            pytest.importorskip("distributed")
-            how = {"dask": stack.enter_context(DaskProcesses(tmp_path / "dask", env=env)).address}
-        with Watch(tmp_path / "work") as watch:
-            report = mirror(stac, tmp_path / "work", location, **how)
+    pytest.importorskip("distributed")
+    with DaskProcesses(tmp_path / "dask", env=env) as cluster, Watch(tmp_path / "work") as watch:
+        report = mirror(stac, tmp_path / "work", location, dask=cluster.address)
     assert (report.exit_code, report.assets_done) == (0, 24)
     assert 0 < watch.most < NOT_BODIES < len(SMALL)
     assert received == [24]
@@ -213,7 +197,6 @@ def test_a_dask_worker_with_other_keys_leaves_the_bucket_to_the_coordinator(
 ) -> None:
     """Its own keys are those of another service, or of a user who may not write there."""
     pytest.importorskip("distributed")
-    leave_all_to_workers(monkeypatch.setattr)
     stac.put("a", {"long": files.put("long", LONG), "small": files.put("small", SMALL)})
     others = tmp_path / "others"
     for number, keys in enumerate((STRANGER, Keys("AKIANOBODYNOBODYNOBO", "secret"))):
@@ -317,7 +300,7 @@ def test_a_source_changed_after_a_kill_is_fetched_completely(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("--processes", "2"), ("--dask", "2")], ids=str)
+@pytest.mark.parametrize("more", [(), ("--dask", "2")], ids=str)
 @pytest.mark.parametrize("server", ["radosgw", "moto"], indirect=True)
 def test_kills_at_random_moments_lose_nothing(
     location: BucketLocation,
@@ -339,8 +322,6 @@ def test_kills_at_random_moments_lose_nothing(
         expected[f"i{number}/long"] = digest(data)
     files.rate = 6e6
     program, command = COMMAND, command_for(stac, work, *more)
-    if "--processes" in more:
-        program, command = Path(sys.executable), ["-c", EAGER, *command]
     kills, workers = 0, set[int]()
     for _ in range(6):
         enough = sum(files.sent.values()) + chance.randint(1, 32 << 20)

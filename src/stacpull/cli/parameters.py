@@ -24,8 +24,8 @@ _CONFIG = "Read options from a TOML file or a shipped config: bigearthnet, full-
 FIXED = (Scope.SELECTION, Scope.LAYOUT)
 """The options that a run keeps from its start to its end."""
 OF_FILES = (
-    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate", "processes",
-    "dask",    "stop-after", "max-failures", "dashboard", "dashboard-token",
+    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate",
+    "dask", "stop-after", "max-failures", "dashboard", "dashboard-token",
 )  # fmt: skip
 """Transfer options that have no effect on commands that fetch no assets."""
 OF_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region")

@@ -106,9 +106,6 @@ class Options:
         shown="auto",
     )
     per_host: arguments.Positive = option(64, "Simultaneous requests per host.", metavar="N")
-    processes: arguments.Positive = option(
-        1, "Download with this many processes, to use several cores for many small files.", metavar="N"
-    )
     dask: str | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(arguments.cluster),
@@ -136,7 +133,7 @@ class Options:
     )
     limit_rate: float = option(
         0.0,
-        "Fetch at most this many bytes per second, over all hosts and processes.",
+        "Fetch at most this many bytes per second, over all hosts.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         shown="no limit",

@@ -4,7 +4,7 @@
     coordinator ═══ jobs, outcomes, gates, limits ═══ each Dask worker (`dask_relay.py`) ══ worker process
 
 Jobs are not Dask tasks. They are sent to a worker over a separate connection, which Dask opens as it does
-between workers, with the messages of `--processes N`. Compared with batches as tasks:
+between workers. Compared with batches as tasks:
 
 - The first free worker gets a job, and its outcome arrives immediately. No batch size has to be guessed, and
   no result is delivered twice, because the jobs of a lost worker are always known.
@@ -84,10 +84,6 @@ def check_dask(options: Options) -> None:
     """
     if options.dask is not None and options.dask_client is not None:
         raise UsageError("--dask and `client` contradict each other: give one of them.")
-    if options.processes > 1:
-        raise UsageError(
-            "--dask and --processes contradict each other: with --dask every Dask worker has one process."
-        )
     if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
         del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
@@ -152,7 +148,7 @@ class DaskCluster(WorkerSupply):
         emit: Listener,
     ) -> None:
         self.jobs_to_start = 1
-        self.most_processes = network.shares.own.per_host
+        self.most_processes = network.share.per_host
         self._clock = network.clock
         self._store = store
         self._dest = dest
@@ -164,7 +160,7 @@ class DaskCluster(WorkerSupply):
         self._run = run
         self._emit = emit
         self.shares: HostShares[WorkerProcess] = HostShares(
-            network.shares.own.per_host, options.concurrency, WorkerProcess.limit
+            network.share.per_host, options.concurrency, WorkerProcess.limit
         )
         self._refused: dict[str, StacpullError] = {}
         """Why workers are not used, by address, while the scheduler lists them."""

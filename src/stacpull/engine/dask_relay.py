@@ -4,7 +4,7 @@
 
 The coordinator has a socket pair and `pass_bytes` as well.
 
-The worker process is the same as for `--processes N` (`engine.worker`). It reads the responses of servers.
+The worker process (`engine.worker`) reads the responses of servers.
 The Dask worker does not: the relay only passes on bytes. When the connection ends for any reason, the worker
 process ends at once. It also ends when the Dask worker ends or is killed.
 

@@ -56,7 +56,7 @@ from stacpull.store.inspection import disk_of
 
 if TYPE_CHECKING:
     from stacpull.engine.dask_cluster import DaskCluster
-    from stacpull.engine.workers import LocalProcesses, Workers
+    from stacpull.engine.workers import Workers
     from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -101,7 +101,7 @@ class MirrorRun:
             run,
             network.secrets,
             checksum=options.recorded_checksum,
-            slots=network.shares.own.slots,
+            slots=network.share.slots,
             on_event=self._emit,
             on_broken=self._break,
         )
@@ -137,9 +137,7 @@ class MirrorRun:
         """
         secrets = Secrets()
         journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
-        network_opened = open_network(
-            address, options, processes=options.processes, secrets=secrets, on_notice=journal
-        )
+        network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
         async with StoreClient.started(dest_address.modules) as started, network_opened as network:
             source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
             async with begun(source) as (workspace, run):
@@ -241,7 +239,7 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue = job_queue(self._network.shares, dask=self._options.uses_dask)
+        queue = job_queue(self._network.share, dask=self._options.uses_dask)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         producer = Producer(
             self._source,
@@ -327,7 +325,7 @@ class MirrorRun:
             emit=self._emit,
         )
 
-    def _supply(self) -> LocalProcesses | DaskCluster | None:
+    def _supply(self) -> DaskCluster | None:
         """Return the supply of workers, None if there are none."""
         network, work = self._network, self._workspace.destination.work
         selection = self._run.spec.selection
@@ -343,15 +341,7 @@ class MirrorRun:
                 store=self._store,
                 emit=self._emit,
             )
-        if not network.shares.workers:
-            return None
-        from stacpull.engine.workers import LocalProcesses, worker_settings  # noqa: PLC0415 -- as above
-
-        settings = [
-            worker_settings(network, self._options, work, selection, share)
-            for share in network.shares.workers
-        ]
-        return LocalProcesses(settings, self._workspace.lock, self._clock)
+        return None
 
     # --- messages and reports ----------------------------------------------------------------------------
 

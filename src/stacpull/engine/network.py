@@ -14,7 +14,7 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables, completed
 from stacpull.config.options import Options
-from stacpull.engine.shares import SLOTS, Shares, descriptors_here, share_out
+from stacpull.engine.shares import SLOTS, Share, descriptors_here
 from stacpull.events import Notice
 from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
@@ -60,7 +60,7 @@ class Network(msgspec.Struct, frozen=True):
     address: SourceAddress
     addresses: AddressPolicy
     """The allowed addresses; worker processes use the same."""
-    shares: Shares
+    share: Share
     """The limits of each process."""
     events: NetworkEvents
     """The events of the network."""
@@ -127,7 +127,6 @@ async def open_network(
     address: SourceAddress,
     options: Options,
     *,
-    processes: int = 1,
     addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
     reserve: ReserveElsewhere | None = None,
@@ -140,7 +139,6 @@ async def open_network(
     Args:
         address: SOURCE.
         options: The options.
-        processes: The number of processes that share the limits.
         addresses: For a worker: the address policy of the first network process.
         policy: The retry policy; None for the one of the options.
         reserve: For a worker: requests a share of the user's limits from the first network process.
@@ -151,7 +149,7 @@ async def open_network(
     keys = options.s3.keys or ()
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *keys)
-    shares = _shares(options, processes)
+    share = _share(options)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
     regions = Recent[str, str]()
@@ -170,7 +168,7 @@ async def open_network(
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, events.warn)
     client = Client(
         web,
-        _gates(options, shares, clock, events),
+        _gates(options, share, clock, events),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -183,7 +181,7 @@ async def open_network(
     reader = _reader(client, policy, clock, address, options, events)
     try:
         yield Network(
-            client, reader, secrets, policy, address, addresses, shares, events, clock, logins, http, regions
+            client, reader, secrets, policy, address, addresses, share, events, clock, logins, http, regions
         )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
@@ -213,18 +211,18 @@ def _reader(
     )
 
 
-def _shares(options: Options, processes: int) -> Shares:
-    """Return the limits of each process: by the user, or by the number of file descriptors."""
+def _share(options: Options) -> Share:
+    """Return the limits of this process: by the user, or by the number of file descriptors."""
     room = descriptors_here().slots
     slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    return share_out(processes, slots, per_host)
+    return Share(slots, per_host)
 
 
-def _gates(options: Options, shares: Shares, clock: Clock, events: NetworkEvents) -> Gates:
-    slots = options.concurrency and shares.own.slots
+def _gates(options: Options, share: Share, clock: Clock, events: NetworkEvents) -> Gates:
+    slots = options.concurrency and share.slots
     patience = _PATIENCE * options.stall_timeout
-    return Gates(shares.own.per_host, slots, clock, patience=patience, events=events)
+    return Gates(share.per_host, slots, clock, patience=patience, events=events)
 
 
 def _limits(options: Options, clock: Clock, reserve: ReserveElsewhere | None) -> Limits:

@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
-from stacpull.engine.shares import MOST_JOBS_SENT, Shares
+from stacpull.engine.shares import MOST_JOBS_SENT, Share
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
@@ -312,10 +312,9 @@ class JobQueue(Generic[JobT]):
 
 
 _DASK_WORKERS = 16
-"""The number of workers to size the queue for, if it is unknown."""
+"""The number of Dask workers to size the queue for."""
 
 
-def job_queue(shares: Shares, *, dask: bool = False) -> JobQueue[Job]:
-    """Return a queue that is long enough to keep all workers busy: with processes, for several messages."""
-    workers = _DASK_WORKERS if dask else len(shares.workers)
-    return JobQueue(2 * shares.own.slots + 4 * MOST_JOBS_SENT * workers)
+def job_queue(share: Share, *, dask: bool = False) -> JobQueue[Job]:
+    """Return a queue that is long enough: with Dask workers, for several messages to each."""
+    return JobQueue(2 * share.slots + (4 * MOST_JOBS_SENT * _DASK_WORKERS if dask else 0))

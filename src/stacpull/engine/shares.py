@@ -1,8 +1,4 @@
-"""Dividing limits: those of a run among its network processes, and the file descriptors of a process.
-
-The sum of all shares is the limit of one process: a host with a limit of four requests gets no more from
-three processes.
-"""
+"""Dividing limits: those of a run among its Dask workers, and the file descriptors of a process."""
 
 from __future__ import annotations
 
@@ -35,28 +31,6 @@ class Share(NamedTuple):
     """Simultaneous transfers."""
     per_host: int
     """Simultaneous requests per host."""
-
-
-class Shares(NamedTuple):
-    """The share of the first network process, and the shares of its workers, if there are any."""
-
-    own: Share
-    workers: tuple[Share, ...] = ()
-
-
-def share_out(processes: int, slots: int, per_host: int) -> Shares:
-    """Divide the limits of a run into equal shares.
-
-    Every process needs at least one of each, so low limits reduce the number of processes.
-
-    Args:
-        processes: The requested number of processes.
-        slots: Simultaneous transfers.
-        per_host: Simultaneous requests per host.
-    """
-    processes = min(processes, slots, per_host)
-    own, *workers = map(Share, _parts(slots, processes), _parts(per_host, processes))
-    return Shares(own, tuple(workers))
 
 
 W = TypeVar("W")

@@ -1,54 +1,36 @@
-"""`--processes N` and `--dask`: several network processes around one store process.
+"""`--dask`: several network processes around one store process.
 
-    walk ─▶ queue ─┬▶ pool of this process ══ bodies, names of parts ═▶ store process
-                   └▶ Workers ══ jobs ═▶ workers: pool ─▶ outcome sender
+    walk ─▶ queue ──▶ Workers ══ jobs ═▶ workers: pool ─▶ outcome sender
                          ▲═══ bodies, names of parts, failures ══┘
 
-The first network process walks, plans and gives out jobs. Each worker (`worker_transfers.py`) has a loop and
-connections of its own, and takes jobs from the same queue.
-
-A worker sends what it receives to the first process, which passes it on to the store process. A worker writes
-and hashes its parts itself, since one store process that does so for all becomes the slowest part. With a
-bucket as DEST, it sends bodies of up to 1 MiB instead: sending them on takes less time than storing them.
-`engine.outcome_sender` describes how much of all this may wait. The first process needs a message about every
-asset anyway: it then gives the next job, and knows at any moment which jobs a lost worker had.
-
-`--processes` and `--dask` differ in their `WorkerSupply` and `WorkerProcess` only:
-
-- `LocalProcesses`: N-1 processes of this machine, at the other end of a socket. They are started when jobs
-  pile up. The first process transfers as well, and the limits are divided equally (`shares.py`).
-- `dask_cluster.DaskCluster`: a process on each Dask worker, at the other end of a connection of Dask's. They
-  join and leave. The first process does not transfer.
+The process of the command walks, plans and gives out jobs. Each worker (`worker_transfers.py`) has a loop and
+connections of its own. It writes and hashes its parts itself, and reports them to the first process, which
+passes them on to the store process. With a bucket as DEST, it sends bodies of up to 1 MiB instead.
 
 If a worker is lost (killed, out of memory), the store process publishes the complete parts that the worker
 left. Its other jobs and its unfinished parts go to the next worker with room. Another worker takes its place,
 unless six in a row were lost without an outcome. A busy worker reports every few seconds, so a worker that
-sends nothing for two minutes hangs (suspended, a stuck disk, a lost machine) and is killed. Local workers
-hold the lock of DEST: if the first process is killed, they end at once, and the next run waits for their end.
+sends nothing for two minutes hangs (suspended, a stuck disk, a lost machine) and is given up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import pickle
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import attrs
 
-from stacpull.child_process import ChildProcess, Started, discard, reap, spawn
 from stacpull.clock import Clock
-from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
 from stacpull.engine import shares
 from stacpull.engine import worker_messages as messages
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of
+from stacpull.engine.messages import Arrivals, PartsWritten, error_of
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.shares import HostShares, Share
@@ -64,11 +46,8 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.statements import statements_of
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.threads import to_its_end
 from stacpull.transfer.attempt import HasFile
 
-_JOBS_TO_START = 64
-"""Waiting jobs with which workers are started: ten milliseconds of work or more."""
 _MOST_LOST_IN_VAIN = 6
 """Workers lost in a row without an outcome in between. The last one is not replaced: the run ends."""
 _LOOK = 1.0
@@ -149,28 +128,6 @@ class WorkerSupply(ABC):
         Raises:
             StacpullError: No place will become available.
         """
-
-
-class LocalProcesses(WorkerSupply):
-    """Workers on this machine: a fixed number, each with a fixed share of the limits.
-
-    Args:
-        settings: The settings of each worker.
-        lock: The descriptor of the mirror's lock, which workers hold as well.
-        clock: The clock of the run.
-    """
-
-    def __init__(self, settings: Sequence[WorkerSettings], lock: int, clock: Clock) -> None:
-        self.jobs_to_start = _JOBS_TO_START
-        self.most_processes = 1 + len(settings)
-        self._settings = settings
-        self._lock = lock
-        self._clock = clock
-
-    async def places(self) -> AsyncIterator[StartWorker]:
-        """See `WorkerSupply.places`."""
-        for settings in self._settings:
-            yield partial(LocalWorker.started, settings, self._lock, self._clock)
 
 
 class Workers:
@@ -459,7 +416,7 @@ def _too_many_lost(how: str) -> WorkerError:
     """Return the error of a run whose workers are lost again and again; `how` describes the last time."""
     return WorkerError(
         f"{_MOST_LOST_IN_VAIN} worker processes in a row ended before they transferred anything, the "
-        f"last one {how}. Make sure that there is enough memory, or use --processes 1, then resume."
+        f"last one {how}. Make sure that they have enough memory, or mirror without --dask, then resume."
     )
 
 
@@ -590,49 +547,3 @@ class WorkerProcess(ABC):
         counters.requests += spent.requests - before.requests
         counters.retries += spent.retries - before.retries
         counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched
-
-
-class LocalWorker(WorkerProcess):
-    """A worker process of this machine."""
-
-    def __init__(self, process: ChildProcess, slots: int, on_message: OnMessage, clock: Clock) -> None:
-        super().__init__(slots, on_message, clock)
-        self._process = process
-
-    @classmethod
-    async def started(
-        cls, settings: WorkerSettings, lock: int, clock: Clock, on_message: OnMessage
-    ) -> LocalWorker:
-        """Start a worker process.
-
-        Args:
-            settings: Its settings.
-            lock: A descriptor that it holds until it ends.
-            clock: The clock of the run.
-            on_message: Called with each of its messages.
-
-        Raises:
-            WorkerError: It cannot be started.
-        """
-        started: list[Started] = []
-        try:
-            await to_its_end(lambda: started.append(spawn("stacpull.engine.worker", lock)))
-            process, sock = started[0]
-            worker = cls(process, settings.slots, on_message, clock)
-            await worker.channel.open(sock)
-        except BaseException:
-            for child in started:
-                await to_its_end(partial(discard, child))  # it waits for the end of the process
-            raise
-        worker.send(WholeEnvironment(own_environment()))
-        worker.send(messages.Start(pickle.dumps(settings)))
-        return worker
-
-    def kill(self) -> None:
-        """See `WorkerProcess.kill`."""
-        self._process.kill()
-
-    async def reap(self) -> str:
-        """See `WorkerProcess.reap`."""
-        code = await asyncio.to_thread(reap, self._process)
-        return f"was ended by signal {-code}" if code < 0 else f"ended by itself ({code})"
