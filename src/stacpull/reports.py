@@ -321,13 +321,6 @@ class ExportReport(ReportTable, frozen=True):
     """Their size together."""
     notes: tuple[str, ...] = ()
     """Sentences about data that the format could not store unchanged, and about items left out."""
-    left_out: int = 0
-    """Files that the format cannot reference (`kerchunk`)."""
-
-    @property
-    def exit_code(self) -> int:
-        """0 all done, 1 files were left out."""
-        return 1 if self.left_out else 0
 
 
 class VerifyReport(ReportTable, frozen=True):

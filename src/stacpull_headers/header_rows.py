@@ -5,7 +5,7 @@ Bands, tags and overviews are lists and objects, in columns of kind `json`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -64,12 +64,6 @@ _EFFORT = (Column("reads", "integer"), Column("bytes_read", "integer"), Column("
 
 COLUMNS = (*_ASSET, *_HEADER, *_EFFORT)
 """The columns of the table. In a failed row, `failure` is a `FailureKind` and `error` its message."""
-TILE_COLUMNS = (
-    Column("fill_order", "integer"),
-    Column("tile_offsets", "integers"),
-    Column("tile_byte_counts", "integers"),
-)
-"""The columns that `--tiles` adds."""
 
 _EDGES = frozenset({"left", "bottom", "right", "top"})
 _FIELDS = tuple(column.name for column in _HEADER if column.name not in _EDGES)
@@ -100,7 +94,7 @@ def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
     try:
-        return _encoded((*_asset(job, size, secrets), *_header(read.header), *effort, *_tiles(read.header)))
+        return _encoded((*_asset(job, size, secrets), *_header(read.header), *effort))
     except orjson.JSONEncodeError as error:
         raise UnwritableError(str(error)) from error
 
@@ -111,22 +105,9 @@ def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:
     return _encoded((*_asset(job, job.size, secrets), *_NO_HEADER, *effort))
 
 
-def row_values(row: bytes, columns: Sequence[Column]) -> list[Any]:
-    """Return the values of a row in the order of `columns`; the tile columns of a failed row are None."""
-    values: list[Any] = orjson.loads(row)
-    return values + [None] * (len(columns) - len(values))
-
-
-def as_mapping(row: bytes, columns: Sequence[Column] = COLUMNS) -> Mapping[str, Any]:
+def as_mapping(row: bytes) -> Mapping[str, Any]:
     """Return the values of a row by column name."""
-    return dict(zip((column.name for column in columns), row_values(row, columns), strict=True))
-
-
-def _tiles(header: Header) -> tuple[Any, ...]:
-    """Return the values of the tile columns; none if the header was read without them."""
-    if header.tile_offsets is None:
-        return ()
-    return tuple(getattr(header, column.name) for column in TILE_COLUMNS)
+    return dict(zip((column.name for column in COLUMNS), orjson.loads(row), strict=True))
 
 
 def _asset(job: HeaderJob, size: int | None, secrets: Secrets) -> tuple[Any, ...]:

@@ -52,7 +52,6 @@ class HeadersRun:
         selection: Selection,
         options: Options,
         *,
-        tiles: bool,
         on_event: Listener,
         stop: asyncio.Event | None,
     ) -> None:
@@ -61,7 +60,6 @@ class HeadersRun:
         self._network = network
         self._selection = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
         self._options = options
-        self._tiles = tiles
         self._clock = network.clock
         self._emit = on_event
         self._stop = stop or asyncio.Event()
@@ -134,7 +132,7 @@ class HeadersRun:
         )
         self._summary = walk.summary
         position = Position.from_json(before["walk"] if before else None)
-        fetcher = _HeaderFetcher(RangedReader(self._network.client, tiles=self._tiles))
+        fetcher = _HeaderFetcher(RangedReader(self._network.client))
         network, prefer = self._network, self._selection.prefer
         note_retry = network.counters.note_retry
         tools = TransferTools(fetcher, reader, network.policy, self._clock, note_retry, prefer)

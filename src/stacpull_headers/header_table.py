@@ -10,17 +10,18 @@ refresh is requested.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
-from stacpull.catalog.tables import Column, check_table, write_table
+from stacpull.catalog.tables import check_table, write_table
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
@@ -36,7 +37,7 @@ from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull_headers.header_plans import HeaderCounts
-from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, as_mapping, row_values
+from stacpull_headers.header_rows import COLUMNS, as_mapping
 from stacpull_headers.header_run import HeadersRun
 from stacpull_headers.headers_report import HeadersReport
 
@@ -52,7 +53,6 @@ async def headers(
     selection: Selection | None = None,
     options: Options | None = None,
     refresh: bool = False,
-    tiles: bool = False,
     on_row: OnRow | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
@@ -69,7 +69,6 @@ async def headers(
             media type or suffix.
         options: Limits, retries and other settings of the transfer.
         refresh: True to read everything again and replace `out`.
-        tiles: True to also store the offsets of the tiles or strips of each file's first image.
         on_row: Called with each row (a mapping by column name) in the order of the walk, in another thread,
             after all rows are read. Without `out`, it also gets the rows of a stopped job.
         on_event: Called with progress, notices and failures.
@@ -96,7 +95,6 @@ async def headers(
             selection=selection,
             options=options,
             refresh=refresh,
-            tiles=tiles,
             on_row=on_row,
             on_event=on_event,
             stop=stopping,
@@ -111,19 +109,17 @@ async def _headers(
     selection: Selection,
     options: Options,
     refresh: bool,
-    tiles: bool,
     on_row: Callable[[Mapping[str, Any]], None] | None,
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> HeadersReport:
     options, address = options_and_address(source, options, input_file)
-    columns = (*COLUMNS, *TILE_COLUMNS) if tiles else COLUMNS
     compile_items(selection)
     question = {
         "job": "headers",
         "source": address.url,
         "selection": _changed_options(selection),
-        "columns": [column.name for column in columns],
+        "columns": [column.name for column in COLUMNS],
     }
     table = None if out is None else output_path(out)
     async with _opened_results(table, question, refresh=refresh) as results:
@@ -141,12 +137,11 @@ async def _headers(
                     network,
                     selection,
                     options,
-                    tiles=tiles,
                     on_event=listener,
                     stop=stop,
                 )
                 report = await run.execute(before)
-        return await asyncio.to_thread(_publish, report, results, table, columns, on_row)
+        return await asyncio.to_thread(_publish, report, results, table, on_row)
 
 
 def _changed_options(selection: Selection) -> dict[str, Any]:
@@ -214,17 +209,16 @@ def _publish(
     report: HeadersReport,
     results: Results,
     out: Path | None,
-    columns: Sequence[Column],
     on_row: OnRow | None,
 ) -> HeadersReport:
     """Write OUT if the job is complete, and pass the rows to `on_row`. Blocks."""
     if out is not None and report.state == "complete":
         position = results.position or _BEGINNING
         if not (position.get("written") and out.exists()):
-            write_table(out, columns, (row_values(row.value, columns) for row in results.rows()))
+            write_table(out, COLUMNS, (orjson.loads(row.value) for row in results.rows()))
             is_short = report.items_unseen and report.reason is not None  # the next run walks again
             results.put((), position=_BEGINNING if is_short else {**position, "written": True})
     if on_row is not None and (out is None or report.state == "complete"):
         for row in results.rows():
-            on_row(as_mapping(row.value, columns))
+            on_row(as_mapping(row.value))
     return replace(report, out=None if out is None else str(out))

@@ -35,11 +35,6 @@ _UNUSED = (
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-    click.Option(
-        ["--tiles"],
-        is_flag=True,
-        help="Also store the offset and size of each tile; `export -f kerchunk` reads them from OUT.",
-    ),
     *parameters.options(Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
     parameters.config(),
     examples=[
@@ -50,9 +45,7 @@ _UNUSED = (
     ],
     noun="headers",
 )
-def headers_command(
-    session: CommandSession, source: str, output: Path | None, refresh: bool, tiles: bool
-) -> int:
+def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
     Uses range requests of a few kB per asset. SOURCE and the selection are the same as for mirror. Rows are
@@ -74,7 +67,6 @@ def headers_command(
             selection=session.selection,
             options=session.options,
             refresh=refresh,
-            tiles=tiles,
             on_row=on_row if is_shown else None,
             on_event=session.show,
             stop=stop,

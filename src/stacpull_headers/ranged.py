@@ -2,8 +2,8 @@
 
 The first read has the size that the item states (`file:header_size`; BYOC calls it `headerSize`), otherwise
 16 KiB, which is the whole header of most COGs; `transfer.file_version` sends the requests. If the object
-changes in between, the header is read again from the start, once. At most 1 MiB is read (4 MiB with the lists
-of tiles), regardless of the file's content.
+changes in between, the header is read again from the start, once. At most 1 MiB is read,
+regardless of the file's content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
-from stacpull.tiff import FIRST_READ, MOST_BYTES, MOST_BYTES_WITH_TILES, Header, TiffError, parse
+from stacpull.tiff import FIRST_READ, MOST_BYTES, Header, TiffError, parse
 from stacpull.transfer.checks import failed
 from stacpull.transfer.file_version import ChangedError, FileVersion, Opener
 
@@ -38,14 +38,12 @@ class RangedReader:
 
     Args:
         client: Sends the requests.
-        most_bytes: The most bytes to read of a file; None for 1 MiB, or 4 MiB with tiles.
-        tiles: True to also read the offsets of the tiles or strips of the first image.
+        most_bytes: The most bytes to read of a file; None for 1 MiB.
     """
 
-    def __init__(self, client: Opener, *, most_bytes: int | None = None, tiles: bool = False) -> None:
+    def __init__(self, client: Opener, *, most_bytes: int | None = None) -> None:
         self._client = client
-        self._most_bytes = most_bytes or (MOST_BYTES_WITH_TILES if tiles else MOST_BYTES)
-        self._tiles = tiles
+        self._most_bytes = most_bytes or MOST_BYTES
 
     async def read(
         self,
@@ -74,7 +72,7 @@ class RangedReader:
         for _ in range(2):
             version = FileVersion(self._client, href, self._most_bytes, media_type, count_refusal)
             try:
-                reading = partial(parse, most_bytes=self._most_bytes, tiles=self._tiles)
+                reading = partial(parse, most_bytes=self._most_bytes)
                 header = await version.parsed(first, reading)
             except ChangedError:
                 reads, received = version.reads, version.bytes_read

@@ -343,29 +343,6 @@ def read_labels(out: Path, samples: int) -> str:
     return "csv" if out.suffix == ".csv" else "pyarrow"
 
 
-def read_references(out: Path, rasters: int) -> str:
-    """Open references with xarray, and compare pixels with what rasterio reads."""
-    import xarray  # noqa: PLC0415 - heavy
-    from fsspec.implementations.reference import ReferenceFileSystem  # noqa: PLC0415 - heavy
-    from imagecodecs.numcodecs import register_codecs  # noqa: PLC0415 - heavy
-
-    register_codecs(verbose=False)
-    references = json.loads(out.read_bytes())["refs"]
-    arrays = [name for name in references if name.endswith("/.zarray") and "/spatial_ref/" not in name]
-    assert len(arrays) == rasters, (len(arrays), rasters)
-    for array in random.Random(1).sample(arrays, min(20, rasters)):
-        group, name = array.rsplit("/", 2)[:2]
-        chunk = next(value for key, value in references.items() if key.startswith(f"{group}/{name}/0"))
-        ReferenceFileSystem.clear_instance_cache()  # it knows another file of this name
-        dataset = xarray.open_dataset(
-            f"reference://{group}", engine="zarr", consolidated=False, mask_and_scale=False,
-            storage_options={"fo": str(out), "remote_options": {"asynchronous": True}},
-        )  # fmt: skip
-        with rasterio.open(chunk[0]) as file:
-            assert np.array_equal(dataset[name].values, file.read(1)), array
-    return "xarray, pixels by rasterio"
-
-
 def read_page(url: str, script: str) -> Any:
     """Open a page in chromium in every look; return the value of an expression. There must be no error."""
 
@@ -539,7 +516,6 @@ def ids_of(dest: Path) -> set[str]:
 def outputs_of(dest: Path, samples: int, *, has_labels: bool) -> Iterator[Output]:
     """Yield what `export` and `report` make of a mirror, and mirrors of its index."""
     names = ids_of(dest)
-    rasters = len(list(dest.rglob("*.tif")))
 
     def export(form: str, *more: str) -> Callable[[Path], list[object]]:
         return lambda out: ["export", dest, out, "-f", form, *more]
@@ -561,7 +537,6 @@ def outputs_of(dest: Path, samples: int, *, has_labels: bool) -> Iterator[Output
                 return read_torchgeo(out, version, samples)
 
             yield Output(f"TorchGeo v{version}", "tree", export(f"torchgeo-v{version}"), read_tree)
-    yield Output("kerchunk", "references.json", export("kerchunk"), lambda o, _: read_references(o, rasters))
     yield Output(
         "report", "a.html", lambda o: ["report", dest, "-o", o], lambda o, _: read_report(o, len(names))
     )
@@ -594,15 +569,9 @@ def outputs_of_rasters(source: str, whole: Path) -> Iterator[Output]:
         lambda o, report: read_clips(o, report, whole, area),
     )  # fmt: skip
     yield Output(
-        "headers --tiles", "headers.parquet",
-        lambda o: ["headers", source, "-o", o, "--tiles", "--allow-private-hosts"],
+        "headers", "headers.parquet",
+        lambda o: ["headers", source, "-o", o, "--allow-private-hosts"],
         lambda o, _: f"pyarrow: {pq.read_metadata(o).num_rows} rows",
-    )  # fmt: skip
-    table = whole.parent / "table.parquet"
-    run(["headers", source, "-o", table, "--tiles", "--allow-private-hosts"], cwd=whole.parent)
-    yield Output(
-        "kerchunk of headers", "references.json", lambda o: ["export", table, o, "-f", "kerchunk"],
-        lambda o, _: read_references(o, len(list(whole.glob("*.tif")))),
     )  # fmt: skip
     dest = whole.parent / "mirror"
     run(["mirror", source, dest, "--allow-private-hosts"], cwd=whole.parent)

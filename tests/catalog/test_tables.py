@@ -20,13 +20,12 @@ COLUMNS = (
     Column("share", "real"),
     Column("good", "boolean"),
     Column("more", "json"),
-    Column("places", "integers"),
 )
 ROWS: list[tuple[Any, ...]] = [
-    ("plain", 1, 0.5, True, {"a": [1, None, "ü"]}, [0, 2**64 - 1]),
-    ('with "quotes", commas\nand lines', 0, -1e300, False, [], []),
-    (None, None, None, None, None, None),
-    ("1+1 \N{SNOWMAN}", 2**63 - 1, 3.0, True, [[1, 2], [3, 4]], [7]),
+    ("plain", 1, 0.5, True, {"a": [1, None, "ü"]}),
+    ('with "quotes", commas\nand lines', 0, -1e300, False, []),
+    (None, None, None, None, None),
+    ("1+1 \N{SNOWMAN}", 2**63 - 1, 3.0, True, [[1, 2], [3, 4]]),
 ]
 
 
@@ -58,7 +57,7 @@ def from_csv(text: str, column: Column) -> Any:
     if text == "":
         return None
     read = {"text": str, "integer": int, "real": float, "boolean": {"true": True, "false": False}.get}
-    return json.loads(text) if column.kind in {"json", "integers"} else read[column.kind](text)
+    return json.loads(text) if column.kind == "json" else read[column.kind](text)
 
 
 def from_json(value: Any, column: Column) -> Any:
@@ -77,7 +76,7 @@ def test_a_table_without_rows_has_its_columns(path: Path) -> None:
 
 
 def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
-    rows = [(f"row {number}", number, 0.0, True, [number], [number]) for number in range(4500)]
+    rows = [(f"row {number}", number, 0.0, True, [number]) for number in range(4500)]
     write_table(path, COLUMNS, iter(rows))
     assert read_back(path) == rows
 

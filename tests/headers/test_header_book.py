@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
 from stacpull.tiff.header import Header
 from stacpull_headers.header_book import HeaderBook, RowBatch, key_of, key_prefix
-from stacpull_headers.header_rows import COLUMNS, TILE_COLUMNS, HeaderJob, as_mapping, failed_row, header_row
+from stacpull_headers.header_rows import COLUMNS, HeaderJob, as_mapping, failed_row, header_row
 from stacpull_headers.ranged import HeaderRead
 
 GONE = Failure(FailureKind.GONE, "It is gone.", status=404)
@@ -208,7 +208,7 @@ def test_a_row_has_the_values_of_the_header(read: HeaderRead) -> None:
 
 
 def test_every_field_of_a_header_has_a_column() -> None:
-    named = {column.name for column in (*COLUMNS, *TILE_COLUMNS)}
+    named = {column.name for column in COLUMNS}
     assert {field for field in Header.__dataclass_fields__ if field not in named} == set()
 
 

@@ -12,10 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tifffile
 from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.static_tree import write_tree
 from tests.servers.bucket_trees import body, keys, objects, tree
@@ -271,21 +269,15 @@ def test_outputs_of_a_mirror_in_a_bucket(
     location: BucketLocation, s3: Any, source: str, tmp_path: Path
 ) -> None:
     """Those that read its files equal what a mirror on disk gives; the others are refused by name."""
-    raster = tmp_path / "tree" / "col0" / "col0-0" / "data.bin"
-    tifffile.imwrite(raster, np.arange(4096, dtype="u2").reshape(64, 64), tile=(16, 16))
     work, disk = tmp_path / "work", tmp_path / "disk"
     remember_bucket(work, location)
     for dest, out in ((work, tmp_path / "of-bucket"), (disk, tmp_path / "of-disk")):
         assert sync.mirror(source, dest).exit_code == 0
         sync.export(dest, out, "webdataset")
-        sync.export(dest, out.with_suffix(".json"), "kerchunk")
         sync.export(dest, out.with_suffix(".csv"), "csv")
         sync.export(dest, out.with_suffix(".parquet"))
         sync.report(dest, out.with_suffix(".html"))
     assert tree(tmp_path / "of-bucket") == tree(tmp_path / "of-disk") != {}
-    references = (tmp_path / "of-disk.json").read_text()
-    assert "data.bin" in references
-    assert (tmp_path / "of-bucket.json").read_text() == references.replace(str(disk), location.url)
     with (tmp_path / "of-bucket.csv").open(newline="") as file:
         urls = [url for row in csv.DictReader(file) for url in json.loads(row["paths"]).values()]
     keys_of_assets = {url.removeprefix(f"{location.url}/") for url in urls}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stacpull.tiff import MOST_BYTES, MOST_BYTES_WITH_TILES, Header, Needs, Segments, parse
+from stacpull.tiff import MOST_BYTES, Header, Needs, Segments, parse
 
 
 def parse_bytes(data: bytes) -> Header | Needs:
@@ -20,13 +20,12 @@ class Read(NamedTuple):
     asks: list[Needs]
 
 
-def read(data: bytes, *, known: int = 0, most_asks: int = 300, tiles: bool = False) -> Read:
+def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
     """Parse `data`, of which the first `known` bytes are there, and fetch exactly the requested bytes."""
     segments = Segments(len(data))
     segments.add(0, data[:known])
     asks: list[Needs] = []
-    most = MOST_BYTES_WITH_TILES if tiles else MOST_BYTES
-    while isinstance(found := parse(segments, most_bytes=most, tiles=tiles), Needs):
+    while isinstance(found := parse(segments, most_bytes=MOST_BYTES), Needs):
         assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
         assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
         asks.append(found)

@@ -42,11 +42,11 @@ MADE = [
 ]
 
 
-def judge(data: bytes, *, tiles: bool = False) -> Header | None:
+def judge(data: bytes) -> Header | None:
     """Read to the end; None where it is refused. Anything else that is raised fails the test."""
     began = time.process_time()
     try:
-        header, message = read(data, tiles=tiles).header, "read"
+        header, message = read(data).header, "read"
     except TiffError as refusal:
         header, message = None, str(refusal)
     assert 0 < len(message) < 300
@@ -80,31 +80,6 @@ def damages(draw: st.DrawFn, data: bytes) -> bytes:
 @given(st.sampled_from(MADE).flatmap(damages))
 def test_damaged_files_are_read_or_refused(data: bytes) -> None:
     judge(data)
-
-
-TILED = [
-    made.tiff(
-        made.image(
-            t273=None, t278=None, t279=None, t322=made.shorts(16), t323=made.shorts(16),
-            t324=made.Value(16 if bigtiff else 4, [600] * 6), t325=made.Value(4, [256] * 6),
-        ),
-        order=order, bigtiff=bigtiff,
-    )
-    for order in "<>"
-    for bigtiff in (False, True)
-]  # fmt: skip
-
-
-@given(st.sampled_from([*MADE, *TILED]).flatmap(damages))
-def test_lists_of_tiles_of_damaged_files_are_read_or_refused(data: bytes) -> None:
-    header = judge(data, tiles=True)
-    if header is None:
-        return
-    assert header.tile_offsets is not None
-    assert header.tile_byte_counts is not None
-    for numbers in (header.tile_offsets, header.tile_byte_counts):
-        assert len(numbers) * 2 <= len(data)
-        assert all(0 <= number < 2**64 for number in numbers)
 
 
 @given(st.data())

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -20,14 +21,13 @@ from stacpull.errors import DestinationError, UsageError
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.store.atomic import whole_file
 
-Kind = Literal["text", "integer", "integers", "real", "boolean", "json", "date", "time"]
+Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 
 
 class Column(NamedTuple):
     """A column. Values of `json` are objects and lists, written as JSON text in Parquet and CSV.
 
-    Values of `integers` are lists of integers from 0 to 2^64 - 1: lists in Parquet and NDJSON, JSON text in
-    CSV. Values of `date` are `datetime.date`, and of `time` aware `datetime.datetime`: timestamps in UTC in
+    Values of `date` are `datetime.date`, and of `time` aware `datetime.datetime`: timestamps in UTC in
     Parquet, RFC 3339 in CSV and NDJSON.
     """
 
@@ -43,8 +43,6 @@ _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _FileMetadata], N
 _LARGEST = (1 << 63) - 1
 _BATCH = 2000
 """The most rows in memory."""
-_BATCH_NUMBERS = 1_000_000
-"""The most numbers in lists of rows in memory, unless one row has more."""
 
 
 def check_table(path: Path) -> None:
@@ -134,18 +132,14 @@ def _write_parquet(
 
     types = {
         "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
-        "integers": pa.list_(pa.uint64()), "boolean": pa.bool_(), "date": pa.date32(),
+        "boolean": pa.bool_(), "date": pa.date32(),
         "time": pa.timestamp("us", "UTC"),
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.kind]) for column in columns], metadata=metadata)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        lists = [index for index, column in enumerate(columns) if column.kind == "integers"]
-        for batch in _batches(rows, lists):
+        for batch in _batches(rows):
             arrays = [
-                pa.array(
-                    [row[index] if index in lists else _as_parquet(row[index]) for row in batch],
-                    types[column.kind],
-                )
+                pa.array([_as_parquet(row[index]) for row in batch], types[column.kind])
                 for index, column in enumerate(columns)
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -158,17 +152,9 @@ def _as_parquet(value: Any) -> Any:
     return _as_text(value)
 
 
-def _batches(rows: Iterable[Row], lists: Sequence[int]) -> Iterator[list[Row]]:
-    """Yield rows in batches. `lists` are the columns with lists of numbers, which may be long."""
-    batch: list[Row] = []
-    numbers = 0
-    for row in rows:
-        batch.append(row)
-        numbers += sum(len(row[index] or ()) for index in lists)
-        if len(batch) == _BATCH or numbers >= _BATCH_NUMBERS:
-            yield batch
-            batch, numbers = [], 0
-    if batch:
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _BATCH)):
         yield batch
 
 

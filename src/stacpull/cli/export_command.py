@@ -45,7 +45,6 @@ from stacpull.plurals import count
     examples=[
         "export s2 s2/items.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
-        "export headers.parquet references.json -f kerchunk",
     ],
     noun="items",
 )
@@ -58,11 +57,10 @@ def export(
     shard_size: str | None,
     shard_samples: int | None,
 ) -> int:
-    """Turn DEST into an index, training shards, a table of labels or references.
+    """Turn DEST into an index, training shards, a table of labels or a tree of files.
 
     OUT is a file; for webdataset and torchgeo, it is a directory. It appears when it is complete. An export
-    that was interrupted continues when it is run again. DEST is only read. For kerchunk, DEST can be a table
-    that `headers --tiles` wrote; the references then point to the files at the source.
+    that was interrupted continues when it is run again. DEST is only read.
     """
     from stacpull.outputs import export as exporting
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import InterruptedRunError, UsageError
-from stacpull.events import AssetFailed, Listener, Stage
-from stacpull.models import FailureKind, ItemId
+from stacpull.events import Listener, Stage
 from stacpull.outputs.formats import FORMATS
 from stacpull.outputs.mirrored_items import open_contents
 from stacpull.outputs.training_samples import SampleOptions
@@ -21,9 +19,6 @@ from stacpull.reports import ExportReport
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
 from stacpull.threads import StoppableThread
-
-_OF_SUFFIX = {".csv": "csv", ".json": "kerchunk"}
-"""The formats of files with these suffixes, for a hint: an index has another suffix."""
 
 
 async def export(
@@ -40,27 +35,26 @@ async def export(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
-    """Export the mirror at `dest` as an index, training shards, a label table or references.
+    """Export the mirror at `dest` as an index, training shards, a label table or a tree.
 
     The mirror is only read, and a run may be active. `out` appears when it is complete. If an export was
     stopped or killed, run it again: it continues if the mirror has not changed. Until then, hidden files
     beside `out` keep the finished parts.
 
     Args:
-        dest: The mirror. For `kerchunk` also a table that `headers` wrote with `tiles`.
+        dest: The mirror.
         out: A file; for `webdataset` and `torchgeo` a directory.
         format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
-            (the trees of its BigEarthNet datasets), `kerchunk` (references to the pixels of TIFFs).
+            (the trees of its BigEarthNet datasets).
         collections: Ids of the collections to export; empty for all.
         splits: Maps the name of each split to its ids (whole ids or their endings). Items in no split are
-            left out. Not for `geoparquet` and `kerchunk`.
-        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet` and
-            `kerchunk`.
-        label_property: The item property that holds the labels. Not for `geoparquet` and `kerchunk`.
+            left out. Not for `geoparquet`.
+        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for
+            `geoparquet`.
+        label_property: The item property that holds the labels. Not for `geoparquet`.
         shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
         shard_samples: Maximum number of samples per shard. For `webdataset`.
-        on_event: Called with progress (`Stage`), and for each file that `kerchunk` leaves out
-            (`AssetFailed`), on the thread that writes.
+        on_event: Called with progress (`Stage`), on the thread that writes.
         stop: Set it to stop the export.
 
     Returns:
@@ -76,8 +70,11 @@ async def export(
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
     path = output_path(out)
-    if format == "geoparquet":
-        _refuse_suffix(path)
+    if format == "geoparquet" and path.suffix.lower() == ".csv":
+        raise UsageError(
+            f"{path} is not a name for a Parquet file: add --format csv, or use a name that ends "
+            "with .parquet."
+        )
     if FORMATS[format].needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
@@ -89,15 +86,6 @@ async def export(
     thread = StoppableThread(stop)
     arguments = dest_path(dest), path, format, options, given, on_event, thread.is_stopped
     return await thread.run(partial(_export, *arguments))
-
-
-def _refuse_suffix(index: Path) -> None:
-    meant = _OF_SUFFIX.get(index.suffix.lower())
-    if meant is not None:
-        raise UsageError(
-            f"{index} is not a name for a Parquet file: add --format {meant}, or use a name "
-            "that ends with .parquet."
-        )
 
 
 def _export(
@@ -115,18 +103,9 @@ def _export(
         if on_event is not None:
             on_event(Stage(stage, done, total))
 
-    def on_left_out(item: ItemId, key: str, reason: str) -> None:
-        if on_event is not None:
-            on_event(AssetFailed(item, key, FailureKind.FORMAT, reason))
-
-    if name == "kerchunk" and dest.is_file():
-        from stacpull.outputs.kerchunk import export_kerchunk_of_table  # noqa: PLC0415 - only if it is used
-
-        return export_kerchunk_of_table(dest, out, options, on_read, on_left_out)
     if FORMATS[name].needs_directory:
         refuse_bucket(dest, f"exported as {name}")
     module, _, function = FORMATS[name].writer.partition(":")
-    more: dict[str, Any] = {"on_left_out": on_left_out} if name == "kerchunk" else dict(shards)
     with destination_errors(out), open_contents(dest) as contents:
         contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
@@ -138,4 +117,4 @@ def _export(
             on_read(items, contents.items_total, stage)
 
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
-        return write(contents, out, options, on_progress, **more)
+        return write(contents, out, options, on_progress, **shards)

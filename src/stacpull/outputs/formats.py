@@ -54,8 +54,5 @@ FORMATS: Final[Mapping[str, Format]] = {
         needs_directory=True,
         counted="sample",
     ),
-    "kerchunk": Format(
-        "stacpull.outputs.kerchunk:export_kerchunk", "references to the pixels of TIFFs", counted="raster"
-    ),
 }
 """Format by the name that `--format` takes."""

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from stacpull.tiff.directories import FIRST_READ
 from stacpull.tiff.header import Bounds, Header, Image, Transform
-from stacpull.tiff.parser import MOST_BYTES, MOST_BYTES_WITH_TILES, parse, parse_file
+from stacpull.tiff.parser import MOST_BYTES, parse, parse_file
 from stacpull.tiff.segments import Needs, Segments, TiffError
 
 __all__ = [
     "FIRST_READ",
     "MOST_BYTES",
-    "MOST_BYTES_WITH_TILES",
     "Bounds",
     "Header",
     "Image",

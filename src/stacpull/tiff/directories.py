@@ -21,7 +21,6 @@ from stacpull.tiff.tags import (
     OF_BLOCKS,
     OF_THE_FIRST_IMAGE,
     RATIONALS,
-    UNSIGNED,
     ByteLayout,
     Tag,
     TagField,
@@ -66,14 +65,6 @@ class Directory(NamedTuple):
             TiffError: It has another type.
         """
         return self._values(tag, INTEGERS, "whole numbers")
-
-    def unsigned(self, tag: int) -> tuple[int, ...]:
-        """Return whole numbers without a sign, none if the tag is missing.
-
-        Raises:
-            TiffError: It has another type.
-        """
-        return self._values(tag, UNSIGNED, "whole numbers without a sign")
 
     def integer(self, tag: int) -> int | None:
         """Return the first of the whole numbers, None if the tag is missing.
@@ -146,16 +137,13 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
     return None if first is None else (layout, layout.unsigned(first))
 
 
-def read_directories(
-    reader: Reader, layout: ByteLayout, first: int, *, tiles: bool = False
-) -> list[Directory]:
+def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
     """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
 
     Args:
         reader: Gives the bytes.
         layout: Of the file.
         first: Where the first directory begins.
-        tiles: True to read the lists of tiles or strips of the first image too.
 
     Raises:
         TiffError: A loop, too many directories, a value past the end of the file, or too many bytes.
@@ -166,7 +154,7 @@ def read_directories(
     while offset:
         _visit(offset, seen)
         wanted = OF_A_FURTHER_IMAGE if found else OF_THE_FIRST_IMAGE
-        directory, offset = _read_directory(reader, layout, offset, wanted, tiles=tiles and not found)
+        directory, offset = _read_directory(reader, layout, offset, wanted)
         if directory is None:
             break
         found.append(directory)
@@ -182,7 +170,7 @@ def read_whole_directory(reader: Reader, layout: ByteLayout, offset: int) -> Dir
     Raises:
         TiffError: It has a value of an unknown type or past the end of the file, or too many bytes.
     """
-    return _read_directory(reader, layout, offset, None, tiles=True)[0]
+    return _read_directory(reader, layout, offset, None)[0]
 
 
 def _visit(offset: int, seen: set[int]) -> None:
@@ -209,7 +197,6 @@ def _read_directory(
     wanted: frozenset[Tag] | None,
     *,
     sub: bool = False,
-    tiles: bool = False,
 ) -> tuple[Directory | None, int | None]:
     """Read a directory and the offset of the next one; None if bytes are missing.
 
@@ -219,7 +206,6 @@ def _read_directory(
         offset: Where the directory begins.
         wanted: The tags to read; None for all of them, with all of their values.
         sub: True if tag 330 of another directory lists it.
-        tiles: True to read the lists of tiles or strips.
     """
     width = 8 if layout.bigtiff else 2
     counted = reader.read(offset, width, "the directory", ahead=_AHEAD, rest=True)
@@ -240,7 +226,7 @@ def _read_directory(
             data: bytes | None = None
             if size_of_values(tag, kind, claimed) <= layout.offset_size:
                 data = cell[:size]
-            elif tiles or tag not in OF_BLOCKS:
+            elif wanted is None or tag not in OF_BLOCKS:
                 data = reader.read(layout.unsigned(cell), size, label(tag))
             fields[tag] = TagField(tag, kind, claimed, data)
     return Directory(layout, offset, sub, fields), layout.unsigned(whole[-layout.offset_size :])

@@ -118,10 +118,6 @@ class Header:
         software: Tag 305.
         images: Every directory of the file.
         header_size: Everything that was read is in bytes 0 up to this.
-        fill_order: 1 if the first pixel is in the highest bits of a byte, 2 for the lowest.
-        tile_offsets: Where the tiles or strips of the first image begin; None if they were not requested, too
-            few if the file lists fewer than the image has.
-        tile_byte_counts: Their sizes in bytes.
     """
 
     byte_order: str
@@ -161,9 +157,6 @@ class Header:
     software: str | None
     images: tuple[Image, ...]
     header_size: int
-    fill_order: int = 1
-    tile_offsets: tuple[int, ...] | None = None
-    tile_byte_counts: tuple[int, ...] | None = None
 
     @property
     def nodata_value(self) -> float | None:

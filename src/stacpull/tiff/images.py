@@ -49,25 +49,6 @@ def is_tiled(directory: Directory) -> bool:
     return Tag.TileWidth in directory.fields or Tag.TileLength in directory.fields
 
 
-def block_lists(directory: Directory, image: Image, planes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return where the tiles or strips of an image are, and their sizes: no more than the image has.
-
-    Args:
-        directory: Its directory.
-        image: Its sizes.
-        planes: Number of planes that are stored one after the other.
-
-    Raises:
-        TiffError: They are not whole numbers without a sign.
-    """
-    across, down = image.grid
-    tags = (Tag.TileOffsets, Tag.TileByteCounts)
-    if not is_tiled(directory):
-        tags = (Tag.StripOffsets, Tag.StripByteCounts)
-    offsets, counts = (directory.unsigned(tag)[: across * down * planes] for tag in tags)
-    return offsets, counts
-
-
 def size_of(directory: Directory, tag: Tag) -> int:
     """Read a number of pixels or bands.
 

@@ -16,7 +16,6 @@ from stacpull.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, r
 from stacpull.tiff.header import Header
 from stacpull.tiff.images import (
     PHOTOMETRICS,
-    block_lists,
     compression_name,
     describe,
     is_tiled,
@@ -28,11 +27,9 @@ from stacpull.tiff.tags import Tag
 
 MOST_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""
-MOST_BYTES_WITH_TILES = 4 << 20
-"""The same with the lists of tiles or strips: some 300,000 of them."""
 
 
-def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = False) -> Header | Needs:
+def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs:
     """Read the header of a file, or report which bytes are missing.
 
     Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
@@ -40,7 +37,6 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = Fal
     Args:
         segments: The known bytes of the file.
         most_bytes: The largest total size of directories and values.
-        tiles: True to read where the tiles or strips of the first image are, too.
 
     Raises:
         TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
@@ -48,18 +44,17 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES, tiles: bool = Fal
     reader = Reader(segments, most_bytes)
     start = read_start(reader)
     structure = None if start is None else read_ghost(reader, *start)
-    directories = [] if start is None else read_directories(reader, *start, tiles=tiles)
-    return reader.needs() or _header(directories, structure, reader.stop, tiles=tiles)
+    directories = [] if start is None else read_directories(reader, *start)
+    return reader.needs() or _header(directories, structure, reader.stop)
 
 
-def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES, tiles: bool = False) -> Header:
+def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES) -> Header:
     """Read the header of an open file.
 
     Args:
         file: The file; its position changes.
         start: Its first bytes.
         most_bytes: As for `parse`.
-        tiles: As for `parse`.
 
     Raises:
         TiffError: As `parse`, or the file became shorter.
@@ -67,7 +62,7 @@ def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES, ti
     """
     segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
-    while isinstance(found := parse(segments, most_bytes=most_bytes, tiles=tiles), Needs):
+    while isinstance(found := parse(segments, most_bytes=most_bytes), Needs):
         file.seek(found.start)
         data = file.read(found.stop - found.start)
         if not data:
@@ -76,9 +71,7 @@ def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES, ti
     return found
 
 
-def _header(
-    directories: list[Directory], structure: dict[str, str] | None, header_size: int, *, tiles: bool
-) -> Header:
+def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
     """Interpret the directories."""
     main = directories[0]
     found = tuple(map(describe, directories))
@@ -92,8 +85,6 @@ def _header(
     transform, gcps = locate(main, pixel_is_point=is_point)
     metadata = read_metadata(main, bands, keys.get("GTRasterTypeGeoKey"))
     interleave = "pixel" if planar == 1 and bands > 1 else "band"
-    planes = bands if interleave == "band" else 1
-    offsets, counts = block_lists(main, found[0], planes) if tiles else (None, None)
     return Header(
         byte_order=main.layout.order,
         bigtiff=main.layout.bigtiff,
@@ -132,9 +123,6 @@ def _header(
         software=main.text(Tag.Software),
         images=found,
         header_size=header_size,
-        fill_order=_code(main, Tag.FillOrder),
-        tile_offsets=offsets,
-        tile_byte_counts=counts,
     )
 
 

@@ -24,7 +24,6 @@ class Tag(IntEnum):
     BitsPerSample = 258
     Compression = 259
     PhotometricInterpretation = 262
-    FillOrder = 266
     DocumentName = 269
     ImageDescription = 270
     StripOffsets = 273
@@ -146,7 +145,6 @@ SIZES = {kind: struct.calcsize("<" + code) for kind, code in CODES.items()}
 """Bytes of one value of each type."""
 
 INTEGERS = frozenset({1, 3, 4, 6, 8, 9, 13, 16, 17, 18})
-UNSIGNED = frozenset({3, 4, 13, 16, 18})
 RATIONALS = frozenset({_RATIONAL, _SIGNED_RATIONAL})
 NUMBERS = INTEGERS | RATIONALS | {11, 12}
 BYTES = frozenset({1, 2, 6, 7})

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from stacpull.tiff.directories import Directory, read_whole_directory
 from stacpull.tiff.header import Header, Image
-from stacpull.tiff.parser import MOST_BYTES_WITH_TILES, parse
+from stacpull.tiff.parser import parse
 from stacpull.tiff.segments import Needs, Reader, Segments, TiffError
 from stacpull.tiff.tags import ByteLayout, Tag, label
 
 _PLANAR_SEPARATE = 2
+_MOST_LISTS = 4 << 20
+"""The most bytes of directories with the lists of tiles: some 300,000 tiles."""
 _INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 """Types of offsets and counts, as numpy writes them."""
 
@@ -73,7 +75,7 @@ def parse_tiles(segments: Segments) -> TiledFile | Needs:
     if not header.tiled:
         raise TiffError("it has strips, not tiles")
     layout = ByteLayout(header.byte_order, header.bigtiff)
-    reader = Reader(segments, MOST_BYTES_WITH_TILES)
+    reader = Reader(segments, _MOST_LISTS)
     directories = [read_whole_directory(reader, layout, image.offset) for image in header.images]
     needs = reader.needs()
     if needs is not None:
