@@ -1,8 +1,12 @@
 """Items from standard input or from a Python program as SOURCE: stored in a file, as they come only once.
 
 A run must be able to resume after a kill, and a later run to walk again. So the input is written to
-`DEST/.stacpull/input/`, synced, and only then walked. The file is named by its SHA-256: giving the same input
-again resumes the same run. In the ledger the source is `stdin:` and that name, so a mirror can be moved.
+`DEST/.stacpull/input/`, synced, and only then walked. The file is named by the SHA-256 of its content without
+signatures: giving the same input again resumes the same run, also if it was signed again. In the ledger the
+source is `stdin:` and that name, so a mirror can be moved. When the run is complete, signatures are removed.
+
+DEST may come from other hands: the file is opened without following links, and only used if its content has
+the digest that is its name.
 
 A program may pass pystac objects, a search of pystac-client, or dicts.
 """
@@ -16,18 +20,20 @@ import re
 import select
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import orjson
 
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, temporary_errors
+from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import IsStopped
+from stacpull.store.regular import CREATE, open_regular
+from stacpull.store.staging import OWN, open_or_make
 from stacpull.threads import StoppableThread
 
 if TYPE_CHECKING:
@@ -45,6 +51,8 @@ _CHUNK = 1 << 20
 _NAME_DIGITS = 32
 _PART = "input.ndjson"
 """The name of the file while it is written. `engine.recovery` removes one among the parts, by its suffix."""
+_HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
+"""The beginning quote and the text of an href that may have credentials."""
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 _POLL_SECONDS = 0.25
 
@@ -109,12 +117,13 @@ def _document(item: Any) -> Mapping[str, Any]:
 
 
 def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return the path of the stored input that `source` names; None for any other source.
+    """Return the path of the stored input that `source` names, after checking it; None for any other source.
 
-    The path is absolute, as a URL is made of it. Reads the working directory: not for the event loop.
+    The path is absolute, as a URL is made of it. Blocks.
 
     Raises:
-        UsageError: `source` is not the name of stored input: the ledger was changed.
+        UsageError: `source` is not the name of stored input: the ledger was changed. Or the input is not in
+            the mirror, or was changed.
     """
     if not source.startswith(INPUT_SCHEME):
         return None
@@ -123,7 +132,92 @@ def path_of_input(dest: Path, source: str) -> Path | None:
             f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
             "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
         )
-    return dest.absolute() / ".stacpull" / "input" / _file_name(source)
+    found = None
+    with suppress(OSError), _directories(dest) as (_, inputs), _opened_input(inputs, source) as file:
+        found = _name_of(file)
+    if found != source:
+        raise UsageError(
+            f"The items that {dest} was started with are not in it, or were changed: give the same items "
+            f"again (stacpull mirror - {dest})."
+        )
+    return dest.resolve() / OWN / "input" / _file_name(source)
+
+
+def remove_signatures(dest: Path, source: str) -> None:
+    """Remove credentials and signatures from the hrefs of stored input. This process has locked the mirror.
+
+    Raises:
+        DestinationError: It cannot be written.
+    """
+    try:
+        with _directories(dest) as (parts, inputs), _opened_input(inputs, source) as file:
+            _stored(_unsigned(file), parts, inputs)
+    except OSError as error:
+        raise destination_error(error, dest) from error
+
+
+@contextmanager
+def _directories(dest: Path) -> Iterator[tuple[int, int]]:
+    """Open the directories of the parts and of stored input, and create them if they are missing."""
+    with ExitStack() as stack:
+
+        def held(fd: int) -> int:
+            stack.callback(os.close, fd)
+            return fd
+
+        own = held(open_or_make(held(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
+        yield held(open_or_make(own, "parts")), held(open_or_make(own, "input"))
+
+
+def _stored(chunks: Iterable[bytes], parts: int, inputs: int) -> str | None:
+    """Write stored input, and sync it; return its name, or None if there was nothing to store."""
+    with suppress(FileNotFoundError):
+        os.unlink(_PART, dir_fd=parts)  # of a run that was killed
+    try:
+        with os.fdopen(os.open(_PART, CREATE, 0o600, dir_fd=parts), "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        with os.fdopen(open_regular(_PART, os.O_RDONLY, dir_fd=parts), "rb") as file:
+            name = _name_of(file)
+            if not os.fstat(file.fileno()).st_size:
+                return None
+        os.rename(_PART, _file_name(name), src_dir_fd=parts, dst_dir_fd=inputs)
+        os.fsync(inputs)
+    finally:
+        with suppress(OSError):
+            os.unlink(_PART, dir_fd=parts)
+    return name
+
+
+def _opened_input(inputs: int, source: str) -> BinaryIO:
+    return os.fdopen(open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs), "rb")
+
+
+def _name_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in _unsigned(file):
+        digest.update(chunk)
+    return INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
+
+
+def _unsigned(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file of JSON with its hrefs unsigned. None has a quote, so each is found whole."""
+    kept = b""
+    while chunk := file.read(_CHUNK):
+        kept += chunk
+        end = kept.rfind(b'"') if b'"' in kept else len(kept)
+        yield _HREF.sub(_without_signature, kept[:end])
+        kept = kept[end:]
+    yield _HREF.sub(_without_signature, kept)
+
+
+def _without_signature(found: re.Match[bytes]) -> bytes:
+    try:
+        href = orjson.loads(found[0] + b'"')
+    except ValueError:
+        return found[0]
+    return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
 
 
 async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
@@ -142,10 +236,8 @@ async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike
         DestinationError: The input cannot be written.
         InterruptedRunError: `stop` was set before the input ended.
     """
-    own = dest / ".stacpull"
-    part = own / "parts" / _PART  # if it is left by a kill, the next run removes it
     thread = StoppableThread(stop)
-    return await thread.run(partial(_keep, own / "input", part, dest, source, thread.is_stopped))
+    return await thread.run(partial(_keep, dest, source, thread.is_stopped))
 
 
 @asynccontextmanager
@@ -168,10 +260,10 @@ async def temporary_input(
         return
     directory = await asyncio.to_thread(temporary_directory)
     try:
-        path = Path(directory.name)
+        path = await asyncio.to_thread(Path(directory.name).resolve)
         thread = StoppableThread(stop)
-        name = await thread.run(partial(_keep, path, path / _PART, path, source, thread.is_stopped))
-        yield name, path / _file_name(name)
+        name = await thread.run(partial(_keep, path, source, thread.is_stopped))
+        yield name, path / OWN / "input" / _file_name(name)
     finally:
         await asyncio.to_thread(directory.cleanup)
 
@@ -192,16 +284,16 @@ def _file_name(source: str) -> str:
     return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
 
 
-def _keep(directory: Path, part: Path, named: Path, source: SourceLike, is_stopped: IsStopped) -> str:
-    """Write the items of a source to a file of `directory`, by way of `part`; return the name of the input.
+def _keep(dest: Path, source: SourceLike, is_stopped: IsStopped) -> str:
+    """Write the items of a source to a file in the mirror; return the name of the input.
 
     Raises:
         UsageError: There are no items, or something is not an item.
-        DestinationError: They cannot be written; `named` is named.
+        DestinationError: They cannot be written.
         InterruptedRunError: `is_stopped` returned True.
         BaseException: Any error that the source itself raises.
     """
-    digest, of_source = hashlib.sha256(), list[OSError]()
+    of_source = list[OSError]()
 
     def chunks() -> Iterator[bytes]:
         try:
@@ -211,26 +303,13 @@ def _keep(directory: Path, part: Path, named: Path, source: SourceLike, is_stopp
             raise
 
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            for chunk in chunks():
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        name = INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
-        if size:
-            part.replace(directory / _file_name(name))
-            sync_directory(directory)
+        with _directories(dest) as (parts, inputs):
+            name = _stored(chunks(), parts, inputs)
     except OSError as error:
         if error in of_source:
             raise
-        raise destination_error(error, named) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-    if not size:
+        raise destination_error(error, dest) from error
+    if name is None:
         raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
     return name
 

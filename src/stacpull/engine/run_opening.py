@@ -13,7 +13,7 @@ import attrs
 
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
-from stacpull.engine.item_input import path_of_input
+from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import options_and_address
 from stacpull.engine.workspace import Workspace, open_workspace
@@ -112,7 +112,10 @@ async def continue_run(
     async def begun(_: Source) -> AsyncIterator[tuple[Workspace, Run]]:
         yield workspace, run
 
-    return await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
+    report = await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
+    if input_file is not None and report.state == "complete":
+        await asyncio.to_thread(remove_signatures, workspace.destination.work, spec.source)
+    return report
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestAddress:

@@ -36,7 +36,7 @@ class MirrorLock:
             DestinationError: another process holds it.
             OSError: the lock file cannot be created, or the file system does not support locks.
         """
-        self._fd = os.open(_lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._fd = os.open(_lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             _take(self._fd, dest)
             os.ftruncate(self._fd, 0)

@@ -161,7 +161,7 @@ class PartLog:
         """
         new = log_of(part).with_suffix(".new")
         new.unlink(missing_ok=True)
-        log = cls(open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), have)
+        log = cls(open_regular(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600), have)
         try:
             for span in have:
                 log.note(span)

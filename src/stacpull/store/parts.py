@@ -348,7 +348,7 @@ def _create(path: Path, validator: Validator, total: int | None, origin: int | N
             "origin": origin,
         }
         new.unlink(missing_ok=True)
-        with os.fdopen(open_regular(new, CREATE), "wb") as file:
+        with os.fdopen(open_regular(new, CREATE, mode=0o600), "wb") as file:
             file.write(orjson.dumps(text))
         new.replace(about)
     else:

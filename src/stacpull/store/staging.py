@@ -24,6 +24,8 @@ from stacpull.store.part_files import sweep
 from stacpull.store.protocol import FileState, IsStopped, PartEntry, StoredFiles, never
 from stacpull.store.regular import CREATE, open_regular
 
+OWN = ".stacpull"
+"""The directory of a mirror for everything but its files."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _TRUST = "../boot"
@@ -55,7 +57,7 @@ class StagedParts:
             make_with_parents(work)
             top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                inner = open_or_make(top, ".stacpull")
+                inner = open_or_make(top, OWN)
                 try:
                     self.parts_fd = open_or_make(inner, "parts")
                 finally:
@@ -64,7 +66,7 @@ class StagedParts:
                 os.close(top)
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
-                named = next((path for path in (work, work / ".stacpull") if not path.is_dir()), work / PARTS)
+                named = next((path for path in (work, work / OWN) if not path.is_dir()), work / PARTS)
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         if worker_parts:
@@ -230,6 +232,7 @@ class StagedParts:
     def trust(self, boot: str) -> None:
         StagedParts.write_part(self, _NEW_TRUST, boot.encode("ascii"))
         with destination_errors(self.work):
+            os.chmod(_NEW_TRUST, 0o600, dir_fd=self.parts_fd)
             os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
 
     def withdraw_trust(self) -> None:
@@ -243,12 +246,19 @@ class StagedParts:
 
 
 def open_or_make(above: int, name: str) -> int:
-    """Open a directory, and create it if it is missing. A link is not followed."""
+    """Open a directory, and create it if it is missing. A link is not followed.
+
+    `.stacpull` becomes private: it has signed hrefs, and others could hold its lock.
+    """
     try:
-        return os.open(name, OPEN_DIRECTORY, dir_fd=above)
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
     except FileNotFoundError:
-        os.mkdir(name, 0o755, dir_fd=above)
+        os.mkdir(name, 0o700 if name == OWN else 0o755, dir_fd=above)
         return os.open(name, OPEN_DIRECTORY, dir_fd=above)
+    if name == OWN and os.fstat(fd).st_mode & 0o077:
+        with suppress(PermissionError):  # of another user
+            os.fchmod(fd, 0o700)
+    return fd
 
 
 def make_with_parents(dest: Path) -> None:

@@ -59,7 +59,7 @@ def make(parts: int, name: str, token: str) -> None:
     os.mkdir(name, 0o755, dir_fd=parts)
     fd = os.open(name, _OPEN, dir_fd=parts)
     try:
-        with os.fdopen(os.open(SEEN, CREATE, 0o644, dir_fd=fd), "w") as file:
+        with os.fdopen(os.open(SEEN, CREATE, 0o600, dir_fd=fd), "w") as file:
             file.write(token)
     finally:
         os.close(fd)

@@ -46,7 +46,7 @@ class LocalTransport:
 
     Args:
         source: SOURCE: the `file:///` URL of a document, or of a directory with one of `INDEX_NAMES`.
-        only_source: True to open SOURCE for every request: it holds standard input, whose hrefs open no file.
+        only_source: True to open SOURCE, `DEST/.stacpull/input/NAME`, for every request: hrefs open no file.
     """
 
     def __init__(self, source: str, *, only_source: bool = False) -> None:
@@ -98,6 +98,8 @@ class LocalTransport:
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         """Open a file that may be read; return its path and descriptor."""
+        if self._only_source:  # below DEST, which may have been in other hands
+            return self._source, _open_below(self._source.parents[2], self._source)
         if self._root is None:
             if self._source.is_dir():
                 self._above = f"{self._url.rstrip('/')}/"

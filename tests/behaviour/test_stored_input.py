@@ -1,0 +1,147 @@
+"""Items that came by standard input are stored in DEST, which may have been in other hands."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import COMMAND, environment
+from tests.serving import serving_files
+
+ITEM = {
+    "type": "Feature",
+    "stac_version": "1.0.0",
+    "id": "a",
+    "collection": "c",
+    "geometry": None,
+    "properties": {"datetime": "2020-01-01T00:00:00Z"},
+    "links": [],
+}
+SIGNED = "?X-Amz-Signature=deadbeef&v=1"
+
+
+def stacpull(*arguments: object, given: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(
+        command, input=given, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def item(href: str, **more: object) -> str:
+    return json.dumps(ITEM | more | {"assets": {"x": {"href": href}}}) + "\n"
+
+
+def own(dest: Path) -> Path:
+    path = dest / ".stacpull"
+    (path / "parts").mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("place", ["parts/input.ndjson", "input"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, place: str) -> None:
+    dest, outside = tmp_path / "m", tmp_path / "outside"
+    victim = outside / "victim"
+    outside.mkdir()
+    victim.write_text("precious")
+    link = own(dest) / place
+    link.symlink_to(outside if place == "input" else victim)
+    ran = stacpull("mirror", "-", dest, given=item("https://127.0.0.1:1/x"))
+    assert ran.returncode in {1, 5}, ran.stderr
+    assert [path.name for path in outside.iterdir()] == ["victim"]
+    assert victim.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_the_input_does_not_hang(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    os.mkfifo(own(dest) / "parts/input.ndjson")
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> tuple[Path, Path]:
+    """A mirror of standard input that was stopped before its first asset, and the file with the input."""
+    dest = tmp_path / "m"
+    with serving_files(tmp_path) as url:
+        (tmp_path / "x").write_bytes(b"x")
+        lines = "".join(item(f"{url}/x", id=str(number)) for number in range(3000))
+        ran = stacpull(
+            "mirror",
+            "-",
+            dest,
+            "--allow-private-hosts",
+            "--stop-after",
+            "0.3s",
+            "--requests-per-second",
+            "1",
+            given=lines,
+        )
+    assert ran.returncode == 130, ran.stderr
+    (stored,) = (dest / ".stacpull/input").iterdir()
+    return dest, stored
+
+
+@pytest.mark.parametrize("kind", ["link", "changed", "directory"])
+def test_resume_reads_only_the_input_that_was_given(unfinished: tuple[Path, Path], kind: str) -> None:
+    dest, stored = unfinished
+    private = dest.parent / "private.ndjson"
+    private.write_text(item("https://127.0.0.1:1/secret", id="private"))
+    if kind == "directory":
+        moved = stored.parent.rename(dest.parent / "moved")
+        stored.parent.symlink_to(moved)
+    else:
+        stored.unlink()
+        if kind == "link":
+            stored.symlink_to(private)
+        else:
+            stored.write_bytes(private.read_bytes())
+    ran = stacpull("resume", dest)
+    assert ran.returncode in {2, 5}, ran.stderr
+    assert "stacpull mirror -" in ran.stderr or kind == "directory"
+    assert "secret" not in stacpull("failures", dest, "--json").stdout
+
+
+def test_all_of_the_work_directory_is_private(unfinished: tuple[Path, Path]) -> None:
+    own = unfinished[0] / ".stacpull"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    files = [path for path in own.rglob("*") if path.is_file() and path.suffix != ".part"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}, files
+
+
+def test_an_open_work_directory_becomes_private(tmp_path: Path) -> None:
+    path = own(tmp_path / "m")
+    path.chmod(0o755)
+    assert stacpull("mirror", "-", tmp_path / "m", given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_signatures_are_removed_when_the_run_is_complete(tmp_path: Path) -> None:
+    dest = tmp_path / "m"
+    (tmp_path / "x").write_bytes(b"x")
+    with serving_files(tmp_path) as url:
+        escaped = item(f"{url}/x{SIGNED}").replace("&", "\\u0026")
+        ran = stacpull("mirror", "-", dest, "--json", "--allow-private-hosts", given=escaped)
+        assert ran.returncode == 0, ran.stderr
+        (stored,) = (dest / ".stacpull/input").iterdir()
+        assert b"deadbeef" not in stored.read_bytes()
+        assert b"v=1" in stored.read_bytes()
+        assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+        for path in (path for path in dest.rglob("*") if path.is_file()):
+            assert b"deadbeef" not in path.read_bytes(), path
+        signed_again = item(f"{url}/x{SIGNED.replace('deadbeef', 'cafecafe')}")
+        again = stacpull("mirror", "-", dest, "--json", "--allow-private-hosts", given=signed_again)
+    assert json.loads(again.stdout.splitlines()[-1])["assets_skipped"] == 1
+    assert len(list((dest / ".stacpull/input").iterdir())) == 1
+
+
+def test_a_lock_of_others_is_out_of_reach(tmp_path: Path) -> None:
+    """The lock is in a private directory, so that only its owner can open it."""
+    dest = tmp_path / "m"
+    assert stacpull("mirror", "-", dest, given=json.dumps(ITEM | {"assets": {}})).returncode == 0
+    with (dest / ".stacpull/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert stat.S_IMODE(os.fstat(lock.fileno()).st_mode) == 0o600
