@@ -77,7 +77,6 @@ class PageRequest(msgspec.Struct, frozen=True):
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
     after: tuple[tuple[int, str], ...] = ()
-    within: PageRequest | None = None
     part: str | None = None
 
 
@@ -93,8 +92,6 @@ class Unread(NamedTuple):
     failure: Failure
     href: str = ""
     """The URL to read a link again; empty for an entry or an item."""
-    path: tuple[str, ...] = ()
-    """The hrefs of the links from SOURCE down to it, without signatures, if one of them is signed."""
 
 
 class SourceLink(NamedTuple):

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 from tests.acceptance.command import environment, run
 from tests.acceptance.static_tree import asset_of, write_tree
-from tests.net.memory import Answer
-from tests.net.wire_server import WireServer
 
-from stacpull import Options, Selection, failures, mirror, retry, status, sync
-from stacpull.models import FailureKind
-from stacpull.net.transport import Request
+from stacpull import Selection, failures, status, sync
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -135,63 +127,3 @@ def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) 
     tried = run(["retry", dest], env)
     assert tried.code == 1
     assert "col0-1.json" in tried.err
-
-
-class SignedTree(WireServer):
-    """A tree whose links are signed again in every reply: root ─▶ catalog ─▶ items a, b; `broken` answer 500.
-
-    Requests without a signature from the replies of the last minute are refused.
-    """
-
-    def __init__(self) -> None:
-        self.broken: set[str] = set()
-        self._signatures = 0
-        self._root = {"type": "Catalog", "id": "root", "description": ""}
-        super().__init__({f"/{name}": self._answer for name in ("root", "sub", "a", "b", "last")})
-
-    def documents(self, name: str) -> dict[str, Any]:
-        links = {"root": [("child", "sub"), ("item", "last")], "sub": [("item", "a"), ("item", "b")]}
-        if name in links:
-            return self._root | {"id": name, "links": [self._link(*one) for one in links[name]]}
-        return {"type": "Feature", "id": name, "properties": {}, "geometry": None, "links": [], "assets": {}}
-
-    def _link(self, rel: str, name: str) -> dict[str, str]:
-        return {"rel": rel, "href": f"./{name}?v=1&sig=signed{self._signatures}&se=2030"}
-
-    def _answer(self, request: Request) -> Answer:
-        name = request.url.rpartition("/")[2].partition("?")[0]
-        if name != "root" and f"&sig=signed{self._signatures}&" not in request.url:
-            return Answer(403, b"no signature, or an old one")
-        return Answer(500, b"") if name in self.broken else Answer(body=orjson.dumps(self.documents(name)))
-
-    def expire(self) -> None:
-        self._signatures += 1
-
-
-@pytest.mark.parametrize(
-    ("broken", "unread"), [({"a"}, 1), ({"a", "last"}, 2), ({"sub"}, 1), ({"sub", "a", "b"}, 1)]
-)
-def test_expired_signed_links_are_read_again_from_their_parent(
-    tmp_path: Path, broken: set[str], unread: int
-) -> None:
-    dest, options = tmp_path / "m", Options(retries=0)
-
-    async def work() -> None:
-        async with SignedTree() as tree:
-            tree.broken = set(broken)
-            first = await mirror(tree.url("/root"), dest, options=options)
-            assert (first.exit_code, first.items_failed) == (1, unread)
-            tree.expire()
-            tree.broken -= {"sub"}
-            second = await retry(dest, options=options)
-            assert second.items_failed == len(tree.broken)
-            kinds = await asyncio.to_thread(lambda: [one.kind for one in failures(dest)])
-            assert kinds == [FailureKind.SERVER] * len(tree.broken)
-            tree.expire()
-            tree.broken.clear()
-            assert (await retry(dest, options=options)).exit_code == 0
-
-    asyncio.run(work())
-    assert (status(dest).items_failed, status(dest).items_done) == (0, 3)
-    for path in (dest / ".stacpull").rglob("*"):
-        assert path.is_dir() or re.search(rb"signed\d", path.read_bytes()) is None

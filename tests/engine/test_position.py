@@ -17,11 +17,6 @@ SEARCH = PageRequest(
     {"collections": ["b"], "token": "next:7", "bbox": [-9.5, 37.0, -9.0, 38.0]},
     {"Prefer": "return=minimal"},
 )
-TREE = Position("b", PageRequest("file:///data/catalog.json", after=((3, "./é/c.json"), (7, "i.json"))))
-LIVE = Position(
-    "b",
-    PageRequest("https://a.example/c.json", after=((3, "api"), (1, "b")), within=SEARCH),
-)
 
 
 def starts(*names: str) -> list[WalkStart]:
@@ -32,14 +27,12 @@ def starts(*names: str) -> list[WalkStart]:
 
 @pytest.mark.parametrize(
     "position",
-    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH), TREE, LIVE],
+    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH)],
     ids=[
         "the beginning",
         "a first page",
         "a page by GET",
         "a page by POST",
-        "a place in a tree",
-        "an API in a tree",
     ],
 )
 def test_a_position_round_trips_through_json(position: Position) -> None:
@@ -57,26 +50,14 @@ def test_no_credentials_are_stored_but_the_paging_token_is() -> None:
     assert "token=next:7" in text
 
 
-def test_no_signature_of_a_link_is_stored() -> None:
-    place = PageRequest("https://a.example/c.json", after=((0, "c.json?sig=secret&se=1"),))
-    assert "secret" not in Position("b", place).to_json()
-    inside = PageRequest(
-        "https://a.example/c.json", within=PageRequest("https://b.example/items?sig=secret&se=1")
-    )
-    assert "secret" not in Position("b", inside).to_json()
-
-
 @pytest.mark.parametrize(
     "request_of_next",
     [
         PageRequest("https://a.example/search?page=3&my_own=KEY-of-mine"),
         PageRequest("https://a.example/search", "POST", {"page": 3, "filter": {"api": "KEY-of-mine"}}),
         PageRequest("https://a.example/search", headers={"X-Foo": "t=KEY-of-mine"}),
-        PageRequest(
-            "https://a.example/c.json", within=PageRequest("https://a.example/i?my_own=KEY%2Dof-mine")
-        ),
     ],
-    ids=["in the URL", "in the body", "in a field", "in an API of a tree"],
+    ids=["in the URL", "in the body", "in a field"],
 )
 def test_a_page_that_echoes_a_secret_is_not_stored(request_of_next: PageRequest) -> None:
     position = Position("b", request_of_next)

@@ -21,7 +21,7 @@ from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.selector import Selector
 from stacpull.models import ItemId, PageRequest
 from stacpull.planning.layout import Layout
-from stacpull.sources import static
+from stacpull.sources import tree
 from stacpull.sources.items_file import FeaturesSource
 from stacpull.sources.page_requests import PageSize
 
@@ -135,7 +135,7 @@ def test_a_plan_counts_few_keys_and_hosts_one_by_one(tmp_path: Path) -> None:
 
 
 def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(static, "MOST_COLLECTIONS", 100)
+    monkeypatch.setattr(tree, "MOST_COLLECTIONS", 100)
     root = "https://h.example/catalog.json"
 
     def answer(request: PageRequest) -> object:
@@ -149,7 +149,7 @@ def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPa
 
     async def starts(*names: str) -> list[str]:
         reader = MemoryReader(answer)
-        source = static.StaticSource(root, await reader.read(PageRequest(root)), reader)
+        source = tree.TreeSource(root, await reader.read(PageRequest(root)), reader)
         return [start.request.url for start in await source.starts(Selection(collections=names))]
 
     assert asyncio.run(starts("c1", "c99")) == ["https://h.example/c1.json", "https://h.example/c99.json"]

@@ -15,6 +15,8 @@ from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 class ItemListSource:
     """The items of one list."""
 
+    has_cursors = True
+
     def __init__(self, url: str, reader: JsonReader) -> None:
         self.url = url
         self._reader = reader

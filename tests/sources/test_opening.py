@@ -13,7 +13,7 @@ from stacpull.models import FailureKind
 from stacpull.sources.items_file import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.stac_api import ApiSource
-from stacpull.sources.static import StaticSource
+from stacpull.sources.tree import TreeSource
 
 COLLECTION = {"id": "x", "license": "CC0", "extent": {}}
 
@@ -76,12 +76,12 @@ def test_unsupported_sources_are_refused(
 @pytest.mark.parametrize(
     ("url", "body", "kind"),
     [
-        (f"{API}/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
-        (f"{API}/catalog.json", {"stac_version": "0.6.0", "id": "x", "links": []}, StaticSource),
-        (f"{API}/collection.json", {"type": "Collection", "id": "x"}, StaticSource),
-        (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, StaticSource),
-        (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, StaticSource),
-        ("file:///data/collections/x", COLLECTION, StaticSource),
+        (f"{API}/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
+        (f"{API}/catalog.json", {"stac_version": "0.6.0", "id": "x", "links": []}, TreeSource),
+        (f"{API}/collection.json", {"type": "Collection", "id": "x"}, TreeSource),
+        (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, TreeSource),
+        (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, TreeSource),
+        ("file:///data/collections/x", COLLECTION, TreeSource),
         ("file:///data/collections/x/items", page(["a"]), FeaturesSource),
         (f"{API}/found.json", [], FeaturesSource),
         (f"{API}/item.json", {"type": "Feature", "id": "x"}, FeaturesSource),
@@ -89,8 +89,8 @@ def test_unsupported_sources_are_refused(
         (f"{API}/items.json", page(["a"]), FeaturesSource),
         (f"{API}/items.json", page(["a", "b"])["features"], FeaturesSource),
         ("file:///data/items.json", page(["a"])["features"], FeaturesSource),
-        ("s3://bucket/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
-        ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, StaticSource),
+        ("s3://bucket/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
+        ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
     ],
 )
 def test_the_document_determines_the_kind_of_source(url: str, body: object, kind: type) -> None:
@@ -138,4 +138,4 @@ def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str,
 def test_a_saved_landing_page_with_child_links_is_a_tree() -> None:
     url = "file:///data/landing.json"
     body = LANDING | {"links": [{"rel": "child", "href": "./x/collection.json"}]}
-    assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), StaticSource)
+    assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), TreeSource)

@@ -14,7 +14,7 @@ from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.page_requests import PageSize
-from stacpull.sources.static import StaticSource
+from stacpull.sources.tree import TreeSource
 
 BASE = "https://static.test/root"
 
@@ -46,13 +46,13 @@ TREE: dict[str, Any] = {
 }
 
 
-def source_of(pages: dict[str, Any], url: str = ROOT) -> tuple[StaticSource, MemoryReader]:
+def source_of(pages: dict[str, Any], url: str = ROOT) -> tuple[TreeSource, MemoryReader]:
     reader = MemoryReader(pages)
     root = asyncio.run(reader.read(PageRequest(url)))
-    return StaticSource(url, root, reader), reader
+    return TreeSource(url, root, reader), reader
 
 
-def mirrored(source: StaticSource, selection: Selection) -> dict[str, list[tuple[str, str]]]:
+def mirrored(source: TreeSource, selection: Selection) -> dict[str, list[tuple[str, str]]]:
     async def main() -> dict[str, list[tuple[str, str]]]:
         found: dict[str, list[tuple[str, str]]] = {}
         for start in await source.starts(selection):

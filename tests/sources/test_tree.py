@@ -17,24 +17,20 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.page_requests import PageSize
-from stacpull.sources.static import StaticSource
-from stacpull.sources.tree_walk import AT_ONCE, DEEPEST
+from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeSource
 
 
 def walked(
     reader: MemoryReader,
     size: int = 1000,
-    start: PageRequest | None = None,
     notices: list[Notice] | None = None,
 ) -> list[Page]:
     async def main() -> list[Page]:
         root = await reader.read(PageRequest(ROOT))
-        source = StaticSource(ROOT, root, reader)
+        source = TreeSource(ROOT, root, reader)
         received = notices if notices is not None else []
         (begin,) = await source.starts(Selection())
-        pages = source.pages(
-            begin._replace(resumed=start), page_size=PageSize(size, fixed=True), on_notice=received.append
-        )
+        pages = source.pages(begin, page_size=PageSize(size, fixed=True), on_notice=received.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -49,45 +45,7 @@ def test_items_are_in_document_order_and_unique(tree: Tree, size: int, seed: int
     pages = walked(UnevenReader(documents(tree), seed), size)
     assert ids(pages) == in_order(tree)
     assert all(len(page.items) <= size for page in pages)
-    assert pages[-1].next is None
-
-
-@given(trees, st.integers(1, 4), st.integers(0, 99))
-def test_a_walk_resumes_at_any_page(tree: Tree, size: int, seed: int) -> None:
-    pages = walked(UnevenReader(documents(tree), seed), size)
-    for number, page in enumerate(pages[:-1], 1):
-        assert page.next == pages[number].request
-        rest = walked(UnevenReader(documents(tree), seed + number), size, page.next)
-        assert ids(rest) == ids(pages[number:])
-
-
-def test_resuming_reads_only_the_path_to_the_position() -> None:
-    tree = [[1] * 50, [[2] * 50, [3] * 50, [4] * 50], [5] * 50]
-    page = walked(MemoryReader(documents(tree)), 125)[0]
-    reader = MemoryReader(documents(tree))
-    rest = walked(reader, 125, page.next)
-    assert ids(rest) == in_order(tree)[125:]
-    before = set(in_order(tree)[:125]) | {"https://static.test/root/0/catalog.json"}
-    assert before.isdisjoint(reader.urls)
-
-
-@pytest.mark.parametrize(
-    ("change", "missed"),
-    [
-        (lambda links: [{"rel": "item", "href": "new/item.json"}, *links], set()),
-        (lambda links: links[3:], set()),
-        (lambda links: [one for one in links if one["href"] != "4-1/item.json"], set()),
-    ],
-    ids=["link before the place", "links gone before the place", "the link of the place gone"],
-)
-def test_a_changed_document_loses_no_item(change: Any, missed: set[str]) -> None:
-    tree = [1] * 10
-    page = walked(MemoryReader(documents(tree)), 5)[0]
-    now = documents(tree)
-    now["https://static.test/root/new/item.json"] = item_document("new")
-    now[ROOT] = now[ROOT] | {"links": change(now[ROOT]["links"])}
-    rest = ids(walked(MemoryReader(now), 5, page.next))
-    assert set(in_order(tree)[5:]) - set(rest) == missed
+    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
 
 def test_reads_ahead_across_catalogs_within_a_limit() -> None:
@@ -188,7 +146,7 @@ def test_servers_that_are_down_end_the_walk() -> None:
     pages: dict[str, object] = documents(tree) | dict.fromkeys(in_order(tree)[20:], down)
 
     async def main(reader: MemoryReader, found: list[Page]) -> None:
-        source = StaticSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
+        source = TreeSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
         size = PageSize(10, fixed=True)
         (start,) = await source.starts(Selection())
         async for page in source.pages(start, page_size=size, on_notice=lambda _: None):
@@ -198,8 +156,6 @@ def test_servers_that_are_down_end_the_walk() -> None:
     with pytest.raises(SourceError, match="10 documents in a row"):
         asyncio.run(main(MemoryReader(pages), found))
     assert ids(found) == in_order(tree)[:20]
-    rest = walked(MemoryReader(documents(tree)), 10, found[-1].next)
-    assert ids(rest) == in_order(tree)[20:]
 
 
 def test_an_error_that_stops_the_run_is_raised_unchanged() -> None:
@@ -251,3 +207,35 @@ def test_links_to_files_and_unknown_schemes_are_refused() -> None:
     assert [one.name for one in page.unread] == hrefs
     assert all(one.failure.kind is FailureKind.SCHEME for one in page.unread)
     assert set(reader.urls) == {ROOT}
+
+
+ROOT_OF_API = {"id": "api", "conformsTo": ["https://api.stacspec.org/v1.0.0/core"], "links": []}
+
+
+@pytest.mark.parametrize("answer", [ROOT_OF_API, {"id": "x", "links": [link("search", "search")]}])
+def test_a_link_to_an_api_is_reported(answer: object) -> None:
+    pages = {ROOT: catalog(link("child", "api"), link("item", "i.json"))}
+    pages["https://static.test/root/i.json"] = item_document("i")
+    (page,) = walked(MemoryReader(pages | {"https://static.test/root/api": answer}))
+    assert ids([page]) == ["i"]
+    (unread,) = page.unread
+    assert "use it as SOURCE" in unread.failure.message
+
+
+def test_the_next_page_of_a_page_behind_a_link_is_reported() -> None:
+    features = {"type": "FeatureCollection", "features": [item_document("a")], "links": [link("next", "?2")]}
+    pages = {ROOT: catalog(link("item", "all.json")), "https://static.test/root/all.json": features}
+    (page,) = walked(MemoryReader(pages))
+    assert ids([page]) == ["a"]
+    assert "Its next page is not followed" in page.unread[0].failure.message
+
+
+def test_a_collection_with_only_a_file_of_its_items() -> None:
+    pages = {ROOT: {"type": "Collection", "id": "c", "links": [link("items", "all.json")]}}
+    pages["https://static.test/root/all.json"] = {
+        "type": "FeatureCollection",
+        "features": [item_document("a")],
+    }
+    (page,) = walked(MemoryReader(pages))
+    assert [(item["id"], item["collection"]) for item in page.items] == [("a", "c")]
+    assert not page.unread

@@ -30,7 +30,7 @@ from stacpull.planning.hrefs import own_href, self_href
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.sources.static import LinksAgain, StaticSource
+from stacpull.sources.tree import LinksAgain, TreeSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -145,7 +145,7 @@ class Producer:
         """
         selection = self._run.spec.selection
         links = await self._store.call(walk_state.unread_links, self._run.id)
-        if not links or selection.sample is not None or not isinstance(self._source, StaticSource):
+        if not links or selection.sample is not None or not isinstance(self._source, TreeSource):
             return
         matched = await self._store.call(runs.matched_by_walk, self._run.id)
         if selection.max_items is not None and matched >= selection.max_items:
@@ -226,7 +226,6 @@ class Producer:
                     name="" if unread.href else self._secrets.cut(unread.name),
                     failure=unread.failure.scrubbed(self._secrets),
                     href=self._secrets.cut(unread.href),
-                    path=tuple(map(self._secrets.strip_url, unread.path)),
                 )
                 for unread in selected.unread
             ],

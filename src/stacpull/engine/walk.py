@@ -42,8 +42,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a walk.
 
     At the start of a walk, all fields are None. At the start of a later collection, only `request` is None.
-    In a tree or a file, `request` is one URL and a position in the document (`PageRequest.after`); if that is
-    an API, also a page of it (`PageRequest.within`).
+    Trees have no positions: their walk always begins at the start (`Source.has_cursors`).
     """
 
     collection: str | None = None
@@ -89,14 +88,12 @@ def _without_credentials(request: PageRequest) -> PageRequest:
         request,
         url=cut_cursor(request.url),
         after=tuple((number, cut_cursor(name)) for number, name in request.after),
-        within=None if request.within is None else _without_credentials(request.within),
     )
 
 
 def _with_allowed(request: PageRequest) -> PageRequest:
     """Return a request with the headers that it may have: someone else may have written the ledger."""
-    within = None if request.within is None else _with_allowed(request.within)
-    return replace(request, headers=allowed_headers(request.headers), within=within)
+    return replace(request, headers=allowed_headers(request.headers))
 
 
 class Sink(Protocol):
@@ -215,6 +212,8 @@ class Walk:
             CredentialsError: Credentials are missing or refused.
         """
         starts = await self._source.starts(self._selection)
+        if not self._source.has_cursors:
+            position, walked, self.selector.matched = Position(), None, await self._sink.restart()
         restarts = Restarts(from_start=position == Position())
         while True:
             try:
@@ -282,7 +281,9 @@ class Walk:
                 if page.matched is not None:
                     self._announced[-1] = page.matched
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
-                after = self._position(start.collection if page.next else following, page.next)
+                after = Position()
+                if page.next != page.request:
+                    after = self._position(start.collection if page.next else following, page.next)
                 ends_walk = following is None and page.next is None
                 new = await self._page(start.collection, page, after, ends_walk=ends_walk)
                 if self._ended_early:
@@ -341,7 +342,7 @@ class Walk:
 
         Positions in a tree or a file always move forward, so known items are not a circle there.
         """
-        is_placed = page.next is not None and page.next.after
+        is_placed = page.next is not None and (page.next.after or page.next == page.request)
         self._without_new = 0 if new or is_placed else self._without_new + 1
         return self._without_new > FRUITLESS_PAGES and page.next is not None
 

@@ -237,7 +237,6 @@ CREATE TABLE unread(                       -- what could not be read or planned
     collection TEXT NOT NULL,              -- of its items that do not name a collection
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,
     attempts INTEGER NOT NULL, at REAL NOT NULL,
-    path TEXT,                             -- JSON: hrefs of the links from SOURCE down, where they are signed
     PRIMARY KEY (source, is_link, name, collection)
 ) WITHOUT ROWID;
 
@@ -325,7 +324,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=23,  # those up to 22 were never released
+    version=24,  # those up to 23 were never released
     name="This mirror's ledger",
     remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
 )

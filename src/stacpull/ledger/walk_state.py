@@ -15,8 +15,6 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-import orjson
-
 from stacpull.digests import text_digest
 from stacpull.ledger.database import exists
 from stacpull.models import Failure, FailureKind, ItemId, Unread
@@ -73,11 +71,10 @@ def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) ->
 _NOTE_UNREAD = """
 INSERT INTO unread VALUES
     ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, :collection, :kind, :message, :status,
-     1, :at, :path)
+     1, :at)
 ON CONFLICT (source, is_link, name, collection) DO UPDATE SET
     run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
-    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at,
-    path = coalesce(excluded.path, path)
+    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at
 """
 _IS_NOTED = (
     "SELECT 1 FROM unread JOIN runs r ON r.id = run AND r.kind = 'mirror' AND r.source = unread.source "
@@ -115,7 +112,6 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
             "message": unread.failure.message,
             "status": unread.failure.status,
             "at": now,
-            "path": orjson.dumps(unread.path).decode() if unread.path else None,
         }
         new += not exists(db, _IS_NOTED, values)
         db.execute(_NOTE_UNREAD, values)
@@ -125,13 +121,13 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
 def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
     """Return the unreadable links of the source of `run`, in the order of discovery."""
     rows = db.execute(
-        "SELECT collection, name, kind, message, status, coalesce(path, '[]') FROM unread "
+        "SELECT collection, name, kind, message, status FROM unread "
         "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",
         (run,),
     )
     return [
-        Unread(name, href, Failure(FailureKind(kind), text, status), href, tuple(orjson.loads(path)))
-        for name, href, kind, text, status, path in rows
+        Unread(name, href, Failure(FailureKind(kind), text, status), href)
+        for name, href, kind, text, status in rows
     ]
 
 

@@ -95,9 +95,15 @@ def may_be_kept(collection_id: str, url: str) -> bool:
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
-    """Return the distinct hrefs of the `item` and `child` links in order, or only of the `child` links."""
+    """Return the distinct hrefs of the `item` and `child` links in order, or only of the `child` links.
+
+    A collection without any may link to a file of its items (OGC API Features: `items`).
+    """
     wanted = {"item", "child"} if items else {"child"}
-    return list(dict.fromkeys(href for rel, href in links_of(document) if rel in wanted))
+    found = dict.fromkeys(href for rel, href in links_of(document) if rel in wanted)
+    if items and not found:
+        found = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
+    return list(found)
 
 
 def absolute(base: str, href: str) -> str | Failure:
@@ -158,13 +164,17 @@ def is_api_root(document: Json) -> bool:
     return listed or "conformsTo" in document or bool({rel for rel, _ in links_of(document)} & _API_LINKS)
 
 
-def is_landing_page(document: Json) -> bool:
-    """Return whether a document linked from a tree is the root of an API.
+def belongs_to_api(document: Document) -> bool:
+    """Return whether a document linked from a tree is the root or a collection of an API.
 
     A catalog that was saved from an API may still have the API's links. It is not a root if it has `item` or
     `child` links.
     """
-    return "conformsTo" in document or (is_api_root(document) and not tree_hrefs(document))
+    body = document.members
+    is_root = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
+    return is_web(document.url) and (
+        is_root or is_collection_of_api(body, parse_api_url(document.url).collection)
+    )
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
@@ -183,14 +193,6 @@ def items_elsewhere(body: Json, base: str) -> str | None:
         case [str(url)] if parse_api_url(url).items:
             return url
     return None
-
-
-def items_link(body: Json, base: str) -> str | None:
-    """Return the URL in the `items` link of a collection without a tree, or None."""
-    if kind_of(body) not in {DocumentKind.CATALOG, DocumentKind.COLLECTION} or tree_hrefs(body):
-        return None
-    found = (absolute(base, href) for rel, href in links_of(body) if rel == "items")
-    return next((url for url in found if isinstance(url, str)), None)
 
 
 def has_next(body: Json) -> bool:

@@ -25,7 +25,7 @@ from stacpull.sources.items_file import FeaturesSource, LinesSource, is_lines
 from stacpull.sources.source import JsonReader, Source
 from stacpull.sources.source_url import ApiUrl, is_parquet, parse_api_url
 from stacpull.sources.stac_api import ApiSource, SearchSource
-from stacpull.sources.static import StaticSource
+from stacpull.sources.tree import TreeSource
 from stacpull.urls import is_web
 
 
@@ -73,7 +73,7 @@ def _saved_api(url: str, document: Document, reader: JsonReader) -> Source | Non
     if is_web(url) or not is_api_root(body):
         return None
     if any(parse_api_url(href).collection is None for href in tree_hrefs(body)):
-        return StaticSource(url, document, reader)
+        return TreeSource(url, document, reader)
     own = next((href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href), None)
     hint = "use the URL of the API" if own is None else f"use the API itself: {cut_url(own)}"
     raise UsageError(f"{url} is a saved document of an API and contains no items: {hint}.")
@@ -92,7 +92,7 @@ def _tree(url: str, document: Document, reader: JsonReader) -> Source | None:
     if kind_of(body) not in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
         return None
     items = items_elsewhere(body, document.url)
-    return ApiSource(items, reader) if items else StaticSource(url, document, reader)
+    return ApiSource(items, reader) if items else TreeSource(url, document, reader)
 
 
 def _features(url: str, document: Document, reader: JsonReader) -> Source | None:

@@ -113,6 +113,8 @@ class Source(Protocol):
 
     url: str
     """SOURCE without credentials."""
+    has_cursors: bool = True
+    """False if a stopped walk begins again: every page but the last then has its own request as `next`."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source.

@@ -1,0 +1,462 @@
+"""Static catalogs as sources: the tree below a catalog or collection, on a server, in a bucket or on disk.
+
+    root ─ child ─ item, item, …          pages of about 100 items, in the order of the links
+         └ child ─ child ─ item, …
+
+The document of SOURCE is the root. Only `item` and `child` links are followed, down. Without `-C` the whole
+tree is walked. With `-C` the collections are searched level by level, and their trees are walked.
+
+Documents are read ahead, in the order of the walk. A stopped walk has no position: it begins again, and the
+ledger knows the items that are planned.
+
+The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Memory has a limit: only
+small documents are read ahead, and the links of open catalogs have a maximum size. What cannot be read is
+reported and skipped, also a link to an API. Ten servers' failures in a row mean that a server is down, and
+end the walk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from stacpull.concurrency import for_each
+from stacpull.errors import SourceError, UsageError, ungrouped
+from stacpull.events import Notice
+from stacpull.json_values import list_or_empty
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.net.json_reader import SMALL, Document
+from stacpull.net.transport import TransferError
+from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.redact import cut_url
+from stacpull.selection import Selection
+from stacpull.sources.documents import (
+    MOST_COLLECTIONS,
+    DocumentKind,
+    absolute,
+    belongs_to_api,
+    has_next,
+    kind_of,
+    located,
+    may_be_kept,
+    no_collection,
+    outcome_of,
+    read_root,
+    refuse_split,
+    static_item,
+    tree_hrefs,
+    valid_item,
+    without_links,
+)
+from stacpull.sources.page_requests import PageSize
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+
+AT_ONCE = 64
+"""The most documents read at once. The client's gates limit the requests."""
+DEEPEST = 32
+"""The most levels of catalogs. The deepest trees known have seven."""
+_AHEAD = 2 * AT_ONCE
+"""The most documents read ahead."""
+_HELD = 64 * 1024 * 1024
+"""The most memory of documents that were read ahead, and of a page, in estimated bytes."""
+_LINKS_HELD = 128 * 1024 * 1024
+"""The most memory of the links of open catalogs, without those of the root, in estimated bytes."""
+_HREF_WEIGHT = 60
+"""Bytes of memory that an href takes in addition to its characters."""
+_SHOWN = 300
+"""The most characters of a URL in a message."""
+_UNANSWERED = 10
+"""Documents in a row with temporary failures after which the walk stops."""
+
+
+class _CatalogLinks(NamedTuple):
+    """What the walk keeps of a catalog. Its decoded links take several times this memory."""
+
+    url: str
+    collection: str | None
+    """Its id, if it is a collection."""
+    hrefs: list[str]
+
+
+class _Branch(msgspec.Struct, eq=False):
+    """A catalog that is being walked. Its links from `next` on are unread."""
+
+    url: str
+    hrefs: list[str]
+    collection: str
+    """The collection of its items that state none."""
+    next: int = 0
+
+    def weight(self) -> int:
+        """Return the estimated bytes of memory of its links."""
+        return sum(map(len, self.hrefs)) + _HREF_WEIGHT * len(self.hrefs)
+
+
+class _TreeWalk:
+    """One walk of a tree, or of one link of it. Between two pages there are no requests in flight.
+
+    Args:
+        reader: Reads documents.
+        on_collection: Called with the id and URL of each collection.
+        on_notice: Called with messages for the user.
+    """
+
+    def __init__(
+        self, reader: JsonReader, on_collection: Callable[[str, str], None], on_notice: OnNotice
+    ) -> None:
+        self._reader = reader
+        self._on_collection = on_collection
+        self._on_notice = on_notice
+        self._branches: list[_Branch] = []
+        """The open catalogs, from the root down."""
+        self._walked: set[int] = set()
+        """Hashes of the URLs of walked catalogs."""
+        self._skipped = 0
+        """Links to catalogs that were walked before."""
+        self._ahead: dict[str, asyncio.Task[_CatalogLinks | Document | Failure]] = {}
+        self._unanswered = 0
+        self._items: list[Json] = []
+        self._unread: list[Unread] = []
+        self._bytes = self._weight = 0
+
+    async def pages(self, request: PageRequest, size: int, top: _Branch) -> AsyncGenerator[Page]:
+        """Yield the pages of `top`. Each page but the last has `request` as its `next`.
+
+        Raises:
+            SourceError: Ten documents in a row could not be read; its `__cause__` is the last TransferError.
+            CredentialsError: Credentials are missing or refused.
+        """
+        self._walked.add(hash(top.url))
+        self._branches.append(top)
+        del top
+        while self._branches:
+            self._items, self._unread, self._bytes, self._weight = [], [], 0, 0
+            with ungrouped():
+                async with asyncio.TaskGroup() as group:
+                    while len(self._items) + len(self._unread) < size and self._weight < _HELD:
+                        if (link := self._next_link()) is None:
+                            break
+                        await self._follow(*link, group)
+            following = request if self._skip_ended() else None
+            yield Page(request, self._items, following, None, self._bytes, unread=tuple(self._unread))
+        if self._skipped:
+            text = f"{self._skipped} links lead to catalogs that were already walked; each is walked once."
+            self._on_notice(Notice("info", text))
+
+    def _skip_ended(self) -> bool:
+        """Leave catalogs without unread links. Return whether there are other ones."""
+        while self._branches and self._branches[-1].next == len(self._branches[-1].hrefs):
+            self._branches.pop()
+        return bool(self._branches)
+
+    def _next_link(self) -> tuple[_Branch, str] | None:
+        if not self._skip_ended():
+            return None
+        branch = self._branches[-1]
+        branch.next += 1
+        return branch, branch.hrefs[branch.next - 1]
+
+    async def _follow(self, branch: _Branch, href: str, group: asyncio.TaskGroup) -> None:
+        """Add the items behind a link to the page, or its failure; enter it if it is a catalog."""
+        url = absolute(branch.url, href)
+        if isinstance(url, Failure):
+            self._note(branch, href, url)
+            return
+        if hash(url) in self._walked:
+            self._skipped += 1
+            return
+        self._read_ahead(group)
+        task = self._ahead.pop(url, None)
+        found = await self._read(url, None) if task is None else await task
+        if task is not None and isinstance(found, Failure) and found.kind is FailureKind.OVERLONG:
+            found = await self._read(url, None)  # alone, because of its size
+        if isinstance(found, Failure):
+            self._note(branch, url, found)
+        elif isinstance(found, _CatalogLinks):
+            self._enter(branch, url, found)
+        else:
+            self._add(branch, url, found)
+
+    def _enter(self, above: _Branch, url: str, catalog: _CatalogLinks) -> None:
+        """Continue the walk with the links of a catalog, unless it exceeds a limit."""
+        if hash(catalog.url) in self._walked:
+            self._skipped += 1
+            return
+        if len(self._branches) >= DEEPEST:
+            text = f"{cut_url(catalog.url)} is more than {DEEPEST} catalogs deep."
+            self._note(above, url, Failure(FailureKind.ITEM, text))
+            return
+        branch = _Branch(catalog.url, catalog.hrefs, catalog.collection or above.collection)
+        if sum(one.weight() for one in (*self._branches[1:], branch)) > _LINKS_HELD:
+            text = f"{cut_url(catalog.url)} and the catalogs above it have too many links to keep in memory."
+            self._note(above, url, Failure(FailureKind.OVERLONG, text))
+            return
+        self._walked.add(hash(catalog.url))
+        self._branches.append(branch)
+        if catalog.collection is not None:
+            self._on_collection(catalog.collection, catalog.url)
+        self._unanswered = 0
+
+    def _add(self, branch: _Branch, url: str, document: Document) -> None:
+        """Add the items of a document to the page."""
+        self._unanswered = 0
+        self._bytes += document.bytes
+        self._weight += document.weight
+        body = document.members
+        is_alone = kind_of(body) is DocumentKind.ITEM
+        for feature in [body] if is_alone else list_or_empty(body.get("features")):
+            item = valid_item(feature)
+            if item is None:
+                text = f"{cut_url(document.url)} contains no item with an id."
+                self._note(branch, url, Failure(FailureKind.ITEM, text))
+                continue
+            own = located(item, document.url) if is_alone else item
+            self._items.append({**own, "collection": item.get("collection") or branch.collection})
+        if has_next(body):
+            text = f"{cut_url(document.url)} is a page of an API. Its next page is not followed."
+            self._note(branch, url, Failure(FailureKind.ITEM, text))
+
+    def _note(self, branch: _Branch, href: str, failure: Failure) -> None:
+        """Report a link without items. Stop the walk after too many temporary failures in a row."""
+        url = absolute(branch.url, href)
+        known = url if isinstance(url, str) else ""
+        name = cut_url(known or href)[:_SHOWN]
+        self._unread.append(Unread(branch.collection, name, failure, known))
+        self._unanswered = self._unanswered + 1 if failure.retryable else 0
+        if self._unanswered >= _UNANSWERED:
+            text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
+            raise SourceError(text + failure.message) from TransferError(failure)
+
+    # --- reading ahead ------------------------------------------------------------------------------------
+
+    def _read_ahead(self, group: asyncio.TaskGroup) -> None:
+        """Read the next documents, once fewer than half of the possible requests are in flight."""
+        found = [task.result() for task in self._ahead.values() if task.done()]
+        held = sum(one.weight for one in found if isinstance(one, Document))
+        under_way = len(self._ahead) - len(found)
+        if under_way >= AT_ONCE // 2:
+            return
+        for url in islice(self._upcoming(), _AHEAD):
+            if under_way >= AT_ONCE or held >= _HELD:
+                return
+            if url not in self._ahead and hash(url) not in self._walked:
+                self._ahead[url] = group.create_task(self._read(url, SMALL))
+                under_way += 1
+
+    def _upcoming(self) -> Iterator[str]:
+        """Yield the URLs of the next links in order, also in catalogs that were read ahead."""
+        for depth, branch in zip(range(len(self._branches), 0, -1), reversed(self._branches), strict=True):
+            first = branch.next - (branch is self._branches[-1])
+            yield from self._below(branch.url, branch.hrefs, first, depth)
+
+    def _below(self, base: str, hrefs: list[str], first: int, depth: int) -> Iterator[str]:
+        for number in range(first, len(hrefs)):
+            url = absolute(base, hrefs[number])
+            if isinstance(url, Failure):
+                continue
+            yield url
+            task = self._ahead.get(url)
+            found = task.result() if task is not None and task.done() else None
+            if isinstance(found, _CatalogLinks) and depth < DEEPEST and hash(found.url) not in self._walked:
+                yield from self._below(found.url, found.hrefs, 0, depth + 1)
+
+    async def _read(self, url: str, limit: int | None) -> _CatalogLinks | Document | Failure:
+        document = await outcome_of(self._reader, url, limit=limit)
+        if isinstance(document, Failure):
+            return document
+        if belongs_to_api(document):
+            text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
+            return Failure(FailureKind.ITEM, text)
+        match kind_of(document.body):
+            case DocumentKind.ITEM | DocumentKind.ITEMS:
+                return document
+            case DocumentKind.OTHER:
+                return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
+        return _catalog_of(document)
+
+
+def _catalog_of(document: Document) -> _CatalogLinks:
+    body = document.members
+    name = body.get("id")
+    is_collection = kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str)
+    return _CatalogLinks(document.url, name if is_collection else None, tree_hrefs(body))
+
+
+class TreeSource(Source):
+    """The tree below one catalog or collection.
+
+    Args:
+        url: SOURCE.
+        root: The document at `url`.
+        reader: Reads the other documents.
+    """
+
+    has_cursors = False
+
+    def __init__(self, url: str, root: Document, reader: JsonReader) -> None:
+        body = root.members
+        name = body.get("id")
+        self.url = url
+        self._root: Document | None = root
+        """The root document until the walk begins. It is not kept, because it may have many links."""
+        self._id = name if isinstance(name, str) and name else NO_COLLECTION
+        self._is_collection = kind_of(body) is DocumentKind.COLLECTION
+        self._reader = reader
+        self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
+        """The URLs of collections found so far."""
+        self._searched_all = False
+        """True after a search for all collections that ended normally."""
+
+    async def collections(self) -> list[Json]:
+        """Return the documents of all collections in the tree, without their `item` and `child` links."""
+        return [found async for found in self._found()]
+
+    async def collection(self, collection_id: str) -> Json:
+        """Return the document of one collection, with its URL as `self` link.
+
+        The root serves as the collection of items that have none above them.
+        """
+        if collection_id not in self._urls and collection_id != self._id and not self._searched_all:
+            async with aclosing(self._found()) as found:
+                async for _ in found:
+                    if collection_id in self._urls:
+                        break
+                else:
+                    self._searched_all = True
+        url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
+        if url is None:
+            raise UsageError(f"{self.url} has no collection {collection_id}.")
+        document = await read_root(self._reader, url)
+        return located(without_links(document.members, "item", "child"), document.url)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start for the whole tree, or one for each selected collection."""
+        refuse_split(selection)
+        wanted = list(dict.fromkeys(selection.collections))
+        if not wanted:
+            return [WalkStart(self._id, PageRequest(self.url))]
+        found = []
+        if not set(wanted) <= self._urls.keys():
+            async with aclosing(self._found()) as documents:
+                async for document in documents:
+                    found.append(str(document["id"]))
+                    if set(wanted) <= self._urls.keys():
+                        break
+        if missing := set(wanted) - self._urls.keys():
+            raise UsageError(self._unknown(min(missing), found))
+        return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
+
+    async def pages(
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Yield the pages of the tree below `start`, from its beginning."""
+        root, self._root = self._root, None
+        if root is None or start.request.url != self.url:
+            root = await read_root(self._reader, start.request.url)
+        catalog = _catalog_of(root)
+        del root
+        if catalog.collection is not None:
+            self._add(catalog.collection, catalog.url)
+        top = _Branch(catalog.url, catalog.hrefs, catalog.collection or self._id)
+        del catalog
+        async with aclosing(self._walk(start.request, top, page_size, on_notice)) as pages:
+            async for page in pages:
+                yield page
+
+    def _walk(
+        self, request: PageRequest, top: _Branch, size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        return _TreeWalk(self._reader, self._add, on_notice).pages(request, size.for_file, top)
+
+    def below(
+        self, link: Unread, request: PageRequest, size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        """Return the pages of one link, which was not readable before."""
+        return self._walk(request, _Branch(self.url, [link.href], link.collection), size, on_notice)
+
+    async def item(self, href: str) -> Json:
+        return await static_item(self._reader, href)
+
+    def _add(self, collection_id: str, url: str) -> None:
+        if may_be_kept(collection_id, url) and len(self._urls) < MOST_COLLECTIONS:
+            self._urls.setdefault(collection_id, url)
+
+    async def _found(self) -> AsyncGenerator[Json]:
+        """Read the catalogs level by level, without items. Yield each collection once, without its links."""
+        root = self._root or await read_root(self._reader, self.url)
+        level, walked, known = [root.url], {hash(root.url)}, set[str]()
+        for depth in range(DEEPEST):
+            below: dict[str, None] = {}
+            for first in range(0, len(level), AT_ONCE):
+                urls = level[first : first + AT_ONCE]
+                for document in [root] if depth == 0 else await _read_catalogs(self._reader, urls):
+                    catalog = _catalog_of(document)
+                    if catalog.collection is not None and catalog.collection not in known:
+                        known.add(catalog.collection)
+                        self._add(catalog.collection, document.url)
+                        yield located(without_links(document.members, "item", "child"), document.url)
+                    children = tree_hrefs(document.members, items=False)
+                    found = (absolute(document.url, href) for href in children)
+                    below |= dict.fromkeys(url for url in found if isinstance(url, str))
+            level = [url for url in below if hash(url) not in walked]
+            walked.update(map(hash, level))
+
+    def _unknown(self, name: str, names: list[str]) -> str:
+        if self._is_collection and names == [self._id]:
+            return f"The source is the collection {self._id} itself: leave -C {name} out, or use its catalog."
+        return no_collection(self.url, name, names)
+
+
+async def _read_catalogs(reader: JsonReader, urls: Sequence[str]) -> list[Document]:
+    """Read these catalogs at once; leave out what is unreadable, and APIs."""
+    found: dict[str, Document] = {}
+
+    async def read(url: str) -> None:
+        document = await outcome_of(reader, url)
+        if isinstance(document, Document) and not belongs_to_api(document):
+            found[url] = document
+
+    await for_each(urls, read, AT_ONCE)
+    return [found[url] for url in urls if url in found]
+
+
+class LinksAgain(Source):
+    """A `Source` that reads some links of a tree again.
+
+    Args:
+        source: The tree.
+        links: The links to read.
+    """
+
+    def __init__(self, source: TreeSource, links: Sequence[Unread]) -> None:
+        self.url = source.url
+        self.finished: set[str] = set()
+        """Hrefs of the links that were walked to the end, successfully or not."""
+        self._source = source
+        self._links = {link.href: link for link in links}
+
+    async def collections(self) -> list[Json]:
+        return await self._source.collections()
+
+    async def collection(self, collection_id: str) -> Json:
+        return await self._source.collection(collection_id)
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:  # noqa: ARG002 -- of the interface
+        return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
+
+    async def pages(
+        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        link = self._links[start.request.url]
+        async with aclosing(self._source.below(link, start.request, page_size, on_notice)) as pages:
+            async for page in pages:
+                yield page
+        self.finished.add(link.href)
+
+    async def item(self, href: str) -> Json:
+        return await self._source.item(href)
