@@ -16,8 +16,7 @@ A fault file (`stacpull serve … --faults FILE`; docs/replicas.md has the keys 
     what = "close"          # the name of a fault, with its own keys
     after = 100
 
-Every error names its line. The TOML reader reports only lines of syntax errors, so the lines of keys are
-searched in the text.
+Every error names its key, and the line of its rule.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 from zlib import crc32
+
+import msgspec
 
 from stacpull_replicas.draws import fraction
 from stacpull_replicas.faults import (
@@ -60,7 +60,9 @@ from stacpull_replicas.faults import (
 )
 from stacpull_replicas.http_messages import RequestInfo
 
-KINDS = ("page", "item", "collection", "download", "object", "listing", "other")
+_Kind = Literal["page", "item", "collection", "download", "object", "listing", "other"]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+KINDS: tuple[_Kind, ...] = get_args(_Kind)
 
 _KINDS_BY_PATH = (
     ("page", re.compile(r"/(items|search)/?$")),
@@ -98,19 +100,19 @@ class Rule:
         probability: The probability of a strike, 0 to 1.
     """
 
-    fault: Fault
+    fault: Any
     server: str | None = None
     method: str | None = None
     path: str | None = None
     regex: str | None = None
-    kind: str | None = None
+    kind: _Kind | None = None
     ranged: bool | None = None
-    first: int = 1
-    last: int | None = None
-    every: int = 1
-    times: int | None = None
-    per: str = "rule"
-    probability: float = 1.0
+    first: _Count = 1
+    last: _Count | None = None
+    every: _Count = 1
+    times: _Count | None = None
+    per: Literal["rule", "path"] = "rule"
+    probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
@@ -195,7 +197,8 @@ class PlannedFaults:
             if chosen is None:
                 return None
             self.struck[chosen.rule, chosen.path] += 1
-        return self.plan.rules[chosen.rule].fault
+        fault: Fault = self.plan.rules[chosen.rule].fault
+        return fault
 
 
 FAULTS: Mapping[str, type[Fault]] = {
@@ -222,13 +225,10 @@ FAULTS: Mapping[str, type[Fault]] = {
 """The values of `what`; the keys of a fault are its fields."""
 
 _RENAMED = {"from": "first", "until": "last"}
-_CHOICES = {"kind": KINDS, "per": ("rule", "path")}
-_AT_LEAST_1 = frozenset({"first", "last", "every", "times"})
-_RULE_HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
 
 
 class FaultFileError(ValueError):
-    """A fault file is invalid; the message names file and line."""
+    """A fault file is invalid; the message names file, line and key."""
 
 
 def read_faults(path: Path) -> FaultPlan:
@@ -244,6 +244,11 @@ def read_faults(path: Path) -> FaultPlan:
     return parse_faults(text, str(path))
 
 
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    fault: list[dict[str, Any]] = []
+
+
 def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
     """Parse a plan; `name` is used in messages.
 
@@ -251,139 +256,42 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
         FaultFileError: The text is invalid.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FaultFileError(f"{name} is not valid TOML: {error}.") from error
-    for key in document.keys() - {"seed", "fault"}:
-        raise _wrong(name, text, None, key, "is not a key of a fault file; it has seed and [[fault]]")
-    seed, tables = document.get("seed", 0), document.get("fault", [])
-    if not _is_whole(seed):
-        raise _wrong(name, text, None, "seed", "must be a whole number")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise _wrong(name, text, None, "fault", "must be written [[fault]]")
+        document = msgspec.convert(tomllib.loads(text), _Document)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise FaultFileError(f"{name} is not valid: {error}.") from error
+    heads = [line for line, content in enumerate(text.splitlines(), 1) if _HEAD.match(content)]
     rules = []
-    for number, table in enumerate(tables):
+    for number, table in enumerate(document.fault):
         try:
-            rules.append(_rule(table))
-        except _KeyWrongError as wrong:
-            raise _wrong(name, text, number, wrong.key, wrong.problem) from wrong
-    return FaultPlan(tuple(rules), seed)
+            rules.append(_rule(dict(table)))
+        except (ValueError, re.error) as error:
+            line = heads[number] if number < len(heads) else 1
+            raise FaultFileError(f"{name}, the rule in line {line}: {error}.") from error
+    return FaultPlan(tuple(rules), document.seed)
 
 
-class _KeyWrongError(Exception):
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(key, problem)
-        self.key = key
-        self.problem = problem
+_HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
 
 
-def _rule(table: Mapping[str, Any]) -> Rule:
-    what = table.get("what")
+def _rule(table: dict[str, Any]) -> Rule:
+    what = table.pop("what", None)
     if not isinstance(what, str) or what not in FAULTS:
-        raise _KeyWrongError("what", f"must be one of {', '.join(FAULTS)}")
-    kind = FAULTS[what]
-    own = {member.name: member for member in fields(kind)}
-    of_rule = {member.name: member for member in fields(Rule) if member.name != "fault"}
-    given: dict[str, Any] = {}
-    made: dict[str, Any] = {}
-    for key, value in table.items():
-        if key == "nth":
-            given |= {"first": _number(key, value), "last": _number(key, value)}
-        elif key in own:
-            made[key] = _value(key, value, get_type_hints(kind)[key])
-        elif (name := _RENAMED.get(key, key)) in of_rule and key not in _RENAMED.values():
-            given[name] = _checked(key, name, _value(key, value, get_type_hints(Rule)[name]))
-        elif key != "what":
-            known = ", ".join([*own, "nth", *_RENAMED, *(n for n in of_rule if n not in _RENAMED.values())])
-            raise _KeyWrongError(key, f"is not a key of a rule with {what}; it may have {known}")
-    for missing in (name for name, one in own.items() if name not in made and _is_required(one)):
-        raise _KeyWrongError("what", f"= {what!r} needs {missing}")
-    return Rule(kind(**made), **given)
-
-
-def _checked(key: str, name: str, value: Any) -> Any:
-    """Return a value of the right type, if it is also valid for the key `name`."""
-    choices = _CHOICES.get(name)
-    if choices is not None and value not in choices:
-        raise _KeyWrongError(key, f"must be one of {', '.join(choices)}")
-    if name in _AT_LEAST_1:
-        _number(key, value)
-    if name == "probability" and not 0 <= value <= 1:
-        raise _KeyWrongError(key, "must be between 0 and 1")
-    if name == "regex":
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise _KeyWrongError(key, f"is not a regular expression: {error}") from error
-    return value
-
-
-def _number(key: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _KeyWrongError(key, "must be a whole number of at least 1")
-    return value
-
-
-def _value(key: str, value: object, hint: Any) -> object:
-    """Convert a TOML value to the type `hint` of a field."""
-    members = get_args(hint) if get_origin(hint) is UnionType else (hint,)
-    wanted = next(member for member in members if member is not NoneType)
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            raise _KeyWrongError(key, f"must be one of {', '.join(get_args(wanted))}")
-        return value
-    type_name, fits = _TYPES[wanted]
-    if not fits(value):
-        raise _KeyWrongError(key, f"must be {type_name}")
-    if wanted is bytes:
-        return str(value).encode()
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_amount(value: object) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and value >= 0)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
-    int: ("a whole number", _is_whole),
-    float: ("a number", _is_amount),
-    str: ("text", _is_text),
-    bytes: ("text", _is_text),
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    tuple[str, ...]: ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
-    Mapping[str, str]: (
-        "a table of texts",
-        lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
-    ),
-}
-"""The name of a type in messages, and a check of TOML values. Numbers must be at least 0."""
-
-
-def _is_required(one: Field[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
-
-
-def _wrong(name: str, text: str, rule: int | None, key: str, problem: str) -> FaultFileError:
-    return FaultFileError(f"{name}, line {_line_of(text, rule, key)}: {key} {problem}.")
-
-
-def _line_of(text: str, rule: int | None, key: str) -> int:
-    """Return the line of a key in the `rule`-th [[fault]] (None: before the first), or the table's line."""
-    here, found = -1, 1
-    wanted = re.compile(rf"""\s*(\[\[?\s*)?["']?{re.escape(key)}["']?\s*[]=.]""")
-    for number, line in enumerate(text.splitlines(), 1):
-        if _RULE_HEAD.match(line):
-            here += 1
-            if here == rule:
-                found = number
-        elif here == (-1 if rule is None else rule) and wanted.match(line):
-            return number
-    return found
+        raise ValueError(f"what must be one of {', '.join(FAULTS)}")
+    if negative := [key for key, value in table.items() if isinstance(value, int | float) and value < 0]:
+        raise ValueError(f"{negative[0]} must not be negative")
+    if "nth" in table:
+        table["from"] = table["until"] = table.pop("nth")
+    hints = get_type_hints(FAULTS[what])
+    own = {key: table.pop(key) for key in list(table) if key in hints}
+    for key, value in own.items():
+        if hints[key] is bytes and isinstance(value, str):
+            own[key] = value.encode()
+    of_rule = {member.name for member in fields(Rule)} - {"fault", *_RENAMED.values()} | _RENAMED.keys()
+    if unknown := table.keys() - of_rule:
+        known = ", ".join([*hints, "nth", *sorted(of_rule)])
+        raise ValueError(f"{min(unknown)} is not a key of a rule with {what}; it may have {known}")
+    given = {_RENAMED.get(key, key): value for key, value in table.items()}
+    re.compile(given.get("regex") or "")
+    fault = msgspec.convert(own, FAULTS[what], builtin_types=(bytes,))
+    rule = msgspec.convert({"fault": None, **given}, Rule)
+    return replace(rule, fault=fault)

@@ -131,10 +131,10 @@ def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["mlhub", "s3"])
-def test_a_wrong_fault_file_is_exit_2_and_names_the_line(
+def test_a_wrong_fault_file_is_exit_2_and_names_the_rule(
     stacpull_command: Callable[..., Ran], tmp_path: Path, service: str
 ) -> None:
     (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
     ran = stacpull_command("serve", service, "--faults", str(tmp_path / "faults.toml"))
     assert ran.code == 2
-    assert "faults.toml, line 6: probability must be between 0 and 1" in ran.err
+    assert "faults.toml, the rule in line 1: Expected `float` <= 1.0 - at `$.probability`" in ran.err

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stacpull_replicas.sentinelhub.script_evaluation import ScriptRun, number
-from stacpull_replicas.sentinelhub.script_syntax import ScriptError, ScriptFault, parse
+from stacpull_replicas.sentinelhub.script_evaluation import ScriptError, ScriptFault, ScriptRun, number
 
 DATA_MASK = "dataMask"
 _TYPES: Mapping[str, type[np.generic]] = {
@@ -103,9 +102,9 @@ def read_script(text: str, known_bands: tuple[str, ...]) -> Evalscript:
     if not text.lstrip().startswith("//VERSION=3"):
         raise ScriptError("the evalscript must begin with //VERSION=3")
     try:
-        run = ScriptRun(parse(text))
+        run = ScriptRun(text)
         for function in ("setup", "evaluatePixel"):
-            if function not in run.program.functions:
+            if function not in run.functions:
                 raise ScriptError(f"the function {function} is missing")
         document = run.call("setup", [])
         bands = _input(_member(document, "input"), known_bands)

@@ -1,8 +1,8 @@
 """Run an evalscript on whole arrays: every branch runs, and each pixel keeps the result of its own branch.
 
-An `if` whose condition is an array runs both branches, each for its own pixels: an assignment changes only
-those, and a `return` ends the function for them. `active` always selects the pixels: True for all of them, or
-a mask.
+esprima parses the script to a tree of nodes (https://github.com/estree/estree). An `if` whose condition is
+an array runs both branches, each for its own pixels: an assignment changes only those, and a `return` ends
+the function for them. `active` always selects the pixels: True for all of them, or a mask.
 
 Operators and functions work on numbers and arrays (ECMA-262, 13 and 21.3). Every number is a 64-bit float.
 Division by zero gives infinity or NaN, never an error. Comparisons, `&&` and `||` work element by element.
@@ -13,37 +13,114 @@ each other twice, or arrays that contain each other twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import esprima
 import numpy as np
 
-from stacpull_replicas.sentinelhub.script_syntax import (
-    Array,
-    Assign,
-    Binary,
-    Block,
-    Call,
-    Conditional,
-    Declare,
-    Element,
-    Function,
-    If,
-    Member,
-    Name,
-    Number,
-    Perform,
-    Program,
-    Record,
-    Return,
-    ScriptExpression,
-    ScriptFault,
-    Several,
-    Statement,
-    Text,
-    Unary,
-)
+Node = Any
+"""A node of ESTree: `type`, `loc`, and what its type has."""
+
+
+class ScriptError(Exception):
+    """The script cannot be parsed, or uses something that is not supported."""
+
+
+class ScriptFault(Exception):  # noqa: N818 - an error of the script at run time
+    """The script failed at run time: an undefined name, or a value of the wrong kind."""
+
+
+_FUNCTIONS = frozenset({"FunctionDeclaration", "FunctionExpression", "ArrowFunctionExpression"})
+_SUPPORTED = _FUNCTIONS | {
+    *("ArrayExpression", "AssignmentExpression", "BinaryExpression", "BlockStatement", "CallExpression"),
+    *(
+        "ConditionalExpression",
+        "EmptyStatement",
+        "ExpressionStatement",
+        "Identifier",
+        "IfStatement",
+        "Literal",
+    ),
+    *("LogicalExpression", "MemberExpression", "ObjectExpression", "Program", "Property", "ReturnStatement"),
+    *("UnaryExpression", "UpdateExpression", "VariableDeclaration", "VariableDeclarator"),
+}
+_MOST_NODES = 10_000
+
+
+def parse(text: str) -> tuple[dict[str, Node], list[Node]]:
+    """Return the functions of a script by name, and its other statements.
+
+    Raises:
+        ScriptError: It is invalid, or not supported.
+    """
+    try:
+        program = esprima.parseScript(text, {"loc": True})
+    except esprima.Error as error:
+        raise ScriptError(str(error)) from error
+    for count, node in enumerate(_nodes(program)):
+        if node.type not in _SUPPORTED or count > _MOST_NODES:
+            what = node.type if node.type not in _SUPPORTED else "a script of this size"
+            raise ScriptError(f"line {node.loc.start.line}: {what} is not supported")
+        _check(node)
+    functions: dict[str, Node] = {}
+    statements: list[Node] = []
+    for statement in program.body:
+        if statement.type == "FunctionDeclaration":
+            functions[statement.id.name] = statement
+        elif statement.type == "VariableDeclaration" and _binds_functions(statement):
+            functions |= {declared.id.name: declared.init for declared in statement.declarations}
+        else:
+            statements.append(statement)
+    return functions, statements
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        for name, value in vars(one).items():
+            if name != "loc":
+                waiting += [
+                    part for part in (value if isinstance(value, list) else [value]) if hasattr(part, "loc")
+                ]
+
+
+def _binds_functions(statement: Node) -> bool:
+    return all(
+        declared.init is not None and declared.init.type in _FUNCTIONS for declared in statement.declarations
+    )
+
+
+def _check(node: Node) -> None:
+    """Refuse what a supported node may contain besides."""
+    targets = {"AssignmentExpression": "left", "UpdateExpression": "argument", "VariableDeclarator": "id"}
+    names = (
+        [getattr(node, targets[node.type])] if node.type in targets else getattr(node, "params", None) or []
+    )
+    if any(name.type != "Identifier" for name in names):
+        raise ScriptError(f"line {node.loc.start.line}: only variables can be assigned to")
+    if node.type == "CallExpression" and _dotted(node.callee) is None:
+        raise ScriptError(f"line {node.loc.start.line}: only functions with a name can be called")
+    operator = getattr(node, "operator", None)
+    allowed = {
+        "UnaryExpression": UNARY, "BinaryExpression": BINARY, "LogicalExpression": ("&&", "||"),
+        "AssignmentExpression": {"=", *(f"{name}=" for name in BINARY)},
+    }.get(node.type)  # fmt: skip
+    if allowed is not None and operator not in allowed:
+        raise ScriptError(f"line {node.loc.start.line}: `{operator}` is not supported")
+
+
+def _dotted(node: Node) -> str | None:
+    """Return the name of a function, such as `Math.abs`."""
+    if node.type == "Identifier":
+        return str(node.name)
+    if node.type != "MemberExpression" or node.computed or (holder := _dotted(node.object)) is None:
+        return None
+    return f"{holder}.{node.property.name}"
+
 
 UNDEFINED = None
 """The value of undefined variables and members."""
@@ -296,13 +373,13 @@ class ScriptScope:
 class ScriptRun:
     """A running program: its functions and its top-level statements."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, text: str) -> None:
+        self.functions, statements = parse(text)
         self.depth = 0
         self.steps = 0
         self.top = ScriptScope(values=dict(CONSTANTS), constants=set(CONSTANTS))
         with np.errstate(all="ignore"):
-            for statement in program.statements:
+            for statement in statements:
                 _FunctionCall(self).run(statement, self.top, active=True)
 
     def call(self, name: str, arguments: list[Any], active: Active = True) -> Any:
@@ -311,7 +388,7 @@ class ScriptRun:
         Raises:
             ScriptFault: The script fails.
         """
-        function = self.program.functions.get(name)
+        function = self.functions.get(name)
         if function is None:
             raise ScriptFault(f"{name} is not defined")
         if self.depth >= _DEEPEST_CALL:
@@ -319,9 +396,15 @@ class ScriptRun:
         kept = dict(self.top.values) if self.depth == 0 else None  # a call must not affect the next one
         self.steps = 0 if self.depth == 0 else self.steps
         self.depth += 1
+        given = [*arguments, *[UNDEFINED] * len(function.params)]
+        names = [parameter.name for parameter in function.params]
+        scope, body = ScriptScope(self.top, dict(zip(names, given, strict=False))), _FunctionCall(self)
         try:
             with np.errstate(all="ignore"):
-                return _called(self, function, arguments, active)
+                if function.body.type != "BlockStatement":  # an arrow with an expression
+                    return body.value(function.body, scope, active)
+                body.run(function.body, scope, active)
+                return body.result()
         finally:
             self.depth -= 1
             self.top.values = kept if kept is not None else self.top.values
@@ -335,18 +418,6 @@ class ScriptRun:
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
-
-
-def _called(run: ScriptRun, function: Function, arguments: list[Any], active: Active) -> Any:
-    given = [*arguments, *[UNDEFINED] * len(function.parameters)]
-    scope = ScriptScope(run.top, dict(zip(function.parameters, given, strict=False)))
-    body = _FunctionCall(run)
-    body.run(function.body, scope, active)
-    return body.result()
-
-
-def _some(active: Active) -> bool:
-    return bool(np.any(active))
 
 
 def _both(active: Active, condition: Any) -> Active:
@@ -377,77 +448,89 @@ class _FunctionCall:
             value = choose(active, given, value, self.program.step)
         return value
 
-    def run(self, statement: Statement, scope: ScriptScope, active: Active) -> Active:
+    def run(self, node: Node, scope: ScriptScope, active: Active) -> Active:
         """Run a statement; return the pixels that continue with the next one."""
-        if not _some(active):
+        if not bool(np.any(active)):
             return False
         self.program.step()
-        match statement:
-            case Block(statements):
-                return self._in_turn(statements, ScriptScope(scope), active)
-            case Several(statements):
-                return self._in_turn(statements, scope, active)
-            case If():
-                return self._branch(statement, scope, active)
-            case Return(value):
-                given = UNDEFINED if value is None else self.value(value, scope, active)
+        match node.type:
+            case "BlockStatement":
+                inner = ScriptScope(scope)
+                for statement in node.body:
+                    active = self.run(statement, inner, active)
+            case "IfStatement":
+                return self._branch(node, scope, active)
+            case "ReturnStatement":
+                given = UNDEFINED if node.argument is None else self.value(node.argument, scope, active)
                 self.returned.append((active, given))
                 return False
-            case Declare(name, value, constant):
-                scope.values[name] = UNDEFINED if value is None else self.value(value, scope, active)
-                scope.constants |= {name} if constant else set()
-            case Assign(name, value):
-                self._assign(name, self.value(value, scope, active), scope, active)
-            case Perform(value):
-                self.value(value, scope, active)
+            case "VariableDeclaration":
+                for declared in node.declarations:
+                    name, init = declared.id.name, declared.init
+                    scope.values[name] = UNDEFINED if init is None else self.value(init, scope, active)
+                    scope.constants |= {name} if node.kind == "const" else set()
+            case "ExpressionStatement":
+                self.value(node.expression, scope, active)
+            case "FunctionDeclaration":
+                raise ScriptFault(f"line {node.loc.start.line}: functions are defined at the top only")
         return active
 
-    def _in_turn(self, statements: tuple[Statement, ...], scope: ScriptScope, active: Active) -> Active:
-        for statement in statements:
-            active = self.run(statement, scope, active)
-        return active
-
-    def _branch(self, statement: If, scope: ScriptScope, active: Active) -> Active:
-        holds = truth(self.value(statement.condition, scope, active))
+    def _branch(self, node: Node, scope: ScriptScope, active: Active) -> Active:
+        holds = truth(self.value(node.test, scope, active))
         there = _both(active, holds) if isinstance(holds, np.ndarray) else (active if holds else False)
         elsewhere = _without(active, there)
-        there = self.run(statement.yes, ScriptScope(scope), there)
-        if statement.no is not None:
-            elsewhere = self.run(statement.no, ScriptScope(scope), elsewhere)
+        there = self.run(node.consequent, ScriptScope(scope), there)
+        if node.alternate is not None:
+            elsewhere = self.run(node.alternate, ScriptScope(scope), elsewhere)
         return there | elsewhere
 
-    def _assign(self, name: str, value: Any, scope: ScriptScope, active: Active) -> None:
+    def _assign(self, name: str, value: Any, scope: ScriptScope, active: Active) -> Any:
         holder = scope.holder(name)
         if holder is None:  # a new global variable, as without `use strict`
             holder = self.program.top
         if name in holder.constants:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
         holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
+        return value
 
-    def value(self, expression: ScriptExpression, scope: ScriptScope, active: Active) -> Any:
+    def value(self, node: Node, scope: ScriptScope, active: Active) -> Any:  # noqa: C901, PLR0911 - a table of node types
         """Return the value of an expression."""
 
-        def of(part: ScriptExpression) -> Any:
+        def of(part: Node) -> Any:
             return self.value(part, scope, active)
 
         self.program.step()
-        match expression:
-            case Number(value):
-                return np.float64(value)
-            case Text(value):
-                return value
-            case Name(name):
-                return _looked_up(name, scope)
-            case Call(function, arguments):
-                return self._call(function, [of(argument) for argument in arguments], active)
-            case Array() | Record() | Member() | Element():
-                return _structured(expression, of)
-        return _computed(expression, of, self.program.step)
+        match node.type:
+            case "Literal":
+                is_number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+                return np.float64(node.value) if is_number else node.value
+            case "Identifier":
+                return _looked_up(node.name, scope)
+            case "CallExpression":
+                name, arguments = _dotted(node.callee) or "", [of(argument) for argument in node.arguments]
+                if name not in self.program.functions and name in FUNCTIONS:
+                    return FUNCTIONS[name](*arguments)
+                return self.program.call(name, arguments, active)
+            case "AssignmentExpression":
+                given = of(node.right)
+                changed = given if node.operator == "=" else BINARY[node.operator[:-1]](of(node.left), given)
+                return self._assign(node.left.name, changed, scope, active)
+            case "UpdateExpression":
+                changed = BINARY[node.operator[0]](of(node.argument), np.float64(1))
+                return self._assign(node.argument.name, changed, scope, active)
+            case "ArrayExpression":
+                return [UNDEFINED if element is None else of(element) for element in node.elements]
+            case "ObjectExpression":
+                return {_key(member): of(member.value) for member in node.properties}
+            case "MemberExpression":
+                return _member(node, of)
+            case "ArrowFunctionExpression" | "FunctionExpression":
+                raise ScriptFault(f"line {node.loc.start.line}: functions are defined at the top only")
+        return _computed(node, of, self.program.step)
 
-    def _call(self, name: str, arguments: list[Any], active: Active) -> Any:
-        if name not in self.program.program.functions and name in FUNCTIONS:
-            return FUNCTIONS[name](*arguments)
-        return self.program.call(name, arguments, active)
+
+def _key(member: Node) -> str:
+    return str(member.key.name if member.key.type == "Identifier" else member.key.value)
 
 
 def _looked_up(name: str, scope: ScriptScope) -> Any:
@@ -457,62 +540,39 @@ def _looked_up(name: str, scope: ScriptScope) -> Any:
     return holder.values[name]
 
 
-Of = Callable[[ScriptExpression], Any]
-"""Returns the value of a part of an expression."""
-
-
-def _structured(expression: Array | Record | Member | Element, of: Of) -> Any:
-    """Evaluate an array or a record, or a part of one."""
-    match expression:
-        case Array(elements):
-            return [of(element) for element in elements]
-        case Record(members):
-            return {name: of(member) for name, member in members}
-        case Member(inner, name):
-            return _member(inner, name, of)
-        case Element(inner, place):
-            return _element(of(inner), of(place))
-
-
-def _computed(expression: Unary | Binary | Conditional, of: Of, step: Callable[[], None]) -> Any:
+def _computed(node: Node, of: Callable[[Node], Any], step: Callable[[], None]) -> Any:
     """Evaluate an operator."""
-    match expression:
-        case Unary(operator, inner):
-            return UNARY[operator](of(inner))
-        case Binary():
-            return _binary(expression, of, step)
-        case Conditional(condition, yes, no):
-            holds = truth(of(condition))
+    match node.type:
+        case "UnaryExpression":
+            return UNARY[node.operator](of(node.argument))
+        case "BinaryExpression":
+            return BINARY[node.operator](of(node.left), of(node.right))
+        case "ConditionalExpression":
+            holds = truth(of(node.test))
             if isinstance(holds, np.ndarray):
-                return choose(holds, of(yes), of(no), step)
-            return of(yes) if holds else of(no)
-
-
-def _member(inner: ScriptExpression, name: str, of: Of) -> Any:
-    if isinstance(inner, Name) and f"{inner.name}.{name}" in MEMBERS:
-        return MEMBERS[f"{inner.name}.{name}"]
-    holder = of(inner)
-    if holder is UNDEFINED:
-        raise ScriptFault(f"cannot read {name} of undefined")
-    if isinstance(holder, list) and name == "length":
-        return np.float64(len(holder))
-    return holder.get(name, UNDEFINED) if isinstance(holder, Mapping) else UNDEFINED
-
-
-def _element(holder: Any, place: Any) -> Any:
-    if isinstance(holder, Mapping) and isinstance(place, str):
-        return holder.get(place, UNDEFINED)
-    if isinstance(holder, list) and isinstance(place, float):
-        return holder[int(place)] if place.is_integer() and 0 <= place < len(holder) else UNDEFINED
-    raise ScriptFault("elements are taken of arrays by number and of objects by name only")
-
-
-def _binary(expression: Binary, of: Of, step: Callable[[], None]) -> Any:
-    left = of(expression.left)
-    if expression.operator not in {"&&", "||"}:
-        return BINARY[expression.operator](left, of(expression.right))
-    holds, wants = truth(left), expression.operator == "&&"
+                return choose(holds, of(node.consequent), of(node.alternate), step)
+            return of(node.consequent) if holds else of(node.alternate)
+    left = of(node.left)
+    holds, wants = truth(left), node.operator == "&&"
     if isinstance(holds, np.ndarray):
-        right = of(expression.right)
+        right = of(node.right)
         return choose(holds, right, left, step) if wants else choose(holds, left, right, step)
-    return of(expression.right) if holds == wants else left
+    return of(node.right) if holds == wants else left
+
+
+def _member(node: Node, of: Callable[[Node], Any]) -> Any:
+    if (name := _dotted(node)) in MEMBERS:
+        return MEMBERS[name or ""]
+    holder = of(node.object)
+    if node.computed:
+        place = of(node.property)
+        if isinstance(holder, Mapping) and isinstance(place, str):
+            return holder.get(place, UNDEFINED)
+        if isinstance(holder, list) and isinstance(place, float):
+            return holder[int(place)] if place.is_integer() and 0 <= place < len(holder) else UNDEFINED
+        raise ScriptFault("elements are taken of arrays by number and of objects by name only")
+    if holder is UNDEFINED:
+        raise ScriptFault(f"cannot read {node.property.name} of undefined")
+    if isinstance(holder, list) and node.property.name == "length":
+        return np.float64(len(holder))
+    return holder.get(node.property.name, UNDEFINED) if isinstance(holder, Mapping) else UNDEFINED

@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from stacpull_replicas.sentinelhub.band_statistics import INTERPOLATIONS, BandCalculation, Bins
 from stacpull_replicas.sentinelhub.captures import BANDS, MASK, Places
 from stacpull_replicas.sentinelhub.evalscript import Evalscript, ScriptOutput, read_script
-from stacpull_replicas.sentinelhub.script_syntax import ScriptError
+from stacpull_replicas.sentinelhub.script_evaluation import ScriptError
 from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal, bad_payload, bad_script
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES, NORTH, WEST, epsg_of, to_utm
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 from stacpull_replicas.sentinelhub.captures import MASK, Archive, Capture, Pixels
 from stacpull_replicas.sentinelhub.evalscript import Evaluated
-from stacpull_replicas.sentinelhub.script_syntax import ScriptFault
+from stacpull_replicas.sentinelhub.script_evaluation import ScriptFault
 from stacpull_replicas.sentinelhub.sentinelhub_service import LEAST_UNITS, UNITS_HEADER, Refusal, not_found
 from stacpull_replicas.sentinelhub.statistics_order import Order, SampleBlock, StatisticsInterval, read_order
 from stacpull_replicas.sentinelhub.tile_grid import SIDE

@@ -205,7 +205,7 @@ def changed(body, path, value):
         ("aggregation.aggregationInterval", {"of": "P1"}, "Invalid aggregation interval: P1"),
         ("aggregation.aggregationInterval.lastIntervalBehavior", "STAY", "must be one of SKIP"),
         ("aggregation.evalscript", None, "Evalscript must be set."),
-        ("aggregation.evalscript", NDVI.replace("let", "class"), "`class` is not supported"),
+        ("aggregation.evalscript", NDVI.replace("let", "class"), "Unexpected token ="),
         ("calculations", {"nope": {}}, "There is no output nope in the evalscript."),
         ("calculations", {"ndvi": {"histograms": {"B0": {"nBins": 0}}}}, "given by ascending numbers"),
         ("calculations", {"scenes": {"histograms": {"B0": {"bins": [0.0, 1.0]}}}}, "given by whole numbers"),
