@@ -60,9 +60,9 @@ from stacpull_replicas.faults import (
 )
 from stacpull_replicas.http_messages import RequestInfo
 
-_Kind = Literal["page", "item", "collection", "download", "object", "listing", "other"]
-_Count = Annotated[int, msgspec.Meta(ge=1)]
-KINDS: tuple[_Kind, ...] = get_args(_Kind)
+_RequestKind = Literal["page", "item", "collection", "download", "object", "listing", "other"]
+_MatchNumber = Annotated[int, msgspec.Meta(ge=1)]
+KINDS: tuple[_RequestKind, ...] = get_args(_RequestKind)
 
 _KINDS_BY_PATH = (
     ("page", re.compile(r"/(items|search)/?$")),
@@ -105,12 +105,12 @@ class Rule:
     method: str | None = None
     path: str | None = None
     regex: str | None = None
-    kind: _Kind | None = None
+    kind: _RequestKind | None = None
     ranged: bool | None = None
-    first: _Count = 1
-    last: _Count | None = None
-    every: _Count = 1
-    times: _Count | None = None
+    first: _MatchNumber = 1
+    last: _MatchNumber | None = None
+    every: _MatchNumber = 1
+    times: _MatchNumber | None = None
     per: Literal["rule", "path"] = "rule"
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
@@ -244,7 +244,7 @@ def read_faults(path: Path) -> FaultPlan:
     return parse_faults(text, str(path))
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _FaultFile(msgspec.Struct, forbid_unknown_fields=True):
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     fault: list[dict[str, Any]] = []
 
@@ -256,7 +256,7 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
         FaultFileError: The text is invalid.
     """
     try:
-        document = msgspec.convert(tomllib.loads(text), _Document)
+        document = msgspec.convert(tomllib.loads(text), _FaultFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise FaultFileError(f"{name} is not valid: {error}.") from error
     heads = [line for line, content in enumerate(text.splitlines(), 1) if _HEAD.match(content)]
