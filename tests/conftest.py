@@ -32,7 +32,7 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
     "tests.security.watch",
     "tests.servers.mirroring",
     "tests.store.conformance",
-    "tests.tiff.clipping",
+    "tests.raster.tiff.clipping",
 )
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
@@ -334,7 +334,7 @@ def blocking_calls() -> Iterator[None]:
 
     The replicas stand for other machines and may run in a thread of the test: they are left out.
     """
-    ours = ["stacpull", "stacpull_headers", "stacpull_trace"]
+    ours = ["stacpull", "stacpull_raster", "stacpull_trace"]
     with (
         blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector,
         mock.patch.object(BlockingError, "__init__", _note_stack),
@@ -342,6 +342,9 @@ def blocking_calls() -> Iterator[None]:
         # the signal handler and the display write a line to the terminal, as print does
         detector.functions["os.write"].can_block_in("stacpull/cli/running.py", {"handle"})
         detector.functions["os.write"].can_block_in("stacpull/cli/progress.py", {"_emit"})
+        # the names of entry points are read once, as a module is
+        for function in detector.functions.values():
+            function.can_block_in("stacpull/entry_points.py", {"_own"})
         # a loop that is closed waits for the threads of its executor, which have nothing left to do
         detector.functions["threading.Lock.acquire"].can_block_in("asyncio/runners.py", {"close"})
         yield

@@ -29,19 +29,19 @@ BASE = frozenset(
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
-PURE = frozenset({"filters", "planning", "tiff"})
+PURE = frozenset({"filters", "planning"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
     **dict.fromkeys(PURE, BASE),
     "net": BASE,
     "config": BASE | {"net"},
     "sources": BASE | {"net", "filters", "planning"},
-    "transfer": BASE | {"config", "net", "planning", "tiff"},
+    "transfer": BASE | {"config", "net", "planning"},
     "http1": BASE | {"net"},
     "store": BASE | {"http1", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
-    "outputs": BASE | {"filters", "planning", "config", "store", "ledger", "catalog"},
+    "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
     "engine": BASE
     | PURE
     | {"config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog", "outputs"},
@@ -69,28 +69,27 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Where a library may be imported; those not named here, everywhere."""
 NEIGHBOURS: dict[str, frozenset[str]] = {
-    "stacpull_headers": frozenset(
+    "stacpull_raster": frozenset(
         {
-            "arguments", "catalog.tables", "clock", "config.dest", "config.options",
-            "engine.asset_transfer",
-            "engine.item_input", "engine.network", "engine.pool",
-            "engine.selector", "engine.run_control", "engine.run_stats", "engine.walk", "errors", "events",
-            "filters.asset_filter", "filters.item_filter", "ledger.item_set", "ledger.results",
-            "models", "net.retry",
-            "net.transport",
-            "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
-            "sources.item_reader", "sources.opening", "sources.source", "system", "threads", "tiff",
-            "transfer.checks", "transfer.file_version",
+            "arguments", "catalog.tables", "clock", "concurrency", "config.dest", "config.options",
+            "digests", "engine.asset_transfer", "engine.item_input", "engine.network",
+            "engine.pool", "engine.run_control", "engine.run_stats", "engine.selector",
+            "engine.walk", "errors", "events", "filters.asset_filter", "filters.item_filter",
+            "filters.places", "hosts", "ledger.database", "ledger.item_set", "ledger.schema",
+            "models", "net.bodies", "net.client", "net.fields", "net.retry", "net.transport",
+            "net.versions", "planning.item_plan", "planning.kinds", "redact", "reports",
+            "selection", "sources.item_reader", "sources.opening", "sources.source", "spans",
+            "system", "threads", "transfer.arrival", "transfer.attempt", "transfer.checks",
+            "transfer.part_writer", "transfer.resume", "urls",
         }
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "clock", "concurrency", "config.options", "engine.network",
-            "engine.run_control", "errors", "events", "filters.interval", "hosts", "ledger.database",
-            "ledger.results", "models", "net.addresses", "net.client", "net.gate",
-            "net.json",
+            "", "arguments", "catalog.tables", "clock", "concurrency", "config.options",
+            "engine.network", "engine.run_control", "errors", "events", "filters.interval", "hosts",
+            "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
-            "store.atomic", "system", "tiff", "urls",
+            "store.atomic", "system", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),
@@ -107,7 +106,9 @@ COMMANDS_MAY_IMPORT = frozenset(
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""
-NEIGHBOURS_OF_NEIGHBOURS = {"stacpull_trace": frozenset({"stacpull_headers.ranged"})}
+NEIGHBOURS_OF_NEIGHBOURS = {
+    "stacpull_trace": frozenset({"stacpull_raster.ranged", "stacpull_raster.results", "stacpull_raster.tiff"})
+}
 """What these packages may import of each other."""
 
 IMPURE = frozenset(

@@ -16,7 +16,7 @@ from stacpull.config.profiles import ProfileState
 from stacpull.engine.credentials_check import CredentialsCheck
 from stacpull.events import Damage
 from stacpull.models import FailureKind
-from stacpull_headers.headers_report import HeadersReport
+from stacpull_raster.headers_report import HeadersReport
 from stacpull_trace.report import TraceEstimate, TraceReport
 
 TESTS = Path(__file__).resolve().parent

@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection as Selection
     from stacpull.upkeep.shard_merge import merge as merge
     from stacpull.upkeep.verify import verify as verify
-    from stacpull_headers.header_table import headers as headers
-    from stacpull_headers.headers_report import HeadersReport as HeadersReport
+    from stacpull_raster.header_table import headers as headers
+    from stacpull_raster.headers_report import HeadersReport as HeadersReport
     from stacpull_trace.report import ScenePixels as ScenePixels
     from stacpull_trace.report import TraceDay as TraceDay
     from stacpull_trace.report import TraceEstimate as TraceEstimate
@@ -94,8 +94,8 @@ _HOMES = {
     "stacpull.engine.item_input": ("SourceLike",),
     "stacpull.engine.mirror_status": ("failures", "status"),
     "stacpull.upkeep.shard_merge": ("merge",),
-    "stacpull_headers.header_table": ("headers",),
-    "stacpull_headers.headers_report": ("HeadersReport",),
+    "stacpull_raster.header_table": ("headers",),
+    "stacpull_raster.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
     "stacpull_trace.trace": ("trace", "trace_estimate"),
     "stacpull.upkeep.verify": ("verify",),

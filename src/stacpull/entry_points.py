@@ -3,7 +3,7 @@
 A package registers what it adds in its `pyproject.toml`, as ours do:
 
     [project.entry-points."stacpull.commands"]
-    headers = "stacpull_headers.headers_command:headers_command"
+    headers = "stacpull_raster.headers_command:headers_command"
 
 | group | name | object |
 |---|---|---|

@@ -133,16 +133,14 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Clip(NamedTuple):
-    """The part of a raster that is in the mirror (`--clip`)."""
+    """The part of an asset that is in the mirror (`--clip`)."""
 
     area: int
     """The digest of the area's text (`digests.text_digest`)."""
     source_size: int
-    """Bytes of the whole raster."""
-    shape: tuple[int, int]
-    """Rows and columns of the part."""
-    transform: tuple[float, ...]
-    """Its six numbers from pixel corner to world, as in `proj:transform`."""
+    """Bytes of the whole asset."""
+    fields: Json
+    """Fields of the part that replace those of the whole in the item's JSON; null removes a field."""
 
 
 class MirroredFile(msgspec.Struct, frozen=True):

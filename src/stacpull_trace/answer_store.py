@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from stacpull.ledger.results import Result, Results
 from stacpull.models import Json
+from stacpull_raster.results import Result, Results
 from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 
 Kept = tuple[Json, bool]

@@ -19,7 +19,7 @@ from stacpull.concurrency import for_each
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
-from stacpull.tiff import Header
+from stacpull_raster.tiff import Header
 from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
 from stacpull_trace.counts import Count, merged
 from stacpull_trace.cover import Tile, tile_of

@@ -17,10 +17,10 @@ from stacpull.engine.run_control import within_grace
 from stacpull.errors import DestinationError, UsageError, cause, why_unreadable
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
-from stacpull.ledger.results import Results
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection
+from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers
 from stacpull_trace.hub.hub_client import Hub, open_hub
 from stacpull_trace.hub.hub_settings import HubSettings, hub_settings

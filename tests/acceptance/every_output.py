@@ -39,7 +39,7 @@ from aiohttp import web
 from tests.acceptance.real_hub import ITEMS_PATH, KEY, RealHub
 from tests.acceptance.trees import TOKEN
 from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
-from tests.tiff.clipping import degrees, raster
+from tests.raster.tiff.clipping import degrees, raster
 
 import stacpull
 from stacpull_replicas import MlhubReplica, run_in_thread

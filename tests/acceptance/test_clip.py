@@ -17,7 +17,7 @@ import rasterio
 from rasterio.crs import CRS
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.raster_host import RasterHost, raster_host
-from tests.tiff.clipping import clipped, degrees, raster
+from tests.raster.tiff.clipping import clipped, degrees, raster
 
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
@@ -611,6 +611,6 @@ def test_an_invalid_area_is_refused_before_dest_is_created(tmp_path: Path, clip:
 
 
 def test_without_pyproj_it_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull.engine.clips.find_spec", lambda _name: None)
+    monkeypatch.setattr("stacpull_raster.clip.find_spec", lambda _name: None)
     with pytest.raises(stacpull.UsageError, match=r"pip install 'stacpull\[clip\]'"):
         mirrored("http://127.0.0.1:9/", tmp_path / "m", BOX)

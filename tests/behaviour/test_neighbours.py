@@ -100,6 +100,16 @@ def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> N
     verified = stacpull.run("verify", dest, "--strict")
     assert verified.returncode == 0, verified.stderr
 
+    clipped = stacpull.run("mirror", tmp_path / "tree", tmp_path / "c", "--clip", "1,2,3,4")
+    if neighbour == "stacpull_raster":
+        assert clipped.returncode == 2
+        assert (
+            clipped.stderr == "stacpull: --clip needs the package stacpull_raster, which is not installed.\n"
+        )
+        assert not (tmp_path / "c").exists()
+    else:
+        assert clipped.returncode == 0, clipped.stderr
+
     listed = stacpull.run("--help").stdout
     for name, target in COMMANDS.items():
         is_absent = target.startswith(f"{neighbour}.")

@@ -486,7 +486,7 @@ def test_pystac_opens_assets_of_any_name(tmp_path: Path, name: str) -> None:
 def test_the_checksum_of_a_whole_raster_is_not_that_of_a_part() -> None:
     """Without `--checksum` the part has none."""
     asset = {"href": "https://h.example/a.tif", "file:size": 9, "file:checksum": "1220"}
-    file = MirroredFile("c/i/a.tif", 5, None, Clip(1, 9, (1, 1), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)))
+    file = MirroredFile("c/i/a.tif", 5, None, Clip(1, 9, {}))
     found = stored(item(assets={"a": asset}), mirrored={"a": file})["assets"]["a"]
     assert (found["file:size"], found.get("file:checksum")) == (5, None)
     assert found["alternate"]["origin"] == {name: asset[name] for name in asset}

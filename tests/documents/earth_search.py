@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rasterio import Affine
+from tests.raster.tiff.clipping import raster
 from tests.serving import serving
-from tests.tiff.clipping import raster
 
 COLLECTION = "sentinel-2-l2a"
 DATES = ("2024-06-02", "2024-06-12", "2024-06-22")

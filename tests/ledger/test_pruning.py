@@ -117,7 +117,7 @@ def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_pa
         last = mirrored(db, "a")
         rows = [row for (row,) in db.execute("SELECT id FROM assets")]
         for row in rows:
-            outcomes.put_clip(db, row, Clip(7, 1000, (1, 1), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
+            outcomes.put_clip(db, row, Clip(7, 1000, {}))
         db.executemany("INSERT INTO unproven VALUES (?)", ((row,) for row in rows))
         pruning.forget(db, last, [one.row for one in pruning.items_not_found(db, last, 0, 99)])
         left = db.execute("SELECT id FROM assets").fetchall()

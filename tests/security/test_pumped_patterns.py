@@ -31,7 +31,7 @@ from stacpull.http1.plain_head import PlainHeads
 from stacpull.selection import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
-PACKAGES = ("stacpull", "stacpull_headers", "stacpull_trace", "stacpull_replicas")
+PACKAGES = ("stacpull", "stacpull_raster", "stacpull_trace", "stacpull_replicas")
 
 OWN_WORDS = {
     "arguments.py": "the arguments of the command and the library",
@@ -64,7 +64,7 @@ EXAMPLES: dict[str, str] = {
     "catalog/tables.py:_CONTROLS": "a\x00b\x9fc",
     "catalog/tables.py:_FORMULA": " \u2003\t=1+1",
     "catalog/tables.py:_NUMBER": "-12.50",
-    "engine/fetching.py:_DETAIL": "b'II'",
+    "stacpull_raster/clip.py:_DETAIL": "b'II'",
     "engine/item_input.py:_INPUT_NAME": "stdin:0123456789abcdef0123456789abcdef",
     "http1/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
     "http1/host.py:_ORIGIN": "https://a0.b-c.example:8080",
@@ -123,9 +123,9 @@ EXAMPLES: dict[str, str] = {
     "stacpull_trace/scene_map.py:_ID": "PSScene/20240601_183012_07_24b1_3B_a",
     "stacpull_trace/scene_map.py:_LINE": "PSScene/a[0] b[-12]",
     "store/complete_parts.py:_PLAIN": '"a.~-0";b.tif',
-    "tiff/clipped_file.py:_NOTE": "STACPULL_CLIP=0123456789abcdef,12345\n",
-    "tiff/gdal_metadata.py:[0-9]{1,5}": "12",
-    "tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
+    "stacpull_raster/clipped_file.py:_NOTE": "STACPULL_CLIP=0123456789abcdef,12345\n",
+    "stacpull_raster/tiff/gdal_metadata.py:[0-9]{1,5}": "12",
+    "stacpull_raster/tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
     "sigv4.py:_PLAIN_KEY": "a/b_c.0-1~tif",
     "aws_settings.py:_PLAIN_NAME": "user.name@host+1-a_b",
     "aws_settings.py:_PLAIN_SECTION": "a = b !#c&d",

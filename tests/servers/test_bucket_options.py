@@ -14,12 +14,12 @@ from tests.acceptance.command import Ran, environment, run
 from tests.acceptance.raster_host import raster_host
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.test_clip import BOX, listed
+from tests.raster.tiff.clipping import raster
 from tests.security.authority import Authority
 from tests.security.proxy import Proxy
 from tests.servers.bucket_trees import body, objects, tree
 from tests.servers.unreliable import Unreliable
 from tests.serving import serving
-from tests.tiff.clipping import raster
 
 import stacpull
 from stacpull.models import BucketLocation

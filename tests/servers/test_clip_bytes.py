@@ -22,8 +22,8 @@ import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
+from tests.raster.tiff.clipping import clipped, degrees, raster
 from tests.servers.nginx import Nginx, nginx
-from tests.tiff.clipping import clipped, degrees, raster
 
 import stacpull
 from stacpull import Options, Selection

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.ledger.results import Results
+from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers, tile_from_json, tile_to_json
 from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 from stacpull_trace.indices import INDICES

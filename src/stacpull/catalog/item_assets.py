@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from stacpull.catalog.references import reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Clip, Json, MirroredFile
+from stacpull.models import Json, MirroredFile
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import cut_url, unsigned_url
 from stacpull.urls import is_remote, join, without_blanks
@@ -23,7 +23,6 @@ FILE_FIELDS = _SIZE, _CHECKSUM = "file:size", "file:checksum"
 _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
-_OF_THE_EXTENT = ("proj:shape", "proj:transform", "proj:bbox", "proj:geometry", "proj:centroid")
 _WEB: Final = ("http://", "https://")
 _SCRUBBED = "***"
 """The replacement of secrets by `redact.Secrets`."""
@@ -200,7 +199,8 @@ def _local_asset(
     if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
         stored = {key: value for key, value in stored.items() if key not in _REPLACED}
     if file.clip is not None:
-        stored = _clipped(stored, file.clip)
+        described = {**stored, **file.clip.fields}
+        stored = {name: value for name, value in described.items() if value is not None}
         asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole file
     if file.size is not None:
         stored[_SIZE] = file.size
@@ -228,22 +228,6 @@ def _with_origin(asset: Json, remote: str | None, base: str | None) -> Json:
         if earlier is not None and earlier != origin:
             alternates["earlier-origin"] = earlier
     return alternates
-
-
-def _clipped(asset: Json, clip: Clip) -> Json:
-    """Return an asset of which a part is mirrored, with the extent of this part (projection extension).
-
-    The source's statements on the extent of the whole are replaced or removed.
-    """
-    a, b, c, d, e, f = clip.transform
-    rows, columns = clip.shape
-    xs = [a * x + b * y + c for x in (0, columns) for y in (0, rows)]
-    ys = [d * x + e * y + f for x in (0, columns) for y in (0, rows)]
-    stored = {name: value for name, value in asset.items() if name not in _OF_THE_EXTENT}
-    stored["proj:shape"] = [rows, columns]
-    stored["proj:transform"] = list(clip.transform)
-    stored["proj:bbox"] = [min(xs), min(ys), max(xs), max(ys)]
-    return stored
 
 
 def _remote_asset(asset: Json, remote: str, base: str | None) -> Json:

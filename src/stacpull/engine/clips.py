@@ -1,62 +1,78 @@
-"""`--clip` in a run: the area for the fetcher, and the clip that a received file describes.
+"""`--clip` as the core sees it: an entry point of `stacpull.fetchers` that fetches a part of some assets.
 
-The file itself states whether it is clipped, so that only the file has to survive a kill
-(`store.complete_parts`).
+The ledger keeps a `models.Clip` for each of them. A file itself states whether it is clipped, so that only
+the file has to survive a kill (`store.complete_parts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, Protocol
 
-from stacpull.digests import text_digest
-from stacpull.errors import UsageError
-from stacpull.models import Clip
+from stacpull.entry_points import load, require
+from stacpull.models import Arrival, Clip, Job
+from stacpull.net.client import Client
+from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.part_writer import Parts
 
-if TYPE_CHECKING:
-    from stacpull.tiff.clip_area import ClipArea  # heavy: shapely, pyproj
-
-_START = 16 * 1024
+_GROUP, _NAME = "stacpull.fetchers", "clip"
 
 
-def clip_area(text: str | None) -> ClipArea | None:
-    """Return the area of `Selection.clip`, None if there is none.
+class PartialFetching(Protocol):
+    """Fetches the part of an asset that is in an area. Its factory is registered as `clip`."""
+
+    def may_clip(self, media_type: str | None, href: str) -> bool:
+        """Return True if an asset may be clipped, judged by its item."""
+        ...
+
+    async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
+        """Return the bytes and requests of the part of an asset, None if it would be fetched whole.
+
+        Raises:
+            TransferError: Its header cannot be read.
+        """
+        ...
+
+    def fetcher(
+        self,
+        fetcher: Fetcher,
+        whole: AssetFetcher[Job, Arrival | None],
+        parts: Parts,
+        warn: Callable[[str], None],
+    ) -> AssetFetcher[Job, Arrival | None]:
+        """Return what makes an attempt at the part of an asset.
+
+        Args:
+            fetcher: The client, checks and limits of an attempt.
+            whole: Fetches an asset that cannot be clipped, and one whose `Job.clip` is False.
+            parts: Keeps long parts, which may be written in any order.
+            warn: Called with a sentence for the user.
+        """
+        ...
+
+
+def clipping(area: str | None) -> PartialFetching | None:
+    """Return what fetches `Selection.clip`, None if there is no area.
 
     Raises:
-        UsageError: The text is not an area, or pyproj is not installed.
+        UsageError: The text is not an area, or a package is not installed.
     """
-    if text is None:
+    if area is None:
         return None
-    if find_spec("pyproj") is None:
-        raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
-    from stacpull.filters.places import clip_geometry  # noqa: PLC0415 -- rarely needed
-    from stacpull.tiff.clip_area import ClipArea  # noqa: PLC0415 -- heavy: shapely, pyproj
-
-    return ClipArea(clip_geometry(text), text_digest(text))
+    made: PartialFetching = require(_GROUP, _NAME, "--clip")(area)
+    return made
 
 
 def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
-    """Return the clip that a file describes, None if it is not clipped.
+    """Return the clip that a file describes, None if it is not clipped or there is no package for it.
 
     Args:
         opened: Opens the file; it may raise OSError.
     """
-    from stacpull.tiff import TiffError  # noqa: PLC0415 -- seldom needed
-
+    kind = load(_GROUP, _NAME)
     try:
         with opened() as file:
-            start = file.read(_START)
-            return _clip(file, start) if b"STACPULL_CLIP=" in start[:300] else None
-    except (OSError, TiffError):
+            clip: Clip | None = None if kind is None else kind.clip_in(file)
+            return clip
+    except OSError:
         return None
-
-
-def _clip(file: BinaryIO, start: bytes) -> Clip | None:
-    from stacpull.tiff import parse_file  # noqa: PLC0415 -- seldom needed
-    from stacpull.tiff.clipped_file import read_note  # noqa: PLC0415 -- heavy: shapely, numpy
-
-    note, header = read_note(start), parse_file(file, start)
-    if note is None or header.transform is None:
-        return None
-    return Clip(note.area, note.source_size, (header.height, header.width), tuple(header.transform))

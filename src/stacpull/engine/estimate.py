@@ -19,7 +19,7 @@ import msgspec
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
-from stacpull.engine.clips import clip_area
+from stacpull.engine.clips import clipping
 from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
@@ -36,7 +36,6 @@ from stacpull.ledger.views import done_keys, item_at
 from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkUpdate
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.kinds import may_be_tiff
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
@@ -157,7 +156,7 @@ class _Estimate:
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._sample = MemorySample(selection.sample or 0)
-        self._area = clip_area(selection.clip)
+        self._clipping = clipping(selection.clip)
         self._tile_requests = 0
         reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self._walk = Walk(source, reader, self, selection, options, network=network, on_event=on_event)
@@ -310,7 +309,7 @@ class _Estimate:
         key, host = _counted_as(asset.key, counts.keys), host_of(asset.href) or "this disk"
         counts.keys[key] += 1
         counts.hosts[_counted_as(host, counts.hosts)] += 1
-        most = _SIZED_PER_KEY if self._area is None else _CLIPPED_PER_KEY
+        most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         if asset.size is not None and not self._may_be_clipped(asset):
             counts.stated[key] += 1
             counts.stated_bytes[key] += asset.size
@@ -320,7 +319,7 @@ class _Estimate:
 
     def _may_be_clipped(self, asset: Asset) -> bool:
         """Return True if an asset may be clipped, judged by its item."""
-        return self._area is not None and may_be_tiff(asset.media_type, asset.href)
+        return self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
 
     def _scale_links(self) -> bool:
         """Extrapolate the source items that were not read; return True if there are any."""
@@ -357,16 +356,15 @@ class _Estimate:
 
         With `--clip`, return the size of the part in the area, from the header.
         """
-        if self._area is not None:
-            from stacpull.transfer.clip_attempt import clip_size  # noqa: PLC0415 -- heavy: shapely, pyproj
-
+        if self._clipping is not None:
             try:
-                part = await clip_size(self._network.client, asset.href, asset.media_type, self._area)
+                part = await self._clipping.size(self._network.client, asset.href, asset.media_type)
             except TransferError:
                 return None
             if part is not None:
-                self._tile_requests += part.requests
-                return part.size
+                size, requests = part
+                self._tile_requests += requests
+                return size
             if asset.size is not None:
                 return asset.size
         request = Request(asset.href, headers={"Range": "bytes=0-0"})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import ReadsItems, TransferTools
-from stacpull.engine.clips import clip_area
+from stacpull.engine.clips import clipping
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
@@ -25,11 +24,6 @@ from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, HasFil
 
 if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
-
-_DETAIL = re.compile(r"[0-9]+|b'[^']*'")
-"""The file-specific part of the reason why a file cannot be clipped."""
-_MOST_KINDS = 20
-"""The most kinds of such reasons that are reported."""
 
 
 def open_parts(
@@ -123,11 +117,9 @@ def open_pool(
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
         whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
-    if (area := clip_area(clip)) is not None:
-        from stacpull.transfer.clip_attempt import ClipFetcher  # noqa: PLC0415 -- heavy: shapely, pyproj
-
+    if (clips := clipping(clip)) is not None:
         files = parts if isinstance(parts, FileParts) else parts.files
-        whole = ClipFetcher(fetcher, whole, area, parts=files, on_whole=WholeAssets(network.events.warn))
+        whole = clips.fetcher(fetcher, whole, files, network.events.warn)
     fast = _fast_path(network, shared) if whole is shared else None
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
@@ -141,21 +133,6 @@ def _fast_path(
     if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
         return None
     return partial(FastPath, network.client, web, shared)
-
-
-class WholeAssets:
-    """Reports that assets are fetched whole although `--clip` is given: once per kind of reason."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._known: set[str] = set()
-
-    def __call__(self, job: Job, why: str) -> None:
-        """Report an asset and the reason."""
-        kind = _DETAIL.sub("", why)
-        if kind not in self._known and len(self._known) < _MOST_KINDS:
-            self._known.add(kind)
-            self._warn(f"Some assets cannot be clipped and are fetched whole, such as {job.key}: {why}.")
 
 
 def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], Awaitable[bool]] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stacpull.config.options import Options
-from stacpull.engine.clips import clip_area
+from stacpull.engine.clips import clipping
 from stacpull.errors import SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
@@ -30,7 +30,7 @@ def check_syntax(selection: Selection, options: Options) -> Layout:
     """
     layout = Layout.parse(options.layout)
     compile_items(selection)
-    clip_area(selection.clip)
+    clipping(selection.clip)
     return layout
 
 

@@ -117,8 +117,10 @@ def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapp
 
 def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
     """Record which part of a raster an asset is."""
-    place = orjson.dumps((clip.shape, clip.transform)).decode()
-    db.execute("INSERT INTO clips VALUES (?, ?, ?, ?)", (row, clip.area, clip.source_size, place))
+    db.execute(
+        "INSERT INTO clips VALUES (?, ?, ?, ?)",
+        (row, clip.area, clip.source_size, orjson.dumps(clip.fields).decode()),
+    )
 
 
 class _ArrivalDirectories:

@@ -188,7 +188,7 @@ CREATE TABLE clips(                        -- clipped assets (`--clip`); those t
     asset INTEGER PRIMARY KEY,             -- area have failed
     area INTEGER NOT NULL,                 -- digest of the area
     source_size INTEGER NOT NULL,          -- of the complete asset; 0 if it has nothing in the area
-    place TEXT                             -- JSON: [[rows, columns], transform]; NULL: nothing in the area
+    fields TEXT                            -- JSON: `models.Clip.fields`; NULL: nothing in the area
 );
 
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path

@@ -417,13 +417,10 @@ _FILES = (
     f"WHERE a.item IN ({{items}}) AND a.state = {STATE_DONE}"
 )
 _CLIPS = (
-    "SELECT c.asset, c.area, c.source_size, c.place FROM assets a JOIN clips c ON c.asset = a.id "
+    "SELECT c.asset, c.area, c.source_size, c.fields FROM assets a JOIN clips c ON c.asset = a.id "
     "WHERE a.item IN ({items})"
 )
 
 
-def _clip(area: int, source_size: int, place: str | None) -> Clip | None:
-    if place is None:
-        return None
-    (rows, columns), transform = orjson.loads(place)
-    return Clip(area, source_size, (rows, columns), tuple(transform))
+def _clip(area: int, source_size: int, fields: str | None) -> Clip | None:
+    return None if fields is None else Clip(area, source_size, orjson.loads(fields))

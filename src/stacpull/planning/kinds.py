@@ -119,21 +119,6 @@ def suffix_of(href: str, media_type: str | None) -> str:
     return _suffix_of_path(href) or (_suffix_of_type(media_type) if media_type else "")
 
 
-_TIFF_SUFFIXES: Final = frozenset({".tif", ".tiff", ".gtiff", ".geotiff", ".btf", ".tf8"})
-
-
-def is_tiff(media_type: object, href: object) -> bool:
-    """Return True for a TIFF, by media type (without parameters) or suffix of the href."""
-    stated = media_type.partition(";")[0].strip().lower() if isinstance(media_type, str) else ""
-    suffix = suffix_of(href, None).lower() if isinstance(href, str) else ""
-    return "tiff" in stated or stated == "image/tif" or suffix in _TIFF_SUFFIXES
-
-
-def may_be_tiff(media_type: str | None, href: str) -> bool:
-    """Return True for a TIFF, and for an asset that has neither a suffix nor a media type."""
-    return is_tiff(media_type, href) or (media_type is None and not suffix_of(href, None))
-
-
 _REMOTE: Final = tuple(f"{scheme}://" for scheme in remote_schemes())
 _SCHEME_AND_HOST: Final = len("https://") - 1
 """The largest index of the last slash in a URL without a path."""

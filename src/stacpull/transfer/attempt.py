@@ -105,7 +105,7 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
-    """One attempt at one asset (`Fetcher`, `stacpull_headers.header_run._HeaderFetcher`)."""
+    """One attempt at one asset (`Fetcher`, `stacpull_raster.header_run._HeaderFetcher`)."""
 
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co:
         """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""

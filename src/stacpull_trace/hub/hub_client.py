@@ -28,8 +28,8 @@ from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
-from stacpull.tiff import Header
-from stacpull_headers.ranged import HeaderRead, RangedReader, read_header
+from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
+from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_paths import HubService, Paths
 from stacpull_trace.hub.hub_session import Session, Tokens, units_in

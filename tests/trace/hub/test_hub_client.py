@@ -29,7 +29,7 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageE
 from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, TransferError
-from stacpull.tiff import Header
+from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_client import Hub
 from stacpull_trace.hub.hub_settings import TOKEN_PATH
 from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange

@@ -1,0 +1,261 @@
+"""`--clip`: one attempt at the tiles of a raster that are in the area. The header is read first.
+
+    header (`transfer.file_version`) ─▶ reads (`tiff.clipped_file`) ─▶ ranges, several at once ─▶ part
+
+All ranges are of one version of the file. If the server sends no validator (ETag or date), the file is
+fetched whole. If the file changes in between, the received ranges are dropped and the attempt starts again,
+once.
+
+A file that cannot be clipped is fetched whole by another fetcher, and the reason is reported. If a raster has
+no pixel in the area, the asset gets `FailureKind.OUTSIDE`, which is not an error.
+
+After a kill or a failed attempt, received ranges are not requested again if the server sends a strong ETag.
+The part has a digest of the URL, that ETag and the head of the clipped file as its validator. It is therefore
+not resumed after the source or the area has changed, and never as a part of the whole file. The item's
+checksum describes the whole file and cannot be compared; its size is compared with the one that the server
+states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec.structs import replace
+
+from stacpull.concurrency import for_each
+from stacpull.hosts import host_of
+from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
+from stacpull.net.transport import TransferError
+from stacpull.redact import href_hash
+from stacpull.spans import Spans
+from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.checks import failed, hashers_for, wrong_size
+from stacpull.transfer.part_writer import Parts, PlacedBytes
+from stacpull.transfer.resume import change_headers, denies
+from stacpull.urls import filename_of
+from stacpull_raster.clip_area import ClipArea
+from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, pieces
+from stacpull_raster.file_version import (
+    ChangedError,
+    FileVersion,
+    NotModifiedError,
+    Opener,
+)
+from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
+from stacpull_raster.tile_images import parse_tiles
+
+_CONNECTIONS = 4
+"""Simultaneous range requests per file."""
+_MOST_HEADER = 8 << 20
+"""The most bytes of a header to read."""
+
+
+class NotClippableError(Exception):
+    """A file cannot be clipped; the message is the reason, as the end of a sentence."""
+
+
+async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
+    """Read the header of a file and determine which of its bytes are in the area.
+
+    Raises:
+        TransferError: OUTSIDE if no pixel is in the area; or a response is unusable.
+        NotClippableError: The file must be fetched whole.
+        ChangedError, NotModifiedError: As in `FileVersion.parsed`.
+    """
+    try:
+        tiled = await version.parsed(FIRST_READ, parse_tiles)
+        if not version.served_ranges:
+            raise NotClippableError("its server does not serve ranges")
+        if not version.validator.resumable:
+            raise NotClippableError("its server names neither an ETag nor a date for it")
+        found = await asyncio.to_thread(clip, tiled, area)
+    except TiffError as error:
+        raise NotClippableError(str(error)) from error
+    except TransferError as error:
+        if error.failure.kind is not FailureKind.FORMAT:
+            raise
+        raise NotClippableError("its header is too large, or in too many places") from error
+    if found is None:
+        message = "The raster has no pixel in the area of --clip."
+        raise TransferError(Failure(FailureKind.OUTSIDE, message, host=host_of(version.url)))
+    return found
+
+
+async def clip_size(
+    client: Opener, href: str, media_type: str | None, area: ClipArea
+) -> tuple[int, int] | None:
+    """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests.
+
+    Returns:
+        None if the asset would be fetched whole.
+
+    Raises:
+        TransferError: Its header cannot be read.
+    """
+    if not may_be_tiff(media_type, href):
+        return None
+    version = FileVersion(client, href, _MOST_HEADER, media_type, count_refusal=False)
+    try:
+        file = await open_clip(version, area)
+    except (NotClippableError, ChangedError):
+        return None
+    except TransferError as error:
+        if error.failure.kind is FailureKind.OUTSIDE:
+            return 0, 0
+        raise
+    return file.size, len(file.reads)
+
+
+class ClipFetcher:
+    """Makes one attempt at an asset, clipped to an area if possible, otherwise whole.
+
+    Args:
+        fetcher: Provides the client, parts and limits of an attempt.
+        whole: Fetches whole assets.
+        area: The area.
+        parts: Stores long clipped files, whose tiles arrive in any order.
+        on_whole: Called with the reason why an asset is fetched whole.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        whole: AssetFetcher[Job, Arrival | None],
+        area: ClipArea,
+        *,
+        parts: Parts,
+        on_whole: Callable[[Job, str], None],
+    ) -> None:
+        self._fetcher = fetcher
+        self._whole = whole
+        self._area = area
+        self._parts = parts
+        self._on_whole = on_whole
+
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
+        """Make one attempt at `job`.
+
+        Raises:
+            TransferError: OUTSIDE if no pixel is in the area; otherwise as in `whole`.
+            DestinationError, CredentialsError: As in `whole`.
+        """
+        if not job.clip:
+            return await self._whole.fetch(job, count_refusal=count_refusal)
+        if not may_be_tiff(job.media_type, job.href):
+            self._on_whole(job, "it is not a TIFF")
+            return await self._whole.fetch(job, count_refusal=count_refusal)
+        for _ in range(2):
+            try:
+                return await self._clipped(job, count_refusal=count_refusal)
+            except ChangedError:
+                continue
+            except NotClippableError as error:
+                self._on_whole(job, str(error))
+                return await self._whole.fetch(job, count_refusal=count_refusal)
+        what = "sent a file that may have changed between two reads of it"
+        raise TransferError(failed(FailureKind.CHANGED, job.href, what, again=True))
+
+    async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        known, fetcher = job.version_in_dest, self._fetcher
+        if known is not None and not await fetcher.has_file(job, None):
+            known = None
+        condition = {} if known is None else change_headers(known.validator)
+        version = FileVersion(
+            fetcher.client, job.href, _MOST_HEADER, job.media_type, count_refusal, condition
+        )
+        try:
+            file = await open_clip(version, self._area)
+        except NotModifiedError as error:
+            if known is None or denies(known.validator, error.headers):
+                return await self._clipped(replace(job, version_in_dest=None), count_refusal=count_refusal)
+            return None
+        if job.size is not None and version.total is not None and job.size != version.total:
+            raise TransferError(wrong_size(version.url, version.total, job.size))
+        name = fetcher.secrets.scrub(filename_of(version.url))
+        etag = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
+        if file.size <= fetcher.small_limit:
+            body = _MemoryFile(file)
+            await _copy(version, file, body.put)
+            return arrival_of(job, file.size, name, etag, bytes(body.data))
+        return await self._into_part(job, version, file, name, etag)
+
+    async def _into_part(
+        self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag: str | None
+    ) -> Arrival:
+        fetcher, described = self._fetcher, _part_validator(version.validator, job.href, file)
+        point = await self._parts.point(job.row, job.generation) if described.etag else None
+        if point is not None and (point.validator, point.total) == (described, file.size):
+            part = await self._parts.resume(job.row, job.generation)
+        else:
+            part = await self._parts.create(job.row, job.generation, described, file.size)
+        try:
+            hashers = await part.hash_with(hashers_for((), fetcher.checksum))
+            left = _without(file, part.have)
+            await part.put([(0, file.head)])
+            await _copy(version, left, part.put)
+            await part.caught_up()
+        except ChangedError:
+            await part.discard()
+            raise
+        except BaseException:
+            await part.park()
+            raise
+        finished = await part.finish(name, etag)
+        digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
+        return arrival_of(job, file.size, name, etag, finished, digest=digest)
+
+
+def _part_validator(validator: Validator, href: str, file: ClippedFile) -> Validator:
+    """Return the validator of a part; it is empty if the part cannot be resumed."""
+    if validator.strong_etag is None:
+        return Validator()
+    digest = hashlib.sha256(validator.strong_etag.encode("utf-8", "surrogateescape"))
+    digest.update(f"\0{href_hash(href)}\0".encode())
+    digest.update(file.head)
+    return Validator(f'"clip-{digest.hexdigest()}"')
+
+
+def _without(file: ClippedFile, have: Spans) -> ClippedFile:
+    """Return the file with only the reads whose tiles are not all in `have`."""
+
+    def is_there(read: TileRead) -> bool:
+        first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
+        return any(span.start <= first and end <= span.end for span in have)
+
+    return file._replace(reads=tuple(read for read in file.reads if not is_there(read)))
+
+
+class _MemoryFile:
+    """A clipped file in memory."""
+
+    def __init__(self, file: ClippedFile) -> None:
+        self.data = bytearray(file.size)
+        self.data[: len(file.head)] = file.head
+
+    async def put(self, found: Sequence[PlacedBytes]) -> None:
+        """Write pieces at their offsets."""
+        for at, data in found:
+            self.data[at : at + len(data)] = data
+
+
+async def _copy(
+    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[PlacedBytes]], Awaitable[None]]
+) -> None:
+    """Read all tiles, several ranges at once, and write them at their offsets.
+
+    Raises:
+        TransferError, ChangedError: As in `FileVersion.range`.
+        DestinationError: As in `put`.
+    """
+
+    async def copy(read: TileRead) -> None:
+        at = read.start
+        async with version.range(read.start, read.stop) as chunks:
+            async for chunk in chunks:
+                await put(list(pieces(read, at, chunk)))
+                at += len(chunk)
+
+    await for_each(file.reads, copy, _CONNECTIONS)

@@ -1,0 +1,466 @@
+"""The part of a tiled TIFF that an area needs: which bytes to read, and the file they become.
+
+Tiles are copied compressed, so what is read from the clipped file is what is read from the whole one, bit for
+bit. The clipped file is laid out as a COG:
+
+    header │ ghost area │ directory, values │ directory, values │ … │ tiles, those of the smallest image first
+
+Its extent is a rectangle of whole tiles around the area. Tiles in the rectangle that the area does not touch
+are left out: they are sparse (offset and size 0), and read as nodata. Overviews and masks have the same
+extent, so an overview is kept only if its tiles fit: where the extent would have to grow by more than half in
+a direction to begin and end with one of its tiles, the overview is left out. So is every one after an
+overview that fits into one tile. A large extent has two columns of tiles at least: rio-cogeo takes one column
+for strips.
+
+The ghost area (GDAL, COG driver) notes what was clipped; readers ignore it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from stacpull_raster.clip_area import SLACK, ClipArea, tiles_hit
+from stacpull_raster.tiff.gdal_metadata import GHOST
+from stacpull_raster.tiff.segments import TiffError
+from stacpull_raster.tiff.tags import ByteLayout, Tag, TagField
+from stacpull_raster.tile_images import TiledFile, TileImage, TileNumbers
+
+_MOST_GROWTH = 1.5
+"""How much larger, in each direction, the extent may become for the sake of overviews."""
+_SMALL = 512
+"""Pixels up to which an image need not have tiles."""
+_LEFT_OUT = frozenset({288, 289})
+"""FreeOffsets, FreeByteCounts: of the whole file."""
+_POINTERS = {34665: "Exif data", 34853: "GPS data", 40965: "Exif data", 513: "a JPEG stream"}
+"""Tags that point to other places of the file."""
+_OLD_JPEG = 6
+_RPC = 50844
+_RPC_LINE, _RPC_SAMPLE = 2, 3
+_TIEPOINT = 6
+_DOUBLE, _LONG, _LONG8 = 12, 4, 16
+_CLASSIC_END = 1 << 32
+
+_MOST_GAP = 64 * 1024
+"""Bytes between two tiles that are read and dropped, rather than asking once more."""
+_GAPS = 0.1
+"""Those of all gaps together, as a part of the tiles' bytes."""
+_LEADER = 16
+"""A gap that is always read: GDAL's COGs repeat bytes around each tile."""
+_MOST_READ = 8 << 20
+"""Bytes per request, unless a tile is larger."""
+
+_NOTE = re.compile(rb"STACPULL_CLIP=([0-9a-f]{16}),([0-9]{1,19})\n")
+
+
+Sides = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
+
+class ClipWindow(NamedTuple):
+    """A rectangle of the main image, in its pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class TileRead(NamedTuple):
+    """One request: the bytes to request, half-open, and the tiles in it.
+
+    `tiles` has a row for each tile, sorted by where it begins in the source: that, its size, where it goes.
+    """
+
+    start: int
+    stop: int
+    tiles: npt.NDArray[np.int64]
+
+
+class ClippedFile(NamedTuple):
+    """A clipped file before its tiles are read.
+
+    Attributes:
+        head: The file up to the first tile.
+        size: Of the whole file in bytes.
+        reads: What to request, in the order of the source.
+        window: The extent in the pixels of the whole image.
+    """
+
+    head: bytes
+    size: int
+    reads: tuple[TileRead, ...]
+    window: ClipWindow
+
+
+class ClipNote(NamedTuple):
+    """The description that a clipped file has of itself."""
+
+    area: int
+    """Digest of the area (`ClipArea.digest`)."""
+    source_size: int
+    """Size of the whole file in bytes."""
+
+
+class _Level(NamedTuple):
+    """The images of one size: one and its mask, or the masks alone."""
+
+    images: tuple[TileImage, ...]
+    scale: tuple[int, int]
+    """Pixels of the main image that make one of these, in each direction."""
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """The smallest rectangle of whole tiles, in pixels of the main image."""
+        x, y = self.scale
+        return (
+            math.lcm(*(image.image.block_width * x for image in self.images)),
+            math.lcm(*(image.image.block_height * y for image in self.images)),
+        )
+
+
+def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
+    """Return the part of a file that an area needs; None if nothing of the area is in the raster.
+
+    Raises:
+        TiffError: The file cannot be clipped; the message says why.
+    """
+    _check_copyable(file)
+    pixels = area.pixels(file.header)
+    if pixels is None:
+        return None
+    shapely.prepare(pixels)
+    levels, window = _fit(_levels(file), pixels.bounds)
+    cuts = [
+        _cut(image, level.scale, window, pixels)
+        for level in sorted(levels, key=lambda level: -level.scale[0])
+        for image in level.images
+    ]
+    return _assemble(file, cuts, window, ClipNote(area.digest, file.total))
+
+
+def read_note(head: bytes) -> ClipNote | None:
+    """Return the description in the first bytes of a clipped file; None if it is not one."""
+    start = 16 if head[2:4] in {b"+\0", b"\0+"} else 8
+    if not head.startswith(GHOST, start):
+        return None
+    found = _NOTE.search(head, start, start + 256)
+    return None if found is None else ClipNote(_signed(int(found[1], 16)), int(found[2]))
+
+
+def _signed(digest: int) -> int:
+    return digest - (1 << 64) if digest >> 63 else digest
+
+
+def _check_copyable(file: TiledFile) -> None:
+    """Refuse what cannot be copied tile by tile."""
+    if file.header.compression_code == _OLD_JPEG:
+        raise TiffError("it is compressed as in TIFF 6.0's own JPEG, with tables elsewhere in the file")
+    for one in file.images:
+        for tag, what in _POINTERS.items():
+            if tag in one.directory.fields:
+                raise TiffError(f"it points to {what} elsewhere in the file (tag {tag})")
+    for image in file.images[1:]:
+        if not image.image.is_reduced and not image.image.is_mask:
+            raise TiffError("it has several pages")
+
+
+# --- the extent -------------------------------------------------------------------------------------------
+
+
+def _levels(file: TiledFile) -> list[_Level]:
+    """Return the images by size, the main one first, without those that are not a whole fraction of it."""
+    main = file.images[0].image
+    by_size: dict[tuple[int, int], list[TileImage]] = {}
+    for image in file.images:
+        by_size.setdefault((image.image.width, image.image.height), []).append(image)
+    levels = []
+    for (width, height), images in by_size.items():
+        scale = _scale(main.width, width), _scale(main.height, height)
+        if scale[0] and scale[1]:
+            levels.append(_Level(tuple(images), scale))
+    return sorted(levels, key=lambda level: level.scale)
+
+
+def _scale(whole: int, reduced: int) -> int:
+    """Return by which number the size of an image was divided, 0 if by none; a power of 2 if that can be."""
+    ratio = whole / reduced
+    power = 1 << max(0, round(math.log2(ratio)))
+    for scale in (power, round(ratio)):
+        if scale and reduced in {-(-whole // scale), whole // scale}:
+            return scale
+    return 0
+
+
+def _fit(
+    levels: Sequence[_Level], bounds: tuple[float, float, float, float]
+) -> tuple[list[_Level], ClipWindow]:
+    """Return the levels to keep, and the extent that begins and ends with tiles of each of them."""
+    main = levels[0].images[0].image
+    left, top, right, bottom = bounds
+    kept, unit = [levels[0]], levels[0].unit
+    least = _aligned(main.width, main.height, (left, top, right, bottom), unit)
+    if _looks_striped(least.width, least.height, main.block_width):
+        is_last = least.x + least.width >= main.width
+        left, right = (left - unit[0], right) if is_last else (left, right + unit[0])
+        left, right = max(0.0, left), min(float(main.width), right)
+        least = _aligned(main.width, main.height, (left, top, right, bottom), unit)
+    found = least
+    for level in levels[1:]:
+        last, scale = kept[-1].images[0].image, kept[-1].scale
+        if found.width <= last.block_width * scale[0] and found.height <= last.block_height * scale[1]:
+            break
+        unit = math.lcm(unit[0], level.unit[0]), math.lcm(unit[1], level.unit[1])
+        wider = _aligned(main.width, main.height, (left, top, right, bottom), unit)
+        size = -(-wider.width // level.scale[0]), -(-wider.height // level.scale[1])
+        if max(wider.width / least.width, wider.height / least.height) > _MOST_GROWTH or (
+            _looks_striped(*size, level.images[0].image.block_width)
+        ):
+            break
+        kept.append(level)
+        found = wider
+    return kept, found
+
+
+def _looks_striped(width: int, height: int, block_width: int) -> bool:
+    """Return True if validators take the tiles of a large image for strips: they are as wide as it is."""
+    return width == block_width and max(width, height) > _SMALL
+
+
+def _aligned(width: int, height: int, bounds: Sides, unit: tuple[int, int]) -> ClipWindow:
+    """Return the rectangle of whole units around some bounds, as far as the image goes."""
+    left, top, right, bottom = bounds
+    x, y = int((left + SLACK) // unit[0]) * unit[0], int((top + SLACK) // unit[1]) * unit[1]
+    # an area may be thinner than the slack, but the rectangle has a unit at least
+    end_x = min(width, max(x + unit[0], math.ceil((right - SLACK) / unit[0]) * unit[0]))
+    end_y = min(height, max(y + unit[1], math.ceil((bottom - SLACK) / unit[1]) * unit[1]))
+    return ClipWindow(x, y, end_x - x, end_y - y)
+
+
+# --- one image --------------------------------------------------------------------------------------------
+
+
+class _Cut(NamedTuple):
+    """What is kept of one image."""
+
+    source: TileImage
+    width: int
+    height: int
+    shift: tuple[int, int]
+    """Columns and rows that are cut off before it."""
+    offsets: TileNumbers
+    """Of its tiles in the source, in the order of the clipped file; 0 for those that are left out."""
+    counts: TileNumbers
+
+
+def _cut(one: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) -> _Cut:
+    image = one.image
+    x, y = window.x // scale[0], window.y // scale[1]
+    # at the right and lower edge an image may end a pixel before or after what division gives
+    width = min(image.width - x, -(-window.width // scale[0]))
+    height = min(image.height - y, -(-window.height // scale[1]))
+    columns = range(x // image.block_width, -(-(x + width) // image.block_width))
+    rows = range(y // image.block_height, -(-(y + height) // image.block_height))
+    tile = float(image.block_width * scale[0]), float(image.block_height * scale[1])
+    hit = tiles_hit(area, tile, columns, rows)
+    at = np.asarray(rows)[:, None] * one.across + np.asarray(columns)[None, :]
+    index = (np.arange(one.planes)[:, None, None] * (one.across * one.down) + at[None]).ravel()
+    wanted = np.broadcast_to(hit, (one.planes, *hit.shape)).ravel()
+    zero = np.uint64(0)
+    offsets = np.where(wanted, one.offsets[index], zero)
+    counts = np.where(wanted, one.counts[index], zero)
+    return _Cut(one, width, height, (x, y), offsets, counts)
+
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+
+def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: ClipNote) -> ClippedFile:
+    """Lay out the file. `cuts` are in the order of their tiles; directories keep the order of the source."""
+    offsets = np.concatenate([cut.offsets for cut in cuts])
+    counts = np.concatenate([cut.counts for cut in cuts])
+    tiles, goes_to, size = _place(offsets, counts)
+    if size > file.total:
+        raise TiffError("its tiles overlap, and are more than the file")
+    ordered = sorted(cuts, key=lambda cut: cut.source.image.offset != file.header.images[0].offset)
+    ordered = [cut for image in file.images for cut in ordered if cut.source is image]
+    start = len(_head(file.layout, ordered, {}, note))
+    placed = np.where(counts > 0, goes_to + np.uint64(start), np.uint64(0))
+    ends = np.cumsum([len(cut.offsets) for cut in cuts])
+    lists = {id(cut): placed[end - len(cut.offsets) : end] for cut, end in zip(cuts, ends, strict=True)}
+    if not file.layout.bigtiff and start + size >= _CLASSIC_END:
+        raise TiffError("it would be larger than a TIFF can be")
+    head = _head(file.layout, ordered, lists, note)
+    tiles[:, 2] += start
+    return ClippedFile(head, start + size, tuple(_reads(tiles)), window)
+
+
+def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.int64], TileNumbers, int]:
+    """Give each tile its place behind the others; tiles that share their bytes still share them.
+
+    Returns:
+        The distinct tiles (where, size, place), the place of every one, and the size of all.
+    """
+    goes_to = np.zeros(len(offsets), dtype=np.uint64)
+    there = np.flatnonzero(counts)
+    if not len(there):
+        return np.zeros((0, 3), dtype=np.int64), goes_to, 0
+    pairs = np.column_stack((offsets[there], counts[there]))
+    distinct, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    sizes = distinct[order, 1]
+    places = np.empty(len(order), dtype=np.uint64)
+    places[order] = np.concatenate(([np.uint64(0)], np.cumsum(sizes)[:-1]))
+    goes_to[there] = places[inverse.ravel()]
+    tiles = np.column_stack((distinct, places)).astype(np.int64)
+    return tiles, goes_to, sum(map(int, sizes))
+
+
+def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
+    """Yield the requests that bring all tiles, sorted by offset: neighbours are read together."""
+    if not len(tiles):
+        return
+    tiles = tiles[np.argsort(tiles[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(tiles[:, 0] + tiles[:, 1])
+    gaps = tiles[1:, 0] - ends[:-1]
+    bound = _widest_gap(gaps, int(tiles[:, 1].sum()))
+    first, start = 0, int(tiles[0, 0])
+    for at in range(1, len(tiles) + 1):
+        if at < len(tiles):
+            gap, size = int(gaps[at - 1]), int(ends[at - 1]) - start
+            if gap <= bound and (gap < 0 or size < _MOST_READ):
+                continue
+        yield TileRead(start, int(ends[at - 1]), tiles[first:at])
+        if at < len(tiles):
+            first, start = at, int(tiles[at, 0])
+
+
+def _widest_gap(gaps: npt.NDArray[np.int64], tile_bytes: int) -> int:
+    """Return the widest gap that is read: all up to this width may be read, and are few bytes together."""
+    sizes = np.sort(gaps[(gaps > _LEADER) & (gaps <= _MOST_GAP)])
+    fitting = sizes[np.cumsum(sizes) <= tile_bytes * _GAPS]
+    if not len(fitting):
+        return _LEADER
+    widest = int(fitting[-1])
+    as_wide = int((sizes == widest).sum()) * widest + int(sizes[sizes < widest].sum())
+    return widest if as_wide <= tile_bytes * _GAPS else max(_LEADER, widest - 1)
+
+
+def _head(
+    layout: ByteLayout, cuts: Sequence[_Cut], lists: Mapping[int, TileNumbers], note: ClipNote
+) -> bytes:
+    """Return the file up to the first tile; without `lists` all offsets are 0, and the size is the same."""
+    order = "little" if layout.order == "<" else "big"
+    text = (
+        "LAYOUT=IFDS_BEFORE_DATA\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+        f"STACPULL_CLIP={note.area & (1 << 64) - 1:016x},{note.source_size}\n"
+    ).encode()
+    ghost = GHOST + b"%06d bytes\n" % len(text) + text
+    at = (16 if layout.bigtiff else 8) + len(ghost)
+    at += (pad := at % 2)
+    start = (b"II" if order == "little" else b"MM") + struct.pack(
+        f"{layout.order}HHHQ" if layout.bigtiff else f"{layout.order}HI",
+        *((43, 8, 0, at) if layout.bigtiff else (42, at)),
+    )
+    parts = [start, ghost, b" " * pad]
+    for number, cut in enumerate(cuts, 1):
+        found = _directory(layout, cut, lists.get(id(cut)), at, last=number == len(cuts))
+        parts.append(found)
+        at += len(found)
+    return b"".join(parts)
+
+
+def _directory(layout: ByteLayout, cut: _Cut, offsets: TileNumbers | None, at: int, *, last: bool) -> bytes:
+    """Return a directory that begins at byte `at`, with its values behind it."""
+    tags = _tags(layout, cut, np.zeros_like(cut.counts) if offsets is None else offsets)
+    width = layout.offset_size
+    counted = struct.Struct(layout.order + ("Q" if layout.bigtiff else "H"))
+    entry = struct.Struct(layout.order + ("HHQ" if layout.bigtiff else "HHI"))
+    unsigned = struct.Struct(layout.order + ("Q" if layout.bigtiff else "I"))
+    behind = at + counted.size + len(tags) * (entry.size + width) + width
+    entries, values = bytearray(counted.pack(len(tags))), bytearray()
+    for tag in sorted(tags):
+        value = tags[tag]
+        data = value.data or b""
+        entries += entry.pack(tag, value.kind, value.claimed)
+        if len(data) <= width:
+            entries += data.ljust(width, b"\0")
+            continue
+        entries += unsigned.pack(behind + len(values))
+        values += data + b"\0" * (len(data) % 2)
+    values += b"\0" * ((behind + len(values)) % 2)
+    following = 0 if last else behind + len(values)
+    return bytes(entries + unsigned.pack(following) + values)
+
+
+def _tags(layout: ByteLayout, cut: _Cut, offsets: TileNumbers) -> dict[int, TagField]:
+    """Return the entries of a directory of the clipped file."""
+    kept = {tag: value for tag, value in cut.source.directory.fields.items() if tag not in _LEFT_OUT}
+    place = np.dtype(f"{layout.order}u8" if layout.bigtiff else f"{layout.order}u4")
+    kind = _LONG8 if layout.bigtiff else _LONG
+    for tag, size in ((Tag.ImageWidth, cut.width), (Tag.ImageLength, cut.height)):
+        kept[tag] = TagField(tag, _LONG, 1, struct.pack(f"{layout.order}I", size))
+    for tag, places in ((Tag.TileOffsets, offsets), (Tag.TileByteCounts, cut.counts)):
+        kept[tag] = TagField(tag, kind, len(places), places.astype(place).tobytes())
+    for moved, values in _moved(cut).items():
+        packed = struct.pack(f"{layout.order}{len(values)}d", *values)
+        kept[moved] = TagField(moved, _DOUBLE, len(values), packed)
+    return kept
+
+
+def _moved(cut: _Cut) -> dict[int, list[float]]:
+    """Return the tags with the position of the image, for one that begins at `cut.shift`."""
+    across, down = cut.shift
+    directory, moved = cut.source.directory, dict[int, list[float]]()
+    scale = directory.numbers(Tag.ModelPixelScale)
+    tiepoints = list(directory.numbers(Tag.ModelTiepoint))
+    for at in range(0, len(tiepoints) // _TIEPOINT * _TIEPOINT, _TIEPOINT):
+        if len(scale) > 1:
+            tiepoints[at + 3] += across * scale[0]
+            tiepoints[at + 4] -= down * abs(scale[1])
+        else:
+            tiepoints[at] -= across
+            tiepoints[at + 1] -= down
+    if tiepoints:
+        moved[Tag.ModelTiepoint] = tiepoints
+    matrix = list(directory.numbers(Tag.ModelTransformation))
+    if len(matrix) == 16:  # noqa: PLR2004 -- 4 x 4
+        for row in range(3):
+            matrix[4 * row + 3] += matrix[4 * row] * across + matrix[4 * row + 1] * down
+        moved[Tag.ModelTransformation] = matrix
+    rpc = list(directory.numbers(_RPC))
+    if len(rpc) > _RPC_SAMPLE:
+        rpc[_RPC_LINE] -= down
+        rpc[_RPC_SAMPLE] -= across
+        moved[_RPC] = rpc
+    return moved
+
+
+def pieces(read: TileRead, at: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield what of some received bytes goes where in the clipped file.
+
+    Args:
+        read: The request that they answer.
+        at: Where they begin in the source.
+        data: The bytes.
+    """
+    starts, ends = read.tiles[:, 0], read.tiles[:, 0] + read.tiles[:, 1]
+    begin = stop = goes_to = 0
+    for start, size, place in read.tiles[(starts < at + len(data)) & (ends > at)].tolist():
+        first, last = max(0, start - at), min(len(data), start + size - at)
+        moved = place + at + first - start
+        if first == stop and moved == goes_to + stop - begin and stop > begin:
+            stop = last
+            continue
+        if stop > begin:
+            yield goes_to, data[begin:stop]
+        begin, stop, goes_to = first, last, moved
+    if stop > begin:
+        yield goes_to, data[begin:stop]

@@ -1,0 +1,128 @@
+"""`stacpull headers SOURCE [-o OUT]`: the headers of TIFFs, without their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stacpull.cli import parameters, printing
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import duration, size
+from stacpull.cli.summary import Failed
+from stacpull.config.options import Scope
+from stacpull.plurals import count
+from stacpull_raster.text_table import TextTable
+
+if TYPE_CHECKING:
+    from stacpull_raster.headers_report import HeadersReport
+
+_UNUSED = (
+    "checksum", "revalidate", "prune", "yes", "adopt", "expand-prefix", "collection-assets",
+    "clip", "dask", "dashboard", "dashboard-token", *parameters.OF_DEST,
+)  # fmt: skip
+
+
+@command(
+    "headers",
+    parameters.source(),
+    click.Option(
+        ["-o", "--output"],
+        metavar="OUT",
+        type=parameters.OutputPath(),
+        help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
+    ),
+    click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
+    *parameters.options(Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
+    parameters.config(),
+    examples=[
+        (
+            "headers https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
+            "--max-items 3 --asset red -o headers.csv"
+        ),
+    ],
+    noun="headers",
+)
+def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
+    """Read only the headers of COG and TIFF assets, as a table.
+
+    Uses range requests of a few kB per asset. SOURCE and the selection are the same as for mirror. Rows are
+    kept in OUT.stacpull: run an interrupted command again to resume it, or a finished one to retry failures.
+    """
+    from stacpull_raster.header_table import headers
+
+    table = TextTable(_SHOWN, lambda line: printing.lines([line]))
+    is_shown = output is None and not (session.output.json or session.output.quiet)
+
+    def on_row(row: Mapping[str, Any]) -> None:
+        session.close()  # all rows are read, and progress bars would mix with the table
+        table.add(_cells(row))
+
+    report = session.run(
+        lambda stop: headers(
+            source,
+            output,
+            selection=session.selection,
+            options=session.options,
+            refresh=refresh,
+            on_row=on_row if is_shown else None,
+            on_event=session.show,
+            stop=stop,
+        )
+    )
+    table.close()
+    lines = headers_lines(report, session.show.failed)
+    return session.finish(report, lines, on_stderr=output is None, beside_json=True)
+
+
+_SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata")
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a row for the table on the terminal."""
+    asset = (row["item"], row["asset"] or "")
+    if row["failure"] is not None:
+        return (*asset, f"{row['failure']}: {row['error']}")
+    bands = f"{row['bands']} x {row['dtype']}"
+    blocks = "tiles" if row["tiled"] else "strips"
+    return (
+        *asset,
+        f"{row['width']} x {row['height']}",
+        bands,
+        f"{row['compression']}, {blocks} {row['block_width']} x {row['block_height']}",
+        f"EPSG:{row['epsg']}" if row["epsg"] is not None else row["crs_kind"] or "-",
+        " ".join(str(width) for width, _ in row["overviews"]) or "-",
+        row["nodata"] if row["nodata"] is not None else "-",
+    )
+
+
+def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
+    """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
+    done = f"{report.headers_done:,} of {count(report.headers_done + report.headers_failed, 'header')}"
+    where = f" in {report.out}" if report.out else ""
+    failures = f"; {report.headers_failed:,} failed{failed.headline()}" if report.headers_failed else ""
+    state = "" if report.state == "complete" and failures else f"{report.state}: "
+    if report.reason:
+        state = f"{report.state} ({report.reason.rstrip('.')}): "
+    yield f"{state}{done}{where}{failures}"
+    before = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
+    yield (
+        f"  fetched  {size(report.bytes_fetched)} in {duration(report.seconds)}, "
+        f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}{before}"
+    )
+    yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched"
+    if report.assets_not_tiff:
+        yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
+    if report.assets_excluded:
+        yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
+    if report.items_without_label:
+        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
+    if report.items_unseen:
+        yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
+    yield from failed.lines()
+    if report.out and report.state != "complete":
+        yield "to resume: run the same command again"
+    elif report.out and report.headers_failed:
+        yield "to retry failed headers: run the same command again"

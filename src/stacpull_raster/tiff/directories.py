@@ -1,0 +1,232 @@
+"""The chain of image file directories, with the bytes of every field that a header is read from.
+
+TIFF 6.0, section 2; BigTIFF: 8 bytes for offsets and counts. Every count and offset is checked
+before it is followed: against the end of the file, the limits on bytes and directories, and for loops.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from stacpull_raster.tiff.segments import Reader, TiffError
+from stacpull_raster.tiff.tags import (
+    ARRAYS,
+    BYTES,
+    INTEGERS,
+    NUMBERS,
+    OF_A_FURTHER_IMAGE,
+    OF_A_SUB_IMAGE,
+    OF_BLOCKS,
+    OF_THE_FIRST_IMAGE,
+    RATIONALS,
+    ByteLayout,
+    Tag,
+    TagField,
+    label,
+    size_of_values,
+)
+
+FIRST_READ = 16 * 1024
+"""Bytes to request from an unknown file: most headers are within them (COG: IFDs before data)."""
+MOST_DIRECTORIES = 256
+_AHEAD = 4096
+"""Values usually follow their directory, and overviews the image, so they are requested together."""
+_MAGIC = {b"II*\0": ByteLayout("<", False), b"MM\0*": ByteLayout(">", False)}
+_MAGIC_BIG = {b"II+\0\x08\0\0\0": ByteLayout("<", True), b"MM\0+\0\x08\0\0": ByteLayout(">", True)}
+_ENTRIES = {
+    ByteLayout(order, bigtiff): struct.Struct(f"{order}HH{'Q8s' if bigtiff else 'I4s'}")
+    for order in "<>"
+    for bigtiff in (False, True)
+}
+"""One entry: tag, type, number of values, and the values or where they are."""
+
+
+class Directory(NamedTuple):
+    """One image file directory with the values read of it.
+
+    Attributes:
+        layout: Of the file.
+        offset: Where it begins.
+        sub: Tag 330 of another directory lists it.
+        fields: By tag: those a header is read from, and those of the blocks.
+    """
+
+    layout: ByteLayout
+    offset: int
+    sub: bool
+    fields: Mapping[int, TagField]
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """Return whole numbers, none if the tag is missing.
+
+        Raises:
+            TiffError: It has another type.
+        """
+        return self._values(tag, INTEGERS, "whole numbers")
+
+    def integer(self, tag: int) -> int | None:
+        """Return the first of the whole numbers, None if the tag is missing.
+
+        Raises:
+            TiffError: It has another type, or no value.
+        """
+        found = self.integers(tag)
+        if not found and self._read(tag) is not None:
+            raise TiffError(f"{label(tag)} has no value")
+        return found[0] if found else None
+
+    def numbers(self, tag: int) -> tuple[float, ...]:
+        """Return numbers of any type, none if the tag is missing; a fraction over zero is 0, as in libtiff.
+
+        Raises:
+            TiffError: It has another type.
+        """
+        values = self._values(tag, NUMBERS, "numbers")
+        if values and self.fields[tag].kind in RATIONALS:
+            pairs = zip(values[::2], values[1::2], strict=True)
+            return tuple(above / below if below else 0.0 for above, below in pairs)
+        return values
+
+    def text(self, tag: int) -> str | None:
+        """Return a text up to its first NUL, as UTF-8 or else as Latin-1; None if the tag is missing.
+
+        Raises:
+            TiffError: It has another type.
+        """
+        field = self.fields.get(tag)
+        if field is None or field.data is None:
+            return None
+        field.demand(BYTES, "text")
+        written = field.data.partition(b"\0")[0]
+        try:
+            return written.decode()
+        except UnicodeDecodeError:
+            return written.decode("latin-1")
+
+    def _read(self, tag: int) -> TagField | None:
+        """Return a field whose values were read."""
+        field = self.fields.get(tag)
+        return None if field is None or field.data is None else field
+
+    def _values(self, tag: int, kinds: frozenset[int], what: str) -> tuple[Any, ...]:
+        field = self._read(tag)
+        if field is None:
+            return ()
+        field.demand(kinds, what)
+        return field.unpacked(self.layout.order)
+
+
+def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
+    """Read byte order, width of offsets and the first directory's offset; None if bytes are missing.
+
+    Raises:
+        TiffError: The file is not a TIFF.
+    """
+    head = reader.read(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
+    if head is None:
+        return None
+    layout = _MAGIC.get(head[:4])
+    if layout is not None:
+        return layout, layout.unsigned(head[4:])
+    layout = _MAGIC_BIG.get(head)
+    if layout is None:
+        raise TiffError(f"the file is not a TIFF: it begins with {head[:4]!r}")
+    first = reader.read(8, 8, "the BigTIFF header", ahead=FIRST_READ - 16)
+    return None if first is None else (layout, layout.unsigned(first))
+
+
+def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
+    """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        first: Where the first directory begins.
+
+    Raises:
+        TiffError: A loop, too many directories, a value past the end of the file, or too many bytes.
+    """
+    found: list[Directory] = []
+    seen: set[int] = set()
+    offset: int | None = first
+    while offset:
+        _visit(offset, seen)
+        wanted = OF_A_FURTHER_IMAGE if found else OF_THE_FIRST_IMAGE
+        directory, offset = _read_directory(reader, layout, offset, wanted)
+        if directory is None:
+            break
+        found.append(directory)
+        found.extend(_read_subdirectories(reader, directory, seen))
+    if not seen:
+        raise TiffError("the file has no image: the offset of its first directory is 0")
+    return found
+
+
+def read_whole_directory(reader: Reader, layout: ByteLayout, offset: int) -> Directory | None:
+    """Read the directory at `offset` with all of its values; None if bytes of the directory are missing.
+
+    Raises:
+        TiffError: It has a value of an unknown type or past the end of the file, or too many bytes.
+    """
+    return _read_directory(reader, layout, offset, None)[0]
+
+
+def _visit(offset: int, seen: set[int]) -> None:
+    if offset in seen:
+        raise TiffError(f"the directory at byte {offset} is listed twice: the directories form a loop")
+    seen.add(offset)
+    if len(seen) > MOST_DIRECTORIES:
+        raise TiffError(f"the file has more than {MOST_DIRECTORIES} directories")
+
+
+def _read_subdirectories(reader: Reader, parent: Directory, seen: set[int]) -> Iterator[Directory]:
+    """Read the directories that tag 330 names; a chain that starts at one of them is not followed."""
+    for offset in parent.integers(Tag.SubIFDs):
+        _visit(offset, seen)
+        directory, _ = _read_directory(reader, parent.layout, offset, OF_A_SUB_IMAGE, sub=True)
+        if directory is not None:
+            yield directory
+
+
+def _read_directory(
+    reader: Reader,
+    layout: ByteLayout,
+    offset: int,
+    wanted: frozenset[Tag] | None,
+    *,
+    sub: bool = False,
+) -> tuple[Directory | None, int | None]:
+    """Read a directory and the offset of the next one; None if bytes are missing.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        offset: Where the directory begins.
+        wanted: The tags to read; None for all of them, with all of their values.
+        sub: True if tag 330 of another directory lists it.
+    """
+    width = 8 if layout.bigtiff else 2
+    counted = reader.read(offset, width, "the directory", ahead=_AHEAD, rest=True)
+    if counted is None:
+        return None, None
+    count, entry = layout.unsigned(counted), _ENTRIES[layout]
+    if not count:
+        raise TiffError(f"the directory at byte {offset} has no fields")
+    size = width + count * entry.size + layout.offset_size
+    whole = reader.read(offset, size, "the directory", ahead=_AHEAD, rest=True)
+    if whole is None:
+        return None, None
+    fields: dict[int, TagField] = {}
+    for tag, kind, claimed, cell in entry.iter_unpack(whole[width : -layout.offset_size]):
+        if tag not in fields and (wanted is None or tag in wanted):  # a second one is ignored, as by libtiff
+            used = claimed if wanted is None or tag in ARRAYS or tag in OF_BLOCKS else min(claimed, 1)
+            size = size_of_values(tag, kind, used)
+            data: bytes | None = None
+            if size_of_values(tag, kind, claimed) <= layout.offset_size:
+                data = cell[:size]
+            elif wanted is None or tag not in OF_BLOCKS:
+                data = reader.read(layout.unsigned(cell), size, label(tag))
+            fields[tag] = TagField(tag, kind, claimed, data)
+    return Directory(layout, offset, sub, fields), layout.unsigned(whole[-layout.offset_size :])

@@ -1,0 +1,253 @@
+"""GDAL's metadata: the XML of tag 42112, the ghost area, and what GDAL makes of plain TIFF tags.
+
+The XML is read by expat with every declaration refused: no DTD, so no entities, so nothing can grow or point
+outside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from xml.parsers import expat
+
+from stacpull_raster.tiff.directories import Directory
+from stacpull_raster.tiff.header import single
+from stacpull_raster.tiff.segments import Reader, TiffError
+from stacpull_raster.tiff.tags import ByteLayout, Tag, label
+
+GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
+"""The start of the ghost area of a COG, right after the TIFF header (GDAL, COG driver)."""
+_GHOST_HEAD = 43
+"""Length of its first line: this text, six digits, ` bytes` and a line feed."""
+
+_TEXTS = {
+    Tag.DocumentName: "TIFFTAG_DOCUMENTNAME",
+    Tag.ImageDescription: "TIFFTAG_IMAGEDESCRIPTION",
+    Tag.Software: "TIFFTAG_SOFTWARE",
+    Tag.DateTime: "TIFFTAG_DATETIME",
+    Tag.Artist: "TIFFTAG_ARTIST",
+    Tag.HostComputer: "TIFFTAG_HOSTCOMPUTER",
+    Tag.Copyright: "TIFFTAG_COPYRIGHT",
+    Tag.TIFF_RSID: "TIFF_RSID",
+    Tag.GEO_METADATA: "GEO_METADATA",
+}
+_FLOATS = {Tag.XResolution: "TIFFTAG_XRESOLUTION", Tag.YResolution: "TIFFTAG_YRESOLUTION"}
+_SHORTS = {Tag.MinSampleValue: "TIFFTAG_MINSAMPLEVALUE", Tag.MaxSampleValue: "TIFFTAG_MAXSAMPLEVALUE"}
+_UNITS = {1: "1 (unitless)", 2: "2 (pixels/inch)", 3: "3 (pixels/cm)"}
+_ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7})));")
+_NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
+_ITEM = ["GDALMetadata", "Item"]
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+"""Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
+
+
+class Item(NamedTuple):
+    """One `<Item>` of tag 42112; `sample` counts bands from 0 and is None for the dataset."""
+
+    name: str
+    value: str
+    sample: int | None
+    role: str
+    domain: str
+
+
+@dataclass(slots=True)
+class BandMetadata:
+    """The items of one band."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    description: str | None = None
+
+
+class Metadata(NamedTuple):
+    """The metadata of a dataset.
+
+    Attributes:
+        tags: What rasterio's `dataset.tags()` returns: TIFF tags by GDAL's names, items, AREA_OR_POINT.
+        domains: The dataset's items in domains other than the default one.
+        bands: The metadata of each band.
+    """
+
+    tags: dict[str, str]
+    domains: dict[str, dict[str, str]]
+    bands: list[BandMetadata]
+
+
+_NO_METADATA = BandMetadata()
+
+
+def read_metadata(directory: Directory, bands: int, raster_type: object) -> Metadata:
+    """Read GDAL_METADATA, and what GDAL makes of other tags.
+
+    Args:
+        directory: Of the first image.
+        bands: The number of bands.
+        raster_type: The GeoKey GTRasterType; None if there is none.
+
+    Raises:
+        TiffError: The text is not valid XML, or has a document type declaration; a tag has a value of another
+            type than it should; a scale or offset is not a number.
+    """
+    written = directory.text(Tag.GDAL_METADATA)
+    items = _items_in(written) if written and written.strip() else []
+    domains: dict[str, dict[str, str]] = {}
+    by_band: dict[int, BandMetadata] = {}
+    for item in items:
+        if item.sample is None and item.domain:
+            domains.setdefault(item.domain, {})[item.name] = item.value
+        elif item.sample is not None and item.sample < bands:
+            _apply(by_band.setdefault(item.sample, BandMetadata()), item)
+    tags = _dataset_tags(directory, items, raster_type)
+    return Metadata(tags, domains, [by_band.get(band, _NO_METADATA) for band in range(bands)])
+
+
+def _items_in(written: str) -> list[Item]:
+    """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`.
+
+    Raises:
+        TiffError: The text is not valid XML, declares a document type, or has a bad `sample`.
+    """
+    collector = _Collector()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse
+    parser.StartElementHandler = collector.start
+    parser.EndElementHandler = collector.end
+    parser.CharacterDataHandler = collector.text
+    try:
+        parser.Parse(written.lstrip(), True)
+    except expat.ExpatError as error:
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} is not valid XML: {error}") from None
+    return collector.items
+
+
+def _refuse(*_: object) -> None:
+    raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
+
+
+class _Collector:
+    """Collects the items directly under `<GDALMetadata>` from the events of expat."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self._path: list[str] = []
+        self._attributes: Mapping[str, str] = {}
+        self._text: list[str] = []
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._path.append(name)
+        self._attributes = attributes if self._path == _ITEM else {}  # one that holds elements is not an item
+        self._text = []
+
+    def text(self, data: str) -> None:
+        if self._path == _ITEM:
+            self._text.append(data)
+
+    def end(self, _: str) -> None:
+        if self._path == _ITEM and "name" in self._attributes:
+            value = "".join(self._text).lstrip()  # GDAL skips white space before a text
+            if value:  # and items without one
+                self.items.append(_item(self._attributes, value))
+        self._path.pop()
+
+
+def _item(attributes: Mapping[str, str], value: str) -> Item:
+    sample = attributes.get("sample")
+    if sample is not None and not re.fullmatch(r"[0-9]{1,5}", sample):
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} has an item for the band {sample!r}")
+    return Item(
+        attributes["name"],
+        _unescaped(value),
+        None if sample is None else int(sample),
+        attributes.get("role", "").lower(),
+        attributes.get("domain", ""),
+    )
+
+
+def _unescaped(value: str) -> str:
+    """Undo the second escaping: GDAL escapes the text of an item twice.
+
+    A number that is not a character is left unchanged.
+    """
+    return _ENTITY.sub(_character, value) if "&" in value else value
+
+
+def _character(found: re.Match[str]) -> str:
+    name, hexadecimal, decimal = found.groups()
+    if name:
+        return _NAMED[name]
+    number = int(hexadecimal, 16) if hexadecimal else int(decimal)
+    is_character = 0 < number <= _LAST_CHARACTER and number not in _SURROGATES
+    return chr(number) if is_character else found.group()
+
+
+def _dataset_tags(directory: Directory, items: list[Item], raster_type: object) -> dict[str, str]:
+    tags = {name: text for tag, name in _TEXTS.items() if (text := directory.text(tag)) is not None}
+    for tag, name in _FLOATS.items():
+        for value in directory.numbers(tag)[:1]:
+            tags[name] = f"{single(value):.8g}"  # as GDAL writes it
+    for tag, name in _SHORTS.items():
+        if (short := directory.integer(tag)) is not None:
+            tags[name] = str(short)
+    unit = directory.integer(Tag.ResolutionUnit)
+    if unit is not None:
+        tags["TIFFTAG_RESOLUTIONUNIT"] = _UNITS.get(unit, str(unit))
+    tags.update((item.name, item.value) for item in items if item.sample is None and not item.domain)
+    if isinstance(raster_type, int):
+        tags["AREA_OR_POINT"] = "Point" if raster_type == 2 else "Area"  # noqa: PLR2004 -- RasterPixelIsPoint
+    return tags
+
+
+def _apply(band: BandMetadata, item: Item) -> None:
+    if item.role == "scale":
+        band.scale = _number(item)
+    elif item.role == "offset":
+        band.offset = _number(item)
+    elif item.role == "unittype":
+        band.unit = item.value
+    elif item.role == "description":
+        band.description = item.value
+    elif item.role != "colorinterp" and not item.domain:
+        band.tags[item.name] = item.value
+
+
+def _number(item: Item) -> float:
+    try:
+        return float(item.value)
+    except ValueError:
+        what = f"{label(Tag.GDAL_METADATA)} has the {item.role} {item.value!r}, which is not a number"
+        raise TiffError(what) from None
+
+
+def read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
+    """Read the ghost area: keys and values, one per line.
+
+    Args:
+        reader: Gives the bytes.
+        layout: Of the file.
+        first: Where the first directory begins.
+
+    Returns:
+        None if there is no ghost area, or if bytes are missing.
+
+    Raises:
+        TiffError: The ghost area has no length, or reaches past the end of the file.
+    """
+    start = 16 if layout.bigtiff else 8
+    if start <= first < start + _GHOST_HEAD:
+        return None
+    head = reader.read(start, _GHOST_HEAD, "the ghost area")
+    if head is None or not head.startswith(GHOST):
+        return None
+    digits = head[len(GHOST) :].partition(b" ")[0]
+    if not digits.isdigit():
+        raise TiffError("the ghost area states no length")
+    area = reader.read(start + _GHOST_HEAD, int(digits), "the ghost area")
+    pairs = (line.partition("=") for line in (area or b"").decode("latin-1").splitlines())
+    return None if area is None else {key.strip(): value.strip() for key, is_pair, value in pairs if is_pair}

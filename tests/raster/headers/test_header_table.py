@@ -1,0 +1,559 @@
+"""`headers` on small APIs with scripted items and files: selection, failures, retries and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import tifffile
+from tests.acceptance.small_api import SmallApi
+from tests.net.memory import Answer
+
+from stacpull import (
+    AssetFailed,
+    DestinationError,
+    HeadersReport,
+    Notice,
+    Options,
+    Progress,
+    RunEnded,
+    RunStarted,
+    Selection,
+    SourceError,
+    UsageError,
+    headers,
+)
+from stacpull.net.transport import Request
+from stacpull_raster.results import Results
+
+
+def made(side: int) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((side, side), np.uint8))
+    return file.getvalue()
+
+
+TIFF = made(64)
+
+
+def metadata(xml: str) -> bytes:
+    """Return a TIFF with GDAL metadata."""
+    file = io.BytesIO()
+    tags = [(42112, "s", 0, xml, True)]
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint8), extratags=tags, metadata=None)
+    return file.getvalue()
+
+
+def ranged(body: bytes) -> Callable[[Request], Answer]:
+    """Return a handler that serves a file with range requests."""
+
+    def answer(request: Request) -> Answer:
+        first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last) + 1, len(body))
+        return Answer(206, body[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"})
+
+    return answer
+
+
+Assets = Mapping[str, Mapping[str, Any]]
+
+
+class AssetApi(SmallApi):
+    """An API with the given items. Their hrefs are paths of this server, where `files` has the handlers."""
+
+    def __init__(
+        self, items: Mapping[str, Assets], files: Mapping[str, Callable[[Request], Answer]] | None = None
+    ) -> None:
+        super().__init__({"c": list(items)})
+        self.assets = dict(items)
+        self.links: dict[str, list[str]] = {}
+        self.item_reads = 0
+        self._routes = {**self._routes, **(files or {})}
+        for name in items:
+            self._routes[f"/collections/c/items/{name}"] = self._one(name)
+
+    def _one(self, name: str) -> Callable[[Request], Answer]:
+        def answer(_: Request) -> Answer:
+            self.item_reads += 1
+            return Answer(body=orjson.dumps(self._item("c", name)))
+
+        return answer
+
+    def _item(self, collection: str, name: str) -> dict[str, object]:
+        item = super()._item(collection, name)
+        assets = {
+            key: {**asset, "href": self._href(asset["href"])} for key, asset in self.assets[name].items()
+        }
+        links = [{"rel": "source", "href": self.url(href)} for href in self.links.get(name, ())]
+        own = [{"rel": "self", "href": self.url(f"/collections/{collection}/items/{name}")}]
+        return {**item, "assets": assets, "links": [*own, *links]}
+
+    def _href(self, href: str) -> str:
+        return self.url(href) if href.startswith("/") else href
+
+    def requests_to(self, path: str) -> list[Any]:
+        return [one for one in self.requests if one.target.partition("?")[0] == path]
+
+
+def read(
+    api: AssetApi, out: Path | None = None, *, options: Options | None = None, **selection: Any
+) -> tuple[HeadersReport, list[Mapping[str, Any]], list[object]]:
+    """Run `headers` on the API; return the report, the rows and the events."""
+    rows: list[Mapping[str, Any]] = []
+    events: list[object] = []
+
+    async def work() -> HeadersReport:
+        async with api:
+            return await headers(
+                api.url("/collections/c"),
+                out,
+                selection=Selection(**selection),
+                options=options or Options(retries=0),
+                on_row=rows.append,
+                on_event=events.append,
+            )
+
+    return asyncio.run(work()), rows, events
+
+
+GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+@pytest.mark.parametrize(
+    ("asset", "kept"),
+    [
+        ({"href": "/a", "type": "image/tiff"}, True),
+        ({"href": "/a", "type": GEOTIFF}, True),
+        ({"href": "/a", "type": "IMAGE/TIFF ; x=y"}, True),
+        ({"href": "/a", "type": "image/vnd.stac.geotiff; cloud-optimized=true"}, True),
+        ({"href": "/a.tif"}, True),
+        ({"href": "/a.TIFF?x=1"}, True),
+        ({"href": "/a.tif", "type": "application/octet-stream"}, True),
+        ({"href": "/a"}, False),
+        ({"href": "/a.jp2", "type": "image/jp2"}, False),
+        ({"href": "/a.html", "type": "text/html"}, False),
+        ({"href": "/a.json", "type": "application/json"}, False),
+    ],
+)
+def test_tiffs_are_recognised_by_media_type_or_suffix(asset: dict[str, Any], kept: bool) -> None:
+    api = AssetApi({"1": {"data": asset}}, {asset["href"].partition("?")[0]: ranged(TIFF)})
+    report, rows, _ = read(api)
+    assert [row["asset"] for row in rows] == (["data"] if kept else [])
+    assert report.assets_not_tiff == (not kept)
+    assert (report.exit_code, report.headers_done) == (0, int(kept))
+
+
+MIXED: Assets = {
+    "b1": {"href": "/b1", "type": "image/tiff", "roles": ["data"]},
+    "b2": {"href": "/b2", "type": "image/tiff", "roles": ["mask"]},
+    "odd": {"href": "/odd"},
+    "page": {"href": "/page", "type": "text/html"},
+}
+FILES = {path: ranged(TIFF) for path in ("/b1", "/b2", "/odd")}
+FILES["/page"] = lambda _: Answer(body=b"<!doctype html>", headers={"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept", "excluded", "others"),
+    [
+        ({}, ["b1", "b2"], 0, 2),
+        ({"assets": ("b1",)}, ["b1"], 3, 0),
+        ({"assets": ("odd",)}, ["odd"], 3, 0),
+        ({"exclude_assets": ("b2",)}, ["b1"], 1, 2),
+        ({"roles": ("mask",)}, ["b2"], 3, 0),
+        ({"media_types": ("image/tiff",)}, ["b1", "b2"], 2, 0),
+    ],
+)
+def test_excluded_assets_are_counted(
+    selection: dict[str, Any], kept: list[str], excluded: int, others: int
+) -> None:
+    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), **selection)
+    assert [row["asset"] for row in rows] == kept
+    assert (report.assets_excluded, report.assets_not_tiff) == (excluded, others)
+
+
+def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
+    report, rows, events = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
+    assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
+    assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
+    (failed,) = [event for event in events if isinstance(event, AssetFailed)]
+    assert (failed.item, failed.key) == (("c", "1"), "page")
+    assert rows[1]["width"] is None
+    assert "cannot be read" in rows[1]["error"]
+
+
+def test_odd_files_and_responses_do_not_stop_the_job() -> None:
+    surrogate = metadata('<GDALMetadata><Item name="a">x&amp;#xD800;y</Item></GDALMetadata>')
+    long, longer = ("9" * digits for digits in (30, 4400))
+    files = {
+        "/half": ranged(surrogate),
+        "/long": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{long}"}),
+        "/longer": lambda _: Answer(206, TIFF, {"Content-Range": f"bytes 0-{len(TIFF) - 1}/{longer}"}),
+        "/good": ranged(TIFF),
+    }
+    report, rows, _ = read(
+        AssetApi({path: {"a": {"href": path, "type": "image/tiff"}} for path in files}, files)
+    )
+    assert report.headers_done == 4
+    assert [row["size"] for row in rows] == [len(surrogate), None, None, len(TIFF)]
+    assert rows[0]["tags"]["a"] == "x&#xD800;y"
+
+
+def test_the_header_size_of_an_item_is_requested() -> None:
+    asset = {"href": "/a", "type": "image/tiff", "file:header_size": 300, "file:size": len(TIFF)}
+    api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
+    _, (row,), _ = read(api)
+    (request,) = api.requests_to("/a")
+    assert request.headers["range"] == "bytes=0-299"
+    assert (row["bytes_read"], row["reads"], row["size"], row["width"]) == (300, 1, len(TIFF), 64)
+
+
+@pytest.mark.parametrize("stated", ["300", True, None, {}, -1])
+def test_an_implausible_header_size_is_ignored(stated: object) -> None:
+    asset = {"href": "/a", "type": "image/tiff", "file:header_size": stated}
+    api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
+    assert read(api)[0].headers_done == 1
+    assert api.requests_to("/a")[0].headers["range"] == "bytes=0-16383"
+
+
+def test_an_expired_href_is_read_again_from_its_item_once() -> None:
+    expired = lambda _: Answer(403, b"expired")  # noqa: E731
+    api = AssetApi(
+        {"1": {key: {"href": f"/{key}?sig=old", "type": "image/tiff"} for key in ("a", "b")}},
+        {f"/{key}": expired for key in ("a", "b")} | {f"/new/{key}": ranged(TIFF) for key in ("a", "b")},
+    )
+    answer_page = api._page
+
+    def page(name: str, request: Request) -> Any:
+        found = answer_page(name, request)
+        api.assets["1"] = {key: {"href": f"/new/{key}?sig=new", "type": "image/tiff"} for key in ("a", "b")}
+        return found
+
+    api._routes["/collections/c/items"] = lambda request: page("c", request)
+    report, rows, _ = read(api)
+    assert (report.headers_done, report.headers_failed) == (2, 0)
+    assert api.item_reads == 1
+    assert all(row["href"].endswith(f"/new/{row['asset']}") for row in rows)
+
+
+def test_a_permanent_refusal_is_a_failed_row() -> None:
+    api = AssetApi({"1": {"a": {"href": "/a", "type": "image/tiff"}}}, {"/a": lambda _: Answer(403, b"no")})
+    report, (row,), _ = read(api)
+    assert (report.exit_code, row["failure"]) == (1, "refused")
+    assert len(api.requests_to("/a")) == 1
+
+
+def test_throttled_requests_are_retried() -> None:
+    replies = iter([Answer(429, b"", {"Retry-After": "0"})] * 2)
+    good = ranged(TIFF)
+    api = AssetApi(
+        {"1": {"a": {"href": "/a", "type": "image/tiff"}}},
+        {"/a": lambda request: next(replies, None) or good(request)},
+    )
+    report, _, events = read(api, options=Options(retries=2))
+    assert (report.headers_done, report.retries) == (1, 2)
+    notices = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
+    assert notices == [
+        "throttles: 8 requests at once, after a pause of 0 s.",
+        "throttles: 4 requests at once, after a pause of 0 s.",
+    ]
+
+
+def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
+    odd: Assets = {
+        "disk": {"href": "file:///etc/x.tif", "type": "image/tiff"},
+        "good": {"href": "/a", "type": "image/tiff"},
+    }
+    report, rows, _ = read(AssetApi({"1": odd}, {"/a": ranged(TIFF)}))
+    assert {row["asset"]: row["failure"] for row in rows} == {"disk": "scheme", "good": None}
+    assert report.exit_code == 1
+
+
+def labels_and_sources() -> AssetApi:
+    """Return three label items: two share a source item, and the source item of the third is missing."""
+    tiff = {"href": "/a", "type": "image/tiff"}
+    api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": {"data": tiff}}, {"/a": ranged(TIFF)})
+    api.items = {"c": ["l1", "l2", "l3"]}
+    api.links = {
+        "l1": ["/collections/c/items/s"],
+        "l2": ["/collections/c/items/s"],
+        "l3": ["/collections/c/items/gone"],
+    }
+    return api
+
+
+def test_each_source_item_is_read_once() -> None:
+    api = labels_and_sources()
+    report, rows, _ = read(api)
+    assert [(row["item"], row["asset"], row["failure"]) for row in rows] == [
+        ("s", "data", None),
+        ("gone", None, "gone"),
+    ]
+    assert (report.items_matched, report.headers_done, report.headers_failed) == (3, 1, 1)
+    assert len(api.requests_to("/a")) == 1
+    assert report.headers_missing == 0  # the item is missing, not the header
+
+
+def test_source_links_can_be_ignored() -> None:
+    report, rows, _ = read(labels_and_sources(), source_links=False)
+    assert (rows, report.items_matched, report.exit_code) == ([], 3, 0)
+
+
+def many(count: int, side: int = 64) -> AssetApi:
+    tiff = {"data": {"href": "/a", "type": "image/tiff"}}
+    return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(made(side))})
+
+
+def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
+    api = many(40)
+    report, rows, events = read(api, tmp_path / "t.ndjson", options=Options(concurrency=16))
+    assert [row["item"] for row in rows] == [f"i{n:03}" for n in range(40)]
+    assert report.headers_done == 40
+    assert isinstance(events[0], RunStarted)
+    assert events[-1] == RunEnded(1, "complete")
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    assert (last.assets_planned, last.assets_done, last.assets_pending, last.walk_ended) == (40, 40, 0, True)
+
+
+def test_max_items_ends_the_walk() -> None:
+    report, rows, _ = read(many(9), max_items=5)
+    assert (report.items_matched, len(rows), report.state) == (5, 5, "complete")
+
+
+def test_an_item_listed_twice_has_one_row() -> None:
+    api = many(3)
+    api.items = {"c": ["i000", "i001", "i000", "i002"]}
+    report, rows, _ = read(api)
+    assert [row["item"] for row in rows] == ["i000", "i001", "i002"]
+    assert len(api.requests_to("/a")) == report.headers_done == 3
+
+
+@pytest.mark.parametrize(
+    ("api", "selection", "message"),
+    [
+        (lambda: many(2), {"ids": ("other",)}, "the filters kept none of them"),
+        (lambda: AssetApi({}), {}, "the source listed no items"),
+        (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are not TIFFs"),
+    ],
+)
+def test_a_job_without_headers_reports_why(
+    api: Callable[[], AssetApi], selection: dict[str, Any], message: str
+) -> None:
+    report, rows, events = read(api(), **selection)
+    warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
+    assert len(warnings) == 1
+    assert message in warnings[0]
+    assert (report.exit_code, rows) == (0, [])
+
+
+def test_a_job_continues_after_a_source_error(tmp_path: Path) -> None:
+    out = tmp_path / "t.ndjson"
+
+    async def work() -> tuple[HeadersReport, list[str]]:
+        async with many(9) as api:
+            api.refused.add("c:3")
+            source = api.url("/collections/c")
+            with pytest.raises(SourceError):
+                await headers(source, out, options=Options(retries=0))
+            assert not out.exists()
+            before = len(api.requests_to("/a"))
+            assert before == 4
+            api.refused.clear()
+            report = await headers(source, out)
+            return report, [one.target for one in api.requests_to("/a")]
+
+    report, requests = asyncio.run(work())
+    assert (report.headers_done, report.headers_skipped) == (9, 4)
+    assert len(requests) == 9
+
+
+@pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
+def test_a_rejected_position_restarts_the_walk_without_reading_twice(
+    tmp_path: Path, there: int, most: int | None
+) -> None:
+    out, events = tmp_path / "t.ndjson", []
+    kept, wanted = most or there, Selection(max_items=most)
+
+    async def work() -> tuple[HeadersReport, int]:
+        async with many(there) as api:
+            source = api.url("/collections/c")
+            api.refused.add("c:4")
+            with pytest.raises(SourceError):
+                await headers(source, out, selection=wanted, options=Options(retries=0))
+            read_before = len(api.requests_to("/a"))
+            api.refused.clear()
+            usual = api._routes["/collections/c/items"]
+            gone = iter([Answer(404, b"{}")])
+
+            def forgetful(request: Request) -> Any:
+                old = "page=4" in request.url and next(gone, None)
+                return old or usual(request)
+
+            api._routes["/collections/c/items"] = forgetful
+            report = await headers(
+                source, out, selection=wanted, options=Options(retries=0), on_event=events.append
+            )
+            assert len(api.requests_to("/a")) == kept
+            return report, read_before
+
+    report, before = asyncio.run(work())
+    assert before == 6
+    assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
+    texts = [event.text for event in events if isinstance(event, Notice)]
+    assert any("no longer knows the saved position" in text for text in texts)
+    assert len(out.read_text().splitlines()) == kept
+
+
+def test_a_position_rejected_during_the_walk_restarts_it_without_reading_twice(
+    tmp_path: Path,
+) -> None:
+    events: list[object] = []
+
+    async def work() -> HeadersReport:
+        async with many(12) as api:
+            usual = api._routes["/collections/c/items"]
+            gone = iter([Answer(410, b"{}")])
+
+            def forgetful(request: Request) -> Any:
+                old = "page=4" in request.url and next(gone, None)
+                return old or usual(request)
+
+            api._routes["/collections/c/items"] = forgetful
+            source, options = api.url("/collections/c"), Options(retries=0)
+            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=events.append)
+            assert len(api.requests_to("/a")) == 12
+            return report
+
+    report = asyncio.run(work())
+    assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
+    assert any("no longer knows the saved position" in one.text for one in events if isinstance(one, Notice))
+
+
+def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
+    out = tmp_path / "t.ndjson"
+
+    async def work() -> tuple[HeadersReport, HeadersReport, int]:
+        async with many(30) as api:
+            source, stop, good = api.url("/collections/c"), asyncio.Event(), ranged(TIFF)
+
+            def stopping(request: Request) -> Answer:
+                if len(api.requests_to("/a")) == 10:
+                    stop.set()
+                return good(request)
+
+            api._routes["/a"] = stopping
+            few = Options(concurrency=2)
+            stopped = await headers(source, out, options=few, stop=stop)
+            assert not out.exists()
+            return stopped, await headers(source, out, options=few), len(api.requests_to("/a"))
+
+    stopped, resumed, requests = asyncio.run(work())
+    assert (stopped.state, stopped.exit_code) == ("interrupted", 130)
+    assert 8 <= stopped.headers_done < 20
+    assert (resumed.headers_done, resumed.headers_skipped) == (30, stopped.headers_done)
+    assert requests == 30
+
+
+def test_without_an_output_a_stopped_job_returns_its_rows() -> None:
+    rows: list[Mapping[str, Any]] = []
+
+    async def work() -> HeadersReport:
+        async with many(30) as api:
+            stop, good = asyncio.Event(), ranged(TIFF)
+
+            def stopping(request: Request) -> Answer:
+                stop.set()
+                return good(request)
+
+            api._routes["/a"] = stopping
+            return await headers(api.url("/collections/c"), stop=stop, on_row=rows.append)
+
+    report = asyncio.run(work())
+    assert report.state == "interrupted"
+    assert len(rows) == report.headers_done > 0
+
+
+def test_an_unknown_collection_is_refused(tmp_path: Path) -> None:
+    api = many(2)
+    with pytest.raises((UsageError, SourceError)):
+        read(api, tmp_path / "t.csv", collections=("other",))
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_full_disk_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DestinationError("The disk is full.")
+
+    monkeypatch.setattr(Results, "put", full)
+    with pytest.raises(DestinationError, match="full"):
+        read(many(200), tmp_path / "t.csv", options=Options(concurrency=4))
+
+
+def test_the_href_of_a_row_has_no_signature() -> None:
+    asset = {"href": "/a?sig=secret&se=1&x=kept", "type": "image/tiff"}
+    _, (row,), _ = read(AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)}))
+    assert row["href"].endswith("/a?x=kept")
+
+
+def test_names_that_look_like_paths_do_not_collide(tmp_path: Path) -> None:
+    tiff = {"href": "/a", "type": "image/tiff"}
+    api = AssetApi({"x": {"b/c": tiff, "b%2Fc": tiff}, "x%2Fb": {"c": tiff}}, {"/a": ranged(TIFF)})
+    report, rows, _ = read(api, tmp_path / "t.ndjson")
+    assert [(row["item"], row["asset"]) for row in rows] == [("x", "b/c"), ("x", "b%2Fc"), ("x%2Fb", "c")]
+    assert report.headers_done == 3
+
+
+def test_a_walk_with_fewer_items_than_announced_is_reported() -> None:
+    api = many(3)
+    usual = api._routes["/collections/c/items"]
+
+    def announcing(request: Request) -> Answer:
+        answer = usual(request)
+        return Answer(body=orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
+
+    api._routes["/collections/c/items"] = announcing
+    report, _, events = read(api)
+    assert report.items_unseen == 2
+    assert any("were on no page" in event.text for event in events if isinstance(event, Notice))
+
+
+def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
+    async def work() -> list[HeadersReport]:
+        async with many(5) as api:
+            usual = api._routes["/collections/c/items"]
+
+            def circling(request: Request) -> Answer:
+                page = orjson.loads(usual(request).body)
+                links = [{"rel": "next", "href": request.url}]
+                return Answer(body=orjson.dumps({**page, "links": links, "numberMatched": 5}))
+
+            reports = []
+            for answer in (circling, circling, usual):
+                api._routes["/collections/c/items"] = answer
+                reports.append(await headers(api.url("/collections/c"), tmp_path / "t.ndjson"))
+            return reports
+
+    *cut, whole = asyncio.run(work())
+    assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2)] * 2
+    assert (whole.exit_code, whole.headers_done, whole.headers_skipped) == (0, 5, 2)
+    assert len((tmp_path / "t.ndjson").read_text().splitlines()) == 5
+
+
+def test_a_selected_web_page_is_not_a_tiff() -> None:
+    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
+    assert [row["asset"] for row in rows] == ["b1"]
+    assert report.assets_not_tiff == 1
+
+
+def test_a_line_that_is_not_an_item_has_a_row(tmp_path: Path) -> None:
+    (tmp_path / "items.ndjson").write_text("{broken\n")
+    out = tmp_path / "t.ndjson"
+    asyncio.run(headers(str(tmp_path / "items.ndjson"), out))
+    (row,) = map(orjson.loads, out.read_text().splitlines())
+    assert (row["collection"], row["asset"], row["error"]) == ("no-collection", None, "not valid JSON.")

@@ -1,0 +1,221 @@
+"""`stacpull headers`: the calls of the library, and the output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Ran
+
+from stacpull.config.options import Options
+from stacpull.errors import SourceError
+from stacpull.events import AssetFailed, Progress
+from stacpull.models import FailureKind, ItemId
+from stacpull.selection import Selection
+from stacpull_raster.header_rows import COLUMNS
+from stacpull_raster.headers_report import HeadersReport
+
+Command = Callable[..., Ran]
+BIGEARTHNET = str(Path(__file__).parents[3] / "configs" / "bigearthnet.toml")
+REPORT: dict[str, Any] = {"state": "complete", "items_seen": 3, "items_matched": 2, "headers_done": 24}
+ROW: dict[str, Any] = {
+    **dict.fromkeys(column.name for column in COLUMNS),
+    "item": "i",
+    "asset": "B01",
+    "width": 20,
+    "height": 30,
+    "bands": 1,
+    "dtype": "uint16",
+    "compression": "deflate",
+    "tiled": True,
+    "block_width": 512,
+    "block_height": 512,
+    "epsg": 32630,
+    "overviews": [[10, 15], [5, 8]],
+    "nodata": "nan",
+}
+
+
+class FakeLibrary:
+    """Replaces `stacpull_raster.header_table` and records its calls."""
+
+    def __init__(self) -> None:
+        self.report = HeadersReport(**REPORT, headers_failed=0)
+        self.rows: list[Mapping[str, Any]] = []
+        self.events: list[Any] = []
+        self.error: Exception | None = None
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    async def headers(self, *given: Any, **named: Any) -> HeadersReport:
+        self.calls.append((given, named))
+        if self.error is not None:
+            raise self.error
+        for event in self.events:
+            named["on_event"](event)
+        if named["on_row"] is not None:
+            await asyncio.to_thread(lambda: [named["on_row"](row) for row in self.rows])
+        return self.report
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+    library, module = FakeLibrary(), types.ModuleType("stacpull_raster.header_table")
+    module.headers = library.headers  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stacpull_raster.header_table", module)
+    return library
+
+
+def test_arguments_reach_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
+    arguments = ["-C", "c", "--asset", "B*", "--max-items", "5", "--retries", "2", "-o", "out dir/t.csv"]
+    assert stacpull_command("headers", "http://s", *arguments).code == 0
+    ((source, out), how) = library.calls[0]
+    assert (source, out) == ("http://s", Path("out dir/t.csv"))
+    assert how["selection"] == Selection(collections=("c",), assets=("B*",), max_items=5)
+    assert how["options"] == Options(retries=2)
+    assert how["refresh"] is False
+    assert how["on_row"] is None
+    assert isinstance(how["stop"], asyncio.Event)
+
+
+def test_refresh_reaches_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
+    stacpull_command("headers", "http://s", "-o", "t.csv", "--refresh")
+    assert library.calls[0][1]["refresh"] is True
+
+
+def test_the_config_file_of_a_mirror_is_accepted(
+    stacpull_command: Command, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLHUB_API_KEY", "k")
+    assert stacpull_command("headers", "http://s", "--config", BIGEARTHNET).code == 0
+    how = library.calls[0][1]
+    assert how["selection"].exclude_assets == ("B10",)
+    assert how["options"].layout == Options().layout
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"headers_failed": 2}, 1),
+        ({"headers_failed": 2, "headers_missing": 2}, 1),
+        ({"headers_failed": 2, "headers_missing": 2, "missing_ok": True}, 0),
+        ({"headers_failed": 2, "headers_missing": 1, "missing_ok": True}, 1),
+        ({"state": "interrupted"}, 130),
+        ({"state": "interrupted", "headers_failed": 2}, 130),
+    ],
+)
+def test_the_exit_code_is_that_of_the_report(
+    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], code: int
+) -> None:
+    library.report = HeadersReport(**{**REPORT, "headers_failed": 0, **changes})
+    assert stacpull_command("headers", "http://s", "-o", "t.csv").code == code
+
+
+def test_an_error_is_one_sentence(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.error = SourceError("The source could not be read.")
+    ran = stacpull_command("headers", "http://s")
+    assert (ran.code, ran.err, ran.out) == (4, "stacpull: The source could not be read.\n", "")
+
+
+def test_the_json_is_the_last_line_and_replaces_the_table(
+    stacpull_command: Command, library: FakeLibrary
+) -> None:
+    library.rows = [ROW]
+    ran = stacpull_command("headers", "http://s", "--json")
+    report = json.loads(ran.out.splitlines()[-1])
+    assert len(ran.out.splitlines()) == 1
+    assert report == library.report.to_json()
+    needed = {"state", "items_seen", "items_matched", "headers_done", "headers_failed"}
+    assert needed | {"requests", "bytes_fetched", "seconds"} <= report.keys()
+
+
+def test_the_table_of_the_terminal(stacpull_command: Command, library: FakeLibrary) -> None:
+    failed = {**dict.fromkeys(ROW), "item": "i", "asset": "B10", "failure": "gone", "error": "Not there."}
+    plain = {**ROW, "asset": "B02", "tiled": False, "epsg": None, "overviews": [], "nodata": None}
+    library.rows = [ROW, plain, {**plain, "crs_kind": "projected"}, failed, {**failed, "asset": None}]
+    ran = stacpull_command("headers", "http://s", "--no-progress")
+    assert ran.out.splitlines() == [
+        "item  asset  size     type        layout                     crs         overviews  nodata",
+        "i     B01    20 x 30  1 x uint16  deflate, tiles 512 x 512   EPSG:32630  10 5       nan",
+        "i     B02    20 x 30  1 x uint16  deflate, strips 512 x 512  -           -          -",
+        "i     B02    20 x 30  1 x uint16  deflate, strips 512 x 512  projected   -          -",
+        "i     B10    gone: Not there.",
+        "i            gone: Not there.",
+    ]
+
+
+def test_control_characters_of_servers_do_not_reach_the_terminal(
+    stacpull_command: Command, library: FakeLibrary
+) -> None:
+    library.rows = [{**ROW, "item": "i\x1b[2J", "nodata": "\x07"}]
+    ran = stacpull_command("headers", "http://s", "--no-progress")
+    assert "\x1b" not in ran.out
+    assert "\x07" not in ran.out
+
+
+def test_quiet_prints_nothing(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.rows = [ROW]
+    ran = stacpull_command("-q", "headers", "http://s")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert library.calls[0][1]["on_row"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"headers_skipped": 20}, "20 were read before"),
+        ({"headers_failed": 1}, "1 failed"),
+        ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
+        ({"state": "interrupted"}, "to resume: run the same command again"),
+        ({"assets_not_tiff": 3, "assets_excluded": 1000}, "skipped  3 non-TIFF assets"),
+        ({"items_unseen": 2}, "unseen   2 items that the source announced"),
+        ({"items_without_label": 1}, "1 item without a label"),
+        ({"reason": "It went in circles."}, "complete (It went in circles)"),
+    ],
+)
+def test_the_summary(
+    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], message: str
+) -> None:
+    library.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
+    assert message in stacpull_command("headers", "http://s", "-o", "t.csv").out
+
+
+def test_progress_counts_headers_and_failures(stacpull_command: Command, library: FakeLibrary) -> None:
+    library.events = [
+        Progress(items_seen=5, items_matched=5, assets_planned=9, assets_done=7, seconds=6.0),
+        AssetFailed(ItemId("c", "i"), "B10", FailureKind.GONE, "Not there."),
+    ]
+    ran = stacpull_command("headers", "http://s", "-o", "t.csv")
+    assert "7 of 9+ headers" in ran.err
+    assert "failed   1 gone at the source (B10)" in ran.out
+
+
+def test_the_summary_does_not_mix_with_a_table_or_json(
+    stacpull_command: Command, library: FakeLibrary
+) -> None:
+    library.rows = [ROW]
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s").err
+    assert "24 of 24 headers" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_docs_name_exactly_the_columns() -> None:
+    text = (DOCS / "headers.md").read_text()
+    table = text.partition("| column | content |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == [c.name for c in COLUMNS]
+
+
+def test_the_json_output_is_documented() -> None:
+    section = (DOCS / "json.md").read_text().partition("## `headers`")[2]
+    fields = HeadersReport(**REPORT, headers_failed=0).to_json().keys() - {"missing_ok"}
+    assert {name for name in fields if f"`{name}`" not in section} == set()

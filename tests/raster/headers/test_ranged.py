@@ -1,0 +1,530 @@
+"""Headers read with range requests from correct, broken and hostile servers, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tests.raster.tiff.reads import parse_bytes
+from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
+
+from stacpull.aws_settings import AwsSettings
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
+from stacpull.models import Failure, FailureKind
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import TransferError
+from stacpull.sigv4 import Credentials
+from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
+from stacpull_raster.tiff import FIRST_READ, Header
+
+KIB = 1024
+
+
+def made(*, side: int = 256) -> bytes:
+    """Return a TIFF of noise with the directory before the pixels."""
+    pixels = np.random.default_rng(side).integers(0, 255, (side, side), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels)
+    return file.getvalue()
+
+
+def moved_to_the_end(data: bytes) -> bytes:
+    """Return the TIFF (classic, II) with its first directory moved to the end."""
+    offset = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[offset : offset + 2], "little")
+    directory = data[offset : offset + 2 + 12 * count] + bytes(4)
+    end = len(data) + len(data) % 2
+    return data[:4] + end.to_bytes(4, "little") + data[8:].ljust(end - 8, b"\0") + directory
+
+
+EARLY = made()
+LATE = moved_to_the_end(EARLY)
+
+
+def header_of(data: bytes) -> Header:
+    header = parse_bytes(data)
+    assert isinstance(header, Header)
+    return header
+
+
+@dataclass
+class File:
+    """A file on a server with correct range responses."""
+
+    body: bytes
+    etag: str | None = '"v1"'
+    modified: str | None = "Mon, 01 Jan 2024 00:00:00 GMT"
+    total: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        headers = {"ETag": self.etag, "Last-Modified": self.modified, **self.headers}
+        fields = {name: value for name, value in headers.items() if value is not None}
+        start, end = span(request)
+        condition = request.headers.get("if-range")
+        if condition not in {None, self.etag, self.modified}:
+            return Reply(200, fields, self.body)
+        size = len(self.body)
+        if start >= size:
+            return Reply(416, {"Content-Range": f"bytes */{size}"})
+        piece = self.body[start : end + 1]
+        total = self.total or str(size)
+        fields["Content-Range"] = f"bytes {start}-{start + len(piece) - 1}/{total}"
+        return Reply(206, fields, piece)
+
+
+def span(request: ReceivedRequest) -> tuple[int, int]:
+    """Return the first and the last requested byte."""
+    first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
+    return int(first), int(last)
+
+
+Act = Callable[[RangedReader, Origin], Awaitable[None]]
+
+
+def run(answer: Answer, act: Act, *, most_bytes: int = 1 << 20) -> None:
+    async def live() -> None:
+        async with origin(answer) as served, client() as opened:
+            await act(RangedReader(opened, most_bytes=most_bytes), served)
+
+    asyncio.run(live())
+
+
+def read(
+    answer: Answer, *, most_bytes: int = 1 << 20, **known: object
+) -> tuple[HeaderRead, list[ReceivedRequest]]:
+    """Read the header of the file that `answer` serves; return it and the requests."""
+    found: list[tuple[HeaderRead, list[ReceivedRequest]]] = []
+
+    async def act(reader: RangedReader, served: Origin) -> None:
+        found.append((await reader.read(f"{served.url}/a.tif", **known), served.requests))
+
+    run(answer, act, most_bytes=most_bytes)
+    return found[0]
+
+
+def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        read(answer, most_bytes=most_bytes, **known)
+    return caught.value.failure
+
+
+# Correct servers.
+
+
+def test_a_header_at_the_front_takes_one_request_of_16_kib() -> None:
+    found, requests = read(File(EARLY))
+    assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, FIRST_READ)
+    assert [one.headers["range"] for one in requests] == ["bytes=0-16383"]
+
+
+def test_exactly_the_header_size_of_the_item_is_read() -> None:
+    size = header_of(EARLY).header_size
+    found, requests = read(File(EARLY), header_size=size)
+    assert found == HeaderRead(header_of(EARLY), len(EARLY), 1, size)
+    assert span(requests[0]) == (0, size - 1)
+
+
+@pytest.mark.parametrize("stated", [1, 8, 100])
+def test_a_header_size_that_is_too_small_costs_one_more_request(stated: int) -> None:
+    found, requests = read(File(EARLY), header_size=stated)
+    assert found.header == header_of(EARLY)
+    assert len(requests) > 1
+    assert found.bytes_read <= stated + FIRST_READ
+
+
+@pytest.mark.parametrize("stated", [0, -5])
+def test_an_invalid_header_size_is_ignored(stated: int) -> None:
+    _, requests = read(File(EARLY), header_size=stated)
+    assert span(requests[0]) == (0, FIRST_READ - 1)
+
+
+def test_a_directory_at_the_end_costs_one_more_request() -> None:
+    found, requests = read(File(LATE))
+    assert found.header == header_of(LATE)
+    first, second = requests
+    assert span(second)[0] == int.from_bytes(LATE[4:8], "little")
+    assert second.headers["if-range"] == '"v1"'
+    assert "if-range" not in first.headers
+    assert found.reads == 2
+    assert found.bytes_read < FIRST_READ + 1000
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "condition"),
+    [
+        ('"v1"', None, '"v1"'),
+        ('W/"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 GMT"),
+        ('W/"v1"', None, None),
+        (None, None, None),
+    ],
+)
+def test_the_second_request_sends_the_strongest_validator(
+    etag: str | None, modified: str | None, condition: str | None
+) -> None:
+    found, requests = read(File(LATE, etag, modified))
+    assert found.header == header_of(LATE)
+    assert requests[1].headers.get("if-range") == condition
+
+
+def test_a_file_shorter_than_the_first_read() -> None:
+    small = made(side=16)
+    found, _ = read(File(small))
+    assert found == HeaderRead(header_of(small), len(small), 1, len(small))
+
+
+def test_an_unknown_size_is_learnt_from_a_416() -> None:
+    found, _ = read(File(LATE, total="*"))
+    assert (found.header, found.size) == (header_of(LATE), None)
+    cut = LATE[:-10]
+    caught = failure(File(cut, total="*"))
+    assert caught.kind is FailureKind.FORMAT
+
+
+def test_a_redirect_is_followed_for_each_request() -> None:
+    file = File(LATE)
+
+    def answer(request: ReceivedRequest) -> Reply:
+        return file(request) if request.path == "/b.tif" else Reply(302, {"Location": "/b.tif"})
+
+    found, requests = read(answer)
+    assert (found.header, found.reads) == (header_of(LATE), 2)
+    assert [one.path for one in requests] == ["/a.tif", "/b.tif"] * 2
+    assert "range" in requests[3].headers
+
+
+# Servers that do not serve ranges.
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_200_is_read_only_up_to_the_header(framing: str) -> None:
+    body = EARLY + bytes(30 << 20)
+    reply = Reply(200, {}, body, framing)  # type: ignore[arg-type]
+    found, requests = read(lambda _: reply)
+    assert found.header == header_of(EARLY)
+    assert found.size == (len(body) if framing == "length" else None)
+    assert found.reads == len(requests) == 1
+    assert found.bytes_read < 3 << 20  # what the transport had received by then, not all thirty
+
+
+def test_a_late_directory_is_read_from_the_same_200() -> None:
+    found, requests = read(lambda _: Reply(200, {}, LATE))
+    assert (found.header, found.size, len(requests)) == (header_of(LATE), len(LATE), 1)
+
+
+def test_a_200_with_a_header_beyond_the_limit_fails() -> None:
+    late = moved_to_the_end(made(side=2500))
+    caught = failure(lambda _: Reply(200, {}, late))
+    assert caught.kind is FailureKind.FORMAT
+    assert "1,048,576 bytes" in caught.message
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_200_with_content_encoding_is_decoded(coding: str) -> None:
+    coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
+    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded))
+    assert (found.header, found.size) == (header_of(EARLY), None)
+
+
+def test_ranges_with_content_encoding_are_refused() -> None:
+    coded = gzip.compress(EARLY)
+    caught = failure(File(coded, headers={"Content-Encoding": "gzip"}))
+    assert (caught.kind, caught.retryable) == (FailureKind.HTTP, False)
+    assert "gzip" in caught.message
+
+
+# Files that change.
+
+
+def changing(*versions: Answer) -> Answer:
+    """Serve the first request from the first version, the second from the second, and so on."""
+    left: Iterator[Answer] = iter(versions)
+    last = versions[-1]
+
+    def answer(request: ReceivedRequest) -> Reply:
+        return next(left, last)(request)
+
+    return answer
+
+
+OTHER = moved_to_the_end(made(side=300))
+NEW = File(OTHER, '"v2"', "Tue, 02 Jan 2024 00:00:00 GMT")
+
+
+def ignoring_if_range(file: File) -> Answer:
+    def answer(request: ReceivedRequest) -> Reply:
+        fields = {name: value for name, value in request.headers.items() if name != "if-range"}
+        return file(replace(request, headers=fields))
+
+    return answer
+
+
+def test_a_file_that_changes_between_requests_is_read_again() -> None:
+    found, requests = read(changing(File(LATE), NEW))
+    assert found.header == header_of(OTHER)
+    assert [one.start for one in requests[:3]] == [0, span(requests[1])[0], 0]
+    assert found.reads == 4
+
+
+def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
+    found, _ = read(changing(File(LATE), ignoring_if_range(NEW), NEW))
+    assert found.header == header_of(OTHER)
+
+
+@pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
+def test_a_range_without_a_validator_is_not_combined_with_another(
+    etag: str | None, modified: str | None
+) -> None:
+    first = File(LATE, etag, modified)
+    silent = ignoring_if_range(File(bytes(len(LATE)), None, None))
+    caught = failure(changing(first, silent, first, silent))
+    assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
+    found, _ = read(changing(first, silent, first))
+    assert found.header == header_of(LATE)
+
+
+def test_a_different_size_is_a_different_version() -> None:
+    longer = File(OTHER, None, None)
+    found, _ = read(changing(File(LATE, None, None), longer))
+    assert found.header == header_of(OTHER)
+
+
+def test_a_file_that_keeps_changing_fails() -> None:
+    third = File(LATE, '"v3"', "Wed, 03 Jan 2024 00:00:00 GMT")
+    caught = failure(changing(File(LATE), NEW, NEW, third))
+    assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
+
+
+def test_a_412_is_a_different_version() -> None:
+    found, _ = read(changing(File(LATE), lambda _: Reply(412), NEW))
+    assert found.header == header_of(OTHER)
+
+
+# Hostile and broken servers.
+
+
+def unframed(body: bytes) -> Answer:
+    """Serve a response that ends when the connection closes, so that a truncation looks complete."""
+    return lambda _: Reply(200, {}, body, "close")
+
+
+BROKEN = [
+    pytest.param(File(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF"),
+    pytest.param(File(b"II*\0"), FailureKind.FORMAT, False, id="cut in its first bytes"),
+    pytest.param(File(b""), FailureKind.FORMAT, False, id="empty, 416 at once"),
+    pytest.param(lambda _: Reply(200), FailureKind.FORMAT, False, id="empty 200"),
+    pytest.param(File(EARLY[:80]), FailureKind.FORMAT, False, id="cut in its directory"),
+    pytest.param(File(LATE[:-40]), FailureKind.FORMAT, False, id="cut in its late directory"),
+    pytest.param(unframed(b""), FailureKind.TRUNCATED, True, id="empty 200 of no length"),
+    pytest.param(unframed(EARLY[:80]), FailureKind.TRUNCATED, True, id="cut 200 of no length"),
+    pytest.param(unframed(LATE[:-40]), FailureKind.TRUNCATED, True, id="200 of no length, cut at its end"),
+    pytest.param(unframed(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF and no length"),
+    pytest.param(lambda _: Reply(416), FailureKind.HTTP, False, id="416 without a total"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 100-200/9999"}, bytes(101)),
+        FailureKind.HTTP,
+        False,
+        id="another range",
+    ),
+    pytest.param(lambda _: Reply(206, {}, EARLY), FailureKind.HTTP, False, id="206 without its range"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x\r\n"),
+        FailureKind.HTTP,
+        False,
+        id="several parts",
+    ),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 0-16383/99999"}, EARLY[:99]),
+        FailureKind.TRUNCATED,
+        True,
+        id="fewer bytes than its range",
+    ),
+    pytest.param(lambda _: Reply(404), FailureKind.GONE, False, id="404"),
+    pytest.param(lambda _: Reply(403), FailureKind.REFUSED, False, id="403"),
+    pytest.param(lambda _: Reply(429), FailureKind.THROTTLED, True, id="429"),
+    pytest.param(lambda _: Reply(500), FailureKind.SERVER, True, id="500"),
+    pytest.param(lambda _: Reply(302, {"Location": "/a.tif"}), FailureKind.REDIRECT, False, id="a circle"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
+def test_unreadable_files_fail_with_a_reason(answer: Answer, kind: FailureKind, retryable: bool) -> None:
+    caught = failure(answer)
+    assert (caught.kind, caught.retryable) == (kind, retryable), caught.message
+    assert caught.message.endswith(".")
+    assert "127.0.0.1" in caught.message
+
+
+def test_a_truncated_response_without_a_length_is_retried() -> None:
+    async def act(reader: RangedReader, served: Origin) -> None:
+        served.cut(500)
+        policy = RetryPolicy(base=0)
+        found = await read_header(reader, f"{served.url}/a.tif", policy, SystemClock())
+        assert isinstance(found, HeaderRead)
+        assert (found.header, len(served.requests)) == (header_of(LATE), 2)
+
+    run(unframed(LATE), act)
+
+
+def test_a_web_page_instead_of_the_file_is_reported() -> None:
+    page = Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>Log in</title>")
+    caught = failure(lambda _: page, media_type="image/tiff")
+    assert caught.kind is FailureKind.REFUSED
+    assert "web page" in caught.message
+
+
+def test_bytes_beyond_the_requested_range_are_ignored() -> None:
+    def generous(request: ReceivedRequest) -> Reply:
+        start, _ = span(request)
+        body = (LATE + bytes(8 << 20))[start:]
+        whole = len(LATE) + (8 << 20)
+        return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
+
+    found, _ = read(generous)
+    assert found.header == header_of(LATE)
+    assert found.bytes_read < 5 << 20
+
+
+def test_a_shortened_range_is_requested_to_its_end() -> None:
+    """A 206 may hold less than the requested range (RFC 9110, 15.3.7)."""
+
+    def stingy(request: ReceivedRequest) -> Reply:
+        start, end = span(request)
+        piece = LATE[start : min(end + 1, start + 60)]
+        fields = {"Content-Range": f"bytes {start}-{start + len(piece) - 1}/{len(LATE)}", "ETag": '"v1"'}
+        return Reply(206, fields, piece)
+
+    found, requests = read(stingy)
+    assert found.header == header_of(LATE)
+    assert len(requests) <= 10
+
+
+def test_a_header_that_needs_too_many_reads_fails() -> None:
+    """Each of sixty directories is after a gap, so that the chain would take one request each."""
+    gap = 20 * KIB
+    data = bytearray(b"II*\0" + (8).to_bytes(4, "little"))
+    for number in range(1, 61):
+        entries = [(256, 3, 1, 16), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+        data += len(entries).to_bytes(2, "little")
+        for tag, kind, count, value in entries:
+            data += b"".join(
+                n.to_bytes(w, "little") for n, w in ((tag, 2), (kind, 2), (count, 4), (value, 4))
+            )
+        data += (0 if number == 60 else 8 + number * gap).to_bytes(4, "little")
+        data += bytes(8 + number * gap - len(data))
+    caught = failure(File(bytes(data)))
+    assert caught.kind is FailureKind.FORMAT
+
+
+def test_the_limit_applies_to_ranges() -> None:
+    huge = bytearray(EARLY)
+    huge += bytes(300 * KIB)
+    late = moved_to_the_end(bytes(huge))
+    caught = failure(File(late), most_bytes=FIRST_READ)
+    assert caught.kind is FailureKind.FORMAT
+    assert "16,384 bytes" in caught.message
+
+
+# S3, retries, real files.
+
+
+class Fixed:
+    async def settings(self):
+        return AwsSettings(region="us-east-1", endpoint_url=self.endpoint, profile=None)
+
+    async def frozen(self):
+        return Credentials("AKID", "secret", None)
+
+    async def renew(self, expired):
+        return None
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+
+def s3_file(data: bytes) -> Answer:
+    """Serve an object like S3, which ignores If-Range and answers a failed If-Match with 412."""
+    file = File(data)
+
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.headers.get("if-match") not in {None, file.etag}:
+            return Reply(412)
+        return ignoring_if_range(file)(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_s3_is_read_with_if_match(redirected: bool) -> None:
+    async def live() -> None:
+        async with origin(s3_file(LATE)) as served:
+            credentials = Fixed(served.url)
+            options = S3Options(endpoint_url=served.url, region="us-east-1")
+            async with (
+                client(credentials, options) as opened,
+                origin(lambda _: Reply(302, {"Location": "s3://bucket/a.tif"})) as first,
+            ):
+                href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
+                found = await RangedReader(opened).read(href)
+            assert found.header == header_of(LATE)
+            assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
+            assert all("range" in one.headers["authorization"] for one in served.requests)
+
+    asyncio.run(live())
+
+
+def test_transient_failures_are_retried() -> None:
+    replies = iter([Reply(500), Reply(503, {"Retry-After": "1"})])
+    file, retried = File(EARLY), []
+
+    async def live() -> None:
+        async with origin(lambda request: next(replies, None) or file(request)) as served, client() as opened:
+            found = await read_header(
+                RangedReader(opened),
+                f"{served.url}/a",
+                RetryPolicy(3, base=0.01),
+                SystemClock(),
+                retried.append,
+            )
+            assert isinstance(found, HeaderRead)
+
+    asyncio.run(live())
+    assert [one.status for one in retried] == [500, 503]
+
+
+@pytest.mark.parametrize("reply", [Reply(404), Reply(500)])
+def test_a_permanent_failure_is_returned(reply: Reply) -> None:
+    async def live() -> Failure | HeaderRead:
+        async with origin(lambda _: reply) as served, client() as opened:
+            policy = RetryPolicy(1, base=0.01)
+            return await read_header(RangedReader(opened), f"{served.url}/a", policy, SystemClock())
+
+    found = asyncio.run(live())
+    assert isinstance(found, Failure)
+    assert found.status == reply.status
+
+
+def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) -> None:
+    files = sorted(p for p in shared_data.rglob("*.tif*") if p.is_file())
+    assert files
+
+    async def live() -> None:
+        bodies = {f"/{n}": path.read_bytes() for n, path in enumerate(files)}
+        serve = lambda request: File(bodies[request.path])(request)  # noqa: E731
+        async with origin(serve) as served, client() as opened:
+            for path, body in bodies.items():
+                found = await RangedReader(opened).read(served.url + path)
+                assert found.header == header_of(body)
+                assert found.size == len(body)
+                assert found.reads <= 2
+
+    asyncio.run(live())

@@ -1,0 +1,38 @@
+"""Reading a file like a ranged client: only the bytes that the parser requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from stacpull_raster.tiff import MOST_BYTES, Header, Needs, Segments, parse
+
+
+def parse_bytes(data: bytes) -> Header | Needs:
+    """Parse the header of a file that begins with `data`."""
+    segments = Segments()
+    segments.add(0, data)
+    return parse(segments)
+
+
+class Read(NamedTuple):
+    header: Header
+    asks: list[Needs]
+
+
+def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
+    """Parse `data`, of which the first `known` bytes are there, and fetch exactly the requested bytes."""
+    segments = Segments(len(data))
+    segments.add(0, data[:known])
+    asks: list[Needs] = []
+    while isinstance(found := parse(segments, most_bytes=MOST_BYTES), Needs):
+        assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
+        assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
+        asks.append(found)
+        assert len(asks) <= most_asks, "comes to an end"
+        segments.add(found.start, data[found.start : found.stop])
+    return Read(found, asks)
+
+
+def real_files(shared_data: Path) -> list[Path]:
+    return sorted(path for path in shared_data.rglob("*") if path.suffix in {".tif", ".tiff"})

@@ -1,0 +1,172 @@
+"""Broken files of every kind: a header, or a TiffError; nothing else, in bounded time and memory.
+
+`pytest --hypothesis-profile=long` tries each property 10,000 times.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.raster.tiff import made
+from tests.raster.tiff.reads import parse_bytes, read, real_files
+
+from stacpull_raster.tiff import FIRST_READ, Header, Needs, TiffError
+
+MOST_SECONDS = 2.0
+EXTREMES = [0, 1, 2, 7, 8, 16, 255, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]
+GDAL = (
+    '<GDALMetadata><Item name="a&amp;b" sample="0" role="scale">2</Item>'
+    '<Item name="k">&amp;lt;</Item></GDALMetadata>'
+)
+RICH = made.image(
+    t258=made.shorts(16, 16, 16),
+    t277=made.shorts(3),
+    t282=made.Value(5, [72, 1]),
+    t306=made.ascii_field("2022:01:17 10:43:43"),
+    t339=made.shorts(1, 1, 1),
+    t33550=made.doubles(10, 10, 0),
+    t33922=made.doubles(0, 0, 0, 500000, 4100000, 0),
+    t34735=made.shorts(1, 1, 0, 3, 1024, 0, 1, 1, 1026, 34737, 6, 0, 3072, 0, 1, 32633),
+    t34737=made.ascii_field("WGS84|"),
+    t42112=made.ascii_field(GDAL),
+    t42113=made.ascii_field("-128"),
+)
+MADE = [
+    made.tiff(RICH, made.image(t254=made.Value(4, [1])), order=order, bigtiff=bigtiff)
+    for order in "<>"
+    for bigtiff in (False, True)
+]
+
+
+def judge(data: bytes) -> Header | None:
+    """Read to the end; None where it is refused. Anything else that is raised fails the test."""
+    began = time.process_time()
+    try:
+        header, message = read(data).header, "read"
+    except TiffError as refusal:
+        header, message = None, str(refusal)
+    assert 0 < len(message) < 300
+    assert time.process_time() - began < MOST_SECONDS
+    return header
+
+
+@st.composite
+def damages(draw: st.DrawFn, data: bytes) -> bytes:
+    """Flip bytes, write extreme numbers, move pieces, cut; mostly where the header is."""
+    damaged = bytearray(data)
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, len(damaged) - 1))
+        kind = draw(st.sampled_from(["byte", "number", "offset", "move", "cut"]))
+        if kind == "byte":
+            damaged[at] = draw(st.integers(0, 255))
+        elif kind == "move":
+            other, size = draw(st.integers(0, len(damaged) - 1)), draw(st.integers(1, 24))
+            damaged[at : at + size] = damaged[other : other + size]
+        elif kind == "cut":
+            del damaged[max(at, 1) :]
+        else:
+            width = draw(st.sampled_from([2, 4, 8]))
+            inside = st.integers(0, len(damaged))
+            value = draw(inside if kind == "offset" else st.sampled_from(EXTREMES))
+            order = draw(st.sampled_from(["little", "big"]))
+            damaged[at : at + width] = (value % 256**width).to_bytes(width, order)
+    return bytes(damaged)
+
+
+@given(st.sampled_from(MADE).flatmap(damages))
+def test_damaged_files_are_read_or_refused(data: bytes) -> None:
+    judge(data)
+
+
+@given(st.data())
+def test_damaged_real_headers_are_read_or_refused(shared_headers: list[bytes], data: st.DataObject) -> None:
+    judge(data.draw(damages(data.draw(st.sampled_from(shared_headers)))))
+
+
+@pytest.fixture(scope="module")
+def shared_headers(shared_data: Path) -> list[bytes]:
+    """The first bytes of real files, as far as their headers go."""
+    headers = []
+    for path in real_files(shared_data):
+        data = path.read_bytes()
+        found = parse_bytes(data)
+        assert isinstance(found, Header)
+        if found.header_size <= FIRST_READ:
+            headers.append(data[: found.header_size + 64])
+    return headers
+
+
+MARKS = [
+    b"",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+    b"II+\0\x08\0\0\0\x10" + bytes(7),
+    b"MM\0+\0\x08\0\0" + bytes(7) + b"\x10",
+]
+
+
+@given(st.sampled_from(MARKS), st.binary(max_size=400))
+def test_any_bytes_after_a_valid_start_are_read_or_refused(mark: bytes, rest: bytes) -> None:
+    judge(mark + rest)
+
+
+@given(st.sampled_from(MADE).flatmap(damages))
+def test_a_prefix_of_a_broken_file_needs_later_bytes_or_is_refused(data: bytes) -> None:
+    """Without a known total, the same holds: progress, or a refusal."""
+    try:
+        found = parse_bytes(data)
+    except TiffError:
+        return
+    if isinstance(found, Needs):
+        assert found.start >= len(data)
+        assert found.start < found.stop < 2**63
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(RICH)), st.sampled_from([*range(20), 65535]), st.integers(0, 2**32 - 1)
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_fields_of_any_type_and_count_are_read_or_refused(changes: list[tuple[int, int, int]]) -> None:
+    lies = {
+        tag: made.Value(
+            kind, RICH[tag].values if isinstance(RICH[tag].values, bytes) else bytes(8), count=count
+        )
+        for tag, kind, count in changes
+    }
+    judge(made.tiff({**RICH, **lies}))
+
+
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(0, 900))
+def test_chains_of_arbitrary_offsets_end(offsets: list[int], end: int) -> None:
+    judge(made.tiff(made.image(t330=made.Value(4, offsets)), *[made.IMAGE] * 5, loop_to=end))
+
+
+@given(st.text(max_size=200))
+def test_any_text_as_metadata_is_read_or_refused(text: str) -> None:
+    judge(made.tiff(made.image(t42112=made.ascii_field(text))))
+    judge(
+        made.tiff(
+            made.image(t42112=made.ascii_field(f'<GDALMetadata><Item name="a">{text}</Item></GDALMetadata>'))
+        )
+    )
+
+
+def test_the_largest_header_allowed_takes_little_time() -> None:
+    items = "".join(f'<Item name="k{n}" sample="{n}">v</Item>' for n in range(20_000))
+    bands = made.image(
+        t277=made.shorts(65_535),
+        t42112=made.ascii_field(f"<GDALMetadata>{items}</GDALMetadata>"),
+    )
+    header = judge(made.tiff(bands))
+    assert header is not None
+    assert header.band_tags[19_999] == {"k19999": "v"}
+    assert len(header.scales) == 65_535

@@ -1,0 +1,289 @@
+"""Files as rasterio and tifffile write them, in every variant: read back as both read them."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
+from tests.raster.tiff.others import Differences, against_rasterio, against_tifffile
+from tests.raster.tiff.reads import read
+
+
+def north_up(left: float, top: float, width: float, height: float) -> rasterio.Affine:
+    return rasterio.Affine(width, 0, left, 0, -height, top)
+
+
+UTM = {"crs": "EPSG:32633", "transform": north_up(500_000, 4_100_000, 10, 10)}
+
+
+def by_rasterio(*, tags: Any = None, overviews: Any = (), mask: bool = False, **profile: Any) -> bytes:
+    """Write zeros with a profile."""
+    settings = {"driver": "GTiff", "width": 96, "height": 64, "count": 1, "dtype": "uint8"} | profile
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with file.open(**settings) as dataset:
+            dataset.write(
+                np.zeros((settings["count"], settings["height"], settings["width"]), settings["dtype"])
+            )
+            for band, items in (tags or {}).items():
+                dataset.update_tags(band, **items)
+            if mask:
+                dataset.write_mask(np.full((settings["height"], settings["width"]), 255, "u1"))
+            if overviews:
+                dataset.build_overviews(overviews)
+        file.seek(0)
+        return bytes(file.read())
+
+
+def by_tifffile(shape: tuple[int, ...] = (64, 96), dtype: str = "uint8", **options: Any) -> bytes:
+    """Write zeros; `writer` is what the file itself is made with."""
+    file = io.BytesIO()
+    subs = options.pop("overviews", [])
+    with tifffile.TiffWriter(file, **options.pop("writer", {})) as writer:
+        writer.write(np.zeros(shape, dtype), subifds=len(subs), **options)
+        for sub in subs:
+            writer.write(np.zeros(sub, dtype), subfiletype=1)
+    return file.getvalue()
+
+
+def all_differences(data: bytes) -> Differences:
+    header = read(data).header
+    found = against_rasterio(header, data) | against_tifffile(header, data)
+    if header.compression == "none" and header.block_height == header.height:
+        found.pop("block_height", None)  # libtiff reads a single uncompressed strip in pieces of 8 KiB
+    return found
+
+
+DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64", "complex128"])
+@pytest.mark.parametrize("bigtiff", ["YES", "NO"])
+@pytest.mark.parametrize("endianness", ["LITTLE", "BIG"])
+def test_types_in_both_byte_orders_and_widths(dtype: str, bigtiff: str, endianness: str) -> None:
+    data = by_rasterio(dtype=dtype, BIGTIFF=bigtiff, ENDIANNESS=endianness, count=2, **UTM)
+    assert all_differences(data) == {}
+    header = read(data).header
+    assert (header.bigtiff, header.byte_order) == (bigtiff == "YES", "<" if endianness == "LITTLE" else ">")
+    assert header.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compress": "deflate", "predictor": 2},
+        {"compress": "deflate", "predictor": 3, "dtype": "float32"},
+        {"compress": "lzw"},
+        {"compress": "packbits"},
+        {"compress": "zstd"},
+        {"compress": "lzma"},
+        {"compress": "webp", "count": 3},
+        {"compress": "lerc", "dtype": "float32"},
+        {"compress": "lerc_deflate", "dtype": "float32"},
+        {"compress": "lerc_zstd", "dtype": "float32"},
+        {"compress": "jpeg"},
+        {"compress": "jpeg", "count": 3, "photometric": "YCBCR"},
+        {"compress": "ccittfax4", "nbits": 1},
+        {"tiled": True, "blockxsize": 32, "blockysize": 16},
+        {"tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": "band", "count": 5},
+        {"interleave": "pixel", "count": 4},
+        {"interleave": "band", "count": 4},
+        {"blockysize": 7},
+        {"photometric": "RGB", "count": 3},
+        {"photometric": "RGB", "count": 4, "alpha": "YES"},
+        {"photometric": "MINISWHITE"},
+        {"sparse_ok": "TRUE", "tiled": True, "blockxsize": 16, "blockysize": 16},
+        {"nodata": 255},
+        {"nodata": float("nan"), "dtype": "float32"},
+        {"nodata": -128, "dtype": "int8"},
+        {"nodata": -3.4e38, "dtype": "float32"},
+        {"nodata": float(np.finfo("float32").min), "dtype": "float32"},
+        {"nodata": -1.7976931348623157e308, "dtype": "float64"},
+        {"nodata": -9999, "dtype": "int64"},
+        {"overviews": [2, 4, 8], "width": 300, "height": 200},
+        {"overviews": [2, 4], "mask": True, "width": 300, "height": 200},
+        {"mask": True},
+        {"driver": "COG", "width": 700, "height": 600, "compress": "deflate", "blocksize": 128},
+        {"driver": "COG", "width": 300, "height": 300, "count": 3, "compress": "jpeg", "blocksize": 128},
+        {"crs": "EPSG:4326", "transform": north_up(10, 50, 0.1, 0.2)},
+        {"crs": "EPSG:3857", "transform": rasterio.Affine(10, 1, 5, 2, -10, 7)},
+        {"crs": "EPSG:3857", "transform": rasterio.Affine(10, 0, 5, 0, 10, 7)},
+        {"crs": "EPSG:2193", "transform": north_up(1_600_000, 5_000_000, 0.35, 0.35)},
+        {"crs": "+proj=laea +lat_0=52 +lon_0=10 +ellps=GRS80 +units=m", "transform": north_up(1, 2, 3, 4)},
+        {"transform": north_up(1, 2, 3, 4)},
+        {},
+    ],
+    ids=lambda options: "-".join(f"{key}={value}" for key, value in options.items())[:70] or "plain",
+)
+def test_variants_of_rasterio(options: dict[str, Any]) -> None:
+    expected = EXPLAINED.get(tuple(sorted((key, str(value)) for key, value in options.items())), {})
+    assert all_differences(by_rasterio(**options)).keys() == expected.keys()
+
+
+EXPLAINED: dict[tuple[tuple[str, str], ...], dict[str, str]] = {
+    (("compress", "ccittfax4"), ("nbits", "1")): {
+        "dtype": "tifffile calls one bit a bool; GDAL and we uint8"
+    },
+}
+
+
+@pytest.mark.parametrize("writer", [{"byteorder": "<"}, {"byteorder": ">"}, {"bigtiff": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shape": (4, 64, 96), "planarconfig": "separate", "photometric": "minisblack"},
+        {"shape": (64, 96, 3), "photometric": "rgb"},
+        {"tile": (32, 16)},
+        {"rowsperstrip": 10, "compression": "zlib", "predictor": True},
+        {"compression": "zlib", "software": "ours", "description": "of a test"},
+        {"datetime": "2024:01:02 03:04:05", "resolution": (300, 200), "resolutionunit": "CENTIMETER"},
+        {"overviews": [(32, 48), (16, 24)]},
+        {"dtype": "float64", "extratags": [(42113, 2, 0, "1e-3")]},
+        {"extratags": [(315, 2, 0, "who"), (33432, 2, 0, "whose"), (280, 3, 1, 3), (50909, 2, 0, "<x/>")]},
+    ],
+    ids=str,
+)
+def test_variants_of_tifffile(writer: dict[str, Any], options: dict[str, Any]) -> None:
+    assert all_differences(by_tifffile(writer=writer, **options)) == {}
+
+
+def test_half_precision_is_read_from_the_file() -> None:
+    data = by_tifffile(dtype="float16")
+    header = read(data).header
+    assert (header.dtype, header.bits_per_sample) == ("float16", 16)
+    without_half = {"dtype": ("float16", "float32")}  # GDAL before 3.11
+    assert all_differences(data) in ({}, without_half)
+
+
+def test_ground_control_points_are_counted_and_do_not_make_a_transform() -> None:
+    points = [
+        GroundControlPoint(row, col, 10 + col, 50 - row) for row, col in [(0, 0), (0, 9), (9, 0), (9, 9)]
+    ]
+    data = by_rasterio(gcps=points, crs="EPSG:4326")
+    header = read(data).header
+    assert (header.transform, header.bounds, header.gcps, header.epsg) == (None, None, 4, 4326)
+    assert all_differences(data) == {}
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
+@pytest.mark.parametrize("transform", [north_up(100, 200, 10, 20), rasterio.Affine(10, 1, 5, 2, -10, 7)])
+def test_pixel_is_point_is_shifted_by_half_a_pixel(crs: str, transform: rasterio.Affine) -> None:
+    data = by_rasterio(crs=crs, transform=transform, tags={0: {"AREA_OR_POINT": "Point"}})
+    header = read(data).header
+    assert header.pixel_is_point
+    assert header.tags["AREA_OR_POINT"] == "Point"
+    assert all_differences(data) == {}
+
+
+TEXTS = [
+    "plain",
+    "a<b",
+    "a & b",
+    '"quoted"',
+    "it's",
+    "&lt;",
+    "&amp;amp;",
+    "a\nb\n[10]",
+    "é 水 🛰",
+    "a=b",
+    "x  ",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tag_texts_round_trip(text: str) -> None:
+    data = by_rasterio(count=2, tags={0: {"KEY[LAYER]": text}, 2: {"OF_BAND": text}}, **UTM)
+    header = read(data).header
+    assert header.tags["KEY[LAYER]"] == text
+    assert [dict(tags) for tags in header.band_tags] == [{}, {"OF_BAND": text}]
+    assert all_differences(data) == {}
+
+
+@pytest.mark.parametrize("key", ["K", "k<&\"'>", "a:b"])
+@pytest.mark.parametrize(
+    "text", ["  lead", "\tlead", "\n[1]\n", "", " ", "]]>", "<![CDATA[x]]>", "&#65;", "a\x01b"]
+)
+def test_odd_texts_are_read_as_gdal_reads_them(key: str, text: str) -> None:
+    """White space in front is lost, and so are texts of nothing else: in GDAL too."""
+    assert all_differences(by_rasterio(tags={0: {key: text}}, **UTM)) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "ours"), [("K", "a\r\nb", {"K": "a\nb"}), ("a\nb", "text", {"a b": "text"})]
+)
+def test_line_ends_are_those_of_xml_where_gdal_keeps_others(
+    key: str, text: str, ours: dict[str, str]
+) -> None:
+    """XML 1.0, 2.11 and 3.3.3: a line ends in LF, and in an attribute it is a space."""
+    data = by_rasterio(tags={0: {key: text}}, **UTM)
+    assert read(data).header.tags == {**ours, "AREA_OR_POINT": "Area"}
+    assert all_differences(data).keys() == {"tags"}
+
+
+def test_metadata_of_bands() -> None:
+    with MemoryFile() as file:
+        with file.open(driver="GTiff", width=8, height=8, count=3, dtype="int16", **UTM) as dataset:
+            dataset.scales = (0.0001, 1.0, 2.5)
+            dataset.offsets = (0.0, -273.15, 0.0)
+            dataset.units = ("sr-1", "K", "")
+            dataset.set_band_description(2, "temperature <air> & more")
+            dataset.update_tags(ns="TILING_SCHEME", NAME="ours", ZOOM_LEVEL="3")
+            dataset.update_tags(1, STATISTICS_MEAN="4.5")
+            dataset.update_tags(1, ns="OTHER", NAME="of another domain")
+        file.seek(0)
+        data = bytes(file.read())
+    header = read(data).header
+    assert header.band_tags == ({"STATISTICS_MEAN": "4.5"}, {}, {})
+    assert header.scales == (0.0001, 1.0, 2.5)
+    assert header.offsets == (0.0, -273.15, 0.0)
+    assert header.units == ("sr-1", "K", None)
+    assert header.descriptions == (None, "temperature <air> & more", None)
+    assert header.domains == {"TILING_SCHEME": {"NAME": "ours", "ZOOM_LEVEL": "3"}}
+    assert all_differences(data) == {}
+
+
+def test_tags_of_analysis_ready_planetscope_are_read_completely() -> None:
+    """The tag that names the scenes of each pixel value has line feeds, brackets in its key and value."""
+    scenes = "PSScene/20231102_190001_45_2495[10]\nPSScene/20231102_190003_53_2495[233]\nNone[29]"
+    data = by_rasterio(
+        driver="COG",
+        dtype="uint16",
+        width=600,
+        height=600,
+        tags={0: {"SCENE_IDS[LAYER_2_VALUE]": scenes}},
+        **UTM,
+    )
+    header, asks = read(data)
+    assert header.tags["SCENE_IDS[LAYER_2_VALUE]"] == scenes
+    assert len(asks) == 1
+    assert header.structure is not None
+    assert header.structure["LAYOUT"] == "IFDS_BEFORE_DATA"
+
+
+def test_thousands_of_tiles_by_band_as_gdal_writes_them() -> None:
+    """12 bands of 22 x 22 tiles, left out (sparse): their lists push the tags behind 16 KiB."""
+    data = _sparse(count=12, width=11_264, height=11_264, interleave="band", tags={"SCENE": "x"})
+    header, asks = read(data)
+    assert header.images[0].blocks == 5808
+    assert header.tags["SCENE"] == "x"
+    assert header.header_size > 16_384
+    assert len(asks) == 2
+    assert against_rasterio(header, data) == {}
+
+
+def _sparse(*, tags: dict[str, str], **profile: Any) -> bytes:
+    with MemoryFile() as file:
+        settings = {"driver": "GTiff", "dtype": "uint16", "tiled": True, "blockxsize": 512, "blockysize": 512}
+        with file.open(**settings, **profile, sparse_ok=True, **UTM) as dataset:
+            dataset.update_tags(**tags)
+        file.seek(0)
+        return bytes(file.read()) + bytes(200_000)

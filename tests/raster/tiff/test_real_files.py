@@ -1,0 +1,129 @@
+"""Every real file: read as tifffile and rasterio read it, in few requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.raster.tiff.others import against_rasterio, against_tifffile
+from tests.raster.tiff.reads import read, real_files
+
+from stacpull_raster.tiff import FIRST_READ
+
+CHOPPED = "libtiff reads a single uncompressed strip in pieces of 8 KiB"
+
+DIFFERENCES = {
+    ("rasterio", "bigtiff_be_motorola.tif", "block_height"): CHOPPED,
+    ("rasterio", "bigtiff_le.tif", "block_height"): CHOPPED,
+    (
+        "rasterio",
+        "goes_cog_ghost_mask.tif",
+        "is_projected",
+    ): "told by WKT in a citation; its model is user-defined",
+}
+"""Values that another reader returns differently, and why stacpull's are those in the file."""
+
+
+def differences(reader: str, found: dict[str, object], path: Path) -> dict[str, object]:
+    return {field: value for field, value in found.items() if (reader, path.name, field) not in DIFFERENCES}
+
+
+def test_there_are_real_files(shared_data: Path) -> None:
+    assert len(real_files(shared_data)) >= 43
+
+
+def test_every_real_file_is_read_as_rasterio_reads_it(shared_data: Path) -> None:
+    for path in real_files(shared_data):
+        data = path.read_bytes()
+        found = against_rasterio(read(data).header, data)
+        assert differences("rasterio", found, path) == {}, path.name
+
+
+def test_every_real_file_is_read_as_tifffile_reads_it(shared_data: Path) -> None:
+    for path in real_files(shared_data):
+        data = path.read_bytes()
+        found = against_tifffile(read(data).header, data)
+        assert differences("tifffile", found, path) == {}, path.name
+
+
+def test_the_listed_differences_still_exist(shared_data: Path) -> None:
+    """A line of the table that is not true any more goes."""
+    by_name = {path.name: path for path in real_files(shared_data)}
+    for reader, name, field in DIFFERENCES:
+        data = by_name[name].read_bytes()
+        compare = against_rasterio if reader == "rasterio" else against_tifffile
+        assert field in compare(read(data).header, data)
+
+
+LATE_DIRECTORY = "planet_psscene_all_nodata.tif"
+
+
+def test_one_read_is_enough_and_a_late_directory_costs_one_more(shared_data: Path) -> None:
+    for path in real_files(shared_data):
+        asks = read(path.read_bytes()).asks
+        assert asks[0].start == 0
+        assert asks[0].stop <= FIRST_READ
+        assert len(asks) == (2 if path.name == LATE_DIRECTORY else 1), (path.name, asks)
+
+
+def test_values_of_a_late_directory_come_with_it_however_long_the_file_is(shared_data: Path) -> None:
+    [path] = shared_data.rglob(LATE_DIRECTORY)
+    padded = path.read_bytes() + bytes(1_000_000)
+    header, asks = read(padded)
+    assert [tuple(span) for span in asks] == [(0, 16_384), (25_516, 25_516 + 2 + 4096)]
+    assert header == read(path.read_bytes()).header
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "planet_psscene_all_nodata.tif",
+            {"nodata": "0", "nodata_value": 0.0, "datetime": "2022:01:17 10:43:43"},
+        ),
+        ("planet_psscene_all_nodata.tif", {"descriptions": ("blue", "green", "red", "nir"), "predictor": 2}),
+        (
+            "model_transformation.tif",
+            {"nodata": "-128", "nodata_value": -128.0, "dtype": "int8", "bands": 64},
+        ),
+        ("model_transformation.tif", {"transform": (10.0, 0.0, 418080.0, 0.0, 10.0, 4423680.0)}),
+        ("float_nan_nodata.tif", {"nodata": "nan", "epsg": None, "crs_kind": None, "tags": {}}),
+        ("goes_cog_ghost_mask.tif", {"overviews": ((271, 271),), "masks": ((542, 542), (271, 271))}),
+        ("goes_cog_ghost_mask.tif", {"epsg": None, "crs_kind": "user-defined", "compression": "jpeg"}),
+        ("goes_cog_ghost_mask.tif", {"header_size": 2366, "photometric": "ycbcr"}),
+        ("bigtiff_be_motorola.tif", {"byte_order": ">", "bigtiff": True, "header_size": 12480}),
+        ("classic_be_cog.tiff", {"byte_order": ">", "overviews": ((32, 32), (16, 16), (8, 8), (4, 4))}),
+        (
+            "cog_missing_tiles_ghost.tif",
+            {
+                "compression": "lzw",
+                "tiled": True,
+                "structure": {
+                    "LAYOUT": "IFDS_BEFORE_DATA",
+                    "BLOCK_ORDER": "ROW_MAJOR",
+                    "BLOCK_LEADER": "SIZE_AS_UINT4",
+                    "BLOCK_TRAILER": "LAST_4_BYTES_REPEATED",
+                    "KNOWN_INCOMPATIBLE_EDITION": "NO",
+                },
+            },
+        ),
+        (
+            "sparse_cog.tiff",
+            {
+                "domains": {
+                    "TILING_SCHEME": {
+                        "NAME": "NZTM2000",
+                        "ZOOM_LEVEL": "13",
+                        "ALIGNED_LEVELS": "4",
+                    }
+                },
+                "epsg": 2193,
+            },
+        ),
+        ("byte_gdal.tif", {"structure": None, "software": None, "description": None}),
+    ],
+)
+def test_headers_of_real_files(shared_data: Path, name: str, expected: dict[str, object]) -> None:
+    [path] = shared_data.rglob(name)
+    header = read(path.read_bytes()).header
+    assert {field: getattr(header, field) for field in expected} == expected
