@@ -148,7 +148,6 @@ OWN_FILES = {
     "engine/dest_address.py": "looks for the ledger in the work directory of a bucket",
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
-    "engine/url_list.py": "writes a list to a file of the user's",
     "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
     "catalog/tables.py": "writes tables to files of the user's",
     "outputs/geoparquet.py": "writes OUT",

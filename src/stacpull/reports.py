@@ -242,15 +242,6 @@ class PlanReport(ReportTable, frozen=True):
     unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many assets of each key have an unknown size: neither the item nor the server states it. They are
     not part of `bytes_total`."""
-    urls_written: int | None = None
-    """With a list of URLs: its entries."""
-    urls_left_out: int | None = None
-    """Assets that are not in the list, because the format cannot hold them."""
-
-    @property
-    def exit_code(self) -> int:
-        """1 if a list of URLs is not complete, else 0."""
-        return 1 if self.urls_left_out else 0
 
 
 class RebuildReport(PublicValue, frozen=True):

@@ -68,7 +68,7 @@ MISTAKES = {
         for words in [
             ("export", "m", "", "-f", "webdataset"),
             ("report", "m", "-o", ""),
-            ("plan", "{api}", "-C", "--urls", "csv", "-o", " "),
+            ("plan", "{api}", "-C", "--urls", "-o", " "),
             ("headers", "{api}", "-C", "-o", ""),
             ("trace", "C", "-o", "", "--bbox", "1,2,3,4", "--datetime", "2024"),
         ]

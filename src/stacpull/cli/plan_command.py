@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import click
 
@@ -24,8 +24,8 @@ from stacpull.errors import UsageError
     parameters.config(),
     click.Option(
         ["--urls", "urls"],
-        type=click.Choice(["csv", "aria2", "curl", "rclone"]),
-        help="List the URLs that a mirror would fetch, with their paths in DEST, for another tool.",
+        is_flag=True,
+        help="List what a mirror would fetch: on each line a URL, a tab, and its path in DEST.",
     ),
     click.Option(
         ["-o", "--output", "out"],
@@ -33,17 +33,12 @@ from stacpull.errors import UsageError
         metavar="FILE",
         help="With --urls: write the list to this file instead of standard output.",
     ),
-    click.Option(
-        ["--with-credentials"],
-        is_flag=True,
-        help="With --urls: keep the signatures and keys in URLs, which are left out otherwise.",
-    ),
     examples=[
         (
             "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
             "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
         ),
-        "plan catalog.json --urls curl -o list.txt",
+        "plan catalog.json --urls -o list.tsv",
     ],
     takes_buckets=True,
 )
@@ -51,9 +46,8 @@ def plan(
     session: CommandSession,
     source: str,
     dest: Path | str | None,
-    urls: str | None,
+    urls: bool,
     out: Path | None,
-    with_credentials: bool,
 ) -> int:
     """Show what a mirror would do, without downloading.
 
@@ -62,15 +56,15 @@ def plan(
     """
     from stacpull.engine import api
 
-    if urls is None and (out is not None or with_credentials):
-        raise UsageError("-o and --with-credentials need --urls.")
-    if urls is not None and out is None and session.output.json:
+    if out is not None and not urls:
+        raise UsageError("-o needs --urls.")
+    is_list_printed = urls and out is None
+    if is_list_printed and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give -o FILE for the list.")
-    chosen: dict[str, Any] = {"selection": session.selection, "options": session.options}
-    if urls is not None:
-        printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer))
-        chosen |= {"urls": urls, "out": out or printed, "with_credentials": with_credentials}
-    work = api.plan(source, dest, **chosen, on_event=session.show)
+    printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if is_list_printed else None
+    work = api.plan(
+        source, dest, selection=session.selection, options=session.options, urls=out or printed,
+        on_event=session.show,
+    )  # fmt: skip
     report = session.run_cancelled(work)
-    is_list_printed = urls is not None and out is None
     return session.finish(report, plan_lines(report, dest), on_stderr=is_list_printed)

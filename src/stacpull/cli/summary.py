@@ -367,9 +367,6 @@ def plan_lines(report: PlanReport, dest: Path | str | None) -> Iterator[str]:
         yield f"  {host.host}: {count(host.assets, 'asset')}"
     if dest is not None:
         yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
-    if report.urls_written is not None:
-        left_out = f"; {report.urls_left_out:,} assets left out" if report.urls_left_out else ""
-        yield f"urls     {report.urls_written:,} in the list{left_out}"
     yield from _room(report)
 
 

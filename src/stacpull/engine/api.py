@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
+from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
@@ -48,6 +51,8 @@ from stacpull.sources.opening import open_source
 from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
+from stacpull.store.atomic import whole_file
+from stacpull.threads import in_thread
 from stacpull.urls import is_local
 
 
@@ -325,9 +330,7 @@ async def plan(
     selection: Selection | None = None,
     options: Options | None = None,
     on_event: Listener | None = None,
-    urls: Literal["csv", "aria2", "curl", "rclone"] | None = None,
-    out: str | Path | TextIO | None = None,
-    with_credentials: bool = False,
+    urls: str | Path | TextIO | None = None,
 ) -> PlanReport:
     """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
@@ -337,22 +340,16 @@ async def plan(
         selection: As for `mirror`.
         options: As for `mirror`.
         on_event: As for `mirror`.
-        urls: The format of a list of the URLs that `mirror` would fetch, with their paths in DEST. All source
-            items are then read. None writes no list.
-        out: The file or text stream for the list. A file is replaced when the list is complete.
-        with_credentials: True to write URLs with their signatures, and with the key of SOURCE's own host.
+        urls: A file or text stream for a list of what `mirror` would fetch: on each line a URL without
+            credentials, a tab, and its path in DEST (empty if that depends on redirects). All source items
+            are then read. A file is replaced when the list is complete.
 
     Raises:
-        UsageError: As for `mirror`; or `urls` is given without `out`, or is not a format.
-        CredentialsError, SourceError: As for `mirror`.
-        DestinationError: `out` cannot be written.
+        UsageError, CredentialsError, SourceError: As for `mirror`.
+        DestinationError: `urls` cannot be written.
     """
     from stacpull.engine.estimate import estimate  # noqa: PLC0415 -- for `plan` only
-    from stacpull.engine.url_list import UrlList, text_output  # noqa: PLC0415 -- as above
-    from stacpull.planning.url_formats import URL_FORMATS  # noqa: PLC0415 -- as above
 
-    if urls is not None and (urls not in URL_FORMATS or out is None):
-        raise UsageError(f"urls must be one of {', '.join(URL_FORMATS)}, with out for the list.")
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
     dest_address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
@@ -365,10 +362,20 @@ async def plan(
             opened = await open_source(address.url, network.reader)
             await validate(opened, selection, layout)
             report = partial(estimate, opened, network, selection, options, dest_address, on_event=listener)
-            if urls is None or out is None:
-                return await report()
-            async with text_output(out, private=with_credentials) as stream:
-                return await report(urls=UrlList(urls, stream, network, with_credentials=with_credentials))
+            if urls is None or not isinstance(urls, str | os.PathLike):
+                return await report(urls=urls)
+            async with in_thread(_text_file(output_path(urls))) as stream:
+                return await report(urls=stream)
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[TextIO]:
+    """Open a file for text, which replaces `path` when the block ends without an error."""
+    with whole_file(path) as file:
+        stream = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        yield stream
+        stream.flush()
+        stream.detach()
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TextIO
 
 import msgspec
 
@@ -24,7 +24,6 @@ from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import Candidate, MemorySample, Selected
-from stacpull.engine.url_list import UrlList
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, ungrouped
 from stacpull.events import Listener, Notice, Progress
@@ -33,7 +32,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.views import done_keys, item_at
-from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkUpdate
+from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkUpdate, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.reports import HostPlan, PlanReport
@@ -42,6 +41,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 from stacpull.threads import in_thread, to_its_end
+from stacpull.urls import wire_url
 
 _FULLY_READ = 200
 """Matched items whose source items are read. The source items of the others are extrapolated."""
@@ -59,10 +59,21 @@ _OTHERS = "others"
 """Stands for all further keys or hosts, and for those with too long names."""
 
 
-def _counted_as(name: str, counter: Counter[str]) -> str:
+def _counted_as(name: str, counter: Mapping[str, object]) -> str:
     """Return the name by which `counter` counts `name`."""
     has_room = len(counter) < _MOST_NAMED and len(name) <= LONGEST_KEY
     return name if has_room or name in counter else _OTHERS
+
+
+class _KeyCounts(msgspec.Struct):
+    """Counts of the assets with one key."""
+
+    assets: int = 0
+    stated: int = 0
+    """Assets whose size the item states."""
+    stated_bytes: int = 0
+    samples: list[Asset] = msgspec.field(default_factory=list)
+    """Assets whose size is requested."""
 
 
 class _ItemCounts(msgspec.Struct):
@@ -70,31 +81,35 @@ class _ItemCounts(msgspec.Struct):
 
     items: int = 0
     assets: int = 0
-    excluded: Counter[str] = msgspec.field(default_factory=Counter)
-    pages: Counter[str] = msgspec.field(default_factory=Counter)
     refused: int = 0
     """Assets that are listed but cannot be fetched."""
     done: int = 0
     """Assets that DEST has."""
-    keys: Counter[str] = msgspec.field(default_factory=Counter)
+    sampled: int = 0
+    excluded: Counter[str] = msgspec.field(default_factory=Counter)
+    pages: Counter[str] = msgspec.field(default_factory=Counter)
     hosts: Counter[str] = msgspec.field(default_factory=Counter)
-    stated_bytes: Counter[str] = msgspec.field(default_factory=Counter)
-    stated: Counter[str] = msgspec.field(default_factory=Counter)
-    sampled: Counter[str] = msgspec.field(default_factory=Counter)
-    samples: list[tuple[str, Asset]] = msgspec.field(default_factory=list)
-    """Assets whose size is requested, with their keys, which `sampled` counts."""
+    keys: dict[str, _KeyCounts] = msgspec.field(default_factory=dict)
 
-    def __add__(self, other: _ItemCounts) -> _ItemCounts:
-        """Return the counts of both kinds."""
-        return _ItemCounts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
-
-    def scaled(self, factor: float) -> None:
+    def multiply(self, factor: float) -> None:
         """Multiply all counts by `factor`, except `done`."""
         self.items, self.assets = round(self.items * factor), round(self.assets * factor)
         self.refused = round(self.refused * factor)
-        for counter in (self.excluded, self.pages, self.keys, self.hosts, self.stated, self.stated_bytes):
-            for key, count in counter.items():
-                counter[key] = round(count * factor)
+        for counter in (self.excluded, self.pages, self.hosts):
+            for name, number in counter.items():
+                counter[name] = round(number * factor)
+        for key in self.keys.values():
+            key.assets, key.stated = round(key.assets * factor), round(key.stated * factor)
+            key.stated_bytes = round(key.stated_bytes * factor)
+
+    def add(self, other: _ItemCounts) -> None:
+        """Add the counts of the other kind."""
+        for name in ("items", "assets", "refused", "done", "sampled", "excluded", "pages", "hosts"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, key in other.keys.items():
+            own = self.keys.setdefault(name, _KeyCounts())
+            for field in key.__struct_fields__:
+                setattr(own, field, getattr(own, field) + getattr(key, field))
 
 
 async def estimate(
@@ -105,7 +120,7 @@ async def estimate(
     dest: DestAddress | None,
     *,
     on_event: Listener,
-    urls: UrlList | None = None,
+    urls: TextIO | None = None,
 ) -> PlanReport:
     """Walk and count, and estimate the rest.
 
@@ -116,7 +131,7 @@ async def estimate(
         options: As for `mirror`.
         dest: A mirror whose assets count as done; None for none.
         on_event: As for `mirror`.
-        urls: Lists the URLs of the assets to fetch; None lists none.
+        urls: Receives a line for each asset to fetch: its URL without credentials, a tab, its path in DEST.
     """
     async with in_thread(_opened(None if dest is None else dest.work)) as records:
         plan = _Estimate(source, network, selection, options, records, on_event=on_event, urls=urls)
@@ -135,7 +150,7 @@ class _Estimate:
         records: _Records,
         *,
         on_event: Listener,
-        urls: UrlList | None,
+        urls: TextIO | None,
     ) -> None:
         self._source = source
         self._network = network
@@ -144,6 +159,8 @@ class _Estimate:
         self._clock = network.clock
         self._emit = on_event
         self._urls = urls
+        self._cut = 0
+        """URLs in the list that lack a credential."""
         self._primary = _ItemCounts()
         self._linked = _ItemCounts()
         self._were_linked = 0
@@ -171,41 +188,43 @@ class _Estimate:
         started, before = self._clock.monotonic(), self._network.counters.requests
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
-        if self._urls is not None:
-            await self._urls.begin()
         await self._walk.run()
         walk_seconds = self._clock.monotonic() - started
-        sampled_links = self._scale_links()
+        matched, sampled_links = self._matched, self._scale_links()
         walk_requests = self._network.counters.requests
-        counts = self._primary + self._linked
+        counts = self._primary
+        source_items = self._linked.items - self._were_linked
+        counts.add(self._linked)
         sizes, hops = await self._sizes(counts)
         unknown = {
-            key: count - counts.stated[key]
-            for key, count in counts.keys.items()
-            if key not in sizes and count > counts.stated[key]
+            name: key.assets - key.stated
+            for name, key in counts.keys.items()
+            if name not in sizes and key.assets > key.stated
         }
         total, basis = _bytes(counts, sizes, unknown, sampled=sampled_links)
         seconds = self._clock.monotonic() - started
         requests = walk_requests + self._unread_links + round(counts.assets * hops)
         warning = nothing_to_fetch(
             seen=self.items_seen,
-            matched=self._matched,
+            matched=matched,
             planned=counts.assets + counts.refused,
             excluded=counts.excluded.total(),
             pages=counts.pages.total(),
         )
-        for note in (warning, *(() if self._urls is None else self._urls.notes())):
-            if note is not None:
-                self._emit(Notice("warning", note))
+        if warning is not None:
+            self._emit(Notice("warning", warning))
+        if self._cut:
+            text = f"URLs that lack their signature or key, and may be refused: {self._cut:,}."
+            self._emit(Notice("warning", text))
         return PlanReport(
             items_seen=self.items_seen,
-            items_matched=self._matched,
-            source_items=self._linked.items - self._were_linked,
+            items_matched=matched,
+            source_items=source_items,
             assets=counts.assets,
             assets_excluded=counts.excluded.total(),
             bytes_total=total,
             bytes_basis=basis,
-            bytes_sampled=len(counts.samples),
+            bytes_sampled=counts.sampled,
             unknown_keys=unknown,
             requests=requests,
             hosts=tuple(HostPlan(host, n) for host, n in counts.hosts.most_common()),
@@ -223,8 +242,6 @@ class _Estimate:
             seconds=round(seconds, 3),
             source=self._source.url,
             assets_basis="sampled" if sampled_links else "known",
-            urls_written=None if self._urls is None else self._urls.written,
-            urls_left_out=None if self._urls is None else sum(self._urls.refused.values()),
         )
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
@@ -272,27 +289,30 @@ class _Estimate:
         noted = await to_its_end(partial(self._records.note, selected.items))
         to_fetch = self._count(noted.new, noted.done)
         self._were_linked += noted.were_linked
-        self._unread_links += len(selected.unread_links) - noted.were_unread
+        self._unread_links += len(selected.unread_links)
         if selected.unread_links:
             cut = self._network.secrets.cut
             found = await to_its_end(partial(self._records.note_unread, selected.unread_links, cut))
             for key, number in found.items():
                 self._done_behind_links[_counted_as(key, self._done_behind_links)] += number
         if self._urls is not None:
-            await self._urls.add(to_fetch)
+            cut = self._network.secrets.cut
+            lines = []
+            for asset in to_fetch:
+                path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
+                lines.append(f"{wire_url(cut(asset.href))}\t{path}\n")
+                self._cut += cut(asset.href) != asset.href
+            await to_its_end(partial(self._urls.writelines, lines))
 
-    def _count(
-        self, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]
-    ) -> list[tuple[PlannedItem, Asset]]:
+    def _count(self, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]) -> list[Asset]:
         """Count items; return the assets that DEST does not have, i.e. all except `done`."""
         to_fetch = []
         for item in items:
             counts = self._primary if item.parent is None else self._linked
             counts.items += not item.of_collection
-            for key in item.excluded:
-                counts.excluded[_counted_as(key, counts.excluded)] += 1
-            for key in item.pages:
-                counts.pages[_counted_as(key, counts.pages)] += 1
+            for names, counter in ((item.excluded, counts.excluded), (item.pages, counts.pages)):
+                for key in names:
+                    counter[_counted_as(key, counter)] += 1
             counts.refused += len(item.problems)
             there = done.get(item.id, ())
             for asset in item.assets:
@@ -300,22 +320,22 @@ class _Estimate:
                 if asset.key in there:
                     counts.done += 1
                 else:
-                    to_fetch.append((item, asset))
+                    to_fetch.append(asset)
         self._walk.selector.follows = self._urls is not None or self._matched < _FULLY_READ
         return to_fetch
 
     def _count_asset(self, counts: _ItemCounts, asset: Asset) -> None:
         counts.assets += 1
-        key, host = _counted_as(asset.key, counts.keys), host_of(asset.href) or "this disk"
-        counts.keys[key] += 1
-        counts.hosts[_counted_as(host, counts.hosts)] += 1
+        counts.hosts[_counted_as(host_of(asset.href) or "this disk", counts.hosts)] += 1
+        key = counts.keys.setdefault(_counted_as(asset.key, counts.keys), _KeyCounts())
+        key.assets += 1
         most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         if asset.size is not None and not self._may_be_clipped(asset):
-            counts.stated[key] += 1
-            counts.stated_bytes[key] += asset.size
-        elif counts.sampled[key] < most and len(counts.samples) < _MOST_SIZED:
-            counts.sampled[key] += 1
-            counts.samples.append((key, asset))
+            key.stated += 1
+            key.stated_bytes += asset.size
+        elif len(key.samples) < most and counts.sampled < _MOST_SIZED:
+            counts.sampled += 1
+            key.samples.append(asset)
 
     def _may_be_clipped(self, asset: Asset) -> bool:
         """Return True if an asset may be clipped, judged by its item."""
@@ -327,7 +347,7 @@ class _Estimate:
             return False
         linked, there = self._linked, self._done_behind_links
         linked.done += sum(number for key, number in there.items() if key in linked.keys)
-        linked.scaled((linked.items + self._unread_links) / linked.items)
+        linked.multiply((linked.items + self._unread_links) / linked.items)
         linked.done = min(linked.done, linked.assets)
         return True
 
@@ -337,19 +357,23 @@ class _Estimate:
         Returns:
             Mean size per key in bytes, that of all keys for one without a sample; mean requests per asset.
         """
-        before, samples = self._network.counters.requests, counts.samples
+        before = self._network.counters.requests
         with ungrouped():
             async with asyncio.TaskGroup() as group:
-                answers = [group.create_task(self._size_of(asset)) for _, asset in samples]
-        known: dict[str, list[int]] = {}
-        for (key, _), answer in zip(samples, answers, strict=True):
-            if (size := answer.result()) is not None:
-                known.setdefault(key, []).append(size)
+                tasks = {
+                    name: [group.create_task(self._size_of(asset)) for asset in key.samples]
+                    for name, key in counts.keys.items()
+                }
         requests = self._network.counters.requests - before + self._tile_requests
-        means = {key: sum(sizes) / len(sizes) for key, sizes in known.items()}
-        if every := [size for sizes in known.values() for size in sizes]:
-            means |= dict.fromkeys(counts.keys.keys() - counts.sampled.keys(), sum(every) / len(every))
-        return means, requests / len(samples) if samples else 1.0
+        found = {
+            name: [size for task in of_key if (size := task.result()) is not None]
+            for name, of_key in tasks.items()
+        }
+        means = {name: sum(sizes) / len(sizes) for name, sizes in found.items() if sizes}
+        if every := [size for sizes in found.values() for size in sizes]:
+            unsampled = (name for name, of_key in tasks.items() if not of_key)
+            means |= dict.fromkeys(unsampled, sum(every) / len(every))
+        return means, requests / counts.sampled if counts.sampled else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
         """Return the size of an asset in bytes, from the response to a request for its first byte.
@@ -386,8 +410,6 @@ class _Noted(NamedTuple):
     """The keys of their assets that DEST has."""
     were_linked: int
     """Primary items that were counted as source items before."""
-    were_unread: int
-    """Primary items that were counted as unread source items before."""
 
 
 class _Records(msgspec.Struct, frozen=True):
@@ -401,28 +423,25 @@ class _Records(msgspec.Struct, frozen=True):
     primary: ItemSet
     """The primary items that this plan has counted."""
     linked: ItemSet
-    """The source items that it has read and counted."""
-    unread: ItemSet
-    """The source items that it has counted and not read, as far as their IDs are known."""
+    """The source items that it has counted; those that it has not read only if their IDs are known."""
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that were counted: in any role if they are `linked`, else as primary items."""
         found = self.primary.intersection(ids)
-        return found | self.linked.intersection(ids) | self.unread.intersection(ids) if linked else found
+        return found | self.linked.intersection(ids) if linked else found
 
     def note(self, items: Sequence[PlannedItem]) -> _Noted:
         """Record items as planned, in a thread. A source item may also be a primary item of its batch."""
         primary = [item for item in items if item.parent is None and self.primary.add(item.id)]
-        ids = [matched.id for matched in primary]
-        linked, unread = self.linked.intersection(ids), self.unread.intersection(ids)
+        linked = self.linked.intersection([matched.id for matched in primary])
         new = [matched for matched in primary if matched.id not in linked]
         sources = [item for item in items if item.parent is not None]
         known = self.primary.intersection([source.id for source in sources])
         new += [source for source in sources if source.id not in known and self.linked.add(source.id)]
         done = {} if self.ledger is None else done_keys(self.ledger, [matched.id for matched in new])
-        return _Noted(new, done, len(linked), len(unread))
+        return _Noted(new, done, len(linked))
 
     def note_unread(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:
         """Record source items that are not read, in a thread.
@@ -434,7 +453,7 @@ class _Records(msgspec.Struct, frozen=True):
         Returns:
             The number of their assets that DEST has, by key.
         """
-        self.unread.add_all(link.id for link in links if link.id is not None)
+        self.linked.add_all(link.id for link in links if link.id is not None)
         found: Counter[str] = Counter()
         if self.ledger is not None:
             ids = [link.id or item_at(self.ledger, cut(link.href)) for link in links]
@@ -452,17 +471,17 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
             opened.enter_context(translated(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
-        seen, primary, linked, unread = (opened.enter_context(closing(ItemSet())) for _ in range(4))
-        yield _Records(seen, primary, linked, unread, ledger)
+        seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
+        yield _Records(seen, primary, linked, ledger)
 
 
 def _bytes(
     counts: _ItemCounts, sizes: Mapping[str, float], unknown: Mapping[str, int], *, sampled: bool
 ) -> tuple[int | None, BytesBasis]:
     """Return the bytes of all assets of known size; None if there are none."""
-    total = float(counts.stated_bytes.total())
-    for key, size in sizes.items():
-        if unstated := counts.keys[key] - counts.stated[key]:
+    total = float(sum(key.stated_bytes for key in counts.keys.values()))
+    for name, size in sizes.items():
+        if unstated := counts.keys[name].assets - counts.keys[name].stated:
             total += unstated * size
             sampled = True
     if unknown and not total:
