@@ -135,7 +135,6 @@ def test_a_shapely_geometry_is_taken() -> None:
         ("shard", (1, 2**63)),
         ("seed", 2**63),
         ("seed", -(2**63)),
-        ("split_walk", 0),
         ("seed", "x"),
     ],
 )

@@ -88,15 +88,14 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "`mirror`": (reports.MirrorReport,),
     "`status`": (reports.StatusReport,),
     "`failures`": (reports.FailureRecord,),
-    "`verify`": (Damage, reports.VerifyReport, reports.RebuildReport),
-    "`merge`": (reports.MergeReport,),
+    "`verify`": (Damage, reports.VerifyReport),
     "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
     "`headers`": (HeadersReport,),
     "`credentials`": (ProfileState, CredentialsCheck),
     "`trace`": (TraceReport, TraceEstimate),
 }
 """The sections of docs/json.md, by how they begin, and what is printed as JSON."""
-NOT_FIELDS = {"damaged", "rebuilt"} | {"date", "value"} | {kind.value for kind in FailureKind}
+NOT_FIELDS = {"damaged"} | {"date", "value"} | {kind.value for kind in FailureKind}
 """Other names in a first column: a property, a heading, a row of the median, and kinds of failures."""
 NOT_PRINTED = {"scenes"}
 """Rows of `TraceReport` that `--json` leaves out."""

@@ -59,14 +59,11 @@ if TYPE_CHECKING:
     from stacpull.reports import ExportReport as ExportReport
     from stacpull.reports import FailureRecord as FailureRecord
     from stacpull.reports import HostPlan as HostPlan
-    from stacpull.reports import MergeReport as MergeReport
     from stacpull.reports import MirrorReport as MirrorReport
     from stacpull.reports import PlanReport as PlanReport
-    from stacpull.reports import RebuildReport as RebuildReport
     from stacpull.reports import StatusReport as StatusReport
     from stacpull.reports import VerifyReport as VerifyReport
     from stacpull.selection import Selection as Selection
-    from stacpull.upkeep.shard_merge import merge as merge
     from stacpull.upkeep.verify import verify as verify
     from stacpull_raster.header_table import headers as headers
     from stacpull_raster.headers_report import HeadersReport as HeadersReport
@@ -93,7 +90,6 @@ _HOMES = {
     ),
     "stacpull.engine.item_input": ("SourceLike",),
     "stacpull.engine.mirror_status": ("failures", "status"),
-    "stacpull.upkeep.shard_merge": ("merge",),
     "stacpull_raster.header_table": ("headers",),
     "stacpull_raster.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
@@ -131,10 +127,8 @@ _HOMES = {
         "ExportReport",
         "FailureRecord",
         "HostPlan",
-        "MergeReport",
         "MirrorReport",
         "PlanReport",
-        "RebuildReport",
         "StatusReport",
         "VerifyReport",
     ),

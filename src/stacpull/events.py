@@ -122,7 +122,7 @@ class RunEnded(PublicValue, frozen=True):
 
 
 class Checked(PublicValue, frozen=True):
-    """The progress of `verify` (or a rebuild): files and bytes checked, and those expected."""
+    """The progress of `verify`: files and bytes checked, and those expected."""
 
     files: int
     bytes: int

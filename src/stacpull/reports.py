@@ -244,63 +244,6 @@ class PlanReport(ReportTable, frozen=True):
     not part of `bytes_total`."""
 
 
-class RebuildReport(PublicValue, frozen=True):
-    """How a ledger was rebuilt (`verify --rebuild`). Assets that are done are counted by the kind of proof.
-
-    `done` = `by_checksum` + `by_size`.
-    """
-
-    reason: str
-    """What was wrong with the old ledger: one plain sentence."""
-    aside: str | None
-    """The new path of the old ledger, relative to DEST; None if there was none."""
-    items: int = 0
-    done: int = 0
-    by_checksum: int = 0
-    """Assets with the SHA-256 of the old ledger, or with the digest that the item states."""
-    by_size: int = 0
-    """Assets with the size that the item states; no digest is known."""
-    pending: int = 0
-    """Assets that are missing or damaged, or whose digest and size nothing states: the next `mirror` fetches
-    them. It replaces an existing file if the old ledger has it, or if it is in a directory (not DEST itself)
-    with the JSON or a proven file of its item."""
-    recovered: int = 0
-    """Assets of `done` that only the old ledger knew, because their items were not complete yet."""
-    source: str = ""
-    """The source of the mirror, if it is known."""
-    layout: str | None = None
-    """The `--layout` of the files, if it was recognised."""
-    selection_known: bool = False
-    """True if the old ledger still had the selection, so that `resume` can continue."""
-
-
-class MergeReport(ReportTable, frozen=True):
-    """The result of `merge`. Sizes in bytes, times in seconds."""
-
-    dest: str
-    shards: tuple[str, ...]
-    items: int
-    """Items that DEST did not have."""
-    assets: int
-    """Assets that were merged."""
-    bytes: int
-    """Their size."""
-    assets_there: int
-    """Assets that DEST had already, with the same content."""
-    assets_failed: int
-    """Assets that failed in a shard: `retry` fetches them into DEST."""
-    conflicts: int
-    """Assets, and JSON of items, that were not merged."""
-    named: tuple[str, ...]
-    """The reasons for the first of `conflicts`: one sentence each."""
-    seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """0: all files of the shards are in DEST. 1: some are not."""
-        return 1 if self.conflicts or self.assets_failed else 0
-
-
 class ExportReport(ReportTable, frozen=True):
     """The result of `export` or `report`."""
 
@@ -345,7 +288,6 @@ class VerifyReport(ReportTable, frozen=True):
     """True if files that do not belong to the mirror count as damage."""
     repair: MirrorReport | None = None
     """The result of the run that fetched damaged files again, if one was needed."""
-    rebuilt: RebuildReport | None = None
     mirror_state: RunState | None = None
     """The state of the mirror, as in `status`; None if nothing was planned, or the check did not start."""
     work: str | None = None

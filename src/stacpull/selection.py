@@ -207,9 +207,6 @@ class Selection:
         ),
     )
     push_down: bool = option(True, "Let the source filter what it can; all filters are checked locally too.")
-    split_walk: arguments.Positive = option(
-        1, "Split a large collection by time and list this many parts at once.", metavar="N"
-    )
     max_items: arguments.Positive | None = option(None, "Stop after this many matching items.", metavar="N")
     sample: arguments.Positive | None = option(
         None, "Take a random sample of this many matching items, the same one in every run.", metavar="N"

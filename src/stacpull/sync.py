@@ -22,7 +22,6 @@ from stacpull.engine.mirror_status import failures, status
 from stacpull.errors import UsageError
 from stacpull.outputs import export as exporting
 from stacpull.outputs import html_report
-from stacpull.upkeep import shard_merge
 from stacpull.upkeep import verify as verifying
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "export",
     "failures",
     "headers",
-    "merge",
     "mirror",
     "plan",
     "report",
@@ -68,7 +66,6 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
 export = _blocking(exporting.export)
-merge = _blocking(shard_merge.merge)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
 report = _blocking(html_report.report)

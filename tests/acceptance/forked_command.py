@@ -62,7 +62,6 @@ _MODULES = (
     "stacpull.transfer.local",
     "stacpull.transfer.s3_transport",
     "stacpull.upkeep.mirror_check",
-    "stacpull.upkeep.rebuild",
     "stacpull.upkeep.verify",
     "stacpull_raster.header_run",
     "stacpull_raster.headers_command",

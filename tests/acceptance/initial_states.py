@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from tests.acceptance.calls import killing
 from tests.acceptance.sized_replica import key_of
 from tests.acceptance.small_mirror import Ended, SmallMirror, small_mirror
 
-from stacpull.ledger.database import ledger_path
 from stacpull_replicas.object_store import DATASET_BUCKET
 
 
@@ -128,21 +126,6 @@ def _damaged(found: Scene, dest: Path) -> None:
     (dest / "catalog.json").unlink()
 
 
-def _without_a_page(found: Scene, dest: Path) -> None:
-    """A ledger of which one page is lost."""
-    _the_whole(found, dest)
-    table_zeroed(ledger_path(dest), "failures")
-
-
-def table_zeroed(path: Path, table: str) -> None:
-    """Zero the first page of a table (or index): the others can be read still."""
-    with closing(sqlite3.connect(path)) as db:
-        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-    data = bytearray(path.read_bytes())
-    data[(page - 1) * 4096 : page * 4096] = bytes(4096)
-    path.write_bytes(data)
-
-
 def _other_sizes(mirror: SmallMirror) -> SmallMirror:
     """Two small files and the large one are longer by now."""
     expected = dict(mirror.expected)
@@ -165,23 +148,6 @@ def _repaired(found: Scene, dest: Path) -> Iterator[str]:
     yield from _unless_fine(found.mirror.verify(dest))
 
 
-def _rebuilt(found: Scene, dest: Path) -> Iterator[str]:
-    """Rebuilt unless it was; then mirrored and verified, and the old ledger still exists."""
-    ran = found.run(dest)
-    if ran.code != 0 and not (ran.code == 2 and " is sound" in ran.err):
-        yield f"it was not made anew: {ran.code}, {ran.err[-600:]}"
-    yield from _unless_fine(found.mirror.run(dest))
-    yield from _unless_fine(found.mirror.verify(dest))
-    laid = dest.with_name("as it was")
-    found.lay(laid)
-    aside = list((dest / ".stacpull").glob("ledger.sqlite.damaged-*"))
-    ledgers = [path.read_bytes() for path in aside if not path.name.endswith(("-wal", "-shm"))]
-    if ledgers != [ledger_path(laid).read_bytes()]:
-        yield f"the old ledger is not what was put aside: {[path.name for path in aside]}"
-    for path in aside:
-        path.unlink()  # the rest is a mirror like any other
-
-
 INITIAL_STATES = {
     "nothing": Beginning(lambda _found, _dest: None),
     "begun": Beginning(_killed_at("renameat", 1)),
@@ -189,10 +155,6 @@ INITIAL_STATES = {
     "adopt": Beginning(_all_the_files, ("--adopt",), of_whole=True, keeps=True, proven=True),
     "refresh": Beginning(_the_whole, of_whole=True, keeps=True, meanwhile=_other_sizes),
     "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, go_on=_repaired),
-    "rebuild": Beginning(
-        _without_a_page, ("--rebuild",), verifies=True, of_whole=True, keeps=True, proven=True, go_on=_rebuilt
-    ),
 }
 """No DEST; a mirror killed before anything was planned; one killed in its renames; all the files, which are
-to be adopted; a whole mirror of which three files have changed upstream; a damaged one; one whose ledger is
-damaged."""
+to be adopted; a whole mirror of which three files have changed upstream; a damaged one."""

@@ -72,12 +72,6 @@ class Mirrored:
         """The damage that the last `verify` reported, by path."""
         return {event.path: event.what for event in self.events if isinstance(event, Damage)}
 
-    @property
-    def first_damages(self) -> dict[str, str]:
-        """The first damage that it reported of each path: a check follows a rebuild."""
-        found = [event for event in self.events if isinstance(event, Damage)]
-        return {event.path: event.what for event in reversed(found) if event.what != "unknown"}
-
     def copy_to(self, dest: Path) -> Mirrored:
         shutil.copytree(self.dest, dest, symlinks=True)
         return Mirrored(self.replica, dest, self.options)

@@ -14,7 +14,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -134,11 +134,6 @@ def _go_on(scene: Scene, dest: Path) -> None:
         query={"key": Secret(scene.mirror.replica.key)}, layout="bigearthnet/{parent}/{filename}"
     )
     requested = scene.beginning.options
-    if "--rebuild" in requested:
-        with suppress(stacpull.UsageError):  # it is sound: rebuilt before the power loss
-            asyncio.run(stacpull.verify(dest, rebuild=True))
-        for aside in dest.glob(".stacpull/ledger.sqlite.damaged-*"):
-            aside.unlink()
     if "--repair" in requested:
         repaired = asyncio.run(stacpull.verify(dest, repair=True, options=options))
         assert repaired.exit_code == 0, repaired

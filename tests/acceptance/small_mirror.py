@@ -69,7 +69,7 @@ class SmallMirror:
         return self._run(mirror_of(self.replica.base_url, dest, *given), under)
 
     def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
-        """Verify it, repair it, or rebuild its ledger."""
+        """Verify it, or repair it."""
         return self._run(["verify", str(dest), "--no-progress", *options], under)
 
     def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:

@@ -773,22 +773,3 @@ def test_requester_pays_is_reported_and_never_accepted_automatically(live, agree
         assert ("--request-payer" in world.notices()) is not agreed
 
     live(scenario, requester_pays=True)
-
-
-def test_a_rebuilt_ledger_contains_prefix_objects_and_collection_assets(live):
-    async def scenario(world: World) -> None:
-        world.routes["/thumb.png"] = [Answer(body=b"png")]
-        world.offer({"data": PREFIX}, {"assets": {"thumbnail": {"href": "./thumb.png"}}})
-        selection = Selection(expand_prefix=True, collection_assets=True)
-        await world.mirror(selection)
-        before = world.files()
-        (world.dest / ".stacpull/ledger.sqlite").unlink()
-        rebuilt = (await verify(world.dest, rebuild=True)).rebuilt
-        assert rebuilt is not None
-        assert rebuilt.done == 4
-        report = await world.mirror(selection)
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 5, 0)
-        assert world.files() == before
-        assert await _is_whole(world.dest)
-
-    live(scenario)

@@ -48,7 +48,6 @@ def dest(source: str, tmp_path: Path) -> Path:
         (["export", "{dest}", "items.parquet"], 5, "items.parquet cannot be written"),
         (["export", "{dest}", "labels.csv", "-f", "csv"], 5, "labels.csv cannot be written"),
         (["report", "{dest}"], 5, "report.html cannot be written"),
-        (["merge", "here", "{dest}"], 5, "here cannot be read"),
         (["verify", "{dest}"], 0, ""),
     ],
 )
@@ -135,10 +134,8 @@ def test_a_user_without_a_home_directory_has_no_profiles_and_no_netrc_file(sourc
     assert "bug in stacpull" not in ran.err
 
 
-@pytest.mark.parametrize("command", [["status"], ["failures"], ["report"], ["verify", "--rebuild"]])
+@pytest.mark.parametrize("command", [["status"], ["failures"], ["report"]])
 def test_a_mirror_that_cannot_be_listed_is_exit_5(dest: Path, tmp_path: Path, command: list[str]) -> None:
-    if "--rebuild" in command:
-        (dest / ".stacpull/ledger.sqlite").rename(tmp_path / "old.sqlite")
     more = ["-o", str(tmp_path / "r.html")] if command == ["report"] else []
     dest.chmod(0o311)
     try:
@@ -247,7 +244,6 @@ def test_what_is_no_path_is_refused(dest: Path, path: Any) -> None:
         lambda: sync.mirror([ITEM], path),
         lambda: sync.status(path),
         lambda: sync.verify(path),
-        lambda: sync.merge(path, [dest]),
         lambda: sync.export(dest, path),
         lambda: sync.report(dest, path),
         lambda: sync.headers([ITEM], path),

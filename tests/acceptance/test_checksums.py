@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.acceptance.initial_states import table_zeroed
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
@@ -157,41 +156,6 @@ def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
     old = {name: digest for name, digest in expected("sha256").items() if name.startswith("i0")}
     assert digests(dest) == expected("crc64nvme", 2) | old
     assert sync.verify(dest).damaged == 0
-
-
-@pytest.mark.parametrize("left", ["all of it", "the old digests", "nothing"])
-def test_a_ledger_is_rebuilt_from_both_kinds(tmp_path: Path, left: str) -> None:
-    dest = tmp_path / "m"
-    on_mirror(dest, "crc64nvme")
-    ledger = dest / ".stacpull/ledger.sqlite"
-    if left == "nothing":
-        ledger.unlink()
-    elif left == "the old digests":
-        with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
-            db.execute("PRAGMA journal_mode = DELETE")
-            db.execute("VACUUM")
-        table_zeroed(ledger, "runs")
-    found = sync.verify(dest, rebuild=True) if left != "all of it" else sync.verify(dest)
-    assert found.damaged == 0
-    if left == "the old digests":
-        assert found.rebuilt is not None
-        assert found.rebuilt.by_checksum == 3
-    kept = expected("sha256" if left == "nothing" else "crc64nvme")
-    assert digests(dest) == kept
-
-
-def test_a_damaged_file_is_not_taken_into_a_rebuilt_ledger(tmp_path: Path) -> None:
-    dest = tmp_path / "m"
-    on_mirror(dest, "crc64nvme")
-    ledger = dest / ".stacpull/ledger.sqlite"
-    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = DELETE")
-        db.execute("VACUUM")
-    table_zeroed(ledger, "runs")
-    flip(asset(dest, "small"))
-    found = sync.verify(dest, rebuild=True)
-    assert found.rebuilt is not None
-    assert (found.rebuilt.pending, found.rebuilt.by_checksum) == (1, 2)
 
 
 def test_a_long_file_of_one_href_is_recorded_for_each_item(tmp_path: Path) -> None:

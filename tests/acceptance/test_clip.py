@@ -6,9 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from tests.raster.tiff.clipping import clipped, degrees, raster
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
 from stacpull.errors import DestinationError
-from stacpull.ledger.database import ledger_path
 from stacpull.store.parts import FilePart
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
@@ -518,51 +515,6 @@ def test_retry_uses_the_area(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     report = asyncio.run(stacpull.retry(tmp_path))
     assert (report.assets_clipped, report.exit_code) == (1, 0)
     assert same_tiles(bytes_of(tmp_path), cog)
-
-
-def test_a_rebuilt_ledger_knows_what_is_clipped(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    source = listed(host)
-    mirrored(source, tmp_path, BOX)
-    for path in (tmp_path / ".stacpull").glob("ledger.sqlite*"):
-        path.unlink()
-    rebuilt = asyncio.run(stacpull.verify(tmp_path, rebuild=True)).rebuilt
-    assert rebuilt is not None
-    assert rebuilt.done == 1
-    host.raster_requests()
-    assert mirrored(source, tmp_path, BOX).assets_clipped == 1
-    assert host.raster_requests() == [("/items.json", None)]
-    mirrored(source, tmp_path, None)
-    assert bytes_of(tmp_path) == cog
-
-
-def test_an_asset_that_only_the_old_ledger_knows_is_clipped_in_the_new_one(
-    tmp_path: Path, host: RasterHost
-) -> None:
-    source = listed(host)
-    mirrored(source, tmp_path, BOX, metadata="none")
-    with closing(sqlite3.connect(ledger_path(tmp_path))) as db:
-        db.execute("DROP TABLE failures")
-    rebuilt = asyncio.run(stacpull.verify(tmp_path, rebuild=True)).rebuilt
-    assert rebuilt is not None
-    assert (rebuilt.done, rebuilt.recovered) == (1, 1)
-    host.raster_requests()
-    assert mirrored(source, tmp_path, BOX, metadata="none").assets_clipped == 1
-    assert host.raster_requests() == [("/items.json", None), ("/scene.tif", "bytes=0-16383")]  # answered 304
-
-
-def test_shards_that_are_merged_stay_clipped(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
-    names = {f"i{number}": {"data": f"/{number}.tif"} for number in range(6)}
-    host.files |= {f"/{number}.tif": cog for number in range(6)}
-    host.files["/items.json"] = host.items(names)
-    source, shards = f"{host.url}/items.json", [tmp_path / "1", tmp_path / "2"]
-    for number, shard in enumerate(shards, 1):
-        selection = Selection(clip=BOX, shard=(number, 2))
-        assert asyncio.run(stacpull.mirror(source, shard, selection=selection)).exit_code == 0
-    asyncio.run(stacpull.merge(tmp_path / "m", shards))
-    assert stacpull.status(tmp_path / "m").assets_clipped == 6
-    host.raster_requests()
-    assert mirrored(source, tmp_path / "m", BOX).assets_clipped == 6
-    assert host.raster_requests() == [("/items.json", None)]
 
 
 # --- plan, and messages -------------------------------------------------------------------------------------

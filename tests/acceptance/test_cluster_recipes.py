@@ -88,7 +88,7 @@ def aws_batch(script: str) -> tuple[str, list[dict[str, str]]]:
     [(slurm, "sh", "### Slurm"), (kubernetes, "yaml", "### Kubernetes"), (aws_batch, "sh", "### AWS Batch")],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_a_job_array_makes_shards_that_merge_to_the_whole(
+def test_a_job_array_makes_shards_that_join_to_the_whole(
     tmp_path: Path,
     replica: MlhubReplica,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,17 +105,23 @@ def test_a_job_array_makes_shards_that_merge_to_the_whole(
     shards = sorted(tmp_path.glob("shard-*"))
     assert len(shards) == SHARDS
     done = sum(stacpull.status(shard).assets_done for shard in shards)
-    merged, plain = tmp_path / "merged", tmp_path / "plain"
-    assert sync.merge(merged, shards).exit_code == 0
+    joined, plain = tmp_path / "bigearthnet", tmp_path / "plain"
+    commands = example("clusters.md", "console", "## Several machines").splitlines()
+    links = "\n".join(line.removeprefix("$ ") for line in commands if line.startswith(("$ mkdir", "$ for")))
+    names = " ".join(shard.name for shard in shards)
+    linked = shell(links.replace("shard-1 shard-2", names), replica, tmp_path, forked_command)
+    assert linked.code == 0, linked.err
     for name, value in replica.exports().items():
         monkeypatch.setenv(name, value)
-    report = sync.mirror(
-        replica.base_url,
-        plain,
-        selection=stacpull.Selection(collections=LABELS, exclude_assets="B10"),
-    )
-    assert report.assets_done == done > ITEMS
-    assert files_in(merged).keys() == files_in(plain).keys()
+    selection = stacpull.Selection(collections=LABELS, exclude_assets="B10")
+    report = sync.mirror(replica.base_url, joined, selection=selection, options=stacpull.Options(adopt=True))
+    assert (report.exit_code, report.assets_done) == (0, done)
+    sizes = sum(path.stat().st_size for path in joined.rglob("*.tif"))
+    assert report.bytes_fetched < sizes / 2  # pages and documents
+    assert sync.verify(joined, strict=True).exit_code == 0
+    assert all(sync.verify(shard).exit_code == 0 for shard in shards)
+    assert sync.mirror(replica.base_url, plain, selection=selection).assets_done == done > ITEMS
+    assert files_in(joined).keys() == files_in(plain).keys()
 
 
 @pytest.mark.usefixtures("distributed")

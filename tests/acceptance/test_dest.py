@@ -143,7 +143,6 @@ WRONG = [
     pytest.param(["-C", LABELS, "--layout", "{itm}"], "{itm}", id="a layout"),
     pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is neither a field", id="no such property"),
     pytest.param(["-C", LABELS, "--layout", "{platfrm}/{key}"], "did you mean {platform}?", id="a property"),
-    pytest.param(["-C", LABELS, "--split-walk", "2", "--no-push-down"], "--split-walk", id="a contradiction"),
 ]
 
 

@@ -107,7 +107,7 @@ def test_walks_without_progress_end_with_a_message(tmp_path: Path, lives: list[i
     async def work() -> int:
         async with Forgetful(lives) as api:
             with pytest.raises(
-                SourceError, match=r"again and again, the last time after . items .*split-walk"
+                SourceError, match=r"again and again, the last time after . items .*--datetime"
             ):
                 await mirror(api.url("/collections/a"), tmp_path / "m", options=HASTY)
             return api.walks
@@ -204,7 +204,7 @@ def test_an_item_list_without_progress_ends_with_usable_advice(tmp_path: Path, l
         async with Forgetful(lives) as api:
             with pytest.raises(SourceError, match="use a SOURCE with fewer items") as raised:
                 await mirror(api.url("/found?limit=2"), tmp_path / "found", options=HASTY)
-            assert "--split-walk" not in str(raised.value)
+            assert "--datetime" not in str(raised.value)
         async with Forgetful(lives) as api:
             report = await mirror(api.url("/tree.json"), tmp_path / "tree", options=HASTY)
             assert (api.walks, report.exit_code, report.items_failed) == (len(lives) + 1, 1, 1)

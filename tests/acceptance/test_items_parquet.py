@@ -168,17 +168,6 @@ def test_verify_finds_and_repairs_damage(source: Source, tmp_path: Path, damage:
     assert verified(dest).exit_code == 0
 
 
-def test_a_rebuilt_ledger_keeps_it(source: Source, tmp_path: Path) -> None:
-    dest = tmp_path / "mirror"
-    mirrored(source([item("a")]), dest, KEPT)
-    for path in (dest / ".stacpull").glob("ledger.sqlite*"):
-        path.unlink()
-    assert verified(dest, rebuild=True).unknown == 0
-    mirrored(source([item("a"), item("b")]), dest)
-    assert ids_in(dest) == ["a", "b"]
-    assert verified(dest).exit_code == 0
-
-
 def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
     dest = tmp_path / "mirror"
     here = source([item("a"), item("b")])
@@ -222,15 +211,3 @@ def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_pat
     assert len(ids_in(dest)) == 1501
     assert verified(dest).exit_code == 0
     assert not part.exists()
-
-
-def test_a_merge_brings_it_up_to_date(source: Source, tmp_path: Path) -> None:
-    here = source([item(f"{number:02}") for number in range(20)])
-    for number in (1, 2):
-        selection = stacpull.Selection(shard=(number, 2))
-        options = KEPT if number == 1 else Options()
-        asyncio.run(stacpull.mirror(str(here), tmp_path / f"s{number}", selection=selection, options=options))
-    assert 0 < len(ids_in(tmp_path / "s1")) < 20
-    asyncio.run(stacpull.merge(tmp_path / "s1", [tmp_path / "s2"]))
-    assert len(ids_in(tmp_path / "s1")) == 20
-    assert verified(tmp_path / "s1").exit_code == 0

@@ -15,7 +15,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import digests_in
 from tests.net.memory import Answer
 
-from stacpull import DestinationError, Options, UsageError, failures, mirror, resume, retry, verify
+from stacpull import DestinationError, Options, failures, mirror, resume, retry, verify
 from stacpull.ledger.database import ledger_path
 from stacpull.net.transport import Request
 
@@ -107,34 +107,18 @@ def test_adopt_takes_the_files_and_the_documents(
 
 
 @pytest.mark.parametrize("when", ["1", "5"])
-def test_without_adopt_the_message_explains_recovery_and_rebuild_works(tmp_path: Path, when: str) -> None:
+def test_without_adopt_the_message_names_it(tmp_path: Path, when: str) -> None:
     async def work(api: Backup, source: str) -> None:
-        with pytest.raises(DestinationError, match=r"is not part of this mirror.*verify --rebuild"):
+        with pytest.raises(DestinationError, match=r"is not part of this mirror.*--adopt"):
             await resume(tmp_path / "m")
         failed = await asyncio.to_thread(lambda: list(failures(tmp_path / "m")))
         assert {one.kind for one in failed} == {"exists"}
-        assert all("verify --rebuild" in one.message for one in failed)
-        api.requests.clear()
-        report = await verify(tmp_path / "m", rebuild=True)
-        assert report.rebuilt is not None
-        assert "older" in report.rebuilt.reason
-        assert (report.exit_code, report.rebuilt.items) == (0, len(ITEMS))
-        again = await mirror(source, tmp_path / "m")
+        assert all("--adopt" in one.message for one in failed)
+        again = await mirror(source, tmp_path / "m", options=Options(adopt=True))
         assert (again.state, again.exit_code) == ("complete", 0)
-        assert [one for one in api.requests if "/assets/" in one.target] == []
+        assert (await retry(tmp_path / "m", options=Options(adopt=True))).exit_code == 0
 
     with_an_older_ledger(tmp_path / "m", when, work)
-
-
-def test_rebuild_also_works_as_the_first_command(tmp_path: Path) -> None:
-    async def work(_api: Backup, _source: str) -> None:
-        assert (await verify(tmp_path / "m", strict=True)).exit_code == 1
-        assert (await verify(tmp_path / "m", rebuild=True)).rebuilt is not None
-        assert (await resume(tmp_path / "m")).exit_code == 0
-        with pytest.raises(UsageError, match="is sound"):
-            await verify(tmp_path / "m", rebuild=True)
-
-    with_an_older_ledger(tmp_path / "m", "3", work)
 
 
 def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path: Path) -> None:
@@ -166,8 +150,6 @@ def test_a_document_of_another_user_is_never_replaced(tmp_path: Path, adopt: boo
         async with Backup(dest, "") as api:
             report = await mirror(api.url("/collections/c"), dest, options=Options(adopt=adopt))
             assert (report.exit_code, report.items_failed) == (1, 1)
-            with pytest.raises(UsageError, match="is sound"):
-                await verify(dest, rebuild=True)
             assert (await retry(dest)).exit_code == 1
         assert (dest / "c/3/3.json").read_bytes() == foreign
 

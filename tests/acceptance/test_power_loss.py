@@ -38,7 +38,7 @@ def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recor
 
 
 @needs_strace
-@pytest.mark.parametrize("begin", ["adopt", "refresh", "repair", "rebuild"])
+@pytest.mark.parametrize("begin", ["adopt", "refresh", "repair"])
 def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin):
     with scene(begin) as found:
         assert after_some(record(found), 4) == []

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.initial_states import table_zeroed
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.static_tree import write_tree
-from tests.acceptance.test_rebuild import checkpointed
 from tests.net.memory import Answer
 
-from stacpull import MirrorReport, Options, PlanReport, Selection, mirror, plan, status, sync
+from stacpull import MirrorReport, PlanReport, Selection, mirror, plan, status
 from stacpull.engine import estimate, walk
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -115,22 +113,6 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     for report in reports:
         assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
     assert planned.assets == reports[0].assets_done
-    assert sync.merge(tmp_path / "merged", [tmp_path / "m"]).exit_code == 0
-    assert status(tmp_path / "merged").items_matched == status(tmp_path / "m").items_matched == matched
+    assert status(tmp_path / "m").items_matched == matched
     if most is None:
         assert (planned.source_items, planned.assets_basis) == (0, "known")
-
-
-@pytest.mark.parametrize("collections", [("col0", "col1"), ("col1", "col0")])
-@pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_items_on_pages_are_primary_items_after_a_rebuild(
-    tmp_path: Path, collections: tuple[str, str], metadata: Literal["item", "ndjson"]
-) -> None:
-    source, dest = linked_tree(tmp_path / "tree"), tmp_path / "m"
-    selection, options = Selection(collections=collections), Options(metadata=metadata)
-    sync.mirror(source, dest, selection=selection, options=options)
-    table_zeroed(checkpointed(dest), "failures")
-    rebuilt = sync.verify(dest, rebuild=True)
-    assert (rebuilt.exit_code, rebuilt.rebuilt is not None) == (0, True)
-    found = status(dest)
-    assert (found.items_matched, found.items_done) == (20, 20)

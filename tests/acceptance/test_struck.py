@@ -74,7 +74,6 @@ def test_a_ledger_sync_that_fails_at_the_end_is_reported():
         ("adopt", "renameat2", "syncfs"),
         ("refresh", "renameat", "syncfs"),
         ("repair", "renameat", "syncfs"),
-        ("rebuild", "rename", "fsync"),
     ],
 )
 def test_existing_files_survive_a_struck_call(begin, killed, failing):

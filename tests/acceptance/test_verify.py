@@ -475,7 +475,6 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     ("arguments", "code", "message"),
     [
         (["--quick", "--repair"], 2, "--quick"),
-        (["--rebuild"], 2, "is sound"),
         (["--layout", "{key}"], 2, "--layout"),
     ],
 )
@@ -486,14 +485,13 @@ def test_invalid_arguments_are_refused(
     assert (ran.code, message in ran.err) == (code, True)
 
 
-@pytest.mark.parametrize("other", ["repair", "rebuild"])
-def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path, other: str) -> None:
+def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--quick cannot be combined"):
-        asyncio.run(verify(tmp_path, quick=True, **{other: True}))
+        asyncio.run(verify(tmp_path, quick=True, repair=True))
 
 
 def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
-    for more in ({}, {"repair": True}, {"rebuild": True}):
+    for more in ({}, {"repair": True}):
         with pytest.raises(NotAMirrorError):
             asyncio.run(verify(tmp_path, **more))
     assert run(["verify", str(tmp_path)], environment()).code == 2

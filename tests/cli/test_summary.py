@@ -18,7 +18,6 @@ from stacpull.cli.summary import (
     selection_text,
     status_lines,
 )
-from stacpull.ledger.shard_rows import UNFINISHED
 from stacpull.models import FailureKind
 from stacpull.reports import Disk, FailureRecord, HostPlan
 from stacpull.selection import Selection
@@ -280,9 +279,3 @@ def test_sufficient_disk_space_is_not_mentioned() -> None:
 
 def test_a_plan_without_dest_does_not_mention_one() -> None:
     assert "to do" not in "\n".join(plan_lines(plan_report(assets_pending=65), None))
-
-
-def test_the_status_of_an_unfinished_merge_advises_no_resume() -> None:
-    text = "\n".join(status_lines(status_report(state="interrupted", reason=UNFINISHED)))
-    assert "run it again" in text
-    assert "stacpull resume" not in text

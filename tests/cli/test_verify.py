@@ -11,7 +11,7 @@ from tests.cli.conftest import Ran, mirror_report
 
 from stacpull.cli.verify_command import damage_line, verify_lines
 from stacpull.events import Damage
-from stacpull.reports import RebuildReport, VerifyReport
+from stacpull.reports import VerifyReport
 
 CLEAN = {
     "dest": "out dir",
@@ -32,7 +32,6 @@ CLEAN = {
     "seconds": 0.5,
     "remaining": 0,
 }
-REBUILT = RebuildReport("there was none", None, items=60, done=390, by_size=390)
 
 
 def report(**changes: Any) -> VerifyReport:
@@ -65,13 +64,6 @@ def report(**changes: Any) -> VerifyReport:
             1,
         ),
         ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),
-        (
-            {"rebuilt": REBUILT},
-            ["the ledger was rebuilt: there was none", "390 by size", "stacpull mirror SOURCE"],
-            0,
-        ),
-        ({"rebuilt": REBUILT, "unproven": 450}, ["453 files, 5.4 MB in 0.5 s (10.8 MB/s)\nto continue"], 0),
-        ({"rebuilt": REBUILT, "unknown": 2}, ["may belong to the mirror"], 0),
     ],
 )
 def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str], code: int) -> None:
@@ -89,9 +81,9 @@ def test_a_damage_is_one_line() -> None:
 
 
 def test_fields_of_the_json_report() -> None:
-    reported = report(short=1, unknown=1, remaining=2, strict=True, rebuilt=REBUILT).to_json()
+    reported = report(short=1, unknown=1, remaining=2, strict=True).to_json()
     assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
-    assert (reported["damaged"], reported["remaining"], reported["rebuilt"]["done"]) == (2, 2, 390)
+    assert (reported["damaged"], reported["remaining"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from stacpull.engine import recovery
 from stacpull.engine.shared_downloads import linked_part
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.ledger.database import copy_ledger, ledger_path
+from stacpull.ledger.backup import copy_ledger
+from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.complete_parts import part_name_of

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger import outcomes, rebuilding, runs, schema, views
+from stacpull.ledger import outcomes, runs, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
@@ -69,7 +69,7 @@ def test_a_newer_ledger_is_refused(dest: Path, opened: object) -> None:
 def test_an_older_ledger_is_refused_with_advice(dest: Path, opened: object) -> None:
     with closing(open_writer(dest)) as db:
         db.execute("PRAGMA user_version = 13")
-    with pytest.raises(DestinationError, match=r"has version 13 .* Run `stacpull verify --rebuild`"):
+    with pytest.raises(DestinationError, match=r"has version 13 .* Remove .*--adopt`"):
         opened(dest)  # type: ignore[operator] # one of the two functions above
     with closing(sqlite3.connect(ledger_path(dest))) as db:
         assert version_of(db) == 13
@@ -123,9 +123,8 @@ def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> 
     open_writer(dest).close()  # beside files of the user, as far as can be known
     ledger_path(dest).write_bytes(b"")
     (dest / ".stacpull" / "log.ndjson").touch()
-    for opened in (open_writer, open_reader):
-        with pytest.raises(DestinationError, match=r"is missing.*verify --rebuild"):
-            opened(dest)
+    with pytest.raises(DestinationError, match=r"is missing.*--adopt"):
+        open_reader(dest)
 
 
 def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
@@ -312,10 +311,3 @@ def steps_of_status(dest: Path, items: int) -> int:
 def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
     few, many = steps_of_status(tmp_path / "few", 1_500), steps_of_status(tmp_path / "many", 4_500)
     assert many < few * 1.01
-
-
-def test_a_rebuild_reads_only_columns_that_a_ledger_has(dest: Path) -> None:
-    with closing(open_writer(dest)) as db:
-        for table, columns in rebuilding._COPIED.items():
-            there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-            assert set(columns) <= there, table

@@ -215,7 +215,6 @@ _NOW = ("mirror", "s", _SOME, "running")
         pytest.param([_NOW, _NOW], [1], id="the same selection"),
         pytest.param([_NOW, _WIDER], [], id="not a narrower one"),
         pytest.param([_OTHER, _NOW], [], id="not of another source"),
-        pytest.param([("rebuild", "s", _ALL, "complete"), _NOW], [], id="not a rebuild"),
         pytest.param([_WIDER, _RETRY, _NOW], [1, 2], id="its retry"),
         pytest.param([_WIDER, ("repair", *_RETRY[1:]), _NOW], [1, 2], id="its repair"),
         pytest.param([_OTHER, _WIDER, _RETRY, _NOW], [2], id="not a retry that has assets of another"),

@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.ledger.plans import NOW, ledger
 
-from stacpull.ledger import rates, runs
+from stacpull.ledger import rates
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.rates import MOST_HOSTS, MOST_INTERVALS, RateInterval, bounded
-from stacpull.ledger.runs import RunSpec
-from stacpull.selection import Selection
 
 
 def test_intervals_are_read_back_unchanged(tmp_path: Path) -> None:
@@ -70,32 +68,3 @@ def test_an_invalid_rate_is_a_database_error(tmp_path: Path, hosts: str) -> None
         with pytest.raises(sqlite3.DatabaseError, match="rates of an interval"):
             rates.intervals(db)
     assert ledger_path(tmp_path).is_file()
-
-
-def test_the_bytes_of_shards_that_ran_at_the_same_time_are_added_up(tmp_path: Path) -> None:
-    for name in ("one", "two", "dest"):
-        (tmp_path / name).mkdir()
-    with ledger(tmp_path / "one") as one, ledger(tmp_path / "two") as two, ledger(tmp_path / "dest") as dest:
-        for number, db in enumerate((one, two)):
-            runs.begin(db, RunSpec("http://a", Selection(), {}), NOW + number)
-        rates.add(one, NOW + 10, 10.0, {"a:80": 100})
-        rates.add(two, NOW + 15, 10.0, {"a:80": 10, "b:80": 30})
-        for _ in range(2):  # a merge that is run again adds nothing
-            for db in (one, two):
-                rates.take_over(dest, db)
-        assert rates.intervals(dest) == [
-            RateInterval(NOW, 5.0, {"a:80": 50}),
-            RateInterval(NOW + 5, 5.0, {"a:80": 55, "b:80": 15}),
-            RateInterval(NOW + 10, 5.0, {"a:80": 5, "b:80": 15}),
-        ]
-        rates.add(one, NOW + 30, 5.0, {"a:80": 7})
-        rates.take_over(dest, one)
-        assert rates.intervals(dest)[3:] == [RateInterval(NOW + 25, 5.0, {"a:80": 7})]
-
-
-@pytest.mark.parametrize("started", [-1.0, float("nan"), float("inf"), NOW])
-@pytest.mark.parametrize("seconds", [0.0, -5.0, float("nan"), float("inf"), 1e300])
-def test_impossible_intervals_are_left_out(tmp_path: Path, started: float, seconds: float) -> None:
-    with ledger(tmp_path) as db:
-        rates.put(db, [RateInterval(started, seconds, {"a:80": 1}), RateInterval(NOW, 5.0, {"a:80": 2})])
-        assert rates.intervals(db) == [RateInterval(NOW, 5.0, {"a:80": 2})]

@@ -21,7 +21,6 @@ from stacpull import (
     Options,
     UsageError,
     failures,
-    merge,
     mirror,
     resume,
     retry,
@@ -111,13 +110,6 @@ def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: st
         status(dest)
 
 
-@pytest.mark.parametrize("code", CODE)
-def test_rebuild_ignores_a_ledger_that_contains_code(dest: Path, code: str) -> None:
-    change(dest, CODE[code])
-    asyncio.run(verify(dest, rebuild=True))
-    assert status(dest).items_done == 1
-
-
 @pytest.mark.parametrize(
     "name", ["/etc/hostname", "../../../outside", "", "0" * 31, "0" * 32 + "/x", "A" * 32]
 )
@@ -173,7 +165,6 @@ def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(
     with pytest.raises(UsageError, match="names local files as its source"):
         asyncio.run(command(copy))
     assert (status(copy).state, status(copy).assets_pending) == ("complete", 0)
-    assert asyncio.run(merge(tmp_path / "all", [copy])).shards
 
 
 @pytest.mark.parametrize("written", ["file://{}", "FILE://{}", "File:{}", "{}", "/{}", "/..{}"])

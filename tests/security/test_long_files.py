@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import orjson
@@ -11,7 +10,7 @@ import pytest
 from tests.security.sources import feature
 from tests.security.test_memory import MIB, MOST, Outcome, command
 
-from stacpull import mirror, verify
+from stacpull import mirror
 from stacpull.catalog.contents import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
@@ -42,20 +41,8 @@ def ran(cwd: Path, *arguments: str) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    "place", ["c/i/i.json", "c/j/j.json", "c/items.ndjson", "c/collection.json", ".stacpull/log.ndjson"]
-)
-def test_a_rebuild_takes_bounded_memory(dest: Path, tmp_path: Path, place: str) -> None:
-    make_sparse(dest / place)
-    (dest / ".stacpull/ledger.sqlite").unlink()
-    found = ran(tmp_path, "verify", "m", "--rebuild")
-    assert found.peak < MOST, found.text
-    assert found.code in {0, 1}, found.text
-
-
-@pytest.mark.parametrize(
     "arguments",
     [
-        ("merge", "whole", "m"),
         ("export", "m", "out.csv", "-f", "csv"),
         ("mirror", "cat/item.json", "m"),
         ("report", "m", "-o", "report.html"),
@@ -76,31 +63,6 @@ def test_a_long_file_of_lines_is_not_a_document_of_the_mirror(dest: Path) -> Non
         assert not is_own_document(files, "c/items.ndjson")
     finally:
         files.close()
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("seed", ["pipe", "link", "list", "number", "broken"])
-def test_a_rebuild_reads_only_a_log_of_its_own(dest: Path, tmp_path: Path, seed: str) -> None:
-    """Without a catalog, the log states the source of the mirror."""
-    log = dest / ".stacpull/log.ndjson"
-    (tmp_path / "outside").write_bytes(b'{"type":"RunStarted","source":"https://elsewhere.example"}\n')
-    log.unlink(missing_ok=True)
-    match seed:
-        case "pipe":
-            os.mkfifo(log)
-        case "link":
-            log.symlink_to(tmp_path / "outside")
-        case "list":
-            log.write_bytes(b'["RunStarted"]\n')
-        case "number":
-            log.write_bytes(b'{"type":"RunStarted","source":7}\n')
-        case _:
-            log.write_bytes(b'{"type":"RunStarted","source":"https://mine.example"}\n{"RunStarted"\n')
-    (dest / ".stacpull/ledger.sqlite").unlink()
-    (dest / "catalog.json").unlink()
-    report = asyncio.run(verify(dest, rebuild=True))
-    assert report.rebuilt is not None
-    assert report.rebuilt.source == ("https://mine.example" if seed == "broken" else "")
 
 
 def test_a_document_of_too_many_values_is_not_decoded() -> None:

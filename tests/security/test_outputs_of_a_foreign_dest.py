@@ -9,7 +9,7 @@ import orjson
 import pytest
 from tests.security.sources import feature
 
-from stacpull import DestinationError, export, merge, mirror
+from stacpull import DestinationError, export, mirror
 
 pytestmark = pytest.mark.behaviour
 
@@ -42,13 +42,3 @@ def test_an_export_takes_no_file_behind_a_link(dest: Path, tmp_path: Path, form:
     with pytest.raises(DestinationError, match="a link at c/i/link"):
         asyncio.run(export(dest, tmp_path / "out", form))
     assert not holds_the_secret(tmp_path / "out")
-
-
-def test_a_merge_takes_no_file_behind_a_link(dest: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside/a").write_bytes(SECRET)
-    (dest / "c/i").rename(tmp_path / "moved")
-    (dest / "c/i").symlink_to(tmp_path / "outside")
-    found = asyncio.run(merge(tmp_path / "whole", [dest]))
-    assert found.assets == 0
-    assert found.conflicts
-    assert not holds_the_secret(tmp_path / "whole")

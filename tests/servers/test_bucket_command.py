@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
-import shutil
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +17,12 @@ from tests.servers.bucket_trees import body, keys, objects, tree
 from tests.servers.radosgw import OWNER, STRANGER
 
 from stacpull import sync
-from stacpull.config.options import Options
 from stacpull.engine import ledger_copy
-from stacpull.errors import DestinationError, NotAMirrorError, UsageError
+from stacpull.errors import UsageError
 from stacpull.events import Notice
-from stacpull.ledger.rebuilding import RebuiltLedger
 from stacpull.models import BucketLocation
 from stacpull.reports import Disk
-from stacpull.store.bucket import BucketStore
-from stacpull.store.lease import OWNER as LEASE
-from stacpull.store.lease import Lease
-from stacpull.store.multipart import save_note
-from stacpull.store.protocol import remote_store
-from stacpull.store.s3_bucket import ObjectContent
-from stacpull.store.staged_objects import StagedObject
-from stacpull.store.store_choice import bucket_of, open_store, remember_bucket
+from stacpull.store.store_choice import remember_bucket
 
 Stacpull = Callable[..., Ran]
 
@@ -153,37 +141,6 @@ def test_little_room_is_that_of_the_work_directory(
         ]
 
 
-@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_ledger_is_rebuilt_with_another_profile(
-    location: BucketLocation, source: str, stacpull: Stacpull, tmp_path: Path
-) -> None:
-    assert stacpull("mirror", source, "{dest}").code == 0
-    lose_ledger(tmp_path / "work")
-    profiles = tmp_path / "credentials"
-    profiles.write_text(profiles.read_text().replace("[dest]", "[other]"))
-    refused = stacpull("verify", "--rebuild", "work")
-    assert refused.code == 3
-    assert "--dest-profile" in refused.err
-    for dest in (["work"], ["{at}"]):
-        rebuilt = stacpull("verify", "--rebuild", *dest, "--dest-profile", "other", "--json")
-        assert (rebuilt.code, rebuilt.report["missing"]) == (0, 0), rebuilt.err
-        assert rebuilt.report["rebuilt"]["pending"] == 0
-        lose_ledger(tmp_path / "work")
-
-
-@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_rebuild_needs_the_work_directory_of_the_mirror(
-    location: BucketLocation, source: str, tmp_path: Path
-) -> None:
-    """A new ledger in another one would lack what the ledger of the mirror knows."""
-    remember_bucket(tmp_path / "work", location)
-    sync.mirror(source, tmp_path / "work")
-    options = Options(work=tmp_path / "other", dest_profile="dest", dest_endpoint_url=location.endpoint_url)
-    with pytest.raises(NotAMirrorError, match="other is not a mirror"):
-        sync.verify(location.url, rebuild=True, options=options)
-    assert not (tmp_path / "other").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "message"),
     [
@@ -290,98 +247,3 @@ def test_outputs_of_a_mirror_in_a_bucket(
     assert "col0" in (tmp_path / "of-bucket.html").read_text()
     with pytest.raises(UsageError, match="it cannot be exported as torchgeo-v1 yet"):
         sync.export(work, tmp_path / "out", "torchgeo-v1")
-    with pytest.raises(UsageError, match="The files of this mirror are in s3://"):
-        sync.merge(tmp_path / "new", [work])
-
-
-def lose_ledger(work: Path) -> None:
-    for left in (work / ".stacpull").glob("ledger.sqlite*"):
-        left.unlink()
-
-
-@pytest.mark.parametrize("is_killed", [False, True], ids=["its run has ended", "its run was killed"])
-def test_a_rebuild_removes_a_staged_object_of_the_last_run(
-    location: BucketLocation, s3: Any, source: str, tmp_path: Path, is_killed: bool
-) -> None:
-    work = tmp_path / "work"
-    remember_bucket(work, location)
-    sync.mirror(source, work)
-    with closing(open_store(work)) as store:
-        remote = remote_store(store)
-        assert isinstance(remote, BucketStore)
-        if is_killed:
-            Lease(remote, has_ledger=True)._take()
-        staged = remote.staged.new_key("7.0")
-        etag = remote.bucket.put_own(staged, ObjectContent(b"abc", hashlib.sha256(b"abc").digest()))
-        save_note(store.parts / "7.0.3.sent", StagedObject(staged, etag, 3, None, None, 7))
-        assert [entry.name for entry in store.list_parts()] == ["7.0.3.whole"]
-    before = bucket_of(work)
-    lose_ledger(work)
-    assert sync.verify(work, rebuild=True).rebuilt is not None
-    assert not [key for key in keys(s3, location) if key.startswith(".stacpull/parts/")]
-    assert json.loads(body(s3, location, LEASE))["held"] is False
-    assert bucket_of(work) == before
-
-
-def test_a_rebuild_waits_for_a_run_on_another_machine(
-    location: BucketLocation, source: str, tmp_path: Path
-) -> None:
-    work = tmp_path / "work"
-    remember_bucket(work, location)
-    sync.mirror(source, work)
-    other = tmp_path / "other"
-    shutil.copytree(work, other)
-    lose_ledger(work)
-    with closing(open_store(other)) as store:
-        remote = remote_store(store)
-        assert remote is not None
-        with (
-            Lease(remote, has_ledger=True),
-            pytest.raises(DestinationError, match="Another run is writing to"),
-        ):
-            sync.verify(work, rebuild=True)
-    assert sync.verify(work, rebuild=True).rebuilt is not None
-
-
-def test_a_rebuild_ends_without_a_ledger_if_another_mirror_takes_over(
-    location: BucketLocation, s3: Any, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work = tmp_path / "work"
-    remember_bucket(work, location)
-    sync.mirror(source, work)
-    lose_ledger(work)
-
-    finish = RebuiltLedger.finish
-
-    def then_taken_over(ledger: RebuiltLedger, *arguments: Any) -> None:
-        finish(ledger, *arguments)
-        owner = json.loads(body(s3, location, LEASE)) | {"run": "of another machine"}
-        key = f"{location.prefix}/{LEASE}"
-        s3.put_object(Bucket=location.bucket, Key=key, Body=json.dumps(owner).encode())
-
-    monkeypatch.setattr(RebuiltLedger, "finish", then_taken_over)
-    with pytest.raises(DestinationError, match="Another mirror has taken over"):
-        sync.verify(work, rebuild=True)
-    assert not list((work / ".stacpull").glob("ledger.sqlite*"))
-
-
-@pytest.mark.parametrize("server", ["radosgw"], indirect=True)
-def test_a_lost_ledger_is_rebuilt_from_the_bucket(
-    location: BucketLocation, s3: Any, source: str, tmp_path: Path
-) -> None:
-    work = tmp_path / "work"
-    remember_bucket(work, location)
-    mirrored = sync.mirror(source, work)
-    before = objects(s3, location)
-    lost, altered = sorted(key for key in before if key.endswith(".bin"))[:2]
-    lose_ledger(work)
-    s3.delete_object(Bucket=location.bucket, Key=f"{location.prefix}/{lost}")
-    s3.put_object(Bucket=location.bucket, Key=f"{location.prefix}/{altered}", Body=b"altered")
-    rebuilt = sync.verify(work, rebuild=True)
-    assert rebuilt.rebuilt is not None
-    found = rebuilt.rebuilt
-    assert (found.items, found.by_checksum, found.pending) == (6, 4, 2)
-    repaired = sync.mirror(source, work)
-    assert (repaired.exit_code, repaired.assets_skipped) == (0, mirrored.assets_done - 2)
-    assert objects(s3, location) == before
-    assert sync.verify(work).exit_code == 0

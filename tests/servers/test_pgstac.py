@@ -104,10 +104,3 @@ def test_a_search_url(url: str) -> None:
         push_down=False,
     )
     assert sorted(found.kept) == sorted(plain.kept)
-
-
-def test_a_walk_split_by_time(url: str) -> None:
-    split = walked(url, Selection(collections=COLLECTIONS, split_walk=4))
-    assert sorted(set(split.kept)) == sorted(item["id"] for item in items(COUNT))
-    assert len(split.kept) == COUNT
-    assert split.warnings == []

@@ -287,7 +287,6 @@ def test_a_result_is_trusted_only_if_the_source_proves_that_it_filters(
         (API, Selection(collections=ONE, bbox=(2, 0, 8, 1)), "walking everything"),
         (API, Selection(collections=ONE, ids=("a_3", "b_3")), None),  # the search for the ids is not trusted
         (API, Selection(collections=("a", "b"), bbox=(2, 0, 8, 1)), "walking everything"),
-        (API, Selection(collections=ONE, bbox=(2, 0, 8, 1), split_walk=4), "does not filter by collection"),
         (f"{API}/search", Selection(collections=ONE), "which are left out"),
         (f"{API}/search?limit=5", Selection(collections=ONE, bbox=(2, 0, 8, 1)), "which are left out"),
     ],

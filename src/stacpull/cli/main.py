@@ -57,9 +57,6 @@ COMMANDS: dict[str, _LazyCommand] = {
     "failures": _LazyCommand(
         "stacpull.cli.status_command:failures", "List every asset of DEST that failed, and why."
     ),
-    "merge": _LazyCommand(
-        "stacpull.cli.merge_command:merge", "Join the mirrors of several shards into DEST."
-    ),
     "export": _LazyCommand(
         "stacpull.cli.export_command:export",
         "Turn DEST into an index, training shards, a table of labels or references.",

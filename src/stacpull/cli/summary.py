@@ -26,7 +26,7 @@ _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind
 _NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
 
-_ON_DEST = re.compile(r"`stacpull (resume|retry|failures|verify --rebuild)`")
+_ON_DEST = re.compile(r"`stacpull (resume|retry|failures)`")
 """Commands without DEST, in messages of functions that do not know how DEST was given."""
 _MOST_KINDS = 2
 """Kinds of failures that the first line names."""
@@ -248,8 +248,6 @@ def _to_retry_ordered(dest: str) -> str:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     """Yield the state of DEST over all runs."""
-    from stacpull.ledger.shard_rows import UNFINISHED
-
     state = _outcome(report) if report.state == "complete" else report.state
     alive = ""
     if report.live:
@@ -268,8 +266,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     for record in report.last_errors:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
     dest = shlex.quote(report.work or report.dest)
-    is_stopped = report.state == "interrupted" or (report.state == "failed" and not report.live)
-    if is_stopped and report.reason != UNFINISHED:  # a merge: `resume` does not finish it
+    if report.state == "interrupted" or (report.state == "failed" and not report.live):
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"

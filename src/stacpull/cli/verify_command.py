@@ -15,7 +15,7 @@ from stacpull.cli.printing import duration, rate, size
 from stacpull.config.options import Scope
 from stacpull.events import Damage, Event
 from stacpull.plurals import count
-from stacpull.reports import RebuildReport, VerifyReport
+from stacpull.reports import VerifyReport
 
 _MOST_UNKNOWN = 10
 """Unknown files that get a line each, unless -v is given or they are damage."""
@@ -26,9 +26,6 @@ _MOST_UNKNOWN = 10
     parameters.dest(),
     click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
     click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
-    click.Option(
-        ["--rebuild"], is_flag=True, help="First rebuild a damaged or lost ledger from the files in DEST."
-    ),
     click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
     *parameters.options(
         Scope.TRANSFER,
@@ -53,7 +50,7 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
     Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, only the first
     of them get a line; -v prints all.
-    Nothing is changed without --repair or --rebuild, and files that do not belong to the mirror are never
+    Nothing is changed without --repair, and files that do not belong to the mirror are never
     touched. With --json, each line is a JSON object, and the last one is a summary.
     """
     from stacpull.upkeep import verify as verification
@@ -93,14 +90,12 @@ def damage_line(damage: Damage) -> str:
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     """Yield the result of a check, and commands to run next."""
-    if report.rebuilt is not None:
-        yield from _rebuilt_lines(report.rebuilt)
     verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
     yield f"{report.dest}: {verdict}"
     yield (
         f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
         f"({rate(report.bytes, report.seconds)})"
-        + (f"; {report.unproven:,} checked by size only" if report.unproven and not report.rebuilt else "")
+        + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
     for kind in _KINDS:
         if number := getattr(report, kind):
@@ -122,37 +117,18 @@ def _verdict(report: VerifyReport) -> str:
     )
 
 
-def _rebuilt_lines(rebuilt: RebuildReport) -> Iterator[str]:
-    aside = f"; the old one is now {rebuilt.aside}" if rebuilt.aside else ""
-    yield f"the ledger was rebuilt: {rebuilt.reason}{aside}"
-    yield (
-        f"  {count(rebuilt.items, 'item')}, {count(rebuilt.done, 'file')} trusted: "
-        f"{rebuilt.by_checksum:,} by checksum, {rebuilt.by_size:,} by size"
-    )
-    if rebuilt.pending:
-        files = count(rebuilt.pending, "file")
-        yield f"  {files} missing, damaged or without proof; `stacpull mirror` fetches them"
-
-
 def _next_steps(report: VerifyReport) -> Iterator[str]:
     dest = shlex.quote(report.work or report.dest)
-    if report.rebuilt is not None and not report.rebuilt.selection_known:
-        yield f"to continue: stacpull mirror SOURCE {dest} ... (with the options of the mirror)"
-    elif report.state == "interrupted":
+    if report.state == "interrupted":
         yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
     elif report.assets_pending and report.repair is None:
         yield f"to resume:   stacpull resume {dest}"
     damaged = report.damaged - (report.unknown if report.strict else 0)
-    if report.repair is None and (damaged or (report.rebuilt is not None and report.rebuilt.pending)):
+    if report.repair is None and damaged:
         yield f"to repair:   stacpull verify --repair {dest}"
     if report.assets_failed and report.repair is None:
         yield f"{count(report.assets_failed, 'asset')} failed; for details: stacpull failures {dest}"
     elif report.repair is not None and report.repair.assets_failed:
         yield f"for details: stacpull failures {dest}"
-    if report.unknown and report.rebuilt is not None:
-        yield (
-            "unknown files may belong to the mirror: the next `stacpull mirror` adopts those that match, and "
-            "replaces only JSON that stacpull wrote"
-        )
-    elif report.unknown:
+    if report.unknown:
         yield "unknown files are never touched: move or keep them"

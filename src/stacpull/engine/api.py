@@ -155,7 +155,7 @@ async def _mirror(
     @asynccontextmanager
     async def begun(opened: Source) -> AsyncIterator[tuple[Workspace, Run]]:
         await unless_stopped(lambda: validate(opened, selection, layout), stop)
-        async with opened_workspace(dest_address, on_event) as workspace:
+        async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
 
             def begin() -> Run:
                 run = runs.begin(workspace.db, spec, SystemClock().time(), options.kept)
@@ -183,7 +183,7 @@ async def _mirror_input(
     stop: asyncio.Event,
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
-    async with opened_workspace(dest_address, on_event) as workspace:
+    async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
         stored = await store_input(workspace.destination.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.filled_profile else ())
 

@@ -153,7 +153,7 @@ def foreign_file_sentence(path: str) -> str:
     """Return the message for a file at `path` (relative to DEST) that has the name of a document."""
     return (
         f"{path} exists and is not part of this mirror: move it away, then mirror again. "
-        "If the ledger is older than the files (a restored backup), run `stacpull verify --rebuild` first."
+        "If the ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
     )
 
 

@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stacpull.errors import DestinationError, StacpullError
-from stacpull.ledger.database import copy_ledger, ledger_path
+from stacpull.ledger.backup import copy_ledger
+from stacpull.ledger.database import ledger_path
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lease import Lease

@@ -133,13 +133,14 @@ def mirror_at(dest: str | Path, options: Options) -> DestAddress:
 
 @asynccontextmanager
 async def opened_workspace(
-    dest_address: DestAddress, on_event: Listener | None = None
+    dest_address: DestAddress, on_event: Listener | None = None, *, adopt: bool = False
 ) -> AsyncIterator[Workspace]:
     """Open the workspace of DEST and close it at the end of the block, both in a thread.
 
     Args:
         dest_address: DEST.
         on_event: Called with a notice if a bucket does not answer.
+        adopt: As for `open_workspace`.
 
     Raises:
         DestinationError: as `open_workspace`. An error of the block itself takes precedence.
@@ -151,7 +152,9 @@ async def opened_workspace(
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(on_event, Notice("warning", text))
 
-    async with in_thread(open_workspace(dest_address.work, dest_address.bucket, on_silent)) as workspace:
+    async with in_thread(
+        open_workspace(dest_address.work, dest_address.bucket, on_silent, adopt=adopt)
+    ) as workspace:
         yield workspace
 
 

@@ -77,8 +77,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
             found = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise DestinationError(
-                f"The saved position of the walk is damaged ({error}): `stacpull verify --rebuild` makes a "
-                "new ledger; `headers` needs a new OUT."
+                f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again; "
+                "`headers` needs a new OUT."
             ) from error
         return found if found.request is None else replace(found, request=_with_allowed(found.request))
 
@@ -239,7 +239,7 @@ class Walk:
         if not restarts.may_restart(reached):
             advice = "use a SOURCE with fewer items."
             if isinstance(self._source, ApiSource):
-                advice = "narrow the selection, or split the walk with --split-walk."
+                advice = "narrow the selection, for example with --datetime."
             elif isinstance(self._source, SearchSource):
                 advice = "narrow the selection."
             what = "The source rejects its own next-page link again and again"

@@ -14,9 +14,11 @@ from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger.backup import backed_up
 from stacpull.ledger.database import (
     Connection,
     checkpoint_log,
+    has_own_catalog,
     ledger_path,
     open_writer,
     refuse_lost,
@@ -48,20 +50,26 @@ class Workspace(msgspec.Struct, frozen=True):
 
 @contextmanager
 def open_workspace(
-    dest: Path, bucket: BucketLocation | None = None, on_silent: Callable[[str], None] = lambda _: None
+    dest: Path,
+    bucket: BucketLocation | None = None,
+    on_silent: Callable[[str], None] = lambda _: None,
+    *,
+    adopt: bool = False,
 ) -> Iterator[Workspace]:
-    """Open DEST for writing, and lock out other runs.
+    """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end.
 
     Args:
         dest: The directory of the ledger, and of the files if they are not in a bucket.
         bucket: The bucket that `dest` is or becomes the work directory of.
         on_silent: Called once, from any thread, with a sentence for the user if the bucket does not answer.
+        adopt: True if DEST may have files of a mirror without a ledger.
 
     Raises:
         DestinationError: It cannot be created or written, another run uses it, or it has a foreign catalog.
     """
-    refuse_lost(dest)
-    _refuse_foreign_catalog(dest)
+    if not adopt:
+        refuse_lost(dest)
+    _refuse_foreign_catalog(dest, adopt=adopt)
     location = None if bucket is None else _identified(dest, bucket)
     if location is not None and not (dest / ".stacpull").exists():
         from stacpull.store.lease import OWNER  # noqa: PLC0415 - few mirrors have one
@@ -79,7 +87,8 @@ def open_workspace(
         if lease is not None and lease.continues:
             with translated(ledger_path(dest)):
                 set_adopting(db, adopting=True)  # as in copies of the ledger: here, there may be none
-        yield Workspace(destination, db, lock.fileno(), lease)
+        with backed_up(db, dest):
+            yield Workspace(destination, db, lock.fileno(), lease)
 
 
 def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
@@ -112,35 +121,6 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
             fetch_copy(remote)
         with ledger_copies(remote, lease):
             yield lease
-
-
-@contextmanager
-def store_without_ledger(
-    dest: Path, bucket: BucketLocation | None
-) -> Iterator[tuple[Store, Callable[[], None]]]:
-    """Open the store of a mirror whose ledger is lost or damaged, and lock out runs on all machines.
-
-    Args:
-        dest: The directory of the ledger.
-        bucket: The bucket that contains the files; None if they are in `dest`.
-
-    Returns:
-        The store, and a function that raises a `DestinationError` if another mirror has taken it over.
-
-    Raises:
-        CredentialsError: The bucket rejects the credentials, or there are none.
-        DestinationError: It cannot be written, or a run uses it.
-    """
-    location = None if bucket is None else _identified(dest, bucket)
-    with closing(open_store(dest, location)) as destination, locked(dest):
-        remote = remote_store(destination)
-        if remote is None:
-            yield destination, lambda: None
-            return
-        from stacpull.store.lease import Lease, LeaseCheck  # noqa: PLC0415 - few mirrors have one
-
-        with Lease(remote, has_ledger=True):
-            yield destination, LeaseCheck(remote).check
 
 
 @contextmanager
@@ -213,7 +193,9 @@ def locked(dest: Path) -> Iterator[MirrorLock]:
         yield lock
 
 
-def _refuse_foreign_catalog(dest: Path) -> None:
+def _refuse_foreign_catalog(dest: Path, *, adopt: bool) -> None:
+    if adopt and has_own_catalog(dest):
+        return
     if (dest / "catalog.json").exists() and not ledger_path(dest).exists():
         raise DestinationError(
             f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "

@@ -55,7 +55,6 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "source_links": _always,
     "follow": _always,
     "push_down": _always,
-    "split_walk": _always,
     "max_items": is_at_most,
     "sample": is_at_most,
     "seed": _always,

@@ -12,15 +12,15 @@ import os
 import shlex
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger.meta import forget_boot, set_adopting
 from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
@@ -33,8 +33,6 @@ _ROWS = 64
 _READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 
-_REBUILD = "`stacpull verify --rebuild {dest}` makes a new one from the files in the mirror."
-_DAMAGED = "The ledger {path} is damaged ({text}): " + _REBUILD
 
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _SENTENCES = {
@@ -44,9 +42,6 @@ _SENTENCES = {
     sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that program first.",
-}
-_COPY_SENTENCES = {
-    sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space."
 }
 _UNUSABLE = "The file {path} cannot be used: {text}."
 _START = 4096
@@ -59,21 +54,40 @@ def ledger_path(dest: Path) -> Path:
     return dest / ".stacpull" / "ledger.sqlite"
 
 
+def backup_path(dest: Path) -> Path:
+    """Return the path of the copy that each run makes of the ledger when it ends."""
+    return dest / ".stacpull" / "ledger.backup"
+
+
 @contextmanager
 def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterator[None]:
     """Turn SQLite's errors into `DestinationError`; `sentences` are indexed by primary result code."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        is_ledger_lost = sentences is _SENTENCES and is_damage(error)
-        sentence = _DAMAGED if is_ledger_lost else sentences.get(_code(error) & _PRIMARY, _UNUSABLE)
-        dest = shlex.quote(str(path.parent.parent))
-        raise DestinationError(sentence.format(path=path, text=error, dest=dest)) from error
+        if sentences is _SENTENCES and is_damage(error):
+            raise DestinationError(damaged_sentence(path, error)) from error
+        sentence = sentences.get(_code(error) & _PRIMARY, _UNUSABLE)
+        raise DestinationError(sentence.format(path=path, text=error)) from error
 
 
 def damaged_sentence(path: Path, what: object) -> str:
     """Return the message for a damaged ledger, with the remedy."""
-    return _DAMAGED.format(path=path, text=what, dest=shlex.quote(str(path.parent.parent)))
+    remove = f"rm -f {shlex.quote(str(path))}*"
+    return f"The ledger {path} is damaged ({what}). {_remedy(path.parent.parent, remove)}"
+
+
+def _remedy(dest: Path, remove: str = "") -> str:
+    """Return how to continue with another ledger; `remove` is the command that removes the damaged one."""
+    copy, ledger = (shlex.quote(str(path)) for path in (backup_path(dest), ledger_path(dest)))
+    again = f"`stacpull mirror SOURCE {shlex.quote(str(dest))} --adopt` with the options of the mirror"
+    try:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(dest).stat().st_mtime))
+    except OSError:
+        first = f"Remove it (`{remove}`), then run" if remove else "Run"
+        return f"{first} {again}: it keeps the files that match."
+    steps = " && ".join(step for step in (remove, f"cp {copy} {ledger}") if step)
+    return f"There is a copy from {made}: run `{steps}`, then {again}: it keeps newer files that match."
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
@@ -113,7 +127,6 @@ def open_writer(
     """
     path = ledger_path(dest)
     reject_irregular(path)
-    refuse_lost(dest)
     with translated(path):
         make_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
@@ -188,25 +201,13 @@ def give_back(db: sqlite3.Connection) -> None:
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
-def copy_ledger(dest: Path, to: Path) -> None:
-    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it.
+def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
+    """Return the first problem that SQLite's integrity check finds in the ledger, None if there is none.
 
-    Whoever continues from the copy adopts the files that were stored after it was made. Reserved files are
-    kept if their digest proves them.
-
-    Raises:
-        NotAMirrorError, DestinationError: as `open_reader`; also if the disk is full.
+    `quick` skips the comparison of tables and indexes.
     """
-    to.unlink(missing_ok=True)
-    with closing(open_reader(dest)) as db, translated(to, _COPY_SENTENCES):
-        make_private(to)
-        with closing(sqlite3.connect(to)) as copy:
-            copy.execute("PRAGMA synchronous = OFF")
-            db.backup(copy)
-            set_adopting(copy, adopting=True)
-            forget_boot(copy)
-            copy.commit()
-            copy.execute("PRAGMA journal_mode = DELETE")
+    found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
+    return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
 def checkpoint_log(db: sqlite3.Connection) -> None:
@@ -236,9 +237,8 @@ def refuse_lost(dest: Path) -> None:
             return
     except OSError:  # missing, or opening it will report the error
         return
-    rebuild = _REBUILD.format(dest=shlex.quote(str(dest)))
     raise DestinationError(
-        f"The ledger of {dest} is missing, but files that were mirrored with it still exist: {rebuild}"
+        f"The ledger of {dest} is missing, but files that were mirrored with it still exist. {_remedy(dest)}"
     )
 
 
@@ -248,11 +248,16 @@ def _was_mirror(dest: Path) -> bool:
     An empty ledger alone is not a mark: a run may have been killed right at its start, next to the user's
     files.
     """
-    marked = (dest / ".stacpull" / "log.ndjson").is_file()
-    if not marked and (dest / "catalog.json").is_file():
-        with (dest / "catalog.json").open("rb") as file:
-            marked = CATALOG_ID.encode() in file.read(_START)
+    marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
     return marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
+
+
+def has_own_catalog(dest: Path) -> bool:
+    """Return True if DEST has a catalog that stacpull wrote."""
+    if not (dest / "catalog.json").is_file():
+        return False
+    with (dest / "catalog.json").open("rb") as file:
+        return CATALOG_ID.encode() in file.read(_START)
 
 
 def open_reader(dest: Path) -> sqlite3.Connection:

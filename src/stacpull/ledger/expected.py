@@ -54,15 +54,6 @@ class Expected(NamedTuple):
     """False if its content is not checked: an old version of a pending asset, or a file not recorded yet."""
 
 
-def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
-    """Return the first problem that SQLite's integrity check finds in the ledger, None if there is none.
-
-    `quick` skips the comparison of tables and indexes.
-    """
-    found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
-    return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
-
-
 class Expectations:
     """The files that one ledger expects. Belongs to the thread that created it."""
 

@@ -319,21 +319,21 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
 
 
 def take_over_pending(db: sqlite3.Connection, run: int) -> None:
-    """Assign the assets that an earlier repair or a rebuild of the ledger left pending to `run`."""
+    """Assign the assets that an earlier repair left pending to `run`."""
     db.execute(
         f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
         "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
-        "AND run IN (SELECT id FROM runs WHERE kind IN ('repair', 'rebuild'))",
+        "AND run IN (SELECT id FROM runs WHERE kind = 'repair')",
         (run, run),
     )
 
 
 def is_left_open(db: sqlite3.Connection) -> bool:
-    """Return True if an earlier repair or a rebuild of the ledger left damage to repair."""
+    """Return True if an earlier repair left damage to repair."""
     return exists(
         db,
         "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset JOIN runs r ON r.id = a.run "
-        f"WHERE a.state = {STATE_PENDING} AND r.kind IN ('repair', 'rebuild') "
+        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair' "
         f"UNION ALL SELECT 1 FROM items WHERE written = {DAMAGED}",
     )
 

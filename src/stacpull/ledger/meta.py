@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 
@@ -44,7 +43,7 @@ def set_sync_error(db: sqlite3.Connection, reason: str) -> None:
 
 
 def is_adopting(db: sqlite3.Connection) -> bool:
-    """Return True if DEST may have files of the mirror that are missing in its rebuilt ledger."""
+    """Return True if DEST may have files of the mirror that its ledger, an older copy, does not have."""
     return bool(_get(db, "adopting"))
 
 
@@ -150,17 +149,6 @@ def _inode(db: sqlite3.Connection) -> int:
     query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
     found = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
     return found.st_ino if found.st_uid == os.geteuid() else -1
-
-
-def rates_taken(db: sqlite3.Connection) -> dict[str, float]:
-    """Return the start of the last merged interval of each merged ledger, by the start of its first run."""
-    found: dict[str, float] = json.loads(_get(db, "rates_taken") or "{}")
-    return found
-
-
-def set_rates_taken(db: sqlite3.Connection, taken: dict[str, float]) -> None:
-    """Record which intervals of merged ledgers were added."""
-    _set(db, "rates_taken", json.dumps(taken))
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

@@ -10,20 +10,14 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 import orjson
-
-from stacpull.ledger import meta
 
 MOST_INTERVALS = 360
 MOST_HOSTS = 12
 """The hosts of an interval that are stored by name: those that sent the most bytes."""
 _MOST_BYTES = 1 << 53
-_MOST_SECONDS = 1 << 40
-_MOST_TAKEN = 4 * MOST_INTERVALS
-"""The most intervals read from another ledger, which may be damaged: the last ones."""
 
 
 class RateInterval(NamedTuple):
@@ -63,52 +57,6 @@ def add(db: sqlite3.Connection, now: float, seconds: float, hosts: Mapping[str, 
 def intervals(db: sqlite3.Connection) -> list[RateInterval]:
     """Return the intervals, oldest first."""
     return [_interval(*row) for row in db.execute("SELECT started, seconds, hosts FROM rates ORDER BY id")]
-
-
-def put(db: sqlite3.Connection, found: list[RateInterval]) -> None:
-    """Add intervals to those of a ledger, within a transaction.
-
-    The bytes of overlapping intervals, as of shards that ran at the same time, are added up.
-    """
-    sound = [span for span in found if 0 <= span.started < _MOST_SECONDS and 0 < span.seconds < _MOST_SECONDS]
-    together = bounded(_overlaid([*intervals(db), *sound[-_MOST_TAKEN:]]), MOST_INTERVALS)
-    db.execute("DELETE FROM rates")
-    db.executemany(
-        "INSERT INTO rates(started, seconds, hosts) VALUES (?, ?, ?)",
-        [(span.started, span.seconds, orjson.dumps(span.hosts).decode()) for span in together],
-    )
-
-
-def take_over(db: sqlite3.Connection, shard: sqlite3.Connection) -> None:
-    """Add the intervals of another ledger that were not added before, within a transaction."""
-    first = shard.execute("SELECT min(started) FROM runs").fetchone()[0]
-    taken = meta.rates_taken(db)
-    new = [interval for interval in intervals(shard) if interval.started > taken.get(f"{first}", -1)]
-    if new:
-        put(db, new)
-        meta.set_rates_taken(db, {**taken, f"{first}": new[-1].started})
-
-
-def _overlaid(found: list[RateInterval]) -> list[RateInterval]:
-    """Return intervals that do not overlap, with the same bytes, oldest first."""
-    ordered = sorted(found, key=lambda one: one.started)
-    if all(one.started + one.seconds <= after.started for one, after in pairwise(ordered)):
-        return ordered
-    edges = sorted({edge for span in ordered for edge in (span.started, span.started + span.seconds)})
-    kept: list[RateInterval] = []
-    for start, end in pairwise(edges):
-        sums: Counter[str] = Counter()
-        is_work = False
-        for span in ordered:
-            if span.started >= end:
-                break
-            if span.started + span.seconds >= end:
-                is_work = True
-                share = (end - start) / span.seconds
-                sums.update({host: round(count * share) for host, count in span.hosts.items()})
-        if is_work:
-            kept.append(RateInterval(start, end - start, _largest(sums)))
-    return kept
 
 
 def bounded(found: list[RateInterval], most: int) -> list[RateInterval]:

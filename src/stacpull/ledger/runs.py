@@ -23,14 +23,13 @@ from stacpull.ledger.database import give_back, number, transaction
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
-RunKind = Literal["mirror", "retry", "repair", "rebuild"]
+RunKind = Literal["mirror", "retry", "repair"]
 """The kind of a run.
 
 - mirror: walks the source.
 - retry: transfers every failed asset again, and reads unreadable items and links again.
 - repair: transfers certain assets again, without a walk: the damaged ones (`verify --repair`), or those that
   were not ready (`retry --ordered`).
-- rebuild: the first run of a ledger that `verify --rebuild` made. It has no walk.
 """
 EndState = Literal["complete", "interrupted", "failed"]
 
@@ -367,7 +366,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
 
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
-    """Return the task of a run. The ledger may have any version, because a rebuild reads the old one."""
+    """Return the task of a run."""
     kind, source, selection, fixed, names = db.execute(
         "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()

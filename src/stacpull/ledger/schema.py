@@ -68,7 +68,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 
 CREATE TABLE runs(
     id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,                    -- mirror | retry | repair | rebuild
+    kind TEXT NOT NULL,                    -- mirror | retry | repair
     source TEXT NOT NULL,                  -- credentials removed
     selection TEXT NOT NULL,               -- JSON
     fixed TEXT NOT NULL,                   -- JSON: the options that the run keeps, by name
@@ -326,7 +326,10 @@ LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
     version=24,  # those up to 23 were never released
     name="This mirror's ledger",
-    remedy="Run `stacpull verify --rebuild` on the mirror: it makes a new ledger from the files in it.",
+    remedy=(
+        "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
+        "with the options of the mirror: it keeps the files that match."
+    ),
 )
 
 

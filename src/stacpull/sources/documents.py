@@ -22,7 +22,6 @@ from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of, self_href, with_absolute_href
 from stacpull.redact import cut_url
-from stacpull.selection import Selection
 from stacpull.sources.source import JsonReader
 from stacpull.sources.source_url import parse_api_url, probable_url
 from stacpull.spelling import similar
@@ -296,16 +295,6 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
         message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
     return item, document.url
-
-
-def refuse_split(selection: Selection) -> None:
-    """Reject `--split-walk` for a source that is not an API.
-
-    Raises:
-        UsageError: The selection contains it.
-    """
-    if selection.split_walk > 1:
-        raise UsageError("--split-walk needs a collection of an API, which SOURCE is not: leave it out.")
 
 
 def _items(document: Document) -> Document:

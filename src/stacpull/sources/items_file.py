@@ -50,7 +50,6 @@ from stacpull.sources.documents import (
     located,
     may_be_kept,
     read_root,
-    refuse_split,
     static_item,
     valid_item,
     without_links,
@@ -101,7 +100,6 @@ class ItemsFile(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. With `-C`, pages contain only items of those collections."""
-        refuse_split(selection)
         self._wanted = frozenset(selection.collections)
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 

@@ -45,7 +45,6 @@ from stacpull.sources.search_query import (
 )
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
-from stacpull.sources.time_split import Split, period_of_collection, unsplit, walk_split
 from stacpull.urls import parameter, set_parameter
 
 _MOST_COLLECTIONS = 100_000
@@ -249,17 +248,12 @@ class ApiSource(StacApi):
         selected = frozenset(() if selection.all_collections else names)
         starts = [WalkStart(name, self._plain(name), selected) for name in names]
         narrow = narrowing(selection)
-        split = selection.split_walk > 1
-        if split and not selection.push_down:
-            raise UsageError("--split-walk needs a filter by time at the source: leave --no-push-down out.")
-        known = await self._known_capabilities() if split or narrow else NO_CAPABILITIES
+        known = await self._known_capabilities() if narrow else NO_CAPABILITIES
         if known.search and narrow.ids and not self._api.items:
             everywhere = () if selection.all_collections else tuple(names)
             having = await self._with_ids(narrow.ids, frozenset(names), self._search(everywhere, known))
             if having is not None:
                 return [self._by_ids(start, narrow, known) for start in starts if start.collection in having]
-        if split:
-            return [await self._split(start, narrow, known, selection.split_walk) for start in starts]
         return [self._narrowed(start, narrow, known) for start in starts]
 
     async def _with_ids(
@@ -302,19 +296,6 @@ class ApiSource(StacApi):
             return start
         return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
 
-    async def _split(
-        self, start: WalkStart, narrow: Narrowing, known: Capabilities, at_once: int
-    ) -> WalkStart:
-        endpoint = self._endpoint(start.collection, known)
-        if endpoint is None or "datetime" not in endpoint.takes:
-            why = "the URL has a datetime itself" if endpoint else "the API does not support datetime"
-            return self._narrowed(start, narrow, known)._replace(notice=unsplit(why))
-        period = period_of_collection(await self.collection(start.collection), narrow.datetime)
-        query = SearchQuery(endpoint, members(narrow, endpoint), narrow, start.request)
-        split = Split(query, at_once, period)
-        walk = partial(walk_split, self._reader, split, home=self.url)
-        return start._replace(request=query.request, walk=walk)
-
     def _endpoint(self, name: str, known: Capabilities) -> SearchEndpoint | None:
         """Return where a collection can be queried; None if the API does not support that."""
         if known.search and not self._api.items:
@@ -355,8 +336,6 @@ class SearchSource(StacApi):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start, or one for each selected collection."""
-        if selection.split_walk > 1:
-            raise UsageError("--split-walk needs a collection: use the API's root and -C.")
         wanted = tuple(dict.fromkeys(selection.collections))
         for name in wanted:
             if self._named and name not in self._named:

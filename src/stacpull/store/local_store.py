@@ -150,8 +150,8 @@ class LocalStore(StagedParts, DirectoryFiles):
             if not is_placed:
                 return foreign_file(
                     path_in_dest(directory, name),
-                    hint="If the ledger is older than the files (a restored backup), run "
-                    "`stacpull verify --rebuild` first.",
+                    hint="If the ledger is older than the files (a restored copy), run "
+                    "`stacpull mirror SOURCE DEST --adopt`.",
                 )
             self._changed.add(directory)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Verify an existing mirror, rebuild its ledger, and merge its shards."""
+"""Verify an existing mirror, and repair it."""
 
 from stacpull.system import require_posix
 

@@ -10,7 +10,6 @@ row.
 
 A file is correct if its digest is the recorded one. Without a recorded digest, its size must match; if no
 size is recorded either, the file must not be empty. Files without a digest are counted (`without_digest`).
-`verify --rebuild` judges files by the same rule (`trust_in`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,37 @@ from typing import Any
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
+from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
+from stacpull.engine.item_writer import sent_document
 from stacpull.engine.run_control import timed_stop
 from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
+from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.database import Connection, damaged_sentence, ledger_path, open_reader, translated
-from stacpull.ledger.expected import Expectations, Expected, FileKind, integrity
+from stacpull.ledger.database import (
+    Connection,
+    damaged_sentence,
+    integrity,
+    ledger_path,
+    open_reader,
+    translated,
+)
+from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.reports import MirrorReport, RebuildReport, RunState, VerifyReport
+from stacpull.models import Json
+from stacpull.planning.hrefs import asset_href
+from stacpull.reports import MirrorReport, RunState, VerifyReport
 from stacpull.store.lock import kept_still
+from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import open_files
 from stacpull.upkeep.mirror_check import Findings, Inspection
-from stacpull.upkeep.origins import origins
-from stacpull.upkeep.rebuild import rebuild_ledger
 from stacpull.upkeep.reporting import Reporter
+from stacpull.urls import is_local
 
 _CLAIMED_AT_ONCE = 256
 
@@ -45,7 +57,6 @@ async def verify(
     *,
     quick: bool = False,
     repair: bool = False,
-    rebuild: bool = False,
     strict: bool = False,
     options: Options | None = None,
     on_event: Listener | None = None,
@@ -55,10 +66,8 @@ async def verify(
 
     Args:
         dest: A directory, or a bucket with `work` in `options`, as for `resume`.
-        quick: Check only sizes, and read no file. Not with `repair` or `rebuild`.
+        quick: Check only sizes, and read no file. Not with `repair`.
         repair: Fetch damaged and missing files again, and write damaged item JSON and catalogs again.
-        rebuild: First build a new ledger from the files, if the old one is damaged, lost or older than the
-            files.
         strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair; and the work directory.
         on_event: Called with each `Damage`, with `Checked` a few times per second, and during a repair with
@@ -67,34 +76,27 @@ async def verify(
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
-        UsageError: `rebuild` is given, but the ledger is intact; or `repair`, but the source is not known; or
-            `quick` with one of them.
+        UsageError: `repair` is given with `quick`, or the source is not known.
         DestinationError: The ledger or the destination cannot be read, or a run is using it.
         CredentialsError, SourceError: As for `resume`, during a repair.
     """
-    if quick and (repair or rebuild):
-        raise UsageError("--quick cannot be combined with --repair or --rebuild, which read every file.")
+    if quick and repair:
+        raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
     reporter = Reporter(on_event, stop)
     options = instance("options", Options, options)
     dest_address = await asyncio.to_thread(parse_dest, dest, options)
-    rebuilt = None
     check = _Verification(dest_address, reporter, quick=quick, strict=strict)
-    if rebuild:
-        rebuilt = await reporter.run(lambda: rebuild_ledger(dest_address, reporter))
-        if rebuilt is None:  # stopped: the old ledger is still there
-            return check.report({})
-        check.quick = True  # a rebuild has just read every file
     if not repair:
         totals = await reporter.run(check.alone)
-        return check.report(totals, rebuilt)
+        return check.report(totals)
     dest_address = await asyncio.to_thread(mirror_at, dest, options)
     async with opened_workspace(dest_address, on_event) as workspace:
         await reporter.run(lambda: check.inspect(workspace.db))
         fixed = await _repair(check, dest_address, workspace, options, on_event, stop)
         totals = await on_ledger(workspace, lambda: check.conclude(workspace.db))
         remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
-        return check.report(totals, rebuilt, fixed, remaining)
+        return check.report(totals, fixed, remaining)
 
 
 async def _repair(
@@ -210,7 +212,7 @@ class _Verification:
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            jobs.requeue_damaged(db, run.id, origins(db, workspace.destination, rows))
+            jobs.requeue_damaged(db, run.id, _source_hrefs(db, workspace.destination, rows))
         jobs.take_over_pending(db, run.id)
         return replace(run, counters=runs.counters(db, run.id))
 
@@ -223,7 +225,6 @@ class _Verification:
     def report(
         self,
         totals: Mapping[str, int],
-        rebuilt: RebuildReport | None = None,
         fixed: MirrorReport | None = None,
         remaining: int | None = None,
     ) -> VerifyReport:
@@ -231,7 +232,6 @@ class _Verification:
 
         Args:
             totals: The totals of the ledger; empty if it was not read.
-            rebuilt: The rebuild before the check.
             fixed: The run of the repair.
             remaining: The number of files that are still damaged after a repair.
         """
@@ -239,7 +239,6 @@ class _Verification:
         damaged = findings.damaged
         is_complete = findings.complete and (fixed is None or fixed.state == "complete")
         left = findings.total if remaining is None else remaining
-        lost = rebuilt.pending if rebuilt is not None and fixed is None else 0
         unknown = damaged["unknown"] if self._strict else 0
         return VerifyReport(
             dest=dest_address.name,
@@ -259,9 +258,30 @@ class _Verification:
             assets_failed=totals.get("assets_failed", 0),
             quick=self.quick,
             seconds=round(self._reporter.seconds(), 3),
-            remaining=left + lost + unknown,
+            remaining=left + unknown,
             strict=self._strict,
             repair=fixed,
-            rebuilt=rebuilt,
             mirror_state=self._mirror_state,
         )
+
+
+def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
+    """Return the href at the source for each asset row, None if the mirror does not state it.
+
+    The hrefs have no credentials or signatures, because a mirror does not store them.
+    """
+    found: dict[int, str | None] = {}
+    item, document, base = 0, Json(), None
+    for row in assets:
+        its_item, key = views.item_and_key(db, row)
+        if its_item != item:  # rows of one item are mostly adjacent
+            item = its_item
+            document, base = sent_document(files, views.item_record(db, item)) or ({}, None)
+        asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
+        named = asset_origin(asset) or asset
+        stated = named.get("href")
+        # a file that was copied from this disk may be copied again if the source still lists it
+        local = stated if isinstance(stated, str) and is_local(stated) else None
+        href = asset_href(named, local or base)
+        found[row] = href if isinstance(href, str) else None
+    return found

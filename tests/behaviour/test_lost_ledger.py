@@ -1,0 +1,111 @@
+"""A ledger that is damaged or lost: the copy that each run leaves, and `--adopt` where there is no copy."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import LABELS, environment, run
+
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+ITEMS = 3
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[MlhubReplica]:
+    with run_in_thread(MlhubReplica(items=ITEMS, seed=3)) as replica:
+        yield replica
+
+
+@pytest.fixture
+def mirror(hub: MlhubReplica, tmp_path: Path) -> list[str]:
+    """The command that made a mirror."""
+    command = ["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--exclude-asset", "B10", "--json"]
+    assert run(command, environment(hub)).code == 0
+    return command
+
+
+def noise(ledger: Path) -> None:
+    ledger.write_bytes(os.urandom(ledger.stat().st_size))
+
+
+def zeroes(ledger: Path) -> None:
+    data = bytearray(ledger.read_bytes())
+    data[4096:-4096] = bytes(len(data) - 8192)
+    ledger.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [noise, zeroes, Path.unlink])
+def test_the_copy_that_the_message_names_continues_the_mirror(
+    hub: MlhubReplica, mirror: list[str], tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    dest, env = tmp_path / "m", environment(hub)
+    copy = dest / ".stacpull/ledger.backup"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    harm(dest / ".stacpull/ledger.sqlite")
+    for command in (["verify", str(dest)], mirror):
+        refused = run(command, env)
+        assert (refused.code, "There is a copy from" in refused.err) == (5, True), refused.err
+    steps = re.search(r"run `(.*?)`, then", refused.err)
+    assert steps is not None
+    subprocess.run(["sh", "-c", steps[1]], check=True)
+    report = run([*mirror, "--adopt"], env).report
+    assert (report["state"], report["assets_done"]) == ("complete", report["assets_skipped"])
+    assert run(["verify", str(dest), "--strict"], env).code == 0
+
+
+def test_a_copy_that_is_older_than_the_files_keeps_newer_files_that_match(
+    hub: MlhubReplica, tmp_path: Path
+) -> None:
+    dest, env = tmp_path / "m", environment(hub)
+    command = ["mirror", hub.base_url, str(dest), "-C", LABELS, "--exclude-asset", "B10", "--json"]
+    assert run([*command, "--max-items", "1"], env).code == 0
+    kept = (dest / ".stacpull/ledger.backup").read_bytes()
+    assert run(command, env).code == 0
+    assert (dest / ".stacpull/ledger.backup").read_bytes() != kept
+    for path in dest.glob(".stacpull/ledger.sqlite*"):
+        path.unlink()
+    (dest / ".stacpull/ledger.sqlite").write_bytes(kept)
+    report = run([*command, "--adopt"], env).report
+    assert (report["state"], report["assets_failed"]) == ("complete", 0)
+    assert report["bytes_fetched"] < 200_000  # pages
+    assert run(["verify", str(dest), "--strict"], env).code == 0
+
+
+def test_without_a_copy_adopt_fills_a_new_one(
+    hub: MlhubReplica, mirror: list[str], tmp_path: Path
+) -> None:
+    dest, env = tmp_path / "m", environment(hub)
+    (dest / ".stacpull/ledger.backup").unlink()
+    noise(dest / ".stacpull/ledger.sqlite")
+    refused = run(["status", str(dest)], env)
+    steps = re.search(r"Remove it \(`(.*?)`\)", refused.err)
+    assert (refused.code, steps is None, "--adopt" in refused.err) == (5, False, True), refused.err
+    assert steps is not None
+    subprocess.run(["sh", "-c", steps[1]], check=True)
+    assert "--adopt" in run(mirror, env).err
+    before = {path: path.stat().st_ino for path in dest.rglob("*.tif")}
+    report = run([*mirror, "--adopt"], env).report
+    assert (report["state"], report["assets_failed"]) == ("complete", 0)
+    assert report["bytes_fetched"] < 200_000
+    assert {path: path.stat().st_ino for path in dest.rglob("*.tif")} == before
+    assert run(["verify", str(dest), "--strict"], env).code == 0
+
+
+def test_a_file_that_differs_is_not_adopted(hub: MlhubReplica, mirror: list[str], tmp_path: Path) -> None:
+    dest, env = tmp_path / "m", environment(hub)
+    for path in dest.glob(".stacpull/ledger.*"):
+        path.unlink()
+    altered = next(dest.rglob("*.tif"))
+    altered.write_bytes(b"x" * altered.stat().st_size)
+    ran = run([*mirror, "--adopt"], env)
+    assert (ran.code, ran.report["assets_failed"]) == (1, 1)
+    assert shlex.quote(altered.name) in run(["failures", str(dest)], env).out
+    assert altered.read_bytes()[:1] == b"x"
