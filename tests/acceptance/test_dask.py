@@ -114,7 +114,7 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
     assert ran.report["bytes_fetched"] >= ran.report["bytes_done"] > 0
     assert "stacpull: Dask dashboard: " in ran.err
     assert sorted(path.name for path in (dest / ".stacpull").iterdir()) == [
-        "boot", "ledger.sqlite", "lock", "log.ndjson", "parts",
+        "boot", "ledger.backup", "ledger.sqlite", "lock", "log.ndjson", "parts",
     ]  # fmt: skip
     secrets = [replica.key, replica.access.secret_key, replica.access.access_key]
     assert "stacpull-1-" in states[-1]  # the task that keeps Dask from taking the worker for idle

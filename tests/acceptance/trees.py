@@ -15,7 +15,10 @@ from stacpull_replicas import Dataset, ExpectedFile, manifest
 TOKEN = re.compile(rb"http://127\.0\.0\.1:\d+(/mlhub/v1)(?:/download/[\w-]+=*)?")
 PORT = re.compile(rb"127\.0\.0\.1[-:]\d+")
 """In the id and title of the catalog, which name the source."""
-_OWN = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "lock", "boot", "log.ndjson"}
+_OWN = {
+    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.sqlite-journal"),
+    *("ledger.backup", "ledger.backup.part", "lock", "boot", "log.ndjson"),
+}
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,7 @@ def test_a_copy_that_is_older_than_the_files_keeps_newer_files_that_match(
     assert run(["verify", str(dest), "--strict"], env).code == 0
 
 
-def test_without_a_copy_adopt_fills_a_new_one(
-    hub: MlhubReplica, mirror: list[str], tmp_path: Path
-) -> None:
+def test_without_a_copy_adopt_fills_a_new_one(hub: MlhubReplica, mirror: list[str], tmp_path: Path) -> None:
     dest, env = tmp_path / "m", environment(hub)
     (dest / ".stacpull/ledger.backup").unlink()
     noise(dest / ".stacpull/ledger.sqlite")

@@ -78,7 +78,7 @@ def write_catalogs(
     write: Write,
     secrets: Secrets,
     remove: Callable[[str], None],
-    is_recorded: Callable[[str], bool] = lambda _path: True,
+    is_recorded: Callable[[str, bytes], bool] = lambda _path, _data: True,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Update the catalog files of a mirror. Return the number of written files.
@@ -90,7 +90,7 @@ def write_catalogs(
         write: Writes one file.
         secrets: Removed from all files.
         remove: Removes one file: a sub-catalog that is no longer needed.
-        is_recorded: Returns whether a file is recorded as the mirror's. One that is not is written even if
+        is_recorded: Returns whether a file is recorded with this content. One that is not is written even if
             its content is right, so that `write` records it.
         is_stopped: Called before each item and each file.
 
@@ -148,7 +148,7 @@ class _Update:
         write: Write,
         secrets: Secrets,
         remove: Callable[[str], None],
-        is_recorded: Callable[[str], bool],
+        is_recorded: Callable[[str, bytes], bool],
     ) -> None:
         self.files = files
         self.written = 0
@@ -160,7 +160,7 @@ class _Update:
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
         data = b"".join((*self._pieces(document, links), b"\n"))
-        if self.files.read(path) != data or not self._is_recorded(path):
+        if self.files.read(path) != data or not self._is_recorded(path, data):
             self._write(Path(path), data)
             self.written += 1
 

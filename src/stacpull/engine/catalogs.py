@@ -99,7 +99,7 @@ def write_mirror_catalogs(
         write=publisher.write_file,
         secrets=secrets,
         remove=remove,
-        is_recorded=lambda path: meta.is_recorded(db, path),
+        is_recorded=lambda path, data: meta.is_recorded(db, path, hashlib.sha256(data).digest()),
         is_stopped=is_stopped,
     )
 

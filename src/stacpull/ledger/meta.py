@@ -88,9 +88,10 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return _get(db, _FILE + path) is not None
 
 
-def is_recorded(db: sqlite3.Connection, path: str) -> bool:
-    """Return True if a catalog file belongs to this mirror and has been put in place."""
-    return str(_get(db, _FILE + path) or _NOT_YET) != _NOT_YET
+def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> bool:
+    """Return True if a catalog file belongs to this mirror and has been put in place, with that digest."""
+    found = str(_get(db, _FILE + path) or _NOT_YET)
+    return found != _NOT_YET if sha256 is None else found == sha256.hex()
 
 
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:

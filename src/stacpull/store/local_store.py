@@ -151,7 +151,7 @@ class LocalStore(StagedParts, DirectoryFiles):
                 return foreign_file(
                     path_in_dest(directory, name),
                     hint="If the ledger is older than the files (a restored copy), run "
-                    "`stacpull mirror SOURCE DEST --adopt`.",
+                    "`stacpull retry DEST --adopt`.",
                 )
             self._changed.add(directory)
         except OSError as error:
