@@ -47,7 +47,6 @@ from stacpull.sources.documents import (
     no_collection,
     outcome_of,
     read_root,
-    refuse_split,
     static_item,
     tree_hrefs,
     valid_item,
@@ -336,7 +335,6 @@ class TreeSource(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each selected collection."""
-        refuse_split(selection)
         wanted = list(dict.fromkeys(selection.collections))
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
