@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,6 +195,8 @@ def sentinelhub(
     faults: Path | None,
 ) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
+    if find_spec("pyproj") is None:
+        raise UsageError("serve sentinelhub needs pyproj, which is not installed: install the extra 'trace'.")
     from stacpull_replicas import SentinelHubReplica
 
     _run(
