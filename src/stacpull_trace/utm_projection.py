@@ -1,7 +1,7 @@
 """Universal Transverse Mercator on WGS 84: from degrees to metres and back, and the zone of a point. Pure.
 
-pyproj computes the projection, from the extra `trace`. Zones and their exceptions off Norway and around Svalbard
-are those of DMA TM 8358.2 (1989).
+pyproj computes the projection, from the extra `trace`. DMA TM 8358.2 (1989) defines the zones, with their
+exceptions off Norway and around Svalbard.
 """
 
 from __future__ import annotations
