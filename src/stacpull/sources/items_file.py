@@ -35,7 +35,7 @@ from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.bodies import CodingError, decoded
-from stacpull.net.json import PAGE_LIMIT, RepairWarnings, TooManyValuesError, decode
+from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode, lenient_warning
 from stacpull.net.json_reader import Document
 from stacpull.net.versions import Version, validator_of
 from stacpull.planning.hrefs import links_of, self_href
@@ -291,7 +291,7 @@ class LinesSource(ItemsFile):
         request, size = start.first, 0
         position = self._resumed(request, FilePosition.of(request).version, on_notice)
         features: list[tuple[str, object]] = []
-        repaired = RepairWarnings(lambda text: on_notice(Notice("warning", text)))
+        lenient: list[str] = []
         async with aclosing(self._lines(position, on_notice)) as lines:
             async for after, line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
@@ -299,11 +299,14 @@ class LinesSource(ItemsFile):
                     yield self._page_of(request, features, following, size)
                     request, features, size = following, [], 0
                 position, size = after, size + len(line)
-                features += self._features_of(line, after.number, repaired)
+                features += self._features_of(line, after.number, lenient)
+                if len(lenient) == 1:
+                    on_notice(Notice("warning", lenient_warning(lenient[0])))
+                    lenient.append("")
         yield self._page_of(request, features, None, size)
 
     def _features_of(
-        self, line: bytes, number: int, repaired: RepairWarnings
+        self, line: bytes, number: int, lenient: list[str]
     ) -> list[tuple[str, Json | Failure | None]]:
         """Return the selected items of a line, and its unreadable entries, with their names."""
         line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
@@ -322,7 +325,8 @@ class LinesSource(ItemsFile):
                     "name that ends with .json."
                 ) from None
             return [(name, Failure(FailureKind.ITEM, "not valid JSON."))]
-        repaired.note(decoded, f"line {number} of {self.url}")
+        if not (decoded.is_strict or lenient):
+            lenient.append(f"line {number} of {self.url}")
         found = _items_of(decoded.value)
         return [
             (name if len(found) == 1 else f"item {count} of {name}", item)

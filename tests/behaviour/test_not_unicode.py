@@ -1,0 +1,66 @@
+"""Ids and keys that are not valid Unicode stay different."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tests.serving import serving
+
+from stacpull import Selection, sync
+
+IDS = ["größe", "grüße", "gräße"]
+
+
+def page(ids: list[str], keys: list[str], host: str) -> str:
+    common = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
+    common |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}}
+    assets = {key: {"href": f"{host}/data"} for key in keys}
+    features = [common | {"id": one, "assets": assets} for one in ids]
+    return json.dumps({"type": "FeatureCollection", "features": features, "links": []}, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding", "ids"),
+    [
+        ("; charset=ISO-8859-1", "latin-1", IDS),
+        ('; charset="UTF-16"', "utf-16", IDS),
+        ("", "latin-1", [r"gr\xF6\xDFe", r"gr\xFC\xDFe", r"gr\xE4\xDFe"]),
+        ("; charset=ISO-8859-1", "utf-8", IDS),
+        ("; charset=nonsense", "latin-1", [r"gr\xF6\xDFe", r"gr\xFC\xDFe", r"gr\xE4\xDFe"]),
+    ],
+)
+def test_the_stated_charset_is_honoured_and_ids_stay_different(
+    tmp_path: Path, charset: str, encoding: str, ids: list[str]
+) -> None:
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = f"http://{self.headers['Host']}"
+            body = b"data" if self.path == "/data" else page(IDS, ["data"], host).encode(encoding)
+            self.send_response(200)
+            self.send_header("Content-Type", f"application/geo+json{charset}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Api)) as url:
+        report = sync.mirror(f"{url}/items.json", tmp_path / "m", selection=Selection(collections=("c",)))
+    assert (report.exit_code, report.items_done, report.assets_done) == (0, 3, 3)
+    written = {json.loads(path.read_bytes())["id"] for path in (tmp_path / "m/c").glob("*/*.json")}
+    assert written == set(ids)
+
+
+def test_keys_with_half_a_surrogate_pair_stay_different(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"data")
+    keys = ["\ud800", "\udbff", "\udc00", "�"]
+    text = json.dumps(json.loads(page(["a"], keys, ".")))
+    assert r"\ud800" in text
+    (tmp_path / "items.json").write_text(text)
+    report = sync.mirror(str(tmp_path / "items.json"), tmp_path / "m")
+    assert (report.exit_code, report.assets_done) == (0, 4)
+    assert len(json.loads((tmp_path / "m/c/a/a.json").read_bytes())["assets"]) == 4
