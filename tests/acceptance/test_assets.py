@@ -161,7 +161,7 @@ def _json(document: object) -> Any:
 
 
 PREFIX = {"type": "inode/directory", "href": "s3://EODATA/tiles/39", "title": "tile"}
-PLACE = "c/URN%3Aodd%3Aitem"
+PLACE = "c/URN~3Aodd~3Aitem"
 
 
 # --- alternates -------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_pages_are_fetched_with_include_pages(live):
 UNDER_39 = {
     "data/B02.jp2": b"blue",
     "data/B03.jp2": b"green",
-    "data/qi/a b+c%2525.gml": b"<gml/>",
+    "data/qi/a~20b~2Bc~2525.gml": b"<gml/>",
 }
 
 
@@ -380,7 +380,7 @@ def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
             )
             assert (report.state, report.assets_done, report.assets_changed) == ("complete", 5, 0)
             assert world.files()[f"{PLACE}/data/B02.jp2"] == b"blue"
-            assert world.files()[f"{PLACE}/data%2FB02.jp2.tif"] == b"from https"
+            assert world.files()[f"{PLACE}/data~2FB02.jp2.tif"] == b"from https"
         assert await _is_whole(world.dest)
 
     live(scenario)
@@ -398,7 +398,7 @@ def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(
             found = world.files()
             assert found[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
             (apart,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
-            assert apart.endswith("/a b+c%2525.gml")
+            assert apart.endswith("/a~20b~2Bc~2525.gml")
             assert found[apart] == b"<gml/>"
         assert await _is_whole(world.dest)
 
@@ -752,7 +752,7 @@ def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(live):
         report = await world.mirror()
         assert (report.state, report.assets_done, report.assets_failed) == ("complete", 3, 3)
         assert world.files() == {
-            f"{PLACE}/2025%2F04%2F02%2FS2A%2Fx.jpg.tif": b"from https",
+            f"{PLACE}/2025~2F04~2F02~2FS2A~2Fx.jpg.tif": b"from https",
             f"{PLACE}/value.tif": b"value",
             f"{PLACE}/relative.tif": b"percent",
         }

@@ -337,7 +337,7 @@ def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
 
 
 def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path) -> None:
-    """`/` is `%2F` on the disk, and `%2F` is `%252F`: decoded, the one would be the other."""
+    """`/` is `~2F` on the disk, and `%2F` is `~252F`."""
     keys = {"/": "slash", "%2F": "escape", "a:b": "colon"}
     for number, content in enumerate(keys.values()):
         (tmp_path / f"{number}.txt").write_text(content)
@@ -357,11 +357,11 @@ def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path)
     )
     assert (report.assets_done, report.assets_failed) == (3, 0)
     for place in ("one 100%", "two"):
-        files = (tmp_path / place / "c%2Fd/urn%3Aa%2Fb").glob("*.txt")
+        files = (tmp_path / place / "c~2Fd/urn~3Aa~2Fb").glob("*.txt")
         assert {file.name: file.read_text() for file in files} == {
-            "%2F.txt": "slash",
-            "%252F.txt": "escape",
-            "a%3Ab.txt": "colon",
+            "~2F.txt": "slash",
+            "~252F.txt": "escape",
+            "a~3Ab.txt": "colon",
         }
 
 

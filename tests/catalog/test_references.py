@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import posixpath
 from pathlib import Path
-from urllib.parse import unquote, urljoin
 
 import pytest
 from hypothesis import given
@@ -23,9 +22,7 @@ from stacpull.catalog.references import reference
         ("bigearthnet/p/p_B01.tif", "c/i", "../../bigearthnet/p/p_B01.tif"),
         ("c/ii/ii.json", "c/i", "../ii/ii.json"),
         ("c/i/a:b.tif", "c/i", "./a:b.tif"),
-        ("c/i/a%23b.tif", "c/i", "./a%23b.tif"),
-        ("c/i/a b ü.tif", "c/i", "./a b ü.tif"),
-        ("c/i/a#b?c;d\\e\tf.tif", "c/i", "./a%23b%3Fc%3Bd%5Ce%09f.tif"),
+        ("c/i/a~23b~20ü.tif", "c/i", "./a~23b~20ü.tif"),
     ],
 )
 def test_reference(path: str, directory: str, expected: str) -> None:
@@ -40,12 +37,6 @@ PATH = st.lists(SEGMENT.filter(lambda s: s not in {".", ".."}), min_size=1, max_
 def test_pystac_resolves_references_to_the_original_path(path: str, directory: str) -> None:
     document = posixpath.join("/dest", directory, "x.json")
     assert make_absolute_href(reference(path, directory), document) == f"/dest/{path}"
-
-
-@pytest.mark.parametrize("name", ["a#b", "a?b", "a;b", "a\\b"])
-def test_names_that_pystac_cannot_open_work_for_web_clients(name: str) -> None:
-    url = urljoin("http://host.test/c/i/i.json", reference(f"c/i/{name}", "c/i"))
-    assert unquote(url) == f"http://host.test/c/i/{name}"
 
 
 @pytest.mark.parametrize(

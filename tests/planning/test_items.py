@@ -230,7 +230,7 @@ def test_an_excluded_asset_does_not_collide():
     ("item_id", "path"),
     [
         (ItemId("c", "S2A_0_45"), "c/S2A_0_45/S2A_0_45.json"),
-        (ItemId("c", "URN:X/1"), "c/URN%3AX%2F1/URN%3AX%2F1.json"),
+        (ItemId("c", "URN:X/1"), "c/URN~3AX~2F1/URN~3AX~2F1.json"),
         (ItemId("c", "a.json"), "c/a.json/a.json.json"),
     ],
 )

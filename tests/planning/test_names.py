@@ -18,9 +18,9 @@ ANY = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_siz
 
 def assert_safe(name):
     assert 1 <= len(name.encode("utf-8")) <= 255  # which fails for lone surrogates
-    assert not set(name) & set('/\\:*?"<>|')
-    assert not any(unicodedata.category(char) == "Cc" for char in name)
-    assert name.strip(" .") == name
+    assert not set(name) & set('/\\:*?"<>|#;%+^`{}[] ')
+    assert not any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"} for char in name)
+    assert name.strip(".").lstrip("-") == name
     assert fold(name) not in {".stacpull", "catalog.json", "collection.json", "items.ndjson", "items.parquet"}
     assert not DEVICE.fullmatch(name.partition(".")[0].rstrip(" "))
 
@@ -30,19 +30,28 @@ def assert_safe(name):
     [
         ("B01.tif", "B01.tif"),
         ("S2A_MSIL2A_20170613T101031_0_45", "S2A_MSIL2A_20170613T101031_0_45"),
-        ("Größe 😀.tif", "Größe 😀.tif"),
-        ("2025/04/02/S2A_quicklook.jpg", "2025%2F04%2F02%2FS2A_quicklook.jpg"),
-        ("URN:FEATURE:DATA:V1", "URN%3AFEATURE%3ADATA%3AV1"),
-        ("100%", "100%25"),
-        ("%2F", "%252F"),
-        ("a\0b\nc", "a%00b%0Ac"),
-        ("a\x85b", "a%C2%85b"),
-        ("a\ud800b", "a%ED%A0%80b"),
-        ('*?"<>|\\', "%2A%3F%22%3C%3E%7C%5C"),
-        ("a#b;c", "a%23b%3Bc"),
+        ("Größe😀.tif", "Größe😀.tif"),
+        ("2025/04/02/S2A_quicklook.jpg", "2025~2F04~2F02~2FS2A_quicklook.jpg"),
+        ("URN:FEATURE:DATA:V1", "URN~3AFEATURE~3ADATA~3AV1"),
+        ("100%", "100~25"),
+        ("%2F", "~252F"),
+        ("a\0b\nc", "a~00b~0Ac"),
+        ("a\x85b", "a~C2~85b"),
+        ("a\ud800b", "a~ED~A0~80b"),
+        ('*?"<>|\\', "~2A~3F~22~3C~3E~7C~5C"),
+        ("a#b;c", "a~23b~3Bc"),
         ("$value", "$value"),
         ("console.tif", "console.tif"),
-        ("a~b.tif", "a~b.tif"),
+        ("a~b.tif", "a~7Eb.tif"),
+        ("a b", "a~20b"),
+        ("-rf", "~2Drf"),
+        ("a-b.c", "a-b.c"),
+        ("a\u202eb", "a~E2~80~AEb"),
+        (".", "~2E"),
+        ("..", "~2E~2E"),
+        (".stacpull", "~2Estacpull"),
+        ("a.", "a~2E"),
+        (".npy", "~2Enpy"),
     ],
 )
 def test_names_stay_readable(name, segment):
@@ -54,10 +63,6 @@ def test_names_stay_readable(name, segment):
     ("name", "pattern"),
     [
         ("", "_~{h}"),
-        (".", "_~{h}"),
-        ("..", "_~{h}"),
-        (".stacpull", "stacpull~{h}"),
-        (".STACPULL", "STACPULL~{h}"),
         ("catalog.json", "catalog~{h}.json"),
         ("Collection.JSON", "Collection~{h}.JSON"),
         ("Items.parquet", "Items~{h}.parquet"),
@@ -65,11 +70,7 @@ def test_names_stay_readable(name, segment):
         ("nul", "_nul~{h}"),
         ("NUL.txt", "_NUL~{h}.txt"),
         ("con.foo.txt", "_con.foo~{h}.txt"),
-        ("COM1 .tar.gz", "_COM1~{h}.tar.gz"),
-        (" a", "a~{h}"),
-        ("a.", "a~{h}"),
-        (".npy", "npy~{h}"),
-        ("a~0123456789ab.tif", "a~0123456789ab~{h}.tif"),
+        ("a\x0123456789ab.tif", "a~0123456789ab~{h}.tif"),
         ("a" * 256 + ".tif", "a{n}~{h}.tif"),
         ("é" * 128, "é{n}~{h}"),
     ],
@@ -82,7 +83,7 @@ def test_reserved_and_long_names_get_a_hash_and_keep_their_suffix(name, pattern)
 
 
 def test_hashes_never_change_because_mirrors_use_them():
-    assert safe_segment("..") == "_~5ec1f7e700f3"
+    assert safe_segment("") == "_~e3b0c44298fc"
     assert with_salted_hash("b01.tif", "b01") == "b01~3348ab495b65.tif"
 
 

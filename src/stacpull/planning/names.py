@@ -1,15 +1,14 @@
-r"""Names for the file system: safe, readable, and unique.
+r"""Names for the file system: safe, readable, unique, and the same text as a path and as a relative URL.
 
-A safe name is not changed. Unsafe characters are percent-encoded: control characters, `/ \ : * ? " < > |`,
-`#` and `;` (some readers end a path there), lone surrogates, and `%` itself, so that the encoding is
-reversible. Some names are still not possible. They keep a readable beginning and their suffix, and between
-these get `~` and 12 hex digits of their SHA-256:
+A safe name is not changed. Each byte of an unsafe character becomes `~XX`: control, format and bidirectional
+characters, spaces, `/ \ : * ? " < > | # ; % + ^ { } [ ]`, a backtick, lone surrogates, `-` and `.` at the
+beginning, `.` at the end, and `~` itself, so that the encoding is reversible. Some names are still not
+possible. They keep a readable beginning and their suffix, and between these get `~` and 12 hex digits of
+their SHA-256:
 
-- the mirror's own names (`.stacpull`, `catalog.json`, `collection.json`, `items.ndjson`, `items.parquet`), in
-  any case;
+- the mirror's own names (`catalog.json`, `collection.json`, `items.ndjson`, `items.parquet`), in any case;
 - device names of Windows (`NUL`, `com1.txt`);
-- names that are empty or begin or end with a dot or a space (`..`, `.profile`);
-- names over 255 bytes;
+- empty names, and names over 255 bytes;
 - names that look like hashed ones, so that no plain name equals a hashed one.
 
 The Unicode form is not changed. File systems may not distinguish Unicode forms or case: `fold` decides
@@ -34,8 +33,12 @@ COLLECTION_FILE: Final = "collection.json"
 LINES_FILE: Final = "items.ndjson"
 """The items of a collection (`--metadata ndjson`), in the directory of the collection."""
 MAX_BYTES: Final = 255
-_RESERVED: Final = frozenset({".stacpull", "catalog.json", COLLECTION_FILE, LINES_FILE, "items.parquet"})
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|#;%\ud800-\udfff]')
+_RESERVED: Final = frozenset({"catalog.json", COLLECTION_FILE, LINES_FILE, "items.parquet"})
+_UNSAFE: Final = re.compile(
+    r"""^[-.]|\.\Z|[\x00-\x20\x7f-\xa0\xad/\\:*?"<>|#;%+^{}\[\]`~"""
+    "\u0600-\u0605\u061c\u06dd\u070f\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+    "\ud800-\udfff\ufeff\ufff0-\uffff\U000e0000-\U000e0fff]"
+)
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
@@ -43,8 +46,7 @@ _LONGEST_SOURCE: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
 _LONGEST_SUFFIX: Final = 20
 """The characters at the end of a name in which its suffix is searched."""
-_CUT_ESCAPE: Final = re.compile(r"%[0-9A-F]?\Z")
-_ENDS: Final = ". "
+_CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
@@ -65,7 +67,7 @@ def safe_segment(name: str) -> str:
     Different names give different segments (except for a collision of 48 bits of SHA-256), and a name always
     gives the same segment.
     """
-    encoded = _UNSAFE.sub(_percent, name)
+    encoded = _UNSAFE.sub(_escaped, name)
     return encoded if _is_plain(encoded) else _with_hash(encoded, name)
 
 
@@ -118,7 +120,7 @@ _OF_PATH: Final = (1 << 50) - 1
 
 def _is_plain(encoded: str) -> bool:
     """Return whether an encoded name needs no hash."""
-    if not encoded or encoded[0] in _ENDS or encoded[-1] in _ENDS:
+    if not encoded:
         return False
     if "~" in encoded and _HASHED.fullmatch(encoded):
         return False
@@ -134,11 +136,11 @@ def _with_hash(encoded: str, hashed: str) -> str:
     suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _LONGEST_SUFFIX))
     stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
-    prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")).strip(_ENDS) or "_"
+    prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")) or "_"
     if _DEVICE.fullmatch(prefix.casefold()):
         prefix = f"_{prefix}"  # `con.x` is still the device, for any x
     return f"{prefix}~{digest}{ending}"
 
 
-def _percent(unsafe: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass"))
+def _escaped(unsafe: re.Match[str]) -> str:
+    return "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass"))

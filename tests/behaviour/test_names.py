@@ -1,0 +1,104 @@
+"""A name in DEST is the same text as a path and as a relative URL, whatever ids and keys a source has."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.request import urlopen
+
+import pystac
+import pytest
+from tests.planning.hostile import NAMES
+from tests.serving import serving_files
+
+from stacpull import sync
+
+VALID = [name for name in NAMES if name and not any("\ud800" <= char <= "\udfff" for char in name)]
+MORE = [
+    "a:b",
+    "a/b?c#d%41",
+    "100%25",
+    "~",
+    "~2F",
+    "-rf",
+    "a+b",
+    "[x]",
+    "a\u200fb",
+    "a\u00a0b",
+    "größe",
+    "文件",
+]
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of more than 500 items, each with a hostile id and key."""
+    top = tmp_path_factory.mktemp("names")
+    (top / "data.bin").write_bytes(b"data")
+    with (top / "items.ndjson").open("w") as file:
+        for name in {*VALID, *MORE}:
+            document = {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c"}
+            document |= {"geometry": None, "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
+            document |= {"assets": {name: {"href": "./data.bin"}}}
+            file.write(json.dumps(document) + "\n")
+    report = sync.mirror(str(top / "items.ndjson"), str(top / "m"))
+    assert (report.exit_code, report.assets_done) == (0, len({*VALID, *MORE}))
+    return top / "m"
+
+
+def test_every_name_is_safe_as_a_path_and_as_a_url(mirror: Path) -> None:
+    assert len(VALID) >= 500
+    for path in mirror.rglob("*"):
+        if ".stacpull" in path.parts:
+            continue
+        name = path.name
+        assert quote(name, safe="!$&'()*,;=:@~") == quote(name.encode(), safe="!$&'(),=@~"), name
+        assert unquote(name) == name
+        assert name.lstrip("-.") == name
+        assert not any(unicodedata.category(char) in {"Cc", "Cf", "Zs", "Zl", "Zp"} for char in name), name
+        assert not set(name) & set(' "#%:;<>?[\\]^`{|}*'), name
+
+
+def documents(url: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the documents of a catalog that is published over HTTP, with their URLs."""
+    left = [url]
+    while left:
+        here = left.pop()
+        with urlopen(as_uri(here)) as reply:  # noqa: S310 - loopback
+            document = json.load(reply)
+        yield here, document
+        left += [
+            urljoin(here, link["href"]) for link in document["links"] if link["rel"] in {"child", "item"}
+        ]
+
+
+def as_uri(url: str) -> str:
+    """Write letters outside ASCII as every client does (RFC 3987, 3.1). Nothing else is encoded."""
+    return "".join(char if char.isascii() else quote(char) for char in url)
+
+
+def test_a_published_mirror_has_every_file_under_its_href(mirror: Path) -> None:
+    found = 0
+    with serving_files(mirror) as url:
+        for here, document in documents(f"{url}/catalog.json"):
+            for asset in document.get("assets", {}).values() if document["type"] == "Feature" else ():  # type: ignore[attr-defined] - JSON
+                href = urljoin(here, asset["href"])
+                assert (mirror / urlsplit(href).path.lstrip("/")).is_file(), href
+                with urlopen(as_uri(href)) as reply:  # noqa: S310 - loopback
+                    assert reply.read() == b"data"
+                found += 1
+    assert found == len({*VALID, *MORE})
+
+
+def test_pystac_resolves_every_href_to_the_file(mirror: Path) -> None:
+    catalog = pystac.Catalog.from_file(str(mirror / "catalog.json"))
+    paths = [
+        asset.get_absolute_href()
+        for item in catalog.get_items(recursive=True)
+        for asset in item.assets.values()
+    ]
+    assert len(paths) == len({*VALID, *MORE})
+    assert all(Path(str(path)).read_bytes() == b"data" for path in paths)
