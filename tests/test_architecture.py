@@ -41,10 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"http1", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
-    "outputs": BASE | PURE | {"config", "store", "ledger", "catalog"},
-    "engine": BASE
-    | PURE
-    | {"config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog", "outputs"},
+    "engine": BASE | PURE | {"config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog"},
     "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which packages a package may import, itself apart."""
@@ -56,7 +53,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 """What may import every package: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"net", "outputs"}),
+    "aiohttp": frozenset({"net"}),
     "httptools": frozenset({"http1"}),
     **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws_credentials"})),
     "boto3": frozenset(),
@@ -69,9 +66,21 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Where a library may be imported; those not named here, everywhere."""
 NEIGHBOURS: dict[str, frozenset[str]] = {
+    "stacpull_export": frozenset(
+        {
+            "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
+            "catalog.item_assets", "catalog.references", "catalog.stored", "child_process", "clock",
+            "config.dest", "engine.publisher", "entry_points", "errors", "events", "filters.ids",
+            "filters.labels", "filters.properties", "json_values", "ledger.database", "ledger.meta",
+            "ledger.paths", "ledger.rates", "ledger.runs", "ledger.views", "models",
+            "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
+            "reports", "speed", "store.atomic", "store.disk_errors", "store.inspection",
+            "store.lock", "store.protocol", "store.store_choice", "system", "threads", "urls",
+        }
+    ),
     "stacpull_raster": frozenset(
         {
-            "arguments", "catalog.tables", "clock", "concurrency", "config.dest", "config.options",
+            "arguments", "clock", "concurrency", "config.dest", "config.options",
             "digests", "engine.asset_transfer", "engine.item_input", "engine.network",
             "engine.pool", "engine.run_control", "engine.run_stats", "engine.selector",
             "engine.walk", "errors", "events", "filters.asset_filter", "filters.item_filter",
@@ -85,7 +94,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "catalog.tables", "clock", "concurrency", "config.options",
+            "", "arguments", "clock", "concurrency", "config.options",
             "engine.network", "engine.run_control", "errors", "events", "filters.interval", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json",
             "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
@@ -101,13 +110,21 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 """
 COMMANDS_MAY_IMPORT = frozenset(
     {
-        "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options", "config.toml",
-        "engine.api", "errors", "plurals", "reports",
+        "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
+        "config.toml", "engine.api", "entry_points", "errors", "plurals", "reports",
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""
 NEIGHBOURS_OF_NEIGHBOURS = {
-    "stacpull_trace": frozenset({"stacpull_raster.ranged", "stacpull_raster.results", "stacpull_raster.tiff"})
+    "stacpull_raster": frozenset({"stacpull_export.tables"}),
+    "stacpull_trace": frozenset(
+        {
+            "stacpull_export.tables",
+            "stacpull_raster.ranged",
+            "stacpull_raster.results",
+            "stacpull_raster.tiff",
+        }
+    ),
 }
 """What these packages may import of each other."""
 
@@ -124,7 +141,7 @@ group would cancel a connection to Dask before it can be closed."""
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
-STORE_PACKAGES = frozenset({"engine", "upkeep", "catalog", "outputs"})
+STORE_PACKAGES = frozenset({"engine", "upkeep", "catalog"})
 """Packages that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
 FILE_FUNCTIONS = frozenset(
     {
@@ -149,14 +166,6 @@ OWN_FILES = {
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
-    "catalog/tables.py": "writes tables to files of the user's",
-    "outputs/geoparquet.py": "writes OUT",
-    "outputs/html_page.py": "reads its own page",
-    "outputs/html_report.py": "writes OUT",
-    "outputs/label_table.py": "writes OUT",
-    "outputs/spool.py": "keeps what was made beside OUT",
-    "outputs/torchgeo.py": "writes OUT; its files are hard links to files in DEST, which must be a directory",
-    "outputs/webdataset.py": "writes OUT",
 }
 """Modules of these packages that use files by themselves, and what for."""
 
@@ -418,7 +427,6 @@ SOUND = {
     "store/__init__.py": '"""Bytes at rest."""',
     "ledger/__init__.py": '"""Truth."""\nimport sqlite3',
     "catalog/__init__.py": '"""Catalogs."""',
-    "outputs/__init__.py": '"""Outputs."""\n"a".replace("b", "c")\nfiles.open("a")',
     "engine/__init__.py": '"""Puts together."""\nfrom made.ledger import x\nfrom .. import models',
     "engine/pool.py": '"""Workers."""\nasync def f(group):\n    group.create_task(g())',
     "cli/__init__.py": '"""Commands."""\nfrom made import engine\nimport click, os\nos.environ',
@@ -458,7 +466,7 @@ SOUND = {
         ("engine/a.py", "asyncio.ensure_future(f())", "start tasks in task groups only"),
         ("engine/a.py", "import os\nos.unlink('x')", "engine must use DEST through the store"),
         ("catalog/a.py", "path.write_bytes(b'')", "catalog must use DEST through the store"),
-        ("outputs/a.py", "import shutil\nshutil.copy(a, b)", "outputs must use DEST through the store"),
+        ("upkeep/a.py", "import shutil\nshutil.copy(a, b)", "upkeep must use DEST through the store"),
         ("engine/a.py", "path.open('rb')", "engine must use DEST through the store"),
         ("engine/a.py", "path.replace(other)", "engine must use DEST through the store"),
         ("engine/utils.py", "x = 1", "utils says nothing"),

@@ -53,10 +53,7 @@ if TYPE_CHECKING:
     from stacpull.models import FailureKind as FailureKind
     from stacpull.models import ItemId as ItemId
     from stacpull.notebook import progress_bar as progress_bar
-    from stacpull.outputs.export import export as export
-    from stacpull.outputs.html_report import report as report
     from stacpull.redact import Secret as Secret
-    from stacpull.reports import ExportReport as ExportReport
     from stacpull.reports import FailureRecord as FailureRecord
     from stacpull.reports import HostPlan as HostPlan
     from stacpull.reports import MirrorReport as MirrorReport
@@ -65,6 +62,9 @@ if TYPE_CHECKING:
     from stacpull.reports import VerifyReport as VerifyReport
     from stacpull.selection import Selection as Selection
     from stacpull.upkeep.verify import verify as verify
+    from stacpull_export.export import export as export
+    from stacpull_export.formats import ExportReport as ExportReport
+    from stacpull_export.html_report import report as report
     from stacpull_raster.header_table import headers as headers
     from stacpull_raster.headers_report import HeadersReport as HeadersReport
     from stacpull_trace.report import ScenePixels as ScenePixels
@@ -90,6 +90,9 @@ _HOMES = {
     ),
     "stacpull.engine.item_input": ("SourceLike",),
     "stacpull.engine.mirror_status": ("failures", "status"),
+    "stacpull_export.export": ("export",),
+    "stacpull_export.formats": ("ExportReport",),
+    "stacpull_export.html_report": ("report",),
     "stacpull_raster.header_table": ("headers",),
     "stacpull_raster.headers_report": ("HeadersReport",),
     "stacpull.engine.stream": ("mirror_events",),
@@ -118,13 +121,10 @@ _HOMES = {
         "RunStarted",
         "Stage",
     ),
-    "stacpull.outputs.export": ("export",),
-    "stacpull.outputs.html_report": ("report",),
     "stacpull.models": ("FailureKind", "ItemId"),
     "stacpull.notebook": ("progress_bar",),
     "stacpull.redact": ("Secret",),
     "stacpull.reports": (
-        "ExportReport",
         "FailureRecord",
         "HostPlan",
         "MirrorReport",

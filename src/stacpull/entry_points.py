@@ -8,7 +8,8 @@ A package registers what it adds in its `pyproject.toml`, as ours do:
 | group | name | object |
 |---|---|---|
 | `stacpull.commands` | the command's | a `click.Command` |
-| `stacpull.formats` | what `export -f` names, or an output of `mirror` | see `stacpull_export` |
+| `stacpull.formats` | what `export -f` names | a `stacpull_export.formats.Format` |
+| `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.schemes` | the scheme of URLs | a `stacpull.schemes.scheme.Scheme` |
 | `stacpull.logins` | `type` of a credential profile | a `stacpull.net.logins.profile.LoginKind` |

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
+from importlib.util import find_spec
 
 from stacpull.errors import UsageError
 
@@ -18,7 +18,7 @@ def require_pyarrow(what: str, *, otherwise: str = "") -> None:
     Raises:
         UsageError: It is not installed.
     """
-    if importlib.util.find_spec("pyarrow") is None:
+    if find_spec("pyarrow") is None:
         install = "pip install 'stacpull[geoparquet]'"
         raise UsageError(f"{what} needs pyarrow, which is not installed: {install}{otherwise}.")
 

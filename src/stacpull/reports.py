@@ -244,19 +244,6 @@ class PlanReport(ReportTable, frozen=True):
     not part of `bytes_total`."""
 
 
-class ExportReport(ReportTable, frozen=True):
-    """The result of `export` or `report`."""
-
-    items: int
-    """Items, or samples, that were written."""
-    files: tuple[str, ...]
-    """Names of the files, relative to the directory of OUT."""
-    bytes: int
-    """Their size together."""
-    notes: tuple[str, ...] = ()
-    """Sentences about data that the format could not store unchanged, and about items left out."""
-
-
 class VerifyReport(ReportTable, frozen=True):
     """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 

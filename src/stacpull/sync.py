@@ -20,8 +20,6 @@ import stacpull
 from stacpull.engine import api
 from stacpull.engine.mirror_status import failures, status
 from stacpull.errors import UsageError
-from stacpull.outputs import export as exporting
-from stacpull.outputs import html_report
 from stacpull.upkeep import verify as verifying
 
 __all__ = [
@@ -65,16 +63,16 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
 
 classes = _blocking(api.classes)
 collections = _blocking(api.collections)
-export = _blocking(exporting.export)
 mirror = _blocking(api.mirror)
 plan = _blocking(api.plan)
-report = _blocking(html_report.report)
 resume = _blocking(api.resume)
 retry = _blocking(api.retry)
 verify = _blocking(verifying.verify)
 
 if TYPE_CHECKING:
+    export = _blocking(stacpull.export)
     headers = _blocking(stacpull.headers)
+    report = _blocking(stacpull.report)
     trace = _blocking(stacpull.trace)
     trace_estimate = _blocking(stacpull.trace_estimate)
 

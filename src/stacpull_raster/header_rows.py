@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.tables import Column
 from stacpull.models import Failure, ItemId, Job
 from stacpull.redact import Secrets, cut_url
+from stacpull_export.tables import Column
 from stacpull_raster.ranged import HeaderRead
 from stacpull_raster.tiff import Header
 

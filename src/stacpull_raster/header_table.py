@@ -21,7 +21,6 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
-from stacpull.catalog.tables import check_table, write_table
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
@@ -35,6 +34,7 @@ from stacpull.models import Json
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
+from stacpull_export.tables import check_table, write_table
 from stacpull_raster.header_plans import HeaderCounts
 from stacpull_raster.header_rows import COLUMNS, as_mapping
 from stacpull_raster.header_run import HeadersRun

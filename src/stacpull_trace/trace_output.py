@@ -23,10 +23,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.catalog.tables import Column, Kind, check_table, write_table
 from stacpull.errors import DestinationError, UsageError
 from stacpull.ledger.database import ledger_path
 from stacpull.store.atomic import whole_file
+from stacpull_export.tables import Column, Kind, check_table, write_table
 from stacpull_trace.chart import ChartFormat, chart_bytes
 from stacpull_trace.question import Method
 from stacpull_trace.report import MedianRow, ScenePixels, TraceDay, TraceReport

@@ -38,7 +38,7 @@ import rasterio
 from aiohttp import web
 from tests.acceptance.real_hub import ITEMS_PATH, KEY, RealHub
 from tests.acceptance.trees import TOKEN
-from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
+from tests.export.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
 from tests.raster.tiff.clipping import degrees, raster
 
 import stacpull

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pystac
 import pytest
 from tests.acceptance.command import COMMAND, environment
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
 from stacpull import Options
@@ -184,7 +184,7 @@ def test_it_needs_item_documents_and_pyarrow(
     here = source([item("a")])
     with pytest.raises(stacpull.UsageError, match="--metadata none"):
         mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))
-    monkeypatch.setattr("stacpull.engine.api.is_pyarrow_installed", lambda: False)
+    monkeypatch.setattr("stacpull.pyarrow_import.find_spec", lambda _: None)
     with pytest.raises(stacpull.UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
         mirrored(here, tmp_path / "mirror", KEPT)
     assert not (tmp_path / "mirror").exists()

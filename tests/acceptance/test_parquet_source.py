@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import COMMAND, environment, run
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 from tests.servers.nginx import nginx
 from tests.serving import serving_files
 

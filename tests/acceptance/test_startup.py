@@ -31,8 +31,8 @@ os._exit = note
 _PROGRAM = "import sys; from stacpull.sync import mirror; mirror(sys.argv[1], sys.argv[2], selection=None)"
 
 IN_NEITHER = {
-    "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "pystac", "shapely", "stacpull.outputs",
-    "stacpull_raster.tiff", "stacpull_raster", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
+    "aioboto3", "botocore", "cql2", "matplotlib", "numpy", "pyarrow", "pystac", "shapely", "stacpull_export",
+    "stacpull_raster", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
 NOT_IN_NETWORK_PROCESS = IN_NEITHER | {
     "aiohttp", "csv", "multidict", "stacpull.sigv4", "stacpull.transfer.s3_transport", "yarl",

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
 from stacpull.engine import estimate

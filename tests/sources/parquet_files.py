@@ -19,12 +19,12 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.outputs.geoparquet import read_items
-from stacpull.outputs.mirrored_items import ListedItem
-from stacpull.outputs.spool import open_spool
 from stacpull.selection import Selection
 from stacpull.sources.page_requests import PageSize
 from stacpull.sources.parquet_source import ParquetSource
+from stacpull_export.geoparquet import read_items
+from stacpull_export.mirrored_items import ListedItem
+from stacpull_export.spool import open_spool
 
 URL = "https://files.test/data/items.parquet"
 _CHUNK = 7000

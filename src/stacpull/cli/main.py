@@ -58,11 +58,11 @@ COMMANDS: dict[str, _LazyCommand] = {
         "stacpull.cli.status_command:failures", "List every asset of DEST that failed, and why."
     ),
     "export": _LazyCommand(
-        "stacpull.cli.export_command:export",
-        "Turn DEST into an index, training shards, a table of labels or references.",
+        None,
+        "Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.",
     ),
     "report": _LazyCommand(
-        "stacpull.cli.status_command:report_command",
+        None,
         "Write an HTML page about DEST: contents, sizes, runs, failures.",
     ),
     "trace": _LazyCommand(

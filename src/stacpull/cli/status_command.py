@@ -1,14 +1,11 @@
-"""`stacpull status DEST`, `failures DEST` and `report DEST`: the contents of DEST, and its failures."""
+"""`stacpull status DEST` and `failures DEST`: the state of DEST, and its failures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import size
 from stacpull.cli.summary import failure_line, status_lines
 
 
@@ -45,29 +42,3 @@ def failures(session: CommandSession, dest: Path) -> None:
 
     for record in read_failures(dest):
         session.print(record.to_json(), [failure_line(record)])
-
-
-@command(
-    "report",
-    parameters.dest(),
-    click.Option(
-        ["-o", "--output", "out"],
-        type=parameters.OutputPath(),
-        metavar="FILE",
-        default=Path("report.html"),
-        show_default=True,
-        help="Write the page to this file.",
-    ),
-    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
-    examples=["report s2", "report s2 -o s2.html"],
-    noun="items",
-)
-def report_command(session: CommandSession, dest: Path, out: Path) -> int:
-    """Write an HTML page about DEST: contents, sizes, runs, failures.
-
-    The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.
-    """
-    from stacpull.outputs.html_report import report
-
-    written = session.run(lambda stop: report(dest, out, on_event=session.show, stop=stop))
-    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])

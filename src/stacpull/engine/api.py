@@ -14,13 +14,13 @@ from typing import Any, TextIO
 
 from msgspec.structs import replace
 
+from stacpull import entry_points
 from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.engine.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
-from stacpull.engine.items_parquet import is_pyarrow_installed
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import open_network, options_and_address
@@ -44,6 +44,7 @@ from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
 from stacpull.public_value import PublicValue
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
@@ -122,8 +123,8 @@ async def _watched(
     if options.dashboard is None:
         async with timed_stop(stop, options.stop_after, on_event) as stopping:
             return await work(on_event, stopping)
-    from stacpull.outputs.dashboard import served_dashboard  # noqa: PLC0415 - few runs have one
-
+    required = "stacpull.outputs", "dashboard", "--dashboard"
+    served_dashboard = await asyncio.to_thread(entry_points.require, *required)
     name = dest_address.name
     async with served_dashboard(options.dashboard, options.dashboard_token, name, on_event) as dashboard:
         if on_event is not None:
@@ -142,7 +143,7 @@ async def _mirror(
     stop: asyncio.Event,
 ) -> MirrorReport:
     if options.items_parquet:
-        _refuse_without_items(options)
+        await asyncio.to_thread(_refuse_without_items, options)
     layout = check_syntax(selection, options)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
@@ -201,10 +202,8 @@ def _refuse_without_items(options: Options) -> None:
     """
     if options.metadata == "none":
         raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
-    if not is_pyarrow_installed():
-        raise UsageError(
-            "--items-parquet needs pyarrow, which is not installed: pip install 'stacpull[geoparquet]'."
-        )
+    require_pyarrow("--items-parquet")
+    entry_points.require("stacpull.outputs", "items-parquet", "--items-parquet")
 
 
 def _nothing_to_resume(dest: Path, *, missing_ok: bool) -> MirrorReport:

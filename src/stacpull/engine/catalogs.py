@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.item_writer import ItemWriter
-from stacpull.engine.items_parquet import ITEMS_PARQUET
 from stacpull.engine.publisher import Publisher
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
@@ -21,6 +20,7 @@ from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.redact import Secrets
+from stacpull.store.atomic import remove_file
 from stacpull.store.protocol import Store
 
 
@@ -84,8 +84,8 @@ def write_mirror_catalogs(
     """
     if not entries and not meta.owns_file(db, "catalog.json"):
         return
-    if meta.owns_file(db, ITEMS_PARQUET) and meta.keeps_items_parquet(db):
-        entries = [replace(entry, items_parquet=ITEMS_PARQUET) for entry in entries]
+    if meta.owns_file(db, meta.ITEMS_PARQUET) and meta.keeps_items_parquet(db):
+        entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
 
     def remove(path: str) -> None:
         directory, _, name = path.rpartition("/")
@@ -102,6 +102,18 @@ def write_mirror_catalogs(
         is_recorded=lambda path, data: meta.is_recorded(db, path, hashlib.sha256(data).digest()),
         is_stopped=is_stopped,
     )
+
+
+def remove_items_parquet(db: Connection, store: Store) -> None:
+    """Remove items.parquet and its spool, after the collections that referred to it were written.
+
+    Raises:
+        DestinationError: It cannot be removed.
+    """
+    if meta.owns_file(db, meta.ITEMS_PARQUET):
+        store.remove("", meta.ITEMS_PARQUET)
+        meta.disown_file(db, meta.ITEMS_PARQUET)
+    remove_file(store.work / ".stacpull" / f"{meta.ITEMS_PARQUET}.spool")
 
 
 def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEntry:

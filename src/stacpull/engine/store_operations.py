@@ -13,17 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from stacpull import entry_points
 from stacpull.clock import Clock
-from stacpull.engine.items_parquet import (
-    ITEMS_PARQUET,
-    is_pyarrow_installed,
-    remove_items_parquet,
-    update_items_parquet,
-)
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover, resumable
 from stacpull.engine.workspace import Workspace
-from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, rates, runs, views
 from stacpull.ledger.database import transaction
@@ -32,6 +27,7 @@ from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.runs import EndState, StoredRun
 from stacpull.models import FailureKind
 from stacpull.plurals import count
+from stacpull.pyarrow_import import require_pyarrow
 from stacpull.redact import Secrets
 from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
@@ -274,7 +270,7 @@ class StoreOperations:
             DestinationError: A file with that name is not part of this mirror.
         """
         if kept:
-            self.publisher.refuse_foreign(ITEMS_PARQUET)
+            self.publisher.refuse_foreign(meta.ITEMS_PARQUET)
         meta.keep_items_parquet(self.db, kept=kept)
 
     def write_catalogs(self) -> None:
@@ -315,7 +311,7 @@ class StoreOperations:
             is_stopped=is_stopped,
         )
         if not meta.keeps_items_parquet(self.db):
-            remove_items_parquet(self.db, self.store)
+            catalogs.remove_items_parquet(self.db, self.store)
         if interrupted is not None:
             raise interrupted
 
@@ -323,10 +319,13 @@ class StoreOperations:
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         if self._run.metadata == "none":
-            return (f"{ITEMS_PARQUET} was not updated, because --metadata none stores no items.",)
-        if not is_pyarrow_installed():
-            return (f"{ITEMS_PARQUET} was not updated: pip install 'stacpull[geoparquet]'.",)
-        return update_items_parquet(
+            return (f"{meta.ITEMS_PARQUET} was not updated, because --metadata none stores no items.",)
+        try:
+            require_pyarrow(meta.ITEMS_PARQUET)
+            update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
+        except UsageError as missing:
+            return (f"{meta.ITEMS_PARQUET} was not updated. {missing}",)
+        notes: tuple[str, ...] = update(
             self.db,
             self.store,
             self.publisher,
@@ -335,6 +334,7 @@ class StoreOperations:
             is_stopped=self._is_stopped,
             on_stage=self._on_event,
         )
+        return notes
 
     # --- pruning -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 
+ITEMS_PARQUET = "items.parquet"
+"""The index that `mirror --items-parquet` keeps, relative to DEST."""
 _FILE = "file:"
 _NAMED_SOURCE = "named source"
 _UNKNOWN = "1"

@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
-from stacpull.outputs import training_samples, webdataset
+from stacpull_export import training_samples, webdataset
 
 LABELS = ("Mixed forest", "Pastures", "Rice fields")
 

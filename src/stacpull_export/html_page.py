@@ -22,7 +22,7 @@ from stacpull.models import Json
 
 _MOST_HOSTS = 7
 """Hosts that the chart of rates shows each in a colour of its own."""
-_FILES = files("stacpull.outputs")
+_FILES = files("stacpull_export")
 _LONGEST = 300
 """Characters of a text that is shown."""
 

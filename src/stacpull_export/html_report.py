@@ -31,17 +31,18 @@ from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.ledger import rates, views
 from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind, Json
-from stacpull.outputs.html_page import PageTemplate, rate_series, shown
-from stacpull.outputs.item_batches import Work, batch_results
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents
-from stacpull.outputs.spool import Spool, open_spool
-from stacpull.outputs.training_samples import local_files
-from stacpull.reports import ADVICE, ExportReport
+from stacpull.reports import ADVICE
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lock import is_held
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
+from stacpull_export.formats import ExportReport
+from stacpull_export.html_page import PageTemplate, rate_series, shown
+from stacpull_export.item_batches import Work, batch_results
+from stacpull_export.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents
+from stacpull_export.spool import Spool, open_spool
+from stacpull_export.training_samples import local_files
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -29,14 +29,13 @@ import orjson
 
 from stacpull.errors import DestinationError, StacpullError, UsageError
 from stacpull.filters.properties import read_flag
-from stacpull.outputs.formats import OnProgress
-from stacpull.outputs.mirrored_items import MirrorContents
-from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull.outputs.webdataset import export_directory, open_class_spool
 from stacpull.planning.names import safe_segment
-from stacpull.reports import ExportReport
 from stacpull.store.atomic import whole_file
 from stacpull.store.disk_errors import destination_error, destination_errors
+from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
+from stacpull_export.webdataset import export_directory, open_class_spool
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")

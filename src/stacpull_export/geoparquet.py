@@ -23,10 +23,12 @@ import pyarrow.parquet as pq
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.models import Json
-from stacpull.outputs.arrow import JSON_TEXT, MOST_LEAVES, fitted, leaves, merged_type, storable_type
-from stacpull.outputs.formats import OnProgress
-from stacpull.outputs.item_batches import batch_results
-from stacpull.outputs.item_columns import (
+from stacpull.planning.item_plan import collection_document_path
+from stacpull.store.atomic import whole_file
+from stacpull_export.arrow import JSON_TEXT, MOST_LEAVES, fitted, leaves, merged_type, storable_type
+from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.item_batches import batch_results
+from stacpull_export.item_columns import (
     BBOX,
     FLAT,
     MEMBERS,
@@ -36,12 +38,9 @@ from stacpull.outputs.item_columns import (
     ItemFacts,
     opened_batch,
 )
-from stacpull.outputs.mirrored_items import MirrorContents
-from stacpull.outputs.spool import Spool, open_spool
-from stacpull.outputs.training_samples import SampleOptions
-from stacpull.planning.item_plan import collection_document_path
-from stacpull.reports import ExportReport
-from stacpull.store.atomic import whole_file
+from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.spool import Spool, open_spool
+from stacpull_export.training_samples import SampleOptions
 
 _ROW_GROUP = 10_000
 """Items per row group, at most: what a reader with a filter reads or skips at once."""
@@ -107,7 +106,7 @@ def read_items(
     }
     build = _Build({n: hrefs.collection(collection_document_path(n), d) for n, d in chosen.items()})
     build.load(spool)
-    work, options = "stacpull.outputs.item_columns:columns_work", {"to_dest": to_dest}
+    work, options = "stacpull_export.item_columns:columns_work", {"to_dest": to_dest}
     for position, data in batch_results(contents, spool.state, work, options, collections=chosen):
         made = build.add(data)
         contents.note_unreadable(made.facts.unreadable_path, made.facts.unreadable)

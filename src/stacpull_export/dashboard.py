@@ -36,10 +36,10 @@ from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.ledger.rates import RateInterval, bounded
 from stacpull.models import FailureKind, Json
-from stacpull.outputs.html_page import PageTemplate, rate_series, shown
 from stacpull.redact import Secret
 from stacpull.reports import ADVICE
 from stacpull.speed import Speed
+from stacpull_export.html_page import PageTemplate, rate_series, shown
 
 _MOST_CONNECTIONS = 32
 _EVERY = 1.0

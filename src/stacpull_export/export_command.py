@@ -1,20 +1,25 @@
-"""`stacpull export DEST OUT`: writes a mirror as an index, training shards, a label table or references."""
+"""`stacpull export DEST OUT`: an index, training shards, a TorchGeo tree or a label table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
+from stacpull import entry_points
 from stacpull.arguments import byte_count, item_ids
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
 from stacpull.config.toml import Setting
 from stacpull.errors import UsageError
-from stacpull.outputs.formats import FORMATS
 from stacpull.plurals import count
+from stacpull_export.formats import GROUP, Format
+
+_FORMATS: Mapping[str, Format] = {
+    name: entry_points.require(GROUP, name, "export") for name in entry_points.names(GROUP, everywhere=True)
+}
 
 
 @command(
@@ -23,10 +28,10 @@ from stacpull.plurals import count
     click.Argument(["out"], metavar="OUT", type=parameters.OutputPath()),
     click.Option(
         ["-f", "--format", "form"],
-        type=click.Choice(tuple(FORMATS)),
+        type=click.Choice(tuple(_FORMATS)),
         default="geoparquet",
         show_default=True,
-        help="; ".join(f"{name}: {form.help}" for name, form in FORMATS.items()) + ".",
+        help="; ".join(f"{name}: {form.help}" for name, form in _FORMATS.items()) + ".",
     ),
     *parameters.named("collection", "nomenclature", "label-property"),
     click.Option(
@@ -57,12 +62,12 @@ def export(
     shard_size: str | None,
     shard_samples: int | None,
 ) -> int:
-    """Turn DEST into an index, training shards, a table of labels or a tree of files.
+    """Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.
 
     OUT is a file; for webdataset and torchgeo, it is a directory. It appears when it is complete. An export
     that was interrupted continues when it is run again. DEST is only read.
     """
-    from stacpull.outputs import export as exporting
+    from stacpull_export import export as exporting
 
     chosen = session.selection
     report = session.run(
@@ -80,7 +85,7 @@ def export(
             stop=stop,
         )
     )
-    what = FORMATS[form].counted
+    what = _FORMATS[form].counted
     files = count(len(report.files), "file")
     lines = [f"{out}: {count(report.items, what)} in {files}, {size(report.bytes)}", *report.notes]
     return session.finish(report, lines)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
-from stacpull.outputs.mirrored_items import open_contents
+from stacpull_export.mirrored_items import open_contents
 
 IDS = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE", "ok"]
 """Directories that some file system would merge are kept apart by a hash in their names."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.cli.export_command import _splits
+from stacpull_export.export_command import _splits
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from stacpull.catalog.item_assets import REMOTE_ASSETS
 from stacpull.clock import parse_instant
 from stacpull.json_values import parsed_object
 from stacpull.models import Json
-from stacpull.outputs.arrow import MOST_LEAVES, TIME, Mixed, decoded, json_array, leaves, text_array
-from stacpull.outputs.item_batches import Work
-from stacpull.outputs.mirrored_items import ListedItem
 from stacpull.urls import is_remote
+from stacpull_export.arrow import MOST_LEAVES, TIME, Mixed, decoded, json_array, leaves, text_array
+from stacpull_export.item_batches import Work
+from stacpull_export.mirrored_items import ListedItem
 
 MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """The members of an item that are columns, beside its properties."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import DestinationError, UsageError
+from stacpull_export.tables import Column, check_table, write_table
 
 COLUMNS = (
     Column("name"),
@@ -122,7 +121,7 @@ def test_supported_names_are_accepted(tmp_path: Path, name: str) -> None:
 def test_parquet_without_pyarrow_is_rejected_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull.pyarrow_import.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'stacpull\[geoparquet\]'"):
         check_table(tmp_path / "t.parquet")
     check_table(tmp_path / "t.csv")

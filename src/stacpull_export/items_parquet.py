@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -21,23 +19,16 @@ from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
+from stacpull.ledger.meta import ITEMS_PARQUET
 from stacpull.redact import Secrets
-from stacpull.store.atomic import remove_file
 from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry
 
-ITEMS_PARQUET: Final = "items.parquet"
-"""Its path, relative to DEST."""
 _PART: Final = f"{ITEMS_PARQUET}.tmp"
 _FORM: Final = b"3"
 """The version of the file format. It changes if the same items would give another file."""
-
-
-def is_pyarrow_installed() -> bool:
-    """Return True if items.parquet can be written."""
-    return find_spec("pyarrow") is not None
 
 
 def update_items_parquet(
@@ -68,9 +59,9 @@ def update_items_parquet(
             return ()
     publisher.refuse_foreign(ITEMS_PARQUET)
 
-    from stacpull.outputs.geoparquet import read_items  # noqa: PLC0415 - it imports pyarrow
-    from stacpull.outputs.mirrored_items import MirrorContents  # noqa: PLC0415
-    from stacpull.outputs.spool import open_spool  # noqa: PLC0415
+    from stacpull_export.geoparquet import read_items  # noqa: PLC0415 - it imports pyarrow
+    from stacpull_export.mirrored_items import MirrorContents  # noqa: PLC0415
+    from stacpull_export.spool import open_spool  # noqa: PLC0415
 
     contents = MirrorContents(
         store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
@@ -82,7 +73,9 @@ def update_items_parquet(
         on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
     path = store.work / ITEMS_PARQUET
-    with open_spool(path, [state, contents.digest()], _spool_path(store)) as spool:
+    with open_spool(
+        path, [state, contents.digest()], store.work / ".stacpull" / f"{ITEMS_PARQUET}.spool"
+    ) as spool:
         build = read_items(spool, path, contents, on_progress=on_progress)
         with store.new_part(_PART) as file:
             build.write(file, spool)
@@ -92,22 +85,6 @@ def update_items_parquet(
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
     meta.set_items_parquet_state(db, state)
     return build.notes(contents, missing=False)
-
-
-def remove_items_parquet(db: Connection, store: Store) -> None:
-    """Remove the file that an earlier run wrote, after the collections that referred to it were written.
-
-    Raises:
-        DestinationError: It cannot be removed.
-    """
-    if meta.owns_file(db, ITEMS_PARQUET):
-        store.remove("", ITEMS_PARQUET)
-        meta.disown_file(db, ITEMS_PARQUET)
-    remove_file(_spool_path(store))
-
-
-def _spool_path(store: Store) -> Path:
-    return store.work / ".stacpull" / f"{ITEMS_PARQUET}.spool"
 
 
 def _state(db: Connection, documents: dict[str, bytes]) -> str:

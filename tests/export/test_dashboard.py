@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
-from tests.outputs.conftest import item
+from tests.export.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
+from tests.export.conftest import item
 
 import stacpull
 from stacpull import (
@@ -33,8 +33,8 @@ from stacpull import (
     Stage,
     UsageError,
 )
-from stacpull.outputs import dashboard as dashboards
-from stacpull.outputs.dashboard import Dashboard, served_dashboard
+from stacpull_export import dashboard as dashboards
+from stacpull_export.dashboard import Dashboard, served_dashboard
 
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\ud800"

@@ -20,11 +20,11 @@ from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
-from stacpull.outputs.formats import OnProgress
-from stacpull.outputs.item_batches import Work, batch_results
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, MirroredItem
-from stacpull.outputs.spool import Spool
 from stacpull.plurals import count
+from stacpull_export.formats import OnProgress
+from stacpull_export.item_batches import Work, batch_results
+from stacpull_export.mirrored_items import ListedItem, MirrorContents, MirroredItem
+from stacpull_export.spool import Spool
 
 MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""

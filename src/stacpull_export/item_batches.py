@@ -23,10 +23,10 @@ import msgspec
 from stacpull.child_process import ChildProcess, discard, spawn
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.models import Json
-from stacpull.outputs.mirrored_items import ListedItem, MirrorContents, read_document
 from stacpull.pyarrow_import import hide_pandas
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.system import available_processors
+from stacpull_export.mirrored_items import ListedItem, MirrorContents, read_document
 
 ITEMS = 500
 """Items per batch."""

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
 from stacpull.cli.main import execute

@@ -1,4 +1,4 @@
-"""`export`: one function for all formats (`outputs.formats`)."""
+"""`export`: one function for all formats."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from stacpull import entry_points
 from stacpull.config.dest import dest_path, output_path
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
-from stacpull.outputs.formats import FORMATS
-from stacpull.outputs.mirrored_items import open_contents
-from stacpull.outputs.training_samples import SampleOptions
 from stacpull.pyarrow_import import require_pyarrow
-from stacpull.reports import ExportReport
 from stacpull.store.disk_errors import destination_errors
 from stacpull.store.store_choice import refuse_bucket
 from stacpull.threads import StoppableThread
+from stacpull_export.formats import GROUP, ExportReport, Format
+from stacpull_export.mirrored_items import open_contents
+from stacpull_export.training_samples import SampleOptions
 
 
 async def export(
@@ -35,7 +35,7 @@ async def export(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
-    """Export the mirror at `dest` as an index, training shards, a label table or a tree.
+    """Export the mirror at `dest` as an index, training shards, a TorchGeo tree or a label table.
 
     The mirror is only read, and a run may be active. `out` appears when it is complete. If an export was
     stopped or killed, run it again: it continues if the mirror has not changed. Until then, hidden files
@@ -45,12 +45,11 @@ async def export(
         dest: The mirror.
         out: A file; for `webdataset` and `torchgeo` a directory.
         format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
-            (the trees of its BigEarthNet datasets).
+            (the trees of its BigEarthNet datasets); or one of another package.
         collections: Ids of the collections to export; empty for all.
         splits: Maps the name of each split to its ids (whole ids or their endings). Items in no split are
             left out. Not for `geoparquet`.
-        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for
-            `geoparquet`.
+        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet`.
         label_property: The item property that holds the labels. Not for `geoparquet`.
         shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
         shard_samples: Maximum number of samples per shard. For `webdataset`.
@@ -67,15 +66,17 @@ async def export(
         StacpullError: A file of the mirror is damaged.
         InterruptedRunError: `stop` was set.
     """
-    if format not in FORMATS:
-        raise UsageError(f"{format!r} is not a format of export: use {', '.join(FORMATS)}.")
+    form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
+    if form is None:
+        known = ", ".join(entry_points.names(GROUP))
+        raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
     if format == "geoparquet" and path.suffix.lower() == ".csv":
         raise UsageError(
-            f"{path} is not a name for a Parquet file: add --format csv, or use a name that ends "
-            "with .parquet."
+            f"{path} is not a name for a Parquet file: add --format csv, or use a name "
+            "that ends with .parquet."
         )
-    if FORMATS[format].needs_pyarrow:
+    if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
     options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
@@ -84,7 +85,7 @@ async def export(
     if given and format != "webdataset":
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
     thread = StoppableThread(stop)
-    arguments = dest_path(dest), path, format, options, given, on_event, thread.is_stopped
+    arguments = dest_path(dest), path, format, form, options, given, on_event, thread.is_stopped
     return await thread.run(partial(_export, *arguments))
 
 
@@ -92,6 +93,7 @@ def _export(
     dest: Path,
     out: Path,
     name: str,
+    form: Format,
     options: SampleOptions,
     shards: Mapping[str, int],
     on_event: Listener | None,
@@ -103,9 +105,8 @@ def _export(
         if on_event is not None:
             on_event(Stage(stage, done, total))
 
-    if FORMATS[name].needs_directory:
+    if form.needs_directory:
         refuse_bucket(dest, f"exported as {name}")
-    module, _, function = FORMATS[name].writer.partition(":")
     with destination_errors(out), open_contents(dest) as contents:
         contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()
@@ -116,5 +117,6 @@ def _export(
         def on_progress(items: int, stage: str = "exporting") -> None:
             on_read(items, contents.items_total, stage)
 
+        module, _, function = form.writer.partition(":")
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
         return write(contents, out, options, on_progress, **shards)

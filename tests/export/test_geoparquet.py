@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
 from stacpull.cli.main import execute
@@ -87,7 +87,7 @@ def test_a_table_of_labels_is_recognised_without_pyarrow(
     def missing(_what: str) -> None:
         raise stacpull.UsageError("pyarrow is not installed")
 
-    monkeypatch.setattr("stacpull.outputs.export.require_pyarrow", missing)
+    monkeypatch.setattr("stacpull_export.export.require_pyarrow", missing)
     with pytest.raises(stacpull.UsageError, match="add --format csv, or"):
         export(mirrored([item("one")]), tmp_path / "items.csv")
 
@@ -216,7 +216,7 @@ def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_
 
 
 def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
+    monkeypatch.setattr("stacpull_export.item_batches.ITEMS", 1)
     out, report = unusual(mirrored, tmp_path)
     rows = rows_of(out)
     assert report.items == len(rows) == len(UNUSUAL)
@@ -234,7 +234,7 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
 def test_times_outside_of_the_years_1_to_9999_stay_text(
     together: int, mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", together)
+    monkeypatch.setattr("stacpull_export.item_batches.ITEMS", together)
     times = {
         "first": "0001-01-01T00:00:00+01:00", "last": "9999-12-31T23:59:59-01:00",
         "other": "2017-06-13T10:10:31Z",
@@ -376,7 +376,7 @@ def test_objects_in_objects_take_few_columns(
     properties = WIDE[name]
     some = [properties]
     if apart:
-        monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
+        monkeypatch.setattr("stacpull_export.item_batches.ITEMS", 1)
         some = [parts for n in range(6) if (parts := _sixth(properties, n))]
     out = tmp_path / "items.parquet"
     report = export(mirrored([item(f"i{n}", properties=one) for n, one in enumerate(some)]), out)

@@ -19,15 +19,14 @@ from typing import Any
 
 import orjson
 
-from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import UsageError
 from stacpull.filters.properties import read_flag
-from stacpull.outputs.formats import OnProgress
-from stacpull.outputs.mirrored_items import MirrorContents
-from stacpull.outputs.spool import Spool, open_spool
-from stacpull.outputs.training_samples import SampleOptions, Samples, TrainingSample
-from stacpull.reports import ExportReport
 from stacpull.urls import is_remote
+from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.spool import Spool, open_spool
+from stacpull_export.tables import Column, check_table, write_table
+from stacpull_export.training_samples import SampleOptions, Samples, TrainingSample
 
 _BATCH = 500
 """Rows in a batch of the spool."""

@@ -25,16 +25,15 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import orjson
 
-from stacpull.catalog.tables import Column, check_table, write_table
 from stacpull.errors import DestinationError, StacpullError, UsageError
 from stacpull.ledger import views
-from stacpull.outputs.formats import OnProgress
-from stacpull.outputs.mirrored_items import MirrorContents
-from stacpull.outputs.spool import Spool, open_spool
-from stacpull.outputs.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull.reports import ExportReport
 from stacpull.store.atomic import locked_file, whole_file
 from stacpull.store.disk_errors import destination_errors
+from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.spool import Spool, open_spool
+from stacpull_export.tables import Column, check_table, write_table
+from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 
 SHARD_BYTES = 1_000_000_000
 _BLOCK = 512

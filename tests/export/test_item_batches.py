@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import environment
 from tests.acceptance.forked_command import ForkedProcess, Forker
-from tests.outputs.conftest import item
-from tests.outputs.test_geoparquet import UNUSUAL
+from tests.export.conftest import item
+from tests.export.test_geoparquet import UNUSUAL
 
 import stacpull
 from stacpull import child_process
-from stacpull.outputs import item_batches
+from stacpull_export import item_batches
 
 COUNT = 40
 
@@ -48,7 +48,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def forker() -> Iterator[Forker]:
     """Starting a process takes half a second, nearly all of it to import pyarrow: it is imported once."""
-    made = Forker(environment(), "stacpull.outputs.item_columns")
+    made = Forker(environment(), "stacpull_export.item_columns")
     yield made
     made.close()
 
@@ -148,7 +148,7 @@ def test_a_process_that_ends_is_an_error_and_the_export_continues(
 
 
 def test_a_process_ends_with_the_one_that_started_it(dest: Path, forked: list[ForkedProcess]) -> None:
-    work = "stacpull.outputs.item_columns:columns_work"
+    work = "stacpull_export.item_columns:columns_work"
     setup = item_batches.Setup(os.fsencode(dest), work, {"to_dest": "."})
     with item_batches.worker(setup) as worker:
         worker.connection.close()

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.outputs.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
-from tests.outputs.conftest import item
+from tests.export.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
+from tests.export.conftest import item
 
 import stacpull
 from stacpull.ledger import rates
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.rates import MOST_INTERVALS, RateInterval
-from stacpull.outputs.html_page import rate_series
-from stacpull.outputs.html_report import _Tally, render
-from stacpull.outputs.mirrored_items import MirroredItem
 from stacpull.store.lock import MirrorLock
+from stacpull_export.html_page import rate_series
+from stacpull_export.html_report import _Tally, render
+from stacpull_export.mirrored_items import MirroredItem
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.outputs.browser import SCHEMES, WIDTHS, Page, opened_page
+from tests.export.browser import SCHEMES, WIDTHS, Page, opened_page
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 from stacpull_replicas.fault_plan import PlannedFaults, parse_faults

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.outputs.conftest import item
+from tests.export.conftest import item
 
 import stacpull
-from stacpull.outputs import item_batches, label_table
-from stacpull.outputs.spool import Spool, open_spool
 from stacpull.store.inspection import DirectoryFiles
+from stacpull_export import item_batches, label_table
+from stacpull_export.spool import Spool, open_spool
 
 COUNT = 12
 FORMS = {
@@ -30,7 +30,7 @@ FORMS = {
 @pytest.fixture
 def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twelve items with a label and a raster each; every item is a batch."""
-    monkeypatch.setattr("stacpull.outputs.item_batches.ITEMS", 1)
+    monkeypatch.setattr("stacpull_export.item_batches.ITEMS", 1)
     monkeypatch.setattr(label_table, "_BATCH", 1)
     return Path(
         mirrored(

@@ -1,0 +1,69 @@
+"""The formats of `export`: each is a `Format`, registered as an entry point in `stacpull.formats`."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from stacpull.reports import ReportTable
+
+GROUP: Final = "stacpull.formats"
+
+
+class OnProgress(Protocol):
+    """Called with the progress of an export."""
+
+    def __call__(self, items: int, stage: str = ..., /) -> None:
+        """Take the number of items so far, and what is done with them. Raises to stop the export."""
+        ...
+
+
+class ExportReport(ReportTable, frozen=True):
+    """The result of `export` or `report`."""
+
+    items: int
+    """Items, or samples, that were written."""
+    files: tuple[str, ...]
+    """Names of the files, relative to the directory of OUT."""
+    bytes: int
+    """Their size together."""
+    notes: tuple[str, ...] = ()
+    """Sentences about data that the format could not store unchanged, and about items left out."""
+
+
+class Format(NamedTuple):
+    """A format of `export`."""
+
+    writer: str
+    """Module and name of the function that writes it, which is imported when it is used.
+
+    Its arguments are the mirror (`MirrorContents`), OUT, `SampleOptions` and an `OnProgress`. It returns an
+    `ExportReport`, and may read the items with a `Spool`, so that an export that was killed is continued.
+    """
+    help: str
+    """What it is, for the help of the command."""
+    needs_pyarrow: bool = False
+    needs_directory: bool = False
+    """True if it cannot be made from a mirror whose files are in a bucket."""
+    counted: str = "item"
+    """What `ExportReport.items` counts."""
+
+
+GEOPARQUET: Final = Format(
+    "stacpull_export.geoparquet:export_geoparquet", "an index of the items", needs_pyarrow=True
+)
+WEBDATASET: Final = Format(
+    "stacpull_export.webdataset:export_webdataset", "tar shards", needs_pyarrow=True, counted="sample"
+)
+CSV: Final = Format("stacpull_export.label_table:export_labels", "a table of labels")
+PARQUET: Final = CSV._replace(needs_pyarrow=True)
+TORCHGEO_V1: Final = Format(
+    "stacpull_export.torchgeo:export_torchgeo_v1",
+    "the tree of TorchGeo's BigEarthNet",
+    needs_directory=True,
+    counted="sample",
+)
+TORCHGEO_V2: Final = TORCHGEO_V1._replace(
+    writer="stacpull_export.torchgeo:export_torchgeo_v2",
+    help="the tree of TorchGeo's BigEarthNetV2",
+    needs_pyarrow=True,
+)
