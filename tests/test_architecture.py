@@ -41,8 +41,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"http1", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
-    "engine": BASE | PURE | {"config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog"},
-    "upkeep": BASE | {"config", "planning", "store", "ledger", "catalog", "engine"},
+    "dest_address": BASE | {"config", "ledger"},
+    "engine": BASE
+    | PURE
+    | {"dest_address", "config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog"},
+    "upkeep": BASE | {"dest_address", "config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which packages a package may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {
@@ -70,7 +73,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
             "catalog.item_assets", "catalog.references", "catalog.stored", "child_process", "clock",
-            "config.dest", "engine.publisher", "entry_points", "errors", "events", "filters.ids",
+            "arguments", "config.dest", "config.options", "dest_address",
+            "engine.publisher", "entry_points", "errors", "events", "filters.ids",
             "filters.labels", "filters.properties", "json_values", "ledger.database", "ledger.meta",
             "ledger.paths", "ledger.rates", "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
@@ -162,7 +166,6 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
-    "engine/dest_address.py": "looks for the ledger in the work directory of a bucket",
     "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",

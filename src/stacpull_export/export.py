@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from stacpull import entry_points
-from stacpull.config.dest import dest_path, output_path
+from stacpull.arguments import instance
+from stacpull.config.dest import output_path
+from stacpull.config.options import Options
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.store.disk_errors import destination_errors
-from stacpull.store.store_choice import refuse_bucket
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
@@ -32,6 +33,7 @@ async def export(
     label_property: str | None = None,
     shard_bytes: int | None = None,
     shard_samples: int | None = None,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
@@ -53,6 +55,7 @@ async def export(
         label_property: The item property that holds the labels. Not for `geoparquet`.
         shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
         shard_samples: Maximum number of samples per shard. For `webdataset`.
+        options: `work` and the options that start with `dest_` say how to open a bucket.
         on_event: Called with progress (`Stage`), on the thread that writes.
         stop: Set it to stop the export.
 
@@ -79,18 +82,23 @@ async def export(
     if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = (collections,) if isinstance(collections, str) else tuple(collections)
-    options = SampleOptions(chosen, splits or {}, nomenclature, label_property)
+    samples = SampleOptions(chosen, splits or {}, nomenclature, label_property)
     shards = {"shard_bytes": shard_bytes, "shard_samples": shard_samples}
     given = {name: value for name, value in shards.items() if value is not None}
     if given and format != "webdataset":
         raise UsageError("shard_bytes and shard_samples are for the format webdataset.")
     thread = StoppableThread(stop)
-    arguments = dest_path(dest), path, format, form, options, given, on_event, thread.is_stopped
-    return await thread.run(partial(_export, *arguments))
+    opened = instance("options", Options, options)
+
+    def write() -> ExportReport:
+        place = parse_dest(dest, opened)
+        return _export(place, path, format, form, samples, given, on_event, thread.is_stopped)
+
+    return await thread.run(write)
 
 
 def _export(
-    dest: Path,
+    dest: DestAddress,
     out: Path,
     name: str,
     form: Format,
@@ -105,8 +113,8 @@ def _export(
         if on_event is not None:
             on_event(Stage(stage, done, total))
 
-    if form.needs_directory:
-        refuse_bucket(dest, f"exported as {name}")
+    if form.needs_directory and dest.bucket is not None:
+        raise UsageError(f"The files of this mirror are in {dest.name}: it cannot be exported as {name} yet.")
     with destination_errors(out), open_contents(dest) as contents:
         contents.refuse_own(out)
         unknown = set(options.collections) - contents.collections.keys()

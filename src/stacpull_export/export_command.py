@@ -46,7 +46,7 @@ _FORMATS: Mapping[str, Format] = {
     click.Option(
         ["--shard-samples"], type=click.IntRange(min=1), metavar="N", help="Samples per shard, at most."
     ),
-    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
+    *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2/items.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
@@ -81,6 +81,7 @@ def export(
             label_property=chosen.label_property,
             shard_bytes=None if shard_size is None else Setting(shard_size, "--shard-size").read(byte_count),
             shard_samples=shard_samples,
+            options=session.options,
             on_event=session.show,
             stop=stop,
         )

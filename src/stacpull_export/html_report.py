@@ -14,16 +14,18 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from stacpull.arguments import instance
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.stored import asset_origin
-from stacpull.config.dest import dest_path, output_path
+from stacpull.config.dest import output_path
+from stacpull.config.options import Options
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
@@ -73,6 +75,7 @@ async def report(
     dest: str | Path,
     out: str | Path | None = None,
     *,
+    options: Options | None = None,
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> ExportReport:
@@ -83,6 +86,7 @@ async def report(
     Args:
         dest: The mirror.
         out: The file to write; `report.html` in the current directory if None.
+        options: `work` and the options that start with `dest_` say how to open a bucket.
         on_event: Called with progress (`Stage`), on the thread that writes.
         stop: Set it to stop.
 
@@ -96,10 +100,13 @@ async def report(
     """
     path = output_path("report.html" if out is None else out)
     thread = StoppableThread(stop)
-    return await thread.run(partial(_report, dest_path(dest), path, on_event, thread.is_stopped))
+    opened = instance("options", Options, options)
+    return await thread.run(lambda: _report(parse_dest(dest, opened), path, on_event, thread.is_stopped))
 
 
-def _report(dest: Path, out: Path, on_event: Listener | None, is_stopped: Callable[[], bool]) -> ExportReport:
+def _report(
+    dest: DestAddress, out: Path, on_event: Listener | None, is_stopped: Callable[[], bool]
+) -> ExportReport:
     def on_progress(items: int) -> None:
         if is_stopped():
             raise InterruptedRunError("Interrupted.")

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from stacpull.dest_address import DestAddress
 from stacpull.errors import DestinationError, UsageError
 from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, paths, views
@@ -23,7 +24,7 @@ from stacpull.planning.item_plan import collection_document_path, item_document_
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.store.inspection import lines_in
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import bucket_of, open_files
+from stacpull.store.store_choice import open_files
 
 
 class ListedItem(NamedTuple):
@@ -259,17 +260,17 @@ def _readable(files: StoredFiles, path: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_contents(dest: Path) -> Iterator[MirrorContents]:
-    """Open the mirror at `dest` for reading. It may be running: what is recorded at this moment is read.
+def open_contents(dest_address: DestAddress) -> Iterator[MirrorContents]:
+    """Open a mirror for reading. It may be running: what is recorded at this moment is read.
 
     Raises:
-        NotAMirrorError: `dest` holds no mirror.
+        NotAMirrorError: There is no mirror.
         DestinationError: The ledger cannot be read, or the bucket that the files are in.
         CredentialsError: The bucket refuses the credentials.
     """
+    dest, location = dest_address.work, dest_address.bucket
     db = open_reader(dest)
     try:
-        location = bucket_of(dest)
         with translated(ledger_path(dest)), open_files(dest, location) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db, url=None if location is None else location.url)

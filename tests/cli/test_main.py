@@ -203,7 +203,7 @@ def test_nothing_is_printed_after_the_reader_of_the_output_has_left(tmp_path: Pa
         "from stacpull.reports import FailureRecord\n"
         "status = types.ModuleType('status')\n"
         "record = FailureRecord('c', 'i', 'k', 'gone', 'm', 404, 1, 0.0)\n"
-        f"status.failures = lambda dest: (record for _ in range({records}))\n"
+        f"status.failures = lambda *dest: (record for _ in range({records}))\n"
         "sys.modules['stacpull.engine.mirror_status'] = stacpull.engine.mirror_status = status\n"
         "sys.stdin.read()\n"
         "from stacpull.cli.entry import main\n"

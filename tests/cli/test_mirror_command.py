@@ -12,11 +12,9 @@ from stacpull import child_process
 from stacpull.cli.main import execute
 from stacpull.engine import store_client
 from stacpull.errors import WorkerError
-from stacpull.models import BucketLocation
-from stacpull.store.store_choice import remember_bucket
 
 
-@pytest.mark.parametrize("dest", ["directory", "s3://bucket/a", "work of a bucket"])
+@pytest.mark.parametrize("dest", ["directory", "s3://bucket/a"])
 def test_the_process_that_is_started_early_is_the_one_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dest: str
 ) -> None:
@@ -35,8 +33,6 @@ def test_the_process_that_is_started_early_is_the_one_of_the_run(
     monkeypatch.setattr(store_client, "spawn", spawn)
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     work = tmp_path / "work"
-    if dest == "work of a bucket":
-        remember_bucket(work, BucketLocation("bucket", "a"))
     place = [dest, "--work", str(work)] if dest.startswith("s3:") else [str(work)]
     assert execute(["mirror", str(tmp_path / "items.json"), *place]) == WorkerError.exit_code
     assert early == later == [() if dest == "directory" else ("stacpull.store.bucket",)]

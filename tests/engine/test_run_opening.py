@@ -15,8 +15,8 @@ from tests.test_threads import cancelled_between
 
 import stacpull
 from stacpull import child_process
+from stacpull.dest_address import DestAddress
 from stacpull.engine import workspace as module
-from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.run_opening import opened_workspace
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId

@@ -12,6 +12,7 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
+from stacpull.dest_address import DestAddress
 from stacpull_export.mirrored_items import open_contents
 
 IDS = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE", "ok"]
@@ -41,7 +42,7 @@ def test_they_are_in_the_report(dest: Path, tmp_path: Path) -> None:
 
 
 def test_their_documents_and_files_are_found(dest: Path) -> None:
-    with open_contents(dest) as contents:
+    with open_contents(DestAddress(dest)) as contents:
         found = list(contents.items())
         assert {(one.collection, one.id) for one in found} == {(one, name) for one in "cC" for name in IDS}
         for one in found:

@@ -220,7 +220,6 @@ def command(
     examples: Sequence[str] = (),
     noun: str = "files",
     continues: bool = False,
-    takes_buckets: bool = False,
     source: Callable[[Mapping[str, Any]], str | None] = lambda own: own.get("source"),
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
@@ -234,7 +233,6 @@ def command(
         examples: Command lines without `stacpull`.
         noun: What the display calls assets.
         continues: True if it continues a run: options that the run keeps are refused.
-        takes_buckets: True if it takes the URL of a bucket as DEST. Others get its work directory instead.
         source: Returns SOURCE from its own parameters, for the credentials of a service known by name.
     """
     own = [str(param.name) for param in params if not isinstance(param, OptionParameter)]
@@ -244,11 +242,11 @@ def command(
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
-            if isinstance(mine.get("dest"), str) and not takes_buckets:
-                mine["dest"] = _work_directory(mine["dest"], raw, scopes)
             if continues:
                 _refuse_fixed(raw, str(context.info_name))
-            known = source(mine)
+            known = source(
+                mine | {"dest": _ledger_directory(mine["dest"], raw, scopes)} if "dest" in mine else mine
+            )
             given = given_by(context, raw, source=known, scopes=scopes)
             session = CommandSession(context, given, noun, known)
             try:
@@ -270,16 +268,12 @@ def _scopes(params: Iterable[click.Parameter]) -> Iterator[Scope]:
             yield option.scope
 
 
-def _work_directory(url: str, raw: Mapping[str, object], scopes: frozenset[Scope]) -> Path:
-    """Return the work directory of a mirror in a bucket, for commands that work on its ledger."""
-    from stacpull.config.dest import dest_path
-
-    if "work" not in raw:
-        return dest_path(url)
-    from stacpull.engine.dest_address import parse_dest
-
+def _ledger_directory(dest: Path | str | None, raw: Mapping[str, object], scopes: frozenset[Scope]) -> object:
+    """Return the directory of the ledger of DEST; None if --work is missing for a bucket."""
+    if not isinstance(dest, str):
+        return dest
     flags = {name.replace("_", "-"): value for name, value in raw.items()}
-    return parse_dest(url, resolve(flags, scopes=scopes).options).work
+    return resolve(flags, scopes=scopes).options.work
 
 
 def given_by(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import mirror_lines, with_dest
+from stacpull.cli.summary import dest_of, mirror_lines, with_dest
 from stacpull.config.options import MIRRORING
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         "mirror catalog.json copy --exclude-asset B10",
         "mirror catalog.json s3://bucket/prefix --work ledger --dest-profile NAME",
     ],
-    takes_buckets=True,
 )
 def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     """Mirror the selected items of SOURCE into DEST.
@@ -49,7 +48,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
 
     An unfinished mirror resumes where it stopped; a finished one is brought up to date.
     """  # noqa: D301 -- \b keeps the lines of click
-    from stacpull.engine.dest_address import parse_dest
+    from stacpull.dest_address import parse_dest
 
     place = parse_dest(dest, session.options)
     store = "stacpull.engine.store_server"
@@ -83,5 +82,5 @@ def run_mirroring(
         if error.report is not None:
             if session.output.json:
                 printing.json_line(error.report.to_json())
-            error.args = (with_dest(str(error), error.report.work or error.report.dest),)
+            error.args = (with_dest(str(error), dest_of(error.report)),)
         raise

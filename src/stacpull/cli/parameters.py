@@ -30,6 +30,8 @@ OF_FILES = (
 """Transfer options that have no effect on commands that fetch no assets."""
 OF_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region")
 """Transfer options that have no effect on commands without DEST."""
+READING_DEST = (*OF_DEST, "ca-bundle")
+"""The options of a command that only reads DEST."""
 
 
 class _Dest(click.Path):

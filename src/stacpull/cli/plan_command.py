@@ -40,7 +40,6 @@ from stacpull.errors import UsageError
         ),
         "plan catalog.json --urls -o list.tsv",
     ],
-    takes_buckets=True,
 )
 def plan(
     session: CommandSession,

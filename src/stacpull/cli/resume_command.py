@@ -15,11 +15,11 @@ from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.reports import MirrorReport
 
 
-def _source_of(own: Mapping[str, Any]) -> str:
+def _source_of(own: Mapping[str, Any]) -> str | None:
     """Return the source of the run: it decides which built-in credentials are used."""
     from stacpull.engine.mirror_status import source_of
 
-    return source_of(own["dest"])
+    return None if own["dest"] is None else source_of(own["dest"])
 
 
 @command(

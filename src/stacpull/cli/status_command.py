@@ -12,7 +12,7 @@ from stacpull.cli.summary import failure_line, status_lines
 @command(
     "status",
     parameters.dest(),
-    *parameters.named("work", "json", "quiet", "verbose"),
+    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
     examples=["status s2", "status s2 --json"],
 )
 def status(session: CommandSession, dest: Path) -> int:
@@ -22,14 +22,14 @@ def status(session: CommandSession, dest: Path) -> int:
     """
     from stacpull.engine.mirror_status import status as read_status
 
-    report = read_status(dest)
+    report = read_status(dest, session.options)
     return session.finish(report, status_lines(report))
 
 
 @command(
     "failures",
     parameters.dest(),
-    *parameters.named("work", "json", "quiet", "verbose"),
+    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
     examples=["failures s2"],
 )
 def failures(session: CommandSession, dest: Path) -> None:
@@ -40,5 +40,5 @@ def failures(session: CommandSession, dest: Path) -> None:
     """
     from stacpull.engine.mirror_status import failures as read_failures
 
-    for record in read_failures(dest):
+    for record in read_failures(dest, session.options):
         session.print(record.to_json(), [failure_line(record)])

@@ -18,7 +18,7 @@ from stacpull.clock import rfc3339
 from stacpull.config.options import OPTIONS, Option, Scope
 from stacpull.models import FailureKind
 from stacpull.plurals import count
-from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport
+from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 from stacpull.selection import Selection
 
 _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
@@ -145,14 +145,20 @@ def _trouble(report: MirrorReport) -> int:
     return report.assets_failed - report.assets_ordered - report.assets_outside - _accepted(report)
 
 
+def dest_of(report: MirrorReport | StatusReport | VerifyReport) -> str:
+    """Return DEST as a command names it, with --work if it is a bucket."""
+    dest = shlex.quote(report.dest)
+    return dest if report.work is None else f"{dest} --work {shlex.quote(report.work)}"
+
+
 def with_dest(message: str, dest: str) -> str:
-    """Return a message with DEST added to the commands in it that need only DEST."""
-    return _ON_DEST.sub(lambda found: f"`stacpull {found[1]} {shlex.quote(dest)}`", message)
+    """Return a message with DEST (`dest_of`) added to the commands in it that need only DEST."""
+    return _ON_DEST.sub(lambda found: f"`stacpull {found[1]} {dest}`", message)
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
     """Yield the lines for a mirror without an unfinished run, with commands to run instead."""
-    dest = shlex.quote(report.work or report.dest)
+    dest = dest_of(report)
     failures = _trouble(report) + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
@@ -227,7 +233,7 @@ def _left_out(reasons: Mapping[str, int]) -> str:
 
 
 def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    dest = shlex.quote(report.work or report.dest)
+    dest = dest_of(report)
     if report.state != "complete":
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
@@ -265,7 +271,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
-    dest = shlex.quote(report.work or report.dest)
+    dest = dest_of(report)
     if report.state == "interrupted" or (report.state == "failed" and not report.live):
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:

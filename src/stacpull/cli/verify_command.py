@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
+from stacpull.cli.summary import dest_of
 from stacpull.config.options import Scope
 from stacpull.events import Damage, Event
 from stacpull.plurals import count
@@ -118,7 +118,7 @@ def _verdict(report: VerifyReport) -> str:
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:
-    dest = shlex.quote(report.work or report.dest)
+    dest = dest_of(report)
     if report.state == "interrupted":
         yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
     elif report.assets_pending and report.repair is None:

@@ -19,7 +19,7 @@ from stacpull.arguments import instance
 from stacpull.clock import SystemClock
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
-from stacpull.engine.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.mirror_status import status
@@ -206,16 +206,16 @@ def _refuse_without_items(options: Options) -> None:
     entry_points.require("stacpull.outputs", "items-parquet", "--items-parquet")
 
 
-def _nothing_to_resume(dest: Path, *, missing_ok: bool) -> MirrorReport:
+def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
     """Return the report of a `resume` that found no unfinished run."""
-    there = status(dest)
+    there = status(dest, options)
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     effort = {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0}
     return MirrorReport(
         **{**counts, **effort, "assets_skipped": there.assets_done, "reason": None},
         assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
         nothing_to_resume=True,
-        missing_ok=missing_ok,
+        missing_ok=options.missing == "ok",
     )
 
 
@@ -267,9 +267,7 @@ async def resume(
                 return await continue_run(
                     dest_address, workspace, run.spec, begin, options, on_event=on_event, stop=stop
                 )
-        return await asyncio.to_thread(
-            _nothing_to_resume, dest_address.work, missing_ok=options.missing == "ok"
-        )
+        return await asyncio.to_thread(_nothing_to_resume, dest, options)
 
     return await _watched(work, options, dest_address, on_event, stop)
 

@@ -19,8 +19,8 @@ import msgspec
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
+from stacpull.dest_address import DestAddress
 from stacpull.engine.clips import clipping
-from stacpull.engine.dest_address import DestAddress
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
 from stacpull.engine.selector import Candidate, MemorySample, Selected

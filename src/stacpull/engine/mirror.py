@@ -21,7 +21,7 @@ from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine.dest_address import DestAddress
+from stacpull.dest_address import DestAddress
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, SourceAddress, login_advice, open_network

@@ -7,7 +7,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from stacpull.config.dest import dest_path
+from stacpull.arguments import instance
+from stacpull.config.options import Options
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import unwritten
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
@@ -21,43 +23,52 @@ _LAST_ERRORS = 5
 
 
 @contextmanager
-def _opened_run(dest: str | Path) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
+def _opened_run(dest: DestAddress) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
     """Open the ledger of `dest` for reading, and give it with the run that `status` shows.
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
         DestinationError: The ledger cannot be read.
     """
-    path = dest_path(dest)
+    path = dest.work
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         run = views.current_run(db)
         if run is None:
-            raise NotAMirrorError(f"{dest} has no mirror yet: no run has begun. Run `stacpull mirror` again.")
+            raise NotAMirrorError(
+                f"{dest.name} has no mirror yet: no run has begun. Run `stacpull mirror` again."
+            )
         yield db, run
 
 
-def source_of(dest: str | Path) -> str:
-    """Return the source of the mirror at `dest`, without credentials. Only the ledger is read.
+def source_of(work: Path) -> str:
+    """Return the source of a mirror, without credentials. Only its ledger is read.
+
+    Args:
+        work: The directory of the ledger.
 
     Raises:
         NotAMirrorError, DestinationError: As for `status`.
     """
+    dest = DestAddress(work)
     with _opened_run(dest) as (_, run):
         return str(run["source"])
 
 
-def status(dest: str | Path) -> StatusReport:
+def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     """Return the state of the mirror at `dest`, also during a run and right after one was killed.
 
     Args:
-        dest: A directory: the mirror, or the work directory of a mirror in a bucket.
+        dest: The mirror: a directory, or a bucket.
+        options: `work` and the options that start with `dest_` say how to open a bucket.
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
+        UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    path = dest_path(dest)
-    with _opened_run(dest) as (db, run):
+    dest_address = parse_dest(dest, instance("options", Options, options))
+    path = dest_address.work
+    with _opened_run(dest_address) as (db, run):
         live = is_held(path)
         sums = {
             **runs.asset_counters(db),
@@ -67,13 +78,12 @@ def status(dest: str | Path) -> StatusReport:
             "assets_clipped": views.clipped(db),
             "assets_unproven": views.unproven(db),
         }
-        with open_files(path) as files:
+        with open_files(path, dest_address.bucket) as files:
             foreign = list(unwritten(db, files))
-            name = files.name
         sums["items_failed"] += len(foreign)
         newest = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
         errors = tuple(newest[:_LAST_ERRORS])
-    return _status(path, name, run, sums, live=live, errors=errors)
+    return _status(dest_address, run, sums, live=live, errors=errors)
 
 
 def _when(failure: FailureRecord) -> float:
@@ -81,8 +91,7 @@ def _when(failure: FailureRecord) -> float:
 
 
 def _status(
-    dest: Path,
-    name: str,
+    dest: DestAddress,
     run: Mapping[str, Any],
     sums: Mapping[str, Any],
     *,
@@ -102,12 +111,12 @@ def _status(
         run=run["id"],
         runs=run["runs"],
         source=run["source"],
-        dest=name,
-        work=None if name == str(dest) else str(dest),
+        dest=dest.name,
+        work=None if dest.bucket is None else str(dest.work),
         checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
         walk_ended=bool(run["walk_ended"]),
         live=live,
-        pid=holder(dest) if live else None,
+        pid=holder(dest.work) if live else None,
         rate=run["bytes_fetched"] / seconds if seconds else None,
         selection=run["selection"],
         last_errors=errors,
@@ -126,17 +135,20 @@ def _next_page(position: str | None) -> str | None:
     return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
 
 
-def failures(dest: str | Path) -> Iterator[FailureRecord]:
+def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:
     """Yield every asset of `dest` that failed, and every item that could not be read or written.
 
     Args:
         dest: As for `status`.
+        options: As for `status`.
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
+        UsageError: `dest` contradicts the options or the ledger.
     """
-    path = dest_path(dest)
+    dest_address = parse_dest(dest, instance("options", Options, options))
+    path = dest_address.work
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         yield from views.failures(db)
-        with open_files(path) as files:
+        with open_files(path, dest_address.bucket) as files:
             yield from unwritten(db, files)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from stacpull.config.options import Options
-from stacpull.engine.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import options_and_address

@@ -140,11 +140,13 @@ class StoreClient:
         dest = os.fsencode(self._destination.work)
         remote = remote_store(self._destination)
         variables: dict[str, str] = {}
+        bucket = None
         if remote is not None:
+            bucket = remote.location
             credentials = variables_of(SCHEMES[remote.location.scheme].dest_variables)
             variables = {**credentials, **proxy_variables()}
         secrets = self._secrets.revealed()
-        opening = messages.OpenMirror(dest, self._run.id, self._checksum, *secrets, variables)
+        opening = messages.OpenMirror(dest, bucket, self._run.id, self._checksum, *secrets, variables)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:

@@ -22,6 +22,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, walk_state
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
+from stacpull.models import BucketLocation
 
 RunCounters = dict[str, int | None]
 
@@ -30,6 +31,8 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. The message includes the descriptor of the mirror's lock."""
 
     dest: bytes
+    bucket: BucketLocation | None
+    """The bucket that contains the files; None if they are in `dest`."""
     run: int
     checksum: str | None
     secrets: list[str]

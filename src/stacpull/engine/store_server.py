@@ -122,7 +122,7 @@ class StoreServer:
         self._dest = Path(os.fsdecode(message.dest))
         self._ledger = ledger_path(self._dest)
         try:
-            workspace = opened.enter_context(opened_ledger(self._dest, self._warn))
+            workspace = opened.enter_context(opened_ledger(self._dest, message.bucket, self._warn))
             self._remote = remote_store(workspace.destination)
             if self._remote is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused

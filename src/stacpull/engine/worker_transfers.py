@@ -67,7 +67,9 @@ async def _transfer(
     Raises:
         DestinationError: The disk fails.
     """
-    destination = await asyncio.to_thread(open_store, Path(settings.dest), worker_parts=settings.worker_parts)
+    destination = await asyncio.to_thread(
+        open_store, Path(settings.dest), None, worker_parts=settings.worker_parts
+    )
     try:
         async with open_network(
             settings.address,

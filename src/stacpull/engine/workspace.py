@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError, UsageError
+from stacpull.ledger import meta
 from stacpull.ledger.backup import backed_up
 from stacpull.ledger.database import (
     Connection,
@@ -24,13 +25,11 @@ from stacpull.ledger.database import (
     refuse_lost,
     translated,
 )
-from stacpull.ledger.meta import set_adopting
 from stacpull.models import BucketLocation
-from stacpull.schemes import SCHEMES
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import Store, remote_store
-from stacpull.store.store_choice import bucket_of, identified, open_files, open_store, remember_bucket
+from stacpull.store.store_choice import open_files, open_store
 
 if TYPE_CHECKING:
     from stacpull.store.lease import Lease  # few mirrors have one
@@ -70,7 +69,7 @@ def open_workspace(
     if not adopt:
         refuse_lost(dest)
     _refuse_foreign_catalog(dest, adopt=adopt)
-    location = None if bucket is None else _identified(dest, bucket)
+    location = None if bucket is None else _identified(bucket)
     if location is not None and not (dest / ".stacpull").exists():
         from stacpull.store.lease import OWNER  # noqa: PLC0415 - few mirrors have one
 
@@ -84,17 +83,18 @@ def open_workspace(
         _leased(destination) as lease,
         _ledger_of(destination) as db,
     ):
-        if lease is not None and lease.continues:
+        if location is not None:
             with translated(ledger_path(dest)):
-                set_adopting(db, adopting=True)  # as in copies of the ledger: here, there may be none
+                meta.set_bucket(db, location.url, location.endpoint_url or "", location.mirror)
+                if lease is not None and lease.continues:
+                    meta.set_adopting(db, adopting=True)
         with backed_up(db, dest):
             yield Workspace(destination, db, lock.fileno(), lease)
 
 
-def _identified(work: Path, bucket: BucketLocation) -> BucketLocation:
-    """Return a bucket with the properties that a mirror stores, for a new run."""
-    known = bucket if bucket.mirror else identified(work, SCHEMES[bucket.scheme].resolved_location(bucket))
-    return replace(known, run=os.urandom(16).hex())
+def _identified(bucket: BucketLocation) -> BucketLocation:
+    """Return a bucket with the ids of its mirror and of a new run."""
+    return replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
 
 
 @contextmanager
@@ -112,11 +112,8 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
     from stacpull.engine.ledger_copy import fetch_copy, ledger_copies  # noqa: PLC0415 - few mirrors have one
     from stacpull.store.lease import Lease  # noqa: PLC0415
 
-    has_ledger, known = ledger_path(destination.work).exists(), bucket_of(destination.work)
-    if has_ledger and known is not None and known.mirror != remote.location.mirror:
-        raise DestinationError(f"Another mirror was just started on {destination.work}: try again.")
+    has_ledger = ledger_path(destination.work).exists()
     with Lease(remote, has_ledger=has_ledger) as lease:
-        remember_bucket(remote.work, remote.location)  # after the first successful access
         if not has_ledger:
             fetch_copy(remote)
         with ledger_copies(remote, lease):
@@ -124,11 +121,14 @@ def _leased(destination: Store) -> Iterator[Lease | None]:
 
 
 @contextmanager
-def opened_ledger(dest: Path, on_silent: Callable[[str], None]) -> Iterator[Workspace]:
+def opened_ledger(
+    dest: Path, bucket: BucketLocation | None, on_silent: Callable[[str], None]
+) -> Iterator[Workspace]:
     """Open DEST in the store process, while the network process (and this one with it) holds the lock.
 
     Args:
         dest: The directory of the ledger.
+        bucket: The bucket that contains the files; None if they are in `dest`.
         on_silent: As for `open_workspace`.
 
     Raises:
@@ -136,7 +136,9 @@ def opened_ledger(dest: Path, on_silent: Callable[[str], None]) -> Iterator[Work
     """
     most_held = descriptors_here().directories
     with (
-        closing(open_store(dest, most_held=most_held, publishes=True, on_silent=on_silent)) as destination,
+        closing(
+            open_store(dest, bucket, most_held=most_held, publishes=True, on_silent=on_silent)
+        ) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)

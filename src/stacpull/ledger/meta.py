@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
 """The index that `mirror --items-parquet` keeps, relative to DEST."""
@@ -152,6 +154,17 @@ def _inode(db: sqlite3.Connection) -> int:
     query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
     found = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
     return found.st_ino if found.st_uid == os.geteuid() else -1
+
+
+def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str] | None:
+    """Return the URL, the endpoint (empty for the usual one) and the mirror id of the bucket of a mirror."""
+    stored = _get(db, "bucket")
+    return None if stored is None else cast("tuple[str, str, str]", tuple(json.loads(stored)))
+
+
+def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str) -> None:
+    """Record the bucket of a mirror, so that another one is refused."""
+    _set(db, "bucket", json.dumps([url, endpoint, mirror]))
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

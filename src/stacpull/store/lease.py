@@ -124,7 +124,9 @@ class Lease:
         """Raise an error if another mirror is active there, or has a newer ledger."""
         owner = _read(self._store, stored)
         is_same = owner["mirror"] == self._about["mirror"]
-        if is_same and all(owner.get(name) == self._about[name] for name in ("host", "boot", "inode")):
+        if all(owner.get(name) == self._about[name] for name in ("host", "boot", "inode")) and (
+            is_same or owner["work"] == self._about["work"]  # killed before it had a ledger
+        ):
             return
         other = f"{owner['work']} on {owner['host']}"
         if self._has_ledger and not is_same:

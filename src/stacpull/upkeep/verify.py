@@ -20,7 +20,7 @@ from stacpull.arguments import instance
 from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import sent_document
 from stacpull.engine.run_control import timed_stop
 from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client

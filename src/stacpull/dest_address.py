@@ -1,0 +1,140 @@
+"""Where DEST is: a directory, or a bucket with a work directory for the ledger."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from os import PathLike
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import replace
+
+from stacpull.config.dest import bucket_url, dest_path
+from stacpull.config.options import Options
+from stacpull.errors import StacpullError, UsageError
+from stacpull.hosts import literal_address, refused_always
+from stacpull.ledger import meta, views
+from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.models import BucketLocation
+from stacpull.schemes import SCHEMES
+
+_BUCKET = "a bucket as DEST (s3://bucket/prefix)"
+
+
+class DestAddress(msgspec.Struct, frozen=True):
+    """DEST as given by the user."""
+
+    work: Path
+    """The directory of the ledger, and of the files unless they are in a bucket."""
+    bucket: BucketLocation | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of DEST in messages."""
+        return str(self.work) if self.bucket is None else self.bucket.url
+
+    @property
+    def log(self) -> Path:
+        """The log of its runs."""
+        return self.work / ".stacpull" / "log.ndjson"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that a run needs for a bucket: they are imported in the background."""
+        return () if self.bucket is None else SCHEMES[self.bucket.scheme].dest_modules
+
+
+def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
+    """Parse DEST.
+
+    Only what the user named decides where the files are. A ledger remembers its bucket, but only so that
+    another place is refused.
+
+    Args:
+        dest: A directory, or the URL of a bucket.
+        options: `work` and the options that start with `dest_` are used.
+
+    Raises:
+        UsageError: DEST contradicts the options or the ledger, or has an endpoint that is never connected to.
+        CredentialsError: The profile does not exist.
+    """
+    url = bucket_url(dest)
+    if url is None:
+        path = dest_path(dest)
+        for flag, value in (
+            ("--work", options.work),
+            ("--dest-endpoint-url", options.dest_endpoint_url),
+            ("--dest-profile", options.dest_profile),
+            ("--dest-region", options.dest_region),
+        ):
+            if value is not None:
+                raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
+        known = _recorded_bucket(path)
+        if known:
+            raise UsageError(
+                f"{path} is the work directory of {known[0]}: use {known[0]} as DEST, with --work {path}."
+            )
+        return DestAddress(path)
+    if options.work is None:
+        raise UsageError(
+            f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
+        )
+    location = _location(url, options)
+    known = _recorded_bucket(options.work)
+    if known is not None and not known:
+        raise UsageError(
+            f"{options.work} is a mirror with its files in it: name another directory with --work for "
+            f"{url.url}."
+        )
+    if known:
+        recorded, endpoint, mirror = known
+        if (recorded, endpoint) != (location.url, location.endpoint_url or ""):
+            where = f" at {endpoint}" if endpoint else ""
+            raise UsageError(
+                f"{options.work} is the work directory of {recorded}{where}: name another one with --work "
+                f"for {location.url} at {location.endpoint_url or 'the usual endpoint'}."
+            )
+        location = replace(location, mirror=mirror)
+    return DestAddress(options.work, location)
+
+
+def _recorded_bucket(work: Path) -> tuple[str, str, str] | tuple[()] | None:
+    """Return URL, endpoint and mirror id of the bucket of a ledger; an empty tuple if it has none.
+
+    None: there is no ledger that can be read, or no run has begun.
+    """
+    try:
+        with closing(open_reader(work)) as db, translated(ledger_path(work)):
+            return meta.recorded_bucket(db) or (() if views.current_run(db) is not None else None)
+    except StacpullError:
+        return None
+
+
+def _location(url: BucketLocation, options: Options) -> BucketLocation:
+    """Return a bucket with the settings of the options and of the user's AWS configuration.
+
+    Raises:
+        UsageError: The endpoint contains a password or a query, or is never connected to.
+        CredentialsError: The profile does not exist.
+    """
+    parts = urlsplit(options.dest_endpoint_url or "")
+    if parts.username is not None:
+        raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
+    if parts.query or parts.fragment:
+        raise UsageError("--dest-endpoint-url must not contain a query: give scheme, host and port.")
+    location = SCHEMES[url.scheme].resolved_location(
+        replace(
+            url,
+            endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
+            region=options.dest_region,
+            profile=options.dest_profile,
+            ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else None,
+        )
+    )
+    host = urlsplit(location.endpoint_url or "").hostname or ""
+    address = literal_address(host)
+    reason = None if address is None else refused_always(address)
+    if reason is not None:
+        raise UsageError(f"The endpoint of {url.url} is {host}, which is never connected to: it is {reason}.")
+    return location

@@ -1,0 +1,136 @@
+"""Nothing in a directory names a bucket: DEST may come from other hands."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+COMMANDS = (
+    ("verify", "{dest}"),
+    ("verify", "--repair", "{dest}"),
+    ("report", "{dest}", "-o", "{out}/report.html"),
+    ("export", "{dest}", "{out}/table.csv", "-f", "csv"),
+    ("resume", "{dest}"),
+    ("retry", "{dest}"),
+    ("status", "{dest}"),
+    ("failures", "{dest}"),
+    ("mirror", "{source}", "{dest}"),
+)
+
+
+class Trap:
+    """A listening socket that counts connections."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            connection.close()
+
+
+@pytest.fixture
+def trap() -> Iterator[Trap]:
+    trap = Trap()
+    with closing(trap.socket):
+        yield trap
+
+
+def stacpull(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user who has AWS keys."""
+    keys = {
+        "AWS_ACCESS_KEY_ID": "AKIAUSER",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    command = [sys.executable, "-m", "stacpull", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **keys}
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A catalog of one item with one file."""
+    home = tmp_path / "source"
+    home.mkdir()
+    (home / "a.txt").write_text("data")
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "one",
+        "collection": "c",
+        "geometry": None,
+        "properties": {"datetime": "2024-01-01T00:00:00Z"},
+        "links": [],
+        "assets": {"a": {"href": "./a.txt"}},
+    }
+    (home / "item.json").write_text(json.dumps(item))
+    return home / "item.json"
+
+
+def planted(dest: Path, endpoint: str) -> None:
+    """Write the file that earlier releases obeyed."""
+    bucket = {
+        "bucket": "stolen",
+        "prefix": "p",
+        "endpoint_url": endpoint,
+        "region": "us-east-1",
+        "profile": None,
+        "ca_bundle": None,
+        "mirror": "0" * 32,
+        "run": "",
+        "scheme": "s3",
+    }
+    (dest / ".stacpull" / "bucket.json").write_text(json.dumps(bucket))
+
+
+def test_no_command_connects_to_a_bucket_that_a_file_in_dest_names(
+    tmp_path: Path, source: Path, trap: Trap
+) -> None:
+    dest = tmp_path / "dest"
+    assert stacpull("mirror", str(source), str(dest)).returncode == 0
+    planted(dest, trap.url)
+    for words in COMMANDS:
+        done = stacpull(*(word.format(dest=dest, out=tmp_path, source=source) for word in words))
+        assert done.returncode == 0, (words, done.stderr)
+        assert "stolen" not in done.stdout + done.stderr
+    assert trap.connections == 0
+
+
+def test_a_new_mirror_goes_into_its_directory(tmp_path: Path, source: Path, trap: Trap) -> None:
+    dest = tmp_path / "dest"
+    (dest / ".stacpull").mkdir(parents=True)
+    planted(dest, trap.url)
+    done = stacpull("mirror", str(source), str(dest))
+    assert done.returncode == 0, done.stderr
+    assert (dest / "c/one/a.txt").read_text() == "data"
+    assert trap.connections == 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "224.0.0.1", "0"])  # noqa: S104 - it must be refused
+def test_an_endpoint_that_is_never_connected_to_is_refused(tmp_path: Path, source: Path, host: str) -> None:
+    done = stacpull(
+        "mirror", str(source), "s3://bucket/p", "--work", str(tmp_path / "work"),
+        "--dest-endpoint-url", f"http://{host}:9",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "never connected to" in done.stderr
+    assert not (tmp_path / "work").exists()
