@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
 
 _HUNDREDTH_SECOND = 0.01
-_TRANSFER = ("stall-timeout", "transport", "ca-bundle", "allow-private-hosts")
+_TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
 
 
 @command(

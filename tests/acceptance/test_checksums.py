@@ -97,7 +97,6 @@ def asset(dest: Path, key: str, item: str = "i0") -> Path:
     ("checksum", "options"),
     [
         *((checksum, {}) for checksum in DIGESTS),
-        ("crc64nvme", {"transport": "aiohttp"}),
     ],
     ids=str,
 )

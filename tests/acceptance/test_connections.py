@@ -14,11 +14,8 @@ import stacpull
 
 pytestmark = pytest.mark.behaviour
 
-TRANSPORTS = ["auto", "aiohttp"]
 
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_dead_idle_connections_cost_no_attempt(tmp_path: Path, transport: str) -> None:
+def test_dead_idle_connections_cost_no_attempt(tmp_path: Path) -> None:
     """The server closes each connection after one response, without saying so."""
 
     def once(connection: Connection) -> None:
@@ -29,18 +26,17 @@ def test_dead_idle_connections_cost_no_attempt(tmp_path: Path, transport: str) -
 
     with AssetHost(once) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(60)])
-        options = quick(retries=0, concurrency=8, transport=transport)
+        options = quick(retries=0, concurrency=8)
         report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
     assert (report.assets_done, report.assets_failed, report.retries) == (60, 0, 0)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path, transport: str) -> None:
+def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path) -> None:
     """The connection that carried the pages carries the assets, too: another one would never be served."""
     with ApiHost(alone=True) as host:
         source = f"{host.url}/collections/c"
         started = time.monotonic()
-        options = quick(concurrency=1, retries=0, transport=transport)
+        options = quick(concurrency=1, retries=0)
         report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
     assert (report.assets_done, report.assets_failed, report.retries) == (40, 0, 0)
     assert time.monotonic() - started < 30

@@ -19,8 +19,8 @@ KEY = "PlantedKeyThatIsEchoed123456"
 SMALL, LONG = b"small", bytes(range(256)) * 8192
 
 
-def mirrored(dest: Path, body: bytes, headers: dict[str, str], transport: str) -> MirrorReport:
-    options = Options(query={"key": Secret(KEY)}, transport=transport)  # type: ignore[arg-type] # one of two
+def mirrored(dest: Path, body: bytes, headers: dict[str, str]) -> MirrorReport:
+    options = Options(query={"key": Secret(KEY)})  # type: ignore[arg-type] # one of two
 
     async def work() -> MirrorReport:
         async with SmallApi({"a": ["1"]}, asset=Answer(body=body, headers=headers)) as api:
@@ -30,13 +30,10 @@ def mirrored(dest: Path, body: bytes, headers: dict[str, str], transport: str) -
     return asyncio.run(work())
 
 
-@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
 @pytest.mark.parametrize("body", [SMALL, LONG], ids=["small", "long"])
 @pytest.mark.parametrize("field", ["ETag", "Last-Modified"])
-def test_a_validator_that_is_not_valid_text_is_ignored(
-    tmp_path: Path, field: str, body: bytes, transport: str
-) -> None:
-    report = mirrored(tmp_path / "m", body, {field: '"\udcff\udcfe"', "Accept-Ranges": "bytes"}, transport)
+def test_a_validator_that_is_not_valid_text_is_ignored(tmp_path: Path, field: str, body: bytes) -> None:
+    report = mirrored(tmp_path / "m", body, {field: '"\udcff\udcfe"', "Accept-Ranges": "bytes"})
     assert (report.state, report.assets_done) == ("complete", 1)
     assert asyncio.run(verify(tmp_path / "m")).remaining == 0
 

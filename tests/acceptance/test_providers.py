@@ -53,7 +53,6 @@ class World:
     """A source with assets on hosts of a provider."""
 
     tmp_path: Path
-    transport: str
     stack: AsyncExitStack
     services: list[Any]
     other: Other
@@ -82,7 +81,7 @@ class World:
     def _options(self, profile: str, environ: Mapping[str, str]) -> Options:
         path = self.tmp_path / "provider.toml"
         path.write_text(profile)
-        options = Options(retries=0, transport=self.transport)
+        options = Options(retries=0)
         return profile_options(options, str(path), {"HOME": str(self.tmp_path), **environ})
 
     @property
@@ -105,23 +104,23 @@ def text_of(requests: list[ReceivedRequest]) -> bytes:
     return "\n".join(f"{one.method} {one.target} {one.headers} {one.body!r}" for one in requests).encode()
 
 
-@pytest.fixture(params=["auto", "aiohttp"])
-def within(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Run a scenario in a world, once with the fast path and once without it."""
+@pytest.fixture
+def within(tmp_path: Path) -> Callable[..., None]:
+    """Run a scenario in a world."""
 
     def run(scenario: Callable[[World], Any]) -> None:
-        run_in_world(tmp_path, request.param, scenario)
+        run_in_world(tmp_path, scenario)
 
     return run
 
 
-def run_in_world(tmp_path: Path, transport: str, scenario: Callable[[World], Any]) -> None:
+def run_in_world(tmp_path: Path, scenario: Callable[[World], Any]) -> None:
     async def main() -> None:
         async with AsyncExitStack() as stack:
             other, source = Other(), Source()
             await stack.enter_async_context(other)
             await stack.enter_async_context(source)
-            await scenario(World(tmp_path, transport, stack, [], other, source))
+            await scenario(World(tmp_path, stack, [], other, source))
 
     asyncio.run(main())
 
@@ -308,7 +307,7 @@ def test_an_unapproved_application_stops_the_run_and_is_not_stored_as_an_asset(w
 def test_without_a_login_the_page_of_earthdata_is_not_stored_as_an_asset(within) -> None:
     async def scenario(world: World) -> None:
         _, first, _, _ = await earthdata(world)
-        options = Options(retries=0, transport=world.transport)
+        options = Options(retries=0)
         report = await world.mirror_with({"a": first.url("/HLS.L30.B09.tif")}, options)
         assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
 

@@ -81,14 +81,11 @@ def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: 
 
 
 @pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 4)])
-@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
-def test_the_authorities_of_the_system_are_trusted(
-    tmp_path: Path, transport: str, trusted: bool, code: int
-) -> None:
+def test_the_authorities_of_the_system_are_trusted(tmp_path: Path, trusted: bool, code: int) -> None:
     """OpenSSL reads those from SSL_CERT_FILE."""
     issued = certificate(tmp_path, "127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(issued.server, issued.key)
     env = environment(SSL_CERT_FILE=str(issued.authority) if trusted else os.devnull)
-    ran = mirror(tmp_path / "mirror", env, context, "--transport", transport)
+    ran = mirror(tmp_path / "mirror", env, context)
     assert ran.code == code, ran.err

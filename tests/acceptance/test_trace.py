@@ -529,7 +529,7 @@ def test_stored_files_contain_no_secret(
 
 
 def test_the_library_takes_options(replica: SentinelHubReplica, library: Library) -> None:
-    options = Options(concurrency=1, transport="aiohttp")
+    options = Options(concurrency=1)
     report = library(replica, bbox=BOX, datetime="2023-11-02", options=options)
     assert report.exit_code == 0
     assert report.days[0].mode == "20231102_190003_53_2495"

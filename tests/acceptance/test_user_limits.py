@@ -38,11 +38,9 @@ def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
     ("count", "size", "rate", "options"),
     [
         (400, 2_000, 400_000, {}),
-        (400, 2_000, 400_000, {"transport": "aiohttp"}),
         (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5}),
-        (2, 3_000_000, 1_500_000, {"min_rate": 100_000, "stall_timeout": 1.5, "transport": "aiohttp"}),
     ],
-    ids=["small", "small aiohttp", "large", "large aiohttp"],
+    ids=["small", "large"],
 )
 def test_the_rate_of_a_run_is_limited(
     tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]

@@ -96,7 +96,6 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "region": ("eu-central-1", '"eu-central-1"', "eu-central-1"),
     "credentials": ("work", '"work"', "work"),
     "ca-bundle": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
-    "transport": ("aiohttp", '"aiohttp"', "aiohttp"),
     "sign-bucket": (("a", "b"), '["a", "b"]', ("a", "b")),
     "metadata": ("none", '"none"', "none"),
     "checksum": ("none", '"none"', "none"),

@@ -45,11 +45,6 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "refused_outside", refused_outside)
 
 
-@pytest.fixture(params=["auto", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 class Names:
     """In place of the loop's lookup: each lookup of a name gives its next answer, the last one for ever."""
 
@@ -102,9 +97,9 @@ def addresses_tried(source: str, names: dict[str, list[list[str]]], target: str,
     ],
 )  # fmt: skip
 def test_a_private_source_allows_only_its_own_address(
-    transport: str, source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
+    source: str, names: dict[str, list[list[str]]], target: str, expected: list[str]
 ) -> None:
-    assert addresses_tried(source, names, target, transport=transport) == expected
+    assert addresses_tried(source, names, target) == expected
     endpoint = S3Options(endpoint_url=source)
     assert (
         addresses_tried("http://gone.invalid/", {"gone_invalid": [[]], **names}, target, s3=endpoint)
@@ -113,13 +108,13 @@ def test_a_private_source_allows_only_its_own_address(
 
 
 @pytest.mark.parametrize("answer", [[INSIDE], [INSIDE, OTHER], ["169.254.1.1", INSIDE]])
-def test_a_name_opens_the_address_that_was_connected_to(transport: str, answer: list[str]) -> None:
+def test_a_name_opens_the_address_that_was_connected_to(answer: list[str]) -> None:
     async def course() -> set[str]:
         server = await asyncio.start_server(lambda _r, w: w.close(), INSIDE, 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             Names(src_lan=[answer])
-            given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
+            given = Options(retries=0)  # type: ignore[arg-type]
             given, address = options_and_address(f"http://src.lan:{port}/", given)
             found: set[str] = set()
             async with open_network(address, given) as network:
@@ -142,7 +137,7 @@ def test_a_name_opens_the_address_that_was_connected_to(transport: str, answer: 
     ],
 )
 @pytest.mark.usefixtures("far")
-def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answers: list[list[str]]) -> None:
+def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[list[str]]) -> None:
     """Whoever owns a public name owns its lookups: none of them opens the network inside."""
 
     async def course() -> set[str]:
@@ -151,7 +146,7 @@ def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answ
             elsewhere = f"http://far.example:{source.port + 1}/x"  # another place: it is looked up again
             hrefs = {"near": source.url("/x"), "rebound": elsewhere, "literal": f"http://{INSIDE}:1/x"}
             source.features = [feature("i", hrefs)]
-            given = Options(retries=0, transport=transport)  # type: ignore[arg-type]
+            given = Options(retries=0)  # type: ignore[arg-type]
             with watched_connections() as connections:
                 await mirror(source.api, tmp_path / "m", options=given)
             return tried(connections)
@@ -164,7 +159,7 @@ def test_a_public_source_that_turns_private(tmp_path: Path, transport: str, answ
 
 @pytest.mark.usefixtures("far")
 def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at_a_public_one(
-    tmp_path: Path, transport: str
+    tmp_path: Path,
 ) -> None:
     """Else its owner would be let in by one answer, and speak by the next."""
 
@@ -172,7 +167,7 @@ def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at
         async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
             Names(far_example=[[INSIDE], [FAR]])
             source.features = [feature("i", {"literal": f"http://{INSIDE}:1/x"})]
-            given = Options(retries=1, transport=transport)  # type: ignore[arg-type]
+            given = Options(retries=1)  # type: ignore[arg-type]
             with watched_connections() as connections, pytest.raises(StacpullError):
                 await mirror(source.api, tmp_path / "m", options=given)
             return tried(connections), len(source.requests)
@@ -221,7 +216,7 @@ async def interrupted(source: Source, dest: Path, **options: Any) -> None:
     ],
 )
 def test_a_private_source_is_resumed_by_address_or_with_the_option(
-    tmp_path: Path, transport: Any, name: str, options: dict[str, Any], resumed: bool
+    tmp_path: Path, name: str, options: dict[str, Any], resumed: bool
 ) -> None:
     """An address in the ledger is the user's; a name may now lead anywhere: the option is required."""
 
@@ -229,13 +224,11 @@ def test_a_private_source_is_resumed_by_address_or_with_the_option(
         async with Source(others=lambda _: Answer(body=b"data"), name=name) as source:
             Names(src_lan=[["127.0.0.1"]], localhost=[["127.0.0.1"]])
             source.features = [feature("i", {"a": source.url("/a")})]
-            await interrupted(source, tmp_path / "m", transport=transport)
+            await interrupted(source, tmp_path / "m")
             requests = len(source.requests)
             with watched_connections() as connections:
                 try:
-                    report = await resume(
-                        tmp_path / "m", options=Options(retries=0, transport=transport, **options)
-                    )
+                    report = await resume(tmp_path / "m", options=Options(retries=0, **options))
                 except StacpullError as error:
                     assert (len(source.requests), connections) == (requests, [])
                     return str(error)

@@ -15,7 +15,7 @@ from tests.security.watch import every_replica, watching
 import stacpull.engine.network
 from stacpull_replicas import run_in_thread
 
-__all__ = ["certificate", "clock", "every_replica", "stage", "transport", "watching"]
+__all__ = ["certificate", "clock", "every_replica", "stage", "watching"]
 
 
 class Stage(Protocol):
@@ -50,12 +50,6 @@ def stage(
             return Scene(replica, cast, tmp_path / "mirror", clock, capfd.readouterr)
 
         yield start
-
-
-@pytest.fixture(params=["auto", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """How assets are transferred: small ones by the fast path, or all over aiohttp."""
-    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

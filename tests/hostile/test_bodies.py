@@ -112,9 +112,9 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
-def test_wrong_bodies_are_retried_until_correct(stage: Stage, transport: str, row: Row) -> None:
+def test_wrong_bodies_are_retried_until_correct(stage: Stage, row: Row) -> None:
     scene = stage(row.faults)
-    ran = scene.mirror("--transport", transport, *row.options)
+    ran = scene.mirror(*row.options)
     assert ran.code == 0, ran.output
     scene.assert_whole()
     possible = [row.statuses, *([row.or_else] if row.or_else else [])]
@@ -126,10 +126,10 @@ def test_wrong_bodies_are_retried_until_correct(stage: Stage, transport: str, ro
 INVERTED = bytes(255 - value for value in range(256))
 
 
-def test_an_object_that_changes_before_a_resume_is_fetched_whole(stage: Stage, transport: str) -> None:
+def test_an_object_that_changes_before_a_resume_is_fetched_whole(stage: Stage) -> None:
     """Told by If-Range over HTTP, which is answered with the new whole; by If-Match on S3, which is a 412."""
     scene = stage(CUT_ONCE + on_objects("changed", "from = 2"))
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     expected = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
     assert scene.assets() == expected
@@ -137,11 +137,11 @@ def test_an_object_that_changes_before_a_resume_is_fetched_whole(stage: Stage, t
     assert scene.statuses("s3") == [200, 412, 200]
 
 
-def test_an_object_that_keeps_changing_is_never_combined_from_versions(stage: Stage, transport: str) -> None:
+def test_an_object_that_keeps_changing_is_never_combined_from_versions(stage: Stage) -> None:
     """Every second answer is of another version, and those of the first break off: versions, or nothing."""
     changed = on_objects("changed", "from = 2", "every = 2")
     scene = stage(changed + on_objects("close", f"after = {CUT}"))
-    ran = scene.mirror("--transport", transport, "--retries", "3")
+    ran = scene.mirror("--retries", "3")
     assert ran.code in {0, 1}, ran.output
     new = {name: data.translate(INVERTED) for name, data in scene.expected().items()}
     assert scene.assets().items() <= new.items()
@@ -149,19 +149,17 @@ def test_an_object_that_keeps_changing_is_never_combined_from_versions(stage: St
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId"])
-def test_s3_is_requested_again_if_it_refuses_the_credentials_once(
-    stage: Stage, transport: str, code: str
-) -> None:
+def test_s3_is_requested_again_if_it_refuses_the_credentials_once(stage: Stage, code: str) -> None:
     body = f"<Error><Code>{code}</Code><Message>The provided token has expired.</Message></Error>"
     scene = stage(on_objects("status", 'server = "s3"', "nth = 1", "code = 400", f'body = "{body}"'))
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
 
 
-def test_content_with_a_wrong_checksum_is_fetched_only_twice(stage: Stage, transport: str) -> None:
+def test_content_with_a_wrong_checksum_is_fetched_only_twice(stage: Stage) -> None:
     scene = stage(on_objects("damage"))
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert (ran.code, ran.report["assets_failed"]) == (1, 2), ran.output
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([200, 200], [200, 200])
     assert {f.kind for f in scene.failures()} == {"checksum"}

@@ -35,14 +35,14 @@ pytestmark = pytest.mark.usefixtures("clock")
     ],
 )
 def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(
-    stage: Stage, transport: str, location: str, message: str
+    stage: Stage, location: str, message: str
 ) -> None:
     scene = stage()
     blob = scene.hub.blob_url.removeprefix("http://")
     scene.let_strike(
         f'[[fault]]\nkind = "download"\nwhat = "redirect"\nlocation = "{location}"\n'.replace("{blob}", blob)
     )
-    ran = scene.mirror("--transport", transport, "--retries", "1")
+    ran = scene.mirror("--retries", "1")
     assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 2), ran.output
     assert {(f.kind, f.attempts) for f in scene.failures()} == {("network", 2)}
     assert all(message.replace("{blob}", blob) in f.message for f in scene.failures())
@@ -144,9 +144,9 @@ class CutsOnce:
     ],
 )
 def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
-    tmp_path: Path, transport: Any, fields: str, resumed: bool
+    tmp_path: Path, fields: str, resumed: bool
 ) -> None:
-    done = mirrored(tmp_path / "m", CutsOnce(fields), transport=transport)
+    done = mirrored(tmp_path / "m", CutsOnce(fields))
     assert done.files == [LONG]
     first, second = done.ranges()
     assert first is None
@@ -155,7 +155,7 @@ def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
     assert any("interrupted transfers start again" in text for text in details) is not resumed
 
 
-def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Path, transport: Any) -> None:
+def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Path) -> None:
     """Every connection breaks after 1.2 MiB: each attempt gets somewhere, and `retries` is one."""
     body = LONG * 4
 
@@ -165,13 +165,13 @@ def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Pa
         head = f'HTTP/1.1 {kind}\r\nContent-Length: {len(body) - start}\r\nETag: "v1"\r\n\r\n'
         return head.encode() + body[start : start + 1_700_000]
 
-    done = mirrored(tmp_path / "m", stingy, transport=transport, retries=1)
+    done = mirrored(tmp_path / "m", stingy, retries=1)
     assert done.files == [body]
     assert 8 <= len(done.ranges()) <= 12
     assert done.report.retries == len(done.ranges()) - 1
 
 
-def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path, transport: Any) -> None:
+def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path) -> None:
     """Two megabytes come in each attempt, of another version each: that is no progress."""
     versions = iter(range(1000))
 
@@ -179,22 +179,22 @@ def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path, transport:
         version = f'ETag: "v{next(versions)}"\r\n'
         return served(replace(request, headers={}), fields=version, cut_at=HALF)
 
-    done = mirrored(tmp_path / "m", restless, transport=transport, retries=3)
+    done = mirrored(tmp_path / "m", restless, retries=3)
     assert (done.report.assets_failed, done.files) == (1, [])
     assert 4 <= len(done.ranges()) <= 6
 
 
-def test_a_file_that_arrives_in_tiny_pieces_costs_attempts(tmp_path: Path, transport: Any) -> None:
+def test_a_file_that_arrives_in_tiny_pieces_costs_attempts(tmp_path: Path) -> None:
     def stingier(request: Request) -> bytes:
         start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         return served(request, fields='ETag: "v1"\r\n', cut_at=start + 100_000)
 
-    done = mirrored(tmp_path / "m", stingier, transport=transport, retries=3)
+    done = mirrored(tmp_path / "m", stingier, retries=3)
     assert (done.report.assets_failed, len(done.ranges())) == (1, 4)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["416 says the end", "nothing says the end"])
-def test_a_response_without_a_length(tmp_path: Path, transport: Any, known: bool) -> None:
+def test_a_response_without_a_length(tmp_path: Path, known: bool) -> None:
     """The first answer is cut short unnoticed: 206 to the question for more gives it away, 416 proves it."""
     dest = tmp_path / "m"
     first = True
@@ -210,7 +210,7 @@ def test_a_response_without_a_length(tmp_path: Path, transport: Any, known: bool
         span = f"Content-Range: bytes {start}-999/1000\r\n\r\n"
         return b"HTTP/1.0 206 P\r\n" + span.encode() + LONG[start:1000]
 
-    done = mirrored(dest, unframed, transport=transport)
+    done = mirrored(dest, unframed)
     assert done.files == [LONG[:1000]]
     assert status(dest).assets_unproven == (0 if known else 1)
     unproven = [notice.text for notice in done.notices if "may be incomplete" in notice.text]
@@ -225,8 +225,8 @@ class Impatient(SmallApi):
         return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(requests)
 
 
-def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path, transport: Any) -> None:
-    done = mirrored(tmp_path / "m", items=20, make=Impatient, transport=transport, retries=0, concurrency=1)
+def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path) -> None:
+    done = mirrored(tmp_path / "m", items=20, make=Impatient, retries=0, concurrency=1)
     assert (done.report.state, done.report.assets_done, done.report.assets_failed) == ("complete", 20, 0)
     assert done.report.retries == 0, "the transport sends the request again"
     assert len(done.ranges()) > 20, "no connection was found closed"
@@ -242,8 +242,8 @@ def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path, t
     ],
     ids=["fields", "one field", "interim responses", "a chunk extension"],
 )
-def test_endless_headers_are_limited_and_reported(tmp_path: Path, transport: Any, head: bytes) -> None:
-    done = mirrored(tmp_path / "m", head, transport=transport, retries=1)
+def test_endless_headers_are_limited_and_reported(tmp_path: Path, head: bytes) -> None:
+    done = mirrored(tmp_path / "m", head, retries=1)
     assert done.report.assets_failed == 1
     assert 2 <= len(done.ranges()) <= 3  # one is free, if it came on a connection used before
     (failed,) = done.failed
@@ -295,7 +295,6 @@ class Named(SmallApi):
 
 def test_redirects_from_https_to_http_are_refused(
     tmp_path: Path,
-    transport: Any,
     tls: ssl.SSLContext,
     certificate: tuple[Path, Path],
 ) -> None:
@@ -304,7 +303,6 @@ def test_redirects_from_https_to_http_are_refused(
         Answer(302, headers={"Location": "http://127.0.0.1:1/plain"}),
         make=Named,
         tls=tls,
-        transport=transport,
         ca_bundle=certificate[0],
     )
     assert [(f.kind, "plain http" in f.message) for f in done.failed] == [("redirect", True)]

@@ -64,10 +64,8 @@ REFUSED = [
 def test_a_redirect_that_is_not_followed_is_a_named_failure(
     stage: Stage, fault: str, kind: str, message: str
 ) -> None:
-    """Judged above the transports, but for the address, which each judges where it connects."""
-    transport = "aiohttp" if message in {"169.254.169.254", "fe80::1"} else "auto"
     scene = stage(DOWNLOADS + fault)
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.output
     assert scene.assets() == {}
     assert {f.kind for f in scene.failures()} == {kind}
@@ -75,18 +73,18 @@ def test_a_redirect_that_is_not_followed_is_a_named_failure(
     assert (scene.statuses("blob"), scene.statuses("s3")) == ([], [])
 
 
-def test_an_endless_redirect_chain_ends_after_ten_hops(stage: Stage, transport: str) -> None:
+def test_an_endless_redirect_chain_ends_after_ten_hops(stage: Stage) -> None:
     scene = stage(DOWNLOADS + 'what = "redirect"\nlocation = "{path}x"')
-    scene.mirror("--transport", transport)
+    scene.mirror()
     assert len(scene.statuses("api", "fault")) == 2 * 11
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_every_kind_of_redirect_is_followed(stage: Stage, transport: str, code: int) -> None:
+def test_every_kind_of_redirect_is_followed(stage: Stage, code: int) -> None:
     """To a place of its own: the right one, requested with another query."""
     fault = f'per = "path"\nnth = 1\nwhat = "redirect"\ncode = {code}\nlocation = "{{path}}?again"'
     scene = stage(DOWNLOADS + fault)
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
     assert scene.statuses("api", "fault") == [code] * 2

@@ -21,10 +21,9 @@ def shared(stage: Stage, faults: str) -> Scene:
     return stage(faults, large_size=SIZE)
 
 
-@pytest.mark.parametrize("row", ["auto", "aiohttp"])
-def test_a_capped_host_is_used_over_several_connections(stage: Stage, row: str) -> None:
+def test_a_capped_host_is_used_over_several_connections(stage: Stage) -> None:
     scene = shared(stage, CAPPED)
-    ran = scene.mirror("--transport", row)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
     assert ran.report["retries"] == 0

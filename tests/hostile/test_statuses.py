@@ -63,16 +63,11 @@ THROTTLES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("row", "over"),
-    [pytest.param(row, "auto", id=row.name) for row in THROTTLES]
-    + [pytest.param(row, "aiohttp", id=f"{row.name}, aiohttp") for row in THROTTLES[1:8:3]],
-)
-def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle, over: str) -> None:
-    """What a status means is decided above the transports: some rows over the second one are enough."""
+@pytest.mark.parametrize("row", THROTTLES, ids=lambda row: row.name)
+def test_waiting_for_throttling_costs_no_attempt(stage: Stage, row: Throttle) -> None:
     soon = formatdate(time.time() + 25, usegmt=True)
     scene = stage(row.faults.replace("SOON", soon))
-    ran = scene.mirror("--transport", over, "--retries", "0")
+    ran = scene.mirror("--retries", "0")
     assert ran.code == 0, ran.output
     scene.assert_whole()
     assert ran.report["retries"] == 2
@@ -100,9 +95,9 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_throttling_costs_attempts_after_twenty(stage: Stage, transport: str, code: int) -> None:
+def test_throttling_costs_attempts_after_twenty(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'headers = {"Retry-After" = "0"}'))
-    ran = scene.mirror("--transport", transport, "--retries", "2")
+    ran = scene.mirror("--retries", "2")
     assert ran.code == 1, ran.output
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [code] * (1 + 20 + 2)
@@ -138,9 +133,9 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
 
 
 @pytest.mark.parametrize("code", [404, 410, 451])
-def test_missing_assets_fail_and_the_run_continues(stage: Stage, transport: str, code: int) -> None:
+def test_missing_assets_fail_and_the_run_continues(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 1, ran.output
     counts = {name: ran.report[f"assets_{name}"] for name in ("done", "failed", "missing", "pending")}
     assert counts == {"done": 36, "failed": 3, "missing": 3, "pending": 0}
@@ -175,33 +170,33 @@ def test_temporary_errors_are_retried_as_often_as_set(stage: Stage, code: int) -
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
 def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(
-    stage: Stage, transport: str, code: int
+    stage: Stage, code: int
 ) -> None:
     cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'
     scene = stage(cut + status(code, 'per = "path"', "nth = 2"))
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
     for server in ("blob", "s3"):
         assert scene.statuses(server) == [200, code, 206]
-        assert scene.sent(server) <= SIZE + (600_000 if transport == "aiohttp" else 0)
+        assert scene.sent(server) <= SIZE
     assert len(scene.statuses("api", "item")) == 2  # one for each of the two items
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-def test_an_href_that_is_refused_again_is_final(stage: Stage, transport: str, code: int) -> None:
+def test_an_href_that_is_refused_again_is_final(stage: Stage, code: int) -> None:
     scene = stage(status(code, kind="download"))
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 1, ran.output
     assert scene.statuses("api", "fault") == [code] * 4
     assert len(scene.statuses("api", "item")) == 2
     assert {f.status for f in scene.failures()} == {code}
 
 
-def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: Stage, transport: str) -> None:
+def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: Stage) -> None:
     scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
     expire_once(scene.hub)
-    ran = scene.mirror("--transport", transport, "--concurrency", "4")
+    ran = scene.mirror("--concurrency", "4")
     assert ran.code == 0, ran.output
     scene.assert_whole()
     assert scene.statuses("api", "error"), "nothing had expired"
@@ -210,11 +205,9 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
 @pytest.mark.parametrize(
     "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
 )
-def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(
-    stage: Stage, transport: str, fault: str
-) -> None:
+def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage: Stage, fault: str) -> None:
     scene = stage(f'[[fault]]\nserver = "s3"\n{fault}\n', Cast.PATCHES, items=12)
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 3, ran.output
     assert "50 requests in a row" in ran.sentence
     assert "check the credentials, then resume" in ran.sentence
@@ -250,18 +243,18 @@ def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(
     assert scene.assets() == {}
 
 
-def test_a_login_page_is_never_stored_as_an_asset(stage: Stage, transport: str) -> None:
+def test_a_login_page_is_never_stored_as_an_asset(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "object"\nwhat = "login-page"\n')
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert (ran.code, ran.report["assets_failed"]) == (1, 2)
     assert scene.assets() == {}
     assert {f.kind for f in scene.failures()} == {"refused"}
     assert all("web page" in f.message and "credentials" in f.message for f in scene.failures())
 
 
-def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage, transport: str) -> None:
+def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage) -> None:
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
-    ran = scene.mirror("--transport", transport)
+    ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
 

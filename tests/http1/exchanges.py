@@ -28,7 +28,6 @@ from stacpull.models import Arrival, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings
 from stacpull.sigv4 import Credentials
@@ -189,8 +188,7 @@ async def _outcome_in(
     stall_timeout: float,
 ) -> Outcome:
     clock, parts = JumpingClock(), await opened_parts(directory)
-    kind = WebTransport if fast else HttpTransport
-    http = kind(HttpSettings(LOCAL, stall_timeout, trust_env=False))
+    http = WebTransport(HttpSettings(LOCAL, stall_timeout, trust_env=False))
     gates = Gates(workers, workers, clock)
     options = S3Options(
         endpoint_url=f"http://127.0.0.1:{server.port}",
@@ -209,9 +207,7 @@ async def _outcome_in(
     )
     outcomes = _Outcomes(workers)
     queue = JobQueue[Job]()
-    path = None
-    if isinstance(http, WebTransport):
-        path = partial(FastPath, client, http, shared)
+    path = partial(FastPath, client, http, shared) if fast else None
     pool = Pool(queue, outcomes, tools, most_deferred=0, fast=path)
     server.forget()
     for job in jobs:

@@ -22,16 +22,9 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
-class FastTransport(WebTransport):
-    """Sends every plain GET on the connections of `http1`, not only those of documents."""
-
-    def is_fast(self, request: Request) -> bool:
-        return super().is_fast(request._replace(decode=True))
-
-
-def fast(**options: Any) -> FastTransport:
+def fast(**options: Any) -> WebTransport:
     given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False} | options
-    return FastTransport(HttpSettings(**given))
+    return WebTransport(HttpSettings(**given))
 
 
 def run(main: Coroutine[Any, Any, T], loop: Callable[[], Any] = asyncio.new_event_loop) -> T:

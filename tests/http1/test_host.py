@@ -35,7 +35,7 @@ from stacpull.net.addresses import AddressInfo, AddressPolicy
 def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: str, authority: str) -> None:
     host = plain_host(origin)
     assert host is not None
-    assert host.key == key
+    assert (host.scheme, host.hostname, host.port) == key
     assert host.name == name == host_of(f"{origin}/x")
     assert host.authority == host.default_fields["host"] == authority
     assert host.is_tls is (host.scheme == "https")

@@ -24,7 +24,7 @@ def received(pieces: list[bytes], message: ParsedMessage | None = None) -> Seen:
     for piece in pieces:
         if not message.is_ended:
             message.feed(piece)
-    message.end(None, reused=False)
+    message.end(None)
     assert message.is_ended
     kind = None if message.failure is None else message.failure.kind
     keep = message.is_reusable
@@ -114,24 +114,23 @@ def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("come", "reused", "kind", "free"),
+    ("come", "kind"),
     [
-        (b"", False, FailureKind.NETWORK, False),
-        (b"", True, FailureKind.NETWORK, True),
-        (b"H", True, FailureKind.NETWORK, False),
-        (b"HTTP/1.1 100 Continue\r\n\r\n", True, FailureKind.NETWORK, False),
-        (OK + b"Content-Length: 5\r\n\r\n", True, FailureKind.TRUNCATED, False),
-        (OK + b"\r\nuntil", True, FailureKind.TRUNCATED, False),
+        (b"", FailureKind.NETWORK),
+        (b"H", FailureKind.NETWORK),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", FailureKind.NETWORK),
+        (OK + b"Content-Length: 5\r\n\r\n", FailureKind.TRUNCATED),
+        (OK + b"\r\nuntil", FailureKind.TRUNCATED),
     ],
 )
-def test_a_reset_is_free_only_before_the_first_byte_of_a_reused_connection(
-    come: bytes, reused: bool, kind: FailureKind, free: bool
-) -> None:
+def test_a_reset_is_a_passing_failure(come: bytes, kind: FailureKind) -> None:
     message = ParsedMessage("h")
-    message.feed(come)
-    message.end(ConnectionResetError(104, "reset"), reused=reused)
+    if come:
+        message.feed(come)
+    assert message.is_untouched is not bool(come)
+    message.end(ConnectionResetError(104, "reset"))
     assert message.failure is not None
-    assert (message.failure.kind, message.failure.free, message.failure.retryable) == (kind, free, True)
+    assert (message.failure.kind, message.failure.retryable) == (kind, True)
 
 
 def test_a_short_body_is_announced_when_complete() -> None:

@@ -16,6 +16,7 @@ from stacpull.clock import SystemClock
 from stacpull.engine.fast_path import FastPath
 from stacpull.http1 import web_transport as module
 from stacpull.http1.connection import FastConnection
+from stacpull.http1.response import DocumentExchange
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.bodies import read_whole
@@ -55,7 +56,7 @@ def path_over(http: WebTransport, pool: _Pool) -> FastPath:
     return FastPath(client, http, cast("Any", _Assets()), cast("Any", pool))
 
 
-def test_sends_the_same_as_http_transport() -> None:
+def test_both_clients_send_the_same() -> None:
     async def main() -> list[dict[str, str]]:
         async with WireServer({"/": [Answer(body=b"x")]}) as server:
             for http in (HttpTransport(HttpSettings(policy=LOCAL, trust_env=False)), fast()):
@@ -276,68 +277,24 @@ def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]
     assert still_open == 0
 
 
-def test_another_pool_closes_idle_connections_and_not_those_just_opened() -> None:
-    """A server may serve one connection at a time; but one that was just opened is about to be used."""
-
-    async def main() -> list[bool]:
-        async with WireServer({"/": [Answer(body=b"x")]}) as server:
-            http = fast()
-            host = http.host(server.url("/").rpartition("/")[0])
-            assert host is not None
-            others = http.general()
-            await fetch(http, server.url("/"))
-            (idle,) = host.idle
-            new = await http.connect(host)
-            async with others.open(Request(server.url("/"))) as response:
-                await read_whole(response, 10)
-            found = [one.transport is not None and not one.transport.is_closing() for one in (idle, new)]
-            await http.close()
-            return found
-
-    assert run(main()) == [False, True]
-
-
-def test_a_connection_that_opens_closes_the_idle_ones_of_aiohttp() -> None:
-    async def main() -> list[int]:
-        async with WireServer({"/": [Answer(body=b"x")]}) as server:
-            http = fast()
-            host = http.host(server.url("/").rpartition("/")[0])
-            assert host is not None
-            for opens in (False, True, False):
-                async with http.general().open(Request(server.url("/"))) as response:
-                    await read_whole(response, 10)
-                if opens:
-                    await http.connect(host)
-            await http.close()
-            return [request.connection for request in server.requests]
-
-    first, second, third = run(main())
-    assert first == second
-    assert third != first
-
-
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("wanted", "is_own"),
     [
-        pytest.param(Request("http://a.example/a", decode=True), True, id="document"),
-        pytest.param(Request("http://a.example/a", headers={"Range": "bytes=1-2"}), True, id="range"),
-        pytest.param(Request("http://a.example/a"), False, id="file"),
-        pytest.param(Request("http://a.example/a", "HEAD", {"Range": "bytes=1-2"}), False, id="HEAD"),
-        pytest.param(
-            Request("http://a.example/a", headers={"Range": "bytes=1-2", "TE": "x"}),
-            False,
-            id="unusual field",
-        ),
+        pytest.param(Request("http://127.0.0.1:1/a"), True, id="GET"),
+        pytest.param(Request("http://127.0.0.1:1/a", "HEAD"), False, id="HEAD"),
+        pytest.param(Request("http://127.0.0.1:1/a", "POST", body=b"{}"), False, id="POST"),
+        pytest.param(Request("http://127.1:1/a"), False, id="unusual host"),
+        pytest.param(Request("http://127.0.0.1:1/a", headers={"TE": "x"}), False, id="unusual field"),
     ],
 )
-def test_documents_and_ranges_need_no_aiohttp(wanted: Request, expected: bool) -> None:
+def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
     async def main() -> bool:
         http = WebTransport(HttpSettings(policy=LOCAL, trust_env=False))
-        is_fast = http.is_fast(wanted)
+        exchange = http.open(wanted)
         await http.close()
-        return is_fast
+        return isinstance(exchange, DocumentExchange)
 
-    assert run(main()) is expected
+    assert run(main()) is is_own
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])

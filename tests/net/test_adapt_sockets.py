@@ -14,9 +14,9 @@ from typing import NamedTuple, cast
 
 import pytest
 import uvloop
-from tests.http1.fast_transport import FastTransport
 
 from stacpull.clock import SystemClock
+from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
@@ -52,7 +52,7 @@ class Far(asyncio.Protocol):
 @asynccontextmanager
 async def client_of(concurrency: int | None) -> AsyncIterator[Client]:
     policy = AddressPolicy(allow_private=True)
-    http = FastTransport(HttpSettings(policy=policy, stall_timeout=30.0))
+    http = WebTransport(HttpSettings(policy=policy, stall_timeout=30.0))
     clock = SystemClock()
     client = Client({"http": http}, Gates(WORKERS, concurrency, clock), clock)
     try:

@@ -357,28 +357,6 @@ def test_connections_are_reused() -> None:
     assert asyncio.run(main()) == {1}
 
 
-@pytest.mark.parametrize("used", [False, True])
-def test_a_request_is_resent_only_if_its_connection_was_used_before(used: bool) -> None:
-    """It is resent on a new connection. Then the failure is charged like any other."""
-
-    async def main() -> tuple[Failure, list[int]]:
-        answers = {"/ok": [Answer(body=b"ok")], "/closed": [Answer(fault=Fault.CLOSED)]}
-        async with WireServer(answers) as server:
-            http = transport()
-            if used:
-                async with http.open(Request(server.url("/ok"))) as response:
-                    await read_whole(response, 10)
-            failure = await failure_at(http, Request(server.url("/closed")))
-            await http.close()
-            return failure, [
-                received.connection for received in server.requests if received.target == "/closed"
-            ]
-
-    failure, connections = asyncio.run(main())
-    assert (failure.kind, failure.free, failure.retryable) == (FailureKind.NETWORK, False, True)
-    assert connections == ([1, 2] if used else [1])
-
-
 def test_a_used_connection_that_breaks_during_a_response_is_charged() -> None:
     async def main() -> Failure:
         async with WireServer({"/ok": [Answer(body=b"ok")], "/cut": [b"HTTP/1.1 200 OK\r\nConte"]}) as server:

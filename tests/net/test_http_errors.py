@@ -145,20 +145,6 @@ def test_exceptions_that_stop_the_program_are_not_expected(error: BaseException)
     assert not isinstance(error, EXPECTED)
 
 
-@pytest.mark.parametrize(
-    ("error", "free"),
-    [
-        (aiohttp.ServerDisconnectedError(), True),
-        (aiohttp.ClientOSError(104, "reset"), True),
-        (aiohttp.ServerDisconnectedError(SimpleNamespace(code=200)), False),  # type: ignore[arg-type]
-        (aiohttp.SocketTimeoutError(), False),
-    ],
-)
-def test_only_a_clean_loss_of_a_used_connection_is_free(error: BaseException, free: bool) -> None:
-    assert failure_of(error, "h", reused=True).free is free
-    assert failure_of(error, "h", reused=False).free is False
-
-
 def test_too_many_open_files_are_reported() -> None:
     failure = failure_of(aiohttp.ClientConnectorError(KEY, OSError(24, "x")), "h")
     assert "too many open files" in failure.message

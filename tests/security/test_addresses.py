@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import FastTransport
 from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
@@ -25,6 +24,7 @@ from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
 
 from stacpull import Options, failures, mirror
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
@@ -68,7 +68,7 @@ class Names:
 
 def made(transport: str, *, allow_private: bool) -> Transport:
     settings = HttpSettings(AddressPolicy(allow_private=allow_private), trust_env=False)
-    return HttpTransport(settings) if transport == "aiohttp" else FastTransport(settings)
+    return HttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
 
 
 async def fetched(http: Transport, url: str) -> bytes | Failure:
@@ -157,7 +157,7 @@ def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
 
 
 def test_a_public_source_cannot_lead_to_private_addresses(
-    tmp_path: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""
 
@@ -171,7 +171,7 @@ def test_a_public_source_cannot_lead_to_private_addresses(
                 source.features = [feature("i", {"href": inside.url("/x"), "hop": source.url("/hop")})]
                 monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
                 monkeypatch.setenv("no_proxy", "127.0.0.1")
-                await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+                await mirror(source.api, tmp_path / "m", options=Options(retries=0))
                 return inside.port, [request.target for request in inside.requests]
 
     _, targets = asyncio.run(course())

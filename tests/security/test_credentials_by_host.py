@@ -99,7 +99,7 @@ def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
     return act
 
 
-async def run(form: Form, dest: Path, transport: Any) -> World:
+async def run(form: Form, dest: Path) -> World:
     item = feature("linked", {"a": "blob"}, links=[])
     other_routes: dict[str, Any] = {
         "/page2": lambda _: json_answer({"type": "FeatureCollection", "features": [], "links": []}),
@@ -123,7 +123,6 @@ async def run(form: Form, dest: Path, transport: Any) -> World:
         source.links = [{"rel": "next", "href": f"{other.url('/page2')}?key={echoed}"}]
         options = Options(
             retries=0,
-            transport=transport,
             s3=S3Options(endpoint_url=s3.url("")),
             **form.options,
         )
@@ -138,7 +137,6 @@ def text_of(requests: list[ReceivedRequest]) -> bytes:
 @pytest.mark.parametrize("form", FORMS)
 def test_no_credential_reaches_another_host_or_is_written_down(
     tmp_path: Path,
-    transport: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     form: str,
@@ -147,7 +145,7 @@ def test_no_credential_reaches_another_host_or_is_written_down(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", S3_TOKEN)
     dest = tmp_path / "m"
-    world = asyncio.run(run(FORMS[form], dest, transport))
+    world = asyncio.run(run(FORMS[form], dest))
 
     by_name = [one for one in world.source if one.headers["host"].startswith("localhost")]
     own = [one for one in world.source if one not in by_name]
@@ -170,7 +168,7 @@ def test_no_credential_reaches_another_host_or_is_written_down(
     assert found_in(printed.encode(), [KEY, S3_SECRET, S3_TOKEN]) == []
 
 
-def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) -> None:
+def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
     """In a failure's reason, an id, a title, a header: scrubbed by value wherever it is written."""
     dest = tmp_path / "m"
 
@@ -182,7 +180,7 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) ->
             source.features = [
                 feature("i", {"a": source.url("/x")}, title=f"your key is {KEY}", description=ENCODED)
             ]
-            options = Options(retries=0, query={"key": Secret(KEY)}, transport=transport)  # type: ignore[arg-type]
+            options = Options(retries=0, query={"key": Secret(KEY)})  # type: ignore[arg-type]
             return await mirror(source.api, dest, options=options)
 
     report = asyncio.run(course())
@@ -191,7 +189,7 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path, transport: str) ->
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport: str, form: str) -> None:
+def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, form: str) -> None:
     """The source chose them: the user's credentials are sent, and the href is requested without them."""
 
     def others(request: Request) -> Answer:
@@ -205,7 +203,7 @@ def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, transport:
         async with source:
             href = source.url("/a").replace("://", "://them:word@")
             source.features = [feature("i", {"a": href, "b": source.url("/hop"), "c": href + "?c"})]
-            options = Options(retries=0, transport=transport, **FORMS[form].options)  # type: ignore[arg-type]
+            options = Options(retries=0, **FORMS[form].options)  # type: ignore[arg-type]
             return await mirror(FORMS[form].source(source.api), tmp_path / "m", options=options)
 
     report = asyncio.run(course())

@@ -192,12 +192,12 @@ def test_a_deeply_nested_collection_does_not_stop_the_catalog(tmp_path: Path) ->
     ids=["many fields", "a long field", "a long Location", "a loop"],
 )
 def test_excessive_headers_and_hops_are_failures(
-    tmp_path: Path, transport: Any, make: Callable[[], bytes], kinds: set[str]
+    tmp_path: Path, make: Callable[[], bytes], kinds: set[str]
 ) -> None:
     async def course() -> None:
         async with Source(others=lambda _: make()) as source:
             source.features = [feature("i", {"a": source.url("/x")})]
-            await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
 
     asyncio.run(course())
     assert {failed.kind for failed in failures(tmp_path / "m")} == kinds
@@ -228,9 +228,8 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize("transport", ["auto", "aiohttp"])
 @pytest.mark.parametrize("head", HEADS)
-def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes, transport: str) -> None:
+def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: bytes) -> None:
     def sent(body: bytes) -> bytes:
         return head.replace(b"%d", b"%d" % len(body)) + b"Connection: close\r\n\r\n" + body
 
@@ -241,7 +240,7 @@ def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: byt
                 **source._routes,
                 f"/collections/{COLLECTION}/items": [sent(json.dumps(page).encode())],
             }
-            return await mirror(source.api, tmp_path / "m", options=Options(retries=0, transport=transport))
+            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
 
     report = asyncio.run(course())
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 0)

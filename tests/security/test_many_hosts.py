@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import FastTransport
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
 from stacpull.engine.pool import DeferredFailures
 from stacpull.hosts import MOST_HOSTS
+from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
@@ -81,7 +81,7 @@ def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
     async def course() -> float:
         asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
         settings = HttpSettings(AddressPolicy(), trust_env=False)
-        client = client_of(HttpTransport(settings) if kind == "aiohttp" else FastTransport(settings))
+        client = client_of(HttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
         try:
             return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
         finally:

@@ -44,7 +44,7 @@ def options(**more: Any) -> Options:
 
 
 def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
-    dest: Path, authority: Authority, transport: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     async def course() -> tuple[MirrorReport, Proxy, Source]:
         tls = authority.server("far.example")
@@ -54,7 +54,7 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
         ):
             source.features = [feature("i", {"a": source.url("/a/secret/path")})]
             monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
-            given = options(transport=transport, ca_bundle=authority.bundle)
+            given = options(ca_bundle=authority.bundle)
             return await mirror(source.api, dest, options=given), proxy, source
 
     report, proxy, source = asyncio.run(course())
@@ -70,7 +70,7 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
 
 
 def test_a_proxy_that_presents_another_certificate_is_refused(
-    dest: Path, authority: Authority, transport: Any, monkeypatch: pytest.MonkeyPatch
+    dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tunnel ends at a host with a certificate for another name."""
 
@@ -88,9 +88,7 @@ def test_a_proxy_that_presents_another_certificate_is_refused(
     assert asyncio.run(course()) == 0
 
 
-def test_http_uses_the_proxy_and_no_proxy_bypasses_it(
-    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_http_uses_the_proxy_and_no_proxy_bypasses_it(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def course() -> tuple[MirrorReport, Proxy, Source]:
         async with (
             Source(others=asset, name="far.example") as source,
@@ -100,7 +98,7 @@ def test_http_uses_the_proxy_and_no_proxy_bypasses_it(
             source.features = [feature("i", {"far": source.url("/far"), "near": near})]
             monkeypatch.setenv("HTTP_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
             monkeypatch.setenv("NO_PROXY", "127.0.0.1,.internal")
-            given = options(transport=transport, allow_private_hosts=True)
+            given = options(allow_private_hosts=True)
             return await mirror(source.api, dest, options=given), proxy, source
 
     report, proxy, source = asyncio.run(course())
@@ -177,13 +175,13 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
      "%31%36%39.254.169.254", "169.254.169.254.", "127.0.0.1", "localhost", "127.1", "10.1", "[::1]"],
 )  # fmt: skip
 def test_no_request_for_an_internal_address_goes_to_a_proxy(
-    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, host: str
+    dest: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     async def course() -> tuple[MirrorReport, Proxy]:
         async with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
             source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
             monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-            return await mirror(source.api, dest, options=options(transport=transport)), proxy
+            return await mirror(source.api, dest, options=options()), proxy
 
     report, proxy = asyncio.run(course())
     assert report.assets_failed == 1
@@ -201,7 +199,6 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(
 )
 def test_errors_of_an_http_proxy_name_the_proxy(
     dest: Path,
-    transport: Any,
     monkeypatch: pytest.MonkeyPatch,
     proxy_url: str,
     user: str | None,
@@ -211,16 +208,14 @@ def test_errors_of_an_http_proxy_name_the_proxy(
         async with Source() as source, Proxy(source.port, user=user) as proxy:
             monkeypatch.setenv("http_proxy", proxy_url.replace("{port}", str(proxy.port)))
             with pytest.raises(StacpullError) as caught:
-                await mirror("http://far.example/collections/c", dest, options=options(transport=transport))
+                await mirror("http://far.example/collections/c", dest, options=options())
             assert expected in str(caught.value)
 
     asyncio.run(course())
 
 
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy"])
-def test_the_proxy_for_everything(
-    dest: Path, transport: Any, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
+def test_the_proxy_for_everything(dest: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """It is used, and refused by name if it is of another kind; one for the scheme goes before it."""
 
     async def course() -> tuple[int, str]:
@@ -230,15 +225,15 @@ def test_the_proxy_for_everything(
         ):
             source.features = [feature("i", {"far": source.url("/far")})]
             monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
-            report = await mirror(source.api, dest, options=options(transport=transport))
+            report = await mirror(source.api, dest, options=options())
             assert report.assets_done == 1
             heads = len(proxy.heads)
             monkeypatch.setenv(variable, f"socks5://{USER}@127.0.0.1:{proxy.port}")
             with pytest.raises(StacpullError) as caught:
-                await mirror(source.api, dest, options=options(transport=transport))
+                await mirror(source.api, dest, options=options())
             assert len(proxy.heads) == heads
             monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
-            await mirror(source.api, dest, options=options(transport=transport))
+            await mirror(source.api, dest, options=options())
             return len(proxy.heads) - heads, str(caught.value)
 
     heads, expected = asyncio.run(course())

@@ -27,7 +27,6 @@ import stacpull
 from stacpull import MirrorReport, Options, mirror
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.cql2 import compile_expression, parse_filter
-from stacpull.http1.plain_head import PlainHeads
 from stacpull.selection import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
@@ -48,7 +47,6 @@ OWN_WORDS = {
 BUILT_AT_RUN_TIME = {
     "filters/asset_filter.py:_any_glob": "test_a_glob_is_matched_in_linear_time",
     "filters/cql2_operators.py:like_pattern": "test_like_is_matched_in_linear_time",
-    "http1/plain_head.py:_order": "test_a_response_head_is_parsed_in_linear_time",
 }
 """Functions that compile what a user wrote or a server sent, and the test that pumps what they make."""
 
@@ -66,7 +64,6 @@ EXAMPLES: dict[str, str] = {
     "stacpull_raster/clip.py:_DETAIL": "b'II'",
     "engine/item_input.py:_HREF": '"https://host.example/x?sig=a',
     "engine/item_input.py:_INPUT_NAME": "stdin:0123456789abcdef0123456789abcdef",
-    "http1/plain_head.py:_HEAD": "HTTP/1.1 200 OK\r\nA-b: c d\r\n\r\n",
     "http1/host.py:_ORIGIN": "https://a0.b-c.example:8080",
     "filters/asset_filter.py:_WILD": "B*",
     "filters/cql2_operators.py:\\\\(.)|(%)|(_)|(.)": "a\\%_%",
@@ -364,14 +361,3 @@ def test_html_comments_without_a_page_are_scanned_in_linear_time(
 
     report = asyncio.run(course())
     assert (report.assets_done, report.assets_failed) == ((1, 0) if status == 200 else (0, 1))
-
-
-HEADS = ["A: b\r\nA-A: b b\r\nContent-Length: 1\r\n", "Content-Length: 1\r\nConnection: keep-alive\r\n"]
-
-
-@pytest.mark.parametrize("fields", HEADS)
-def test_a_response_head_is_parsed_in_linear_time(fields: str) -> None:
-    heads, head = PlainHeads(), f"HTTP/1.1 200 OK\r\n{fields}\r\n"
-    for _ in range(100):
-        heads.read(head.encode())
-    assert _slow(lambda text: heads.read(text.encode()), head) is None

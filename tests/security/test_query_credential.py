@@ -34,8 +34,8 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def options(name: str, transport: str = "auto") -> Options:
-    return Options(retries=0, query={name: Secret(SECRET)}, transport=transport)  # type: ignore[arg-type]
+def options(name: str) -> Options:
+    return Options(retries=0, query={name: Secret(SECRET)})  # type: ignore[arg-type]
 
 
 def assert_clean(dest: Path, *texts: object) -> None:
@@ -102,7 +102,7 @@ ECHOES: dict[str, Callable[[Source, str], str]] = {
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, transport: str, echo: str) -> None:
+def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, echo: str) -> None:
     """In hrefs, links, Locations, ids and messages; what fails and what does not."""
     events: list[object] = []
 
@@ -118,9 +118,7 @@ def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, transpor
             links = [{"rel": "source", "href": href}, {"rel": "self", "href": href}]
             source.features = [feature(name, hrefs, links=links) for name in ("Q7-9", "Q7-8")]
             source.links = [{"rel": "next", "href": source.url(f"/collections/c/items?p=2&q={SENT}")}]
-            return await mirror(
-                source.api, tmp_path / "m", options=options(name, transport), on_event=events.append
-            )
+            return await mirror(source.api, tmp_path / "m", options=options(name), on_event=events.append)
 
     report = asyncio.run(course())
     dest = tmp_path / "m"

@@ -48,13 +48,9 @@ def mirrored(
         assert counts
 
 
-def test_pages_and_assets_are_fetched_with_the_ca_bundle(
-    tmp_path: Path, authority: Authority, transport: Any
-) -> None:
+def test_pages_and_assets_are_fetched_with_the_ca_bundle(tmp_path: Path, authority: Authority) -> None:
     context = authority.server()
-    report, _, blobs = mirrored(
-        tmp_path / "m", context, context, "localhost", transport=transport, ca_bundle=authority.bundle
-    )
+    report, _, blobs = mirrored(tmp_path / "m", context, context, "localhost", ca_bundle=authority.bundle)
     assert (report.assets_done, blobs) == (1, 1)
     assert (tmp_path / "m" / "c" / "i" / "a").read_bytes() == BODY
 
@@ -69,13 +65,11 @@ BAD: dict[str, Callable[[Authority, Authority], tuple[ssl.SSLContext, str]]] = {
 
 @pytest.mark.parametrize("bad", BAD)
 def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
-    tmp_path: Path, authority: Authority, stranger: Authority, transport: Any, bad: str
+    tmp_path: Path, authority: Authority, stranger: Authority, bad: str
 ) -> None:
     context, host = BAD[bad](authority, stranger)
     dest = tmp_path / "m"
-    report, _, blobs = mirrored(
-        dest, authority.server(), context, host, transport=transport, ca_bundle=authority.bundle
-    )
+    report, _, blobs = mirrored(dest, authority.server(), context, host, ca_bundle=authority.bundle)
     assert (report.assets_failed, report.retries, blobs) == (1, 0, 0)
     (failed,) = failures(dest)
     assert failed.kind == "network"
@@ -92,16 +86,14 @@ def test_a_source_behind_a_bad_certificate_ends_the_run(
         mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)
 
 
-def test_from_https_an_asset_is_not_redirected_to_http(
-    tmp_path: Path, authority: Authority, transport: Any
-) -> None:
+def test_from_https_an_asset_is_not_redirected_to_http(tmp_path: Path, authority: Authority) -> None:
     def plain(_request: Request) -> Answer:
         return Answer(302, headers={"Location": "http://127.0.0.1:1/x"})
 
     async def course() -> MirrorReport:
         async with Source(others=plain, tls=authority.server(), name="localhost") as source:
             source.features = [feature("i", {"a": source.url("/x")})]
-            options = Options(transport=transport, ca_bundle=authority.bundle)
+            options = Options(ca_bundle=authority.bundle)
             return await mirror(source.api, tmp_path / "m", options=options)
 
     assert asyncio.run(course()).assets_failed == 1

@@ -62,9 +62,7 @@ async def hostile_proxy(answer: bytes, heads: list[bytes]) -> AsyncIterator[int]
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_a_hostile_proxy(
-    tmp_path: Path, transport: Any, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
+def test_a_hostile_proxy(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     heads: list[bytes] = []
 
     async def course() -> str:
@@ -72,7 +70,7 @@ def test_a_hostile_proxy(
         async with hostile_proxy(ANSWERS[kind], heads) as port:
             monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@127.0.0.1:{port}")
             headers = {"Authorization": Secret(f"Bearer {KEY}")}
-            options = Options(retries=0, transport=transport, headers=headers, query={"token": Secret(KEY)})
+            options = Options(retries=0, headers=headers, query={"token": Secret(KEY)})
             with pytest.raises(StacpullError) as caught:
                 await mirror("https://far.example/collections/c", tmp_path / "m", options=options)
             return str(caught.value)

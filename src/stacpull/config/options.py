@@ -183,10 +183,6 @@ class Options:
     credential_names: tuple[str, ...] = ()
     filled_profile: FilledProfile | None = None
     s3: S3Options = attrs.field(factory=S3Options)
-    transport: Literal["auto", "aiohttp"] = option(
-        "auto",
-        "HTTP client: auto uses the faster built-in one, and aiohttp where that cannot be used.",
-    )
     ca_bundle: Path | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(arguments.file_path),

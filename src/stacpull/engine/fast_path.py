@@ -136,7 +136,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         connection: FastConnection,
         is_ok: bool,
         fields: Mapping[bytes, bytes],
-        body: bytes | memoryview,
+        body: bytes,
         /,
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False if it is incorrect."""

@@ -232,12 +232,9 @@ def _limits(options: Options, clock: Clock, reserve: ReserveElsewhere | None) ->
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     """Return the transport for http and https."""
-    settings = HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
-    if options.transport != "aiohttp":
-        return WebTransport(settings)
-    from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
-
-    return HttpTransport(settings)
+    return WebTransport(
+        HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
+    )
 
 
 def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:

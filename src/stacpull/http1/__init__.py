@@ -4,9 +4,8 @@ Callbacks of a connection read each response, and its user sends the next reques
 (`engine.fast_path`), everything unusual is handed over with the response so far: nothing is requested twice.
 
     host.py           one host: its addresses and its idle connections
-    connection.py     a connection: plain responses are read in one step, others by the parser
-    plain_head.py     the heads of plain responses
-    message.py        the parser for responses that are not plain
+    connection.py     a connection
+    message.py        the parser for responses
     blocks.py         memory into which long bodies are received
     response.py       responses that a task reads
     web_transport.py  opens connections, and closes idle and stalled ones; requests documents and ranges

@@ -1,10 +1,7 @@
 """One connection: its callbacks send requests and read responses.
 
-     NEW ─begin─▶ PLAIN ─────────────whole: release─────────────▶ IDLE ─begin─▶ PLAIN
-                    │ anything unusual                             ▲
-                    ▼                                              │
-                  PARSED ──────────whole: release──────────────────┤
-                    │ stream                                       │
+     NEW ─begin─▶ PARSED ────────────whole: release─────────────▶ IDLE ─begin─▶ PARSED
+                    │ stream                                       ▲
                     ▼                                              │
                  STREAMED ─────────end_exchange────────────────────┘
                   │     ▲
@@ -13,9 +10,6 @@
 
 `_State` describes the states. A connection whose response does not end well is closed in any of them.
 
-- A *plain* response is 200 or a redirect, HTTP/1.1, with a well-formed head that arrives in one piece and a
-  Content-Length of at most 1 MiB (`http1.plain_head`). The parser reads all other responses
-  (`http1.message`), including the bytes already received.
 - The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
   have the rest of a long body received into blocks of memory, without a copy (`http1.blocks`). Reading
   is *paused* while more than `_MOST_HELD` bytes wait to be taken.
@@ -33,8 +27,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 from stacpull.http1.blocks import BlockReceiver
-from stacpull.http1.message import ParsedMessage
-from stacpull.http1.plain_head import MAX_BODY_IN_MEMORY, PlainHead
+from stacpull.http1.message import MAX_BODY_IN_MEMORY, ParsedMessage
 from stacpull.models import Failure
 from stacpull.net import connection_errors
 from stacpull.net.bodies import Pace
@@ -47,9 +40,6 @@ if TYPE_CHECKING:
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
-_LONG = 8 << 10
-"""Bytes of a response whose body is passed on as a view: copying a shorter one takes less than that."""
-_OK = b"200"
 _TAKEN = frozenset({200}) | REDIRECTS
 
 
@@ -60,8 +50,6 @@ class _State(enum.Enum):
     """No exchange yet. It does not read, so that early bytes count as the first response."""
     IDLE = enum.auto()
     """No exchange now. It may be closed."""
-    PLAIN = enum.auto()
-    """It has an exchange, whose response has been plain so far."""
     PARSED = enum.auto()
     """It has an exchange, and the parser reads the response."""
     STREAMED = enum.auto()
@@ -70,7 +58,7 @@ class _State(enum.Enum):
     """As streamed, and it does not read."""
 
 
-_NEW, _IDLE, _PLAIN, _PARSED, _STREAMED, _PAUSED = _State
+_NEW, _IDLE, _PARSED, _STREAMED, _PAUSED = _State
 _WITHOUT_RESPONSE = (_NEW, _IDLE)
 _TAKEN_OVER = (_STREAMED, _PAUSED)
 
@@ -83,7 +71,7 @@ class FastExchange(Protocol):
         connection: FastConnection,
         is_ok: bool,
         fields: Mapping[bytes, bytes],
-        body: bytes | memoryview,
+        body: bytes,
         /,
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
@@ -124,10 +112,6 @@ class FastConnection(asyncio.Protocol):
         self._lost: Exception | None = None
         self._state = _NEW
         self._is_reused = False
-        self._chunks: list[bytes] = []
-        """What has come of a plain response."""
-        self._head: PlainHead | None = None
-        self._missing = 0
         self._quiet = self._came = self._wanted = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -139,10 +123,9 @@ class FastConnection(asyncio.Protocol):
         """Send the next request."""
         is_new = self._state is _NEW
         self.exchange = exchange
-        self._state = _PLAIN
+        self._state = _PARSED
         self._is_reused = not is_new
         self._quiet = self._came = 0
-        self._head = None
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
@@ -186,45 +169,27 @@ class FastConnection(asyncio.Protocol):
         self.transport.pause_reading()
         self._owner.made(self)
 
-    def data_received(self, data: bytes) -> None:
-        """Read a response, or a part of it."""
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Read a response, or a part of it; a view is a piece of the rest of a long body."""
         self._quiet = 0
         self._came += len(data)
-        exchange = self.exchange
+        exchange, message = self.exchange, self.message
+        if self._state in _WITHOUT_RESPONSE or message.is_ended:
+            self.abort()  # bytes without a request: a complete response is valid, but the connection is not
+            return
         try:
-            if exchange is None or self._state is not _PLAIN:
-                self._read_parsed(data)
+            message.feed(data)
+            if self._state is _PARSED:
+                self._look()
                 return
-            head, chunks = self._head, self._chunks
-            chunks.append(data)
-            if head is None:
-                head = self._head = self.host.heads.read(data)
-                if head is None:
-                    self._parse()
-                    return
-                self._missing = head[2] + head[3]
-            self._missing -= len(data)
-            if self._missing > 0:
-                return
-            if self._missing < 0:
-                self._parse()  # more bytes than announced
-                return
-            status, fields, _, at = head
-            if len(chunks) > 1:
-                body: bytes | memoryview = b"".join((memoryview(chunks[0])[at:], *chunks[1:]))
-            else:
-                body = data[at:] if len(data) < _LONG else memoryview(data)[at:]
-            if not exchange.answered(self, status == _OK, fields, body):
-                self._feed_parser()
-                self._stream(exchange)
+            if message.failure is not None:
+                self.abort()
+            if message.has_enough(self._wanted):
+                self._wake()
+            if message.held > _MOST_HELD and not message.is_short and self._state is _STREAMED:
+                self._pause()
         except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
             _fail_run(exchange, error)
-
-    def block_received(self, data: memoryview) -> None:
-        """Take a piece of the rest of a long body."""
-        self._quiet = 0
-        self._came += len(data)
-        self._read_parsed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Determine what the end of the connection means for the response."""
@@ -233,7 +198,7 @@ class FastConnection(asyncio.Protocol):
         exchange = self.exchange
         try:
             if self._state in _TAKEN_OVER:
-                self.message.end(exc, reused=self._is_reused)
+                self.message.end(exc)
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
@@ -242,40 +207,6 @@ class FastConnection(asyncio.Protocol):
             _fail_run(exchange, error)
 
     # Responses that are not plain.
-
-    def _parse(self) -> None:
-        """Pass the response to the parser, from its first byte."""
-        self._feed_parser()
-        self._look()
-
-    def _feed_parser(self) -> None:
-        if self._state is not _PLAIN:
-            return
-        self._state = _PARSED
-        message = self.message
-        message.reset()
-        chunks, self._chunks = self._chunks, []
-        for chunk in chunks:
-            if message.is_ended:
-                self.abort()  # bytes after the response: it is valid, but the connection is not
-            else:
-                message.feed(chunk)
-
-    def _read_parsed(self, data: bytes | memoryview) -> None:
-        message = self.message
-        if self._state in _WITHOUT_RESPONSE or message.is_ended:
-            self.abort()  # bytes without a request: a complete response is valid, but the connection is not
-            return
-        message.feed(data)
-        if self._state is _PARSED:
-            self._look()
-            return
-        if message.failure is not None:
-            self.abort()
-        if message.has_enough(self._wanted):
-            self._wake()
-        if message.held > _MOST_HELD and not message.is_short and self._state is _STREAMED:
-            self._pause()
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
@@ -305,19 +236,16 @@ class FastConnection(asyncio.Protocol):
 
     def _conclude(self, error: Exception | None) -> None:
         """Handle the end of the connection, which may be the end of the response."""
-        self._feed_parser()
-        self.message.end(error, reused=self._is_reused)
-        failure = self.message.failure
-        if failure is not None and failure.free:  # the server had closed the idle connection
+        if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
             exchange = cast("FastExchange", self.exchange)
             self._end(_IDLE)
             exchange.send_again()
         else:
+            self.message.end(error)
             self._look()
 
     def _fail(self, failure: Failure, exchange: FastExchange | None) -> None:
         try:
-            self._feed_parser()
             self.message.fail(failure)
             if self._state in _TAKEN_OVER:
                 self._wake()
@@ -337,14 +265,10 @@ class FastConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """End an exchange whose response was taken. The connection becomes idle or is closed."""
-        was_plain = self._state is _PLAIN
         self.exchange = None
         self._state = _IDLE
         self._quiet = 0
-        if was_plain:
-            self._chunks, self._head = [], None  # they hold the response
-            self.host.idle.append(self)
-        elif self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
+        if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
             self.message.reset()
             self.host.idle.append(self)
         else:
@@ -361,7 +285,7 @@ class FastConnection(asyncio.Protocol):
     def receive_blocks(self) -> None:
         """Receive the rest of a long body into blocks: `take` then returns views of them."""
         if self.message.is_bypassed:
-            self._set_protocol(BlockReceiver(self._owner.blocks, self.block_received, self.connection_lost))
+            self._set_protocol(BlockReceiver(self._owner.blocks, self.data_received, self.connection_lost))
 
     def take(self) -> list[bytes | memoryview]:
         """Return the received bytes of the body that were not taken yet, and resume reading."""

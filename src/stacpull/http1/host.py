@@ -12,9 +12,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from stacpull.hosts import HIGHEST_PORT, default_port
-from stacpull.http1.plain_head import PlainHeads
 from stacpull.net.addresses import AddressInfo
-from stacpull.net.transport import USER_AGENT, ConnectionKey
+from stacpull.net.transport import USER_AGENT
 
 if TYPE_CHECKING:
     from stacpull.http1.connection import FastConnection
@@ -43,7 +42,6 @@ class FastHost:
         self.name = name
         self.idle: list[FastConnection] = []
         """The most recently used one is the last."""
-        self.heads = PlainHeads()
         self.failed: set[AddressInfo] = set()
         """The addresses at which the last attempt failed."""
         self._addresses: list[AddressInfo] = []
@@ -57,11 +55,6 @@ class FastHost:
 
     def __repr__(self) -> str:
         return f"<FastHost {self.name}, {len(self.idle)} idle>"
-
-    @property
-    def key(self) -> ConnectionKey:
-        """Scheme, host and port."""
-        return self.scheme, self.hostname, self.port
 
     @property
     def is_tls(self) -> bool:

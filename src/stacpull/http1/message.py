@@ -6,7 +6,7 @@ llhttp (used by Node and aiohttp, here through httptools) parses with the same l
 module decides what the parser cannot know: a HEAD has no body, bytes past the end are wrong, limits, and the
 meaning of the end of the connection. `failure` is the first error.
 
-The rest of a long body of known length bypasses the parser, which would copy it.
+The rest of a body of known length bypasses the parser, which would copy it, unless it is small.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
 from stacpull.net import connection_errors
-from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, LengthFilter, joined_fields
+from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, joined_fields
 
-_SHORT = 1 << 20
+MAX_BODY_IN_MEMORY = 1 << 20
+"""The most bytes of a body that is read into memory."""
+
+_MAX_PARSED = 1 << 16
+"""The most bytes of a body of known length that the parser reads."""
 _WITHOUT_BODY = frozenset({101, 204, 304})
 _SWITCHING = 101
 _LOWEST, _FINAL = 100, 200
@@ -69,8 +73,8 @@ class ParsedMessage:
         self._framed = self._keep = False
         self._rest = self._overhead = 0
         self._raw: list[bytes] = []  # names and values in turn
-        self._head: list[bytes] = []  # as it came, for a parser that refuses it
-        self._lengths: LengthFilter | None = None
+        self._head: list[bytes | memoryview] = []  # as it came, for a parser that refuses it
+        self._is_refused = False  # the parser has refused the head, whose rest is awaited
 
     @property
     def is_answered(self) -> bool:
@@ -117,13 +121,13 @@ class ParsedMessage:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parse bytes of the response. A view is only passed for the rest of a long body."""
-        if self._rest or isinstance(data, memoryview):
+        if self._rest:
             self._feed_rest(data)
             return
         held, is_known = self.held, self.status
         if self._state is _AWAITING:
             self._head.append(data)
-        self._parse(data if self._lengths is None else self._lengths.feed(data))
+        self._parse(data)
         if self.held == held and self._state is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > OVERHEAD_LIMIT:
@@ -131,17 +135,16 @@ class ParsedMessage:
         if self.failure is not None and not is_known:
             self.status = 0  # wrong from the start, so its head is meaningless
 
-    def end(self, error: Exception | None, *, reused: bool) -> None:
-        """Determine what the end of the connection means.
+    @property
+    def is_untouched(self) -> bool:
+        """True if nothing of a response was received."""
+        return not self._overhead and self._state is _AWAITING and self.failure is None
 
-        Args:
-            error: Its error; None if the server closed it properly.
-            reused: True if it was used for an exchange before. The server may then close it while it is idle,
-                which is not an error before the first byte of a response (RFC 9112, 9.3.1).
-        """
+    def end(self, error: Exception | None) -> None:
+        """Determine what the end of the connection means; `error` is None if the server closed it."""
         self._parser = None  # it refers to our methods: a reference cycle with up to a mebibyte
         if self._state is _AWAITING:
-            self.fail(connection_errors.closed(self.name, error, free=reused and not self._overhead))
+            self.fail(connection_errors.closed(self.name, error))
         elif self._state is _RECEIVING:
             if self._framed or error is not None:
                 self.fail(connection_errors.truncated(self.name))
@@ -153,19 +156,42 @@ class ParsedMessage:
         if self.failure is None:
             self.failure = failure
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview, *, is_repaired: bool = False) -> None:
+        if self._is_refused and not is_repaired:
+            self._repair()
+            return
         if self._parser is None:
             self._parser = _parser_for(self)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
-            if self._state is not _AWAITING or self._lengths is not None:
-                self._on_unparsable()
-                return
-            self._raw = []
-            self._lengths = LengthFilter()  # the cause may be a repeated length: parse again without it
             self._parser = None
-            self._parse(self._lengths.feed(b"".join(self._head)))
+            if self._state is _WHOLE:
+                if self.status != _SWITCHING:
+                    self.fail(connection_errors.overlong(self.name))
+            elif is_repaired or self._state is not _AWAITING:
+                self.fail(connection_errors.malformed(self.name))
+            else:
+                self._repair()
+
+    def _repair(self) -> None:
+        """Parse a refused head again, with one Content-Length if all are equal (RFC 9110, 8.6)."""
+        head, end, body = b"".join(self._head).partition(b"\r\n\r\n")
+        fields, lengths = [], set[bytes]()
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                lengths |= {one.strip() for one in value.split(b",")}
+            else:
+                fields.append(line)
+        if not lengths:
+            self.fail(connection_errors.malformed(self.name))
+        elif not end:
+            self._is_refused = True
+        else:
+            self._raw, self._is_refused = [], False
+            fields += [b"Content-Length: %b" % length for length in lengths]
+            self._parse(b"\r\n".join(fields) + end + body, is_repaired=True)
 
     def _feed_rest(self, data: bytes | memoryview) -> None:
         """Take a piece of a long body without the parser."""
@@ -211,8 +237,8 @@ class ParsedMessage:
         elif b"content-length" in self.fields:
             self._framed = True
             length = int(self.fields[b"content-length"])
-            self.is_short = length <= _SHORT
-            self._rest = 0 if self.is_short else length
+            self.is_short = length <= MAX_BODY_IN_MEMORY
+            self._rest = 0 if length <= _MAX_PARSED else length
         else:
             self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
@@ -234,12 +260,6 @@ class ParsedMessage:
             self._state = _WHOLE
             if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers are added to the fields and stay there
                 self.fail(connection_errors.endless_fields(self.name))
-
-    def _on_unparsable(self) -> None:
-        if self._state is not _WHOLE:
-            self.fail(connection_errors.malformed(self.name))
-        elif self.status != _SWITCHING:
-            self.fail(connection_errors.overlong(self.name))
 
 
 def _objection(raw: list[bytes], status: int, host: str) -> Failure | None:

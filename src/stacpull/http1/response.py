@@ -126,7 +126,8 @@ class DocumentExchange:
     async def __aenter__(self) -> Response:
         connection = await self._sent()
         url = self._request.url
-        self._response = StreamedResponse(connection, url, decode=self._request.decode)
+        decode = self._request.decode
+        self._response = StreamedResponse(connection, url, decode=decode, in_blocks=not decode)
         return await self._response.__aenter__()
 
     async def __aexit__(
@@ -165,7 +166,7 @@ class DocumentExchange:
         _connection: FastConnection,
         _is_ok: bool,
         _fields: Mapping[bytes, bytes],
-        _body: bytes | memoryview,
+        _body: bytes,
         /,
     ) -> bool:
         """Return False, so that every response is streamed."""
@@ -184,7 +185,7 @@ class DocumentExchange:
 
     def abandon(self) -> None:
         """Handle the end of the run."""
-        self._end(TransferError(closed(self._host.name, None, free=False)))
+        self._end(TransferError(closed(self._host.name, None)))
 
     def fail_run(self, error: Exception, /) -> None:
         """Raise the error of a bug where the response is awaited."""

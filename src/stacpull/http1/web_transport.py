@@ -1,4 +1,4 @@
-"""The transport for http and https: documents and ranges on connections that it shares with the fast path.
+"""The transport for http and https: GET requests on connections that it shares with the fast path.
 
 Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
 
@@ -8,12 +8,7 @@ fails is tried last from then on, and one that hangs gets no more than its share
 connection starts with another address of the same family, which spreads the load.
 
 aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
-except plain GETs of a document (`Request.decode`) or of a range, and all requests to hosts that this package
-cannot connect to.
-
-A server may serve one connection at a time: while one is idle, a new one is never served. So before this
-transport or aiohttp opens a connection to a host, it closes the idle connections of the other one to that
-host.
+except GET, and all requests through proxies and to hosts that this package cannot connect to.
 """
 
 from __future__ import annotations
@@ -33,13 +28,13 @@ from stacpull.http1.response import DocumentExchange
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
-from stacpull.net.transport import ConnectionKey, HttpSettings, Request, Response, TransferError
+from stacpull.net.transport import HttpSettings, Request, Response, TransferError
 from stacpull.proxies import is_bypassed, proxies
 
 if TYPE_CHECKING:
     from stacpull.net.http import HttpTransport
 
-_KEEP_ALIVE = 30.0
+_KEEP_ALIVE = 15.0
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
 _PATIENCE = 5.0  # seconds for an address while there are others
@@ -77,7 +72,7 @@ class WebTransport:
             TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
                 response that is not valid HTTP.
         """
-        if self.is_fast(request):
+        if request.method == "GET" and request.body is None and is_plain(request.headers):
             head, target = split_url(request.url)
             host = self.host(head)
             if host is not None:
@@ -97,18 +92,12 @@ class WebTransport:
         if self._general is not None:
             await self._general.close()
 
-    def is_fast(self, request: Request) -> bool:
-        """Return True if this package may send a request, provided that it can connect to the host."""
-        is_get = request.method == "GET" and request.body is None
-        is_range = "range" in map(str.lower, request.headers)
-        return is_get and (request.decode or is_range) and is_plain(request.headers)
-
     def general(self) -> HttpTransport:
         """Return the transport over aiohttp."""
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
-            self._general = HttpTransport(self._settings, self.close_idle)
+            self._general = HttpTransport(self._settings)
         return self._general
 
     # Connections, also for the fast path.
@@ -135,8 +124,6 @@ class WebTransport:
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
         """
-        if self._general is not None:
-            self._general.close_idle(host.key)
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
@@ -195,13 +182,6 @@ class WebTransport:
                 self.lost(one)
             raise
         return connection
-
-    def close_idle(self, key: ConnectionKey) -> None:
-        """Close the idle connections with a key. One that was just opened for a request is not idle."""
-        for host in self._hosts.values():
-            if host.key == key:
-                for connection in list(host.idle):
-                    connection.close()
 
     # Called by connections.
 

@@ -7,8 +7,6 @@ import os
 import socket
 import ssl
 
-from msgspec.structs import replace
-
 from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
@@ -95,18 +93,11 @@ def unknown_name(host: str) -> Failure:
     return network_failure(f"The name {host} could not be looked up.", host)
 
 
-def closed(host: str, error: Exception | None, *, free: bool) -> Failure:
-    """Return the failure of a connection that was lost before a response began.
-
-    Args:
-        host: The host of the request.
-        error: The error of the connection, if there was one.
-        free: True if the connection was idle and may have been closed before the request was sent.
-    """
+def closed(host: str, error: Exception | None) -> Failure:
+    """Return the failure of a connection that was lost before a response began."""
     if isinstance(error, ssl.SSLError):
-        failure = no_connection(error, host)
-        return replace(failure, free=free and failure.retryable)
-    return replace(network_failure(f"{host} closed the connection.", host), free=free)
+        return no_connection(error, host)
+    return network_failure(f"{host} closed the connection.", host)
 
 
 def too_slow(host: str) -> Failure:

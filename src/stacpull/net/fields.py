@@ -2,9 +2,6 @@
 
 A response has about ten fields and few of them are used, so they are decoded when they are looked up. An
 invalid field counts as absent.
-
-A Content-Length that is repeated with the same value is acceptable (RFC 9110, 8.6). llhttp, the parser of
-aiohttp and of the fast path, rejects it, so `LengthFilter` removes repetitions before the parser.
 """
 
 from __future__ import annotations
@@ -134,73 +131,4 @@ FIELD_LIMIT = 64 * 1024
 """The most bytes of one header field."""
 FIELD_COUNT_LIMIT = 1000
 OVERHEAD_LIMIT = 256 * 1024
-"""The most bytes of all fields and interim responses together. The fast path includes trailers."""
-
-_NAME = b"content-length:"
-_STATUS_LINE = len(b"HTTP/1.1 200")
-_SWITCHING = b"101"
-
-
-class LengthFilter:
-    """Removes repetitions of Content-Length from the head of one response and passes all other bytes.
-
-    Different lengths pass, too: the parser rejects them.
-    """
-
-    def __init__(self) -> None:
-        self.is_done = False
-        """True at the end of the head. Later bytes are not examined."""
-        self.seen = 0
-        """Bytes of the head so far."""
-        self._held = b""  # the start of a line that may be a Content-Length
-        self._begin = b""  # the start of a line that was passed on
-        self._is_passing = False
-        self._status = b""
-        self._length: bytes | None = None
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the bytes for the parser, from `data` and the bytes held back before."""
-        kept: list[bytes] = []
-        start = 0
-        while start < len(data) and not self.is_done:
-            end = data.find(b"\n", start) + 1
-            kept.append(self._piece(data[start : end or len(data)]))
-            self.seen += (end or len(data)) - start
-            start = end or len(data)
-        return b"".join((*kept, data[start:]))
-
-    def _piece(self, piece: bytes) -> bytes:
-        """Return the bytes to pass on for a piece of a line. A line feed ends the line."""
-        if self._is_passing:
-            self._begin = (self._begin + piece)[:_STATUS_LINE]
-        else:
-            piece, self._held = self._held + piece, b""
-            if piece[: len(_NAME)].lower() == _NAME[: len(piece)]:
-                if piece[-1:] != b"\n":
-                    self._held = piece
-                    return b""
-                return self._stated(piece)
-            self._begin = piece[:_STATUS_LINE]
-        self._is_passing = piece[-1:] != b"\n"
-        if not self._is_passing:
-            self._end_line(self._begin.strip())
-        return piece
-
-    def _stated(self, line: bytes) -> bytes:
-        """Return a Content-Length line with one value, or nothing if the value is known already."""
-        values = {value.strip() for value in line[len(_NAME) :].split(b",")}
-        if len(values) > 1:
-            return line
-        length = values.pop()
-        known, self._length = self._length, length
-        if known is None:
-            return b"Content-Length: " + length + b"\r\n"
-        return b"" if known == length else line
-
-    def _end_line(self, begin: bytes) -> None:
-        """Record the status and the end of the head. An interim response is followed by another head."""
-        if not self._status:
-            self._status = begin[-3:]
-        elif not begin:
-            self.is_done = self._status[:1] != b"1" or self._status == _SWITCHING
-            self._status, self._length = b"", None
+"""The most bytes of all fields, interim responses and trailers together (`http1`)."""

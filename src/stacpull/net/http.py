@@ -1,17 +1,12 @@
-"""The HTTP transport, on aiohttp.
+"""The transport on aiohttp, for what `http1` does not send: POST and HEAD, proxies, and unusual hosts.
 
 aiohttp's automatic features are off: it follows no redirects, keeps no cookies, does not re-quote URLs or
-decode bodies (`net.bodies` does, in small pieces), never resends a request, and has no credentials in its
-sessions. Its errors become failures by the first entry of `_TABLE` that they are an instance of; a test
-proves that no exception class of aiohttp's client is left out. aiohttp's texts are not passed on, since they
-contain whole URLs.
+decode bodies (`net.bodies` does, in small pieces), and has no credentials in its sessions. Its texts are not
+passed on, since they contain whole URLs.
 
 - A response without Content-Length that is closed early looks complete. The caller can see from the headers
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
-- Bytes after Content-Length that arrive together with the response are OVERLONG. Those that arrive later are
-  never read; the connection is dropped.
-- If a kept-alive connection turns out to be closed, aiohttp would resend the request on another idle
-  connection, which may be closed, too. Here it is resent once, on a new connection.
+- An idle connection that received bytes is closed: they would be read as the next response.
 - The proxy of each host is looked up once. aiohttp's `trust_env` is not used: it reads files in threads for
   every request and takes credentials from .netrc. A proxy may have a private address. The proxy looks names
   up itself, so the address policy only judges literal addresses.
@@ -20,17 +15,16 @@ contain whole URLs.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
@@ -56,27 +50,17 @@ from stacpull.net.connection_errors import (
     truncated,
     unknown_name,
 )
-from stacpull.net.fields import (
-    FIELD_COUNT_LIMIT,
-    FIELD_LIMIT,
-    OVERHEAD_LIMIT,
-    HeaderFields,
-    LengthFilter,
-    joined_fields,
-)
-from stacpull.net.transport import USER_AGENT, ConnectionKey, HttpSettings, Request, TransferError
+from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
+from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
 from stacpull.urls import wire_url
 
-_KEEPALIVE = 30.0
+_KEEP_ALIVE = 15.0
 _READ_BUFFER = 256 * 1024
-_TOO_MANY_FIELDS = "Too many headers"
-"""The start of aiohttp's own message for this error."""
+_FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
 EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """Expected exceptions of a request and of reading its response (ValueError: an invalid URL)."""
-
-_FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
 
 class HttpTransport:
@@ -86,24 +70,14 @@ class HttpTransport:
 
     Args:
         settings: The settings.
-        before_connecting: Called before a connection is opened.
     """
 
-    def __init__(
-        self, settings: HttpSettings, before_connecting: Callable[[ConnectionKey], None] = lambda _: None
-    ) -> None:
+    def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._head_timeout = settings.connect_timeout + 2 * settings.stall_timeout
-        self._timeout = aiohttp.ClientTimeout(
-            total=None,
-            connect=settings.connect_timeout,
-            sock_connect=settings.connect_timeout,
-            sock_read=settings.stall_timeout,
-        )
         self._proxies = _Proxies(proxies() if settings.trust_env else {})
-        self._before_connecting = before_connecting
-        self._sessions: dict[tuple[bool, bool, bool], aiohttp.ClientSession] = {}
-        """Sessions by whether their connections use a proxy, are used only once, and use TLS."""
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        """Sessions by whether their connections use a proxy, which may have a private address."""
         self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
 
@@ -124,13 +98,6 @@ class HttpTransport:
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response before its body. For `HttpExchange`."""
-        try:
-            return await self._send(request, fresh=False)
-        except _StaleConnectionError:  # the server had closed the idle connection
-            return await self._send(request, fresh=True)
-
-    async def _send(self, request: Request, *, fresh: bool) -> aiohttp.ClientResponse:
-        """Send `request` once; with `fresh` always on a new connection."""
         proxy: Proxy | None = None
         try:
             url = URL(wire_url(request.url), encoded=True)
@@ -139,22 +106,16 @@ class HttpTransport:
             proxy = self._proxies.of(url) if self._proxies else None
             if proxy is not None:
                 self._refuse_literal(url)
-            key = (proxy is not None, fresh, url.scheme == "https")
-            session = self._sessions.get(key) or await self._session(key)
+            session = await self._session(is_proxied=proxy is not None)
             async with asyncio.timeout(self._head_timeout):  # single bytes of the head reset the stall timer
                 response = await session.request(
                     request.method,
                     url,
-                    headers=_fields(request),
+                    headers={**({"Accept-Encoding": "gzip"} if request.decode else {}), **request.headers},
                     data=request.body,
                     allow_redirects=False,
                     proxy=None if proxy is None else proxy.url,
                 )
-        except _SentOnceError as error:
-            failure = failure_of(error.cause, host_of(request.url), reused=error.reused, proxy=proxy)
-            if failure.free:
-                raise _StaleConnectionError from error.cause
-            raise TransferError(failure) from error.cause
         except EXPECTED as error:
             raise TransferError(failure_of(error, host_of(request.url), proxy=proxy)) from error
         if proxy is not None and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
@@ -179,33 +140,29 @@ class HttpTransport:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
 
-    async def _session(self, key: tuple[bool, bool, bool]) -> aiohttp.ClientSession:
-        """Return the session for `key`, created if there is none."""
-        is_proxied, fresh, is_tls = key
+    async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
+        """Return the session for connections with or without a proxy, created if there is none."""
         async with self._opening:
-            if key not in self._sessions:
-                policy = AddressPolicy(allow_private=True) if is_proxied else self._settings.policy
-                if is_tls or is_proxied:
-                    self._tls = self._tls or await self._settings.tls_context()
-                connector = _Connector(policy, self._tls or True, self._before_connecting, fresh=fresh)
-                self._sessions[key] = aiohttp.ClientSession(
-                    connector=connector,
-                    timeout=self._timeout,
+            if is_proxied not in self._sessions:
+                settings = self._settings
+                policy = AddressPolicy(allow_private=True) if is_proxied else settings.policy
+                self._tls = self._tls or await settings.tls_context()
+                self._sessions[is_proxied] = aiohttp.ClientSession(
+                    connector=_Connector(policy, self._tls),
+                    timeout=aiohttp.ClientTimeout(
+                        total=None,
+                        connect=settings.connect_timeout,
+                        sock_connect=settings.connect_timeout,
+                        sock_read=settings.stall_timeout,
+                    ),
                     headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    middlewares=(connector.send_once,),
                     requote_redirect_url=False,
                     auto_decompress=False,
                     max_field_size=FIELD_LIMIT,
-                    max_headers=FIELD_COUNT_LIMIT,
                     read_bufsize=_READ_BUFFER,
                 )
-            return self._sessions[key]
-
-    def close_idle(self, key: ConnectionKey) -> None:
-        """Close the idle connections with a key."""
-        for session in self._sessions.values():
-            cast("_Connector", session.connector).close_idle(key)
+            return self._sessions[is_proxied]
 
 
 class HttpExchange:
@@ -277,112 +234,51 @@ class HttpExchange:
         return piece
 
 
-class _SentOnceError(Exception):
-    """Wraps a connection error so that aiohttp does not resend the request."""
+class _Resolver(AbstractResolver):
+    """Looks up names, without the addresses that the policy refuses."""
 
-    def __init__(self, cause: aiohttp.ClientError, *, reused: bool) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.reused = reused
-
-
-class _StaleConnectionError(Exception):
-    """A kept-alive connection turned out to be closed; the request can be resent on a new one."""
-
-
-class _Protocol(ResponseHandler):
-    """aiohttp's protocol, which here tolerates a repeated Content-Length and limits the size of heads."""
-
-    _lengths: LengthFilter | None = None
-
-    def set_response_params(self, **given: Any) -> None:
-        """Called before the response to each request."""
-        self._lengths = LengthFilter()
-        super().set_response_params(**given)
-
-    def data_received(self, data: bytes) -> None:
-        lengths = self._lengths
-        if lengths is not None and data:
-            data = lengths.feed(data)
-            if lengths.seen > OVERHEAD_LIMIT:
-                self.set_exception(HttpProcessingError(message=_TOO_MANY_FIELDS))
-                self.close()
-                return
-            if lengths.is_done:
-                self._lengths = None
-        super().data_received(data)
-        if self._lengths is not None:  # aiohttp stops its timer at an interim response
-            self.start_timeout()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """A connector that applies the address policy and knows which requests used a kept-alive connection."""
-
-    def __init__(
-        self,
-        policy: AddressPolicy,
-        context: ssl.SSLContext | bool,
-        before_connecting: Callable[[ConnectionKey], None],
-        *,
-        fresh: bool,
-    ) -> None:
-        keepalive = {"force_close": True} if fresh else {"keepalive_timeout": _KEEPALIVE}
-        super().__init__(limit=0, ssl=context, socket_factory=socket_factory(policy), **keepalive)
+    def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
-        self._before_connecting = before_connecting
-        self._factory = cast("partial[ResponseHandler]", partial(_Protocol, loop=self._loop))
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
-        self._on_used: weakref.WeakSet[aiohttp.ClientRequest] = weakref.WeakSet()
+        self._names = aiohttp.ThreadedResolver()
 
-    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's own signature
-        connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        if protocol in self._used:
-            self._on_used.add(req)
-        elif protocol is not None:
-            self._used.add(protocol)
-            self._note_address(req, connection)
-        return connection
-
-    async def _create_connection(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Any],
-        timeout: Any,  # noqa: ASYNC109 - aiohttp's own signature
-    ) -> ResponseHandler:
-        host, port, is_tls, *_ = req.connection_key
-        self._before_connecting(("https" if is_tls else "http", host, port or (443 if is_tls else 80)))
-        return await super()._create_connection(req, traces, timeout)
-
-    def close_idle(self, key: ConnectionKey) -> None:
-        for own in list(self._conns):
-            if (("https" if own.is_ssl else "http"), own.host, own.port) == key:
-                for protocol, _ in self._conns.pop(own):
-                    protocol.close()
-
-    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
-        """Look up a host, without the addresses that the policy refuses."""
-        found = await super()._resolve_host(host, port, traces=traces)
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._names.resolve(host, port, family)
         reasons = self._policy.judge(host, [address["host"] for address in found])
         allowed = [address for address in found if reasons[address["host"]] is None]
         if found and not allowed:
             raise AddressRefusedError(found[0]["host"], reasons[found[0]["host"]] or "")
         return allowed
 
-    def _note_address(self, req: aiohttp.ClientRequest, connection: Connection) -> None:
-        transport = connection.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        if peer:
-            self._policy.connected(req.url.raw_host or "", str(peer[0]))
+    async def close(self) -> None:
+        await self._names.close()
 
-    async def send_once(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Middleware that hides connection errors from aiohttp's own retry."""
-        try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise _SentOnceError(error, reused=request in self._on_used) from error
+
+class _Connector(aiohttp.TCPConnector):
+    """Opens connections to allowed addresses, and never uses one that received bytes while it was idle."""
+
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext) -> None:
+        super().__init__(
+            limit=0,
+            ssl=context,
+            resolver=_Resolver(policy),
+            socket_factory=socket_factory(policy),
+            keepalive_timeout=_KEEP_ALIVE,
+        )
+        self._policy = policy
+
+    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is not None and protocol.should_close:
+                connection.close()
+                continue
+            peer = transport.get_extra_info("peername") if transport is not None else None
+            if peer:
+                self._policy.connected(req.url.raw_host or "", str(peer[0]))
+            return connection
 
 
 class _Proxies:
@@ -408,42 +304,57 @@ class _Proxies:
         return proxy
 
 
-def _fields(request: Request) -> Mapping[str, str]:
-    return {"Accept-Encoding": "gzip", **request.headers} if request.decode else request.headers
-
-
 # --- failures for errors of aiohttp -----------------------------------------------------------------------
 
 
-def failure_of(
-    error: BaseException, host: str, *, reused: bool = False, proxy: Proxy | None = None
-) -> Failure:
+def failure_of(error: BaseException, host: str, *, proxy: Proxy | None = None) -> Failure:
     """Return the failure for an exception of aiohttp.
 
     Args:
         error: The exception.
         host: The host of the request.
-        reused: True if the connection had been used before.
         proxy: The proxy of the request, if any.
     """
     if proxy is not None and (failure := _of_proxy(error, host, proxy)) is not None:
         return failure
-    failure = next(translate(error, host) for kinds, translate in _TABLE if isinstance(error, kinds))
+    failure = _direct_failure(error, host)
     if proxy is not None and failure.kind in {FailureKind.NETWORK, FailureKind.STALLED}:
-        failure = replace(failure, message=f"{failure.message} The request went through the proxy {proxy}.")
-    if reused and failure.kind is FailureKind.NETWORK and not _answer_began(error):
-        return replace(failure, free=failure.retryable)
+        return replace(failure, message=f"{failure.message} The request went through the proxy {proxy}.")
     return failure
 
 
-def _address_or_connector(error: BaseException, host: str) -> Failure:
-    return no_connection(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error, host)
-
-
-def _dns(error: BaseException, host: str) -> Failure:
-    if isinstance(getattr(error, "os_error", None), AddressRefusedError):
-        return _address_or_connector(error, host)
-    return unknown_name(host)
+def _direct_failure(error: BaseException, host: str) -> Failure:  # noqa: C901, PLR0911, PLR0912 -- a table
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
+            return bad_certificate(getattr(error, "certificate_error", error), host)
+        case ssl.SSLCertVerificationError():
+            return bad_certificate(error, host)
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return tls_failed(getattr(error, "os_error", error), host)
+        case aiohttp.ClientConnectorDNSError() if not isinstance(error.os_error, AddressRefusedError):
+            return unknown_name(host)
+        case aiohttp.ClientConnectorError():
+            return no_connection(error.os_error, host)
+        case AddressRefusedError():
+            return no_connection(error, host)
+        case aiohttp.TooManyRedirects() | aiohttp.RedirectClientError():
+            message = f"{host} redirects to a URL that cannot be followed."
+            return Failure(FailureKind.REDIRECT, message, host=host)
+        case aiohttp.ConnectionTimeoutError():
+            return connecting_stalled(host)
+        case aiohttp.ServerTimeoutError() | TimeoutError():
+            return stalled(host)
+        case aiohttp.ClientPayloadError():
+            return truncated(host)
+        case aiohttp.ClientResponseError() | HttpProcessingError():
+            return _malformed(error, host)
+        case aiohttp.NonHttpUrlClientError() | ValueError():  # also aiohttp.InvalidURL
+            message = f"The URL with host {host or '(none)'} is not a valid http URL."
+            return Failure(FailureKind.SCHEME, message, host=host)
+        case aiohttp.ClientError() | OSError():
+            return closed(host, None)
+        case _:
+            return network_failure(f"The exchange with {host} failed ({type(error).__name__}).", host)
 
 
 def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
@@ -475,17 +386,12 @@ def _unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
     return network_failure(message, host, retryable=False)
 
 
-def _answer_began(error: BaseException) -> bool:
-    """Return whether part of a response was received: then aiohttp's `message` is the parsed part."""
-    return not isinstance(getattr(error, "message", ""), str)
-
-
 def _malformed(error: BaseException, host: str) -> Failure:
     """Return the failure of a response that aiohttp rejects. The 400 in `error` is aiohttp's own."""
     text = getattr(error, "message", "")
     if _bytes_past_the_end(text if isinstance(text, str) else ""):
         return overlong(host)
-    if _TOO_MANY_FIELDS in text or "Got more than" in text:
+    if "Too many headers" in text or "Got more than" in text:
         return endless_fields(host)
     return malformed(host)
 
@@ -495,43 +401,3 @@ def _bytes_past_the_end(text: str) -> bool:
     if text.startswith("Data after"):
         return True
     return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
-
-
-def _invalid_url(_error: BaseException, host: str) -> Failure:
-    message = f"The URL with host {host or '(none)'} is not a valid http URL."
-    return Failure(FailureKind.SCHEME, message, host=host)
-
-
-_Translate = Callable[[Any, str], Failure]
-_TABLE: tuple[tuple[tuple[type[BaseException], ...], _Translate], ...] = (
-    (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch),
-        lambda error, host: bad_certificate(getattr(error, "certificate_error", error), host),
-    ),
-    ((ssl.SSLCertVerificationError,), bad_certificate),
-    (
-        (aiohttp.ClientSSLError, ssl.SSLError),
-        lambda error, host: tls_failed(getattr(error, "os_error", error), host),
-    ),
-    ((aiohttp.ClientConnectorDNSError,), _dns),
-    (
-        (aiohttp.TooManyRedirects, aiohttp.RedirectClientError),
-        lambda _, host: Failure(
-            FailureKind.REDIRECT, f"{host} redirects to a URL that cannot be followed.", host=host
-        ),
-    ),
-    ((aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError), _invalid_url),
-    ((aiohttp.ClientConnectorError, AddressRefusedError), _address_or_connector),
-    ((aiohttp.ConnectionTimeoutError,), lambda _, host: connecting_stalled(host)),
-    ((aiohttp.ServerTimeoutError, asyncio.TimeoutError), lambda _, host: stalled(host)),
-    ((aiohttp.ClientPayloadError,), lambda _, host: truncated(host)),
-    ((aiohttp.ClientResponseError, HttpProcessingError), _malformed),
-    ((aiohttp.ClientError, OSError), lambda _, host: closed(host, None, free=False)),
-    ((ValueError,), _invalid_url),
-    (
-        (BaseException,),
-        lambda error, host: network_failure(
-            f"The exchange with {host} failed ({type(error).__name__}).", host
-        ),
-    ),
-)

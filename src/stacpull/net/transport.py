@@ -46,10 +46,6 @@ class Request(NamedTuple):
     """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
 
 
-ConnectionKey = tuple[str, str, int]
-"""Scheme, host and port."""
-
-
 class HttpSettings(msgspec.Struct, frozen=True):
     """The settings of a transport for http and https, and of its connections.
 

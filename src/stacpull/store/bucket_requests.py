@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from stacpull.http1.message import ParsedMessage
-from stacpull.http1.plain_head import PlainHeads
 from stacpull.net.fields import HeaderFields
 from stacpull.net.notices import SILENT_AFTER
 from stacpull.proxies import Proxy
@@ -234,8 +233,6 @@ class BucketRequests:
         self._context = context
         self._on_silent = on_silent
         self._signer = Signer()
-        self.heads = PlainHeads()
-        """Reads the heads of most replies."""
         self._handing_over = threading.Lock()
         """Held while requests are passed to the loop, so that none follows the order to close."""
         self._thread: threading.Thread | None = None
@@ -535,12 +532,6 @@ class _BucketConnection(asyncio.Protocol):
         message, has_body = self._message, exchange.request.method != "HEAD"
         self._pieces += 1
         if self._pieces == 1:
-            plain = self._owner.heads.read(data)
-            if plain is not None:
-                status, fields, size, end = plain
-                if len(data) == end + (size if has_body else 0):
-                    self._end(exchange, ObjectReply(int(status), HeaderFields(fields), data[end:]))
-                    return
             message.reset(has_body=has_body)
         message.feed(data)
         if message.failure is not None or (message.status and not _is_usable(message)):
@@ -575,7 +566,7 @@ class _BucketConnection(asyncio.Protocol):
             return
         message = self._message
         if self._pieces and message.status:
-            message.end(exc, reused=False)
+            message.end(exc)
         is_whole = self._pieces and message.is_ended and message.failure is None
         exchange.conclude(_reply_of(message, message.body()) if is_whole else None)
 

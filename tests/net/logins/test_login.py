@@ -15,10 +15,10 @@ from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.hosts import origin_of
+from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.http import HttpTransport
 from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import BearerToken, Fixed, FixedLogin, QueryParameter
 from stacpull.net.logins.login import LoginTransport
@@ -36,7 +36,7 @@ class TestLoginTransport(TransportContract):
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         policy = AddressPolicy(allow_private=True)
-        http = HttpTransport(HttpSettings(policy=policy, stall_timeout=0.3, trust_env=False))
+        http = WebTransport(HttpSettings(policy=policy, stall_timeout=0.3, trust_env=False))
         async with WireServer(routes) as server:
 
             def received() -> list[Request]:
@@ -72,7 +72,7 @@ def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
             async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
                 assert type(client.route(own.url("/x")).transport) is LoginTransport
-                assert type(client.route(other.url("/x")).transport) is HttpTransport
+                assert type(client.route(other.url("/x")).transport) is WebTransport
                 assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
             assert "authorization" in own.requests[0].headers
             assert "authorization" not in other.requests[0].headers

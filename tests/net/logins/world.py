@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stacpull.clock import Clock
+from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.net.logins.registry import Logins
 from stacpull.net.retry import RetryPolicy
@@ -27,7 +27,7 @@ async def client_for(
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
     """A client with the logins of `profile`."""
-    http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
+    http = WebTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

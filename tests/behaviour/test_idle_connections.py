@@ -1,0 +1,43 @@
+"""Bytes that arrive on an idle connection are never the content of the next file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from tests.acceptance.asset_host import AssetHost, Connection, local_items, quick
+
+import stacpull
+
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+
+
+def talkative(connection: Connection) -> None:
+    """Send a second response after each one, while the connection is idle."""
+    while (path := connection.request()) is not None:
+        connection.answer("/assets/" + path.rpartition("/")[2])  # a proxy gets the whole URL
+        time.sleep(0.05)
+        connection.sock.sendall(EVIL)
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_proxied"),
+    [({"requests_per_second": 3}, False), ({"limit_rate": 40}, False), ({"requests_per_second": 3}, True)],
+    ids=["requests per second", "bytes per second", "proxy"],
+)
+def test_unrequested_bytes_end_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], is_proxied: bool
+) -> None:
+    dest = tmp_path / "mirror"
+    with AssetHost(talkative) as host:
+        base = "http://data.example" if is_proxied else host.url
+        if is_proxied:
+            monkeypatch.setenv("http_proxy", host.url)
+        source = local_items(tmp_path, [f"{base}/assets/{n}.tif" for n in range(3)])
+        report = asyncio.run(stacpull.mirror(source, str(dest), options=quick(concurrency=1, **limits)))
+    assert (report.assets_done, report.assets_failed) == (3, 0)
+    for n in range(3):
+        content = (dest / "c" / f"item-{n}" / "data.tif").read_bytes()
+        assert content.startswith(f"/assets/{n}.tif".encode()), content
