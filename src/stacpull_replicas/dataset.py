@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from stacpull_replicas.acquisitions import (
     ACQUISITIONS,
@@ -26,7 +26,7 @@ from stacpull_replicas.acquisitions import (
     projection_wkt,
     to_lonlat,
 )
-from stacpull_replicas.corine import draw_labels
+from stacpull_replicas.corine import CLASSES, draw_labels
 from stacpull_replicas.draws import Permutation, mix
 from stacpull_replicas.rasters import band_file
 
@@ -53,7 +53,7 @@ class Flag(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The position and name of one patch of 1.2 km. Its imagery depends on nothing else."""
+    """The position and name of one patch of 1.2 km."""
 
     index: int
     name: str
@@ -187,7 +187,7 @@ class Dataset:
             acquisition=site.acquisition,
             column=site.column,
             row=site.row,
-            labels=draw_labels(mix(self.seed, index, _LABELS), only_dropped=flag is Flag.ONLY_DROPPED),
+            labels=self.labels(index, flag),
             seasonal_snow=flag is Flag.SNOW,
             cloud_and_shadow=flag is Flag.CLOUD,
         )
@@ -213,4 +213,15 @@ class Dataset:
 
     def band(self, patch: Site, band: str) -> bytes:
         """Return the GeoTIFF of one band."""
-        return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner)
+        classes = _classes(self, patch.index)
+        return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner, classes)
+
+    def labels(self, index: int, flag: Flag) -> tuple[str, ...]:
+        """Return the labels of a patch with this flag."""
+        return draw_labels(mix(self.seed, index, _LABELS), only_dropped=flag is Flag.ONLY_DROPPED)
+
+
+@lru_cache(maxsize=256)
+def _classes(dataset: Dataset, index: int) -> tuple[int, ...]:
+    """Return the numbers of a patch's labels: its bands are requested together."""
+    return tuple(map(CLASSES.index, dataset.labels(index, dataset.flag(index))))

@@ -95,13 +95,12 @@ def _next_commands(dest: Path) -> Iterator[str]:
     yield f"  {me} status {here}"
     yield f"  {me} verify {here}"
     yield "Run it yourself, on a replica in the background:"
-    yield f"  {me} serve mlhub --port {_PORT} > mlhub.env &"
-    yield "  sleep 1; until [ -s mlhub.env ] || ! kill -0 $!; do sleep 1; done; . ./mlhub.env"
+    yield f'  eval "$({me} serve mlhub --port {_PORT} --background)"'
     yield f"  {me} collections {source}"
     yield f"  {me} classes {source} -C {_COLLECTION}"
     yield f"  {me} plan {source} {selection}"
     yield f"  {me} mirror {source} my-mirror {selection}"
-    yield "  kill %1"
+    yield "  kill $REPLICA_PID"
 
 
 def _own_name() -> str:

@@ -1,10 +1,10 @@
-"""Band files like those of BigEarthNet: small uncompressed GeoTIFFs, generated fast, all different.
+"""Band files as in BigEarthNet: small uncompressed GeoTIFFs, generated fast, all different.
 
 The structure is that of the real files: classic little-endian TIFF, first directory at byte 8, 15 tags,
 uint16 pixels, strips of 34 rows for the 10 m bands and a single strip otherwise, so that sizes are exactly
-29,192, 7,560 and 1,160 bytes. Pixels are a slice of one pool of pseudo-random reflectances; its offset
-depends on patch and band. The first three pixels encode patch and band, so that no two files of a data set
-are equal.
+29,192, 7,560 and 1,160 bytes. Pixels are synthetic: a patch is divided into smooth fields, one for each of
+its labels, and each label has a reflectance of its own in each band. The first three pixels encode patch
+and band, so that no two files of a data set are equal.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from functools import lru_cache
+from typing import Any
 
-from stacpull_replicas.draws import mix
+from stacpull_replicas.draws import fraction, mix
 
 BAND_METRES: dict[str, int] = {
     "B01": 60,
@@ -43,10 +44,42 @@ _LOW_TEN_BITS = 0x3FF
 
 @lru_cache(maxsize=8)
 def pixel_pool(seed: int) -> memoryview:
-    """Return a mebibyte of 12-bit little-endian pixels for a seed."""
+    """Return a mebibyte of 12-bit little-endian noise for a seed."""
     noise = hashlib.shake_256(b"pixels %d" % seed).digest(_POOL_BYTES)
     mask = int.from_bytes(b"\xff\x0f" * (_POOL_BYTES // 2), "little")
     return memoryview((int.from_bytes(noise, "little") & mask).to_bytes(_POOL_BYTES, "little"))
+
+
+_FIELD = 512
+"""Pixels per side of the landscape that patches are cut from."""
+
+
+@lru_cache(maxsize=8)
+def _landscape(seed: int) -> Any:
+    """Return smooth 16-bit values that are evenly distributed: the ranks of a sum of waves."""
+    import numpy as np  # noqa: PLC0415 - it takes a tenth of a second
+
+    draws = [fraction(seed, wave, 9) for wave in range(36)]
+    rows, columns = np.mgrid[0:_FIELD, 0:_FIELD] * (2 * np.pi / _FIELD)
+    waves = [
+        np.sin(int(1 + 11 * a) * rows + int(1 + 11 * b) * columns + 2 * np.pi * c) / (2 + 9 * (a + b))
+        for a, b, c in zip(draws[::3], draws[1::3], draws[2::3], strict=True)
+    ]
+    total = np.sum(waves, axis=0)
+    ranks = np.argsort(np.argsort(total.ravel())) * 65536 // total.size
+    return ranks.astype(np.uint32).reshape(total.shape)
+
+
+def _pixels(seed: int, index: int, number: int, side: int, classes: tuple[int, ...]) -> bytes:
+    """Return the pixels of band `number` of a patch with these classes, row by row."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    step = 120 // side
+    row, column = mix(seed, index, 1) % (_FIELD - 120), mix(seed, index, 2) % (_FIELD - 120)
+    heights = _landscape(seed)[row : row + 120 : step, column : column + 120 : step]
+    levels = np.array([200 + mix(7, label, number) % 2800 for label in classes], np.uint32)
+    fields = (heights * 4 >> 16) % len(classes) if len(classes) < 4 else heights * len(classes) >> 16  # noqa: PLR2004
+    return bytes((levels[fields] + (heights >> 6)).astype("<u2").tobytes())
 
 
 def _geo_keys(epsg: int) -> bytes:
@@ -92,12 +125,22 @@ def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
     return head, tail
 
 
-def band_file(seed: int, index: int, band: str, zone: int, corner: tuple[int, int]) -> bytes:
-    """Return the GeoTIFF of one band of one patch; `corner` is its upper left corner in metres."""
+def band_file(
+    seed: int, index: int, band: str, zone: int, corner: tuple[int, int], classes: tuple[int, ...]
+) -> bytes:
+    """Return the GeoTIFF of one band of one patch.
+
+    Args:
+        seed: Of the data set.
+        index: Of the patch.
+        band: Its name.
+        zone: The UTM zone.
+        corner: The upper left corner in metres.
+        classes: The numbers of the patch's labels.
+    """
     metres = BAND_METRES[band]
     number = _BAND_NUMBER[band]
     head, tail = _header_around_tiepoint(metres, zone)
     stamp = struct.pack("<3H", index & _LOW_TEN_BITS, index >> 10, number)
-    length = BAND_BYTES[metres] - len(head) - 16 - len(tail) - len(stamp)
-    at = mix(seed, index, number) % (_POOL_BYTES - length) & ~1
-    return b"".join((head, struct.pack("<2d", *corner), tail, stamp, pixel_pool(seed)[at : at + length]))
+    pixels = _pixels(seed, index, number, 1200 // metres, classes)
+    return b"".join((head, struct.pack("<2d", *corner), tail, stamp, pixels[len(stamp) :]))

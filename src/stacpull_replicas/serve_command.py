@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,27 @@ from stacpull.errors import UsageError
 if TYPE_CHECKING:
     from stacpull_replicas import Faults
     from stacpull_replicas.replica_server import ReplicaServer
+
+
+def _into_background(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Continue in a child process; in this one, print what it prints when it serves, and exit."""
+    if not value:
+        return
+    receiving, sending = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.setpgid(0, 0)  # Ctrl-C in the shell is for other commands
+        for descriptor, target in ((sending, 1), (os.open(os.devnull, os.O_RDONLY), 0)):
+            os.dup2(descriptor, target)
+        os.close(receiving)
+        return
+    os.close(sending)
+    lines = os.read(receiving, 1 << 16).decode()
+    if not lines:
+        context.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    sys.stdout.write(f"{lines}export REPLICA_PID={process}\n")
+    sys.stderr.write(f"The replica runs in the background. To stop it: kill {process}\n")
+    context.exit(0)
 
 
 def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
@@ -34,6 +57,13 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
             default=0.0,
             show_default=True,
             help="Wait this long before each reply.",
+        ),
+        click.Option(
+            ["--background"],
+            is_flag=True,
+            expose_value=False,
+            callback=_into_background,
+            help='Return when the replica serves; use as eval "$(stacpull serve ... --background)".',
         ),
         click.Option(
             ["--faults"],

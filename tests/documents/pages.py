@@ -25,7 +25,7 @@ __all__ = ["Block", "Step", "blocks_of", "differs", "run_page"]
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(
-    r"([A-Z_]+=\S+ )*(pip install|git clone|bash scripts/test|bash scripts/make-venv|\.venv/bin/mkdocs)\b"
+    r"([A-Z_]+=\S+ )*(pip install|git clone|bash scripts/(test|demo)|bash scripts/make-venv|\.venv/bin/mkdocs)\b"
 )
 """Commands that install or download something, or run this test suite."""
 _VARIES = (
@@ -140,7 +140,7 @@ def run_page(
             f"echo $? > {shlex.quote(str(folder))}/.code{number}",
         ]
     file = folder / ".page.sh"
-    file.write_text("\n".join([*script, "kill %% 2>/dev/null", ""]))
+    file.write_text("\n".join([*script, "kill %% $REPLICA_PID 2>/dev/null", ""]))
     subprocess.run(
         ["bash", str(file)], cwd=folder, env={**os.environ, **environment}, check=False, timeout=110
     )
