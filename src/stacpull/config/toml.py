@@ -114,7 +114,7 @@ def config_path(given: str) -> Path:
         UsageError: There is neither a file nor a shipped config with that name.
     """
     path = expanded(given)
-    if path.exists() or path.name != given or path.suffix not in {"", ".toml"}:
+    if (path.exists() and not path.is_dir()) or path.name != given or path.suffix not in {"", ".toml"}:
         return path
     shipped = shipped_config(f"{path.stem}.toml")
     if shipped.exists() or path.suffix:
