@@ -25,7 +25,7 @@ __all__ = ["Block", "Step", "blocks_of", "differs", "run_page"]
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(
-    r"([A-Z_]+=\S+ )*(pip install|git clone|bash scripts/(test|demo)|bash scripts/make-venv|\.venv/bin/mkdocs)\b"
+    r"([A-Z_]+=\S+ )*(pip install|git clone|bash scripts/(test|demo|make-venv)|\.venv/bin/mkdocs)\b"
 )
 """Commands that install or download something, or run this test suite."""
 _VARIES = (
