@@ -287,9 +287,25 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         try:
             return _connect_read_only(path, "mode=ro")
         except sqlite3.OperationalError as error:
+            if _code(error) & _PRIMARY == sqlite3.SQLITE_READONLY and _has_content(_journal_of(path)):
+                _roll_back(path)  # a run was killed within a commit
+                return _connect_read_only(path, "mode=ro")
             if not _may_be_read_alone(path, error):
                 raise
             return _connect_read_only(path, "immutable=1")
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")
+
+
+def _roll_back(path: Path) -> None:
+    """Undo an unfinished commit, which a read-only connection cannot. SQLite does so when it reads."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_READER_TIMEOUT)
+    try:
+        db.execute("PRAGMA user_version").fetchone()
+    finally:
+        db.close()
 
 
 def _may_be_read_alone(path: Path, error: sqlite3.OperationalError) -> bool:
