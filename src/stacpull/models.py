@@ -210,6 +210,10 @@ class FailureKind(enum.StrEnum):
     DOWN = "down"  # the host has not answered for long; never final: the asset stays pending
 
 
+PASSING = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
+"""`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
+
+
 class Failure(msgspec.Struct, frozen=True):
     """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
 

@@ -100,6 +100,8 @@ class Counts(ReportTable, frozen=True):
 class MirrorReport(Counts, frozen=True):
     """The result of a run. The counters refer to this run's selection."""
 
+    walk_ended: bool = False
+    """True if the run has listed everything: no more files follow."""
     assets_whole: int = 0
     """With `--clip`: the part of `assets_done` that is whole: not clippable, or mirrored before."""
     items_unseen: int = 0

@@ -185,7 +185,7 @@ def test_status_names_the_process_that_is_running() -> None:
         ({"assets_failed": 2, "assets_missing": 1}, "65 of 65 files in out dir; 2 failed"),
         (
             {"assets_pending": 7, "state": "interrupted"},
-            "interrupted: 65 of 65 files in out dir; 7 still",
+            "interrupted: 65 of 65 files in out dir; at least 7 still",
         ),
         ({"state": "interrupted"}, "to resume:   stacpull resume 'out dir'"),
         ({"state": "failed", "reason": "The disk is full."}, "failed (The disk is full): 65 of 65 files in"),

@@ -128,11 +128,17 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
     if report.items_failed:
         parts.append(f"{count(report.items_failed, 'item')} failed")
     if report.assets_pending:
-        parts.append(f"{report.assets_pending:,} still to do")
+        parts.append(_still_to_do(report))
+    elif report.state != "complete" and not report.walk_ended:
+        parts.append("the listing had not ended")
     state = "" if report.state == "complete" and parts else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     return "; ".join([f"{state}{files}", *parts])
+
+
+def _still_to_do(report: MirrorReport | StatusReport) -> str:
+    return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
 
 
 def _accepted(report: MirrorReport) -> int:
@@ -201,9 +207,9 @@ def _rest(report: StatusReport) -> str:
         (report.assets_missing, "gone at the source"),
         (report.assets_ordered, "not ready yet"),
         (report.assets_outside, "with nothing in the area of --clip"),
-        (report.assets_pending, "still to do"),
     ]
-    return "".join(f", {number:,} {word}" for number, word in parts if number)
+    text = "".join(f", {number:,} {word}" for number, word in parts if number)
+    return f"{text}, {_still_to_do(report)}" if report.assets_pending else text
 
 
 def _remarks(report: MirrorReport) -> Iterator[str]:

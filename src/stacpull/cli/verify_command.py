@@ -91,7 +91,7 @@ def damage_line(damage: Damage) -> str:
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     """Yield the result of a check, and commands to run next."""
     verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
-    yield f"{report.dest}: {verdict}"
+    yield f"{report.dest}: {verdict}{_lacking(report)}"
     yield (
         f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
         f"({rate(report.bytes, report.seconds)})"
@@ -115,6 +115,15 @@ def _verdict(report: VerifyReport) -> str:
     return f"{count(report.remaining, 'file')} damaged" + (
         " and not repaired" if report.repair is not None else ""
     )
+
+
+def _lacking(report: VerifyReport) -> str:
+    """Return what the mirror does not have yet, if it is not complete."""
+    lacking = [(report.assets_pending, "still to do"), (report.assets_failed, "failed")]
+    if report.repair is not None or (report.mirror_state == "complete" and not report.assets_failed):
+        return ""
+    counts = ", ".join(f"{number:,} {what}" for number, what in lacking if number)
+    return f"; the mirror is incomplete{f': {counts}' if counts else ''}"
 
 
 def _next_steps(report: VerifyReport) -> Iterator[str]:

@@ -160,6 +160,7 @@ async def _mirror(
 
             def begin() -> Run:
                 run = runs.begin(workspace.db, spec, SystemClock().time(), options.kept)
+                jobs.requeue_passing(workspace.db, run.id)
                 if is_local(spec.source):
                     note_named_source(workspace.db, spec.source)
                 return run
@@ -189,7 +190,9 @@ async def _mirror_input(
         spec = _spec(stored, selection, options, options.credential_names if options.filled_profile else ())
 
         def begin(kept: Mapping[str, Any]) -> Run:
-            return runs.begin(workspace.db, spec, SystemClock().time(), kept)
+            run = runs.begin(workspace.db, spec, SystemClock().time(), kept)
+            jobs.requeue_passing(workspace.db, run.id)
+            return run
 
         return await continue_run(dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop)
 
@@ -214,6 +217,7 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
     return MirrorReport(
         **{**counts, **effort, "assets_skipped": there.assets_done, "reason": None},
         assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
+        walk_ended=there.walk_ended,
         nothing_to_resume=True,
         missing_ok=options.missing == "ok",
     )
@@ -262,7 +266,9 @@ async def resume(
             if run is not None:
 
                 def begin(kept: Mapping[str, Any]) -> Run:
-                    return runs.begin_again(workspace.db, run, SystemClock().time(), kept)
+                    again = runs.begin_again(workspace.db, run, SystemClock().time(), kept)
+                    jobs.requeue_passing(workspace.db, again.id)
+                    return again
 
                 return await continue_run(
                     dest_address, workspace, run.spec, begin, options, on_event=on_event, stop=stop
@@ -306,7 +312,7 @@ async def retry(
             last = await on_ledger(workspace, lambda: runs.last_spec(workspace.db))
             if last is None:
                 raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="repair" if ordered else "retry")  # a repair fetches what is pending
+            spec = replace(last, kind="ordered" if ordered else "retry")
 
             def begin(kept: Mapping[str, Any]) -> Run:
                 run = runs.begin(workspace.db, spec, SystemClock().time(), kept)

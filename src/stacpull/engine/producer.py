@@ -110,8 +110,9 @@ class Producer:
             await self._retry_items()
             await self._retry_links()
             await self.add_batch(Selected(), WalkUpdate(walk_ended=True))
-        elif self._run.spec.kind == "repair":
-            await self._read_damaged_items()
+        elif self._run.spec.kind in ("repair", "ordered"):
+            if self._run.spec.kind == "repair":
+                await self._read_damaged_items()
             await self.add_batch(Selected(), WalkUpdate(walk_ended=True))
         elif not self._run.walk_ended:
             if self._run.sample_complete:

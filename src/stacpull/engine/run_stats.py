@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stacpull.engine.network import Network
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings
@@ -99,8 +101,9 @@ class RunStats:
         """
         progress, clip = self.progress(), self._run.spec.selection.clip
         shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
+        counts: dict[str, Any] = {name: getattr(progress, name) for name in shared} | findings.counts
         return MirrorReport(
-            **{name: getattr(progress, name) for name in shared},
+            **counts,
             state=state,
             assets_whole=0
             if clip is None
@@ -117,7 +120,6 @@ class RunStats:
             missing_ok=missing_ok,
             dashboard=None,
             nothing_to_resume=False,
-            **findings.counts,
         )
 
     def of_nothing(self) -> str | None:

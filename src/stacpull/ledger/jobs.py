@@ -20,7 +20,7 @@ from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.compact import asset_directory_of, href_of, true_etag, true_name, version_of
 from stacpull.ledger.database import exists, number, transaction
-from stacpull.ledger.outcomes import update_item_states
+from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -99,6 +99,18 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield arrival
 
 
+def requeue_passing(db: sqlite3.Connection, run: int) -> None:
+    """Make the assets of `run` pending that failed for a reason that may have passed."""
+    with transaction(db):
+        failed = db.execute(
+            "SELECT a.id, a.item FROM open_assets o JOIN assets a ON a.id = o.asset "
+            f"WHERE a.state = {STATE_FAILED} AND a.run = ? AND EXISTS ({FAILED_IN_PASSING})",
+            (run,),
+        ).fetchall()
+        db.executemany(f"UPDATE assets SET state = {STATE_PENDING} WHERE id = ?", [row[:1] for row in failed])
+        update_item_states(db, {row[1] for row in failed})
+
+
 def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
@@ -109,7 +121,7 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
     Args:
         db: The ledger.
         run: The retry.
-        ordered: True to claim only assets that were not ready yet, and to leave out those without an href.
+        ordered: True to claim only assets that were not ready yet.
     """
     with transaction(db):
         failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
@@ -121,8 +133,8 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
             "UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1",
             [(row[0],) for row in failed],
         )
-        db.execute(_TAKE_OVER, {"run": run})
         if not ordered:
+            db.execute(_TAKE_OVER, {"run": run})
             db.execute(_COUNT_UNPLANNED, (run,))
         _take_over_items(db, run)
         update_item_states(db, {row[1] for row in failed})

@@ -11,7 +11,8 @@
     done      every asset is revalidated, its item may have changed,     pending, next generation, and its
               or a checksum is stated for the first time                 request is conditional
     done                                                                 done
-    failed    its item is unchanged, and it had no other area            failed, until `retry`
+    failed    its item is unchanged, it had no other area, and the       failed, until `retry`
+              failure was not a passing one (`models.PASSING`)
     pending, reserved or failed                                          pending, same generation; a
                                                                          conditional request stays so
 
@@ -58,6 +59,8 @@ class KnownAsset(NamedTuple):
     """Digest of the area it was clipped to; None if it is not clipped."""
     source_size: int | None = None
     """Size of the complete asset, if it is clipped."""
+    failed_in_passing: bool = False
+    """True if it failed for a reason that may have passed."""
 
     @property
     def needs_revalidation(self) -> bool:
@@ -115,7 +118,8 @@ def replan(
     is_current = agrees(known, asset.checksum) or (asset.checksum is None and not may_have_changed)
     if is_done and is_current and not has_changed and not revalidate:
         return Replanned(STATE_DONE)
-    if known.state >= STATE_FAILED and not item_updated and not is_of_other_area:
+    may_be_tried = item_updated or is_of_other_area or known.failed_in_passing
+    if known.state >= STATE_FAILED and not may_be_tried:
         return Replanned(known.state)
     is_conditional = (
         (is_done or known.needs_revalidation) and not has_changed and known.origin == href_hash(asset.href)

@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
 )
-from stacpull.models import Arrival, Clip, Failure, FailureKind
+from stacpull.models import PASSING, Arrival, Clip, Failure, FailureKind
 from stacpull.planning.names import path_hash
 
 
@@ -375,6 +375,12 @@ _DROP_DOCUMENT = (
 )
 _FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
 
+
+FAILED_IN_PASSING = (
+    "SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind IN "
+    f"({', '.join(repr(kind.value) for kind in sorted(PASSING))})"
+)
+"""SQL: asset `a` failed for a reason that may have passed."""
 
 ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
 """Selects from `failures` those of items, without those of assets whose key is empty."""

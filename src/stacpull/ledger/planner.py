@@ -41,6 +41,7 @@ from stacpull.ledger.known_assets import (
     version_to_confirm,
 )
 from stacpull.ledger.outcomes import (
+    FAILED_IN_PASSING,
     ITEM_FAILURE,
     failed_state,
     put_failure,
@@ -856,7 +857,8 @@ _COUNT_RUN = (
 
 _EXISTING = (
     f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
-    "a.etag, a.origin, a.stated, o.previous_digest, u.asset IS NOT NULL, c.area, c.source_size FROM assets a "
+    "a.etag, a.origin, a.stated, o.previous_digest, u.asset IS NOT NULL, c.area, c.source_size, "
+    f"a.state = {STATE_FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} "
     "LEFT JOIN unchecked u ON u.asset = a.id LEFT JOIN clips c ON c.asset = a.id WHERE a.item IN ({marks})"
 )

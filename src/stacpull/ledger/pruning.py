@@ -344,19 +344,17 @@ def _replaced(
     this run or by others. A mirror that ended after the retry has taken back the assets that it selects.
     """
     now = next(task for task in tasks if task.run == run)
-    walks = [task for task in tasks if task.kind not in ("retry", "repair") and task.run != run]
+    walks = [task for task in tasks if task.kind == "mirror" and task.run != run]
     wider = {
         task.run
         for task in walks
-        if task.kind == "mirror"
-        and task.source == now.source
-        and covers(selection_of(task.selection), selection_of(now.selection))
+        if task.source == now.source and covers(selection_of(task.selection), selection_of(now.selection))
     }
     others = [task for task in walks if task.run not in wider and task.state != "superseded"]
     claims = [
         task.run
         for task in tasks
-        if task.kind in ("retry", "repair")
+        if task.kind != "mirror"
         and any(walk < task.run for walk in wider)
         and not any(other.run < task.run or other.state != "complete" for other in others)
     ]

@@ -23,13 +23,13 @@ from stacpull.ledger.database import give_back, number, transaction
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
-RunKind = Literal["mirror", "retry", "repair"]
+RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """The kind of a run.
 
 - mirror: walks the source.
 - retry: transfers every failed asset again, and reads unreadable items and links again.
-- repair: transfers certain assets again, without a walk: the damaged ones (`verify --repair`), or those that
-  were not ready (`retry --ordered`).
+- ordered: transfers the assets that were not ready (`retry --ordered`).
+- repair: transfers damaged assets again, and reads damaged items again (`verify --repair`).
 """
 EndState = Literal["complete", "interrupted", "failed"]
 

@@ -68,7 +68,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
 
 CREATE TABLE runs(
     id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,                    -- mirror | retry | repair
+    kind TEXT NOT NULL,                    -- mirror | retry | ordered | repair
     source TEXT NOT NULL,                  -- credentials removed
     selection TEXT NOT NULL,               -- JSON
     fixed TEXT NOT NULL,                   -- JSON: the options that the run keeps, by name

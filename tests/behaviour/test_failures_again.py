@@ -1,0 +1,132 @@
+"""Which failures the next run tries again, and what commands say about a mirror that lacks files."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import environment, run
+
+COUNT = 4
+
+
+class Host(ThreadingHTTPServer):
+    """Answers each asset `/a/N` with its status, 200 by default."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.statuses: dict[str, int] = {}
+        self.requests: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Host
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        body = b"data"
+        self.send_response(self.server.statuses.get(self.path, 200))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with Host() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def mirror(host: Host, tmp_path: Path) -> list[str]:
+    """The command."""
+    items = [
+        {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": f"i{number}",
+            "collection": "c",
+            "geometry": None,
+            "properties": {"datetime": "2020-01-01T00:00:00Z"},
+            "links": [],
+            "assets": {"data": {"href": f"{host.url}/a/{number}"}},
+        }
+        for number in range(COUNT)
+    ]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+    patience = ["--retries", "0", "--allow-private-hosts", "--json"]
+    return ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *patience]
+
+
+def report(host: Host, command: list[str]) -> dict[str, Any]:
+    host.requests.clear()
+    return run(command, environment()).report
+
+
+def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[str], tmp_path: Path) -> None:
+    host.statuses = {"/a/0": 500, "/a/1": 404, "/a/2": 403}
+    assert report(host, mirror)["assets_failed"] == 3
+    assert report(host, mirror)["assets_failed"] == 3
+    assert host.requests == ["/a/0"]
+    host.statuses = {}
+    assert report(host, mirror)["assets_failed"] == 2
+    assert host.requests == ["/a/0"]
+    assert report(host, mirror)["assets_failed"] == 2
+    assert host.requests == []
+    retry = ["retry", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
+    assert report(host, retry)["assets_failed"] == 0
+    assert sorted(host.requests) == ["/a/1", "/a/2"]
+
+
+def test_retry_ordered_requests_only_what_was_not_ready(
+    host: Host, mirror: list[str], tmp_path: Path
+) -> None:
+    host.statuses = {"/a/0": 202, "/a/1": 500, "/a/2": 404}
+    assert report(host, mirror)["assets_failed"] == 3
+    document = next((tmp_path / "m").glob("c/i3/i3.json"))
+    document.write_bytes(b"{}")  # a repair would read the item again
+    host.statuses = {}
+    retry = ["retry", "--ordered", str(tmp_path / "m"), "--retries", "0", "--allow-private-hosts", "--json"]
+    report(host, retry)
+    assert host.requests == ["/a/0"]
+    assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
+
+
+def test_verify_says_that_a_mirror_without_its_files_is_incomplete(
+    host: Host, mirror: list[str], tmp_path: Path
+) -> None:
+    host.statuses = {f"/a/{number}": 404 for number in range(COUNT)}
+    report(host, mirror)
+    ran = run(["verify", str(tmp_path / "m")], environment())
+    assert (ran.code, "the mirror is incomplete: 4 failed" in ran.out) == (0, True), ran.out
+    host.statuses = {}
+    run(["retry", str(tmp_path / "m"), "--allow-private-hosts"], environment())
+    assert "incomplete" not in run(["verify", str(tmp_path / "m")], environment()).out
+
+
+def test_a_run_that_stops_while_it_lists_says_at_least(host: Host, mirror: list[str], tmp_path: Path) -> None:
+    lines = (tmp_path / "items.ndjson").read_text().splitlines()
+    more = [lines[0].replace('"i0"', f'"more-{number}"') for number in range(30_000)]
+    (tmp_path / "items.ndjson").write_text("\n".join(lines + more) + "\n")
+    host.statuses = {"/a/0": 500}
+    command = [one for one in mirror if one != "--json"]
+    ran = run([*command, "--max-failures", "1", "--concurrency", "1"], environment())
+    assert ran.code != 0
+    assert "at least" in run(["status", str(tmp_path / "m")], environment()).out
