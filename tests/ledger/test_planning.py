@@ -152,7 +152,13 @@ def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path)
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
         (job,) = commit(again(db)[1], item("i", [asset("a", size=11)])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, Failure(FailureKind.GONE, "gone"))], {}, NOW)
+        outcomes.record(
+            db,
+            [],
+            [AssetFailure(job.row, job.item_row, job.generation, Failure(FailureKind.GONE, "gone"))],
+            {},
+            NOW,
+        )
         run, planner = again(db)
         assert commit(planner, item("i", [asset("a", size=11)])).jobs == []
         (kept,) = db.execute("SELECT previous_digest FROM open_assets").fetchone()
