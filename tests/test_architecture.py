@@ -69,6 +69,17 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Where a library may be imported; those not named here, everywhere."""
 NEIGHBOURS: dict[str, frozenset[str]] = {
+    "stacpull_dask": frozenset(
+        {
+            "", "child_process", "clock", "config.environment", "config.options", "config.profiles",
+            "engine.channel",
+            "engine.fetching", "engine.messages", "engine.network", "engine.outcome_sender", "engine.pool",
+            "engine.run_control", "engine.workers", "errors", "events", "ledger.outcomes", "models",
+            "net.addresses", "net.client", "net.transport", "runtime", "sources.item_reader",
+            "sources.opening", "sources.source", "store.disk_errors", "store.local_store", "store.parts",
+            "store.protocol", "store.worker_parts", "threads",
+        }
+    ),
     "stacpull_export": frozenset(
         {
             "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
@@ -138,7 +149,7 @@ IMPURE = frozenset(
 """What does I/O: never in a pure package."""
 ENVIRONMENT_PACKAGES = frozenset({"aws_settings", "config", "cli", "proxies", "python_process", "system"})
 
-OWN_TASKS = {"engine/dask_cluster.py", "engine/stream.py"}
+OWN_TASKS = {"engine/stream.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a
 group would cancel a connection to Dask before it can be closed."""
 

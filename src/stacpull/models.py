@@ -429,8 +429,6 @@ class Arrival(msgspec.Struct, array_like=True):
     """The name of its part. That of a complete part is given when it is sent, or written."""
     body: memoryview | None = None
     """Its bytes, until they are written: a view of the received message, to avoid a copy."""
-    worker_parts: str = ""
-    """The directory of the worker that wrote the part (`store.worker_parts`), if it has one."""
     source: CopySource | None = None
     """The object that the service of DEST copies. `digest` is then the one that the copy must have."""
     may_replace: bool = False

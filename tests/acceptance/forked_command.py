@@ -40,7 +40,7 @@ from unittest import mock
 
 COMMAND = "stacpull.cli.entry"
 """The module whose `main` is the command."""
-WORKER = "stacpull.engine.worker"
+WORKER = "stacpull_dask.worker"
 _STORE = "stacpull.engine.store_server"
 _DASK_WORKER = "distributed.cli.dask_worker"
 _MODULES = (
@@ -56,7 +56,7 @@ _MODULES = (
     "stacpull.cli.verify_command",
     "stacpull.engine.api",
     "stacpull.engine.store_server",
-    "stacpull.engine.worker_transfers",
+    "stacpull_dask.transfers",
     "stacpull.engine.fast_path",
     "stacpull.net.http",
     "stacpull.transfer.local",
@@ -454,9 +454,9 @@ def _await_tracer() -> None:
 
 def _fork_children(command: Sequence[str], module: str) -> None:
     """Fork the processes that a command will start, instead of those that `spawn` would start."""
-    wanted, users = list[str](), ["store_client"]
+    wanted, users = list[str](), ["stacpull.engine.store_client"]
     if module == _DASK_WORKER:
-        wanted, users = [WORKER] * 2, ["dask_relay"]
+        wanted, users = [WORKER] * 2, ["stacpull_dask.relay"]
     elif module == COMMAND and (_MIRRORING & set(command) or command[0].endswith("/python")):
         wanted = [_STORE]
     waiting: list[_Waiting] = []
@@ -464,7 +464,7 @@ def _fork_children(command: Sequence[str], module: str) -> None:
         waiting.append(_Waiting(one, waiting))
     spawn = partial(_spawn, waiting)
     for user in users if wanted else ():
-        mock.patch.object(import_module(f"stacpull.engine.{user}"), "spawn", spawn).start()
+        mock.patch.object(import_module(user), "spawn", spawn).start()
     if wanted:
         not_early = mock.Mock(return_value=nullcontext())
         mock.patch.object(import_module("stacpull.child_process"), "started_early", not_early).start()

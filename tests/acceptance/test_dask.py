@@ -11,14 +11,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
-from urllib.request import urlopen
 
-import psutil
 import pytest
 from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import (
@@ -42,13 +40,14 @@ from tests.security.watch import workers_of
 
 import stacpull
 from stacpull import MirrorReport, sync
-from stacpull.engine import dask_cluster
-from stacpull.store import worker_parts
+from stacpull.clock import SystemClock
+from stacpull_dask import cluster as dask_cluster
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
 ITEMS = 20
 FILES = ITEMS * 13
 SLOW_MS = 40
+TASK = "stacpull-[0-9a-f]{16}"
 
 Served = Callable[..., MlhubReplica]
 
@@ -102,7 +101,7 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
     with Running(arguments, environment(replica)) as process:
         assert wait_until(lambda: any(workers_of(one.pid) for one in cluster.workers), 60)
         states = [asyncio.run(state_of(cluster))]
-        while process.process.poll() is None and "stacpull-1-" not in states[-1]:
+        while process.process.poll() is None and not re.search(TASK, states[-1]):
             # the scheduler lists the task some time after the process has begun
             states.append(asyncio.run(state_of(cluster)))
         ran = process.ended()
@@ -117,12 +116,12 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
         "boot", "ledger.backup", "ledger.sqlite", "lock", "log.ndjson", "parts",
     ]  # fmt: skip
     secrets = [replica.key, replica.access.secret_key, replica.access.access_key]
-    assert "stacpull-1-" in states[-1]  # the task that keeps Dask from taking the worker for idle
+    assert re.search(TASK, states[-1])  # the task that keeps Dask from taking the worker for idle
     assert found_in("".join(states).encode(), secrets) == []
     assert found_in(asyncio.run(state_of(cluster)).encode(), secrets) == []
     assert found_in(cluster.log().encode(), secrets) == []
     memory = memory_of(cluster.scheduler.pid)
-    assert b"stacpull-1-" in memory  # else it was not read
+    assert re.search(TASK.encode(), memory)  # else it was not read
     assert found_in(memory, secrets) == []
     assert f"{replica.base_url}/download/".encode() not in memory  # no href of an asset either
     assert "/download/" not in "".join((*states, cluster.log()))
@@ -178,9 +177,8 @@ def test_a_client_gives_its_cluster(tmp_path, served, cluster, asynchronous):
     assert (again.exit_code, again.assets_skipped) == (0, 78)
 
 
-def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, cluster, monkeypatch):
-    """Also from a worker on another machine: it syncs what it parks."""
-    monkeypatch.setattr(dask_cluster, "boot_id", lambda: "another-boot")
+def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, cluster):
+    """A worker leaves what it has parked to the next run."""
     size, dest = 12_000_000, tmp_path / "m"
     replica = served(large_items=1, large_size=size, record=True)
     replica.inject(lambda request: request.server != "api", Stall(after=size // 2, seconds=20))
@@ -195,7 +193,7 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
         stop = asyncio.Event()
 
         async def disturb() -> None:
-            await asyncio.to_thread(wait_until, lambda: bytes_there("*.far/*.part") > size // 4)
+            await asyncio.to_thread(wait_until, lambda: bytes_there("*/*.part") > size // 4)
             stop.set()
 
         async with asyncio.TaskGroup() as group:
@@ -225,32 +223,6 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
 # --- limits -------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_throttles_one_worker_is_left_alone_by_all(tmp_path, served, cluster):
-    requested: list[float] = []
-    throttled: list[float] = []
-
-    def is_blob(request: RequestInfo) -> bool:
-        if request.server == "blob":
-            requested.append(time.monotonic())
-        return False
-
-    def is_the_fiftieth(request: RequestInfo) -> bool:
-        if request.server != "blob" or len(requested) < 50 or throttled:
-            return False
-        throttled.append(time.monotonic())
-        return True
-
-    replica = served(items=ITEMS, latency_ms=SLOW_MS)
-    replica.inject(is_blob, Status(500))
-    replica.inject(is_the_fiftieth, Status(429, {"Retry-After": "3"}))
-    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=8)
-    assert (report.exit_code, report.retries) == (0, 1)
-    (when,) = throttled
-    after = [moment - when for moment in requested if moment > when]
-    assert after
-    assert not [moment for moment in after if 1 < moment < 2.9]
-
-
 def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, cluster):
     replica = served(latency_ms=20)
     now = most = 0
@@ -270,10 +242,10 @@ def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, clus
 
     replica._traffic.note = noted  # type: ignore[method-assign]
     replica.inject(begins, Status(500))
-    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=3)
+    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=4)
     assert report.exit_code == 0
     assert now == 0  # else it was counted wrongly
-    assert 2 <= most <= 3
+    assert 2 <= most <= 4
 
 
 # --- workers that are refused -------------------------------------------------------------------------------
@@ -303,25 +275,21 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 
 @pytest.mark.usefixtures("impatient")
 def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, cluster, monkeypatch):
-    make = worker_parts.make
-    monkeypatch.setattr(worker_parts, "make", lambda parts, name, _: make(parts, name, "another token"))
-    monkeypatch.setattr(dask_cluster, "new_name", lambda *, here: worker_parts.new_name(here=here))
-    dest = tmp_path / "m"
+    """They have another directory at the same path."""
+    dest, other = tmp_path / "m", tmp_path / "other"
+    (other / ".stacpull" / "parts").mkdir(parents=True)
+    allowed = dask_cluster.DaskPlace.allowed
+    monkeypatch.setattr(dask_cluster.DaskPlace, "allowed", lambda *it: allowed(*it)._replace(work=str(other)))
     with pytest.raises(stacpull.DestinationError, match=r"tcp://127\.0\.0\.1:\d+ does not see") as raised:
-        in_this_process(cluster, served(), dest, monkeypatch)
+        mirrored_by(cluster, served(), dest)
     assert str(dest) in str(raised.value)
+    monkeypatch.setattr(
+        dask_cluster.DaskPlace, "allowed", lambda *it: allowed(*it)._replace(work=str(tmp_path / "none"))
+    )
+    with pytest.raises(stacpull.DestinationError, match=r"tcp://127\.0\.0\.1:\d+ does not see"):
+        mirrored_by(cluster, served(), dest)
+    assert not (tmp_path / "none").exists()
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
-
-
-def in_this_process(
-    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, patch: pytest.MonkeyPatch
-) -> MirrorReport:
-    """Mirror with the store on a thread of this process, so that its functions can be replaced."""
-    del patch
-    from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - few tests need it
-
-    with store_on_thread():
-        return mirrored_by(cluster, replica, dest)
 
 
 def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served, cluster, monkeypatch):
@@ -360,8 +328,9 @@ def test_workers_join_leave_and_are_killed(tmp_path, served):
         with Running(arguments, environment(replica)) as process:
             assert transferring(processes, bodies)
             processes.add_worker()
-            assert wait_until(lambda: workers_of(processes.workers[1].pid), 60)
+            assert transferring(processes, bodies)
             processes.workers[0].send_signal(signal.SIGKILL)
+            assert wait_until(lambda: workers_of(processes.workers[1].pid), 60)
             assert transferring(processes, bodies)
             os.kill(workers_of(processes.workers[1].pid)[0], signal.SIGKILL)  # not the Dask worker
             ran = process.ended(120)
@@ -456,23 +425,6 @@ def test_a_number_starts_local_workers(tmp_path, served):
     ran = run(mirror_of(replica.base_url, dest, "--dask", "2", "--json"), environment(replica), timeout=120)
     assert ran.code == 0, ran.err
     assert is_whole(dest, replica, 6)
-
-
-@pytest.mark.slow
-def test_no_other_process_can_join_workers_that_a_number_starts(tmp_path, served):
-    """Another user of this machine could be sent the credentials of the source."""
-    replica = served(items=40, latency_ms=SLOW_MS)
-    bodies = Bodies(replica)
-    arguments = mirror_of(replica.base_url, tmp_path / "m", "--dask", "2")
-    with Running(arguments, environment(replica)) as process:
-        assert wait_until(lambda: bodies.drain() or bodies.in_life, 60)
-        command = psutil.Process(process.pid)
-        sockets = [one.net_connections("tcp") for one in (command, *command.children(recursive=True))]
-        ports = [one.laddr for some in sockets for one in some if one.status == psutil.CONN_LISTEN]
-        for host, port in ports:
-            assert host == "127.0.0.1"
-            with urlopen(f"http://{host}:{port}/health", timeout=20) as reply:  # only of the dashboard
-                assert reply.status == 200
 
 
 @pytest.mark.slow
@@ -578,13 +530,10 @@ def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        cluster: Any = SimpleNamespace(
-            _client=SimpleNamespace(security=Security()),
-            _options=stacpull.Options(dask=address),
-            _stack=AsyncExitStack(),
-        )
-        asyncio.run(given_up(dask_cluster.DaskCluster.connect(cluster, address)))
-        asyncio.run(given_up(dask_cluster.DaskCluster._open_client(cluster)))
+        client = SimpleNamespace(security=Security())
+        places = dask_cluster.DaskPlaces(stacpull.Options(dask=address), SystemClock(), lambda _: None)
+        asyncio.run(given_up(dask_cluster.DaskPlace(address, client, asyncio.Lock())._connect()))
+        asyncio.run(given_up(places.opened().__aenter__()))
 
 
 def test_secrets_are_sent_over_tls_and_within_this_machine_only():

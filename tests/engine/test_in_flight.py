@@ -56,12 +56,9 @@ def test_as_many_slots_are_taken_as_are_free() -> None:
     async def course() -> None:
         flight = Slots(5)
         assert [await flight.take_slots(3), await flight.take_slots(3)] == [3, 2]
-        flight.set_slots(6)
-        assert await flight.take_slots(3) == 1
-        flight.set_slots(2)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             waiting = group.create_task(flight.all_slots_free())
-            for _ in range(6):
+            for _ in range(5):
                 await asyncio.sleep(0.001)
                 assert not waiting.done()
                 flight.free_slots()

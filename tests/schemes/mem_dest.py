@@ -33,12 +33,9 @@ class MemDest(Mem):
         location: BucketLocation,
         *,
         publishes: bool,
-        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> MemBucket:
-        return MemBucket(
-            work, location, self._bucket(location), publishes=publishes, worker_parts=worker_parts
-        )
+        return MemBucket(work, location, self._bucket(location), publishes=publishes)
 
     def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> MemoryStore:
         return MemoryStore(Path(), self._bucket(location))
@@ -53,10 +50,8 @@ class MemBucket(BufferedParts, MemoryStore):
     is_local = covers_ledger = False
     may_write = True
 
-    def __init__(
-        self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool, worker_parts: str
-    ) -> None:
-        BufferedParts.__init__(self, work, worker_parts, in_memory=publishes)
+    def __init__(self, work: Path, location: BucketLocation, disk: MemoryDisk, *, publishes: bool) -> None:
+        BufferedParts.__init__(self, work, in_memory=publishes)
         self.name = location.url
         self.warning = None
         self.disk = disk

@@ -26,7 +26,7 @@ class TestMemBucket(StoreContract):
     def reopen(self, tmp_path):
         scheme = MemDest({})
         location = BucketLocation("bucket", "rice", scheme="mem")
-        return lambda: scheme.open_store(tmp_path, location, publishes=True, worker_parts="", on_silent=print)
+        return lambda: scheme.open_store(tmp_path, location, publishes=True, on_silent=print)
 
 
 @pytest.fixture

@@ -152,20 +152,6 @@ class MemoryStore:
             raise FileNotFoundError(name)
         return io.BytesIO(self.disk.parts[name].data)
 
-    @property
-    def shared_parts(self) -> None:
-        """None: no worker on another machine writes here."""
-
-    def sync_parts(self, names: Sequence[str]) -> None:
-        """Nothing is ever lost."""
-
-    def make_worker_parts(self, name: str, token: str) -> None:
-        """No worker on another machine sees this."""
-        raise NotImplementedError
-
-    def collect_parts(self, name: str | None = None) -> None:
-        """No worker has a directory here."""
-
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Remove all unfinished parts: none can be resumed here."""
         del keep

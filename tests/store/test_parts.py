@@ -297,20 +297,6 @@ def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
     asyncio.run(use())
 
 
-def test_parts_of_another_process_are_found_after_look_again(tmp_path: Path):
-    async def course() -> list[ResumePoint | None]:
-        store = await opened_parts(tmp_path)
-        found = [await store.point(1, 1)]
-        await asyncio.to_thread(write_parked, tmp_path, 1, DATA[:500])
-        found.append(await store.point(1, 1))
-        await store.look_again()
-        return [*found, await store.point(1, 1)]
-
-    before, not_refreshed, after = asyncio.run(course())
-    assert (before, not_refreshed) == (None, None)
-    assert after == ResumePoint(500, V1, len(DATA))
-
-
 def test_a_part_that_cannot_be_synced_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

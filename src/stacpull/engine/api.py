@@ -102,7 +102,7 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    options = with_client(instance("options", Options, options), client)
+    options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(parse_dest, dest, options)
     work = partial(_mirror, source, dest_address, selection, options)
     return await _watched(work, options, dest_address, on_event, stop)
@@ -257,7 +257,7 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
-    options = with_client(instance("options", Options, options), client)
+    options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
@@ -304,7 +304,7 @@ async def retry(
         NotAMirrorError: `dest` is not a mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
-    options = with_client(instance("options", Options, options), client)
+    options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:

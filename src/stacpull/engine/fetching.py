@@ -26,18 +26,15 @@ if TYPE_CHECKING:
     from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
 
 
-def open_parts(
-    destination: Store, options: Options, *, durable: bool = False, in_memory: bool = False
-) -> FileParts | StreamedParts:
+def open_parts(destination: Store, options: Options, *, in_memory: bool = False) -> FileParts | StreamedParts:
     """Return the parts of long bodies: files, or uploads to DEST. Blocks.
 
     Args:
         destination: DEST.
         options: The options of the run.
-        durable: True to sync each file before it gets the name of a complete part.
         in_memory: True if bodies may be sent to the store process, which uploads them.
     """
-    files = FileParts(destination.parts, shared=destination.shared_parts, durable=durable)
+    files = FileParts(destination.parts)
     remote = remote_store(destination)
     if remote is None:
         return files

@@ -25,7 +25,7 @@ from stacpull.dest_address import DestAddress
 from stacpull.engine.fetching import has_file_in, open_parts, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
-from stacpull.engine.pool import JobQueue, Pool, job_queue
+from stacpull.engine.pool import JobQueue, job_queue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, passed_on, unless_stopped, walk_and_transfer
@@ -33,7 +33,9 @@ from stacpull.engine.run_stats import RunStats
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
+from stacpull.engine.workers import JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.workspace import Workspace
+from stacpull.entry_points import require
 from stacpull.errors import (
     CredentialsError,
     InterruptedRunError,
@@ -45,7 +47,7 @@ from stacpull.errors import (
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger import runs, walk_state
 from stacpull.ledger.runs import EndState, Run
-from stacpull.models import Arrival, Job
+from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
@@ -55,8 +57,6 @@ from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 
 if TYPE_CHECKING:
-    from stacpull.engine.dask_cluster import DaskCluster
-    from stacpull.engine.workers import Workers
     from stacpull.store.parts import FileParts
     from stacpull.store.streamed_parts import StreamedParts
 
@@ -256,8 +256,8 @@ class MirrorRun:
         parts = await asyncio.to_thread(
             open_parts, self._workspace.destination, self._options, in_memory=True
         )
-        pool = self._transfer_pool(queue, reader, parts)
-        await walk_and_transfer(producer.run, pool, self._tick, stop=self._stop, broken=self._broken)
+        transfers = await self._transfers(queue, reader, parts)
+        await walk_and_transfer(producer.run, transfers, self._tick, stop=self._stop, broken=self._broken)
         await self._store.outcomes.flush()
         if not self._summary.items_unseen:
             await self._store.call(StoreOperations.forget_unwanted)
@@ -289,59 +289,45 @@ class MirrorRun:
             return "the walk has not ended"
         return "some assets are still pending" if counters["assets_pending"] else None
 
-    def _transfer_pool(
+    async def _transfers(
         self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts | StreamedParts
-    ) -> Pool[Job, Arrival | None] | Workers:
-        """Return the pool, with worker processes if there are any."""
-        network, selection, supply = self._network, self._run.spec.selection, self._supply()
-        has_file = has_file_in(self._workspace.destination)
+    ) -> JobRunner:
+        """Return the pool, or the workers of `--dask`."""
+        network, selection, options = self._network, self._run.spec.selection, self._options
+        destination = self._workspace.destination
+        own_queue = JobQueue[Job](2 * network.share.slots) if options.uses_dask else queue
         pool = open_pool(
-            JobQueue() if self._options.uses_dask else queue,
+            own_queue,
             self._store.outcomes,
             network,
             reader,
-            self._workspace.destination,
-            self._options,
+            destination,
+            options,
             parts=parts,
-            has_file=has_file,
+            has_file=has_file_in(destination),
             prefer=selection.prefer,
             clip=selection.clip,
-            most_deferred=(MAX_REFUSALS - 1) * (1 if supply is None else supply.most_processes),
+            most_deferred=(MAX_REFUSALS - 1) * (network.share.per_host if options.uses_dask else 1),
             on_detail=lambda text: self._emit(Notice("debug", text)),
             count_failures=self._failures.count,
         )
-        if supply is None:
+        if not options.uses_dask:
             return pool
-        from stacpull.engine.workers import Workers  # noqa: PLC0415 -- few runs have some
-
-        return Workers(
-            queue,
-            pool,
-            supply,
-            network=network,
-            store=self._store,
-            items=reader,
-            has_file=has_file,
-            emit=self._emit,
-        )
-
-    def _supply(self) -> DaskCluster | None:
-        """Return the supply of workers, None if there are none."""
-        network, work = self._network, self._workspace.destination.work
-        selection = self._run.spec.selection
-        if self._options.uses_dask:
-            from stacpull.engine.dask_cluster import DaskCluster  # noqa: PLC0415 -- few runs have one
-
-            return DaskCluster(
-                self._options,
+        workers: WorkersOfRun = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
+        return workers(
+            RunOfWorkers(
+                options,
                 network,
-                work,
+                destination.work,
+                destination.is_local,
                 selection,
-                self._run.id,
-                store=self._store,
-                emit=self._emit,
+                queue,
+                pool,
+                own_queue,
+                self._store.outcomes,
+                self._emit,
             )
-        return None
+        )
 
     # --- messages and reports ----------------------------------------------------------------------------
 

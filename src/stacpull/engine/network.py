@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,9 +23,9 @@ from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
-from stacpull.net.limits import Limits, ReserveElsewhere
+from stacpull.net.limits import Limits
 from stacpull.net.logins.registry import Logins
-from stacpull.net.notices import NetworkEvents, Peer
+from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -129,22 +129,18 @@ async def open_network(
     *,
     addresses: AddressPolicy | None = None,
     policy: RetryPolicy | None = None,
-    reserve: ReserveElsewhere | None = None,
     secrets: Secrets | None = None,
     on_notice: Callable[[Notice], None] = lambda _: None,
-    peers: Sequence[Peer] = (),
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
     Args:
         address: SOURCE.
         options: The options.
-        addresses: For a worker: the address policy of the first network process.
+        addresses: For a worker: the address policy of the coordinator.
         policy: The retry policy; None for the one of the options.
-        reserve: For a worker: requests a share of the user's limits from the first network process.
         secrets: Gets the credentials; None for a new object.
         on_notice: Called with messages for the user.
-        peers: For a worker: tells the first network process that a host throttles.
     """
     keys = options.s3.keys or ()
     secrets = Secrets() if secrets is None else secrets
@@ -162,7 +158,7 @@ async def open_network(
         if scheme.is_web and (transport := scheme.transport(setup)) is not None
     }
     policy = policy or RetryPolicy(retries=options.retries)
-    counters, events = NetworkCounters(), NetworkEvents(on_notice, peers)
+    counters, events = NetworkCounters(), NetworkEvents(on_notice)
     logins = None
     if options.filled_profile is not None:
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, events.warn)
@@ -174,7 +170,7 @@ async def open_network(
         secrets=secrets,
         counters=counters,
         allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
-        limits=_limits(options, clock, reserve),
+        limits=_limits(options, clock),
         logged_in=None if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
     )
@@ -225,9 +221,9 @@ def _gates(options: Options, share: Share, clock: Clock, events: NetworkEvents) 
     return Gates(share.per_host, slots, clock, patience=patience, events=events)
 
 
-def _limits(options: Options, clock: Clock, reserve: ReserveElsewhere | None) -> Limits:
+def _limits(options: Options, clock: Clock) -> Limits:
     rates = {"byte_rate": options.limit_rate, "request_rate": options.requests_per_second}
-    return Limits(clock, **rates, reserve=reserve)
+    return Limits(clock, **rates)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

@@ -75,7 +75,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         on_broken: Called with the error if nothing can be written any more.
         slots: The assets that may be in flight.
         most_unpublished: See `OutcomeSink`.
-        durable: True to sync each part before it gets its name.
     """
 
     def __init__(
@@ -89,7 +88,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         on_broken: Callable[[BaseException], None],
         slots: int,
         most_unpublished: float = inf,
-        durable: bool = False,
     ) -> None:
         super().__init__(slots, most_unpublished)
         self._send_message = send
@@ -107,7 +105,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             checksum=checksum,
             deliver=partial(self._on_loop, self._send_names),
             on_error=partial(self._on_loop, on_broken),
-            durable=durable,
         )
 
     def put(self, job: Job, received: Arrival | None) -> None:

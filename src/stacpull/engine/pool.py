@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
-from stacpull.engine.shares import MOST_JOBS_SENT, Share
+from stacpull.engine.shares import Share
 from stacpull.hosts import MOST_HOSTS
 from stacpull.models import Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
@@ -62,11 +62,6 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
         """Free slots."""
         self._free += count
         self._changed.set()
-
-    def set_slots(self, slots: int) -> None:
-        """Set the number of slots."""
-        self.free_slots(slots - self._slots)
-        self._slots = slots
 
     async def all_slots_free(self) -> None:
         """Wait until all slots are free: each job that was begun has an outcome, which is safe."""
@@ -311,10 +306,6 @@ class JobQueue(Generic[JobT]):
         await self._changed.wait()
 
 
-_DASK_WORKERS = 16
-"""The number of Dask workers to size the queue for."""
-
-
 def job_queue(share: Share, *, dask: bool = False) -> JobQueue[Job]:
     """Return a queue that is long enough: with Dask workers, for several messages to each."""
-    return JobQueue(2 * share.slots + (4 * MOST_JOBS_SENT * _DASK_WORKERS if dask else 0))
+    return JobQueue(2 * share.slots + (4096 if dask else 0))

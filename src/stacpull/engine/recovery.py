@@ -28,7 +28,7 @@ kill, before the next start, is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -74,7 +74,6 @@ def recover(
     Raises:
         InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
-    store.collect_parts()
     evidence = _evidence(db, store)
     if evidence.had_sync_error:
         checkpoint(db)  # the log may have holes on the disk that the page cache hides
@@ -264,31 +263,6 @@ def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes |
     arrival = arrival_of(job, name.size, filename, name.etag, entry.name, digest=digest, verified=verified)
     arrival.identity = entry.identity
     return arrival
-
-
-def parts_of_lost_worker(
-    db: Connection, store: Store, rows: Collection[int], *, checksum: str | None
-) -> list[Arrival]:
-    """Return the complete parts of pending assets that a worker process wrote and did not report.
-
-    Only the process was lost and not the machine: a part of the right size is complete. Others are removed.
-
-    Args:
-        db: The ledger.
-        store: The mirror.
-        rows: The assets that the process had.
-        checksum: Algorithm of the digest that the parts are read for; None: none.
-
-    Raises:
-        DestinationError: A part cannot be removed.
-    """
-    parts = [one for one in _named(store.list_parts()) if one[1].row in rows]
-    found = _complete_parts(db, store, parts, lambda: False, reserved=None, checksum=checksum)
-    complete_names = {part.part for part in found}
-    for entry, name in parts:
-        if entry.name not in complete_names and jobs.job_of(db, name.row, name.generation) is not None:
-            store.drop_part(entry.name)
-    return found
 
 
 def _sweep(

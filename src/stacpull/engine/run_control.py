@@ -20,8 +20,7 @@ from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, 
 from stacpull.events import Listener, Notice
 
 if TYPE_CHECKING:
-    from stacpull.engine.pool import Pool
-    from stacpull.engine.workers import Workers
+    from stacpull.engine.workers import JobRunner
 
 _GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
-    pool: Pool[Any, Any] | Workers,
+    pool: JobRunner,
     tick: Callable[[], Coroutine[Any, Any, None]],
     *,
     stop: asyncio.Event,

@@ -17,6 +17,7 @@ from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.network import options_and_address
 from stacpull.engine.workspace import Workspace, open_workspace
+from stacpull.entry_points import require
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.ledger.database import ledger_path, open_reader, translated
@@ -30,7 +31,7 @@ from stacpull.urls import is_local
 T = TypeVar("T")
 
 
-def with_client(options: Options, client: Any = None) -> Options:
+async def with_client(options: Options, client: Any = None) -> Options:
     """Return the options of a run on the cluster of a Dask client, if there is one.
 
     Raises:
@@ -39,10 +40,12 @@ def with_client(options: Options, client: Any = None) -> Options:
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
     if options.uses_dask:
-        from stacpull.engine.dask_cluster import check_dask  # noqa: PLC0415 - few runs have one
-
-        check_dask(options)
+        await asyncio.to_thread(_check_workers, options)
     return options
+
+
+def _check_workers(options: Options) -> None:
+    require("stacpull.workers", "dask", "--dask").check(options)
 
 
 async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stacpull import entry_points
 from stacpull.clock import Clock
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.recovery import mark_recovered, parts_of_lost_worker, recover, resumable
+from stacpull.engine.recovery import mark_recovered, recover, resumable
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -167,27 +167,6 @@ class StoreOperations:
         if self.store.warning:
             self._warn(self.store.warning)
 
-    def make_worker_parts(self, name: str, token: str) -> None:
-        """Create the directory of a Dask worker (`store.worker_parts`)."""
-        self.store.make_worker_parts(name, token)
-
-    def publish_parts_of_worker(self, rows: frozenset[int], worker_parts: str = "") -> list[int]:
-        """Publish the parts of these assets that an ended worker process wrote and did not report.
-
-        Args:
-            rows: The assets of the worker.
-            worker_parts: Its directory among the parts, if it had one. The directory is removed.
-
-        Returns:
-            The rows of the assets with complete parts.
-        """
-        if worker_parts:
-            self.publisher.publish_all()  # reported parts are still in its directory
-            self.store.collect_parts(worker_parts)
-        found = parts_of_lost_worker(self.db, self.store, rows, checksum=self._checksum)
-        self.publisher.add_recovered(found)
-        return [part.row for part in found]
-
     def _write_final_items(self) -> None:
         """Publish everything, then write the missing JSON of final items."""
         self.publisher.publish_all()
@@ -206,7 +185,6 @@ class StoreOperations:
         it should be.
         """
         self._write_final_items()
-        self.store.collect_parts()
         self.store.sweep_parts(resumable(self.db, self.store))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")

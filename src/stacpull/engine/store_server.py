@@ -267,7 +267,8 @@ class StoreServer:
 
     def _stage(self, arrival: Arrival, store: Store) -> None:
         """Write the body of an asset as a complete part, or take its existing part."""
-        if "/" in arrival.part:
+        worker, slash, name = arrival.part.rpartition("/")
+        if "/" in name or (slash and not is_name(worker)):
             raise ValueError(f"{arrival.part!r} is not the name of a part")
         if arrival.source is not None:
             arrival.identity = self._copy_part(arrival, arrival.source)
@@ -281,10 +282,6 @@ class StoreServer:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)
             arrival.body = None
-        elif arrival.worker_parts:
-            if not is_name(arrival.worker_parts):
-                raise ValueError(f"{arrival.worker_parts!r} is not the directory of a worker")
-            arrival.part = f"{arrival.worker_parts}/{arrival.part}"
 
     def _copy_part(self, arrival: Arrival, source: CopySource) -> int:
         """Add a part that the service of DEST will copy from an object; return its identity."""

@@ -8,13 +8,8 @@ no burst after a pause.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from stacpull.clock import Clock
 from stacpull.hosts import forget_hosts
-
-ReserveElsewhere = Callable[[str, int], Awaitable[float]]
-"""Reserves requests to a host, or bytes (host ""), in another process. Returns the seconds to wait."""
 
 _LEAST_PIECE, _LARGEST_PIECE = 16 * 1024, 1 << 20
 _PIECES_A_SECOND = 8
@@ -28,7 +23,6 @@ class Limits:
         clock: Measures time and sleeps.
         byte_rate: Bytes per second over all hosts; 0 for no limit.
         request_rate: Requests per second for each host; 0 for no limit.
-        reserve: Reserves in the process that counts for the whole run; None if it is this process.
     """
 
     def __init__(
@@ -37,11 +31,9 @@ class Limits:
         *,
         byte_rate: float = 0.0,
         request_rate: float = 0.0,
-        reserve: ReserveElsewhere | None = None,
     ) -> None:
         self._clock = clock
         self._rates = (request_rate, byte_rate)
-        self._ask = reserve
         self._free_at: dict[str, float] = {}
         """The end of the last reservation by host, on the clock."""
         self.on_bytes = byte_rate > 0
@@ -72,6 +64,6 @@ class Limits:
         return (start if host else end) - now
 
     async def _wait(self, host: str, amount: int) -> None:
-        seconds = self.reserve(host, amount) if self._ask is None else await self._ask(host, amount)
+        seconds = self.reserve(host, amount)
         if seconds > 0:
             await self._clock.sleep(seconds)

@@ -76,15 +76,12 @@ class S3(Scheme):
         location: BucketLocation,
         *,
         publishes: bool,
-        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open a bucket for a run."""
         from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
 
-        return BucketStore(
-            work, location, publishes=publishes, worker_parts=worker_parts, on_silent=on_silent
-        )
+        return BucketStore(work, location, publishes=publishes, on_silent=on_silent)
 
     def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
         """Open a bucket for reading."""

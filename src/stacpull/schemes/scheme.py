@@ -145,7 +145,6 @@ class Scheme:
         location: BucketLocation,
         *,
         publishes: bool,
-        worker_parts: str,
         on_silent: Callable[[str], None],
     ) -> RemoteStore:
         """Open DEST for a run.
@@ -154,7 +153,6 @@ class Scheme:
             work: The directory of the ledger.
             location: DEST.
             publishes: True in the process that publishes.
-            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
             on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
 
         Raises:

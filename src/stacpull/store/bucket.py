@@ -225,7 +225,6 @@ class BucketStore(BufferedParts, BucketFiles):
         location: BucketLocation,
         *,
         publishes: bool = False,
-        worker_parts: str = "",
         on_silent: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Open the work directory. A missing one is created.
@@ -234,13 +233,12 @@ class BucketStore(BufferedParts, BucketFiles):
             work: The directory of the ledger.
             location: The bucket.
             publishes: True in the publishing process: it keeps small parts in memory, and connects now.
-            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
             on_silent: See `BucketService`.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        BufferedParts.__init__(self, work, worker_parts, in_memory=publishes)
+        BufferedParts.__init__(self, work, in_memory=publishes)
         BucketFiles.__init__(self, location, on_silent=on_silent)
         self._lease = LeaseCheck(self)
         self.uploads = MultipartUploads(self.bucket, self._lease.check, self.parts, self.shared_parts)
@@ -610,10 +608,6 @@ class BucketStore(BufferedParts, BucketFiles):
     def list_parts(self) -> list[PartEntry]:
         here = [part for part in super().list_parts() if not part.name.endswith(NOTES)]
         return sorted(here + self.staged.entries())
-
-    def sync_parts(self, names: Sequence[str]) -> None:
-        """Objects are durable, and losing their notes does no harm."""
-        super().sync_parts([name for name in names if self.staged.part_without_file(name) is None])
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         super().sweep_parts(keep)

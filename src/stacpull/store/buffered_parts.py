@@ -61,19 +61,18 @@ class BufferedParts(StagedParts):
     Several threads may write parts at once.
     """
 
-    def __init__(self, work: Path, worker_parts: str = "", *, in_memory: bool) -> None:
+    def __init__(self, work: Path, *, in_memory: bool) -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The directory of the ledger.
-            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
             in_memory: True in the publishing process. What another process writes as a part must be a file,
                 which the publishing process reads.
 
         Raises:
             DestinationError: It cannot be created or written.
         """
-        super().__init__(work, worker_parts)
+        super().__init__(work)
         self._in_memory = in_memory
         self._held: dict[str, PartWithoutFile] = {}
         self._size = 0

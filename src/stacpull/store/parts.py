@@ -113,10 +113,6 @@ class FileParts:
         sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
         return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
 
-    async def look_again(self) -> None:
-        """Read the directory again, to find parts of other processes."""
-        self._known |= await asyncio.to_thread(self._scan)
-
     def _scan(self) -> set[Pair]:
         return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
 

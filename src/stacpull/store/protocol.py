@@ -220,11 +220,6 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
-    def shared_parts(self) -> Path | None:
-        """The directory of all parts, if `parts` is the directory of one worker."""
-        ...
-
-    @property
     def is_local(self) -> bool:
         """True if nothing is sent over a network."""
         ...
@@ -308,22 +303,6 @@ class Store(StoredFiles, Protocol):
 
         Raises:
             OSError: It does not exist or cannot be read.
-        """
-        ...
-
-    def sync_parts(self, names: Sequence[str]) -> None:
-        """Make these parts durable, one by one, for a worker on another machine than the publisher."""
-        ...
-
-    def make_worker_parts(self, name: str, token: str) -> None:
-        """Create the directory of a Dask worker among the parts (`store.worker_parts`)."""
-        ...
-
-    def collect_parts(self, name: str | None = None) -> None:
-        """Move the parts of a Dask worker out of its directory, and remove the directory.
-
-        Args:
-            name: The name of its directory; None for all of them.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from stacpull.errors import DestinationError
 from stacpull.store import worker_parts
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error, destination_errors
-from stacpull.store.file_sync import FileSync, FileSystem, file_system
+from stacpull.store.file_sync import FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, state_of
 from stacpull.store.part_files import sweep
 from stacpull.store.protocol import FileState, IsStopped, PartEntry, StoredFiles, never
@@ -52,7 +52,6 @@ class StagedParts:
         """
         self.work = work
         self._worker_parts = worker_parts
-        self._part_sync: FileSync | None = None
         try:
             make_with_parents(work)
             top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,6 +90,7 @@ class StagedParts:
 
     @property
     def shared_parts(self) -> Path | None:
+        """The directory of all parts, if `parts` is the directory of one worker."""
         return self.work / PARTS if self._worker_parts else None
 
     @property
@@ -177,6 +177,8 @@ class StagedParts:
         found = []
         with destination_errors(self.work):
             for entry in list(os.scandir(self.parts)):
+                if worker_parts.is_name(entry.name):
+                    continue
                 with suppress(FileNotFoundError):  # another process also writes parts
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else None
@@ -198,21 +200,10 @@ class StagedParts:
     def open_part(self, name: str) -> BinaryIO:
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
-    def sync_parts(self, names: Sequence[str]) -> None:
-        if self._part_sync is None:
-            self._part_sync = FileSync(self.parts_fd)
-        self._part_sync.sync(names, ())
-
-    def make_worker_parts(self, name: str, token: str) -> None:
-        with destination_errors(self.work):
-            worker_parts.make(self.parts_fd, name, token)
-
-    def collect_parts(self, name: str | None = None) -> None:
-        with destination_errors(self.work):
-            worker_parts.collect(self.parts_fd, name)
-
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         sweep(self.parts, keep)
+        with destination_errors(self.work):
+            worker_parts.remove_all(self.parts)
 
     # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
 

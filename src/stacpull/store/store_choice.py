@@ -20,7 +20,6 @@ def open_store(
     *,
     most_held: int = HELD_DIRECTORIES,
     publishes: bool = False,
-    worker_parts: str = "",
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
     """Open the store of a mirror for a run.
@@ -30,17 +29,14 @@ def open_store(
         location: Its bucket; None if it is a directory.
         most_held: The most directories to hold open at once.
         publishes: True in the process that publishes.
-        worker_parts: The directory of this worker among the parts (`store.worker_parts`).
         on_silent: Called once, from any thread, with a sentence for the user if a bucket does not answer.
 
     Raises:
         DestinationError: It cannot be made or written.
     """
     if location is None:
-        return LocalStore(work, most_held=most_held, worker_parts=worker_parts)
-    return SCHEMES[location.scheme].open_store(
-        work, location, publishes=publishes, worker_parts=worker_parts, on_silent=on_silent
-    )
+        return LocalStore(work, most_held=most_held)
+    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, on_silent=on_silent)
 
 
 @contextmanager

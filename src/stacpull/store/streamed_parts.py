@@ -197,11 +197,6 @@ class StreamedParts:
         part = self._parked.pop((row, generation), None)
         return part or await self.files.resume(row, generation)
 
-    async def look_again(self) -> None:
-        """Read the notes again, to find uploads of other processes."""
-        await self.files.look_again()
-        self._known |= await _off_loop(self._store, self._store.staged.noted_uploads)
-
     def _part(self, pair: Pair, note: UploadNote) -> _StreamedPart:
         return _StreamedPart(
             self._store, self._budget, self._checksum, pair, note, self._ended, in_memory=self._in_memory

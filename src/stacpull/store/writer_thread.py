@@ -29,7 +29,6 @@ class WriterThread:
         checksum: Algorithm of the digest to compute; None for none.
         deliver: Called with each written batch.
         on_error: Called with an error that ends the thread.
-        durable: True to sync each part before it gets its name.
     """
 
     def __init__(
@@ -39,9 +38,7 @@ class WriterThread:
         checksum: str | None,
         deliver: Callable[[list[Arrival]], None],
         on_error: Callable[[BaseException], None],
-        durable: bool = False,
     ) -> None:
-        self._durable = durable
         self._destination = destination
         self._checksum = checksum
         self._deliver = deliver
@@ -65,8 +62,6 @@ class WriterThread:
         try:
             while (batch := self._next_batch()) is not None:
                 staged = [(arrival, self._stage(arrival)) for arrival in batch]
-                if self._durable:
-                    self._destination.sync_parts([name for _, name in staged if name])
                 self._deliver([self._name(*written) for written in staged])
         except BaseException as error:  # noqa: BLE001 -- every error must end the run
             self._on_error(error)
@@ -90,7 +85,7 @@ class WriterThread:
         return batch
 
     def _stage(self, arrival: Arrival) -> str:
-        """Write a body, under the name of a complete part unless it must be synced first.
+        """Write a body under the name of a complete part.
 
         Returns:
             The current name of the part; empty for an object that the service of DEST copies.
@@ -105,15 +100,14 @@ class WriterThread:
             return part
         if self._checksum is not None:
             arrival.digest = digest_of(Checksum(self._checksum, b""), arrival.body)
-        staged = f"{arrival.row}.{arrival.generation}.tmp" if self._durable else arrival.part
-        arrival.identity = self._destination.write_part(staged, arrival.body)
+        arrival.identity = self._destination.write_part(arrival.part, arrival.body)
         arrival.body = None
-        return staged
+        return arrival.part
 
     def _name(self, arrival: Arrival, staged: str) -> Arrival:
         """Give a part its name as a complete part.
 
-        It may have another one if it was synced first, or if its ETag, which is in the name, was escaped.
+        It may have another one, if its ETag, which is in the name, was escaped.
         """
         if staged and (staged != arrival.part or not arrival.identity):
             arrival.identity = self._destination.rename_part(staged, arrival.part)

@@ -52,7 +52,6 @@ def arrival_of(
         not verified,
         part,
         None if body is None else memoryview(body),
-        "",
         source,
         False,
         filename,

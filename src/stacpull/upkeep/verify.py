@@ -115,7 +115,7 @@ async def _repair(
     def begin(kept: Mapping[str, Any]) -> Run:
         return check.begin(workspace, spec, kept)
 
-    options = with_client(options)
+    options = await with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
         return await continue_run(
             dest_address, workspace, spec, begin, options, on_event=on_event, stop=stopping

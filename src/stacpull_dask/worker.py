@@ -1,12 +1,13 @@
-"""A worker process (`main`), which `workers.py` starts.
+"""A worker process (`main`): it transfers jobs like the process of the command, and reports their outcomes.
 
-    socket ─▶ queue ─▶ pool ─▶ outcome sender ─▶ socket, or parts of DEST and their names to the socket
+    socket ─▶ queue ─▶ pool ─▶ outcome sender ─▶ socket: bodies up to 1 MiB, and names of parts
 
-A worker transfers like the first network process. It ends at once when the other end of its socket is closed:
-the first process has closed it, has ended or was killed. Such an end has the same effect on the disk as a
-kill. A thread watches the socket from the start, because the loop may be busy and the imports take a third of
-a second. The worker ignores SIGINT and SIGTERM, which a terminal sends to all processes: the first process
-handles them.
+It ends at once when the other end of its socket is closed. Such an end has the same effect on the disk as a
+kill. A thread watches the socket from the start, because the loop may be busy, and the imports take a third
+of a second. SIGINT and SIGTERM, which a terminal sends to all processes, are left to the coordinator.
+
+Its parts are in a directory of its own: it is never certain that a lost worker has ended. It syncs a part
+before it reports it. When it is stopped, it moves its unfinished parts to the other parts, for the next run.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with_socket, args=(sock.fileno(),), daemon=True).start()
 
-    from stacpull.engine.worker_transfers import work  # noqa: PLC0415 -- likewise
     from stacpull.runtime import run_on_loop  # noqa: PLC0415 -- the thread above comes first
+    from stacpull_dask.transfers import work  # noqa: PLC0415 -- likewise
 
     run_on_loop(work(sock))
 

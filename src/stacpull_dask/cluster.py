@@ -1,0 +1,326 @@
+"""The workers of a Dask cluster. Only this module imports `distributed`.
+
+    scheduler ──▶ the list of Dask workers (twice per second), their versions, one task each to look busy
+    coordinator ═══ jobs, outcomes ═══ each Dask worker (`relay.py`) ══ worker process
+
+Jobs are not Dask tasks. They are sent over a separate connection, opened as between Dask workers:
+
+- The first free worker gets a job, and the jobs of a lost worker are always known.
+- Jobs (whose hrefs may be signed) and credentials do not pass through the scheduler, its graph or its logs.
+- Messages of a worker process are decoded by type. Results of tasks would be unpickled here.
+
+The disadvantage: the coordinator must reach the workers directly, as Dask workers reach each other.
+
+Each Dask worker runs one task that only waits for the end of the session, because Dask may stop a worker or a
+whole cluster without tasks.
+
+Credentials are sent only over private connections (`is_private`): over TLS, or within this machine. Otherwise
+a worker uses those of its own environment and credential profiles, which are compared by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import platform
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module, metadata, util
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+from msgspec.structs import replace
+
+import stacpull
+from stacpull.clock import Clock
+from stacpull.config.environment import key_variables
+from stacpull.config.options import Options, without_secret_fields
+from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerError
+from stacpull.events import Listener, Notice
+from stacpull_dask import relay
+from stacpull_dask.worker_messages import CredentialNames, WorkerSettings
+
+_LOOK = 0.5
+"""Seconds between two requests for the list of workers."""
+_STEADY = 3
+"""Looks in a row with the same number of workers, after which the run starts."""
+_PATIENCE = 10.0
+"""Seconds to wait for a usable worker or for a response of the scheduler."""
+_CONNECT = 10.0
+"""Seconds to wait for a connection to a scheduler or worker."""
+_ABANDON = 0.5
+"""Seconds to wait for a pending connection at the end of the run."""
+
+
+def import_early() -> None:
+    """Start to import distributed, which takes a second.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
+        del sys.modules["tornado"]
+    if util.find_spec("distributed") is None:
+        raise UsageError("--dask needs distributed, which is not installed: pip install 'stacpull[dask]'")
+
+    def work() -> None:
+        with suppress(Exception):  # raised again when it is needed
+            _imported()
+
+    threading.Thread(target=work, name="stacpull-import", daemon=True).start()
+
+
+def _imported() -> Any:
+    """Import distributed, and cache the machine's data and the versions, which a client reads blocking."""
+    with _importing:
+        was_imported = "distributed" in sys.modules
+        platform.processor()
+        versions: Any = import_module("distributed.versions")
+        versions.get_versions()
+        if not was_imported:
+            for name in ("distributed", "distributed.client"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+        return import_module("distributed")
+
+
+_importing = threading.Lock()
+
+
+def is_private(address: str) -> bool:
+    """Return True if others cannot read the messages to a worker."""
+    parts = urlsplit(address)
+    if parts.scheme in ("tls", "inproc"):
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+class DaskPlaces:
+    """The workers of a Dask cluster, with the methods of `LocalPlaces`.
+
+    Args:
+        options: The options of the run: the scheduler or its client.
+        clock: The clock of the run.
+        emit: Called with notices for the user.
+    """
+
+    def __init__(self, options: Options, clock: Clock, emit: Listener) -> None:
+        self._options = options
+        self._clock = clock
+        self._emit = emit
+        self._taken: set[str] = set()
+        self._refused: dict[str, StacpullError] = {}
+        """Why workers are not used, by address, while the scheduler lists them."""
+        self._client: Any = None
+        self._calling = asyncio.Lock()
+        """One call at a time: a cancelled call may not leave a connection that is being opened."""
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Connect to the user's scheduler.
+
+        Raises:
+            WorkerError: It cannot be reached.
+        """
+        distributed: Any = await asyncio.to_thread(_imported)
+        where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
+        named, given = self._options.dask or "", self._options.dask_client
+        if given is not None:
+            where |= {"address": given.scheduler.address, "security": given.security}
+        elif "://" in named or Path(named).suffix != ".json":
+            where["address"] = named
+        else:
+            where["scheduler_file"] = named
+        client: Any = distributed.Client(**where, timeout=_CONNECT)
+        try:
+            await client
+        except (OSError, TimeoutError, ValueError) as error:
+            place = where.get("address") or named
+            raise WorkerError(f"The Dask scheduler {place} cannot be reached: {error}") from error
+        except asyncio.CancelledError:
+            await client.close(timeout=_ABANDON)
+            raise
+        async with client:
+            self._client = client
+            if link := client.dashboard_link:
+                self._emit(Notice("info", f"Dask dashboard: {link}"))
+            yield
+
+    async def count(self) -> int:
+        """Wait for workers; return their number once it is the same in a few looks in a row."""
+        looks: list[int] = []
+        while len(looks) < _STEADY or set(looks[-_STEADY:]) != {looks[-1]} or not looks[-1]:
+            looks.append(len(await self._addresses() or ()))
+            if len(looks) * _LOOK == _PATIENCE and not looks[-1]:
+                text = "The Dask scheduler has no workers: the run waits for some."
+                self._emit(Notice("warning", text))
+            await self._clock.sleep(_LOOK)
+        return looks[-1]
+
+    async def take(self) -> DaskPlace:
+        """Wait for a Dask worker that is not in use.
+
+        Raises:
+            WorkerError: The scheduler is lost, and no worker is in use.
+            StacpullError: No worker can be used.
+        """
+        since = self._clock.monotonic()
+        while True:
+            addresses = await self._addresses()
+            is_late = self._clock.monotonic() - since > _PATIENCE and not self._taken
+            if addresses is None:
+                if is_late:
+                    address = self._options.dask or "of the client"
+                    raise WorkerError(
+                        f"The Dask scheduler {address} no longer responds: "
+                        "resume when it is back, or without --dask."
+                    )
+            else:
+                for gone in self._refused.keys() - addresses:
+                    del self._refused[gone]
+                if free := addresses - self._refused.keys() - self._taken:
+                    address = min(free)
+                    self._taken.add(address)
+                    return DaskPlace(address, self._client, self._calling)
+                if is_late and addresses and not addresses - self._refused.keys():
+                    raise self._refused[min(addresses)]
+            await self._clock.sleep(_LOOK)
+
+    def give_back(self, place: DaskPlace, refused: StacpullError | None = None) -> None:
+        """Return a place: its worker has ended, or it is `refused`."""
+        address = str(place)
+        self._taken.discard(address)
+        if refused is not None:
+            self._refused[address] = refused
+            self._emit(Notice("warning", f"{refused} This worker is not used."))
+
+    async def _addresses(self) -> set[str] | None:
+        """Return the addresses of the scheduler's workers; None if it does not respond."""
+        try:
+            async with self._calling, asyncio.timeout(_CONNECT):
+                scheduler = self._client.scheduler  # None once the client has given up
+                return None if scheduler is None else set(await scheduler.ncores())
+        except (OSError, TimeoutError):
+            return None
+
+
+class DaskPlace:
+    """A Dask worker."""
+
+    def __init__(self, address: str, client: Any, calling: asyncio.Lock) -> None:
+        self._address = address
+        self._client = client
+        self._calling = calling
+
+    def __str__(self) -> str:
+        return self._address
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[socket.socket]:
+        """Start a worker process; yield this end of its socket. The process ends with the block.
+
+        Raises:
+            UsageError: It has another version of stacpull, or none.
+            OSError: It is lost.
+        """
+        try:
+            version = await self._call(metadata.version, "stacpull")
+        except metadata.PackageNotFoundError as error:
+            raise UsageError(f"The Dask worker {self} has no stacpull installed.") from error
+        if version != stacpull.__version__:
+            raise UsageError(
+                f"The Dask worker {self} has stacpull {version}, and this is {stacpull.__version__}: "
+                "install the same version."
+            )
+        await self._call(relay.install)
+        comm, session = await self._connect(), secrets.token_hex(8)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        with theirs:
+            try:
+                await comm.write({"op": relay.HANDLER, "session": session, "reply": False})
+                how = {"key": f"stacpull-{session}", "allow_other_workers": False, "pure": False}
+                busy = self._client.submit(relay.hold, session, workers=[self._address], retries=0, **how)
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        passing = group.create_task(_passed(comm, theirs))
+                        try:
+                            yield ours
+                        finally:
+                            passing.cancel()
+                finally:
+                    busy.release()
+            finally:
+                comm.abort()
+
+    async def _call(self, function: Any, *arguments: object) -> Any:
+        """Call a function on the Dask worker.
+
+        Raises:
+            OSError: It is lost.
+            Exception: Any error of the function.
+        """
+        if self._client.scheduler is None:
+            raise OSError("the scheduler is gone")
+        try:
+            async with self._calling, asyncio.timeout(_CONNECT):
+                found = await self._client.run(function, *arguments, workers=[self._address])
+        except RuntimeError as error:  # the client is closed
+            raise OSError(str(error)) from error
+        if self._address not in found:
+            raise OSError(f"{self} is gone")
+        return found[self._address]
+
+    async def _connect(self) -> Any:
+        """Open a connection to the Dask worker.
+
+        Raises:
+            OSError: It cannot be reached.
+        """
+        core: Any = import_module("distributed.core")
+        security = self._client.security.get_connection_args("client")
+        connecting = asyncio.ensure_future(core.connect(self._address, timeout=_CONNECT, **security))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # tornado leaves the socket open if it is cancelled before the connection is made
+            await asyncio.wait([connecting], timeout=_ABANDON)
+            if not connecting.cancel() and connecting.exception() is None:
+                connecting.result().abort()
+            raise
+
+    def allowed(self, settings: WorkerSettings) -> WorkerSettings:
+        """Return the settings that may be sent there.
+
+        Raises:
+            CredentialsError: A credential may not be sent, and the worker cannot have it itself.
+        """
+        if is_private(self._address):
+            return settings._replace(variables=key_variables())
+        options, address = settings.options, settings.address
+        if options.headers:
+            raise CredentialsError(
+                f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "
+                "only: give the cluster TLS (docs/howto/dask.md)."
+            )
+        profile = None if options.filled_profile is None else options.filled_profile.name
+        return settings._replace(
+            address=replace(address, headers={}, query={}),
+            options=attrs.evolve(without_secret_fields(options), credential_names=()),
+            credentials=CredentialNames(address.credential_names, profile),
+        )
+
+
+async def _passed(comm: Any, sock: socket.socket) -> None:
+    """Pass the bytes of a worker process on, and close the socket at the end."""
+    with sock:
+        await relay.pass_bytes(comm, sock)

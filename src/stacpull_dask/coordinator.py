@@ -1,0 +1,387 @@
+"""The coordinator: it runs the jobs of a queue in worker processes, as a `Pool` does in one.
+
+The first free worker gets the next jobs. It answers with bodies and names of parts, which the coordinator
+passes on to the store process, and with failures. So the jobs of a lost worker are always known: another
+worker gets them.
+
+Limits are divided equally among the workers that the cluster has when the run starts, and the shares stay. A
+worker that joins later takes the share of one that was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from stacpull.child_process import Started, reap, spawn
+from stacpull.config.environment import own_environment
+from stacpull.config.options import Options
+from stacpull.engine import workers
+from stacpull.engine.channel import Channel
+from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of, framed
+from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
+from stacpull.events import Notice
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.models import Job
+from stacpull.net.client import NetworkCounters
+from stacpull.store.worker_parts import new_name
+from stacpull.threads import to_its_end
+from stacpull_dask import worker_messages as messages
+from stacpull_dask.worker_messages import WorkerSettings
+
+if TYPE_CHECKING:
+    from stacpull_dask.cluster import DaskPlace
+
+_MOST_LOST_IN_VAIN = 6
+"""Workers lost in a row without an outcome in between, after which the run ends."""
+_GRACE = 3.0
+"""Seconds that a worker has to park its transfers."""
+_GRACE_WITHOUT_JOBS = 10.0
+"""Seconds that a worker without jobs has to end."""
+_AHEAD = 16
+"""Jobs that a worker gets beyond its slots, so that it never waits for a message."""
+_MOST_JOBS_SENT = 64
+
+
+class LocalPlaces:
+    """`--dask N`: N worker processes of this machine, without a scheduler."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the cluster, until the end of the block."""
+        yield
+
+    async def count(self) -> int:
+        """Return the number of workers at the start of the run."""
+        return self._workers
+
+    async def take(self) -> LocalPlace:
+        """Wait for a place without a worker, and return it."""
+        return LocalPlace()
+
+    def give_back(self, place: LocalPlace, refused: StacpullError | None = None) -> None:
+        """Return a place: its worker has ended, or it is `refused`."""
+        del place
+        if refused is not None:
+            raise refused
+
+
+class LocalPlace:
+    """A place where a worker process can be started: this machine."""
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[socket.socket]:
+        """Start a worker process; yield this end of its socket. The process ends with the block."""
+        started: list[Started] = []
+        try:
+            await to_its_end(lambda: started.append(spawn("stacpull_dask.worker")))
+            sock = started[0][1]
+            await asyncio.to_thread(sock.sendall, framed(WholeEnvironment(own_environment())))
+            yield sock
+        finally:
+            for process, _ in started:
+                process.kill()
+                await to_its_end(partial(reap, process))
+
+    def allowed(self, settings: WorkerSettings) -> WorkerSettings:
+        """Return the settings that may be sent there."""
+        return settings
+
+
+class DaskWorkers:
+    """Transfers the assets of a run in worker processes (`stacpull.engine.workers.JobRunner`).
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: workers.RunOfWorkers) -> None:
+        self._run = run
+        named = run.options.dask or ""
+        if run.options.dask_client is None and named.isdecimal():
+            self._places: Any = LocalPlaces(int(named))
+        else:
+            from stacpull_dask.cluster import DaskPlaces  # noqa: PLC0415 -- it imports distributed
+
+            self._places = DaskPlaces(run.options, run.network.clock, run.emit)
+        self._workers: set[Worker] = set()
+        self._given_back: deque[Job] = deque()
+        """Jobs of lost workers."""
+        self._news = run.queue.news
+        self._no_more = self._stopping = self._done = False
+        self._lost_in_vain = 0
+        """Workers that were lost since the last outcome."""
+        self._shown: set[str] = set()
+
+    @staticmethod
+    def check(options: Options) -> None:
+        """Reject options that contradict each other, and start to import distributed, which takes a second.
+
+        Raises:
+            UsageError: They contradict each other, or distributed is not installed.
+        """
+        if options.dask is not None and options.dask_client is not None:
+            raise UsageError("--dask and `client` contradict each other: give one of them.")
+        if options.dask_client is not None or not (options.dask or "").isdecimal():
+            from stacpull_dask.cluster import import_early  # noqa: PLC0415 -- as above
+
+            import_early()
+
+    @property
+    def given_up_hosts(self) -> Mapping[str, str]:
+        """See `JobRunner.given_up_hosts`."""
+        return self._run.pool.given_up_hosts
+
+    async def run(self) -> None:
+        """See `JobRunner.run`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run.pool.run())
+            while not (self._no_more or self._stopping or self._run.queue.waiting):
+                await self._some_news()
+            if not self._stopping and self._run.queue.waiting:
+                async with self._places.opened():
+                    await self._run_workers()
+            self._run.pool.no_more()
+
+    def no_more(self) -> None:
+        """See `JobRunner.no_more`."""
+        self._no_more = True
+        self._news.set()
+
+    def stop(self) -> None:
+        """See `JobRunner.stop`."""
+        self._stopping = True
+        self._run.pool.stop()
+        for worker in self._workers:
+            worker.send(messages.Stop(park=False))
+        self._news.set()
+
+    async def _run_workers(self) -> None:
+        """Keep workers running, and send them jobs until each job has an outcome, or the run is stopped."""
+        count = min(await self._places.count(), self._run.network.share.per_host)
+        settings = self._settings(count)
+        async with asyncio.TaskGroup() as group:
+            keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
+            while not self._stopping:
+                await self._run.outcomes.wait_for_publisher()
+                if await self._give(count):
+                    continue
+                if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
+                    break
+                await self._some_news()
+            self._done = True
+            for worker in self._workers:
+                worker.send(messages.Stop(park=False))
+            if self._workers:
+                await asyncio.wait([w.channel.lost for w in self._workers], timeout=_GRACE_WITHOUT_JOBS)
+            for task in keeping:
+                task.cancel()
+
+    def _settings(self, count: int) -> WorkerSettings:
+        """Return the settings of each of `count` workers."""
+        options, selection = self._run.options, self._run.selection
+        share = attrs.evolve(
+            options,
+            dask=None,
+            dask_client=None,
+            dashboard_token=None,
+            per_host=self._run.network.share.per_host // count,
+            concurrency=options.concurrency and max(1, options.concurrency // count),
+            limit_rate=options.limit_rate / count,
+            requests_per_second=options.requests_per_second / count,
+        )
+        network, work = self._run.network, str(self._run.work.absolute())
+        return WorkerSettings(
+            network.address, share, network.addresses, work, "", selection.prefer, selection.clip
+        )
+
+    async def _keep(self, settings: WorkerSettings) -> None:
+        """Run a worker, and replace it when it is lost, until everything is done.
+
+        Raises:
+            WorkerError: Workers are lost again and again.
+            StacpullError: Another error ends the run.
+        """
+        while not self._is_over():
+            place = await self._places.take()
+            worker = Worker(self._take_message)
+            refused: StacpullError | None = None
+            try:
+                refused = await self._serve(worker, place, settings)
+            except UsageError as error:
+                refused = error
+            except OSError as error:
+                refused = UsageError(f"The Dask worker {place} cannot be reached from here: {error}.")
+            finally:
+                self._places.give_back(place, refused)
+            self._given_back.extend(worker.open_jobs.values())
+            self._news.set()
+            if refused is not None or self._is_over():
+                continue
+            self._lost_in_vain += 1
+            if self._lost_in_vain >= _MOST_LOST_IN_VAIN:
+                raise WorkerError(
+                    f"{_MOST_LOST_IN_VAIN} worker processes in a row ended before they transferred anything. "
+                    "Make sure that they have enough memory, or mirror without --dask, then resume."
+                )
+            self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
+
+    async def _serve(
+        self, worker: Worker, place: LocalPlace | DaskPlace, settings: WorkerSettings
+    ) -> StacpullError | None:
+        """Run a worker until it ends; return why it cannot be used, if it does not see DEST.
+
+        Raises:
+            UsageError: The place cannot be used for another reason.
+            OSError: The place is lost.
+            StacpullError: Another error ends the run.
+        """
+        settings = place.allowed(settings._replace(worker_parts=worker.parts))
+        async with place.connected() as sock:
+            await worker.channel.open(sock)
+            worker.send(messages.Start(pickle.dumps(settings)))
+            self._workers.add(worker)
+            try:
+                await worker.first_of(worker.ready)
+                if worker.ready.done():
+                    is_seen = worker.ready.result() and await asyncio.to_thread(
+                        (self._run.work / ".stacpull" / "parts" / worker.parts).is_dir
+                    )
+                    if not is_seen:
+                        return DestinationError(
+                            f"The Dask worker {place} does not see {self._run.work.absolute()}: "
+                            "it must be a directory that all workers share, under the same path."
+                        )
+                    worker.slots = worker.ready.result()
+                    self._news.set()
+                await worker.first_of(worker.channel.lost)
+            except asyncio.CancelledError:
+                worker.send(messages.Stop(park=True))
+                await asyncio.wait([worker.channel.lost], timeout=_GRACE)
+                raise
+            finally:
+                self._workers.discard(worker)
+        return None
+
+    def _is_over(self) -> bool:
+        return self._done or self._stopping
+
+    # --- jobs --------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> int:
+        return len(self._given_back) or self._run.queue.waiting
+
+    async def _give(self, count: int) -> bool:
+        """Send jobs to the worker with the most room; return False if there is no room or no job.
+
+        A bucket is only asked by this process: it transfers the assets that have an earlier version there.
+        """
+        if not self._waiting() or not any(worker.room() > 0 for worker in self._workers):
+            return False
+        worker = max(self._workers, key=Worker.room)
+        most = min(worker.room(), _MOST_JOBS_SENT, -(-self._waiting() // count))
+        if self._given_back:
+            jobs = [self._given_back.popleft() for _ in range(most)]
+        else:
+            jobs = self._run.queue.take(most)
+        own = [job for job in jobs if job.version_in_dest is not None and not self._run.is_local]
+        worker.give([job for job in jobs if job not in own] if own else jobs)
+        await self._run.own_queue.put(own)
+        return True
+
+    async def _some_news(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+
+    def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:  # noqa: C901 -- one case each
+        outcomes = self._run.outcomes
+        match message:
+            case Arrivals(arrivals):
+                for arrival in arrivals:
+                    if arrival.body is None:
+                        arrival.part = f"{worker.parts}/{arrival.part}"
+                    del worker.open_jobs[arrival.row]
+                outcomes.send(arrivals, lambda count: worker.send(PartsWritten(count)))
+            case UnchangedAsset(row):
+                outcomes.send_unchanged(worker.open_jobs.pop(row))
+            case AssetFailure(row, _, _, failure, attempts):
+                self._run.pool.fail(worker.open_jobs.pop(row), failure, attempts)
+            case messages.Spent():
+                worker.add_up(message, self._run.network.counters)
+            case messages.Noticed(level, text):
+                if text not in self._shown:
+                    self._shown.add(text)
+                    self._run.emit(Notice(level, text))
+            case messages.Ready(slots):
+                worker.ready.set_result(slots)
+            case messages.Broke(report):
+                error = error_of(report, "worker process")
+                self._run.network.secrets.scrub_error(error)
+                worker.fail(error)
+        if isinstance(message, Arrivals | UnchangedAsset | AssetFailure):
+            self._lost_in_vain = 0
+        self._news.set()
+
+
+class Worker:
+    """A worker process with its jobs, at the other end of a socket.
+
+    Args:
+        on_message: Called with each of its messages.
+    """
+
+    def __init__(self, on_message: Callable[[Worker, messages.FromWorker], None]) -> None:
+        self.channel = Channel(messages.decode_from_worker, partial(on_message, self), self.fail)
+        self.send = self.channel.send
+        self.open_jobs: dict[int, Job] = {}
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._spent = messages.Spent()
+        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """Has its number of slots, once it has created its directory."""
+        self.slots = 0
+        """Its simultaneous transfers; 0 until it gets jobs."""
+        self.parts = new_name()
+        """Its directory among the parts."""
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with `error`."""
+        if not self._failure.done():
+            self._failure.set_result(error)
+
+    async def first_of(self, awaited: asyncio.Future[Any]) -> None:
+        """Wait for a future, or until the worker is lost.
+
+        Raises:
+            BaseException: The error of the worker, or of a message.
+        """
+        ends: list[asyncio.Future[Any]] = [awaited, self.channel.lost, self._failure]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self._failure.done():
+            raise self._failure.result()
+
+    def give(self, jobs: list[Job]) -> None:
+        """Send it jobs."""
+        self.open_jobs.update((job.row, job) for job in jobs)
+        self.send(messages.Jobs(jobs))
+
+    def room(self) -> int:
+        """Return how many more jobs it may get."""
+        return self.slots + _AHEAD - len(self.open_jobs) if self.slots else 0
+
+    def add_up(self, spent: messages.Spent, counters: NetworkCounters) -> None:
+        """Add its effort since the last report."""
+        before, self._spent = self._spent, spent
+        counters.requests += spent.requests - before.requests
+        counters.retries += spent.retries - before.retries
+        counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched

@@ -1,0 +1,245 @@
+"""The transfers of a worker process (`worker.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import platform
+import socket
+from pathlib import Path
+from typing import cast
+
+from stacpull.config.environment import add_variables, take_over
+from stacpull.config.profiles import profile_options
+from stacpull.engine.channel import Channel
+from stacpull.engine.fetching import has_file_in, open_pool
+from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
+from stacpull.engine.network import Network, open_network, options_and_address
+from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.engine.pool import JobQueue
+from stacpull.engine.run_control import raise_when_broken
+from stacpull.errors import CredentialsError, SourceError, cause, ungrouped
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Job, Json
+from stacpull.net.transport import TransferError
+from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.opening import open_source
+from stacpull.sources.source import Source
+from stacpull.store.disk_errors import destination_error, is_destination_failure
+from stacpull.store.local_store import LocalStore
+from stacpull.store.parts import FileParts
+from stacpull.store.protocol import LONGEST_HELD
+from stacpull.store.worker_parts import leave_unfinished
+from stacpull_dask import worker_messages as messages
+from stacpull_dask.worker_messages import WorkerSettings
+
+_TICK = 0.25
+"""Seconds between two reports of the effort."""
+
+
+async def work(sock: socket.socket) -> None:
+    """Transfer the jobs of the coordinator, until it ends the work."""
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[messages.ToWorker] = asyncio.Queue()
+    broken: asyncio.Future[BaseException] = loop.create_future()
+
+    def fail(error: BaseException) -> None:
+        if not broken.done():
+            broken.set_result(error)
+
+    channel = Channel(messages.decode_to_worker, inbox.put_nowait, fail)
+    await channel.open(sock)
+    try:
+        take_over(cast("WholeEnvironment", await inbox.get()).variables)
+        pickled = cast("messages.Start", await inbox.get()).settings
+        settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the process that started this one
+        add_variables(settings.variables)
+        settings = with_own_credentials(settings)
+        await _transfer(settings, channel, inbox, broken)
+    except BaseException as error:  # noqa: BLE001 -- the coordinator raises it
+        channel.send(messages.Broke(error_report(cause(error))))
+    await channel.close()
+
+
+def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
+    """Return settings with the credentials of this machine's environment and files, if they have none.
+
+    Raises:
+        CredentialsError: A credential of the run is missing here.
+        UsageError: The credential profile cannot be read.
+    """
+    wanted, address, options = settings.credentials, settings.address, settings.options
+    if wanted is None:
+        return settings
+    if wanted.profile is not None:
+        options = profile_options(options, wanted.profile)
+    options, found = options_and_address(address.url, options, address.input_file, named=address.named)
+    missing = [name for name in wanted.names if name not in found.credential_names]
+    if missing:
+        raise CredentialsError(
+            f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
+            "over TLS only: set the same variables in the environment of the Dask workers, or give the "
+            "cluster TLS (docs/howto/dask.md)."
+        )
+    return settings._replace(options=options, address=found)
+
+
+async def _transfer(
+    settings: WorkerSettings,
+    channel: Channel[messages.ToWorker],
+    inbox: asyncio.Queue[messages.ToWorker],
+    broken: asyncio.Future[BaseException],
+) -> None:
+    """Open network and DEST, transfer, and leave unfinished parts to the next run.
+
+    Raises:
+        DestinationError: The disk fails.
+    """
+    work = Path(settings.work)
+
+    def report(notice: Notice) -> None:
+        if notice.level == "warning":
+            channel.send(messages.Noticed("warning", notice.text))
+
+    try:
+        try:
+            destination = await asyncio.to_thread(_opened, work, settings.worker_parts)
+        except FileNotFoundError:
+            channel.send(messages.Ready(0))
+            return
+        try:
+            async with open_network(
+                settings.address, settings.options, addresses=settings.addresses, on_notice=report
+            ) as network:
+                await _Transfers(settings, channel, network, destination, broken).run(inbox)
+        finally:
+            await asyncio.to_thread(leave_unfinished, destination.parts)
+            await asyncio.to_thread(destination.close)
+    except OSError as error:
+        if is_destination_failure(error):
+            raise await asyncio.to_thread(destination_error, error, work) from error
+        raise
+
+
+def _opened(work: Path, worker_parts: str) -> LocalStore:
+    """Open DEST, or the work directory of a bucket, with a directory for the parts of this worker. Blocks.
+
+    Raises:
+        FileNotFoundError: This machine does not see DEST.
+        DestinationError: It cannot be written.
+    """
+    (work / ".stacpull" / "parts" / worker_parts).mkdir()
+    return LocalStore(work, worker_parts=worker_parts)
+
+
+class _Transfers:
+    """The pool of a worker, its queue, and its end of the channel."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        channel: Channel[messages.ToWorker],
+        network: Network,
+        destination: LocalStore,
+        broken: asyncio.Future[BaseException],
+    ) -> None:
+        self._send, self._network, self._broken = channel.send, network, broken
+        self._slots = network.share.slots
+        self._outcomes = OutcomeSender(
+            destination,
+            channel.send,
+            network.secrets,
+            longest=LONGEST_HELD,
+            checksum=settings.options.recorded_checksum,
+            on_broken=lambda error: None if broken.done() else broken.set_result(error),
+            slots=self._slots,  # the coordinator counts what all workers have to publish
+        )
+        self._queue: JobQueue[Job] = JobQueue()
+        self._end = asyncio.Event()
+        self._pool = open_pool(
+            self._queue,
+            self._outcomes,
+            network,
+            ItemReader(_SourceItems(settings.address.url, network).read, network.clock),
+            destination,
+            settings.options,
+            parts=FileParts(destination.parts, shared=destination.shared_parts, durable=True),
+            has_file=has_file_in(destination),
+            prefer=settings.prefer,
+            clip=settings.clip,
+            most_deferred=0,  # failures are deferred in the coordinator
+            on_detail=lambda text: channel.send(messages.Noticed("debug", text)),
+        )
+
+    async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+        """Transfer until there is no more work, and report everything that was received.
+
+        Raises:
+            BaseException: An error that ends the run.
+        """
+        try:
+            with ungrouped():
+                async with asyncio.TaskGroup() as group:
+                    ended = group.create_task(self._end.wait())
+                    working = group.create_task(self._pool.run())
+                    besides = (self._tick(), self._take_messages(inbox), raise_when_broken(self._broken))
+                    others = [ended, *map(group.create_task, besides)]
+                    self._send(messages.Ready(self._slots))
+                    await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
+                    working.cancel()
+                    await asyncio.wait([working])
+                    await self._outcomes.all_sent()
+                    for task in others:
+                        task.cancel()
+        finally:
+            await self._outcomes.flush()
+            self._send(self._spent())
+
+    async def _take_messages(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
+        while True:
+            match await inbox.get():
+                case messages.Jobs(jobs):
+                    await self._queue.put(jobs)
+                case PartsWritten(count):
+                    self._outcomes.bodies_written(count)
+                case messages.Stop(park):
+                    self._pool.stop()
+                    if park:
+                        self._end.set()
+
+    async def _tick(self) -> None:
+        """Report what was spent, whenever it has changed."""
+        reported = messages.Spent()
+        while True:
+            await self._network.clock.sleep(_TICK)
+            if (spent := self._spent()) != reported:
+                self._send(spent)
+                reported = spent
+
+    def _spent(self) -> messages.Spent:
+        counters = self._network.counters
+        return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
+
+
+class _SourceItems:
+    """Reads items whose hrefs have expired. SOURCE is opened for the first one."""
+
+    def __init__(self, url: str, network: Network) -> None:
+        self._url = url
+        self._network = network
+        self._lock = asyncio.Lock()
+        self._source: Source | None = None
+
+    async def read(self, href: str) -> Json:
+        """Return an item.
+
+        Raises:
+            TransferError: It cannot be read, or SOURCE cannot be opened here (it may be a local file).
+        """
+        try:
+            async with self._lock:
+                if self._source is None:
+                    self._source = await open_source(self._url, self._network.reader)
+            return await self._source.item(href)
+        except SourceError as error:
+            raise TransferError(Failure(FailureKind.ITEM, str(error))) from error

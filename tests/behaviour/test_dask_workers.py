@@ -1,0 +1,36 @@
+"""`--dask N` starts worker processes on this machine, and connects to nothing but the source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.acceptance.command import environment, mirror_of, run
+
+import stacpull
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+NOTE_CONNECTIONS = """
+import os, sys
+
+def hook(event, arguments):
+    if event == "socket.connect":
+        with open({path!r}, "a") as file:
+            print(arguments[1], file=file)
+
+sys.addaudithook(hook)
+"""
+
+
+def test_no_process_connects_to_another_machine(tmp_path: Path) -> None:
+    noted = tmp_path / "connections"
+    (tmp_path / "sitecustomize.py").write_text(NOTE_CONNECTIONS.format(path=str(noted)))
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    with run_in_thread(MlhubReplica(items=3, seed=7)) as replica:
+        arguments = mirror_of(replica.base_url, tmp_path / "m", "--dask", "2")
+        ran = run(arguments, environment(replica, PYTHONPATH=path), timeout=120)
+    assert ran.code == 0, ran.err
+    connections = noted.read_text().splitlines()
+    assert connections
+    assert [one for one in connections if not one.startswith(("('127.0.0.1'", "('::1'"))] == []
+    assert stacpull.status(tmp_path / "m").assets_done == 39
