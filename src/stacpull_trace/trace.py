@@ -76,8 +76,8 @@ async def trace(
         evalscript: The path of an evalscript that computes another index.
         method: `mode` counts the pixels of every scene; `median` gives the table of the median index.
         out: The output: a folder, or a file `.csv`, `.parquet`, `.ndjson`, `.png`, `.svg` or `.pdf`.
-        Responses
-            are stored beside it, so the same call resumes after any stop.
+            Responses are stored beside it, so the same call resumes after any stop. Nothing else is written
+            if no day has a tile.
         base_url: The Sentinel Hub deployment.
         options: Limits, retries and other settings of the transfer.
         on_event: Called with stages and notices.
@@ -100,7 +100,7 @@ async def trace(
     if on_event is not None:
         for note in report.notes:
             on_event(Notice("warning", note))
-    if output is None or report.state == "interrupted":
+    if output is None or report.state == "interrupted" or not report.days:
         return report
     files = await asyncio.to_thread(write_all, output, report)
     return replace(report, files=files)

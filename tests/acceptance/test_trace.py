@@ -222,12 +222,13 @@ def test_the_median_gives_the_full_series_with_no_time_where_it_has_none(
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
-def test_nothing_matched_is_a_warning(
+def test_an_area_without_tiles_is_exit_1_and_writes_no_output(
     method: str, replica: SentinelHubReplica, command: Command, tmp_path: Path
 ) -> None:
     nowhere = (0.0, 0.0, 0.001, 0.001)
     ran = command(replica, "--method", method, "-o", str(tmp_path / "out"), box=nowhere)
-    assert (ran.code, ran.report["days"]) == (0, [])
+    assert (ran.code, ran.report["days"]) == (1, [])
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
     assert "Nothing matched: the collection has no tile in this area and period." in ran.err
 
 
