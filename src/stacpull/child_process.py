@@ -1,9 +1,9 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-The child process inherits one end of a socket pair, standard error, and the descriptors that the caller
-names. A child process also inherits the signal mask of the thread that starts it. SIGINT and SIGTERM are
-blocked in this thread during the start, so neither can end the child process before it ignores them.
-`python_process` has its command line and environment.
+The child process inherits one end of a socket pair and standard error. A child process also inherits the
+signal mask of the thread that starts it. SIGINT and SIGTERM are blocked in this thread during the start, so
+neither can end the child process before it ignores them. `python_process` has its command line and
+environment.
 
 A child process is a new interpreter. The command `mirror` forks its store process instead, while it has no
 other thread and no event loop: then most modules are imported once and not twice, which saves a third of the
@@ -115,12 +115,11 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
             discard(unused[0])
 
 
-def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Started:
+def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
     """Start a process. It takes some milliseconds, and may be called in any thread.
 
     Args:
         module: The module whose `main` it runs. Argument 1 is the descriptor of its end of the socket.
-        inherited: Descriptors that it holds as long as it lives: a lock.
         arguments: Further arguments.
 
     Returns:
@@ -130,7 +129,7 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
         WorkerError: The process cannot be started.
     """
     if (early := _early.pop(module, None)) is not None:
-        if not inherited and early[1] == arguments:
+        if early[1] == arguments:
             return early[0]
         discard(early[0])
     return _started(
@@ -139,7 +138,7 @@ def spawn(module: str, *inherited: int, arguments: Sequence[str] = ()) -> Starte
             env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), *inherited),
+            pass_fds=(theirs.fileno(),),
         )
     )
 

@@ -26,7 +26,7 @@ from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
 from stacpull.engine import workers
 from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Arrivals, PartsWritten, WholeEnvironment, error_of, framed
+from stacpull.engine.messages import Arrivals, PartsWritten, error_of, framed
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -35,7 +35,7 @@ from stacpull.net.client import NetworkCounters
 from stacpull.store.worker_parts import new_name
 from stacpull.threads import to_its_end
 from stacpull_dask import worker_messages as messages
-from stacpull_dask.worker_messages import WorkerSettings
+from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 if TYPE_CHECKING:
     from stacpull_dask.cluster import DaskPlace
@@ -79,6 +79,9 @@ class LocalPlaces:
 
 class LocalPlace:
     """A place where a worker process can be started: this machine."""
+
+    def __str__(self) -> str:
+        return "of this machine"
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:

@@ -16,7 +16,8 @@ from typing import Any
 
 from stacpull.child_process import discard, spawn
 from stacpull.config.environment import own_environment
-from stacpull.engine.messages import WholeEnvironment, framed
+from stacpull.engine.messages import framed
+from stacpull_dask.worker_messages import WholeEnvironment
 
 HANDLER = "stacpull-worker"
 """The name of the handler, for connections to the Dask worker."""

@@ -13,7 +13,7 @@ from stacpull.config.environment import add_variables, take_over
 from stacpull.config.profiles import profile_options
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import has_file_in, open_pool
-from stacpull.engine.messages import PartsWritten, WholeEnvironment, error_report
+from stacpull.engine.messages import PartsWritten, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import JobQueue
@@ -31,7 +31,7 @@ from stacpull.store.parts import FileParts
 from stacpull.store.protocol import LONGEST_HELD
 from stacpull.store.worker_parts import leave_unfinished
 from stacpull_dask import worker_messages as messages
-from stacpull_dask.worker_messages import WorkerSettings
+from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 _TICK = 0.25
 """Seconds between two reports of the effort."""

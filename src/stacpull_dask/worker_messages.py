@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten, WholeEnvironment
+from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.network import SourceAddress
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Job
@@ -52,6 +52,12 @@ class WorkerSettings(NamedTuple):
     """Added to the worker's environment."""
     credentials: CredentialNames | None = None
     """Credentials of its environment and files; None if `address` and `options` have all of them."""
+
+
+class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
+    """The environment of a worker process: the first message of its parent."""
+
+    variables: dict[bytes, bytes]
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):

@@ -193,18 +193,14 @@ class Forker:
         }
         return self._request(message, streams)
 
-    def spawn(
-        self, module: str, *inherited: int, arguments: Sequence[str] = ()
-    ) -> tuple[ForkedProcess, socket.socket]:
+    def spawn(self, module: str, arguments: Sequence[str] = ()) -> tuple[ForkedProcess, socket.socket]:
         """Do what `stacpull.child_process.spawn` does, with a child that is forked."""
         from stacpull.python_process import python_environment  # noqa: PLC0415 - only some tests need it
 
         ours, theirs = socket.socketpair()
         child = [module, python_environment(), arguments]
         with theirs:
-            return self._request(
-                {"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2, *inherited)
-            ), ours
+            return self._request({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2)), ours
 
     def _request(self, message: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
         with self._request_lock:
@@ -489,21 +485,19 @@ class _Waiting:
         theirs.close()
 
 
-def _spawn(
-    waiting: list[_Waiting], module: str, *inherited: int, arguments: Sequence[str] = ()
-) -> tuple[Any, socket.socket]:
+def _spawn(waiting: list[_Waiting], module: str, arguments: Sequence[str] = ()) -> tuple[Any, socket.socket]:
     """Do what `child_process.spawn` does, with a child that waits, if there is one."""
     from stacpull import child_process, python_process  # noqa: PLC0415 - they are imported by then
 
     child = next((one for one in waiting if one.module == module), None)
     if child is None:
-        return child_process.spawn(module, *inherited, arguments=arguments)
+        return child_process.spawn(module, arguments)
     waiting.remove(child)
     process = _process(child.pid)
     near, far = socket.socketpair()
     with child.socket, far:
         message = json.dumps([python_process.python_environment(), *arguments]).encode()
-        socket.send_fds(child.socket, [message], [far.fileno(), *inherited])
+        socket.send_fds(child.socket, [message], [far.fileno()])
     child_process._running.add(process)
     return process, near
 

@@ -44,10 +44,10 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
 ) -> None:
     entered, proceed = threading.Event(), threading.Event()
 
-    def slow(module: str, *inherited: int, arguments: Sequence[str] = ()) -> child_process.Started:
+    def slow(module: str, arguments: Sequence[str] = ()) -> child_process.Started:
         entered.set()
         proceed.wait()
-        return child_process.spawn(module, *inherited, arguments=arguments)
+        return child_process.spawn(module, arguments)
 
     monkeypatch.setattr("stacpull.engine.store_client.spawn", slow)
     (tmp_path / "items.json").write_text("[]")

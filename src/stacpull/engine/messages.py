@@ -77,12 +77,6 @@ class PartsWritten(msgspec.Struct, tag=11, array_like=True):
     count: int
 
 
-class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    """The environment of a worker process: the first message of its parent."""
-
-    variables: dict[bytes, bytes]
-
-
 class ErrorReport(msgspec.Struct, array_like=True):
     """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
 
