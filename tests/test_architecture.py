@@ -83,14 +83,14 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_export": frozenset(
         {
             "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
-            "catalog.item_assets", "catalog.references", "catalog.stored", "child_process", "clock",
+            "catalog.item_assets", "catalog.references", "catalog.stored", "clock",
             "arguments", "config.dest", "config.options", "dest_address",
             "engine.publisher", "entry_points", "errors", "events", "filters.ids",
             "filters.labels", "filters.properties", "json_values", "ledger.database", "ledger.meta",
-            "ledger.paths", "ledger.rates", "ledger.runs", "ledger.views", "models",
+            "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
             "reports", "speed", "store.atomic", "store.disk_errors", "store.inspection",
-            "store.lock", "store.protocol", "store.store_choice", "system", "threads", "urls",
+            "store.lock", "store.protocol", "store.store_choice", "threads", "urls",
         }
     ),
     "stacpull_raster": frozenset(

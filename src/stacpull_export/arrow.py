@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-import msgspec
 import orjson
 import pyarrow as pa
 
@@ -39,33 +38,6 @@ _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, Ove
 
 Mixed = dict[str, set[str]]
 """Places whose values became JSON text (`assets.*` keys included), and the kinds of value they had."""
-
-
-def decoded(texts: Sequence[bytes | msgspec.Raw]) -> list[Any]:
-    """Return the values of JSON texts.
-
-    Raises:
-        orjson.JSONDecodeError: One is not a JSON value.
-    """
-    values: list[Any] = orjson.loads(b"[%b]" % b",".join(texts))
-    if len(values) != len(texts):
-        raise orjson.JSONDecodeError("A text is not one value.", "", 0)
-    return values
-
-
-def text_array(
-    texts: Sequence[bytes | msgspec.Raw], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES
-) -> pa.Array:
-    """Return JSON texts as an array, as `json_array` does; a text that repeats is decoded once.
-
-    Raises:
-        orjson.JSONDecodeError: One is not a JSON value.
-    """
-    places = {text: place for place, text in enumerate(dict.fromkeys(map(bytes, texts)))}
-    if len(places) * 4 < len(texts):
-        rows = pa.array([places[bytes(text)] for text in texts])
-        return json_array(decoded([*places]), path, mixed, most_leaves).take(rows)
-    return json_array(decoded(texts), path, mixed, most_leaves)
 
 
 def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES) -> pa.Array:

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hmac import compare_digest
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
@@ -34,12 +34,11 @@ from msgspec.structs import asdict
 
 from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
-from stacpull.ledger.rates import RateInterval, bounded
 from stacpull.models import FailureKind, Json
 from stacpull.redact import Secret
 from stacpull.reports import ADVICE
 from stacpull.speed import Speed
-from stacpull_export.html_page import PageTemplate, rate_series, shown
+from stacpull_export.html_page import PageTemplate, shown
 
 _MOST_CONNECTIONS = 32
 _EVERY = 1.0
@@ -48,6 +47,8 @@ _INTERVAL = 2.0
 """Seconds of an interval of the chart, until there are too many."""
 _MOST_INTERVALS = 180
 _MOST_HOSTS = 40
+_MOST_COLOURS = 7
+"""Hosts that the chart of rates shows each in a colour of its own."""
 _MOST_SHOWN = 10
 """Failures and warnings that are shown, the latest."""
 _LONGEST_FORM = 4096
@@ -68,6 +69,14 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+class _RateInterval(NamedTuple):
+    """Bytes by host in an interval of a run, which starts at seconds since 1970."""
+
+    started: float
+    seconds: float
+    hosts: Counter[str]
 
 
 @asynccontextmanager
@@ -144,7 +153,7 @@ class Dashboard:
         self._progress = Progress()
         self._stage: Stage | None = None
         self._speed = Speed()
-        self._intervals: list[RateInterval] = []
+        self._intervals: list[_RateInterval] = []
         self._since = Progress()
         """The counters at the end of the last interval."""
         self._failures: Counter[FailureKind] = Counter()
@@ -180,8 +189,13 @@ class Dashboard:
             return
         before = {host.host: host.bytes for host in self._since.hosts}
         hosts = {shown(host.host): max(0, host.bytes - before.get(host.host, 0)) for host in now.hosts}
-        self._intervals.append(RateInterval(time.time() - seconds, seconds, hosts))
-        self._intervals = bounded(self._intervals, _MOST_INTERVALS)
+        self._intervals.append(_RateInterval(time.time() - seconds, seconds, Counter(hosts)))
+        if len(self._intervals) > _MOST_INTERVALS:
+            pairs = zip(self._intervals[::2], self._intervals[1::2], strict=False)
+            self._intervals = [
+                _RateInterval(one.started, one.seconds + other.seconds, one.hosts + other.hosts)
+                for one, other in pairs
+            ]
         self._since = now
 
     def end(self) -> None:
@@ -223,7 +237,7 @@ class Dashboard:
                 for host in hosts
             ],
             "hosts_left_out": len(now.hosts) - len(hosts),
-            "rates": rate_series(self._intervals),
+            "rates": _rate_series(self._intervals),
             "failures": [
                 [ADVICE[kind][0], number, ADVICE[kind][1]] for kind, number in self._failures.most_common()
             ],
@@ -339,3 +353,18 @@ def _plain(status: int, text: str) -> web.Response:
 
 def _moment() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _rate_series(intervals: Sequence[_RateInterval]) -> Json:
+    """Return what the chart of rates draws: hosts, "" for the others, and their bytes in each interval."""
+    totals: Counter[str] = Counter()
+    for one in intervals:
+        totals.update(one.hosts)
+    named = [host for host, _ in totals.most_common() if host][:_MOST_COLOURS]
+    has_others = len(totals) > len(named)
+    rows: list[Any] = []
+    for interval in intervals:
+        counts = [interval.hosts.get(host, 0) for host in named]
+        others = [sum(interval.hosts.values()) - sum(counts)] if has_others else []
+        rows.append([round(interval.started), max(0.1, round(interval.seconds, 1)), counts + others])
+    return {"hosts": [*named, *([""] if has_others else [])], "intervals": rows}

@@ -39,9 +39,8 @@ async def export(
 ) -> ExportReport:
     """Export the mirror at `dest` as an index, training shards, a TorchGeo tree or a label table.
 
-    The mirror is only read, and a run may be active. `out` appears when it is complete. If an export was
-    stopped or killed, run it again: it continues if the mirror has not changed. Until then, hidden files
-    beside `out` keep the finished parts.
+    The mirror is only read, and a run may be active. `out` appears when it is complete, and its directory is
+    created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
 
     Args:
         dest: The mirror.
@@ -116,11 +115,13 @@ def _export(
     if form.needs_directory and dest.bucket is not None:
         raise UsageError(f"The files of this mirror are in {dest.name}: it cannot be exported as {name} yet.")
     with destination_errors(out), open_contents(dest) as contents:
-        contents.refuse_own(out)
+        contents.refuse_inside(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
+
+        out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:
             on_read(items, contents.items_total, stage)

@@ -48,7 +48,7 @@ _FORMATS: Mapping[str, Format] = {
     ),
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
-        "export s2 s2/items.parquet",
+        "export s2 s2.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
     ],
     noun="items",
@@ -64,8 +64,8 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.
 
-    OUT is a file; for webdataset and torchgeo, it is a directory. It appears when it is complete. An export
-    that was interrupted continues when it is run again. DEST is only read.
+    OUT is a file; for webdataset and torchgeo, it is a directory. It appears when it is complete.
+    DEST is only read.
     """
     from stacpull_export import export as exporting
 

@@ -37,7 +37,7 @@ class Format(NamedTuple):
     """Module and name of the function that writes it, which is imported when it is used.
 
     Its arguments are the mirror (`MirrorContents`), OUT, `SampleOptions` and an `OnProgress`. It returns an
-    `ExportReport`, and may read the items with a `Spool`, so that an export that was killed is continued.
+    `ExportReport`.
     """
     help: str
     """What it is, for the help of the command."""

@@ -3,52 +3,88 @@
 Sources: https://github.com/radiantearth/stac-geoparquet-spec and https://geoparquet.org/releases/v1.1.0.
 
 Two passes, so that memory stays flat and no member of any item is lost because it appears late. The first
-turns batches of items into Arrow, each batch with the types that its own values have, and keeps them in the
-spool, from which an export that was killed continues. The second fits all batches to the one schema that
-holds them, and writes row groups. `outputs.arrow` defines the result for values of different types.
+turns batches of items into Arrow, each batch with the types that its own values have, and keeps them in a
+temporary file without a name. The second fits all batches to the one schema that holds them, and writes row
+groups. `arrow` defines the result for values of different types.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Self
 
-import msgspec
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import shapely
+import shapely.geometry
 
+from stacpull.boxes import is_bbox
+from stacpull.catalog.contents import without_tree
+from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.clock import parse_instant
 from stacpull.errors import DestinationError, UsageError
+from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.store.atomic import whole_file
-from stacpull_export.arrow import JSON_TEXT, MOST_LEAVES, fitted, leaves, merged_type, storable_type
-from stacpull_export.formats import ExportReport, OnProgress
-from stacpull_export.item_batches import batch_results
-from stacpull_export.item_columns import (
-    BBOX,
-    FLAT,
-    MEMBERS,
-    MOST_PROPERTIES,
-    Hrefs,
-    ItemColumns,
-    ItemFacts,
-    opened_batch,
+from stacpull_export.arrow import (
+    JSON_TEXT,
+    MOST_LEAVES,
+    TIME,
+    Mixed,
+    fitted,
+    json_array,
+    leaves,
+    merged_type,
+    storable_type,
 )
-from stacpull_export.mirrored_items import MirrorContents
-from stacpull_export.spool import Spool, open_spool
+from stacpull_export.formats import ExportReport, OnProgress
+from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 from stacpull_export.training_samples import SampleOptions
 
+_MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
+"""The members of an item that are columns, beside its properties."""
+_FLAT = ("xmin", "ymin", "xmax", "ymax")
+_WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
+_BBOX = pa.struct([(name, pa.float64()) for name in _FLAT])
+_BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in _WITH_HEIGHT])
+_MOST_BYTES = 2 << 20
+"""Bytes of documents that are held in memory, about."""
+_TIMES = (
+    "datetime",
+    "start_datetime",
+    "end_datetime",
+    "created",
+    "updated",
+    "published",
+    "expires",
+    "unpublished",
+)
+"""Properties that STAC's common metadata and its timestamps extension define as times."""
+_MOST_PROPERTIES = 1_000
+"""Properties that have a column. A source can name any number, and each takes space in every row group."""
+_MOST_LEFT_OUT = 100
+_KNOWN = frozenset({*_MEMBERS, "type", "properties", REMOTE_ASSETS})
+_GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
+                   "MultiPolygon",
+                   "GeometryCollection")  # fmt: skip
+"""By shapely's type ids; id 2 is a linear ring."""
 _ROW_GROUP = 10_000
 """Items per row group, at most: what a reader with a filter reads or skips at once."""
 _ROW_GROUP_BYTES = 16 << 20
 """Bytes in memory per row group, about."""
 _VERSION = "1.1.0"
 _LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
-_RESULT = msgspec.msgpack.Decoder(ItemColumns)
+_BATCH = 500
+"""Items per batch, at most."""
 
 
 def export_geoparquet(
@@ -62,130 +98,136 @@ def export_geoparquet(
     """
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
-    if out.is_dir() or not out.parent.is_dir():
-        raise DestinationError(f"{out} is not the name of a file in a directory that exists.")
-    depends_on = ["geoparquet", contents.digest(), str(out.parent.resolve()), options.collections]
-    with open_spool(out, depends_on) as spool:
-        build = read_items(spool, out, contents, collections=options.collections, on_progress=on_progress)
+    if out.is_dir():
+        raise DestinationError(f"{out} is a directory: name a file.")
+    with ItemIndex(contents, out, out.parent, collections=options.collections) as index:
+        index.read(on_progress)
         with whole_file(out) as file:
-            build.write(file, spool)
-    return ExportReport(build.facts.items, (out.name,), out.stat().st_size, build.notes(contents))
+            index.write(file)
+        return ExportReport(index.items, (out.name,), out.stat().st_size, index.notes())
 
 
-def read_items(
-    spool: Spool,
-    path: Path,
-    contents: MirrorContents,
-    *,
-    collections: Sequence[str] = (),
-    on_progress: OnProgress,
-) -> _Build:
-    """Read the items of a mirror, those that are not in the spool yet, into the spool.
+class ItemIndex:
+    """The items of a mirror as columns in a temporary file, and the schema that holds all of them.
 
-    Args:
-        spool: Continued.
-        path: Where the file will be in the end: hrefs are relative to its directory, unless DEST is a bucket.
-        contents: The mirror.
-        collections: Ids of the collections to write; empty for all.
-        on_progress: Called with the number of items read so far, once per batch.
+    `with ItemIndex(…) as index`, then `index.read(…)` and `index.write(…)`.
 
-    Returns:
-        What is known after the last item; it writes the file.
+    Attributes:
+        items: Items that were read.
+        bad_geometries: Geometries that are not valid GeoJSON.
+        mixed: See `arrow.Mixed`.
+        renamed: Properties with the name of a member.
+        left_out: Members that have no column; a hundred of them if there are more.
+        is_too_wide: True if properties are left out because there are too many.
+        geometry_types: As GeoParquet names them.
+        bounds: West, south, east and north of all geometries; empty without any.
     """
-    relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
-    to_dest = contents.url or relative.replace(os.sep, "/")
-    try:
-        to_dest.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            "The path of DEST is not UTF-8, which hrefs cannot have: export into DEST."
-        ) from error
-    hrefs = Hrefs(to_dest)
-    chosen = {
-        n: document for n, document in contents.collections.items() if not collections or n in collections
-    }
-    build = _Build({n: hrefs.collection(collection_document_path(n), d) for n, d in chosen.items()})
-    build.load(spool)
-    work, options = "stacpull_export.item_columns:columns_work", {"to_dest": to_dest}
-    for position, data in batch_results(contents, spool.state, work, options, collections=chosen):
-        made = build.add(data)
-        contents.note_unreadable(made.facts.unreadable_path, made.facts.unreadable)
-        spool.add({**contents.state(position), "facts": build.state()}, data)
-        on_progress(build.facts.items)
-    return build
 
+    def __init__(
+        self, contents: MirrorContents, path: Path, directory: Path, *, collections: Sequence[str] = ()
+    ) -> None:
+        """Read the collections.
 
-class _Build:
-    """The file that is made of the columns of all items: it knows what the schema must hold."""
+        Args:
+            contents: The mirror.
+            path: Where the file will be: hrefs are relative to its directory, unless DEST is a bucket.
+            directory: Of the temporary file.
+            collections: Ids of the collections to write; empty for all.
 
-    def __init__(self, collections: dict[str, Json]) -> None:
-        self.facts = ItemFacts()
-        self._collections = collections
+        Raises:
+            UsageError: The path of DEST is not UTF-8.
+        """
+        relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
+        self._to_dest = contents.url or relative.replace(os.sep, "/")
+        try:
+            self._to_dest.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError("The path of DEST is not UTF-8, which hrefs cannot have.") from error
+        self._contents = contents
+        self._collections = {
+            name: self._moved_collection(collection_document_path(name), document)
+            for name, document in contents.collections.items()
+            if not collections or name in collections
+        }
+        self.items = self.bad_geometries = 0
+        self.mixed: Mixed = {}
+        self.renamed = set[str]()
+        self.left_out = set[str]()
+        self.is_too_wide = False
+        self.geometry_types = set[str]()
+        self.bounds: list[float] = []
         self._types: dict[str, pa.DataType] = {
             "stac_version": pa.string(), "stac_extensions": pa.list_(pa.string()), "id": pa.string(),
-            "geometry": pa.binary(), "bbox": BBOX, "links": _LINK,
+            "geometry": pa.binary(), "bbox": _BBOX, "links": _LINK,
             "assets": pa.null(),
             "collection": pa.string(),
         }  # fmt: skip
         self._leaves = sum(map(leaves, self._types.values()))
 
-    def notes(self, contents: MirrorContents, *, missing: bool = True) -> tuple[str, ...]:
+        self._batches = TemporaryFile(dir=directory)  # noqa: SIM115 - closed at the end of the context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches.close()
+
+    def read(self, on_progress: OnProgress) -> None:
+        """Read the items.
+
+        Raises:
+            DestinationError: The ledger or a document cannot be read.
+        """
+        for items in _batched(self._contents.items(self._collections)):
+            batch = self._columns(items)
+            self._merge(batch.schema)
+            options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # buffers are small
+            with pa.ipc.new_stream(self._batches, batch.schema, options=options) as stream:
+                stream.write_batch(batch)
+            self.items += len(items)
+            on_progress(self.items)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the Parquet file."""
+        schema = self._schema()
+        end = self._batches.tell()
+        self._batches.seek(0)
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for table in _row_groups(self._read_batches(end), schema):
+                writer.write_table(table, row_group_size=_ROW_GROUP)
+
+    def _read_batches(self, end: int) -> Iterator[pa.RecordBatch]:
+        while self._batches.tell() < end:
+            yield from pa.ipc.open_stream(self._batches, options=pa.ipc.IpcReadOptions(use_threads=False))
+
+    def notes(self, *, missing: bool = True) -> tuple[str, ...]:
         """Return sentences about data that the file does not hold as the items state it.
 
         Args:
-            contents: What was written.
             missing: False to leave out the note about documents that are not in the mirror (yet).
         """
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
-            for place, kinds in sorted(self.facts.mixed.items())
+            for place, kinds in sorted(self.mixed.items())
         ]
         notes += [
             f"The property {n} has the name of a member: its column is properties:{n}."
-            for n in sorted(self.facts.renamed)
+            for n in sorted(self.renamed)
         ]
         notes += [
             f"The member {name} is left out: the format has no place for it."
-            for name in sorted(self.facts.left_out)
+            for name in sorted(self.left_out)
         ]
-        if self.facts.is_too_wide:
-            notes.append(f"Properties are left out: there are more than {MOST_PROPERTIES:,} different ones.")
-        if self.facts.bad_geometries:
-            notes.append(f"{self.facts.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
-        return (*notes, *(contents.notes() if missing else ()))
+        if self.is_too_wide:
+            notes.append(f"Properties are left out: there are more than {_MOST_PROPERTIES:,} different ones.")
+        if self.bad_geometries:
+            notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
+        return (*notes, *(self._contents.notes() if missing else ()))
 
-    def state(self) -> Json:
-        """Return the facts about the items so far, without their types, as JSON."""
-        state: Json = msgspec.to_builtins(self.facts, order="deterministic")
-        return state
-
-    def load(self, spool: Spool) -> None:
-        """Load the columns of an interrupted export."""
-        for _, data in spool.batches():
-            self._merge(_RESULT.decode(data))
-        if spool.state:
-            self.facts = msgspec.convert(spool.state["facts"], ItemFacts)
-
-    def add(self, data: bytes) -> ItemColumns:
-        """Add the columns of a batch of items, and return them."""
-        made = _RESULT.decode(data)
-        self.facts.add(made.facts)
-        self._merge(made)
-        return made
-
-    def write(self, file: BinaryIO, spool: Spool) -> None:
-        """Write the Parquet file from the complete spool."""
-        schema = self.schema()
-        made = (_RESULT.decode(result) for _, result in spool.batches())
-        batches = (opened_batch(data).read_next_batch() for part in made for data in part.batches)
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for table in _row_groups(batches, schema):
-                writer.write_table(table, row_group_size=_ROW_GROUP)
-
-    def _merge(self, made: ItemColumns) -> None:
-        for field in chain.from_iterable(opened_batch(data).schema for data in made.batches):
-            if field.name not in self._types and len(self._types) == MOST_PROPERTIES + len(MEMBERS):
-                self.facts.is_too_wide = True
+    def _merge(self, schema: pa.Schema) -> None:
+        for field in schema:
+            if field.name not in self._types and len(self._types) == _MOST_PROPERTIES + len(_MEMBERS):
+                self.is_too_wide = True
                 continue
             known = self._types.get(field.name)
             if known is not None and known.equals(field.type):
@@ -193,20 +235,20 @@ class _Build:
             before = pa.null() if known is None else known
             others = self._leaves - (0 if known is None else leaves(known))
             left = MOST_LEAVES if field.name == "bbox" else MOST_LEAVES - others
-            kind = merged_type(before, field.type, field.name, self.facts.mixed, left)
+            kind = merged_type(before, field.type, field.name, self.mixed, left)
             self._types[field.name] = kind
             self._leaves = others + leaves(kind)
 
-    def schema(self) -> pa.Schema:
+    def _schema(self) -> pa.Schema:
         """Return the schema of the file, with the metadata of GeoParquet and stac-geoparquet."""
         types = {name: storable_type(kind) for name, kind in self._types.items()}
         types["assets"] = types["assets"] or pa.string()
-        covering = {"bbox": {name: ["bbox", name] for name in FLAT}}
+        covering = {"bbox": {name: ["bbox", name] for name in _FLAT}}
         geometry: Json = {
-            "encoding": "WKB", "geometry_types": sorted(self.facts.geometry_types), "covering": covering,
+            "encoding": "WKB", "geometry_types": sorted(self.geometry_types), "covering": covering,
         }  # fmt: skip
-        if self.facts.bounds:
-            geometry["bbox"] = self.facts.bounds
+        if self.bounds:
+            geometry["bbox"] = self.bounds
         metadata = {
             "geo": {"version": _VERSION, "primary_column": "geometry", "columns": {"geometry": geometry}},
             "stac-geoparquet": {"version": _VERSION, "collections": self._collections},
@@ -217,6 +259,136 @@ class _Build:
             [(name, kind) for name, kind in types.items() if kind is not None],
             metadata={name: orjson.dumps(value) for name, value in metadata.items()},
         )
+
+    def _columns(self, items: Sequence[MirroredItem]) -> pa.RecordBatch:
+        """Return items as columns, each of the type that its values have."""
+        for item in items:
+            self._move(item.path, item.document)
+        values = {name: [item.document.get(name) for item in items] for name in _MEMBERS}
+        columns: dict[str, pa.Array] = {
+            "geometry": self._geometries(values["geometry"]), "bbox": _bboxes(values["bbox"])
+        }  # fmt: skip
+        for name in _MEMBERS:
+            if name not in columns:
+                columns[name] = json_array(values[name], name, self.mixed)
+        left = MOST_LEAVES - sum(leaves(array.type) for array in columns.values())
+        properties = [object_or_empty(item.document.get("properties")) for item in items]
+        names = dict.fromkeys(chain.from_iterable(properties))
+        self.is_too_wide = self.is_too_wide or len(names) > _MOST_PROPERTIES
+        self.renamed.update(names.keys() & {*_MEMBERS})
+        others = sorted(set(chain.from_iterable(item.document for item in items)) - _KNOWN - self.left_out)
+        self.left_out.update(others[: _MOST_LEFT_OUT - len(self.left_out)])
+        for name in list(names)[:_MOST_PROPERTIES]:
+            column = f"properties:{name}" if name in _MEMBERS else name
+            array = json_array([one.get(name) for one in properties], column, self.mixed, left)
+            left -= leaves(array.type)
+            columns[column] = _times(array) if name in _TIMES else array
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def _geometries(self, values: Sequence[Any]) -> pa.Array:
+        texts = [None if value is None else orjson.dumps(value) for value in values]
+        shapes = shapely.from_geojson(texts, on_invalid="ignore")
+        is_there = np.array([text is not None for text in texts], dtype=bool)
+        for row in (shapely.is_missing(shapes) & is_there).nonzero()[0]:
+            shapes[row] = _closed(values[row])
+        found = ~shapely.is_missing(shapes)
+        self.bad_geometries += int(is_there.sum() - found.sum())
+        present = shapes[found]
+        for type_id, has_height in set(
+            zip(shapely.get_type_id(present), shapely.has_z(present), strict=True)
+        ):
+            self.geometry_types.add(_GEOMETRY_NAMES[type_id] + (" Z" if has_height else ""))
+        filled = present[~shapely.is_empty(present)]
+        if len(filled):
+            west, south, east, north = shapely.total_bounds(filled).tolist()
+            known = self.bounds or [west, south, east, north]
+            self.bounds = [*map(min, known[:2], (west, south)), *map(max, known[2:], (east, north))]
+        return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
+
+    def _moved_collection(self, path: str, document: Json) -> Json:
+        """Return a collection with its hrefs rewritten, without the links of the tree."""
+        copy: Json = orjson.loads(orjson.dumps(without_tree(document)))
+        self._move(path, copy)
+        return copy
+
+    def _move(self, path: str, document: Json) -> None:
+        """Rewrite the hrefs of a document at `path` in DEST: they start at the file, or are URLs of a bucket.
+
+        What is not a link or an asset is left out. Names stand in hrefs as they are in DEST, as in the
+        documents (`catalog.references`), and are not percent-encoded.
+        """
+        directory = path.rpartition("/")[0]
+        document["links"] = [link for link in document.get("links") or () if isinstance(link, dict)]
+        holders: Iterable[Json] = document["links"]
+        if isinstance(assets := document.get("assets"), dict):
+            document["assets"] = {key: asset for key, asset in assets.items() if isinstance(asset, dict)}
+            holders = chain(holders, document["assets"].values())
+        for holder in holders:
+            href = holder.get("href")
+            if isinstance(href, str) and href.startswith(("./", "../")):
+                inside = posixpath.normpath(f"{directory}/{href}")
+                if self._contents.url is not None:
+                    holder["href"] = f"{self._contents.url}/{inside}"
+                else:
+                    seen = posixpath.normpath(f"{self._to_dest}/{inside}")
+                    holder["href"] = seen if seen.startswith("../") else f"./{seen}"
+
+
+def _batched(items: Iterator[MirroredItem]) -> Iterator[list[MirroredItem]]:
+    """Yield items in batches, of as many as may be held in memory."""
+    batch, size = list[MirroredItem](), 0
+    for item in items:
+        batch.append(item)
+        size += item.size
+        if len(batch) == _BATCH or size >= _MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _closed(geometry: Any) -> shapely.Geometry | None:
+    """Return a geometry whose rings may be open, which many label items have; None if it is not one."""
+    try:
+        return shapely.geometry.shape(geometry)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, shapely.errors.ShapelyError):
+        return None
+
+
+def _bboxes(values: Sequence[Any]) -> pa.Array:
+    try:
+        found = np.array(values)
+    except ValueError:  # they differ in length
+        found = np.array(None)
+    if found.dtype.kind in "fi" and found.shape == (len(values), len(_FLAT)):
+        return pa.StructArray.from_arrays([*found.T.astype(np.float64)], fields=[*_BBOX])
+    boxes = [value if is_bbox(value) else None for value in values]
+    height = any(box is not None and len(box) == len(_WITH_HEIGHT) for box in boxes)
+    names = {len(_FLAT): _FLAT, len(_WITH_HEIGHT): _WITH_HEIGHT}
+    rows = [box and dict(zip(names[len(box)], map(float, box), strict=True)) for box in boxes]
+    return pa.array(rows, _BBOX_WITH_HEIGHT if height else _BBOX)
+
+
+def _times(array: pa.Array) -> pa.Array:
+    """Return texts as times in UTC; the texts if one is not a time of RFC 3339.
+
+    Times that are outside of the years 1 to 9999 in UTC stay text: Python cannot read them from the file.
+    """
+    if array.type != pa.string():
+        return array
+    try:
+        times = array.cast(TIME)
+    except pa.ArrowInvalid:
+        texts = array.to_pylist()
+        found = list(map(parse_instant, texts))
+        if found.count(None) > texts.count(None):
+            return array
+        times = pa.array(found, TIME)
+    try:
+        pc.min_max(times).as_py()
+    except OverflowError:
+        return array
+    return times
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

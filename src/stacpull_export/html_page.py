@@ -9,19 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
-from stacpull.ledger.rates import RateInterval
-from stacpull.models import Json
-
-_MOST_HOSTS = 7
-"""Hosts that the chart of rates shows each in a colour of its own."""
 _FILES = files("stacpull_export")
 _LONGEST = 300
 """Characters of a text that is shown."""
@@ -84,23 +77,3 @@ def shown(text: object) -> str:
 
 def _hashed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def rate_series(intervals: Sequence[RateInterval]) -> Json:
-    """Return what the chart of rates draws.
-
-    Returns:
-        `hosts`, those that sent most first and "" for all others; and `intervals`, each with its start in
-        seconds since 1970, its length, and the bytes of each of the hosts.
-    """
-    totals: Counter[str] = Counter()
-    for one in intervals:
-        totals.update(one.hosts)
-    named = [host for host, _ in totals.most_common() if host][:_MOST_HOSTS]
-    has_others = len(totals) > len(named)
-    rows: list[Any] = []
-    for interval in intervals:
-        counts = [interval.hosts.get(host, 0) for host in named]
-        others = [sum(interval.hosts.values()) - sum(counts)] if has_others else []
-        rows.append([round(interval.started), max(0.1, round(interval.seconds, 1)), counts + others])
-    return {"hosts": [*named, *([""] if has_others else [])], "intervals": rows}

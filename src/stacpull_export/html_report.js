@@ -40,7 +40,8 @@ function legend(parent, most) {
 function header() {
   document.getElementById("title").textContent = data.title;
   const lead = document.getElementById("lead");
-  add(lead, "span", data.state, {class: `state ${data.state}`});
+  const [state, look] = outcome(data.state, data.failed);
+  add(lead, "span", state, {class: `state ${look}`});
   lead.append(` · from ${data.source} · written ${data.written}`);
   const numbers = add(main, "div", null, {class: "numbers"});
   const shown = [["items", data.items], ["files", data.files], ["failed", data.failed], ["pending", data.pending]];
@@ -86,18 +87,19 @@ function labels() {
   bars(part, data.labels, whole);
   if (data.labels.length < 2) return;
   const together = section("Labels together", "How many items have both labels. The order is the one above.");
-  const count = data.labels.length, side = 20, left = 210;
+  const count = data.labels.length, side = 20, left = 210, top = 210;
   const box = add(together, "div", null, {class: "scroll"});
-  const picture = draw(box, "svg", {viewBox: `0 0 ${left + count * side} ${count * side}`, role: "img"});
+  const picture = draw(box, "svg", {viewBox: `0 0 ${left + count * side} ${top + count * side}`, role: "img"});
   picture.style.width = `${left + count * side}px`;
   draw(picture, "title", {}, "Matrix of label pairs");
   const most = Math.max(1, ...data.pairs.map((pair) => pair[2]));
   cells(together, picture, data.pairs.flatMap(([a, b, items]) => [[a, b], [b, a]].map(([row, column]) => [
-    left + column * side, row * side, side - 1, side - 1, items, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)} items`,
+    left + column * side, top + row * side, side - 1, side - 1, items, `${data.labels[a][0]} and ${data.labels[b][0]}: ${whole(items)} items`,
   ])), most);
   data.labels.forEach(([name], row) => {
     const text = name.length > 32 ? `${name.slice(0, 31)}…` : name;
-    draw(picture, "text", {x: left - 6, y: row * side + 14, "text-anchor": "end"}, text);
+    draw(picture, "text", {x: left - 6, y: top + row * side + 14, "text-anchor": "end"}, text);
+    draw(picture, "text", {transform: `translate(${left + row * side + 14} ${top - 6}) rotate(-90)`}, text);
   });
 }
 function months() {
@@ -109,14 +111,6 @@ function files() {
   table(part, [["Key"], ["Files", "number"], ["Bytes", "number"], ["Mean", "number"]],
     data.keys.map(([key, count, bytes]) => [key, whole(count), size(bytes), size(Math.round(bytes / count))]));
   if (data.hosts.length) bars(section("Bytes by host", "The host that each item names for its assets."), data.hosts, size);
-}
-function rates() {
-  if (!data.rates.intervals.length) {
-    if (data.files) section("Rates over time, by host", "Not known: the ledger has no record of them.");
-    return;
-  }
-  const text = "Bytes per second while runs worked. A dashed line is a pause between runs.";
-  rateChart(section("Rates over time, by host", text), data.rates);
 }
 function runs() {
   const part = section("Runs", "Bytes and time are those of the run itself; the rate is their quotient.");
@@ -137,5 +131,5 @@ function checksum() {
   add(part, "p", "SHA-256 of one line per file, `<sha256>  <path>`, sorted by collection, item and asset key.", {class: "muted"});
   for (const note of data.notes) add(part, "p", note);
 }
-for (const step of [header, collections, map, labels, months, files, rates, runs, failures, checksum]) step();
+for (const step of [header, collections, map, labels, months, files, runs, failures, checksum]) step();
 document.body.dataset.drawn = "yes";

@@ -1,7 +1,6 @@
 """`report`: one HTML page about a mirror, without any request to the network.
 
-The page holds numbers, not items: its size does not grow with the mirror. The numbers are counted batch by
-batch and kept in the spool, from which a report that was killed continues.
+The page holds numbers, not items: its size does not grow with the mirror.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ import asyncio
 import hashlib
 import math
 import sys
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -29,8 +27,8 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
-from stacpull.json_values import object_or_empty, parsed_object
-from stacpull.ledger import rates, views
+from stacpull.json_values import object_or_empty
+from stacpull.ledger import views
 from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind, Json
 from stacpull.reports import ADVICE
@@ -40,14 +38,9 @@ from stacpull.store.lock import is_held
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport
-from stacpull_export.html_page import PageTemplate, rate_series, shown
-from stacpull_export.item_batches import Work, batch_results
-from stacpull_export.mirrored_items import ListedItem, MirrorContents, MirroredItem, open_contents
-from stacpull_export.spool import Spool, open_spool
+from stacpull_export.html_page import PageTemplate, shown
+from stacpull_export.mirrored_items import MirrorContents, MirroredItem, open_contents
 from stacpull_export.training_samples import local_files
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _K = TypeVar("_K")
 _MOST_LABELS = 60
@@ -116,12 +109,12 @@ def _report(
     with destination_errors(out), open_contents(dest) as contents:
         if out.is_dir():
             raise DestinationError(f"{out} is a directory: name a file, such as {out / 'report.html'}.")
-        contents.refuse_own(out)
-        with open_spool(out, ["report", contents.digest()]) as spool:
-            data = page_data(contents, spool, on_progress)
-            page = render(data)
-            with whole_file(out) as file:
-                file.write(page)
+        contents.refuse_inside(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        data = page_data(contents, on_progress)
+        page = render(data)
+        with whole_file(out) as file:
+            file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
 
 
@@ -130,7 +123,7 @@ def render(data: Json) -> bytes:
     return PageTemplate("html_report.js").page(data["title"], data).body
 
 
-def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int], None]) -> Json:
+def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> Json:
     """Return what the page shows: counts by collection, label, place, month, asset key, host and failure.
 
     Args:
@@ -139,14 +132,10 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         on_progress: Called with the number of items counted so far.
     """
     tally, checksum = _Tally(), hashlib.sha256()
-    for _, data in spool.batches():
-        tally.merge(_counted(data, checksum))
-    for position, data in batch_results(contents, spool.state, f"{__name__}:tally_work", {}):
-        counted = _counted(data, checksum)
-        tally.merge(counted)
-        contents.note_unreadable(counted.unreadable_path, counted.unreadable)
-        spool.add(contents.state(position), data)
-        on_progress(tally.items)
+    for item in contents.items():
+        checksum.update(tally.add(item))
+        if tally.items % 500 == 0:
+            on_progress(tally.items)
     on_progress(tally.items)
     totals, runs = asset_counters(contents.db), _runs(contents)
     latest: Mapping[str, Any] = runs[-1] if runs else {}
@@ -166,34 +155,9 @@ def page_data(contents: MirrorContents, spool: Spool, on_progress: Callable[[int
         **tally.charts(contents.collections),
         "checksum": checksum.hexdigest() if tally.is_proven else "",
         "runs": runs[-_MOST_ROWS:],
-        "rates": rate_series(rates.intervals(contents.db)),
         "failures": _failures(contents),
         "notes": [*contents.notes(), *tally.notes()],
     }
-
-
-def tally_work(_options: Json) -> Work:
-    """Return the function that counts a batch of items, for `item_batches.batch_results`."""
-
-    def work(items: Iterator[ListedItem]) -> bytes:
-        tally, lines = _Tally(), bytearray()
-        for item in items:
-            document = None if item.text is None else parsed_object(item.text)
-            if document is None:
-                tally.unreadable += 1
-                tally.unreadable_path = tally.unreadable_path or item.path
-            else:
-                lines += tally.add(MirroredItem(item.collection, item.id, item.path, document))
-        return msgspec.msgpack.encode((tally, zlib.compress(lines, level=1)))
-
-    return work
-
-
-def _counted(data: bytes, checksum: _Hash) -> _Tally:
-    """Return the counts of a batch; its files are added to the checksum."""
-    tally, lines = _COUNTED.decode(data)
-    checksum.update(zlib.decompress(lines))
-    return tally
 
 
 class _NameCounts(msgspec.Struct, Generic[_K]):
@@ -219,20 +183,12 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
         else:
             self.is_complete = False
 
-    def merge(self, more: _NameCounts[_K]) -> None:
-        """Add the numbers of items that follow."""
-        for name, number in more.numbers.items():
-            self.add(name, number)
-        self.is_complete = self.is_complete and more.is_complete
-
 
 class _Tally(msgspec.Struct):
     """Counts over items.
 
     Attributes:
         items: Items.
-        unreadable: Documents that cannot be read or decoded.
-        unreadable_path: The first of them, relative to DEST.
         is_proven: True if all files have a SHA-256.
         collections: Items, files and bytes by collection.
         labels: Items by label.
@@ -245,8 +201,6 @@ class _Tally(msgspec.Struct):
     """
 
     items: int = 0
-    unreadable: int = 0
-    unreadable_path: str = ""
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
     labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
@@ -286,16 +240,6 @@ class _Tally(msgspec.Struct):
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
-
-    def merge(self, more: _Tally) -> None:
-        """Add the counts of items that follow."""
-        self.items += more.items
-        self.is_proven = self.is_proven and more.is_proven
-        for counted in ("labels", "pairs", "cells", "months", "files", "sizes", "hosts"):
-            getattr(self, counted).merge(getattr(more, counted))
-        for name, numbers in more.collections.items():
-            before = self.collections.get(name, [0, 0, 0])
-            self.collections[name] = [a + b for a, b in zip(before, numbers, strict=True)]
 
     def notes(self) -> list[str]:
         """Return a sentence about what is not counted, if anything."""
@@ -338,9 +282,6 @@ class _Tally(msgspec.Struct):
             "hosts": [(shown(host), count) for host, count in hosts],
             "map": _map(self.cells.numbers),
         }
-
-
-_COUNTED = msgspec.msgpack.Decoder(tuple[_Tally, bytes])
 
 
 def _cell(box: object) -> tuple[int, int] | None:

@@ -59,9 +59,8 @@ def update_items_parquet(
             return ()
     publisher.refuse_foreign(ITEMS_PARQUET)
 
-    from stacpull_export.geoparquet import read_items  # noqa: PLC0415 - it imports pyarrow
+    from stacpull_export.geoparquet import ItemIndex  # noqa: PLC0415 - it imports pyarrow
     from stacpull_export.mirrored_items import MirrorContents  # noqa: PLC0415
-    from stacpull_export.spool import open_spool  # noqa: PLC0415
 
     contents = MirrorContents(
         store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
@@ -73,18 +72,17 @@ def update_items_parquet(
         on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
     path = store.work / ITEMS_PARQUET
-    with open_spool(
-        path, [state, contents.digest()], store.work / ".stacpull" / f"{ITEMS_PARQUET}.spool"
-    ) as spool:
-        build = read_items(spool, path, contents, on_progress=on_progress)
+    with ItemIndex(contents, path, store.work / ".stacpull") as index:
+        index.read(on_progress)
         with store.new_part(_PART) as file:
-            build.write(file, spool)
+            index.write(file)
+        notes = index.notes(missing=False)
     found = store.state_of_part(_PART)
     if found.digest is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
     meta.set_items_parquet_state(db, state)
-    return build.notes(contents, missing=False)
+    return notes
 
 
 def _state(db: Connection, documents: dict[str, bytes]) -> str:

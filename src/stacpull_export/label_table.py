@@ -5,31 +5,24 @@ column per class with 1 or 0 (named as the class, with `label:` in front if anot
 `paths` and `sha256` (objects by asset key). Paths are relative to the directory of the table, or URLs if DEST
 is a bucket. Lists and objects are JSON text.
 
-The first pass over the items finds the classes, the second one makes the rows. Both are kept in the spool,
-from which an export that was killed continues.
+The first pass over the items finds the classes, the second one makes the rows.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from stacpull.errors import UsageError
 from stacpull.filters.properties import read_flag
 from stacpull.urls import is_remote
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
-from stacpull_export.spool import Spool, open_spool
 from stacpull_export.tables import Column, check_table, write_table
 from stacpull_export.training_samples import SampleOptions, Samples, TrainingSample
 
-_BATCH = 500
-"""Rows in a batch of the spool."""
 _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (
     Column("id"), Column("collection"), Column("split"), Column("datetime"),
@@ -53,43 +46,24 @@ def export_labels(
         prefix.encode()
     except UnicodeEncodeError as error:
         raise UsageError("The path of DEST is not UTF-8, which label tables cannot have.") from error
-    with open_spool(out, ["labels", contents.digest(), prefix, options]) as spool:
-        samples = Samples(contents, options, on_progress, spool)
-        count = _read_samples(spool, samples, prefix, on_progress)
-        classes = [Column(_class_column(name), "integer") for name in samples.classes]
-        write_table(out, (*_COLUMNS, *classes), _rows(spool))
+    samples = Samples(contents, options, on_progress)
+    classes = [Column(_class_column(name), "integer") for name in samples.classes]
+    count = 0
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        nonlocal count
+        for sample in samples:
+            yield _row(samples, sample, prefix)
+            count += 1
+            on_progress(count)
+
+    write_table(out, (*_COLUMNS, *classes), rows())
     return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
 
 
 def _class_column(name: str) -> str:
     """Return the name of the column of a class. Readers may ignore case, and refuse equal names."""
     return f"label:{name}" if name.casefold() in {column.name for column in _COLUMNS} else name
-
-
-def _read_samples(
-    spool: Spool,
-    samples: Samples,
-    prefix: str,
-    on_progress: OnProgress,
-) -> int:
-    """Make the rows that are not in the spool yet; return how many there are."""
-    samples.take_back(row[0] for row in _rows(spool))
-    count: int = spool.state.get("count", 0)
-    on_progress(count)
-    found = samples.after(spool.state)
-    while rows := [_row(samples, sample, prefix) for sample in islice(found, _BATCH)]:
-        count += len(rows)
-        state = {"classes": samples.classes, "count": count, **samples.state()}
-        spool.add(state, orjson.dumps(rows))
-        on_progress(count)
-    return count
-
-
-def _rows(spool: Spool) -> Iterator[Any]:
-    """Yield the rows; the batches before them have the labels that were found."""
-    for state, data in spool.batches():
-        if "classes" in state:
-            yield from orjson.loads(data)
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:

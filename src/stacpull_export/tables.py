@@ -73,7 +73,7 @@ def write_table(
         path: The file. Its suffix determines the format.
         columns: Names and kinds.
         rows: The rows, which are consumed one by one.
-        metadata: Key-value metadata of the file, only for Parquet.
+        metadata: Key-value metadata of the file, only for Parquet. It may be filled while rows are consumed.
 
     Raises:
         DestinationError: The file cannot be written. An existing file is unchanged.
@@ -110,7 +110,10 @@ def _as_csv(value: Any) -> Any:
         return rfc3339(value)
     if isinstance(value, str):
         return _harmless(value)
-    return _as_text(value)
+    text = _as_text(value)
+    if not isinstance(text, str):
+        return text
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # within strings of JSON
 
 
 def _harmless(text: str) -> str:
@@ -135,7 +138,7 @@ def _write_parquet(
         "boolean": pa.bool_(), "date": pa.date32(),
         "time": pa.timestamp("us", "UTC"),
     }  # fmt: skip
-    schema = pa.schema([(column.name, types[column.kind]) for column in columns], metadata=metadata)
+    schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _batches(rows):
             arrays = [
@@ -143,6 +146,8 @@ def _write_parquet(
                 for index, column in enumerate(columns)
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        if metadata:
+            writer.add_key_value_metadata(dict(metadata))
 
 
 def _as_parquet(value: Any) -> Any:

@@ -35,7 +35,7 @@ from stacpull.store.disk_errors import destination_error, destination_errors
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull_export.webdataset import export_directory, open_class_spool
+from stacpull_export.webdataset import export_directory
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
@@ -66,13 +66,9 @@ def export_torchgeo_v1(
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     tree = _Tree(contents, out, options)
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
-    with (
-        export_directory(out),
-        open_class_spool(contents, out, options) as spool,
-        ExitStack() as opened,
-    ):
+    with export_directory(out), ExitStack() as opened:
         lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
-        for sample, patch in tree.patches(Samples(contents, options, on_progress, spool), on_progress):
+        for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
             folder = f"BigEarthNet-v1.0/{patch.name}"
             tree.place(patch.files["s2"], folder, patch.name)
             tree.place_labels(sample, patch.files["labels"], folder, patch.name)
@@ -116,11 +112,10 @@ def export_torchgeo_v2(
     )  # fmt: skip
     with (
         export_directory(out),
-        open_class_spool(contents, out, options) as spool,
         whole_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        samples = Samples(contents, options, on_progress, spool)
+        samples = Samples(contents, options, on_progress)
         rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))

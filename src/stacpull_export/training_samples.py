@@ -6,25 +6,21 @@ links lead to within the mirror, so that a BigEarthNet sample has its label file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
-
-import orjson
 
 from stacpull.catalog.references import path_named
 from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.ids import IdsCheck
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
-from stacpull.json_values import object_or_empty, objects_in, parsed_object
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull.plurals import count
 from stacpull_export.formats import OnProgress
-from stacpull_export.item_batches import Work, batch_results
-from stacpull_export.mirrored_items import ListedItem, MirrorContents, MirroredItem
-from stacpull_export.spool import Spool
+from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 
 MOST_CLASSES = 10_000
 """Label names of a mirror. Each has a column, and a number in each sample."""
@@ -85,20 +81,13 @@ class Samples:
         left_out: How many items are in no split.
     """
 
-    def __init__(
-        self,
-        contents: MirrorContents,
-        options: SampleOptions,
-        on_progress: OnProgress,
-        spool: Spool,
-    ) -> None:
-        """Find the classes: in the spool, if an earlier export has found them, else in the items.
+    def __init__(self, contents: MirrorContents, options: SampleOptions, on_progress: OnProgress) -> None:
+        """Find the classes: the items are read once for them.
 
         Args:
             contents: The mirror.
             options: Which samples, and their labels.
             on_progress: Called with the number of items that were read for their classes.
-            spool: Its state has the `classes` afterwards.
 
         Raises:
             StacpullError: There are too many classes.
@@ -107,39 +96,23 @@ class Samples:
         self._options = options
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
         self.left_out = 0
-        if "classes" not in spool.state:
-            spool.add({"classes": self._classes(on_progress, spool)}, b"[]")
-        self.classes = tuple(spool.state["classes"])
+        self.classes = self._classes(on_progress)
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        """Yield the samples, sorted by collection and id; the arguments and errors are those of `after`."""
-        return self.after({})
-
-    def after(self, state: Json) -> Iterator[TrainingSample]:
-        """Yield the samples behind a state that `state` gave; all of them, if it is empty.
+        """Yield the samples, sorted by collection and id.
 
         Raises:
             UsageError: An item is in two splits.
             DestinationError: A document cannot be read.
         """
-        self.left_out = state.get("left_out", 0)
-        for item in self._contents.items(state, self._options.collections or None, linked=False):
+        self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
+        for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
                 self.left_out += 1
             else:
                 yield TrainingSample(item, self._labels(item), self._files(item), split)
-
-    def state(self) -> Json:
-        """Return the position as JSON. To continue from it, also call `take_back` with the ids before it."""
-        return {"left_out": self.left_out, **self._contents.state()}
-
-    def take_back(self, ids: Iterable[str]) -> None:
-        """Note the ids of samples that an earlier export took: `notes` counts those that no item has."""
-        for name in ids:
-            for check in self._splits.values():
-                check({"id": name}, {})
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
@@ -156,7 +129,7 @@ class Samples:
         present = set(sample.labels)
         return [int(name in present) for name in self.classes]
 
-    def _classes(self, on_progress: OnProgress, spool: Spool) -> tuple[str, ...]:
+    def _classes(self, on_progress: OnProgress) -> tuple[str, ...]:
         if self._options.nomenclature is not None:
             return NOMENCLATURES[self._options.nomenclature]
         listed: dict[str, str] = {}
@@ -164,26 +137,24 @@ class Samples:
             for names in class_list([], document).values():
                 listed.update({fold(name): name for name in names})
         met: dict[str, str] = {}
-        for _, data in spool.batches():
-            met.update(orjson.loads(data))
-        work, options = f"{__name__}:labels_work", {"label_property": self._options.label_property}
         chosen = self._options.collections or None
-        for position, data in batch_results(
-            self._contents, spool.state, work, options, collections=chosen, linked=False
-        ):
-            met.update(orjson.loads(data))
+        for number, item in enumerate(self._contents.items(chosen, linked=False), 1):
+            met.update({fold(name): name for name in self._label_names(item.document)})
             if len(met) > MOST_CLASSES:
                 raise StacpullError(
                     f"The items have more than {MOST_CLASSES:,} different labels, and each is a class: "
                     "--label-property names the property that holds their classes."
                 )
-            spool.add(self._contents.state(position), data)
-            on_progress(position, "reading labels")
+            if number % 500 == 0:
+                on_progress(number, "reading labels")
         others = sorted(name for folded, name in met.items() if folded not in listed)
         return (*(name for folded, name in listed.items() if folded in met), *others)
 
+    def _label_names(self, document: Json) -> list[str]:
+        return item_labels(object_or_empty(document.get("properties")), self._options.label_property)
+
     def _named(self, item: MirroredItem) -> list[str]:
-        names = _label_names(item.document, self._options.label_property)
+        names = self._label_names(item.document)
         if self._options.nomenclature == "ben19":
             return [_TO_BEN19[fold(name)] for name in names if fold(name) in _TO_BEN19]
         return names
@@ -219,28 +190,6 @@ class Samples:
                     yield local_files(path or "", document)
                 elif path is not None:
                     yield _recorded_files(self._contents.db, path.rpartition("/")[0])
-
-
-def labels_work(options: Json) -> Work:
-    """Return the function that finds the labels of a batch of items, as JSON: folded name to name.
-
-    Args:
-        options: `label_property`, as in `SampleOptions`.
-    """
-
-    def work(items: Iterator[ListedItem]) -> bytes:
-        met: dict[str, str] = {}
-        for item in items:
-            document = None if item.text is None else parsed_object(item.text)
-            names = _label_names(document or {}, options["label_property"])
-            met.update({fold(name): name for name in names})
-        return orjson.dumps(met)
-
-    return work
-
-
-def _label_names(document: Json, label_property: str | None) -> list[str]:
-    return item_labels(object_or_empty(document.get("properties")), label_property)
 
 
 def _recorded_files(db: Connection, directory: str) -> Iterator[SampleFile]:

@@ -16,12 +16,11 @@ import re
 import shlex
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
@@ -31,16 +30,14 @@ from stacpull.store.atomic import locked_file, whole_file
 from stacpull.store.disk_errors import destination_errors
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
-from stacpull_export.spool import Spool, open_spool
 from stacpull_export.tables import Column, check_table, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 
 SHARD_BYTES = 1_000_000_000
-_BLOCK = 512
-"""Bytes of a tar header; contents are padded to a multiple of it."""
+_PIECE = 1 << 20
+"""Bytes of a file in memory."""
 _LIST = "shards.json"
 _MARKER = ".stacpull-export"
-_CLASSES = ".classes.spool"
 _OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
 _COLUMNS: Final = (
     Column("key"), Column("id"), Column("collection"), Column("labels", "json"),
@@ -92,8 +89,8 @@ def export_webdataset(
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
     check_table(out.parent / "samples.parquet")
-    with export_directory(out), open_class_spool(contents, out, options) as spool:
-        samples = Samples(contents, options, on_progress, spool)
+    with export_directory(out):
+        samples = Samples(contents, options, on_progress)
         writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
         for split in options.splits or ("",):
             writer.write_split(split)
@@ -138,14 +135,15 @@ class _ShardWriter:
         """Write the shards of one split; those that are there and complete are kept."""
         waiting = self._from(split, 0)
         number = taken = 0
+        limits = self._most_bytes, self._most_samples, self._tar_size
         while (first := next(waiting, None)) is not None:
             name = f"{split or 'samples'}-{number:06d}.tar"
-            group = _ShardSamples(first, waiting, self._most_bytes, self._most_samples)
+            group = _ShardSamples(first, waiting, *limits)
             try:
                 shard = self._kept(name, split, group)
             except _ShardDiffers:
                 waiting = self._from(split, taken)
-                group = _ShardSamples(next(waiting), waiting, self._most_bytes, self._most_samples)
+                group = _ShardSamples(next(waiting), waiting, *limits)
                 shard = self._written(name, split, group)
             waiting = group.rest()
             number, taken = number + 1, taken + shard.samples
@@ -168,7 +166,7 @@ class _ShardWriter:
         try:
             size = tar.stat().st_size
             with pq.ParquetFile(table) as file:
-                stated = file.schema_arrow.metadata or {}
+                stated = file.metadata.metadata or {}
                 count = file.metadata.num_rows
         except (OSError, ValueError):
             raise _ShardDiffers from None
@@ -184,22 +182,28 @@ class _ShardWriter:
 
     def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
         table = self._out / f"{name}.parquet"
-        rows: list[tuple[Any, ...]] = []
-        made_of = hashlib.sha256()
         table.unlink(missing_ok=True)
-        with whole_file(self._out / name) as file:
-            hashed = _HashedFile(file)
-            with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        made_of, stated = hashlib.sha256(), dict[str, str]()
+        count = 0
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            """Write the shard, and yield the row of each sample: neither is kept in memory."""
+            nonlocal count
+            with whole_file(self._out / name) as file:
+                hashed = _HashedFile(file)
                 for sample in group:
                     described = self._described(sample)
                     made_of.update(self._identity(sample, described))
-                    self._add(tar, sample, described)
-                    rows.append(self._row(sample))
-                    self._on_progress(self.count + len(rows))
-        digest = hashed.sha256.hexdigest()
-        stated = {"sha256": digest, "bytes": str(hashed.size), "made_of": made_of.hexdigest()}
-        write_table(table, _COLUMNS, rows, metadata=stated)
-        return _Shard(name, split, len(rows), hashed.size, digest)
+                    self._add(hashed, sample, described)
+                    count += 1
+                    yield self._row(sample)
+                    self._on_progress(self.count + count)
+                hashed.write(bytes(_shard_size(hashed.size) - hashed.size))
+            stated.update(sha256=hashed.sha256.hexdigest(), bytes=str(hashed.size))
+            stated["made_of"] = made_of.hexdigest()
+
+        write_table(table, _COLUMNS, rows(), metadata=stated)
+        return _Shard(name, split, count, int(stated["bytes"]), stated["sha256"])
 
     def _row(self, sample: TrainingSample) -> tuple[Any, ...]:
         checksums = {file.key: file.sha256 for file in sample.files}
@@ -210,11 +214,12 @@ class _ShardWriter:
     def _key(self, sample: TrainingSample) -> str:
         """Return the item id, with `_` for each dot and slash.
 
-        If several items have it, it is collection and id, with these characters encoded.
+        If several items have it, or it has a NUL, it is collection and id, with these characters encoded.
         """
         item = sample.item
         key = item.id.replace(".", "_").replace("/", "_")
-        return f"{_encoded(item.collection)}/{_encoded(item.id)}" if key in self._shared_keys else key
+        is_encoded = key in self._shared_keys or "\0" in key
+        return f"{_encoded(item.collection)}/{_encoded(item.id)}" if is_encoded else key
 
     def _identity(self, sample: TrainingSample, described: bytes) -> bytes:
         """Return a text that changes when the sample in the shard, with its `.json`, would.
@@ -241,18 +246,29 @@ class _ShardWriter:
         }
         return orjson.dumps(described)
 
-    def _add(self, tar: tarfile.TarFile, sample: TrainingSample, described: bytes) -> None:
+    def _tar_size(self, sample: TrainingSample) -> int:
+        """Return how many bytes a sample takes in a shard."""
         key = self._key(sample)
-        tar.addfile(_header(f"{key}.json", len(described)), BytesIO(described))
+        names = [f"{key}.json", *(f"{key}.{suffix}" for suffix in _suffixes(sample.files))]
+        sizes = [len(self._described(sample)), *(file.size for file in sample.files)]
+        return sum(
+            len(_header(name, size)) + size + len(_padding(size))
+            for name, size in zip(names, sizes, strict=True)
+        )
+
+    def _add(self, tar: _HashedFile, sample: TrainingSample, described: bytes) -> None:
+        key = self._key(sample)
+        tar.write(_header(f"{key}.json", len(described)) + described + _padding(len(described)))
         for file, suffix in zip(sample.files, _suffixes(sample.files), strict=True):
             path = f"{self._files.name}/{file.path}"
             try:
                 with self._files.open(file.path) as opened:
-                    checked = _HashedFile(opened)
-                    tar.addfile(_header(f"{key}.{suffix}", file.size), cast("BinaryIO", checked))
+                    tar.write(_header(f"{key}.{suffix}", file.size))
+                    digest = tar.copy(opened, file.size)
+                    tar.write(_padding(file.size))
             except OSError as error:
                 raise DestinationError(f"{path} cannot be read: {error.strerror or error}.") from error
-            if file.sha256 and checked.sha256.hexdigest() != file.sha256:
+            if file.sha256 and digest != file.sha256:
                 verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
                 raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")
 
@@ -266,17 +282,19 @@ class _ShardSamples:
         waiting: Iterator[TrainingSample],
         most_bytes: int,
         most_samples: int | None,
+        size_of: Callable[[TrainingSample], int],
     ) -> None:
         self._next: TrainingSample | None = first
         self._waiting = waiting
+        self._size_of = size_of
         self._most_bytes = most_bytes
         self._most_samples = most_samples
 
     def __iter__(self) -> Iterator[TrainingSample]:
         size = count = 0
         while (sample := self._next) is not None:
-            more = _tar_size(sample)
-            if count and (size + more > self._most_bytes or count == self._most_samples):
+            more = self._size_of(sample)
+            if count and (_shard_size(size + more) > self._most_bytes or count == self._most_samples):
                 return
             size, count = size + more, count + 1
             self._next = next(self._waiting, None)
@@ -290,27 +308,37 @@ class _ShardSamples:
 
 
 class _HashedFile:
-    """Hashes and counts the bytes that are read from a file or written to it."""
+    """Hashes and counts the bytes that are written to a file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
         self.size = 0
         self._file = file
 
-    def read(self, size: int = -1) -> bytes:
-        return self._passed(self._file.read(size))
-
-    def write(self, data: bytes) -> int:
-        return self._file.write(self._passed(data))
-
-    def _passed(self, data: bytes) -> bytes:
+    def write(self, data: bytes) -> None:
+        """Write bytes."""
         self.sha256.update(data)
         self.size += len(data)
-        return data
+        self._file.write(data)
+
+    def copy(self, source: BinaryIO, size: int) -> str:
+        """Write what is in a file, and return its SHA-256.
+
+        Raises:
+            OSError: It does not have `size` bytes.
+        """
+        digest, left = hashlib.sha256(), size
+        while data := source.read(min(_PIECE, left)):
+            digest.update(data)
+            self.write(data)
+            left -= len(data)
+        if left or source.read(1):
+            raise OSError(f"it does not have {size:,} bytes")
+        return digest.hexdigest()
 
 
 def _encoded(name: str) -> str:
-    return name.replace("%", "%25").replace(".", "%2E").replace("/", "%2F")
+    return name.replace("%", "%25").replace(".", "%2E").replace("/", "%2F").replace("\0", "%00")
 
 
 def _suffixes(files: Sequence[SampleFile]) -> Iterator[str]:
@@ -320,23 +348,31 @@ def _suffixes(files: Sequence[SampleFile]) -> Iterator[str]:
     """
     taken: Counter[str] = Counter()
     for file in files:
-        name = file.key.replace(".", "_").replace("/", "_")
+        name = file.key.replace(".", "_").replace("/", "_").replace("\0", "_")
         extension = os.path.splitext(file.path)[1].lower() or ".bin"  # noqa: PTH122 - text, not a path here
         folded = f"{name}{extension}".lower()
         taken[folded] += 1
         yield f"{name}.{taken[folded]}{extension}" if taken[folded] > 1 else f"{name}{extension}"
 
 
-def _header(name: str, size: int) -> tarfile.TarInfo:
+def _header(name: str, size: int) -> bytes:
+    """Return the header of a file, with time 0 and owner 0: the same samples give the same bytes.
+
+    `tarfile.TarFile` would keep every header in memory.
+    """
     header = tarfile.TarInfo(name)
     header.size = size
-    header.mode = 0o644
-    return header  # time 0 and owner 0, so that the same samples give the same bytes
+    return header.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape")
 
 
-def _tar_size(sample: TrainingSample) -> int:
-    """Return about how many bytes a sample takes in a shard."""
-    return sum(_BLOCK + -(-file.size // _BLOCK) * _BLOCK for file in sample.files) + 8 * _BLOCK
+def _padding(size: int) -> bytes:
+    """Return the zeros behind a file of `size` bytes, up to the next block."""
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _shard_size(size: int) -> int:
+    """Return the length of a shard with `size` bytes of samples: two empty blocks, and whole records."""
+    return -(-(size + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 @contextmanager
@@ -362,14 +398,6 @@ def export_directory(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def open_class_spool(
-    contents: MirrorContents, out: Path, options: SampleOptions
-) -> AbstractContextManager[Spool]:
-    """Open the spool that keeps the classes of an export to the directory `out` until it is complete."""
-    depends_on = ["classes", contents.digest(), options._replace(splits={})]
-    return open_spool(out, depends_on, out / _CLASSES)
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:

@@ -186,7 +186,7 @@ def test_hrefs_lead_from_the_file_to_the_mirror(mirrored: Mirror, tmp_path: Path
     assets = {"data": {"href": "./a b.bin"}}
     dest = mirrored([item("one", assets=assets)], {"a b.bin": b"content"})
     (tmp_path / "index").mkdir()
-    for out in (dest / "items.parquet", tmp_path / "index" / "items.parquet"):
+    for out in (tmp_path / "items.parquet", tmp_path / "index" / "items.parquet"):
         export(dest, out)
         asset = rows_of(out)["one"]["assets"]["data"]
         assert (out.parent / asset["href"]).read_bytes() == b"content"
@@ -204,9 +204,8 @@ def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_pat
     again = asyncio.run(stacpull.mirror(str(tmp_path / "items.parquet"), tmp_path / "again"))
     assert again.assets_done == len(assets)
     dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
-    with pytest.raises(stacpull.UsageError, match="not UTF-8, which hrefs cannot have: export into DEST"):
+    with pytest.raises(stacpull.UsageError, match="not UTF-8, which hrefs cannot have"):
         export(dest, tmp_path / "items.parquet")
-    assert export(dest, dest / "items.parquet").items == 1
 
 
 def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_path: Path) -> None:
@@ -216,7 +215,7 @@ def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_
 
 
 def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stacpull_export.item_batches.ITEMS", 1)
+    monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
     out, report = unusual(mirrored, tmp_path)
     rows = rows_of(out)
     assert report.items == len(rows) == len(UNUSUAL)
@@ -234,7 +233,7 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
 def test_times_outside_of_the_years_1_to_9999_stay_text(
     together: int, mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stacpull_export.item_batches.ITEMS", together)
+    monkeypatch.setattr("stacpull_export.geoparquet._BATCH", together)
     times = {
         "first": "0001-01-01T00:00:00+01:00", "last": "9999-12-31T23:59:59-01:00",
         "other": "2017-06-13T10:10:31Z",
@@ -376,7 +375,7 @@ def test_objects_in_objects_take_few_columns(
     properties = WIDE[name]
     some = [properties]
     if apart:
-        monkeypatch.setattr("stacpull_export.item_batches.ITEMS", 1)
+        monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
         some = [parts for n in range(6) if (parts := _sixth(properties, n))]
     out = tmp_path / "items.parquet"
     report = export(mirrored([item(f"i{n}", properties=one) for n, one in enumerate(some)]), out)

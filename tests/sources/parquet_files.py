@@ -22,9 +22,8 @@ from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.page_requests import PageSize
 from stacpull.sources.parquet_source import ParquetSource
-from stacpull_export.geoparquet import read_items
-from stacpull_export.mirrored_items import ListedItem
-from stacpull_export.spool import open_spool
+from stacpull_export.geoparquet import ItemIndex
+from stacpull_export.mirrored_items import MirroredItem
 
 URL = "https://files.test/data/items.parquet"
 _CHUNK = 7000
@@ -85,24 +84,13 @@ class Contents:
         self.collections = dict(collections)
         self.files = None
         self.items_total = len(items)
-        self.position = 0
         self._items = items
 
-    def state(self, _position: int | None = None) -> Json:
-        return {}
-
-    def listed(self, *_: object, **_options: object) -> Iterator[ListedItem]:
+    def items(self, *_: object) -> Iterator[MirroredItem]:
         for one in self._items:
-            self.position += 1
             path = f"{one['collection']}/{one['id']}/i.json"
-            text = json.dumps(one).encode()
-            yield ListedItem(one["collection"], one["id"], path, is_linked=False, text=text)
-
-    def read(self, path: str) -> bytes:
-        raise AssertionError(f"{path} is in the listing")
-
-    def note_unreadable(self, path: str, count: int) -> None:
-        assert not count, path
+            document = json.loads(json.dumps(one))
+            yield MirroredItem(one["collection"], one["id"], path, document, len(str(one)))
 
 
 def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
@@ -112,8 +100,9 @@ def by_export(items: Sequence[Json], rows: int = 10_000) -> bytes:
     contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "items.parquet"
-        with open_spool(out, ()) as spool:
-            read_items(spool, out, contents, on_progress=lambda _: None).write(file, spool)  # type: ignore[arg-type]
+        with ItemIndex(contents, out, out.parent) as index:  # type: ignore[arg-type]
+            index.read(lambda _, _stage="": None)
+            index.write(file)
     return regrouped(file.getvalue(), rows)
 
 

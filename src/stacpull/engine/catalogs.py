@@ -20,7 +20,6 @@ from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.redact import Secrets
-from stacpull.store.atomic import remove_file
 from stacpull.store.protocol import Store
 
 
@@ -105,7 +104,7 @@ def write_mirror_catalogs(
 
 
 def remove_items_parquet(db: Connection, store: Store) -> None:
-    """Remove items.parquet and its spool, after the collections that referred to it were written.
+    """Remove items.parquet, after the collections that referred to it were written.
 
     Raises:
         DestinationError: It cannot be removed.
@@ -113,7 +112,6 @@ def remove_items_parquet(db: Connection, store: Store) -> None:
     if meta.owns_file(db, meta.ITEMS_PARQUET):
         store.remove("", meta.ITEMS_PARQUET)
         meta.disown_file(db, meta.ITEMS_PARQUET)
-    remove_file(store.work / ".stacpull" / f"{meta.ITEMS_PARQUET}.spool")
 
 
 def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEntry:

@@ -345,8 +345,7 @@ class MirrorRun:
 
     async def _save_effort(self) -> None:
         """Add the effort since the last call to the ledger."""
-        spent, by_host = self._stats.spend(), self._stats.spend_by_host()
-        await self._store.call(StoreOperations.add_effort, spent, by_host)
+        await self._store.call(StoreOperations.add_effort, self._stats.spend())
 
     def _warn_of_layout(self, before: str | None) -> None:
         """Warn if existing files follow another layout than this run."""

@@ -33,7 +33,6 @@ class RunStats:
         self._started = network.clock.monotonic()
         self._saved: dict[str, float] = {}
         """The effort of this process that was already saved."""
-        self._saved_by_host: dict[str, int] = {}
 
     def progress(self) -> Progress:
         """Return the progress of the run."""
@@ -69,13 +68,6 @@ class RunStats:
             "seconds": self._clock.monotonic() - self._started,
         }
         return {name: value - before.get(name, 0) for name, value in now.items()}
-
-    def spend_by_host(self) -> dict[str, int]:
-        """Return the bytes received from each host since the last call."""
-        before, now = self._saved_by_host, {progress.host: progress.bytes for progress in self._hosts()}
-        self._saved_by_host = now
-        new = {host: count - before.get(host, 0) for host, count in now.items()}
-        return {host: count for host, count in new.items() if count > 0}
 
     def report(
         self,

@@ -20,7 +20,7 @@ from stacpull.engine.recovery import mark_recovered, recover, resumable
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, pruning, rates, runs, views
+from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.database import transaction
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.pruning import forget_unwanted
@@ -205,12 +205,10 @@ class StoreOperations:
                 what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
                 self._on_event(Notice("info", f"No longer pending: {what}."))
 
-    def add_effort(self, spent: dict[str, float], by_host: dict[str, int]) -> None:
-        """Add the effort to the sums of the run, and the bytes of each host to the rates."""
-        hosts = {self._secrets.scrub(host): count for host, count in by_host.items()}
+    def add_effort(self, spent: dict[str, float]) -> None:
+        """Add the effort to the sums of the run."""
         with transaction(self.db):
             runs.add_effort(self.db, self._run.id, spent)
-            rates.add(self.db, self._clock.time(), spent["seconds"], hosts)
 
     def findings(self) -> RunFindings:
         """Return the findings of the run so far."""

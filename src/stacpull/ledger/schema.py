@@ -99,12 +99,6 @@ CREATE TABLE findings(                     -- what else a run counts: fields of 
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 
-CREATE TABLE rates(                        -- bytes over time: intervals in which a run worked
-    id INTEGER PRIMARY KEY,
-    started REAL NOT NULL, seconds REAL NOT NULL,
-    hosts TEXT NOT NULL                    -- JSON: bytes by host, of all other hosts under ''
-);
-
 CREATE TABLE left_out(                     -- items of a run that a filter left out, by reason
     run INTEGER NOT NULL, reason TEXT NOT NULL, items INTEGER NOT NULL,
     PRIMARY KEY (run, reason)
@@ -324,7 +318,7 @@ END;
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=24,  # those up to 23 were never released
+    version=25,  # those up to 24 were never released
     name="This mirror's ledger",
     remedy=(
         "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "

@@ -1,0 +1,105 @@
+"""What `export`, `report` and the dashboard write, and where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.acceptance.command import environment, run
+
+FORMS = {
+    "geoparquet": "a.parquet", "csv": "a.csv", "parquet": "labels.parquet", "webdataset": "shards",
+    "torchgeo-v1": "one", "torchgeo-v2": "two",
+}  # fmt: skip
+
+
+def item(name: str, **members: Any) -> dict[str, Any]:
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None,
+        "properties": {"datetime": "2024-01-01T00:00:00Z", "labels": ["water"]}, "links": [],
+        "assets": {"data": {"href": "./data.bin"}}, **members,
+    }  # fmt: skip
+
+
+def mirrored(top: Path, items: list[dict[str, Any]], *, size: int = 500) -> Path:
+    (top / "data.bin").write_bytes(b"x" * size)
+    (top / "items.ndjson").write_text("".join(json.dumps(one) + "\n" for one in items))
+    ran = run(["mirror", str(top / "items.ndjson"), str(top / "m"), "--no-progress"], environment())
+    assert ran.code == 0, ran.err
+    return top / "m"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_directory_of_out_is_created(tmp_path: Path, form: str) -> None:
+    dest, out = mirrored(tmp_path, [item("a")]), tmp_path / "new" / "deep" / FORMS[form]
+    ran = run(["export", str(dest), str(out), "-f", form], environment())
+    assert (ran.code, out.exists()) == (0, True), ran.err
+
+
+def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
+    dest = mirrored(tmp_path, [item("a")])
+    for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],
+                      ["report", "m", "-o", "m/c/../report.html"]):  # fmt: skip
+        ran = run(arguments, environment(), cwd=tmp_path)
+        assert (ran.code, "is inside of the mirror" in ran.err) == (2, True), ran.err
+    assert run(["verify", str(dest), "--strict"], environment()).code == 0
+    source = str(tmp_path / "items.ndjson")
+    again = run(["mirror", source, str(dest), "--items-parquet", "--no-progress"], environment())
+    assert (again.code, (dest / "items.parquet").exists()) == (0, True), again.err
+
+
+def test_a_mirror_that_is_none_creates_no_directory(tmp_path: Path) -> None:
+    ran = run(["export", str(tmp_path), str(tmp_path / "new" / "a.csv"), "-f", "csv"], environment())
+    assert (ran.code, (tmp_path / "new").exists()) == (2, False)
+
+
+def test_no_control_characters_reach_a_table(tmp_path: Path) -> None:
+    labels = ["a\x7fb", "c\x9bd", "e\x1bf"]
+    one = item("a", properties={"datetime": "2024-01-01T00:00:00Z", "labels": labels})
+    dest = mirrored(tmp_path, [one])
+    assert run(["export", str(dest), str(tmp_path / "l.csv"), "-f", "csv"], environment()).code == 0
+    text = (tmp_path / "l.csv").read_text()
+    assert {mark for mark in text if not mark.isprintable()} == {"\n"}
+    (row,) = csv.DictReader(text.splitlines())
+    assert sorted(json.loads(row["labels"])) == sorted(labels)
+
+
+def test_every_sample_of_a_shard_is_readable_whatever_its_id(tmp_path: Path) -> None:
+    names = ["a", "b\0c", "b\0d", "e" * 150]
+    assets = {"x\0y": {"href": "./data.bin"}, "x\0z": {"href": "./data.bin"}}
+    dest = mirrored(tmp_path, [item(name, assets=assets) for name in names])
+    ran = run(["export", str(dest), str(tmp_path / "s"), "-f", "webdataset"], environment())
+    assert ran.code == 0, ran.err
+    with tarfile.open(tmp_path / "s" / "samples-000000.tar") as tar:
+        members = tar.getnames()
+        found = [json.load(file) for name in members if name.endswith(".json")
+                 if (file := tar.extractfile(name))]  # fmt: skip
+    assert sorted(one["id"] for one in found) == sorted(names)
+    assert len(set(members)) == len(members) == 3 * len(names)
+
+
+def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
+    dest = mirrored(tmp_path, [item(f"i{n:03}") for n in range(200)], size=10)
+    arguments = [
+        "export",
+        str(dest),
+        str(tmp_path / "s"),
+        "-f",
+        "webdataset",
+        "--shard-size",
+        "100k",
+        "--json",
+    ]
+    shards = run(arguments, environment()).report["files"]
+    sizes = [(tmp_path / "s" / name).stat().st_size for name in shards]
+    record = 10_240  # a tar file has whole records
+    assert all(100_000 - record < size <= 100_000 for size in sizes[:-1]), sizes
+    found = 0
+    for name in shards:
+        with tarfile.open(tmp_path / "s" / name) as tar:
+            found += len(tar.getnames())
+    assert found == 400

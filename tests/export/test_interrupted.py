@@ -1,0 +1,95 @@
+"""An export that is stopped or cancelled leaves what was there; two do not write the same directory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.export.conftest import item
+
+import stacpull
+
+FORMS = {"geoparquet": "items.parquet", "csv": "labels.csv", "parquet": "labels.parquet"}
+
+
+@pytest.fixture
+def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve items with a label and a file each; every item is a batch."""
+    monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
+    items = [
+        item(f"i{n:02}", properties={"labels": [f"label {n % 5}"]}, assets={"a": {"href": "./a.tif"}})
+        for n in range(12)
+    ]
+    return Path(mirrored(items, {"a.tif": b"pixels"}))
+
+
+def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
+    return asyncio.run(stacpull.export(dest, out, form, **settings))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    out, stop = tmp_path / "out" / FORMS[form], asyncio.Event()
+    out.write_bytes(b"before")
+
+    def on_event(event: Any) -> None:
+        if event.name == "exporting" and event.done >= 5:
+            stop.set()
+
+    with pytest.raises(stacpull.InterruptedRunError):
+        export(dest, out, form, on_event=on_event, stop=stop)
+    assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == [(out.name, b"before")]
+    assert export(dest, out, form).items == 12
+
+
+@pytest.mark.parametrize("make", [stacpull.export, stacpull.report])
+def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path: Path) -> None:
+    steps: list[Any] = []
+
+    async def cancelled() -> int:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def note(event: Any) -> None:
+            steps.append(event)
+            loop.call_soon_threadsafe(begun.set)
+            time.sleep(0.02)
+
+        task = asyncio.ensure_future(make(dest, tmp_path / "out.csv", on_event=note, **options))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        taken = len(steps)
+        await asyncio.sleep(0.1)
+        return taken
+
+    options = {"format": "csv"} if make is stacpull.export else {}
+    assert asyncio.run(cancelled()) == len(steps)
+
+
+@pytest.mark.parametrize("form", ["webdataset", "torchgeo-v1", "torchgeo-v2"])
+def test_a_second_export_to_the_same_directory_is_refused(form: str, dest: Path, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def on_event(_: Any) -> None:
+        if not refused:
+            with pytest.raises(stacpull.DestinationError, match="Another process is writing") as error:
+                export(dest, tmp_path / "out", form)
+            refused.append(str(error.value))
+
+    export(dest, tmp_path / "out", form, on_event=on_event)
+    assert refused
+    export(dest, tmp_path / "out", form)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "webdataset"])
+def test_damaged_documents_are_named(form: str, dest: Path, tmp_path: Path) -> None:
+    (dest / "c/i07/i07.json").unlink()
+    (dest / "c/i09/i09.json").write_bytes(b"{")
+    report = export(dest, tmp_path / FORMS.get(form, "shards"), form)
+    assert (report.items, len(report.notes)) == (10, 1)
+    assert "cannot be read: 2, for example c/i07/i07.json" in report.notes[0]
