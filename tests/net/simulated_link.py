@@ -258,10 +258,10 @@ class Steady(Gate):
     def throttled(self, retry_after: float | None) -> None:
         limit = self.limit
         super().throttled(retry_after)
-        self.limit = self._gauge.limit = limit
+        self.limit = self._limit.limit = limit
 
     def _change(self) -> None:
-        self._gauge.limit = self.limit
+        self._limit.limit = self.limit
 
 
 def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:

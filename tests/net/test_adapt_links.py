@@ -42,7 +42,11 @@ GRID = [
     *(Row(f"{rtt} ms, 40 MB/s, 8 MB", link(rtt, bandwidth=40 * MB, size=8 * MB)) for rtt in (1, 50, 200)),
 ]
 STREAMS = [
-    Row("50 ms, 2 MB/s a connection, 8 MB", link(50, bandwidth=200 * MB, per_connection=2 * MB, size=8 * MB)),
+    Row(
+        "50 ms, 2 MB/s a connection, 8 MB",
+        link(50, bandwidth=200 * MB, per_connection=2 * MB, size=8 * MB),
+        soon=0.9,
+    ),
     Row(  # 20 MB at 5 MB/s: it takes 4 s to judge a limit of 54
         "200 ms, 5 MB/s a connection, 20 MB",
         link(200, bandwidth=999 * MB, per_connection=5 * MB, size=20 * MB),
@@ -67,14 +71,14 @@ SERVERS = [
     Row("1 ms, 8 disks that seek", link(1, slots=8, service=0.01, knee=8)),
     Row("1 ms, breaks down past 2", link(1, slots=64, service=0.01, knee=2, collapse=1.5)),
     Row("10 ms, breaks down past 8", link(10, slots=64, service=0.04, knee=8, collapse=2)),
-    Row("50 ms, breaks down past 4", link(50, slots=64, service=0.05, knee=4, collapse=2)),
+    Row("50 ms, breaks down past 4", link(50, slots=64, service=0.05, knee=4, collapse=2), soon=0.9),
     Row("50 ms, breaks down past 24", link(50, slots=64, service=0.05, knee=24, collapse=2)),
     Row("50 ms, breaks down past 40", link(50, slots=64, service=0.05, knee=40, collapse=2)),
     Row(  # 14 answers per second at the first limit of 16: the first decision takes 4 s
         "200 ms, breaks down past 6",
         link(200, slots=64, service=0.2, knee=6, collapse=2),
         soon=0.6,
-        steady=0.8,
+        steady=0.85,
     ),
     Row("50 ms, 2 % break", link(50, failing=0.02)),
     Row("50 ms, 10 % break", link(50, failing=0.1)),

@@ -225,8 +225,8 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
 
 
 def test_the_best_limit_is_found() -> None:
-    assert served(Bench(), 3) == [64, 64, 64]
-    assert served(Bench(maximum=40), 3) == [40, 40, 40]
+    assert served(Bench(), 3)[-1] == 64
+    assert served(Bench(maximum=40), 3)[-1] == 40
 
 
 def test_waiting_requests_continue_when_the_limit_grows() -> None:

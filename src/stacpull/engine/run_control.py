@@ -70,9 +70,10 @@ async def walk_and_transfer(
     if not walking.cancelled() and (unreadable := walking.result()) is not None:
         raise unreadable
     if pool.given_up_hosts and not stop.is_set():
+        hosts = " and ".join(pool.given_up_hosts)
         raise SourceError(
-            f"{' '.join(pool.given_up_hosts.values())} Its assets stay pending; everything else is done: "
-            f"resume when {' and '.join(pool.given_up_hosts)} can be reached."
+            f"{' '.join(pool.given_up_hosts.values())} The assets of {hosts} stay pending: "
+            f"resume when {hosts} can be reached."
         )
 
 

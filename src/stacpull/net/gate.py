@@ -1,7 +1,7 @@
 """Limits on the requests at once per host, and pauses for hosts that throttle or do not answer.
 
 Each host has a gate with a number of permits. It starts at 16 and is adapted while running, up to the
-maximum: `net.gauge` counts answers, and `net.adapt` decides on the limit. `net.backoff` decides what failures
+maximum (`net.limit`). `net.backoff` decides what failures
 of the host mean: that its gate closes for all workers for some time, that the limit is halved, or that the
 host is given up. The requests of such a host fail at once with DOWN. This module has the permits, and the
 requests that wait for one.
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
@@ -29,9 +30,8 @@ from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress
 from stacpull.hosts import forget_hosts
 from stacpull.models import Failure
-from stacpull.net.adapt import Search
 from stacpull.net.backoff import NO_FAILURES, GateAction, Unanswered, answered, throttled, unanswered
-from stacpull.net.gauge import Gauge
+from stacpull.net.limit import HostLimit
 from stacpull.net.notices import NetworkEvents
 from stacpull.net.transport import TransferError
 
@@ -94,6 +94,7 @@ class Gate:
         on_change: Called with one sentence when the limit has changed.
         on_closed: Called with the host's name and the seconds of the pause when the host throttles.
         on_silent: Called with one sentence when the host does not answer, and when it is given up.
+        on_failures: Called when it has failures, so that it is not forgotten.
     """
 
     def __init__(
@@ -108,16 +109,18 @@ class Gate:
         on_change: Callable[[str], None] = lambda _: None,
         on_closed: Callable[[str, float], None] = lambda _host, _seconds: None,
         on_silent: Callable[[str], None] = lambda _: None,
+        on_failures: Callable[[Gate], None] = lambda _: None,
     ) -> None:
         self.host = host
         self.now = clock.monotonic
         """Seconds on the clock that `succeeded` expects."""
-        self._gauge = Gauge(Search.begin(first, maximum), self.now, set_by_user=set_by_user)
-        self.limit = self._reported = self._gauge.limit
+        self._limit = HostLimit(first, maximum, self.now, is_fixed=set_by_user)
+        self.limit = self._reported = self._limit.limit
         """The number of permits."""
         self._on_change = on_change
         self._on_closed = on_closed
         self._on_silent = on_silent
+        self._on_failures = on_failures
         self._patience = patience
         self._clock = clock
         self.in_use = 0
@@ -140,6 +143,11 @@ class Gate:
         return len(self._queue)
 
     @property
+    def has_failures(self) -> bool:
+        """True if it is closed, or the host has failed since its last answer."""
+        return self._state is not NO_FAILURES or self.closed_for() > 0
+
+    @property
     def pauses(self) -> int:
         """Pauses in a row without an answer in between."""
         return self._state.pauses
@@ -147,7 +155,7 @@ class Gate:
     def progress(self) -> HostProgress:
         """Return the current state of the host."""
         wait = self.closed_for()
-        waiting, received = len(self._queue), self._gauge.bytes
+        waiting, received = len(self._queue), self._limit.bytes
         return HostProgress(self.host, received, self.in_use, self.limit, waiting, wait)
 
     def closed_for(self) -> float:
@@ -158,7 +166,7 @@ class Gate:
         if left > 0:
             return left
         self.closed_until = 0.0
-        self._gauge.restart()
+        self._limit.restart()
         return 0.0
 
     def try_acquire(self) -> bool:
@@ -217,7 +225,7 @@ class Gate:
         self._answered_at = sent_at
         if self._state is not NO_FAILURES:
             self._state = answered(self._state)
-        if self._gauge.answered(sent_at, self.in_use, size):
+        if self._limit.answered(sent_at, self.in_use, size):
             self._change()
 
     def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
@@ -241,11 +249,11 @@ class Gate:
 
     def received(self, size: int) -> None:
         """Record a body of `size` bytes."""
-        self._gauge.received(size)
+        self._limit.bytes += size
 
     def piece(self, size: int) -> None:
         """Record `size` bytes of a body that is read in pieces."""
-        if self._gauge.piece(size, self.in_use):
+        if self._limit.piece(size, self.in_use):
             self._change()
 
     def reset_refusals(self) -> None:
@@ -254,7 +262,7 @@ class Gate:
 
     def count_failure(self) -> None:
         """Record a failure of the network or the server."""
-        self._gauge.count_failure()
+        self._limit.count_failure()
 
     def unanswered(self, sent_at: float, failure: Failure) -> Failure:
         """Record a request that the host did not answer. Its permit is still held.
@@ -267,7 +275,7 @@ class Gate:
             The failure, which is free if the host is the cause and not the requested object; DOWN if the host
             is given up.
         """
-        self._gauge.count_failure()
+        self._limit.count_failure()
         request = Unanswered(
             self.host, failure, sent_at, self.now(), self._answered_at, self.in_use, self.closed_for() > 0
         )
@@ -282,11 +290,12 @@ class Gate:
     def _carry_out(self, action: GateAction) -> bool:
         """Carry out an action. Return True if it closed the gate."""
         self._state = action.state
+        self._on_failures(self)
         if action.warning:
             self._on_silent(action.warning)
         if action.halves_limit:
-            self._gauge.throttled(action.pause)
-            self.limit = self._gauge.limit
+            self._limit.throttled(action.pause)
+            self.limit = self._limit.limit
         return self._close(action.pause)
 
     def _turn_away(self, given_up: Failure) -> None:
@@ -319,7 +328,7 @@ class Gate:
 
     def set_maximum(self, maximum: int) -> None:
         """Set the maximum of the limit. Permits in use stay valid."""
-        self._gauge.set_maximum(maximum)
+        self._limit.set_maximum(maximum)
         self._change()
 
     def count_refusal(self, status: int) -> None:
@@ -393,17 +402,17 @@ class Gate:
         self._admit()
 
     def _change(self) -> None:
-        """Apply the gauge's new limit."""
-        self.limit = self._gauge.limit
+        """Apply the new limit."""
+        self.limit = self._limit.limit
         self._admit()
-        base = self._gauge.base
+        base = self._limit.base
         if not _REPORTED_CHANGE < base / self._reported < 1 / _REPORTED_CHANGE:
             self._report(
-                f"{self.host}: {base} requests at once; it answers {self._gauge.rate:,.0f} per second."
+                f"{self.host}: {base} requests at once; it answers {self._limit.rate:,.0f} per second."
             )
 
     def _report(self, sentence: str) -> None:
-        self._reported = self._gauge.base
+        self._reported = self._limit.base
         self._on_change(sentence)
 
 
@@ -432,7 +441,10 @@ class Gates:
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
         self._is_fixed = concurrency is not None
         self._clock = clock
-        self._gates: dict[str, Gate] = {}
+        self._gates = WeakValueDictionary[str, Gate]()
+        """All gates in use, so that a host never has two."""
+        self._kept: dict[str, Gate] = {}
+        """The recent ones, and those with failures."""
         self._events = events or NetworkEvents()
         self._waited_for = Recent[str, None]()
         self._elsewhere: dict[object, Sequence[HostProgress]] = {}
@@ -445,7 +457,6 @@ class Gates:
         gate = self._gates.get(host)
         if gate is None:
             first = self._maximum if self._is_fixed else _FIRST_LIMIT
-            forget_hosts(self._gates, lambda gate: gate.in_use or gate.waiting)
             gate = self._gates[host] = Gate(
                 host,
                 self._maximum,
@@ -456,8 +467,15 @@ class Gates:
                 on_change=self._events.detail,
                 on_closed=self._closed,
                 on_silent=self._events.warn,
+                on_failures=self._keep,
             )
+            self._keep(gate)
         return gate
+
+    def _keep(self, gate: Gate) -> None:
+        if gate.host not in self._kept:
+            forget_hosts(self._kept, lambda one: one.in_use or one.waiting or one.has_failures)
+            self._kept[gate.host] = gate
 
     def set_maximum(self, per_host: int) -> None:
         """Set the maximum of requests at once per host."""
@@ -470,7 +488,7 @@ class Gates:
         return all(gate.in_use <= per_host for gate in self)
 
     def __iter__(self) -> Iterator[Gate]:
-        return iter(self._gates.values())
+        return iter(list(self._gates.values()))
 
     def progress(self) -> tuple[HostProgress, ...]:
         """Return the current state of each host, over all processes of the run."""
