@@ -63,11 +63,6 @@ class PageRequest(msgspec.Struct, frozen=True):
     `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
     those of a `next` link (STAC API, item search, paging): part of the cursor, never secret.
 
-    `after` is the position in a document that is not a page of an API: the items start after this position in
-    the tree or file at `url`. Each step is a number and the content there, so that the position can be found
-    again after the document has changed: (number of the link, its href as written) from the top down to the
-    last finished link; for a file its numbers or offsets, and the version of the file.
-
     `part` is the `datetime` of the part that the page belongs to, if the walk is split by time: a next link
     need not repeat it.
     """
@@ -76,7 +71,6 @@ class PageRequest(msgspec.Struct, frozen=True):
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
-    after: tuple[tuple[int, str], ...] = ()
     part: str | None = None
 
 

@@ -10,6 +10,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import static_item
 from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.urls import parameter
 
 
 class ItemListSource:
@@ -45,13 +46,13 @@ class ItemListSource:
         del on_notice
         listed = (await self._reader.read(PageRequest(self.url))).body
         urls: list[str] = listed["items"] if isinstance(listed, dict) else []
-        begin = request.after[0][0] if request.after else 0
+        begin = int(parameter(request.url, "from") or 0)
         while begin < len(urls):
             end = begin + page_size.items
             items = [await self.item(url) for url in urls[begin:end]]
-            following = PageRequest(self.url, after=((end, ""),)) if end < len(urls) else None
+            following = PageRequest(f"{self.url}?from={end}") if end < len(urls) else None
             yield Page(request, items, following, len(urls))
-            begin = end
+            request, begin = following or request, end
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`."""

@@ -146,7 +146,6 @@ def regrouped(data: bytes, rows: int) -> bytes:
 def pages_of(
     server: FileServer,
     selection: Selection = EVERYTHING,
-    start: PageRequest | None = None,
     **more: Any,
 ) -> list[Page]:
     """Read all pages of a file."""
@@ -156,7 +155,7 @@ def pages_of(
         (first,) = await source.starts(selection)
         size = PageSize.requested(more.get("page_size"))
         notices: list[Notice] = more.get("notices", [])
-        pages = source.pages(first._replace(resumed=start), page_size=size, on_notice=notices.append)
+        pages = source.pages(first, page_size=size, on_notice=notices.append)
         return [page async for page in pages]
 
     return asyncio.run(read())

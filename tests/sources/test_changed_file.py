@@ -1,4 +1,4 @@
-"""Files of items that change between a stop and a resume, or while they are read, on real sockets.
+"""Files of items that change while they are read, on real sockets.
 
 Servers differ in what they state about the version of a file, and in what they make of conditions.
 """
@@ -6,21 +6,17 @@ Servers differ in what they state about the version of a file, and in what they 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.sources.parquet_files import by_export
 from tests.sources.test_lines import ids, lines
-from tests.sources.test_parquet import item
 from tests.sources.test_wire import opened
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
-from stacpull.errors import SourceError
-from stacpull.events import Notice
-from stacpull.models import Page, PageRequest
+from stacpull.errors import ForgottenCursorError
+from stacpull.models import Page
 from stacpull.selection import Selection
 from stacpull.sources.page_requests import PageSize
 
@@ -101,105 +97,30 @@ UNVERSIONED = {
 }
 
 
-async def walked(
-    server: Origin, start: PageRequest | None, notices: list[Notice], most: int | None = None
-) -> list[Page]:
-    """Read the pages of two lines from `start` on, at most `most` of them."""
-    pages: list[Page] = []
+async def walked(server: Origin) -> list[Page]:
+    """Read the pages of two lines."""
     async with opened(f"{server.url}/items.ndjson", None) as source:
         (begin,) = await source.starts(Selection())
         size = PageSize(2, fixed=True)
-        resumed = begin._replace(resumed=start)
-        async for page in source.pages(resumed, page_size=size, on_notice=notices.append):
-            pages.append(page)
-            if len(pages) == most:
-                break
-    return pages
-
-
-def resumed(served: Served, old: bytes, new: bytes, version: int) -> tuple[list[str], list[str], Origin]:
-    """Read two lines of `old`, and the rest when the file is `new`.
-
-    Returns:
-        The ids after the first page, the notices, and the server.
-    """
-
-    async def course() -> tuple[list[str], list[str], Origin]:
-        notices: list[Notice] = []
-        async with asyncio.timeout(20), origin(served(old, 0)) as server:
-            (first,) = await walked(server, None, notices, most=1)
-            assert ids([first]) == ["old0", "old1"]
-            server.answer = served(new, version)
-            server.requests.clear()
-            rest = await walked(server, first.next, notices)
-            return ids(rest), [notice.text for notice in notices], server
-
-    return asyncio.run(course())
-
-
-@pytest.mark.parametrize("new", NEW)
-@pytest.mark.parametrize("served", [*SERVERS, *UNVERSIONED])
-def test_a_changed_file_is_read_from_its_start(served: str, new: str) -> None:
-    found, notices, _ = resumed((SERVERS | UNVERSIONED)[served], OLD, NEW[new], 1)
-    assert found == ids_of(NEW[new])
-    assert ["may have changed: reading it from the start" in text for text in notices] == [True]
-
-
-@pytest.mark.parametrize("served", SERVERS)
-def test_an_unchanged_file_continues_at_its_offset(served: str) -> None:
-    found, notices, server = resumed(SERVERS[served], OLD, OLD, 0)
-    assert (found, notices) == (["old2", "old3"], [])
-    assert [request.start for request in server.requests] == [len(lines("old0", "old1"))]
-
-
-@pytest.mark.parametrize("served", [*UNVERSIONED, *UNSIZED])
-def test_a_file_without_a_version_is_read_from_its_start(served: str) -> None:
-    found, notices, _ = resumed((UNVERSIONED | UNSIZED)[served], OLD, OLD, 0)
-    assert found == ids_of(OLD)
-    assert ["may have changed" in text for text in notices] == [True]
-
-
-def test_a_position_without_a_version_is_not_used() -> None:
-    async def course() -> tuple[list[Page], list[Notice]]:
-        notices: list[Notice] = []
-        async with asyncio.timeout(20), origin(Thing(LONGER)) as server:
-            start = PageRequest(f"{server.url}/items.ndjson", after=((2, ""), (len(LONGER) // 3, "")))
-            return await walked(server, start, notices), notices
-
-    pages, notices = asyncio.run(course())
-    assert ids(pages) == ids_of(LONGER)
-    assert ["may have changed" in notice.text for notice in notices] == [True]
-
-
-@pytest.mark.parametrize("new", NEW)
-@pytest.mark.parametrize("served", ["obeys If-Range", "ignores If-Range", "no ranges", "only dates"])
-def test_a_changed_gzipped_file_is_read_from_its_start(served: str, new: str) -> None:
-    old, changed = (gzip.compress(data, mtime=0) for data in (OLD, NEW[new]))
-    assert resumed(SERVERS[served], old, old, 0)[:2] == (["old2", "old3"], [])
-    found, notices, _ = resumed(SERVERS[served], old, changed, 1)
-    assert found == ids_of(NEW[new])
-    assert ["may have changed" in text for text in notices] == [True]
+        return [page async for page in source.pages(begin, page_size=size, on_notice=print)]
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
 @pytest.mark.parametrize("served", [*SERVERS, *UNVERSIONED, *UNSIZED])
 def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(served: str, is_changed: bool) -> None:
-    async def course() -> tuple[list[str], list[Notice]]:
-        notices: list[Notice] = []
+    async def course() -> list[str]:
         server_of = (SERVERS | UNVERSIONED | UNSIZED)[served]
         new = server_of(LONGER if is_changed else OLD, int(is_changed))
         async with asyncio.timeout(20), origin(new) as server:
             whole = server_of(OLD, 0)
             server.once(lambda request: replace(whole(request), sent=len(OLD) * 3 // 4))
-            return ids(await walked(server, None, notices)), notices
+            return ids(await walked(server))
 
-    found, notices = asyncio.run(course())
-    expected = ids_of(LONGER if is_changed else OLD)
     if is_changed or served in UNSIZED:
-        assert found[-len(expected) :] == expected
-        assert ["changed: reading it from the start" in notice.text for notice in notices] == [True]
+        with pytest.raises(ForgottenCursorError, match="may have changed"):
+            asyncio.run(course())
     else:
-        assert (found, notices) == (ids_of(OLD), [])
+        assert asyncio.run(course()) == ids_of(OLD)
 
 
 def cut_once(server: Origin, first: Reply, sent: int) -> None:
@@ -209,13 +130,12 @@ def cut_once(server: Origin, first: Reply, sent: int) -> None:
 
 @pytest.mark.parametrize("later", [Thing(LONGER, TAGS[0]), chunked(LONGER, 0)], ids=["ranges", "no sizes"])
 def test_a_response_without_a_size_is_continued_if_its_etag_is_strong(later: Answer) -> None:
-    async def course() -> tuple[list[str], list[Notice], int]:
-        notices: list[Notice] = []
+    async def course() -> tuple[list[str], int]:
         async with asyncio.timeout(20), origin(later) as server:
             cut_once(server, chunked(LONGER, 0)(ReceivedRequest("GET", "/", {})), len(LONGER) // 2)
-            return ids(await walked(server, None, notices)), notices, len(server.requests)
+            return ids(await walked(server)), len(server.requests)
 
-    assert asyncio.run(course()) == (ids_of(LONGER), [], 2)
+    assert asyncio.run(course()) == (ids_of(LONGER), 2)
 
 
 def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> None:
@@ -227,58 +147,13 @@ def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> N
         found = whole(replace(request, headers={"range": f"bytes={start}-{start + 40}"}))
         return found if request.start else replace(whole(request), sent=40)
 
-    async def course() -> tuple[list[str], list[Notice], int]:
-        notices: list[Notice] = []
-        async with asyncio.timeout(20), origin(short) as server:
-            return ids(await walked(server, None, notices)), notices, len(server.requests)
-
-    found, notices, requests = asyncio.run(course())
-    assert (found, notices) == (ids_of(LONGER), [])
-    assert requests > 6
-
-
-def test_a_response_that_breaks_off_before_its_first_byte_is_requested_again() -> None:
-    """Without an ETag and a size, no version is known; but no byte of another one was used."""
-    unsized = Reply(200, {}, LONGER, framing="chunked")
-
-    async def course() -> tuple[list[str], list[Notice], int]:
-        notices: list[Notice] = []
-        async with asyncio.timeout(20), origin(lambda _: unsized) as server:
-            cut_once(server, unsized, 0)
-            return ids(await walked(server, None, notices)), notices, len(server.requests)
-
-    assert asyncio.run(course()) == (ids_of(LONGER), [], 2)
-
-
-@pytest.mark.parametrize("etag", [TAGS[0], WEAK_TAGS[0], None])
-def test_a_whole_parquet_file_without_a_size_that_breaks_off_is_received_again(etag: str | None) -> None:
-    data = by_export([item("i0"), item("i1"), item("i2")])
-    unsized = Reply(200, {"ETag": etag} if etag else {}, data, framing="chunked")
-
     async def course() -> tuple[list[str], int]:
-        async with asyncio.timeout(40), origin(lambda _: unsized) as server:
-            cut_once(server, unsized, len(data) // 2)
-            async with opened(f"{server.url}/items.parquet", None) as source:
-                (begin,) = await source.starts(Selection())
-                pages = [page async for page in source.pages(begin, page_size=PageSize(10), on_notice=print)]
-                return ids(pages), len(server.requests)
+        async with asyncio.timeout(20), origin(short) as server:
+            return ids(await walked(server)), len(server.requests)
 
     found, requests = asyncio.run(course())
-    assert found == ["i0", "i1", "i2"]
-    assert requests < 6
-
-
-def test_a_file_that_changes_with_each_request_ends_the_walk() -> None:
-    async def course() -> int:
-        async with asyncio.timeout(20), origin(lambda _: Reply()) as server:
-            server.answer = lambda _: replace(
-                Thing(OLD, f'"{len(server.requests)}"')(ReceivedRequest("GET", "/", {})), sent=150
-            )
-            with pytest.raises(SourceError, match="changes while it is read"):
-                await walked(server, None, [])
-            return len(server.requests)
-
-    assert asyncio.run(course()) < 10
+    assert found == ids_of(LONGER)
+    assert requests > 6
 
 
 def ids_of(data: bytes) -> list[str]:

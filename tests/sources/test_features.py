@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pytest
 from tests.sources.memory import MemoryReader, failed
 
-from stacpull.engine.walk import Position
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
@@ -33,13 +31,8 @@ def features(*items: Any, **more: Any) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": list(items), **more}
 
 
-VERSION = {"ETag": '"v1"'}
-
-
-def source_of(
-    body: Any, url: str = URL, more: dict[str, Any] | None = None, headers: Mapping[str, str] = VERSION
-) -> FeaturesSource:
-    document = Document(body, len(orjson.dumps(body)), url, headers)
+def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
+    document = Document(body, len(orjson.dumps(body)), url, {})
     reader = MemoryReader({url: document, **(more or {})})
     return FeaturesSource(asyncio.run(reader.read(PageRequest(url))), reader)
 
@@ -48,13 +41,11 @@ def pages_of(
     source: FeaturesSource,
     selection: Selection | None = None,
     size: PageSize | None = None,
-    start: PageRequest | None = None,
     notices: list[Notice] | None = None,
 ) -> list[Page]:
     async def main() -> list[Page]:
         (begin,) = await source.starts(selection or Selection())
         received = notices if notices is not None else []
-        begin = begin._replace(resumed=start)
         pages = source.pages(begin, page_size=size or PageSize(), on_notice=received.append)
         return [page async for page in pages]
 
@@ -73,55 +64,11 @@ def test_an_item_is_one_page_with_its_url() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 12])
 @pytest.mark.parametrize("size", [1, 4, 100])
-def test_items_are_in_order_and_resume_at_any_position(count: int, size: int) -> None:
+def test_items_are_in_order(count: int, size: int) -> None:
     body = features(*(item(str(n)) for n in range(count)))
     pages = pages_of(source_of(body), size=PageSize(size, fixed=True))
     assert ids(pages) == [str(n) for n in range(count)]
-    assert pages[-1].next is None
-    for number, page in enumerate(pages[:-1], 1):
-        rest = pages_of(source_of(body), size=PageSize(size, fixed=True), start=page.next)
-        assert ids(rest) == ids(pages[number:])
-
-
-@pytest.mark.parametrize(
-    ("before", "now"),
-    [
-        pytest.param(VERSION, {"ETag": '"v2"'}, id="another ETag"),
-        pytest.param({"Last-Modified": "Mon"}, {"Last-Modified": "Tue"}, id="another date"),
-        pytest.param({}, {}, id="neither is stated"),
-    ],
-)
-def test_a_document_that_may_have_changed_is_read_from_its_start(
-    before: Mapping[str, str], now: Mapping[str, str]
-) -> None:
-    size = PageSize(3, fixed=True)
-    first = pages_of(source_of(features(*map(item, "abcdefg")), headers=before), size=size)[0]
-    received: list[Notice] = []
-    changed = source_of(features(*map(item, "xdefghi")), headers=now)
-    assert ids(pages_of(changed, size=size, start=first.next, notices=received)) == list("xdefghi")
-    assert ["may have changed" in notice.text for notice in received] == [True]
-
-
-def test_a_document_of_another_size_is_read_from_its_start() -> None:
-    size = PageSize(3, fixed=True)
-    first = pages_of(source_of(features(*map(item, "abcdefg"))), size=size)[0]
-    assert ids(pages_of(source_of(features(*map(item, "defg"))), size=size, start=first.next)) == list("defg")
-
-
-def test_a_position_without_a_version_is_not_resumed() -> None:
-    """Older versions of stacpull saved only the number."""
-    start = PageRequest(URL, after=((3, ""),))
-    assert ids(pages_of(source_of(features(*map(item, "defg"))), start=start)) == list("defg")
-
-
-@pytest.mark.parametrize(("etag", "expected"), [('"caf\u00e9"', ["d"]), ('"\udcff"', list("abcd"))])
-def test_any_etag_can_be_saved_in_a_position(etag: str, expected: list[str]) -> None:
-    """One that is not text is not: the document is read from its start."""
-    body, size = features(*map(item, "abcd")), PageSize(3, fixed=True)
-    following = pages_of(source_of(body, headers={"ETag": etag}), size=size)[0].next
-    saved = Position.from_json(Position(NO_COLLECTION, following).to_json())
-    rest = pages_of(source_of(body, headers={"ETag": etag}), size=size, start=saved.request)
-    assert ids(rest) == expected
+    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
 
 def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
@@ -170,9 +117,8 @@ def test_next_links_of_a_served_page_are_followed() -> None:
     more = {f"{second}?limit=1": features(item("c"))}
     pages = pages_of(source_of(body, more=more), size=PageSize(1, fixed=True))
     assert ids(pages) == ["a", "b", "c"]
-    assert pages[1].next == PageRequest(second)
-    rest = pages_of(source_of(body, more=more), size=PageSize(1, fixed=True), start=pages[1].next)
-    assert ids(rest) == ["c"]
+    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
+    assert pages[2].request == PageRequest(f"{second}?limit=1")
 
 
 def test_the_collection_is_read_from_the_links_of_its_items() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from stacpull.errors import SourceError
+from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
@@ -85,7 +85,6 @@ def lines(*names: object) -> bytes:
 def pages_of(
     reader: LinesReader,
     size: int = 3,
-    start: PageRequest | None = None,
     selection: Selection | None = None,
     notices: list[Notice] | None = None,
 ) -> list[Page]:
@@ -93,9 +92,7 @@ def pages_of(
         source = LinesSource(URL, reader)
         (begin,) = await source.starts(selection or Selection())
         received = notices if notices is not None else []
-        pages = source.pages(
-            begin._replace(resumed=start), page_size=PageSize(size, fixed=True), on_notice=received.append
-        )
+        pages = source.pages(begin, page_size=PageSize(size, fixed=True), on_notice=received.append)
         return [page async for page in pages]
 
     return asyncio.run(main())
@@ -123,24 +120,14 @@ def test_every_line_is_read_once_despite_interruptions(
     def reader(breaks: Sequence[int] = ()) -> LinesReader:
         return LinesReader(data, ranges=ranges, etag=etag, breaks=breaks, piece=piece)
 
-    pages = pages_of(reader(breaks), size)
+    try:
+        pages = pages_of(reader(breaks), size)
+    except ForgottenCursorError:
+        assert breaks
+        assert etag != '"v1"'  # it may be another file
+        return
     assert ids(pages) == names
-    assert pages[-1].next is None
-    for number, page in enumerate(pages[:-1], 1):
-        rest = names if not etag else ids(pages[number:])  # without an ETag it may be another file
-        assert ids(pages_of(reader(breaks[:1]), size, page.next)) == rest
-
-
-def test_resuming_requests_the_rest_only_of_the_same_file() -> None:
-    data = lines(*"abcdef")
-    first = pages_of(LinesReader(data))[0]
-    reader = LinesReader(data)
-    assert ids(pages_of(reader, start=first.next)) == ["d", "e", "f"]
-    assert reader.requests[0]["Range"] == f"bytes={len(lines(*'abc'))}-"
-    received: list[Notice] = []
-    changed = LinesReader(lines(*"xabcdef"), etag='"v2"')
-    assert ids(pages_of(changed, start=first.next, notices=received)) == list("xabcdef")
-    assert ["may have changed" in notice.text for notice in received] == [True]
+    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
 
 def test_invalid_lines_are_reported_by_number() -> None:
@@ -164,13 +151,6 @@ def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None
 def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
     with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
         pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
-
-
-def test_line_numbers_are_right_after_resuming() -> None:
-    data = lines("a", "b") + b"{broken\n"
-    first = pages_of(LinesReader(data), 2)[0]
-    (rest,) = pages_of(LinesReader(data), 2, first.next)
-    assert rest.unread[0].name == f"line 3 of {URL}"
 
 
 def test_only_lines_of_selected_collections_are_read() -> None:

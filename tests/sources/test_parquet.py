@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import re
 import struct
 import subprocess
 import sys
@@ -13,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import chain
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import urljoin
 
@@ -24,7 +21,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.sources.forked_decoder import Decoders, forked_decoders
 from tests.sources.parquet_files import (
     URL,
     WRITERS,
@@ -36,33 +32,14 @@ from tests.sources.parquet_files import (
     recorded_items,
 )
 
-from stacpull.errors import SourceError, UsageError
-from stacpull.events import Notice
+from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.python_process import python_command
 from stacpull.selection import Selection
-from stacpull.sources import parquet_file, parquet_source
+from stacpull.sources import parquet_process, parquet_source
 from stacpull.sources.parquet_source import ParquetSource
 from stacpull.sources.source_url import is_parquet
-
-
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with forked_decoders() as made:
-        yield made
-
-
-@pytest.fixture
-def started_decoder() -> None:
-    """For tests that start a decoder like a run."""
-
-
-@pytest.fixture(autouse=True)
-def forked_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the decoders of all other tests."""
-    if "started_decoder" not in request.fixturenames:
-        monkeypatch.setattr(parquet_source, "_decoder", request.getfixturevalue("decoders"))
 
 
 def item(name: str, **members: Any) -> Json:
@@ -167,7 +144,6 @@ def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) 
     assert compared > 15
 
 
-@pytest.mark.usefixtures("started_decoder")
 @pytest.mark.parametrize("writer", WRITERS)
 def test_geometries_and_boxes_are_read(writer: str) -> None:
     ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
@@ -180,7 +156,6 @@ def test_geometries_and_boxes_are_read(writer: str) -> None:
     assert found["flat"]["bbox"] == [0, 0, 1, 1]
 
 
-@pytest.mark.usefixtures("started_decoder")
 def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
     items = [
         item("a", properties={"flag": True, "empty": {}}),
@@ -247,7 +222,7 @@ def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
     assert found
     assert server.requested_ranges[0] == (len(server.data) - parquet_source.TAIL, len(server.data))
     groups = [one for one in server.requested_ranges[1:] if one[1] < len(server.data)]
-    assert len(groups) <= 9  # of 30: two have such a location, seven a row without a box
+    assert len(groups) <= 11  # twice the footer; of 30, two have such a location, seven a row without a box
 
 
 SELECTIONS = [
@@ -344,51 +319,23 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_walk_resumes_at_every_page(ranges: bool) -> None:
+def test_pages_have_the_requested_size(ranges: bool) -> None:
     server = FileServer(by_export(many(250), rows=60), ranges=ranges)
-    pages = pages_of(server)
-    ids = [[one["id"] for one in page.items] for page in pages]
-    assert sum(map(len, ids)) == 250
-    for number, page in enumerate(pages[:-1]):
-        assert page.next is not None
-        rest = pages_of(server, start=page.next)
-        assert [one["id"] for later in rest for one in later.items] == list(chain(*ids[number + 1 :]))
-    group = pages[0].next
-    assert group is not None
-    assert group.after == ((1, ""), (0, f'{len(server.data)} "v1"'))  # row group, row and version
-
-
-@pytest.mark.usefixtures("started_decoder")
-def test_a_page_in_a_row_group_is_resumed_at_its_row() -> None:
-    server = FileServer(by_export(many(250), rows=60))
     pages = pages_of(server, page_size=7)
     assert [len(page.items) for page in pages[:9]] == [7] * 8 + [4]
-    following = pages[3].next
-    assert following is not None
-    rest = pages_of(server, start=following, page_size=50)
-    assert rest[0].items[0] == pages[4].items[0]
-    assert sum(len(page.items) for page in rest) == 250 - 28
+    assert sum(len(page.items) for page in pages) == 250
+    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
 
-def test_a_file_that_has_changed_is_read_from_its_start() -> None:
-    server = FileServer(by_export(many(250), rows=60))
-    following = pages_of(server)[1].next
-    server.etag = '"v2"'
-    notices: list[Notice] = []
-    rest = pages_of(server, start=following, notices=notices)
-    assert sum(len(page.items) for page in rest) == 250
-    assert ["may have changed" in notice.text for notice in notices] == [True]
-
-
-def test_a_file_that_changes_during_the_walk_ends_it() -> None:
+def test_a_file_that_changes_while_it_is_read_begins_the_walk_again() -> None:
     class Changing(FileServer):
         def stream(self, url: str, headers: Any) -> Any:
             if len(self.requested_ranges) == 3:
                 self.etag = '"v2"'
             return super().stream(url, headers)
 
-    with pytest.raises(SourceError, match="has changed while it was read"):
-        pages_of(Changing(by_export(many(250), rows=60)))
+    with pytest.raises(ForgottenCursorError, match="may have changed while it was read"):
+        pages_of(Changing(by_export(many(1500), rows=60)))
 
 
 def test_interrupted_responses_are_resumed() -> None:
@@ -399,7 +346,6 @@ def test_interrupted_responses_are_resumed() -> None:
     assert starts[5] == starts[4] + 7000
 
 
-@pytest.mark.usefixtures("started_decoder")
 def test_a_server_that_sends_nothing_is_given_up() -> None:
     server = FileServer(by_export(many(1500), rows=1500), breaks=[None, None, *[0] * 20])
     with pytest.raises(SourceError, match=r"could not be read at byte .*: broke off"):
@@ -418,7 +364,7 @@ def test_rows_without_an_id_are_named() -> None:
     table = table.set_column(table.schema.get_field_index("id"), "id", names)
     file = io.BytesIO()
     pq.write_table(table, file)
-    (page,) = pages_of(FileServer(file.getvalue()))
+    page, _ = pages_of(FileServer(file.getvalue()))
     assert [one["id"] for one in page.items] == ["a"]
     assert [one.name for one in page.unread] == [f"row 2 of row group 0 of {URL}"]
 
@@ -452,7 +398,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
         (b"PAR1" + struct.pack("<I", 10) + b"PARE", "encrypted"),
         (b"PAR1" + struct.pack("<I", 2**31) + b"PAR1", "its footer has 2,147,483,656 bytes"),
         (b"PAR1" + struct.pack("<I", 500) + b"PAR1", "its footer is longer than the file"),
-        (b"PAR1" + b"x" * 50 + struct.pack("<I", 50) + b"PAR1", "its footer cannot be decoded"),
+        (b"PAR1" + b"x" * 50 + struct.pack("<I", 50) + b"PAR1", "it cannot be decoded"),
     ],
 )
 def test_files_that_are_not_parquet_are_refused(data: bytes, why: str) -> None:
@@ -469,32 +415,6 @@ def test_geometries_that_are_not_wkb_are_refused() -> None:
     assert "encoded as point" in failure_of(parquet(table))
 
 
-@pytest.mark.parametrize(
-    ("limit", "value", "why"),
-    [
-        ("_COMPRESSED_LIMIT", 100, "bytes; at most 100 are read"),
-        ("_PLAIN_LIMIT", 100, "bytes, decompressed; at most 100 are read"),
-        ("_ROWS_LIMIT", 9, "10 rows; at most 9 are read"),
-        ("_COLUMNS_LIMIT", 2, "3 columns; at most 2 are read"),
-    ],
-)
-def test_sizes_in_the_footer_are_limited(
-    monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
-) -> None:
-    monkeypatch.setattr(parquet_file, limit, value)
-    with NamedTemporaryFile() as file:
-        file.write(parquet(table_of(10)))
-        file.flush()
-        size = file.tell()
-        with pytest.raises(parquet_file.ParquetError, match=re.escape(why)):
-            parquet_file.read_footer(file.name, size)
-
-
-def test_a_footer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_source, "FOOTER_LIMIT", 100)
-    assert "its footer has" in failure_of(parquet(table_of(10)))
-
-
 def test_a_long_footer_is_read() -> None:
     columns = {f"property_{number:05}": pa.array([number]) for number in range(3000)}
     server = FileServer(parquet(table_of(1, **columns)))
@@ -503,7 +423,6 @@ def test_a_long_footer_is_read() -> None:
     assert server.requested_ranges[1][0] < server.requested_ranges[0][0]
 
 
-@pytest.mark.usefixtures("started_decoder")
 def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
     lists = pa.array([[0] * 1_000_000] * 5)
     data = parquet(table_of(5, labels=lists), compression="zstd")
@@ -511,16 +430,13 @@ def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
     assert "its items have more than 4000000 values" in failure_of(data)
 
 
-@pytest.mark.usefixtures("started_decoder")
 def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With five eighths of the memory that a decoder may take: to fill all of it takes 10 s."""
     code = (
-        "import sys; from stacpull.sources import parquet_file;"
-        f"parquet_file.MEMORY = {parquet_file.MEMORY * 5 // 8}; parquet_file.main(int(sys.argv[1]))"
+        "import sys; from stacpull.sources import parquet_process;"
+        f"parquet_process.MEMORY = {parquet_process.MEMORY * 5 // 8}; parquet_process.main()"
     )
-    monkeypatch.setattr(
-        parquet_source, "python_command", lambda *given: python_command("-c", code, given[-1])
-    )
+    monkeypatch.setattr(parquet_source, "python_command", lambda *given: python_command("-c", code))
     lists = pa.array([np.zeros(30_000_000, np.int8)])
     data = parquet(table_of(1, labels=lists), compression="zstd")
     assert len(data) < 1_000_000
@@ -528,7 +444,7 @@ def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_a_decoder_that_watches_its_memory_ends_itself() -> None:
-    code = "from stacpull.sources import parquet_file as p; p.MEMORY = 1; p._watch_memory()"
+    code = "from stacpull.sources import parquet_process as p; p.MEMORY = 1; p._watch_memory()"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
 
 
@@ -539,7 +455,7 @@ def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:
     data = parquet(table_of(200, note=texts), compression="zstd", **options)
     assert len(data) < 1_000_000
     pages = pages_of(FileServer(data))
-    assert [len(page.items) for page in pages] == [12, 13] * 8
+    assert [len(page.items) for page in pages] == [12, 13] * 8 + [0]
     assert [one["id"] for page in pages for one in page.items] == [str(n) for n in range(200)]
 
 

@@ -130,9 +130,7 @@ def _next_page(position: str | None) -> str | None:
     from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources: only if a walk is unfinished
 
     request = Position.from_json(position).request
-    if request is None or not request.after:
-        return None if request is None else request.url
-    return f"{request.url} behind {' > '.join(name or str(number) for number, name in request.after)}"
+    return None if request is None else request.url
 
 
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:

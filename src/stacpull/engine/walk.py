@@ -42,7 +42,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a walk.
 
     At the start of a walk, all fields are None. At the start of a later collection, only `request` is None.
-    Trees have no positions: their walk always begins at the start (`Source.has_cursors`).
+    Trees and files have no positions: their walk always begins at the start (`Source.has_cursors`).
     """
 
     collection: str | None = None
@@ -87,7 +87,6 @@ def _without_credentials(request: PageRequest) -> PageRequest:
     return replace(
         request,
         url=cut_cursor(request.url),
-        after=tuple((number, cut_cursor(name)) for number, name in request.after),
     )
 
 
@@ -342,7 +341,7 @@ class Walk:
 
         Positions in a tree or a file always move forward, so known items are not a circle there.
         """
-        is_placed = page.next is not None and (page.next.after or page.next == page.request)
+        is_placed = page.next is not None and page.next == page.request
         self._without_new = 0 if new or is_placed else self._without_new + 1
         return self._without_new > FRUITLESS_PAGES and page.next is not None
 

@@ -1,8 +1,8 @@
-"""Reads ranges of one version of a file: that of a saved position, or else that of the first response.
+"""Reads ranges of one version of a file: that of the first response.
 
     offset ─▶ Range ─▶ 206 at this offset, same version   its body
                        200, same version                  its body from the offset on
-                       anything else                      ChangedFileError
+                       anything else                      ForgottenCursorError: the walk begins again
 
 A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size. No
 `If-Range` is sent: some servers ignore it, and S3 would get another condition instead, which it answers with
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from stacpull.errors import SourceError
+from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.net.fields import content_range
 from stacpull.net.transport import Response, TransferError
-from stacpull.net.versions import Version, stated_version, validator_from
+from stacpull.net.versions import Version, stated_version
 from stacpull.sources.source import JsonReader
 
 _CHUNK: Final = 1 << 18
@@ -27,53 +27,22 @@ _BREAKS: Final = 5
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 
 
-def version_text(version: Version) -> str:
-    """Return a version as text; empty if too little is stated to recognise it in a later run."""
-    stated, total = version.validator.etag_or_date, version.total
-    is_sure = stated and (total is not None or version.validator.strong_etag)
-    return f"{total or ''} {stated}" if is_sure else ""
-
-
-def _version_in(text: str) -> Version:
-    """Return the version that was stored as this text."""
-    total, _, stated = text.partition(" ")
-    return Version(validator_from(stated), int(total) if total.isdigit() else None)
-
-
-class ChangedFileError(Exception):
-    """The file is not proven to be of the same version."""
-
-
-def changing(url: str) -> SourceError:
-    """Return the error for a file that could not be read in one version, in several attempts."""
-    return SourceError(f"{url} changes while it is read, or its server does not say whether it does.")
-
-
 class FileRanges:
     """The bytes of one version of a file.
 
     Args:
         url: The URL of the file.
         reader: Sends the requests.
-        version: The only version to read; empty for that of the first response.
         accept: The media types to request.
     """
 
-    def __init__(self, url: str, reader: JsonReader, version: str = "", accept: str = "*/*") -> None:
+    def __init__(self, url: str, reader: JsonReader, accept: str = "*/*") -> None:
         self.is_whole = False
         """True if the server sent the whole file instead of its end."""
         self._url = url
         self._reader = reader
         self._accept = accept
-        self._known = _version_in(version) if version else None
-        self._is_settled = bool(version)
-        """True if a different version must now be an error: the caller named a version, or bytes of one were
-        already yielded."""
-
-    @property
-    def version(self) -> str:
-        """Size and ETag or date, or only a strong ETag; empty if the server states too little."""
-        return "" if self._known is None else version_text(self._known)
+        self._known: Version | None = None
 
     @property
     def size(self) -> int | None:
@@ -89,7 +58,7 @@ class FileRanges:
             stop: The offset after the last byte; None for the end of the file.
 
         Raises:
-            ChangedFileError: A response is not proven to be of the same version.
+            ForgottenCursorError: A response is not proven to be of the same version.
             SourceError: The bytes cannot be read.
             CredentialsError: Credentials are missing or refused.
         """
@@ -105,7 +74,6 @@ class FileRanges:
                         piece = chunk[at - offset : None if end is None else end - offset]
                         offset += len(chunk)
                         if piece:
-                            self._is_settled = True
                             yield piece
                             at, breaks = at + len(piece), 0
                         if at == end and offset > at:
@@ -139,7 +107,7 @@ class FileRanges:
         if requested < 0 and size is None:
             raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
         if size is None or offset != (requested if requested >= 0 else max(0, size + requested)):
-            raise ChangedFileError
+            raise self._changed()
         self._compare(stated_version(_PARTIAL, response.headers))
         return offset
 
@@ -150,11 +118,13 @@ class FileRanges:
         states nothing else.
         """
         known = self._known
-        if known is None or not self._is_settled:
-            self._known = found
-        elif not known.is_same_as(found) or (
-            None in (known.total, found.total) and known.validator.strong_etag is None
+        if known is not None and (
+            not known.is_same_as(found)
+            or (None in (known.total, found.total) and known.validator.strong_etag is None)
         ):
-            raise ChangedFileError
-        elif known.total is None:
+            raise self._changed()
+        if known is None or known.total is None:
             self._known = found
+
+    def _changed(self) -> ForgottenCursorError:
+        return ForgottenCursorError(f"{self._url} may have changed while it was read")

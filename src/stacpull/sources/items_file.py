@@ -3,28 +3,20 @@
 A document that was saved by itself is a copy: relative hrefs of an item refer to its `self` link, or to the
 file if the item has none. (For a tree that was moved as a whole, the opposite holds.)
 
-A GeoJSON document is kept in memory. Its items are returned in pages, so that the first transfers do not wait
-for the last item. A walk resumes at the next item if the document has the same size, and the same ETag or
-else date. Otherwise it is read from its start; known items are already planned.
+A stopped walk begins again, and skips what is planned. If a local file is a saved page of an API, its next
+page is not followed: the file is the source. If the document is on a server, its next page is followed like
+those of an API.
 
-If a local file is a saved page of an API, its next page is not followed: the file is the source. If the
-document is on a server, its next page is followed like those of an API. Such a document is read again for
-each walk, because its links may have expired.
-
-NDJSON is read as it arrives, without a limit on its size. A walk resumes at the offset of the next line if
-the file is of the same version (`file_ranges`). A server without ranges sends the whole body, which is
-skipped up to the offset. A changed file is read from its start; known items are already planned. Gzip is
-recognised by its first bytes (RFC 1952, 2.3.1). A later run reads a compressed file from its start, because
-the offsets are those of the decoded lines. A record separator before a line (RFC 8142) is skipped. A line may
-contain an ItemCollection or a list of items.
+NDJSON is read as it arrives, without a limit on its size. All of it is of one version of the file
+(`file_ranges`). Gzip is recognised by its first bytes (RFC 1952, 2.3.1). A record separator before a line
+(RFC 8142) is skipped. A line may contain an ItemCollection or a list of items.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -37,7 +29,6 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unrea
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode, lenient_warning
 from stacpull.net.json_reader import Document
-from stacpull.net.versions import Version, validator_of
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
@@ -54,10 +45,10 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.file_ranges import ChangedFileError, FileRanges, changing, version_text
+from stacpull.sources.file_ranges import FileRanges
 from stacpull.sources.page_requests import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.page_walk import linked_pages, read_pages
-from stacpull.sources.source import JsonReader, OnNotice, Restarts, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 from stacpull.urls import is_local
 
 _NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
@@ -70,6 +61,8 @@ class ItemsFile(Source):
         url: The URL of the file.
         reader: Reads it, and the collections of its items.
     """
+
+    has_cursors = False
 
     def __init__(self, url: str, reader: JsonReader) -> None:
         self.url = url
@@ -122,17 +115,6 @@ class ItemsFile(Source):
             if isinstance(url, str) and may_be_kept(name, url):
                 self._links[name] = url
 
-    def _resumed(self, start: PageRequest, version: str, on_notice: OnNotice) -> FilePosition:
-        """Return the position of `start`; the start of the file unless it is surely of this version."""
-        position = FilePosition.of(start)
-        if position == FilePosition() or (version and position.version == version):
-            return position
-        return self._from_start(on_notice)
-
-    def _from_start(self, on_notice: OnNotice) -> FilePosition:
-        on_notice(Notice("warning", f"{self.url} may have changed: reading it from the start."))
-        return FilePosition()
-
     def _page_of(
         self,
         request: PageRequest,
@@ -160,25 +142,6 @@ class ItemsFile(Source):
         return Page(request, items, following, None, size, unread=tuple(unread))
 
 
-class FilePosition(NamedTuple):
-    """A position in a file: in NDJSON, the lines and decoded bytes read; in Parquet, row group and row."""
-
-    number: int = 0
-    offset: int = 0
-    version: str = ""
-    """Size of the file and its ETag or date, or only a strong ETag; empty if its server states too little."""
-
-    def request(self, url: str) -> PageRequest:
-        """Return the request for the page that begins here."""
-        return PageRequest(url, after=((self.number, ""), (self.offset, self.version)))
-
-    @classmethod
-    def of(cls, request: PageRequest) -> FilePosition:
-        """Return the position of a request; the start of the file if it has none."""
-        (number, _), (offset, version) = (*request.after, (0, ""), (0, ""))[:2]
-        return cls(number, offset, version)
-
-
 class FeaturesSource(ItemsFile):
     """The items of one document.
 
@@ -198,25 +161,32 @@ class FeaturesSource(ItemsFile):
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages: parts of the document, then the pages after it."""
-        request = start.first
-        after_document: PageRequest | None = request
-        was_walked, self._was_walked = self._was_walked, True
-        if request.url == self.url and request.body is None:
-            if was_walked and not (request.after or is_local(self.url)):
-                await self._read_again()
-            after_document = self._page_after(on_notice)
-            size = page_size.for_file
-            first = self._resumed(request, self._version(), on_notice)
-            for page in self._pages(first.number, size, after_document):
-                yield page
-        if after_document is not None:
-            following = read_pages(self._reader, after_document, page_size, on_notice)
-            async with aclosing(linked_pages(following, resumed=True)) as pages:
-                async for page in pages:
-                    items = [item for item in page.items if self._wants(item)]
-                    self._note_links(items)
-                    is_own = len(items) == len(page.items)
-                    yield page if is_own else replace(page, items=items, matched=None)
+        request, was_walked, self._was_walked = start.request, self._was_walked, True
+        if was_walked and not is_local(self.url):
+            await self._read_again()
+        following = self._page_after(on_notice)
+        features, size = self._features(), page_size.for_file
+        for begin in range(0, max(len(features), 1), size):
+            named = [
+                (f"feature {number} of {self.url}", one)
+                for number, one in enumerate(features[begin : begin + size], begin + 1)
+            ]
+            more = request if begin + size < len(features) or following is not None else None
+            yield self._page_of(request, named, more, self._document.bytes)
+        if following is None:
+            return
+        del features
+        later = read_pages(self._reader, following, page_size, on_notice)
+        async with aclosing(linked_pages(later, resumed=True)) as pages:
+            async for page in pages:
+                items = [item for item in page.items if self._wants(item)]
+                self._note_links(items)
+                yield replace(
+                    page,
+                    items=items,
+                    next=page.next and page.request,
+                    matched=page.matched if len(items) == len(page.items) else None,
+                )
 
     async def _read_again(self) -> None:
         document = await read_root(self._reader, self._requested_url)
@@ -230,23 +200,6 @@ class FeaturesSource(ItemsFile):
             own = self_href(body, local=is_local(self.url))
             return [body if own is not None else located(body, self.url)]
         return list_or_empty(body.get("features"))
-
-    def _version(self) -> str:
-        return version_text(Version(validator_of(self._document.headers), self._document.bytes))
-
-    def _request_at(self, index: int) -> PageRequest:
-        return FilePosition(index, 0, self._version()).request(self.url) if index else PageRequest(self.url)
-
-    def _pages(self, first: int, size: int, after_document: PageRequest | None) -> Iterator[Page]:
-        features = self._features()
-        for begin in range(first, max(len(features), first + 1), size):
-            end = begin + size
-            named = [
-                (f"feature {number} of {self.url}", one)
-                for number, one in enumerate(features[begin:end], begin + 1)
-            ]
-            following = after_document if end >= len(features) else self._request_at(end)
-            yield self._page_of(self._request_at(begin), named, following, self._document.bytes)
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page after the document, if the document is a page of an API."""
@@ -269,8 +222,6 @@ class FeaturesSource(ItemsFile):
 _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
 _LONGEST = PAGE_LIMIT
 """The most bytes of one line."""
-_GZIPPED = "gzip "
-"""A prefix of the version of a gzipped file, whose offsets are those of the decoded lines."""
 _GZIP = b"\x1f\x8b"
 _OPENINGS = frozenset({b"{", b"["})
 """The first line of a document that spans several lines."""
@@ -288,18 +239,17 @@ class LinesSource(ItemsFile):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        request, size = start.first, 0
-        position = self._resumed(request, FilePosition.of(request).version, on_notice)
+        request, size = start.request, 0
         features: list[tuple[str, object]] = []
         lenient: list[str] = []
-        async with aclosing(self._lines(position, on_notice)) as lines:
-            async for after, line in lines:
+        number = 0
+        async with aclosing(self._lines()) as lines:
+            async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
-                    following = position.request(self.url)
-                    yield self._page_of(request, features, following, size)
-                    request, features, size = following, [], 0
-                position, size = after, size + len(line)
-                features += self._features_of(line, after.number, lenient)
+                    yield self._page_of(request, features, request, size)
+                    features, size = [], 0
+                number, size = number + 1, size + len(line)
+                features += self._features_of(line, number, lenient)
                 if len(lenient) == 1:
                     on_notice(Notice("warning", lenient_warning(lenient[0])))
                     lenient.append("")
@@ -334,55 +284,23 @@ class LinesSource(ItemsFile):
             if item is None or self._wants(item)
         ]
 
-    async def _lines(
-        self, position: FilePosition, on_notice: OnNotice
-    ) -> AsyncGenerator[tuple[FilePosition, bytes]]:
-        """Yield each line with the position after it. If the file changes, start again."""
-        restarts = Restarts(from_start=position == FilePosition())
-        while True:
-            try:
-                async with aclosing(self._lines_after(position)) as lines:
-                    async for after, line in lines:
-                        position = after
-                        yield position, line
-            except ChangedFileError as error:
-                if not restarts.may_restart(position.number):
-                    raise changing(self.url) from error
-                position = self._from_start(on_notice)
-            else:
-                return
+    async def _lines(self) -> AsyncGenerator[bytes]:
+        async with aclosing(FileRanges(self.url, self._reader, _ACCEPT).chunks()) as chunks:
+            head = b""
+            async for chunk in chunks:
+                head += chunk
+                if len(head) >= len(_GZIP):
+                    break
 
-    async def _lines_after(self, position: FilePosition) -> AsyncGenerator[tuple[FilePosition, bytes]]:
-        """Yield the lines after a position in the same version of the file."""
-        zipped = position.version.startswith(_GZIPPED)
-        start = 0 if zipped else position.offset
-        file = FileRanges(self.url, self._reader, position.version.removeprefix(_GZIPPED), _ACCEPT)
-        async with aclosing(file.chunks(start)) as chunks:
-            begun, starts_zipped = await _checked_for_gzip(chunks)
-            zipped = starts_zipped and not start
-            number, offset = position.number, position.offset
-            plain = _gunzipped(begun) if zipped else begun
-            async with aclosing(_split(plain, offset - start)) as lines:
+            async def again() -> AsyncGenerator[bytes]:
+                yield head
+                async for chunk in chunks:
+                    yield chunk
+
+            plain = _gunzipped(again()) if head.startswith(_GZIP) else again()
+            async with aclosing(_split(plain)) as lines:
                 async for line in lines:
-                    number, offset = number + 1, offset + len(line)
-                    version = _GZIPPED + file.version if zipped and file.version else file.version
-                    yield FilePosition(number, offset, version), line
-
-
-async def _checked_for_gzip(chunks: AsyncIterator[bytes]) -> tuple[AsyncGenerator[bytes], bool]:
-    """Return the same chunks, and whether they start like gzip."""
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= len(_GZIP):
-            break
-
-    async def again() -> AsyncGenerator[bytes]:
-        yield head
-        async for chunk in chunks:
-            yield chunk
-
-    return again(), head.startswith(_GZIP)
+                    yield line
 
 
 async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -394,14 +312,10 @@ async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         raise SourceError(f"The gzipped lines cannot be read. {error}") from error
 
 
-async def _split(chunks: AsyncIterator[bytes], skipped: int) -> AsyncGenerator[bytes]:
-    """Yield lines with their line feeds, after the first `skipped` bytes."""
+async def _split(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     begun: list[bytes] = []  # the line so far, in pieces: to join it with each chunk would copy it as often
     size = 0
-    async for piece in chunks:
-        chunk = piece
-        if skipped:
-            chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+    async for chunk in chunks:
         *lines, rest = chunk.split(b"\n")
         for line in lines:
             yield b"".join((*begun, line, b"\n"))
