@@ -128,7 +128,6 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
 
     Args:
         contents: The mirror.
-        spool: Continued.
         on_progress: Called with the number of items counted so far.
     """
     tally, checksum = _Tally(), hashlib.sha256()

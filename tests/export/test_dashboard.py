@@ -379,6 +379,25 @@ def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
+def test_a_run_with_failed_files_is_no_success() -> None:
+    async def main() -> None:
+        async with opened_page() as page:
+            async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
+                await page.open(dashboard.url)
+                dashboard(progress(8.0, assets_planned=120, assets_failed=40, assets_pending=0))
+                await page.wait_for("document.querySelector('.numbers').innerText.includes('of 120 files')")
+                dashboard(RunEnded(3, "complete"))
+            await page.wait_for("document.body.dataset.state === 'complete'")
+            assert await page.run("document.title") == "complete, 40 failed · stacpull"
+            assert await page.run("document.querySelector('.state').classList.contains('failed')")
+            text = await page.run("document.querySelector('.numbers').innerText")
+            assert "80\nof 120 files" in text
+            assert "40\nfiles failed" in text
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
 def test_a_browser_gives_the_token_in_a_form() -> None:
     async def main() -> None:
         async with opened_page() as page, served_dashboard(ANY, TOKEN, "/data/rice", None) as dashboard:
