@@ -38,6 +38,7 @@ class ChangedCopy:
         """Add a file: a module of the package, or one in `configs`."""
         path = self._path(name)
         assert not path.exists()
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         self.changed[name] = None
 

@@ -334,7 +334,7 @@ def blocking_calls() -> Iterator[None]:
 
     The replicas stand for other machines and may run in a thread of the test: they are left out.
     """
-    ours = ["stacpull", "stacpull_raster", "stacpull_trace"]
+    ours = ["stacpull", "stacpull_logins", "stacpull_raster", "stacpull_trace"]
     with (
         blockbuster_ctx(ours, excluded_modules=["stacpull_replicas"]) as detector,
         mock.patch.object(BlockingError, "__init__", _note_stack),

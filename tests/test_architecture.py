@@ -72,48 +72,55 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_dask": frozenset(
         {
             "", "child_process", "clock", "config.environment", "config.options", "config.profiles",
-            "engine.channel",
-            "engine.fetching", "engine.messages", "engine.network", "engine.outcome_sender", "engine.pool",
-            "engine.run_control", "engine.workers", "errors", "events", "ledger.outcomes", "models",
-            "net.addresses", "net.client", "net.transport", "runtime", "sources.item_reader",
-            "sources.opening", "sources.source", "store.disk_errors", "store.local_store", "store.parts",
-            "store.protocol", "store.worker_parts", "threads",
+            "engine.channel", "engine.fetching", "engine.messages", "engine.network",
+            "engine.outcome_sender", "engine.pool", "engine.run_control", "engine.workers",
+            "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
+            "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
+            "store.disk_errors", "store.local_store", "store.parts", "store.protocol",
+            "store.worker_parts", "threads",
         }
     ),
     "stacpull_export": frozenset(
         {
-            "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
-            "catalog.item_assets", "catalog.references", "catalog.stored", "clock",
-            "arguments", "config.dest", "config.options", "dest_address",
-            "engine.publisher", "entry_points", "errors", "events", "filters.ids",
-            "filters.labels", "filters.properties", "json_values", "ledger.database", "ledger.meta",
-            "ledger.runs", "ledger.views", "models",
+            "arguments", "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
+            "catalog.item_assets", "catalog.references", "catalog.stored", "clock", "config.dest",
+            "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
+            "events", "filters.ids", "filters.labels", "filters.properties", "json_values",
+            "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
             "reports", "speed", "store.atomic", "store.disk_errors", "store.inspection",
             "store.lock", "store.protocol", "store.store_choice", "threads", "urls",
         }
     ),
+    "stacpull_logins": frozenset(
+        {
+            "arguments", "clock", "errors", "hosts", "models", "net.bodies", "net.client",
+            "net.host_credentials", "net.logins.fixed", "net.logins.login", "net.logins.netrc",
+            "net.logins.profile", "net.logins.registry", "net.redirects", "net.status",
+            "net.transport", "redact", "urls",
+        }
+    ),
     "stacpull_raster": frozenset(
         {
-            "arguments", "clock", "concurrency", "config.dest", "config.options",
-            "digests", "engine.asset_transfer", "engine.item_input", "engine.network",
-            "engine.pool", "engine.run_control", "engine.run_stats", "engine.selector",
-            "engine.walk", "errors", "events", "filters.asset_filter", "filters.item_filter",
-            "filters.places", "hosts", "ledger.database", "ledger.item_set", "ledger.schema",
-            "models", "net.bodies", "net.client", "net.fields", "net.retry", "net.transport",
-            "net.versions", "planning.item_plan", "planning.kinds", "redact", "reports",
-            "selection", "sources.item_reader", "sources.opening", "sources.source", "spans",
-            "system", "threads", "transfer.arrival", "transfer.attempt", "transfer.checks",
+            "arguments", "clock", "concurrency", "config.dest", "config.options", "digests",
+            "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
+            "engine.run_control", "engine.run_stats", "engine.selector", "engine.walk", "errors",
+            "events", "filters.asset_filter", "filters.item_filter", "filters.places", "hosts",
+            "ledger.database", "ledger.item_set", "ledger.schema", "models", "net.bodies",
+            "net.client", "net.fields", "net.retry", "net.transport", "net.versions",
+            "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
+            "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
+            "threads", "transfer.arrival", "transfer.attempt", "transfer.checks",
             "transfer.part_writer", "transfer.resume", "urls",
         }
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "clock", "concurrency", "config.options",
-            "engine.network", "engine.run_control", "errors", "events", "filters.interval", "hosts",
+            "", "arguments", "clock", "concurrency", "config.options", "engine.network",
+            "engine.run_control", "errors", "events", "filters.interval", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json",
-            "net.logins.tokens", "net.retry", "net.status", "net.transport", "redact", "selection",
-            "store.atomic", "system", "urls",
+            "net.retry", "net.status", "net.transport", "redact", "selection", "store.atomic",
+            "system", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),
@@ -134,13 +141,11 @@ NEIGHBOURS_OF_NEIGHBOURS = {
     "stacpull_raster": frozenset({"stacpull_export.tables"}),
     "stacpull_trace": frozenset(
         {
-            "stacpull_export.tables",
-            "stacpull_raster.ranged",
-            "stacpull_raster.results",
-            "stacpull_raster.tiff",
+            "stacpull_export.tables", "stacpull_logins.tokens", "stacpull_raster.ranged",
+            "stacpull_raster.results", "stacpull_raster.tiff",
         }
     ),
-}
+}  # fmt: skip
 """What these packages may import of each other."""
 
 IMPURE = frozenset(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.net.logins.services import (
+from tests.logins.services import (
     DATA,
     Blobs,
     DataCentre,

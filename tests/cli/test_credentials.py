@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Ran
-from tests.net.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
+from tests.logins.services import Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 

@@ -10,13 +10,13 @@ from stacpull.config.options import Options, S3Options
 from stacpull.config.profiles import listed, profile_options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.net.logins.activation import Activation
 from stacpull.net.logins.fixed import BearerToken, UserPassword
-from stacpull.net.logins.grant import TokenGrant
 from stacpull.net.logins.profile import FilledProfile
-from stacpull.net.logins.sas import SasTokens
-from stacpull.net.logins.visit import Visit
 from stacpull.redact import Secret
+from stacpull_logins.activation import Activation
+from stacpull_logins.grant import TokenGrant
+from stacpull_logins.sas import SasTokens
+from stacpull_logins.visit import Visit
 
 ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
 """An environment without files of the user."""

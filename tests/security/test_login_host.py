@@ -1,4 +1,4 @@
-"""A login host or data host of a profile that has turned hostile: the cookie login (`net.logins.visit`)."""
+"""A hostile login host or data host of a profile: the cookie login (`stacpull_logins.visit`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import tracemalloc
 
 import pytest
-from tests.net.logins.services import DATA, Urs
-from tests.net.logins.test_visit import World, world
+from tests.logins.services import DATA, Urs
+from tests.logins.test_visit import World, world
 from tests.net.logins.world import get
 from tests.net.memory import Answer, Fault
 

@@ -30,7 +30,7 @@ from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.selection import Selection
 
 SOURCE = Path(stacpull.__file__).parents[1]
-PACKAGES = ("stacpull", "stacpull_raster", "stacpull_trace", "stacpull_replicas")
+PACKAGES = ("stacpull", "stacpull_logins", "stacpull_raster", "stacpull_trace", "stacpull_replicas")
 
 OWN_WORDS = {
     "arguments.py": "the arguments of the command and the library",
@@ -77,9 +77,8 @@ EXAMPLES: dict[str, str] = {
     "net/json.py:_NOT_UTF_8": "a\udc80b",
     "net/json.py:_SURROGATE": "a\ud800b",
     "net/json_reader.py:_CHARSET": 'text/plain; charset = "utf-8',
-    "net/logins/cookies.py:_DELETED": "; max-age=-1 ; path",
-    "net/logins/cookies.py:_DOMAIN": "; domain= .host.example",
-    "net/logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
+    "stacpull_logins/cookies.py:_DOMAIN": "; domain= .host.example",
+    "stacpull_logins/cookies.py:_SEPARATE": "a=b, c=d,  e=f",
     "net/logins/profile.py:_NAME": "a-b.c0.example",
     "net/status.py:_ARCHIVED_BODY": "InvalidObjectState BlobArchived BlobBeingRehydrated",
     "net/status.py:_HTML_START": "\ufeff \n<!----> <!-- a --><!doctype html>",

@@ -3,7 +3,7 @@
 NAME is a path that ends with `.toml`; else the file NAME.toml in `stacpull/providers` in the user's config
 folder (`XDG_CONFIG_HOME`, `~/.config`); else a shipped profile (`configs/providers`). A profile contains no
 secrets: its values contain variables, `${NAME}`, or it uses a netrc file. docs/credentials.md lists the keys;
-the kinds of login declare them (`net.logins.registry: KINDS`).
+the kinds of login declare them.
 
 A profile is first read without secrets (`Profile`), so that it can be listed, and then filled in (`filled`).
 A login whose variables are not all set is left out: a profile may have several logins for a host, and the
@@ -35,10 +35,11 @@ from stacpull.net.logins.profile import (
     HostLogin,
     HostPattern,
     Key,
+    LoginKind,
     is_address,
     keys_of,
 )
-from stacpull.net.logins.registry import KINDS, kind_class
+from stacpull.net.logins.registry import kind_class, kind_names
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
 
@@ -55,7 +56,7 @@ class LoginTable(msgspec.Struct, frozen=True):
     """A `[login.NAME]` table as written."""
 
     name: str
-    kind: str
+    kind: type[LoginKind]
     hosts: tuple[HostPattern, ...]
     values: Mapping[str, Setting]
 
@@ -67,13 +68,13 @@ class LoginTable(msgspec.Struct, frozen=True):
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that it requires."""
-        spare = {name for name, key in keys_of(kind_class(self.kind)).items() if key.spare}
+        spare = {name for name, key in keys_of(self.kind).items() if key.spare}
         return variables_in(*(text for name, text in self.texts.items() if name not in spare))
 
     @property
     def netrc_host(self) -> str | None:
         """The host whose entry in the netrc file it requires, or None."""
-        return kind_class(self.kind).netrc_host(self.texts, self.hosts)
+        return self.kind.netrc_host(self.texts, self.hosts)
 
 
 class S3Table(msgspec.Struct, frozen=True):
@@ -178,8 +179,10 @@ def _login(table: TomlEntry) -> LoginTable:
     kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
     if kind is None or hosts is None:
         raise table.wrong("a login needs the keys kind and hosts")
-    name = str(kind.read(arguments.choice(*KINDS)))
-    cls = kind_class(name)
+    name, cls = str(kind.value), kind_class(str(kind.value))
+    if cls is None:
+        known = ", ".join(kind_names())
+        raise kind.wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
     for entry in entries.values():
         if entry.name not in keys:
@@ -193,7 +196,7 @@ def _login(table: TomlEntry) -> LoginTable:
     problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
     if problem is not None:
         raise table.wrong(problem)
-    return LoginTable(table.key, name, tuple(_pattern(hosts, text) for text in _hosts(hosts)), settings)
+    return LoginTable(table.key, cls, tuple(_pattern(hosts, text) for text in _hosts(hosts)), settings)
 
 
 def _check(entry: TomlEntry, key: Key) -> None:
@@ -322,7 +325,7 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
         return
     texts = {key: _filled(setting, environ) for key, setting in table.values.items()}
     sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
-    for hosts, kind in kind_class(table.kind).logins(table.hosts, texts, netrc):
+    for hosts, kind in table.kind.logins(table.hosts, texts, netrc):
         yield HostLogin(table.name, hosts, kind, sources)
 
 

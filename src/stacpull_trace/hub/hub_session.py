@@ -2,8 +2,8 @@
 
 A `Session` opens requests as `net.client.Client` does, so the ranged header reader can use it. The token is
 sent only to the deployment's own host; a redirect to another host removes it. The session adds up the cost of
-all replies. `net.logins.tokens` decides when a token is renewed and by which task. Client id and secret are
-sent only in the body of a POST to the token URL (RFC 6749, 4.4.2), and not across a redirect to another host.
+all replies. `stacpull_logins.tokens` decides when a token is renewed and by which task. Client id and secret
+are sent only in the body of a POST to the token URL (RFC 6749, 4.4.2), and not across a redirect.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.client import OK, Client, Exchange, NetworkCounters
-from stacpull.net.logins.tokens import CachedToken, TimedToken
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull.urls import same_site
+from stacpull_logins.tokens import CachedToken, TimedToken
 from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
 
 _LONGEST_REPLY = 64 * 1024

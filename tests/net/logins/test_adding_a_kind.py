@@ -1,4 +1,4 @@
-"""A new kind of login needs a module and one line in the registry. A copy of the code proves it."""
+"""A new kind of login needs a module and an entry point. A copy of the code proves it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PROFILE = '[login.door]\nkind = "badge"\nhosts = ["{host}"]\npin = "${{PIN}}"\nf
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
-    """A copy of the package with another module, and another line in the registry."""
+    """A copy of the package beside a distribution with a kind of login."""
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
-    copy.add("net/logins/badge.py", MODULE)
-    copy.insert("net/logins/registry.py", '    "badge": "badge:Badge",\n', before='    "query": ')
-    assert copy.changed == {"net/logins/badge.py": None, "net/logins/registry.py": 1}
+    copy.add("../badge.py", MODULE)
+    copy.add("../badge-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: badge\nVersion: 1.0\n")
+    copy.add("../badge-1.0.dist-info/entry_points.txt", "[stacpull.logins]\nbadge = badge:Badge\n")
     return copy
 
 

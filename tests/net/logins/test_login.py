@@ -19,7 +19,6 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.logins.activation import Activation, ActivationTransport
 from stacpull.net.logins.fixed import BearerToken, Fixed, FixedLogin, QueryParameter
 from stacpull.net.logins.login import LoginTransport
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
@@ -48,18 +47,6 @@ class TestLoginTransport(TransportContract):
             yield World(self.around(http, base), lambda path: base + path, received)
             assert all(one.headers["authorization"] == "Bearer planted" for one in server.requests)
             await http.close()
-
-
-class TestActivationTransport(TestLoginTransport):
-    """For URLs that are not assets."""
-
-    def around(self, http: Transport, url: str) -> Transport:
-        return ActivationTransport(
-            super().around(http, url),
-            Activation("/assets/", Secret("u"), Secret("p"), 1, 1),
-            VirtualClock(),
-            NetworkCounters(),
-        )
 
 
 def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:

@@ -3,50 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from importlib import import_module
 from typing import TypeVar
 
 from stacpull.clock import Clock
-from stacpull.errors import SourceError
-from stacpull.hosts import host_of, origin_of
+from stacpull.entry_points import load, names
+from stacpull.hosts import origin_of
 from stacpull.models import Failure
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
+from stacpull.net.logins.fixed import BearerToken, HeaderField, NetrcEntries, QueryParameter, UserPassword
 from stacpull.net.logins.login import Login, LoginTransport
 from stacpull.net.logins.profile import FilledProfile, LoginKind
-from stacpull.net.logins.tokens import Reply
-from stacpull.net.redirects import REDIRECTS
 from stacpull.net.retry import RetryPolicy, with_retries
-from stacpull.net.status import moment_of, reason_in
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import Transport
 from stacpull.redact import Secrets
 
 T = TypeVar("T")
 
-KINDS: Mapping[str, str] = {
-    "header": "fixed:HeaderField",
-    "query": "fixed:QueryParameter",
-    "bearer": "fixed:BearerToken",
-    "basic": "fixed:UserPassword",
-    "netrc": "fixed:NetrcEntries",
-    "token": "grant:TokenGrant",
-    "sas": "sas:SasTokens",
-    "visit": "visit:Visit",
-    "activation": "activation:Activation",
+_KINDS: Mapping[str, type[LoginKind]] = {
+    "header": HeaderField,
+    "query": QueryParameter,
+    "bearer": BearerToken,
+    "basic": UserPassword,
+    "netrc": NetrcEntries,
 }
-"""The class of each kind of login: from `kind` in a profile to the module of this package and class."""
-
+_GROUP = "stacpull.logins"
 _AT_ONCE = 4
 """Requests at once to a token service."""
 _NOTICE_EVERY = 60.0
-_LONGEST_REPLY = 64 * 1024
 
 
-def kind_class(name: str) -> type[LoginKind]:
-    """Return the class of a kind of login."""
-    module, _, attribute = KINDS[name].partition(":")
-    found: type[LoginKind] = getattr(import_module(f"stacpull.net.logins.{module}"), attribute)
-    return found
+def kind_names() -> list[str]:
+    """Return the names that `kind` may have in a profile, of our own packages."""
+    return [*_KINDS, *names(_GROUP)]
+
+
+def kind_class(name: str) -> type[LoginKind] | None:
+    """Return the class of a kind of login, None if there is none, or its package is not installed."""
+    return _KINDS.get(name) or load(_GROUP, name)
 
 
 class Logins:
@@ -83,7 +77,7 @@ class Logins:
         self._policy = policy
         self._on_wait = on_wait
         gates = Gates(_AT_ONCE, _AT_ONCE, clock)
-        self._client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
+        self.client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
         self._shared: dict[int, tuple[LoginKind, Login]] = {}
         self._silent_until: dict[str, float] = {}
         secrets.add(*profile.secrets)
@@ -129,31 +123,6 @@ class Logins:
             SourceError: As `net.retry.with_retries`.
         """
         return await with_retries(attempt, self._policy, self.clock, self._note)
-
-    async def ask(self, request: Request, accept: frozenset[int]) -> Reply:
-        """Return the response of a token service with one of the statuses in `accept`.
-
-        Redirects of a request with a body are not followed.
-
-        Raises:
-            SourceError: There was no such response, after retries and waits for throttling (`net.retry`).
-        """
-        final = accept if request.body is None else accept | REDIRECTS
-
-        async def attempt() -> Reply:
-            async with self._client.open(request, accept=final, count_refusal=False) as response:
-                body = await response.read(_LONGEST_REPLY)
-                date = moment_of(response.headers.get("Date", ""))
-                return Reply(response.status, body, reason_in(body, self.secrets), date)
-
-        host = host_of(request.url)
-        try:
-            reply = await self.with_retries(attempt)
-        except TransferError as error:
-            raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
-        if reply.status not in accept:
-            raise SourceError(f"{host} sent a redirect ({reply.status}) instead of a token: check token-url.")
-        return reply
 
     def _note(self, failure: Failure) -> None:
         """Count a retry, and report it at most once per minute and host."""

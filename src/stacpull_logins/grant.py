@@ -20,9 +20,9 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.profile import LoginKind, login_key, service_address
-from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
+from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
     from stacpull.net.logins.registry import Logins
@@ -122,7 +122,7 @@ class GrantLogin(Login):
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
         request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)
-        return await self._logins.ask(request, _REFUSED | {HTTPStatus.OK})
+        return await ask(self._logins, request, _REFUSED | {HTTPStatus.OK})
 
     def _token_in(self, reply: Reply) -> TimedToken[Secret]:
         token = _printable(reply.members.get("access_token"))

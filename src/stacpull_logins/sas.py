@@ -12,6 +12,7 @@ signature".
 from __future__ import annotations
 
 import math
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -24,9 +25,9 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.logins.login import Attached, Login
 from stacpull.net.logins.profile import LoginKind, login_key, service_address
-from stacpull.net.logins.tokens import CachedToken, Reply, TimedToken
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
+from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
     from stacpull.net.logins.registry import Logins
@@ -111,11 +112,8 @@ class SasLogin(Login):
             return None
         cached = self._cached.get((account, container))
         if cached is None:
-
-            async def ask() -> TimedToken[Secret | None]:
-                return await self._ask(account, container)
-
-            cached = self._cached[account, container] = CachedToken(ask, self._logins.clock)
+            renew = partial(self._ask, account, container)
+            cached = self._cached[account, container] = CachedToken(renew, self._logins.clock)
         return cached
 
     async def _ask(self, account: str, container: str) -> TimedToken[Secret | None]:
@@ -125,7 +123,7 @@ class SasLogin(Login):
         headers = {"Accept": "application/json"}
         if tokens.key is not None and tokens.key_header is not None:
             headers[tokens.key_header] = tokens.key.reveal()
-        reply = await self._logins.ask(Request(url, headers=headers, decode=True), _ACCEPTED)
+        reply = await ask(self._logins, Request(url, headers=headers, decode=True), _ACCEPTED)
         if reply.status == HTTPStatus.UNAUTHORIZED:
             keys = " and ".join(self._names) or "the key"
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")

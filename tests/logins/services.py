@@ -209,7 +209,7 @@ class DataCentre(Service):
             session = f"planted-session-{query['code']}"
             self.sessions.add(session)
             self.secrets.append(session)
-            cookie = f"accessToken={session}; Path=/; Expires=Wed, 21 Oct 2099 07:28:00 GMT; Secure"
+            cookie = f"accessToken={session}; Path=/; Expires=Wed, 21 Oct 2099 07:28:00 GMT"
             return Answer(301, headers={"Location": self.url(query["state"]), "Set-Cookie": cookie})
         if cookies.get("accessToken") not in self.sessions:
             back = quote(self.url("/login"), safe="")

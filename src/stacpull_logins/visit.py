@@ -32,14 +32,14 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.logins.cookies import Cookies
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.profile import HostPattern, LoginKind, basic, login_key
-from stacpull.net.logins.tokens import PASSING, RememberedError
 from stacpull.net.redirects import REDIRECTS, next_hop
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
+from stacpull_logins.cookies import Cookies
+from stacpull_logins.tokens import PASSING, RememberedError
 
 if TYPE_CHECKING:
     from stacpull.net.logins.netrc import Netrc
@@ -193,7 +193,7 @@ class VisitLogin(Login):
         return self._visit.login_host.covers(*origin_of(url))
 
     def _with_cookies(self, request: Request) -> Request:
-        cookies = self._cookies.field(origin_of(request.url))
+        cookies = self._cookies.field(request.url)
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
 
     def _shut(self, session: _HostSession, url: str) -> BufferedResponse:
@@ -220,7 +220,7 @@ class VisitLogin(Login):
 
     async def _go(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
-        self._cookies.forget(origin_of(url))
+        self._cookies.forget(url)
         self._note(refusal)  # many hosts set a cookie here and expect it back
         hops: list[str] = []
         before, target = url, refusal.headers.get("Location") or ""
@@ -281,7 +281,7 @@ class VisitLogin(Login):
         return answer
 
     def _note(self, answer: BufferedResponse) -> None:
-        self._logins.secrets.learn(*self._cookies.note(origin_of(answer.url), answer.headers))
+        self._logins.secrets.learn(*self._cookies.note(answer.url, answer.headers))
 
     def _trouble(self, answer: BufferedResponse) -> Failure:
         prefix, secrets = answer.body[:PREFIX_BYTES], self._logins.secrets

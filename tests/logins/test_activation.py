@@ -6,18 +6,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.net.logins.services import DATA, PlanetApi, json_reply
+from tests.logins.services import DATA, PlanetApi, json_reply
+from tests.net.logins.test_login import TestLoginTransport
 from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
-from stacpull.net.client import Client
-from stacpull.net.logins.activation import Activation
+from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
-from stacpull.net.transport import TransferError
+from stacpull.net.transport import TransferError, Transport
 from stacpull.redact import Secret
+from stacpull_logins.activation import Activation, ActivationTransport
 
 
 @dataclass
@@ -99,3 +100,15 @@ def test_an_invalid_description_is_a_failure(answer: Answer, kind: FailureKind) 
             assert len(w.api.requests) == 1
 
     asyncio.run(main())
+
+
+class TestActivationTransport(TestLoginTransport):
+    """For URLs that are not assets."""
+
+    def around(self, http: Transport, url: str) -> Transport:
+        return ActivationTransport(
+            super().around(http, url),
+            Activation("/assets/", Secret("u"), Secret("p"), 1, 1),
+            VirtualClock(),
+            NetworkCounters(),
+        )

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.net.logins.services import DATA, Downloads, Identity, json_reply
+from tests.logins.services import DATA, Downloads, Identity, json_reply
 from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -14,10 +14,10 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins.grant import TokenGrant
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
+from stacpull_logins.grant import TokenGrant
 
 
 @dataclass

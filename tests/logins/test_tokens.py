@@ -7,7 +7,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
-from stacpull.net.logins.tokens import PASSING, CachedToken, TimedToken
+from stacpull_logins.tokens import PASSING, CachedToken, TimedToken
 
 
 class Service:

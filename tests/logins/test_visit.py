@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.net.logins.services import DATA, DataCentre, Urs
+from tests.logins.services import DATA, DataCentre, Urs
 from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
@@ -16,10 +16,10 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
-from stacpull.net.logins.tokens import PASSING
-from stacpull.net.logins.visit import Visit
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
+from stacpull_logins.tokens import PASSING
+from stacpull_logins.visit import Visit
 
 
 @dataclass

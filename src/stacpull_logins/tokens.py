@@ -14,13 +14,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 
 from stacpull.clock import Clock
-from stacpull.errors import CredentialsError, StacpullError
+from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.hosts import host_of
+from stacpull.net.redirects import REDIRECTS
+from stacpull.net.status import moment_of, reason_in
+from stacpull.net.transport import Request, TransferError
+
+if TYPE_CHECKING:
+    from stacpull.net.logins.registry import Logins
 
 T = TypeVar("T")
 
@@ -30,6 +37,7 @@ PASSING = 60.0
 """Seconds for which a temporary failure of a service is remembered."""
 _EXPIRED_USE = 10.0
 _SHORTEST_LIFE = 1.0
+_LONGEST_REPLY = 64 * 1024
 
 
 class TimedToken(NamedTuple, Generic[T]):
@@ -146,3 +154,29 @@ class Reply(msgspec.Struct, frozen=True):
         except orjson.JSONDecodeError:
             return {}
         return found if isinstance(found, dict) else {}
+
+
+async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:
+    """Return the response of a token service with one of the statuses in `accept`.
+
+    Redirects of a request with a body are not followed.
+
+    Raises:
+        SourceError: There was no such response, after retries and waits for throttling (`net.retry`).
+    """
+    final = accept if request.body is None else accept | REDIRECTS
+
+    async def attempt() -> Reply:
+        async with logins.client.open(request, accept=final, count_refusal=False) as response:
+            body = await response.read(_LONGEST_REPLY)
+            date = moment_of(response.headers.get("Date", ""))
+            return Reply(response.status, body, reason_in(body, logins.secrets), date)
+
+    host = host_of(request.url)
+    try:
+        reply = await logins.with_retries(attempt)
+    except TransferError as error:
+        raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
+    if reply.status not in accept:
+        raise SourceError(f"{host} sent a redirect ({reply.status}) instead of a token: check token-url.")
+    return reply
