@@ -158,7 +158,7 @@ def _show_help(context: click.Context, _parameter: click.Parameter, value: str |
         context.exit()
 
 
-@click.group(cls=_LazyGroup, add_help_option=False)
+@click.group(cls=_LazyGroup, add_help_option=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-h",
     "--help",
