@@ -22,7 +22,7 @@ from typing import NamedTuple
 from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
-from stacpull.ledger.compact import asset_directory_of, true_name
+from stacpull.ledger.paths import UNOWNED, asset_directory_of
 from stacpull.models import path_in_dest
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
@@ -88,7 +88,7 @@ def known_files(dest: Path) -> KnownFiles:
         with closing(sqlite3.connect(Path(copies, "ledger.sqlite"))) as db:
             try:
                 rows = [
-                    (state, path_in_dest(directory, true_name(name, directory, key)), sha, number)
+                    (state, path_in_dest(directory, name.removeprefix(UNOWNED)), sha, number)
                     for state, directory, name, key, sha, number in db.execute(_ROWS)
                 ]
             except sqlite3.DatabaseError:  # killed before its tables were made, or damaged on purpose

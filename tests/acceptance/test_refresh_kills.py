@@ -19,7 +19,7 @@ import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
-from stacpull.ledger.compact import asset_directory_of, true_name
+from stacpull.ledger.paths import UNOWNED, asset_directory_of
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
@@ -37,7 +37,7 @@ def recorded(dest: Path) -> dict[str, str | None]:
             f"SELECT {asset_directory_of()}, a.name, a.key, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
             (DONE,),
         ).fetchall()
-    return {f"{path}/{true_name(name, path, key)}": sha256.lower() for path, name, key, sha256 in rows}
+    return {f"{path}/{name.removeprefix(UNOWNED)}": sha256.lower() for path, name, key, sha256 in rows}
 
 
 def content(dest: Path) -> dict[str, bytes]:

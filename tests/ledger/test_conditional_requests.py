@@ -24,7 +24,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, outcomes, pruning, runs
-from stacpull.ledger.compact import true_etag
+from stacpull.ledger.known_assets import true_etag
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.models import Checksum, Job, VersionInDest

@@ -30,9 +30,9 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
-from stacpull.ledger.compact import asset_directory_of, true_name
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.paths import UNOWNED, asset_directory_of
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Arrival, Asset
@@ -424,7 +424,7 @@ class LedgerMachine(RuleBasedStateMachine):
             f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a "  # noqa: S608 - a constant
             "WHERE a.name IS NOT NULL AND substr(a.name, 1, 1) <> char(3)"
         )
-        paths = [fold(f"{path}/{true_name(kept, path, key)}") for path, kept, key in rows]
+        paths = [fold(f"{path}/{kept.removeprefix(UNOWNED)}") for path, kept, key in rows]
         assert len(paths) == len(set(paths))
         owned = {path_hash(path) for path in paths}
         assert {row[0] for row in self.db.execute("SELECT hash FROM paths")} == owned

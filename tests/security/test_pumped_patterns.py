@@ -72,7 +72,7 @@ EXAMPLES: dict[str, str] = {
     "hosts.py:[/?#]": "host/path?a#b",
     "hosts.py:_AUTHORITY": "[fe80::1]:8080",
     "hosts.py:_SCHEME": "ab+c.1-d:",
-    "ledger/compact.py:_MD5": '"0123456789abcdef0123456789abcdef-12"',
+    "ledger/known_assets.py:_MD5": '"0123456789abcdef0123456789abcdef-12"',
     "net/json.py:_CHARSETS": "iso-8859-1",
     "net/json.py:_NOT_UTF_8": "a\udc80b",
     "net/json.py:_SURROGATE": "a\ud800b",

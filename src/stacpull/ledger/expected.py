@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from stacpull.ledger import paths
-from stacpull.ledger.compact import asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import number, rows_with
 from stacpull.ledger.meta import file_digests, files_not_yet_there
+from stacpull.ledger.paths import UNOWNED, asset_directory_of, item_directory_of
 from stacpull.ledger.pruning import removals
 from stacpull.ledger.runs import asset_counters
 from stacpull.ledger.schema import (
@@ -87,7 +87,7 @@ class Expectations:
         return path in self._leaving
 
     def _one(self, path: str, row: _AssetRow | None) -> Expected | None:
-        if row is not None and path_in_dest(row[1], true_name(row[2], row[1], row[3])) == path:
+        if row is not None and path_in_dest(row[1], row[2].removeprefix(UNOWNED)) == path:
             return self._asset(row, path)
         for found in self._db.execute(_DOCUMENTS_IN, paths.directory_values(path.rpartition("/")[0])):
             document = _document(found)
@@ -124,8 +124,8 @@ class Expectations:
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
     def _missing_asset(self, row: int) -> Expected:
-        directory, kept, key, size, sha256 = self._db.execute(
-            f"SELECT {asset_directory_of()}, a.name, a.key, a.size, "
+        directory, name, size, sha256 = self._db.execute(
+            f"SELECT {asset_directory_of()}, a.name, a.size, "
             "coalesce(a.sha256, nullif(o.previous_digest, x'')) "
             "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
             (row,),
@@ -133,7 +133,7 @@ class Expectations:
         return Expected(
             FileKind.ASSET,
             row,
-            path_in_dest(directory, true_name(kept, directory, key)),
+            path_in_dest(directory, name.removeprefix(UNOWNED)),
             size,
             sha256,
             checked=True,

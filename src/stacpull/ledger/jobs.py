@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
-from stacpull.ledger.compact import asset_directory_of, href_of, true_etag, true_name, version_of
 from stacpull.ledger.database import exists, number, transaction
+from stacpull.ledger.known_assets import true_etag, version_of
 from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
+from stacpull.ledger.paths import UNOWNED, asset_directory_of
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -45,7 +46,7 @@ _STATED = (
 )
 """Searching for a few bytes is much cheaper than parsing the document. The item is read again anyway."""
 _COLUMNS = (
-    f"a.id, a.item, a.generation, a.key, o.href, {href_of()}, {asset_directory_of()}, a.name, "
+    f"a.id, a.item, a.generation, a.key, o.href, i.href, {asset_directory_of()}, a.name, "
     "o.name_template, o.size, a.stated, o.media_type, o.stale, "
     "iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
     f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.previous_digest, "
@@ -88,13 +89,12 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that were left open by a kill."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, o.identity, a.sha256, "
-        "a.etag, a.id IN (SELECT asset FROM unproven), a.key "
+        "a.etag, a.id IN (SELECT asset FROM unproven) "
         "FROM open_assets o JOIN assets a ON a.id = o.asset "
         f"WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row in rows:
-        arrival, key = Arrival(*row[:-1]), row[-1]
-        arrival.name = true_name(arrival.name, arrival.directory, key)
+        arrival = Arrival(*row)
         arrival.etag = true_etag(arrival.etag)
         yield arrival
 
@@ -182,7 +182,7 @@ _TAKE_OVER_ITEMS = (
 def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     """Return links to the source items that could not be read."""
     rows = db.execute(
-        f"SELECT c.name, i.name, {href_of()}, pc.name, p.name FROM failures f "
+        "SELECT c.name, i.name, i.href, pc.name, p.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
     )
@@ -213,7 +213,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         href=href,
         item_href=item_href,
         directory=directory or "",
-        name=None if name is None else true_name(name, directory or "", key),
+        name=None if name is None else name.removeprefix(UNOWNED),
         name_template=template,
         size=size,
         checksum=checksum,
@@ -317,7 +317,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
     """Return items past row `after` whose JSON is damaged and was not read again yet, in row order."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
         "ORDER BY i.id LIMIT ?",
         (after, limit),

@@ -25,13 +25,19 @@ asset covers every area.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from stacpull.digests import recorded
-from stacpull.ledger.compact import version_of
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, VersionInDest
 from stacpull.redact import href_hash
+
+_MD5_BYTES = 16
+SHORTEST_MD5 = 34
+"""Characters of the shortest ETag that is stored as bytes."""
+_MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
+"""The ETag of an object store: an MD5, with the number of parts if it was uploaded in parts."""
 
 
 class KnownAsset(NamedTuple):
@@ -44,7 +50,7 @@ class KnownAsset(NamedTuple):
     directory: str | None
     """None: the directory of its item, if the asset has a name."""
     name: str | None
-    """The stored form of its name (`ledger.compact`)."""
+    """It begins with `paths.UNOWNED` if another asset owns it."""
     size: int | None
     sha256: bytes | None
     etag: str | bytes | None
@@ -160,3 +166,26 @@ def agrees(known: KnownAsset, checksum: Checksum | None) -> bool | None:
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:
     """Return the stored form of a checksum: algorithm, NUL, digest."""
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
+
+
+def stored_etag(etag: str | None) -> str | bytes | None:
+    """Return the stored form of an ETag: bytes for an MD5 in quotes, anything else unchanged."""
+    found = None if etag is None else _MD5.fullmatch(etag)
+    return etag if found is None else bytes.fromhex(found[1]) + found[2].encode()
+
+
+def true_etag(kept: str | bytes | None) -> str | None:
+    """Return the ETag from its stored form; None for bytes that are not an ETag (in a damaged ledger)."""
+    if not isinstance(kept, bytes):
+        return kept
+    if len(kept) < _MD5_BYTES:
+        return None
+    return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
+
+
+def version_of(
+    kept: str | bytes | None, size: int | None, *, checksum_unverified: bool
+) -> VersionInDest | None:
+    """Return the version of an asset that is in place, by its stored ETag."""
+    etag = true_etag(kept)
+    return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)

@@ -18,8 +18,8 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.compact import SHORTEST_MD5, item_directory_of, stored_etag, stored_name
 from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
+from stacpull.ledger.known_assets import stored_etag
 from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
@@ -139,7 +139,7 @@ class _ArrivalDirectories:
 
 
 _ITEM_DIRECTORIES = (
-    f"SELECT i.id, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+    f"SELECT i.id, {paths.item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
     "WHERE i.id IN ({marks})"
 )
 
@@ -154,7 +154,7 @@ def _reserve_planned(
         if arrival.item_row != item or arrival.directory != wanted:
             item, wanted = arrival.item_row, arrival.directory
             directory_id, directory = directories.of(arrival)
-        name = stored_name(arrival.name, wanted) if directory == wanted else None
+        name = arrival.name if directory == wanted else None
         values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
     if not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals):
         return []
@@ -180,7 +180,7 @@ def _reserve_late(
         (
             *_proof(arrival),
             directories.of(arrival)[0],
-            stored_name(arrival.name, arrival.directory),
+            arrival.name,
             row,
         )
         for row, arrival in late.items()
@@ -199,8 +199,7 @@ def _reserved(
     if claim.failure is not None:
         return claim.failure
     before = paths.path_of(db, arrival.row)
-    name = stored_name(claim.name, directory)
-    values = (*_proof(arrival), directory_id, name, arrival.row, arrival.generation)
+    values = (*_proof(arrival), directory_id, claim.name, arrival.row, arrival.generation)
     if not db.execute(f"{_SET_RESERVED}, directory = ?, name = ? {_IF_OPEN}", values).rowcount:
         return None
     paths.own(db, arrival.row, claim, before)
@@ -209,9 +208,7 @@ def _reserved(
 
 def _proof(arrival: Arrival) -> tuple[object, ...]:
     """Return the properties of the file that a reservation records."""
-    etag = arrival.etag
-    kept = etag if etag is None or len(etag) < SHORTEST_MD5 else stored_etag(etag)
-    return arrival.size, arrival.digest, kept
+    return arrival.size, arrival.digest, stored_etag(arrival.etag)
 
 
 def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes | None) -> None:
@@ -343,15 +340,11 @@ def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: 
 
 _SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_NAME = "iif(substr(name, 1, 1) = char(2), key || substr(name, 2), name)"
-"""SQL: the stored name of an asset, with its key written out."""
-_RESERVE_PLANNED = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND {_NAME} = ?"
+_RESERVE_PLANNED = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND name = ?"
 """For names that were claimed when the assets were planned, which are nearly all."""
 _PLANNED = (
-    f"SELECT id, generation, directory, {_NAME} FROM assets WHERE id IN ({{marks}}) "
-    f"AND state = {STATE_RESERVED}"
+    f"SELECT id, generation, directory, name FROM assets WHERE id IN ({{marks}}) AND state = {STATE_RESERVED}"
 )
-"""The reserved names, in the form in which `_RESERVE_PLANNED` compares them."""
 _NAMELESS = (
     f"SELECT id, generation FROM assets WHERE id IN ({{marks}}) AND name IS NULL AND state < {STATE_DONE}"
 )

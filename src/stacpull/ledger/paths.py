@@ -16,7 +16,6 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.caches import Recent, cached_if_short
-from stacpull.ledger.compact import UNOWNED, asset_directory_of, item_directory_of, true_name
 from stacpull.ledger.database import exists, insert_rows, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
@@ -29,14 +28,35 @@ _OF_ITEM = (1 << 47) - 1
 _hash = cached_if_short(4096)(path_hash)
 """For directories, which are hashed several times in a batch."""
 
+UNOWNED = "\x03"
+"""Starts the stored name of an asset if another asset owns that name. The asset tries it again later."""
 IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
 """SQL: item `i` of collection `c` has this ID; binds `id_values`."""
+HAS_HREF = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
+"""SQL: item `i` has this URL; binds `href`."""
 IS_IN_DIRECTORY = (
     "i.id IN (SELECT id FROM items WHERE hash = ? AND directory = 0 UNION ALL "
     "SELECT one.id FROM directories d JOIN items one ON one.directory = d.id "
     "WHERE d.hash = ? AND one.directory <> 0)"
 )
 """SQL: the JSON of item `i` may be in this directory; binds `directory_values`."""
+
+
+def item_directory_of(temp: str = "") -> str:
+    """Return the SQL of the directory of item `i` of collection `c`; `temp` is the prefix of table names."""
+    other = f"(SELECT d.path FROM {temp}directories d WHERE d.id = i.directory)"
+    return f"iif(i.directory = 0, c.name || '/' || i.name, {other})"
+
+
+def asset_directory_of(temp: str = "") -> str:
+    """Return the SQL of the directory of asset `a`, NULL if it has none."""
+    of_item = f"{temp}items i JOIN {temp}collections c ON c.id = i.collection WHERE i.id = a.item"
+    other = f"(SELECT d.path FROM {temp}directories d WHERE d.id = a.directory)"
+    return f"iif(a.directory = 0, (SELECT {item_directory_of(temp)} FROM {of_item}), {other})"
+
+
+OTHER_DIRECTORY = "iif(a.directory = 0, NULL, (SELECT d.path FROM directories d WHERE d.id = a.directory))"
+"""SQL: the directory of asset `a` if it differs from that of its item."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -54,7 +74,7 @@ def claim(db: sqlite3.Connection, row: int, directory: str, name: str) -> Claim:
         path = path_in_dest(directory, wanted)
         index = path_hash(path)
         owner = db.execute(
-            f"SELECT a.id, {asset_directory_of()}, a.name, a.key FROM paths p "
+            f"SELECT a.id, {asset_directory_of()}, a.name FROM paths p "
             "JOIN assets a ON a.id = p.asset WHERE p.hash = ?",
             (index,),
         ).fetchone()
@@ -116,22 +136,21 @@ def directory_values(path: str) -> tuple[int, int]:
 def path_of(db: sqlite3.Connection, row: int) -> str | None:
     """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(
-        f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a WHERE a.id = ?", (row,)
+        f"SELECT {asset_directory_of()}, a.name FROM assets a WHERE a.id = ?", (row,)
     ).fetchone()
     return None if found is None else owned_path(*found)
 
 
-def owned_path(directory: str | None, name: str | None, key: str) -> str | None:
+def owned_path(directory: str | None, name: str | None) -> str | None:
     """Return the path that an asset owns, None if it owns none.
 
     Args:
         directory: The path of its directory.
-        name: The stored form of its name (`ledger.compact`).
-        key: Its key in the item.
+        name: Its name, with `UNOWNED` if another asset owns it.
     """
     if directory is None or name is None or name.startswith(UNOWNED):
         return None
-    return path_in_dest(directory, true_name(name, directory, key))
+    return path_in_dest(directory, name)
 
 
 def is_owned(db: sqlite3.Connection, path: str) -> bool:

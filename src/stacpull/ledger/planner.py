@@ -23,15 +23,6 @@ from msgspec.structs import replace
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs, walk_state
-from stacpull.ledger.compact import (
-    OTHER_DIRECTORY,
-    UNOWNED,
-    HrefForms,
-    href_of,
-    item_directory_of,
-    stored_name,
-    true_name,
-)
 from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with, transaction
 from stacpull.ledger.known_assets import (
     KnownAsset,
@@ -48,6 +39,7 @@ from stacpull.ledger.outcomes import (
     renew_document,
     update_item_states,
 )
+from stacpull.ledger.paths import OTHER_DIRECTORY, UNOWNED, item_directory_of
 from stacpull.ledger.runs import asset_counters, selection_of
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -133,6 +125,7 @@ class _EarlierItem(NamedTuple):
     """The last walk that found it (`ledger.schema`)."""
     listed: int
     """1 if it has a label item and is on a page as well."""
+    href: str | None
     directory: str
     """The directory of its JSON."""
     is_unread: bool = False
@@ -208,7 +201,6 @@ class Planner:
         self._area = runs.area_of(db, run)
         self._same_assets: dict[int, bool] = {}
         self._directories = paths.Directories(db)
-        self._forms = HrefForms(db)
         self._collections = Recent[str, int]()
         self._result = PlanResult()
         """Of the current batch, like the following."""
@@ -270,7 +262,6 @@ class Planner:
     def _forget(self) -> None:
         """Clear the state of rows that were rolled back."""
         self._directories.forget()
-        self._forms.forget()
         self._collections.clear()
         self._last_asset = number(self._db, "SELECT max(id) FROM assets")
 
@@ -401,7 +392,7 @@ class Planner:
             one.parent,
             self._run,
             one.directory_row,
-            *self._href(item.href, item.id),
+            self._cut(item.href),
             item.updated,
             self._run if self._is_walk else None,
         )
@@ -441,8 +432,7 @@ class Planner:
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
-        href = self._href(item.href, item.id)
-        return self._run, one.parent, item.updated, *href, walk, row
+        return self._run, one.parent, item.updated, self._cut(item.href), walk, row
 
     def _note_unchecked(
         self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, item_updated: bool
@@ -468,7 +458,7 @@ class Planner:
         for plan in (plan for plan in planned if plan.parent is not None):
             found = self._db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
-                f"WHERE i.parent = ? AND {href_of()} = ? AND i.id <> ?",
+                "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
                 (plan.parent, self._cut(plan.item.href), plan.row),
             ).fetchall()
             self._result.items_failed -= sum(run == self._run for _, run in found)
@@ -486,8 +476,8 @@ class Planner:
             row = self._new_row()
             collection, hashed = self._collection(failed.id.collection), paths.item_hash(failed.id)
             ((directory, _),) = self._directories.of_items([failed.id])
-            href = self._href(failed.href, failed.id)
-            values = (row, hashed, collection, failed.id.item, above, self._run, directory, *href, None, None)
+            href = self._cut(failed.href)
+            values = (row, hashed, collection, failed.id.item, above, self._run, directory, href, None, None)
             self._db.execute(_INSERT_ITEM, values)
         else:
             row = before.row
@@ -538,7 +528,7 @@ class Planner:
             if old is None:
                 fresh.append(asset)
                 continue
-            is_lost = self._is_lost(one, asset.key, old)
+            is_lost = self._is_lost(one, old)
             self._result.count("files_lost", is_lost)
             replanned = replan(
                 old,
@@ -566,12 +556,12 @@ class Planner:
         one.is_renewed |= any(problem.failure.kind is not FailureKind.ITEM for problem in added)
         self._fail_assets(one, known)
 
-    def _is_lost(self, one: _BatchItem, key: str, old: KnownAsset) -> bool:
+    def _is_lost(self, one: _BatchItem, old: KnownAsset) -> bool:
         """Return True if an asset is done and its file is missing in DEST."""
         if old.state != STATE_DONE or old.name is None:
             return False
         directory = one.directory if old.directory is None else old.directory
-        return not self._is_there(path_in_dest(directory, true_name(old.name, directory, key)))
+        return not self._is_there(path_in_dest(directory, old.name.removeprefix(UNOWNED)))
 
     def _keep_unchanged(self) -> None:
         """Assign the assets of the batch that are done and unchanged to this run."""
@@ -615,7 +605,7 @@ class Planner:
         """Return the directory and name of a known asset. One that never had a name gets the planned one."""
         if old.name is not None and not old.name.startswith(UNOWNED):
             directory = one.directory if old.directory is None else old.directory
-            return directory, true_name(old.name, directory, asset.key)
+            return directory, old.name
         directory_id, directory = self._directories.of_asset(asset.directory, one.directory)
         name = None if asset.name is None else UNOWNED + asset.name
         self._db.execute(
@@ -660,7 +650,7 @@ class Planner:
                 row += 1
                 stored = None
                 if name is not None and name_hash is not None:
-                    stored = stored_name(name, directory, asset.key)
+                    stored = name
                     own = name_hash if directory == wanted else path_hash(path_in_dest(directory, name))
                     claims.append((own, row))
                 rows.append(self._asset_row(row, one, asset, STATE_PENDING, directory_row, stored))
@@ -688,7 +678,7 @@ class Planner:
         name = job.name or ""
         claim = paths.claim(self._db, job.row, job.directory, name)
         directory_id, _ = self._directories.of_asset(asset.directory, one.directory)
-        stored = UNOWNED + name if claim.failure else stored_name(claim.name, job.directory, asset.key)
+        stored = UNOWNED + name if claim.failure else claim.name
         state = STATE_FAILED if claim.failure else STATE_PENDING
         self._db.execute(_INSERT_ASSET, self._asset_row(job.row, one, asset, state, directory_id, stored))
         self._db.execute(_INSERT_OPEN, self._open_row(job.row, asset, None))
@@ -775,10 +765,6 @@ class Planner:
     def _cut(self, href: str | None) -> str | None:
         return None if href is None else self._secrets.cut(href)
 
-    def _href(self, href: str | None, item: ItemId) -> tuple[str | None, int | None]:
-        """Return the values of `href` and `href_form`."""
-        return self._forms.stored(self._cut(href), item.item)
-
     def _walk_of(self, before: _EarlierItem, href: str | None) -> int | None:
         """Return the last walk that found an item; a retry does not change it.
 
@@ -786,15 +772,9 @@ class Planner:
         """
         if not self._is_walk or before.walk == OF_SEVERAL:
             return before.walk
-        if before.walk in self._others and self._href_of(before.row) != self._cut(href):
+        if before.walk in self._others and before.href != self._cut(href):
             return OF_SEVERAL
         return self._run
-
-    def _href_of(self, item: int) -> str | None:
-        kept: str | None = self._db.execute(
-            f"SELECT {href_of()} FROM items i WHERE i.id = ?", (item,)
-        ).fetchone()[0]
-        return kept
 
     def _chose_same_assets(self, run: int) -> bool:
         """Return True if `run` selected the same assets as this run."""
@@ -827,22 +807,22 @@ class Planner:
         runs.count_findings(self._db, self._run, result.findings)
 
 
-_NOTHING = (None, None, 0, None, 0, "")
+_NOTHING = (None, None, 0, None, 0, None, "")
 """The values of an unknown item."""
 _FIND = (
-    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, i.listed, "
+    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, i.listed, i.href, "
     f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
     "WHERE i.hash IN ({marks})"
 )
 _UNREAD = f"SELECT item FROM failures WHERE item IN ({{marks}}) AND {ITEM_FAILURE}"
 _UPDATE_ITEM = (
-    "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, href_form = ?, walk = ?, "
+    "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, walk = ?, "
     "listed = 0, remaining = 1 WHERE id = ?"
 )
 _LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
-    "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, href_form, updated, walk, "
-    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+    "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, updated, walk, "
+    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
 )
 _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "

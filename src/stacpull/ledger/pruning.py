@@ -20,10 +20,10 @@ import msgspec
 import orjson
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.compact import asset_directory_of, href_of, item_directory_of, true_name
 from stacpull.ledger.database import exists, marks, number, rows_with, transaction
 from stacpull.ledger.meta import disown_file, file_digests
 from stacpull.ledger.outcomes import renew_document, update_item_states
+from stacpull.ledger.paths import asset_directory_of, item_directory_of
 from stacpull.ledger.planner import drop_open
 from stacpull.ledger.runs import selection_of
 from stacpull.ledger.schema import (
@@ -73,7 +73,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     runs = _comparable_walks(db, run)
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, {href_of()}, "
+        f"SELECT i.id, c.name, i.name, i.href, "
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
         "count(a.id), coalesce(sum(a.size), 0) FROM items i JOIN collections c ON c.id = i.collection "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
@@ -98,7 +98,7 @@ def seen_examples(
 ) -> list[tuple[str, str]]:
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     rows = db.execute(
-        f"SELECT i.name, {href_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run),
     )
@@ -114,7 +114,7 @@ def unread(db: sqlite3.Connection, run: int) -> int:
     return number(
         db,
         "SELECT items_failed - (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
-        f"WHERE i.run = r.id AND f.key = '' AND {_DENIED} AND i.name <> {href_of()}) "
+        f"WHERE i.run = r.id AND f.key = '' AND {_DENIED} AND i.name <> i.href) "
         "FROM runs r WHERE id = ?",
         (run,),
     )
@@ -138,7 +138,7 @@ def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelIte
         LabelItem(source, row, ItemId(collection, name), href)
         for source in sources
         for row, collection, name, href in db.execute(
-            f"SELECT i.id, c.name, i.name, {href_of()} FROM items i "
+            "SELECT i.id, c.name, i.name, i.href FROM items i "
             "JOIN collections c ON c.id = i.collection WHERE i.id = (SELECT parent FROM items WHERE id = ?)",
             (source,),
         )
@@ -215,12 +215,11 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return the paths of an item's assets that were done: other files are not the mirror's own."""
     rows = db.execute(
-        f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
+        f"SELECT {asset_directory_of()}, a.name FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
         f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
         (item,),
     )
-    names = ((directory, true_name(kept, directory, key)) for directory, kept, key in rows)
-    return [path_in_dest(directory, name) for directory, name in names]
+    return [path_in_dest(directory, name.removeprefix(paths.UNOWNED)) for directory, name in rows]
 
 
 def _delete(db: sqlite3.Connection, item: int) -> None:
@@ -393,7 +392,7 @@ def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str]
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
     if asset.previous_digest is None or asset.name is None or asset.directory is None:
         return False
-    return is_there(path_in_dest(asset.directory, true_name(asset.name, asset.directory, asset.key)))
+    return is_there(path_in_dest(asset.directory, asset.name.removeprefix(paths.UNOWNED)))
 
 
 def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> set[int]:

@@ -108,8 +108,6 @@ CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, docu
 
 CREATE TABLE directories(id INTEGER PRIMARY KEY, hash INTEGER NOT NULL UNIQUE, path TEXT NOT NULL);
 
-CREATE TABLE href_forms(id INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE);   -- see `ledger.compact`
-
 CREATE TABLE items(
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`paths.item_hash`)
@@ -122,7 +120,6 @@ CREATE TABLE items(
                                            -- 0: walks of several sources did, under different URLs
     directory INTEGER NOT NULL,            -- of its JSON; 0: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    href_form INTEGER,                     -- instead of href: its form
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
@@ -134,7 +131,7 @@ CREATE INDEX items_collection ON items(collection);
 CREATE INDEX items_directory ON items(directory) WHERE directory <> 0;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
-CREATE INDEX items_href ON items(href) WHERE href IS NOT NULL;
+CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
 
 CREATE TABLE documents(                    -- JSON of items as read, until it is written: a separate table,
     item INTEGER PRIMARY KEY,              -- so that its pages are free again afterwards
@@ -149,7 +146,7 @@ CREATE TABLE assets(
     generation INTEGER NOT NULL,
     run INTEGER NOT NULL,                  -- the last run that planned it
     directory INTEGER,                     -- 0: that of its item
-    name TEXT,                             -- see `ledger.compact`
+    name TEXT,                             -- another asset may own it: see `paths.UNOWNED`
     size INTEGER,
     sha256 BLOB,
     etag,                                  -- see below

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 
 from stacpull.ledger import paths
-from stacpull.ledger.compact import OTHER_DIRECTORY, href_of, item_directory_of, name_in, true_name
 from stacpull.ledger.database import exists, marks, number, rows_with
+from stacpull.ledger.paths import OTHER_DIRECTORY, item_directory_of
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -172,7 +172,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
-        f"CASE WHEN f.key = '' THEN {href_of()} ELSE o.href END, f.item, f.key "
+        f"CASE WHEN f.key = '' THEN i.href ELSE o.href END, f.item, f.key "
         f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
@@ -192,7 +192,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
     Each is a tuple of its collection, ID, directory and URL, and the time of the last run.
     """
     return db.execute(
-        f"SELECT c.name, i.name, {item_directory_of()}, {href_of()}, r.updated "
+        f"SELECT c.name, i.name, {item_directory_of()}, i.href, r.updated "
         'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
         "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
@@ -247,7 +247,7 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 
 
 _RECORDS = (
-    f"SELECT i.id, c.name, i.name, {item_directory_of()}, {href_of()}, o.document, i.written, i.sha256 "
+    f"SELECT i.id, c.name, i.name, {item_directory_of()}, i.href, o.document, i.written, i.sha256 "
     "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
     "WHERE i.id IN ({items}) ORDER BY i.id"
 )
@@ -281,22 +281,10 @@ def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
 def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
     """Return the item of the mirror with the URL `href` (without credentials), None if there is none."""
     found = db.execute(
-        "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection WHERE i.href = ? "
-        f"AND {_IS_STORED} LIMIT 1",
-        (href,),
+        "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection "
+        f"WHERE {paths.HAS_HREF} AND {_IS_STORED} LIMIT 1",
+        {"href": href},
     ).fetchone()
-    forms = db.execute("SELECT id, form FROM href_forms").fetchall() if found is None else []
-    for form, text in forms:
-        if (name := name_in(text, href)) is None:
-            continue
-        for (collection,) in db.execute("SELECT name FROM collections").fetchall():
-            found = db.execute(
-                "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection "
-                f"WHERE {paths.IS_ITEM} AND i.href_form = ? AND {_IS_STORED}",
-                (*paths.id_values(ItemId(collection, name)), form),
-            ).fetchone()
-            if found is not None:
-                return ItemId(*found)
     return None if found is None else ItemId(*found)
 
 
@@ -402,11 +390,10 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
         clips = {asset: _clip(*clip) for asset, *clip in rows}
     found: dict[int, dict[str, MirroredFile]] = {}
     last, files = None, {}
-    for item, row, key, elsewhere, kept, size, digest in db.execute(_FILES.format(items=at), items):
+    for item, row, key, elsewhere, name, size, digest in db.execute(_FILES.format(items=at), items):
         if item != last:
             last, files = item, found.setdefault(item, {})
         path = directories[item] if elsewhere is None else elsewhere
-        name = true_name(kept, path, key)
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         files[key] = MirroredFile(path_in_dest(path, name), size, sha256, clips.get(row))
     return found
