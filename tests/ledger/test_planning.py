@@ -144,7 +144,7 @@ def test_items_that_a_filter_rejects_are_seen_and_counted_once(tmp_path: Path) -
         batch = PlanBatch(seen=[id_of("a")], left_out={"cloud": [id_of("b"), id_of("c")]})
         assert [planner.save_batch(batch, NOW).new_seen for _ in range(2)] == [3, 0]
         assert runs.counters(db, run.id)["items_seen"] == 3
-        assert views.left_out(db, run.id) == {"cloud": 2}
+        assert runs.left_out(db, run.id) == {"cloud": 2}
 
 
 def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, views
-from stacpull.ledger.database import transaction
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.runs import EndState, StoredRun
@@ -207,8 +206,7 @@ class StoreOperations:
 
     def add_effort(self, spent: dict[str, float]) -> None:
         """Add the effort to the sums of the run."""
-        with transaction(self.db):
-            runs.add_effort(self.db, self._run.id, spent)
+        runs.add_effort(self.db, self._run.id, spent)
 
     def findings(self) -> RunFindings:
         """Return the findings of the run so far."""
@@ -219,7 +217,7 @@ class StoreOperations:
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
             "assets_clipped": views.clipped(db, run),
         }
-        return RunFindings(counts, views.left_out(db, run), len(self.publisher.items.unwritable))
+        return RunFindings(counts, runs.left_out(db, run), len(self.publisher.items.unwritable))
 
     def end_run(self, state: EndState, reason: str | None) -> None:
         """Record how the run ended."""

@@ -40,7 +40,7 @@ from stacpull.ledger.outcomes import (
     update_item_states,
 )
 from stacpull.ledger.paths import OTHER_DIRECTORY, UNOWNED, item_directory_of
-from stacpull.ledger.runs import asset_counters, selection_of
+from stacpull.ledger.runs import LEFT_OUT, asset_counters, selection_of
 from stacpull.ledger.schema import (
     DAMAGED,
     OF_SEVERAL,
@@ -274,8 +274,8 @@ class Planner:
 
     def _leave_out(self, batch: PlanBatch) -> int:
         """Count the rejected items that are new to this walk by reason; return their number."""
-        counts = {reason: self._see(ids) for reason, ids in batch.left_out.items()}
-        self._db.executemany(_LEAVE_OUT, [(self._run, *entry) for entry in counts.items()])
+        counts = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
+        runs.count_findings(self._db, self._run, counts)
         return sum(counts.values())
 
     # --- items -------------------------------------------------------------------------------------------
@@ -819,7 +819,6 @@ _UPDATE_ITEM = (
     "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, walk = ?, "
     "listed = 0, remaining = 1 WHERE id = ?"
 )
-_LEAVE_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET items = items + excluded.items"
 _INSERT_ITEM = (
     "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, updated, walk, "
     "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"

@@ -31,6 +31,8 @@ RunKind = Literal["mirror", "retry", "ordered", "repair"]
 - ordered: transfers the assets that were not ready (`retry --ordered`).
 - repair: transfers damaged assets again, and reads damaged items again (`verify --repair`).
 """
+LEFT_OUT = "left out: "
+"""Starts the name of a finding: how many items a filter left out, by reason."""
 EndState = Literal["complete", "interrupted", "failed"]
 
 _COUNTERS = (
@@ -230,7 +232,7 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
         _forget_walk(db)
-        db.execute("DELETE FROM left_out WHERE run = ?", (run,))
+        db.execute("DELETE FROM findings WHERE run = ? AND name LIKE ?", (run, f"{LEFT_OUT}%"))
         walk_state.forget_walk(db, run)
         db.execute(
             "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
@@ -393,7 +395,18 @@ def set_finding(db: sqlite3.Connection, run: int, name: str, number: int) -> Non
 
 def findings(db: sqlite3.Connection, run: int) -> dict[str, int]:
     """Return the findings of `run` so far, by name. Those that are 0 may be omitted."""
-    return dict(db.execute("SELECT name, number FROM findings WHERE run = ?", (run,)).fetchall())
+    rows = db.execute("SELECT name, number FROM findings WHERE run = ?", (run,))
+    return {name: number for name, number in rows if not name.startswith(LEFT_OUT)}
+
+
+def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return the number of items that filters rejected in a run, by reason, the most frequent first."""
+    rows = db.execute(
+        "SELECT substr(name, ?), number FROM findings WHERE run = ? AND name LIKE ? "
+        "ORDER BY number DESC, name",
+        (len(LEFT_OUT) + 1, run, f"{LEFT_OUT}%"),
+    )
+    return dict(rows.fetchall())
 
 
 _ADD_FINDINGS = (

@@ -94,14 +94,10 @@ CREATE TABLE runs(
     seconds REAL NOT NULL DEFAULT 0
 );
 
-CREATE TABLE findings(                     -- what else a run counts: fields of `MirrorReport`
+CREATE TABLE findings(                     -- what else a run counts: fields of `MirrorReport`,
+                                           -- and "left out: " with why a filter left out items
     run INTEGER NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
     PRIMARY KEY (run, name)
-) WITHOUT ROWID;
-
-CREATE TABLE left_out(                     -- items of a run that a filter left out, by reason
-    run INTEGER NOT NULL, reason TEXT NOT NULL, items INTEGER NOT NULL,
-    PRIMARY KEY (run, reason)
 ) WITHOUT ROWID;
 
 CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);

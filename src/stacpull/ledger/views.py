@@ -112,14 +112,6 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
     }
 
 
-def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return the number of items that filters rejected in a run, by reason, the most frequent first."""
-    rows = db.execute(
-        "SELECT reason, items FROM left_out WHERE run = ? AND items > 0 ORDER BY items DESC, reason", (run,)
-    )
-    return dict(rows.fetchall())
-
-
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the run that `status` shows as a dict (`selection` decoded), or None if there is none.
 

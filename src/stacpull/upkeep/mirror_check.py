@@ -14,7 +14,6 @@ size is recorded either, the file must not be empty. Files without a digest are 
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,13 +41,6 @@ _THREADS = min(16, 2 * available_processors())
 _NOTHING = "nothing"
 
 
-class FileTrust(enum.Enum):
-    """The evidence that a file is complete."""
-
-    BY_CHECKSUM = "checksum"
-    BY_SIZE = "size"
-
-
 class FileDamage(NamedTuple):
     """What is wrong with one file."""
 
@@ -74,36 +66,28 @@ class Findings(msgspec.Struct):
 
 
 def judge(expected: Expected, state: FileState) -> FileDamage | None:
-    """Return what is wrong with a file, None if nothing or if the ledger does not check it."""
-    what = trust_in(state, expected.size, expected.digest) if expected.checked else None
-    if what is None or isinstance(what, FileTrust):
-        return None
-    found = state.obstacle or described(state.size, state.digest if what == "altered" else None)
-    return FileDamage(
-        what, described(expected.size, expected.digest), _NOTHING if what == "missing" else found
-    )
+    """Return what is wrong with a file, None if nothing or if the ledger does not check it.
 
-
-def trust_in(state: FileState, size: int | None, digest: bytes | None) -> FileTrust | DamageKind | None:
-    """Return the trust in a file or what is wrong with it; None if nothing states its digest or size.
-
-    Args:
-        state: The file. Its digest has the algorithm of `digest`; None if it was not read.
-        size: The size that it must have, None if that is unknown. An empty file is then short.
-        digest: The digest that it must have, None if that is unknown.
+    The digest of `state` has the algorithm of the expected one; None if the file was not read. An empty file
+    of unknown size is short, unless its digest matches.
     """
+    size, is_same = expected.size, None
+    if None not in (expected.digest, state.digest):
+        is_same = expected.digest == state.digest
+    what: DamageKind
+    if not expected.checked or (is_same and state.obstacle is None):
+        return None
     if state.obstacle is not None:
-        return "obstructed" if state.readable else "unreadable"
-    if state.size is None:
-        return "missing"
-    is_same = None if None in (digest, state.digest) else digest == state.digest
-    if is_same:
-        return FileTrust.BY_CHECKSUM
-    if state.size < (1 if size is None else size):
-        return "short"
-    if is_same is False or (size is not None and state.size > size):
-        return "altered"
-    return None if size is None else FileTrust.BY_SIZE
+        what, found = "obstructed" if state.readable else "unreadable", state.obstacle
+    elif state.size is None:
+        what, found = "missing", _NOTHING
+    elif state.size < (1 if size is None else size):
+        what, found = "short", described(state.size, None)
+    elif is_same is False or (size is not None and state.size > size):
+        what, found = "altered", described(state.size, state.digest)
+    else:
+        return None
+    return FileDamage(what, described(size, expected.digest), found)
 
 
 def described(size: int | None, digest: bytes | None) -> str:
