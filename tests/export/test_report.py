@@ -21,7 +21,6 @@ from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
 from stacpull_export.html_report import _Tally, render
 from stacpull_export.mirrored_items import MirroredItem
-from stacpull_export.rates import RateInterval
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -194,11 +194,11 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
         for _ in range(2):
             planner.save_batch(batch, NOW)
         assert runs.counters(db, run.id)["items_failed"] == 3
-        assert views.left_out(db, run.id) == {"no label in nomenclature": 1}
+        assert runs.left_out(db, run.id) == {"no label in nomenclature": 1}
         runs.restart_walk(db, run.id)
         planner.save_batch(batch, NOW)
         assert runs.counters(db, run.id)["items_failed"] == 3
-        assert views.left_out(db, run.id) == {"no label in nomenclature": 1}
+        assert runs.left_out(db, run.id) == {"no label in nomenclature": 1}
     with ledger(tmp_path) as db:
         again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
         for links, failed in ((["a", "new"], 4), (["a", "new"], 4)):
