@@ -22,7 +22,7 @@ from stacpull.store.part_files import log_of, read_log
 from stacpull_replicas import MlhubReplica, run_in_thread
 from stacpull_replicas.faults import Drip
 
-SIZE = 40_000_000
+SIZE = 90_000_000
 RATE = 5_000_000
 """Bytes a second of one connection."""
 FILES = int(os.environ.get("STACPULL_SPLIT_FILES", "1"))

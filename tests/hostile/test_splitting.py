@@ -13,7 +13,7 @@ from tests.hostile.test_bodies import INVERTED, on_objects
 
 pytestmark = pytest.mark.behaviour
 
-SIZE = 24 << 20
+SIZE = 72 << 20
 CAPPED = on_objects("drip", "rate = 16_000_000")
 
 

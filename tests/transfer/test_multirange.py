@@ -24,6 +24,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.net.versions import Version
 from stacpull.redact import href_hash
 from stacpull.spans import Span
+from stacpull.transfer import multirange
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.multirange import (
     CHUNK,
@@ -39,6 +40,14 @@ SHA256 = hashlib.sha256(DATA).digest()
 RANGES = {"Accept-Ranges": "bytes"}
 PACE = 0.003
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+
+
+@pytest.fixture(autouse=True)
+def short_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multirange, "LONG", MIB)
+    monkeypatch.setattr(multirange, "_FEWEST", 4 * MIB)
+    monkeypatch.setattr(multirange, "_PIECE", 4 * MIB)
+    monkeypatch.setattr(multirange, "_SMALLEST_PIECE", MIB)
 
 
 class FastClock(SystemClock):

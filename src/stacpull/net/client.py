@@ -316,8 +316,6 @@ class Exchange:
     _response: Response
     status: int
     """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
-    first_byte: float
-    """Seconds from the final request to its response."""
     _gate: Gate | None
     _context: AbstractAsyncContextManager[Response]
 
@@ -435,7 +433,6 @@ class Exchange:
         self._gate = gate
         self.status = _effective_status(outgoing, response)
         if self.status in self._accept:
-            self.first_byte = gate.now() - sent_at
             gate.succeeded(sent_at)
             return None
         try:

@@ -20,7 +20,7 @@ Any other response ends the attempt with a `TransferError`. The bytes received u
 they can be resumed later.
 
 A small body of known length stays in memory: no part file, no task, no thread. A longer one is written while
-it is received, over several connections if that is faster (`transfer.multirange`). An ETag of 32 hexadecimal
+it is received, over four connections if it is long (`transfer.multirange`). An ETag of 32 hexadecimal
 digits may or may not be an MD5. If it disagrees, the asset is fetched a second time, and both bodies must be
 equal.
 
@@ -89,8 +89,8 @@ from stacpull.transfer.part_writer import Parts, PartWriter
 from stacpull.transfer.resume import ResumeVerdict, change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
-CONNECTIONS = 16
-"""Connections that one file gets at most, as with aria2c (`-x 16`)."""
+CONNECTIONS = 4
+"""Connections that one long file gets at most."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
 _PROBED = frozenset({200, 206, 416})
@@ -500,7 +500,7 @@ class _Attempt:
     async def _fill(
         self, part: _OpenPart, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]
     ) -> Body:
-        """Write a body into the part, over several connections if that is possible and faster."""
+        """Write a body into the part, over several connections if that is possible."""
         fetcher, host, stated = self._fetcher, host_of(info.url), self._job.size
         part.keep, part.is_continued = info.keep, True
         if stated is not None and info.total is None:

@@ -1,4 +1,4 @@
-"""Receive one long body into a part file, over one connection or, if that is slow, over several.
+"""Receive one long body into a part file: over one connection, or over four if it has more than 64 MiB.
 
     response ─▶ connection ─┐
     206 ──────▶ connection ─┼─ pieces ─▶ writer ─▶ part
@@ -6,8 +6,8 @@
 
 The first connection reads the response that is already open. Other connections request the missing bytes of
 the file piece by piece, with If-Match and If-Range and the strong ETag of the first response. Their responses
-must have that ETag and the requested Content-Range. `transfer.connection_count` decides the number of
-connections, `Claims` which bytes each one receives.
+must have that ETag and the requested Content-Range. The second connection alone shows whether the host serves
+ranges. `Claims` decides which bytes each one receives.
 
 - Receiving continues while the part is written. A connection waits while more than its share of the buffer is
   waiting to be written (`BufferBudget`).
@@ -35,9 +35,15 @@ from stacpull.net.transport import Request, Response, TransferError
 from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
 from stacpull.transfer.checks import another_range, failed, too_long
-from stacpull.transfer.connection_count import ConnectionCount
 from stacpull.transfer.part_writer import PartWriter, PlacedBytes
 
+LONG = 64 << 20
+"""The size from which a file gets several connections."""
+_FEWEST = 16 << 20
+"""Missing bytes from which another connection is worth its request."""
+_PIECE, _SMALLEST_PIECE, _FIRST_PIECE = 16 << 20, 4 << 20, 1 << 20
+_WAIT_AFTER_FAILURE = 30.0
+_WAIT_FOR_PERMIT = 5.0
 CHUNK = 1 << 18
 """Bytes that are passed to the writer at once."""
 _AHEAD = 4 << 20
@@ -103,7 +109,11 @@ class MultiRangeDownload:
         self._budget = budget
         self._on_no_ranges = on_no_ranges
         self._claims = Claims(version.total, writer.have)
-        self._connections = connections
+        self._most = connections
+        self._active = self._opened = 0
+        self._has_ranges = False
+        self._not_before = 0.0
+        """When another connection may be opened."""
         self._failure: Failure | None = None
         self._pending: list[PlacedBytes] = []
         self._held = 0
@@ -118,14 +128,14 @@ class MultiRangeDownload:
             DestinationError: The part cannot be written.
             CredentialsError: A response means that the credentials of the run are invalid.
         """
-        now = self._clock.monotonic()
-        self._count = ConnectionCount(self._connections, now, first_byte=response.first_byte)
+        if self._claims.total <= LONG:
+            self._most = 1
         self._budget.enter()
         try:
             with ungrouped():
                 async with self._group:
                     self._group.create_task(self._write())
-                    await self._connection(self._count.opened(), (response, chunks))
+                    await self._connection(self._next_key(), (response, chunks))
         finally:
             self._budget.leave()
         if self._failure is not None and (self._claims.rest or self._failure.kind is FailureKind.OVERLONG):
@@ -142,16 +152,16 @@ class MultiRangeDownload:
                 try:
                     await self._receive_piece(key, span)
                 except NoPermitError:
-                    self._count.refused()
-                    if self._count.active > 1:
+                    self._wait(_WAIT_FOR_PERMIT)
+                    if self._active > 1:
                         break
                     self._claims.release(key)  # the last one stays, and waits for a permit
         except TransferError as error:
-            self._count.failed()
+            self._wait(_WAIT_AFTER_FAILURE)
             self._failure = _more_serious(self._failure, error.failure)
         finally:
             self._claims.release(key)
-            self._count.ended(key)
+            self._active -= 1
             self._filled.set()
 
     async def _read_open(self, key: int, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
@@ -173,20 +183,22 @@ class MultiRangeDownload:
         """Return True if the open response is still needed: its end proves the length of the file."""
         if self._claims.is_at_end(key):
             return True
-        if self._count.active > 1:
+        if self._active > 1:
             return self._claims.extend(key, self._piece_size())
         return self._claims.extend(key, None, skip=_READ_OVER)
 
     def _next(self, key: int) -> Span | None:
         """Return the bytes that connection `key` receives next, None if it must end."""
-        if self._claims.left(key) or self._count.active > self._count.wanted:
+        if self._claims.left(key) or self._active > self._most:
             return None
-        return self._claims.claim(key, self._piece_size())
+        size = self._piece_size()
+        is_trial = self._active > 1 and not self._has_ranges
+        return self._claims.claim(key, min(_FIRST_PIECE, size) if is_trial else size, cut=size)
 
     async def _receive_piece(self, key: int, span: Span) -> None:
         """Request `span` and receive it."""
         request = Request(self._href, headers=_range_of(span, self._version.validator))
-        alone = self._count.active == 1
+        alone = self._active == 1
         async with self._client.open(request, accept=_ANSWERS, count_refusal=False, wait=alone) as response:
             if not _serves(response, span, self._version):
                 self._end_splitting(response.url)
@@ -198,6 +210,7 @@ class MultiRangeDownload:
         if left:
             what = f"sent {span.end - span.start - left} of {span.end - span.start} bytes of a range"
             raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+        self._has_ranges = True
 
     def _end_splitting(self, url: str) -> None:
         """Request no more ranges.
@@ -206,8 +219,8 @@ class MultiRangeDownload:
             TransferError: CHANGED, if no other connection can receive the missing bytes.
         """
         self._on_no_ranges()
-        self._count.stay_at_one()
-        if self._count.active == 1:
+        self._most = 1
+        if self._active == 1:
             raise TransferError(another_range(url))
 
     # --- pieces ------------------------------------------------------------------------------------------
@@ -232,7 +245,7 @@ class MultiRangeDownload:
             self._held += wanted.end - wanted.start
             place = wanted.end
         self._filled.set()
-        self._open_more(key, len(chunk))
+        self._open_more()
         while self._held > self._budget.share():
             self._written.clear()
             await self._written.wait()
@@ -240,7 +253,7 @@ class MultiRangeDownload:
 
     async def _write(self) -> None:
         """Write the received bytes, all waiting ones at once, until the last connection has ended."""
-        while self._count.active or self._pending:
+        while self._active or self._pending:
             await self._filled.wait()
             self._filled.clear()
             pieces, self._pending, self._held = self._pending, [], 0
@@ -253,13 +266,30 @@ class MultiRangeDownload:
 
     # --- number of connections ---------------------------------------------------------------------------
 
-    def _open_more(self, key: int, size: int) -> None:
-        """Count what connection `key` received, and open connections if there should be more."""
-        for _ in range(self._count.received(key, self._clock.monotonic(), size, self._claims.rest)):
-            self._group.create_task(self._connection(self._count.opened()))
+    def _open_more(self) -> None:
+        """Open connections if there should be more: the second one first."""
+        wanted = self._most if self._has_ranges else min(2, self._most)
+        while (
+            self._active < wanted
+            and self._claims.rest > _FEWEST
+            and self._clock.monotonic() >= self._not_before
+        ):
+            self._group.create_task(self._connection(self._next_key()))
+
+    def _next_key(self) -> int:
+        self._active += 1
+        self._opened += 1
+        return self._opened
+
+    def _wait(self, seconds: float) -> None:
+        """Open no more connections for some seconds."""
+        self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
 
     def _piece_size(self) -> int:
-        return self._count.piece_size(self._claims.rest)
+        """Return the size of the next piece; smaller at the end, so that all connections end together."""
+        if self._most == 1:
+            return _PIECE
+        return max(_SMALLEST_PIECE, min(_PIECE, self._claims.rest // (2 * self._most)))
 
 
 class Claims:
@@ -307,10 +337,13 @@ class Claims:
         self._claims[key] = Span(start, min(ahead, default=self.total))
         return start
 
-    def claim(self, key: int, size: int) -> Span | None:
-        """Claim about `size` of the first free bytes for connection `key`; None if all are claimed."""
+    def claim(self, key: int, size: int, *, cut: int | None = None) -> Span | None:
+        """Claim about `size` of the first free bytes for connection `key`; None if all are claimed.
+
+        The open connection keeps `cut` bytes, `size` by default.
+        """
         gaps = missing(self._taken(), self.total)
-        if not gaps and self._cut(size):
+        if not gaps and self._cut(cut or size):
             gaps = missing(self._taken(), self.total)
         if not gaps:
             return None
