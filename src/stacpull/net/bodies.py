@@ -9,6 +9,7 @@ never fills the memory.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -38,20 +39,18 @@ async def read_whole(
     Raises:
         TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
     """
-    pieces: list[bytes] = []
-    size = 0
+    whole, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
     chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
-            pieces.append(piece)
-            size += len(piece)
+            size += whole.write(piece)
             if size > limit:
                 host = host_of(response.url) or cut_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
             if growing is not None:
                 await growing(size)
-    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)  # copies a single one if it is a view
+    return whole.getvalue()
 
 
 async def buffered(url: str, response: Response) -> BufferedResponse:

@@ -13,9 +13,11 @@ import re
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+import msgspec
 import orjson
 
 from stacpull.json_values import MOST_VALUES, count_values
+from stacpull.models import Json
 
 PAGE_LIMIT: Final = 64_000_000
 """The maximum size of a document in bytes, after undoing the content coding."""
@@ -111,6 +113,19 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
         return Decoded(_lenient(data), is_strict=False)
     except (ValueError, RecursionError):
         raise strict from None
+
+
+def divided(data: bytes) -> Json | None:
+    """Return a FeatureCollection whose features are not decoded (`msgspec.Raw`); None if `data` is none.
+
+    Decoded, they take several times the memory of the text.
+    """
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
+        return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
+    except (msgspec.DecodeError, orjson.JSONDecodeError):
+        return None
 
 
 def _lenient(data: bytes) -> object:

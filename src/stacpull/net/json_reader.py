@@ -37,6 +37,7 @@ from stacpull.net.json import (
     Decoded,
     TooManyValuesError,
     decode,
+    divided,
     lenient_warning,
     weight_of,
 )
@@ -246,6 +247,10 @@ class ApiReader:
                 values = count_values(body)
                 await growing(weight_of(len(body), values))
                 url, headers = response.url, response.headers
+                if len(body) > _MIDDLING and outgoing.url == self._source:
+                    collection = await asyncio.to_thread(divided, body)
+                    if collection is not None:
+                        return Document(collection, len(body), cut_cursor(url), headers, values)
                 decoded = await self._decoded(body, limit, response)
                 self._report_lenient(decoded, cut_cursor(url))
                 return Document(decoded.value, len(body), cut_cursor(url), headers, values)

@@ -14,9 +14,11 @@ import asyncio
 import enum
 from typing import Final
 
+import msgspec
+
 from stacpull.caches import LONGEST_KEY
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.json_values import list_or_empty
+from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
@@ -76,6 +78,8 @@ def valid_item(feature: object) -> Json | None:
     A numeric id, which GeoJSON allows, becomes a string. A `collection` that is not a string is removed: then
     the item belongs to the collection it was found in.
     """
+    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json.divided`)
+        feature = parsed_object(bytes(feature))
     if not isinstance(feature, dict):
         return None
     collection = feature.get("collection")
