@@ -54,7 +54,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     """A copy of the package with the function `mirror_size` and the command `size`."""
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.add("engine/mirror_size.py", MODULE)
-    copy.insert("reports.py", REPORT, before="class ExportReport")
+    copy.insert("reports.py", REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
     lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.py": 2, "sync.py": 3}
     assert copy.changed == lines
