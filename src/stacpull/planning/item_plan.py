@@ -4,8 +4,8 @@ Nothing here raises, even for invalid items: an item that cannot be planned is `
 cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
 href may change.
 
-Nearly all assets are plain: an absolute href of a file with a suffix. `plan_item` plans those in one loop.
-Everything else (relative hrefs, `--prefer`, pages, prefixes, ...) goes through `_ItemPlan.add_unusual`.
+Nearly all assets are plain: an absolute href of a file with a suffix. Everything else (relative hrefs,
+`--prefer`, pages, prefixes, ...) goes through `_ItemPlan._add_unusual`.
 """
 
 from __future__ import annotations
@@ -221,37 +221,27 @@ class _ItemPlan:
             self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
 
     def _add_each(self, assets: Json) -> None:
-        """Plan the plain assets here, and the others with `add_unusual`."""
-        keeps, path_of, planned = self.keeps, self.layout.path, self.assets
-        is_usual = not (self.options.prefer or self.listings)
+        """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
+        keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
+        is_usual = not (listings or self.options.prefer)
         for key, asset in assets.items():
-            if not isinstance(asset, dict) or not is_usual:
-                self.add_unusual(key, asset)
-                continue
-            if keeps is not None and not keeps(key, asset):
+            if keeps is not None and key not in listings and not keeps(key, asset):
                 self.excluded.append(key)
                 continue
-            href, media_type = asset.get("href"), asset.get("type")
-            is_stated = "order:status" in asset or "storage:tier" in asset
-            if not isinstance(href, str) or is_stated or not _is_file_type(media_type):
-                self.add_unusual(key, asset)
-                continue
-            suffix = plain_suffix(href)
+            suffix = _suffix_if_plain(asset) if is_usual else None
             if suffix is None:
-                self.add_unusual(key, asset)
+                self._add_unusual(key, asset)
                 continue
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
                 size, checksum = stated_of(asset)
                 self.unverifiable += checksum is None and "file:checksum" in asset
             directory, name, template = path_of(key, suffix)
-            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type))
+            planned.append(
+                Asset(key, asset["href"], directory, name, template, size, checksum, asset.get("type"))
+            )
 
-    def add_unusual(self, key: str, asset: Any) -> None:
-        """Plan an asset of any kind."""
-        if key not in self.listings and self.keeps is not None and not self.keeps(key, asset):
-            self.excluded.append(key)
-            return
+    def _add_unusual(self, key: str, asset: Any) -> None:
         self.may_state_readiness = True
         own = asset_href(asset, self.base)
         hrefs = asset_hrefs(asset, self.base, self.options.prefer)
@@ -259,22 +249,18 @@ class _ItemPlan:
             self.problems.append(AssetProblem(key, hrefs))
             return
         naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
-        planned = replace(self._placed(key, naming, asset), href=hrefs[0], alternates=hrefs[1:])
-        kind = asset_kind(planned.href, planned.media_type)
+        media_type = asset.get("type")
+        media_type = media_type if isinstance(media_type, str) else None
+        kind = asset_kind(hrefs[0], media_type)
         if kind is AssetKind.PREFIX:
-            self._add_prefix(key, planned.href)
+            self._add_prefix(key, hrefs[0])
         elif kind is AssetKind.PAGE and not self.options.include_pages:
             self.pages.append(key)
         else:
-            self.assets.append(planned)
-            self.unverifiable += planned.checksum is None and "file:checksum" in asset
-
-    def _placed(self, key: str, href: str, asset: Json) -> Asset:
-        media_type = asset.get("type")
-        if not isinstance(media_type, str):
-            media_type = None
-        directory, name, template = self.layout.path(key, suffix_of(href, media_type))
-        return Asset(key, href, directory, name, template, *stated_of(asset), media_type)
+            size, checksum = stated_of(asset)
+            path = self.layout.path(key, suffix_of(naming, media_type))
+            self.assets.append(Asset(key, hrefs[0], *path, size, checksum, media_type, hrefs[1:]))
+            self.unverifiable += checksum is None and "file:checksum" in asset
 
     def _add_prefix(self, key: str, href: str) -> None:
         listing = self.listings.get(key)
@@ -286,9 +272,16 @@ class _ItemPlan:
             self.assets += objects(key, href, listing, self.layout, self.keys[key])
 
 
-def _is_file_type(media_type: Any) -> bool:
-    """Return whether an asset of this media type is a file, except by its href."""
-    return media_type is None or (isinstance(media_type, str) and asset_kind_of_type(media_type) is None)
+def _suffix_if_plain(asset: Any) -> str | None:
+    """Return the suffix of an absolute href of a file, None if the asset needs a closer look."""
+    if not isinstance(asset, dict) or "order:status" in asset or "storage:tier" in asset:
+        return None
+    href, media_type = asset.get("href"), asset.get("type")
+    if media_type is not None and (
+        not isinstance(media_type, str) or asset_kind_of_type(media_type) is not None
+    ):
+        return None
+    return plain_suffix(href) if isinstance(href, str) else None
 
 
 def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
