@@ -150,6 +150,7 @@ class TestDask:
         code = example("dask.md", "python", "## A batch system: dask-jobqueue")
         code = code.replace("https://api.example.org/v1", replica.base_url)
         code = code.replace("/scratch/shared/mirror", str(tmp_path / "m"))
+        code = code.replace("wait_for_workers(8)", "wait_for_workers(1)")
         code = code.replace('collections="sentinel-2-l2a"', f'collections="{LABELS}", exclude_assets="B10"')
         module = ModuleType("dask_jobqueue")
         module.SLURMCluster = SLURMCluster  # type: ignore[attr-defined]
